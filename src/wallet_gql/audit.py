@@ -1,0 +1,212 @@
+"""The proof of the books: entries sum to zero, balances equal folded entries, no gap, no overdraft, no key twice.
+
+It runs while the wallet serves: an account is read first, then its entries up to the sequence that it had.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from .domain.changes import Scope
+from .domain.ids import is_clearing, is_system, slot_of
+from .domain.model import Account, Hold, HoldState, Receipt, Transfer
+from .storage import SCAN_MAX, JournalItem, PageRequest, ScanItem, ScanKind, Store
+
+FINDINGS_MAX: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: the record it was found at, and what."""
+
+    record: str
+    problem: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What an audit looked at and found; `findings` stops growing at `FINDINGS_MAX`, the count goes on."""
+
+    accounts: int = 0
+    entries: int = 0
+    transfers: int = 0
+    holds: int = 0
+    receipts: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    problems: int = 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.problems == 0
+
+    def add(self, record: str, problem: str) -> None:
+        """Note something wrong."""
+        self.problems += 1
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(Finding(record, problem))
+
+
+Progress = Callable[[str, int], None]
+"""Told what is being read and how many records were."""
+
+
+async def audit(store: Store, progress: Progress = lambda _kind, _count: None) -> Report:
+    """Check the whole ledger; safe beside writers. Raises Unavailable if the store fails meanwhile."""
+    report = Report()
+    await _check_totals(store, report)
+    owners: set[tuple[str, str]] = set()
+    async for item in _scan(store, "account", progress):
+        assert isinstance(item, Account)
+        report.accounts += 1
+        if (item.owner, item.currency) in owners:
+            report.add(item.id, f"is a second {item.currency} account of {item.owner}")
+        owners.add((item.owner, item.currency))
+        await _check_account(store, item, report)
+    async for item in _scan(store, "journal", progress):
+        assert isinstance(item, JournalItem)
+        _check_journal(item, report)
+    async for item in _scan(store, "hold", progress):
+        assert isinstance(item, Hold)
+        report.holds += 1
+        _check_hold(item, report)
+    await _check_receipts(store, report, progress)
+    return report
+
+
+async def _scan(store: Store, kind: ScanKind, progress: Progress) -> AsyncIterator[ScanItem]:
+    after: str | None = None
+    count = 0
+    while True:
+        page = await store.scan(kind, after, SCAN_MAX)
+        for item in page.items:
+            yield item
+        count += len(page.items)
+        progress(kind, count)
+        after = page.after
+        if after is None:
+            return
+
+
+async def _check_totals(store: Store, report: Report) -> None:
+    for total in await store.totals():
+        off_minor = total.customer_minor + total.system_minor
+        if off_minor:
+            report.add(f"node {total.node}", f"its {total.currency} entries sum to {off_minor}, not to zero")
+
+
+async def _check_account(store: Store, listed: Account, report: Report) -> None:
+    snapshot = await store.fetch(Scope(slot_of(listed.id), accounts=(listed.id,), open_holds=True))
+    account = snapshot.account(listed.id)
+    if account is None:
+        report.add(listed.id, "was listed and cannot be found")
+        return
+    held_minor = sum(hold.amount_minor for hold in snapshot.holds_of(account.id))
+    if held_minor != account.held_minor:
+        report.add(account.id, f"holds {account.held_minor}, its open holds sum to {held_minor}")
+    sequence = balance_minor = 0
+    at = account.created_at
+    while sequence < account.sequence:
+        request = PageRequest(SCAN_MAX, after=sequence, before=account.sequence + 1, newest_first=False)
+        page = await store.list_entries(account.id, request)
+        for entry in page.items:
+            report.entries += 1
+            balance_minor += entry.amount_minor
+            if entry.sequence != sequence + 1:
+                report.add(account.id, f"has entry {entry.sequence} right after entry {sequence}")
+            if entry.balance_minor != balance_minor:
+                problem = f"entry {entry.sequence} says balance {entry.balance_minor}, folded it is {balance_minor}"
+                report.add(account.id, problem)
+            if balance_minor < 0:
+                report.add(account.id, f"is overdrawn by entry {entry.sequence}")
+            if entry.at < at:
+                report.add(account.id, f"entry {entry.sequence} is earlier than the one before")
+            sequence, at = entry.sequence, entry.at
+        if not page.items:
+            report.add(account.id, f"lacks entries {sequence + 1} to {account.sequence}")
+            break
+    if balance_minor != account.posted_minor:
+        report.add(account.id, f"says posted {account.posted_minor}, its entries sum to {balance_minor}")
+
+
+def _check_journal(item: JournalItem, report: Report) -> None:
+    transfer = item.transfer
+    if not _is_copy(item):
+        report.transfers += 1
+    off_minor = sum(e.amount_minor for e in item.entries) + sum(e.amount_minor for e in item.system_entries)
+    if off_minor or not (item.entries or item.system_entries):
+        report.add(transfer.id, f"its entries on node {item.node} sum to {off_minor}, or there are none")
+    legs = dict(transfer.legs())
+    for entry in item.entries:
+        if legs.get(entry.account_id) != entry.amount_minor:
+            report.add(transfer.id, f"its header does not explain {entry.amount_minor} on {entry.account_id}")
+    for line in item.system_entries:
+        if not is_clearing(line.account_id) and legs.get(line.account_id) != line.amount_minor:
+            report.add(transfer.id, f"its header does not explain {line.amount_minor} on {line.account_id}")
+
+
+def _is_copy(item: JournalItem) -> bool:
+    """Whether the node is not the leader's: it has only the credit, against a clearing account."""
+    debit = item.transfer.debit_account_id
+    if is_system(debit):
+        return False
+    return all(entry.account_id != debit for entry in item.entries)
+
+
+def _check_hold(hold: Hold, report: Report) -> None:
+    if (hold.state is HoldState.CAPTURED) != (hold.transfer_id is not None):
+        report.add(hold.id, f"is {hold.state} with transfer {hold.transfer_id}")
+
+
+async def _check_receipts(store: Store, report: Report, progress: Progress) -> None:
+    """Each key has one transfer and each transfer one key.
+
+    A receipt names a transfer that says the same actor and key; as a transfer says only one, no two receipts name the
+    same. So it is enough to look from both sides: every receipt's transfer, and every transfer's receipt.
+    """
+    batch: list[Receipt] = []
+    async for item in _scan(store, "receipt", progress):
+        assert isinstance(item, Receipt)
+        report.receipts += 1
+        if item.transfer_id is not None:
+            batch.append(item)
+        if len(batch) >= SCAN_MAX:
+            await _check_named(store, batch, report)
+            batch = []
+    await _check_named(store, batch, report)
+    pending: dict[int, list[Transfer]] = defaultdict(list)
+    async for journal in _scan(store, "journal", progress):
+        assert isinstance(journal, JournalItem)
+        if not _is_copy(journal):
+            pending[slot_of(journal.transfer.id)].append(journal.transfer)
+        if sum(map(len, pending.values())) >= SCAN_MAX:
+            await _check_keys(store, pending, report)
+            pending.clear()
+    await _check_keys(store, pending, report)
+
+
+async def _check_named(store: Store, receipts: list[Receipt], report: Report) -> None:
+    wanted = tuple({r.transfer_id for r in receipts if r.transfer_id is not None})
+    snapshot = await store.fetch(Scope(0, transfers=wanted))
+    for receipt in receipts:
+        assert receipt.transfer_id is not None
+        transfer = snapshot.transfer(receipt.transfer_id)
+        if transfer is None:
+            report.add(f"key {receipt.key!r} of {receipt.actor}", f"names the missing transfer {receipt.transfer_id}")
+        elif (transfer.actor, transfer.idempotency_key) != (receipt.actor, receipt.key):
+            report.add(transfer.id, f"belongs to another key than the one that names it, {receipt.key!r}")
+
+
+async def _check_keys(store: Store, pending: dict[int, list[Transfer]], report: Report) -> None:
+    for slot, transfers in pending.items():
+        names = tuple({(t.actor, t.idempotency_key) for t in transfers})
+        snapshot = await store.fetch(Scope(slot, receipts=names))
+        for transfer in transfers:
+            receipt = snapshot.receipt(transfer.actor, transfer.idempotency_key)
+            if receipt is None or receipt.transfer_id != transfer.id:
+                named = None if receipt is None else receipt.transfer_id
+                problem = f"key {transfer.idempotency_key!r} of {transfer.actor} stands for {named}: the key paid twice"
+                report.add(transfer.id, problem)

@@ -1,0 +1,50 @@
+"""Backends by URL scheme: `open_store(url)`. Each is imported only when it is asked for.
+
+A package outside this one adds a scheme by an entry point of the group `wallet_gql.backends`: its name is the scheme,
+its value a callable `(url: str) -> Store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final, cast
+from urllib.parse import urlsplit
+
+from ..domain.errors import ConfigurationError
+from ..storage import Store
+
+ENTRY_POINTS: Final = "wallet_gql.backends"
+
+_SCHEMES: Final = {
+    "memory": "memory:MemoryStore",
+    "sqlite": "sqlite:SqliteStore",
+}
+
+
+def schemes() -> tuple[str, ...]:
+    """Every URL scheme that can be opened here, own ones first."""
+    outside = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+    return (*_SCHEMES, *(name for name in outside if name not in _SCHEMES))
+
+
+def open_store(url: str) -> Store:
+    """The store that a URL such as `sqlite:///wallet.db` names; open it with `async with`.
+
+    Raises:
+        ConfigurationError: unknown scheme, a missing driver (says which extra to install), or a malformed URL.
+    """
+    scheme = urlsplit(url).scheme
+    if not scheme:
+        raise ConfigurationError(f"{url!r} is no storage URL; write for example sqlite:///wallet.db")
+    return _factory(scheme)(url)
+
+
+def _factory(scheme: str) -> Callable[[str], Store]:
+    if scheme in _SCHEMES:
+        module, _, name = _SCHEMES[scheme].partition(":")
+        return cast("Callable[[str], Store]", getattr(import_module(f".{module}", __name__), name))
+    for point in entry_points(group=ENTRY_POINTS, name=scheme):
+        return cast("Callable[[str], Store]", point.load())
+    raise ConfigurationError(f"no backend for {scheme}://; known are {', '.join(schemes())}")

@@ -1,0 +1,191 @@
+"""Group commit: commands that arrive while a commit is in flight form the next batch.
+
+There is no timer: an idle lane commits at once. Each command keeps its own outcome; a refusal never sinks its
+neighbours. A batch that fails in the database is tried once more, then its commands run one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from ..domain.changes import Decide, Done, Failed, Outcome, Scope
+from ..domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
+from ..domain.ids import AccountId, HoldId, TransferId, UserId, is_system
+from ..domain.model import RecordKey
+
+BATCH_MAX: Final = 256
+QUEUE_MAX: Final = 10_000
+_DEADLINE_SHARE: Final = 0.9
+
+
+@dataclass(slots=True, eq=False)
+class Command:
+    """One waiting `execute`: `deadline` is on the event loop's clock, in seconds."""
+
+    scope: Scope
+    decide: Decide[Any]
+    deadline: float
+    future: asyncio.Future[Outcome]
+    started: bool = False
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The union of several scopes: what one load has to bring."""
+
+    accounts: set[AccountId] = field(default_factory=set)
+    credits: set[AccountId] = field(default_factory=set)
+    wallets: set[UserId] = field(default_factory=set)
+    holds: set[HoldId] = field(default_factory=set)
+    transfers: set[TransferId] = field(default_factory=set)
+    receipts: set[tuple[int, str, str]] = field(default_factory=set)
+    records: set[RecordKey] = field(default_factory=set)
+    due_at: datetime | None = None
+    """Of every account: its open holds that expire at or before this moment."""
+    open_holds: bool = False
+    """Of every account: all its open holds."""
+
+    @classmethod
+    def of(cls, scopes: Iterable[Scope]) -> Wanted:
+        """Join the scopes."""
+        wanted = cls()
+        for scope in scopes:
+            wanted.accounts.update(scope.accounts)
+            wanted.credits.update(account_id for account_id in scope.credits if not is_system(account_id))
+            wanted.wallets.update(scope.wallets)
+            wanted.holds.update(scope.holds)
+            wanted.transfers.update(scope.transfers)
+            wanted.receipts.update((scope.home, actor, key) for actor, key in scope.receipts)
+            wanted.records.update(scope.records)
+            wanted.open_holds |= scope.open_holds
+            if scope.due_at is not None and (wanted.due_at is None or scope.due_at > wanted.due_at):
+                wanted.due_at = scope.due_at
+        return wanted
+
+
+Commit = Callable[[Hashable, Sequence[Command], float], Awaitable[list[Outcome]]]
+"""Commit one batch of a lane; give up waiting for locks after so many seconds.
+
+Raises Unavailable (nothing written) or InDoubt for the batch as a whole.
+"""
+
+
+@dataclass(slots=True)
+class Counters:
+    """How much was batched, for benchmarks and metrics."""
+
+    batches: int = 0
+    commands: int = 0
+
+
+class GroupCommit:
+    """Batches the commands of each lane; a lane is whatever commits together (a leader and its participants)."""
+
+    def __init__(self, commit: Commit, *, batch_max: int = BATCH_MAX, queue_max: int = QUEUE_MAX) -> None:
+        """`batch_max` commands to a commit; at most `queue_max` waiting in a lane, more are refused as Contended."""
+        self.batch_max = batch_max
+        self.counters = Counters()
+        self._commit = commit
+        self._queue_max = queue_max
+        self._queues: dict[Hashable, deque[Command]] = {}
+        self._running: dict[Hashable, asyncio.Task[None]] = {}
+        self._closed = False
+
+    async def submit(self, lane: Hashable, scope: Scope, decide: Decide[Any], timeout_seconds: float) -> Done[Any]:
+        """Run one command in some batch.
+
+        Raises:
+            Contended: not begun by the deadline, or the queue is full. InDoubt: begun, and not confirmed by then.
+            WalletError: the command's own refusal or the commit's failure.
+        """
+        if self._closed:
+            raise Unavailable("the store is closing")
+        loop = asyncio.get_running_loop()
+        queue = self._queues.setdefault(lane, deque())
+        if len(queue) >= self._queue_max:
+            raise Contended("too many commands are waiting")
+        command = Command(scope, decide, loop.time() + timeout_seconds, loop.create_future())
+        queue.append(command)
+        if lane not in self._running:
+            self._running[lane] = loop.create_task(self._run(lane, queue))
+        try:
+            async with asyncio.timeout_at(command.deadline):
+                outcome = await command.future
+        except TimeoutError:
+            raise (InDoubt() if command.started else Contended()) from None
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome
+
+    async def close(self) -> None:
+        """Take no more commands and let those in flight end."""
+        self._closed = True
+        while self._running:
+            await asyncio.gather(*self._running.values())
+
+    async def _run(self, lane: Hashable, queue: deque[Command]) -> None:
+        try:
+            while queue:
+                batch = _take(queue, self.batch_max)
+                if batch:
+                    await self._settle(lane, batch)
+        finally:
+            del self._running[lane]
+            if queue and not self._closed:
+                self._running[lane] = asyncio.get_running_loop().create_task(self._run(lane, queue))
+
+    async def _settle(self, lane: Hashable, batch: list[Command]) -> None:
+        """Bring every command of the batch to its outcome: together, together once more, then one by one."""
+        self.counters.batches += 1
+        self.counters.commands += len(batch)
+        for _ in range(2):
+            outcomes = await self._attempt(lane, batch)
+            batch = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=len(batch) == 1)]
+            if not batch:
+                return
+        for command in batch:
+            (outcome,) = await self._attempt(lane, [command])
+            _answer(command, outcome, final=True)
+
+    async def _attempt(self, lane: Hashable, batch: list[Command]) -> list[Outcome]:
+        remaining = min(command.deadline for command in batch) - asyncio.get_running_loop().time()
+        if remaining <= 0:
+            return [_Again(Contended()) for _ in batch]
+        try:
+            return await self._commit(lane, batch, remaining * _DEADLINE_SHARE)
+        except InDoubt as error:
+            return [Failed(error) for _ in batch]
+        except WalletError as error:
+            return [_Again(error) for _ in batch]
+        except Exception as error:  # noqa: BLE001 - no driver's exception leaves; the cause stays attached for the log
+            unexpected = InvariantViolated(f"a backend raised {type(error).__name__}: {error}")
+            unexpected.__cause__ = error
+            return [_Again(unexpected) for _ in batch]
+
+
+class _Again(Failed):
+    """The commit failed with nothing written: worth another attempt."""
+
+
+def _take(queue: deque[Command], most: int) -> list[Command]:
+    batch: list[Command] = []
+    while queue and len(batch) < most:
+        command = queue.popleft()
+        if not command.future.done():
+            command.started = True
+            batch.append(command)
+    return batch
+
+
+def _answer(command: Command, outcome: Outcome, *, final: bool) -> bool:
+    """Give the command its outcome, unless another attempt may do better; say whether it has one now."""
+    if isinstance(outcome, _Again) and not final and not command.future.done():
+        return False
+    if not command.future.done():
+        command.future.set_result(outcome)
+    return True

@@ -1,0 +1,299 @@
+"""`memory://`: the reference model. Read this first; every other backend is tested against it.
+
+`memory://?nodes=3` plays three nodes: users hash to them, credits cross through clearing entries. It runs in one process
+and keeps nothing (G3 holds for the life of the process). Its batches go through the same group commit as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from urllib.parse import parse_qs, urlsplit
+
+from ..domain.changes import Done, Outcome, Scope, Snapshot, State, Writes, credit_peer, decide_all
+from ..domain.errors import ConfigurationError, InvariantViolated
+from ..domain.ids import AccountId, HoldId, TransferId, UserId, is_clearing, slot_of
+from ..domain.model import (
+    Account,
+    AccountFacts,
+    Entry,
+    Hold,
+    HoldState,
+    Receipt,
+    Record,
+    RecordKey,
+    SystemEntry,
+    Transfer,
+)
+from ..storage import (
+    PAGE_MAX,
+    Capabilities,
+    HistoryLine,
+    JournalItem,
+    NodeTotal,
+    Page,
+    PageRequest,
+    Recovered,
+    ScanItem,
+    ScanKind,
+    ScanPage,
+)
+from ._base import GroupStore, page_of
+from ._group_commit import Command, Wanted
+from ._nodes import NodeMap
+
+
+class _Node:
+    """One node's tables."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.accounts: dict[AccountId, Account] = {}
+        self.wallets: dict[UserId, list[AccountId]] = {}
+        self.holds: dict[HoldId, Hold] = {}
+        self.open_holds: dict[AccountId, dict[HoldId, Hold]] = {}
+        self.transfers: dict[TransferId, Transfer] = {}
+        self.reversed_minor: dict[TransferId, int] = {}
+        self.entries: dict[AccountId, list[Entry]] = {}
+        self.system_entries: list[SystemEntry] = []
+        self.receipts: dict[tuple[int, str, str], Receipt] = {}
+        self.records: dict[RecordKey, Record] = {}
+
+    def load(self, state: State, wanted: Wanted) -> None:
+        for account_id in wanted.accounts | wanted.credits:
+            if account_id in self.accounts:
+                state.load_account(self.accounts[account_id])
+        for owner in wanted.wallets:
+            if owner in self.wallets or owner not in state.wallets:
+                state.load_wallet(owner, [self.accounts[i] for i in self.wallets.get(owner, ())])
+        for account_id in wanted.accounts:
+            for hold in self.open_holds.get(account_id, {}).values():
+                if wanted.open_holds or (wanted.due_at is not None and hold.is_due(wanted.due_at)):
+                    state.load_hold(hold)
+        for hold_id in wanted.holds & self.holds.keys():
+            state.load_hold(self.holds[hold_id])
+        for transfer_id in wanted.transfers & self.transfers.keys():
+            state.load_transfer(self.transfers[transfer_id], self.reversed_minor.get(transfer_id, 0))
+        for name in wanted.receipts & self.receipts.keys():
+            state.load_receipt(self.receipts[name])
+        state.records.update((key, self.records[key]) for key in wanted.records & self.records.keys())
+
+    def write(self, writes: Writes) -> None:
+        for account in writes.opened:
+            self.put_account(account)
+        self.accounts.update((account_id, after) for account_id, (_, after) in writes.accounts.items())
+        for transfer in writes.transfers:
+            self.put_transfer(transfer)
+        for entry in writes.entries:
+            self.entries[entry.account_id].append(entry)
+        self.system_entries += writes.system_entries
+        for hold in (*writes.placed, *writes.closed):
+            self.put_hold(hold)
+        self.receipts.update(((r.slot, r.actor, r.key), r) for r in writes.receipts)
+        self.records.update((record.key, record) for record in writes.records)
+        for key in writes.removed:
+            self.records.pop(key, None)
+
+    def put_account(self, account: Account) -> None:
+        self.accounts[account.id] = account
+        self.entries[account.id] = []
+        self.wallets.setdefault(account.owner, []).append(account.id)
+
+    def put_transfer(self, transfer: Transfer) -> None:
+        self.transfers[transfer.id] = transfer
+        if transfer.reverses is not None:
+            before = self.reversed_minor.get(transfer.reverses, 0)
+            self.reversed_minor[transfer.reverses] = before + transfer.amount_minor
+
+    def put_hold(self, hold: Hold) -> None:
+        self.holds[hold.id] = hold
+        still_open = self.open_holds.setdefault(hold.account_id, {})
+        if hold.state is HoldState.OPEN:
+            still_open[hold.id] = hold
+        else:
+            still_open.pop(hold.id, None)
+
+    def all(self, kind: ScanKind) -> Iterator[ScanItem]:
+        tables: dict[ScanKind, Iterable[ScanItem]] = {
+            "account": self.accounts.values(),
+            "hold": self.holds.values(),
+            "receipt": self.receipts.values(),
+            "record": self.records.values(),
+        }
+        return iter(tables[kind]) if kind in tables else self.journal()
+
+    def journal(self) -> Iterator[JournalItem]:
+        entries: dict[TransferId, list[Entry]] = {}
+        for lines in self.entries.values():
+            for entry in lines:
+                entries.setdefault(entry.transfer_id, []).append(entry)
+        system: dict[TransferId, list[SystemEntry]] = {}
+        for line in self.system_entries:
+            system.setdefault(line.transfer_id, []).append(line)
+        for transfer in self.transfers.values():
+            both = tuple(entries.get(transfer.id, ())), tuple(system.get(transfer.id, ()))
+            yield JournalItem(self.name, transfer, *both)
+
+
+class MemoryStore(GroupStore):
+    """The reference store: dictionaries."""
+
+    name = "memory"
+
+    def __init__(self, url: str = "memory://") -> None:
+        """`memory://` or `memory://?nodes=N` with N from 1 to 16. Raises ConfigurationError."""
+        super().__init__()
+        count = parse_qs(urlsplit(url).query).get("nodes", ["1"])[0]
+        if not count.isdecimal() or not 1 <= int(count) <= 16:  # noqa: PLR2004 - a bound, named in the message
+            raise ConfigurationError(f"{url}: nodes is a whole number from 1 to 16")
+        self._map = NodeMap([f"n{i}" for i in range(1, int(count) + 1)])
+        self._nodes = {name: _Node(name) for name in self._map.names}
+        self.capabilities = Capabilities(
+            durable=False, multi_process=False, spans_nodes=len(self._nodes) > 1, snapshot_reads=True
+        )
+
+    async def _open(self) -> None:
+        pass
+
+    async def _close(self) -> None:
+        pass
+
+    def _node(self, identifier: str) -> _Node:
+        return self._nodes[self._map.home(slot_of(identifier))]
+
+    def _lane(self, scope: Scope) -> Hashable:
+        return self._map.home(scope.home)
+
+    async def _commit(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
+        leader = self._nodes[str(lane)]
+        state = State(leader.name, self._map.peer_of(leader.name))
+        wanted = Wanted.of(command.scope for command in batch)
+        leader.load(state, wanted)
+        for account_id in wanted.credits:
+            account = self._node(account_id).accounts.get(account_id)
+            if account is not None and account_id not in state.accounts:
+                state.facts[account_id] = AccountFacts(account.id, account.owner, account.currency, account.status)
+        outcomes = decide_all(state, [(command.scope, command.decide) for command in batch])
+        leader.write(state.writes)
+        for credit in state.writes.credits:
+            peer = self._nodes[credit_peer(state, credit)]
+            remote = State(peer.name, self._map.peer_of(peer.name))
+            remote.load_account(peer.accounts[credit.account_id])
+            remote.receive(credit)
+            peer.write(remote.writes)
+        self._hint((*state.writes.accounts, *(credit.account_id for credit in state.writes.credits)))
+        return [_applied(outcome) for outcome in outcomes]
+
+    async def fetch(self, scope: Scope) -> Snapshot:
+        """See `Store.fetch`: here always one moment of all nodes."""
+        state = State("", lambda _: None)
+        wanted = Wanted.of([scope])
+        for node in self._nodes.values():
+            node.load(state, wanted)
+        return Snapshot(state, scope)
+
+    async def list_entries(self, account_id: AccountId, page: PageRequest) -> Page[Entry]:
+        """See `Store.list_entries`."""
+        entries = self._node(account_id).entries.get(account_id, [])
+        low, high = page.after or 0, len(entries) if page.before is None else max(page.before - 1, 0)
+        if page.newest_first:
+            rows = entries[max(low, high - page.limit - 1) : high][::-1]
+        else:
+            rows = entries[low : min(high, low + page.limit + 1)]
+        return page_of(rows, page.limit)
+
+    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
+        """See `Store.list_transfers`."""
+        transfers = self._node(account_id).transfers
+        entries = await self.list_entries(account_id, page)
+        return Page(tuple(HistoryLine(e, transfers[e.transfer_id]) for e in entries.items), entries.has_more)
+
+    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
+        """See `Store.list_records`."""
+        everything = (r for node in self._nodes.values() for r in node.records.values())
+        found = [r for r in everything if (r.kind, r.owner) == (kind, owner) and r.id > after]
+        return page_of(sorted(found, key=lambda r: r.id), limit)
+
+    async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
+        """See `Store.list_due`."""
+        due: list[tuple[datetime, str, Hold | Record]] = []
+        if kind == "hold":
+            holds = (h for node in self._nodes.values() for h in node.holds.values() if h.is_due(before))
+            due = [(h.expires_at, h.id, h) for h in holds if h.expires_at is not None]
+        else:
+            records = (r for node in self._nodes.values() for r in node.records.values() if r.kind == kind)
+            due = [(r.due_at, r.id, r) for r in records if r.due_at is not None and r.due_at <= before]
+        return [item for _, _, item in sorted(due, key=lambda row: row[:2])[:limit]]
+
+    async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
+        """See `Store.scan`: node by node, in the order of insertion."""
+        index, _, start = (after or "0:0").partition(":")
+        node = self._nodes[self._map.names[int(index)]]
+        items = tuple(islice(node.all(kind), int(start), int(start) + limit))
+        if len(items) == limit:
+            return ScanPage(items, f"{index}:{int(start) + limit}")
+        return ScanPage(items, f"{int(index) + 1}:0" if int(index) + 1 < len(self._nodes) else None)
+
+    async def totals(self) -> Sequence[NodeTotal]:
+        """See `Store.totals`: one moment of all nodes."""
+        sums: dict[tuple[str, str], list[int]] = {}
+        for node in self._nodes.values():
+            for account in node.accounts.values():
+                sums.setdefault((node.name, account.currency), [0, 0, 0])[0] += account.posted_minor
+            for line in node.system_entries:
+                row = sums.setdefault((node.name, line.currency), [0, 0, 0])
+                row[1] += line.amount_minor
+                row[2] += line.amount_minor if is_clearing(line.account_id) else 0
+        return [NodeTotal(*key, *row) for key, row in sorted(sums.items())]
+
+    async def load_raw(self, items: Sequence[ScanItem]) -> None:
+        """See `Store.load_raw`."""
+        for item in items:
+            if isinstance(item, JournalItem):
+                self._load_journal(item)
+            else:
+                self._load_item(item)
+
+    def _load_item(self, item: Account | Hold | Receipt | Record) -> None:
+        if isinstance(item, Account):
+            _once(item.id not in self._node(item.id).accounts, item)
+            self._node(item.id).put_account(item)
+        elif isinstance(item, Hold):
+            _once(item.id not in self._node(item.id).holds, item)
+            self._node(item.id).put_hold(item)
+        elif isinstance(item, Receipt):
+            receipts = self._nodes[self._map.home(item.slot)].receipts
+            _once((item.slot, item.actor, item.key) not in receipts, item)
+            receipts[item.slot, item.actor, item.key] = item
+        else:
+            records = self._nodes[self._map.home(item.slot)].records
+            _once(item.key not in records, item)
+            records[item.key] = item
+
+    def _load_journal(self, item: JournalItem) -> None:
+        for entry in item.entries:
+            node = self._node(entry.account_id)
+            if item.transfer.id not in node.transfers:
+                node.put_transfer(item.transfer)
+                node.system_entries += self._map.system_lines(item.transfer, node.name)
+            entries = node.entries[entry.account_id]
+            _once(not entries or entries[-1].sequence < entry.sequence, entry)
+            entries.append(entry)
+
+    async def recover(self, limit: int) -> Recovered:
+        """Nothing is ever in doubt: a commit has no await in it."""
+        return Recovered()
+
+    async def ping(self) -> None:
+        """Always answers."""
+
+
+def _once(new: bool, item: object) -> None:  # noqa: FBT001 - reads as an assertion
+    if not new:
+        raise InvariantViolated(f"imported twice: {item}")
+
+
+def _applied(outcome: Outcome) -> Outcome:
+    """Credits on other nodes are in before the reply: no peer is left to reach."""
+    return Done(outcome.result) if isinstance(outcome, Done) else outcome

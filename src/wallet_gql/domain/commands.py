@@ -1,0 +1,136 @@
+"""What callers ask the ledger for: one frozen command a verb, with everything that a rule needs besides the snapshot.
+
+`actor` is a user id, or the name of an operator or job; `key` is the caller's idempotency key. Amounts are minor units.
+New ids are made by the caller, fresh for each attempt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from .ids import AccountId, HoldId, TransferId, UserId
+from .model import AccountStatus
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAccount:
+    """Open the owner's one account in a currency."""
+
+    account_id: AccountId
+    owner: UserId
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Payee:
+    """Who is to be paid: `name` as the caller wrote it, and what looking it up found.
+
+    `account_id` is None when there is no account to pay; `known` then tells whether there is at least such a user.
+    """
+
+    name: str
+    account_id: AccountId | None
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MoveMoney:
+    """Pay `amount_minor` from one's own account."""
+
+    transfer_id: TransferId
+    actor: str
+    key: str
+    source: AccountId
+    payee: Payee
+    amount_minor: int
+    currency: str
+    fee_minor: int = 0
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveExternal:
+    """Bring money in from outside (deposit) or send it out (withdraw), against the system account `counterpart`."""
+
+    transfer_id: TransferId
+    actor: str
+    key: str
+    account_id: AccountId
+    counterpart: AccountId
+    amount_minor: int
+    currency: str
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceHold:
+    """Reserve money of one's own account for a payee until `expires_at`.
+
+    `closer` is set for a hold that only its own flow closes, such as a withdrawal's; else the payee's owner closes it.
+    """
+
+    hold_id: HoldId
+    actor: str
+    key: str
+    source: AccountId
+    payee: Payee
+    amount_minor: int
+    currency: str
+    expires_at: datetime | None
+    closer: str | None = None
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureHold:
+    """Take a hold's money, all of it or `amount_minor`; the rest is released."""
+
+    transfer_id: TransferId
+    actor: str
+    key: str
+    hold_id: HoldId
+    account_id: AccountId
+    payee_account_id: AccountId
+    amount_minor: int | None = None
+    fee_minor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VoidHold:
+    """Release a hold's money to its payer."""
+
+    actor: str
+    key: str
+    hold_id: HoldId
+    account_id: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireHolds:
+    """Close the account's holds whose time is over (the sweep's command)."""
+
+    account_id: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class ReverseTransfer:
+    """Send back all of a received transfer that is left, or `amount_minor` of it."""
+
+    transfer_id: TransferId
+    actor: str
+    key: str
+    original_id: TransferId
+    source: AccountId
+    target: AccountId
+    amount_minor: int | None = None
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAccountStatus:
+    """Freeze, unfreeze or close an account."""
+
+    actor: str
+    account_id: AccountId
+    status: AccountStatus

@@ -1,0 +1,385 @@
+"""Everything the wallet can say instead of yes.
+
+```
+WalletError
+├ Rejected                  the ledger said no; no money moved; a new attempt needs a new key
+│ ├ InvalidInput            malformed; never remembered under the key
+│ ├ InvalidAmount           malformed; never remembered
+│ ├ IdempotencyKeyReused    the key already belongs to another input; never remembered
+│ ├ InsufficientFunds       ├ LimitExceeded          ├ CurrencyMismatch     ├ SameAccount
+│ ├ AccountNotFound         ├ AccountExists          ├ AccountFrozen        ├ AccountClosed   ├ AccountNotEmpty
+│ ├ PayeeNotFound           ├ PayeeCannotReceive     ├ NotPermitted
+│ ├ HoldNotFound            ├ HoldNotOpen            ├ CaptureExceedsHold
+│ ├ TransferNotFound        ├ NotReversible          └ ReversalExceedsOriginal
+│ ├ UsernameTaken           ├ EmailTaken             └ InvalidCredentials   (users, not money)
+├ Unauthenticated           no valid session; log in, then send the same request with the same key
+├ Unavailable               nothing changed; retry with the same key
+│ ├ Contended               too busy in the time given
+│ └ NodeUnavailable         a server of the store does not answer
+├ InDoubt                   unknown; ask again with the same key, never with a new one
+├ ConfigurationError        at start only
+└ InvariantViolated         our bug; logged loudly, shown as an internal error
+```
+
+Every error has a stable `code`, its typed values in `fields`, and a message that says what to do next. A refusal is
+stored in a receipt as `(code, fields)` and comes back through `restore`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+Field = str | int | None
+
+
+class WalletError(Exception):
+    """The root. `code` is stable and documented; `retryable` means: with the same idempotency key."""
+
+    code: ClassVar[str] = "WALLET_ERROR"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **fields: Field) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields
+
+
+class Rejected(WalletError):
+    """The ledger said no and no money moved. Correct the request and send it under a new key.
+
+    `remembered` tells whether the refusal is kept under the key, so that a late duplicate cannot turn a no into a yes.
+    """
+
+    code = "REJECTED"
+    remembered: ClassVar[bool] = True
+
+
+class InvalidInput(Rejected):
+    """A value has the wrong shape. Correct the named field; the key was not used up."""
+
+    code = "INVALID_INPUT"
+    remembered = False
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}", field=field, reason=reason)
+
+
+class InvalidAmount(Rejected):
+    """The amount is zero, negative, too large or not a whole number of minor units. The key was not used up."""
+
+    code = "INVALID_AMOUNT"
+    remembered = False
+
+    def __init__(self, amount: str, reason: str) -> None:
+        super().__init__(f"amount {amount}: {reason}", amount=amount, reason=reason)
+
+
+class IdempotencyKeyReused(Rejected):
+    """This key was used before with another input. Use one new key for each intent, and the same key for its retries."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    remembered = False
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"idempotency key {key!r} was already used with another input; use a new key", key=key)
+
+
+class InsufficientFunds(Rejected):
+    """The account's available amount (posted minus held) is too small. Top up, then try again under a new key."""
+
+    code = "INSUFFICIENT_FUNDS"
+
+    def __init__(self, account_id: str, available_minor: int, required_minor: int, currency: str) -> None:
+        super().__init__(
+            f"account {account_id} has {available_minor} {currency} minor units available, {required_minor} are needed",
+            account_id=account_id,
+            available_minor=available_minor,
+            required_minor=required_minor,
+            currency=currency,
+        )
+
+
+class LimitExceeded(Rejected):
+    """A limit of the wallet would be passed. Use a smaller amount under a new key."""
+
+    code = "LIMIT_EXCEEDED"
+
+    def __init__(self, limit: str, maximum: int) -> None:
+        super().__init__(f"{limit} must not be greater than {maximum}", limit=limit, maximum=maximum)
+
+
+class CurrencyMismatch(Rejected):
+    """The account holds another currency than the request names. Nothing is ever converted."""
+
+    code = "CURRENCY_MISMATCH"
+
+    def __init__(self, account_id: str, expected: str, given: str) -> None:
+        super().__init__(
+            f"account {account_id} holds {expected}, the request says {given}",
+            account_id=account_id,
+            expected=expected,
+            given=given,
+        )
+
+
+class SameAccount(Rejected):
+    """Payer and payee are the same account. Choose another payee."""
+
+    code = "SAME_ACCOUNT"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"payer and payee are the same account {account_id}", account_id=account_id)
+
+
+class AccountNotFound(Rejected):
+    """There is no such account of yours. Other people's accounts look the same as absent ones."""
+
+    code = "ACCOUNT_NOT_FOUND"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"you have no account {account_id}; list yours with `viewer`", account_id=account_id)
+
+
+class AccountExists(Rejected):
+    """The user already has an account in this currency: one per user and currency."""
+
+    code = "ACCOUNT_EXISTS"
+
+    def __init__(self, account_id: str, currency: str) -> None:
+        super().__init__(
+            f"you already have the {currency} account {account_id}; use it", account_id=account_id, currency=currency
+        )
+
+
+class AccountFrozen(Rejected):
+    """The account is frozen: no debits, holds or captures. Credits still arrive. Ask the operator."""
+
+    code = "ACCOUNT_FROZEN"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"account {account_id} is frozen; ask support", account_id=account_id)
+
+
+class AccountClosed(Rejected):
+    """The account is closed. Use another one."""
+
+    code = "ACCOUNT_CLOSED"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"account {account_id} is closed; use another account", account_id=account_id)
+
+
+class AccountNotEmpty(Rejected):
+    """Only an account at zero with no open holds can be closed. Move the money out first."""
+
+    code = "ACCOUNT_NOT_EMPTY"
+
+    def __init__(self, account_id: str, posted_minor: int, held_minor: int) -> None:
+        super().__init__(
+            f"account {account_id} still has {posted_minor} posted and {held_minor} held minor units; empty it first",
+            account_id=account_id,
+            posted_minor=posted_minor,
+            held_minor=held_minor,
+        )
+
+
+class PayeeNotFound(Rejected):
+    """There is nobody of that name or id to be paid. Check the spelling."""
+
+    code = "PAYEE_NOT_FOUND"
+
+    def __init__(self, payee: str) -> None:
+        super().__init__(f"there is no payee {payee}; check the spelling", payee=payee)
+
+
+class PayeeCannotReceive(Rejected):
+    """The payee has no open account in that currency. Ask them to open one, or send another currency."""
+
+    code = "PAYEE_CANNOT_RECEIVE"
+
+    def __init__(self, payee: str, currency: str) -> None:
+        super().__init__(
+            f"{payee} has no open {currency} account; ask them to open one", payee=payee, currency=currency
+        )
+
+
+class NotPermitted(Rejected):
+    """You may see it, but this act belongs to somebody else (the payee, or an operator)."""
+
+    code = "NOT_PERMITTED"
+
+    def __init__(self, action: str, allowed: str) -> None:
+        super().__init__(f"only {allowed} may {action}", action=action, allowed=allowed)
+
+
+class HoldNotFound(Rejected):
+    """There is no such hold that concerns you."""
+
+    code = "HOLD_NOT_FOUND"
+
+    def __init__(self, hold_id: str) -> None:
+        super().__init__(f"there is no hold {hold_id} that you may see", hold_id=hold_id)
+
+
+class HoldNotOpen(Rejected):
+    """The hold was already captured, voided or has expired. Each hold closes once."""
+
+    code = "HOLD_NOT_OPEN"
+
+    def __init__(self, hold_id: str, state: str) -> None:
+        super().__init__(f"hold {hold_id} is {state} and stays so; place a new one", hold_id=hold_id, state=state)
+
+
+class CaptureExceedsHold(Rejected):
+    """More than the held amount was asked for. Capture at most what was held."""
+
+    code = "CAPTURE_EXCEEDS_HOLD"
+
+    def __init__(self, hold_id: str, held_minor: int, requested_minor: int) -> None:
+        super().__init__(
+            f"hold {hold_id} holds {held_minor} minor units, {requested_minor} were asked for",
+            hold_id=hold_id,
+            held_minor=held_minor,
+            requested_minor=requested_minor,
+        )
+
+
+class TransferNotFound(Rejected):
+    """There is no such transfer that concerns you."""
+
+    code = "TRANSFER_NOT_FOUND"
+
+    def __init__(self, transfer_id: str) -> None:
+        super().__init__(f"there is no transfer {transfer_id} that you may see", transfer_id=transfer_id)
+
+
+class NotReversible(Rejected):
+    """This kind of transfer is not reversed this way (a reversal, a deposit or a withdrawal)."""
+
+    code = "NOT_REVERSIBLE"
+
+    def __init__(self, transfer_id: str, kind: str) -> None:
+        super().__init__(
+            f"transfer {transfer_id} is a {kind}; it cannot be reversed", transfer_id=transfer_id, kind=kind
+        )
+
+
+class ReversalExceedsOriginal(Rejected):
+    """Reversals of a transfer add up to at most its amount."""
+
+    code = "REVERSAL_EXCEEDS_ORIGINAL"
+
+    def __init__(self, transfer_id: str, remaining_minor: int, requested_minor: int) -> None:
+        super().__init__(
+            f"of transfer {transfer_id} {remaining_minor} minor units are left to reverse, {requested_minor} were asked for",
+            transfer_id=transfer_id,
+            remaining_minor=remaining_minor,
+            requested_minor=requested_minor,
+        )
+
+
+class UsernameTaken(Rejected):
+    """Somebody has this username. Choose another."""
+
+    code = "USERNAME_TAKEN"
+
+    def __init__(self, username: str) -> None:
+        super().__init__(f"the username {username} is taken; choose another", username=username)
+
+
+class EmailTaken(Rejected):
+    """An account with this e-mail address exists. Log in instead."""
+
+    code = "EMAIL_TAKEN"
+
+    def __init__(self, email: str) -> None:
+        super().__init__(f"the e-mail address {email} is already registered; log in instead", email=email)
+
+
+class InvalidCredentials(Rejected):
+    """Unknown user or wrong password: the two are never told apart."""
+
+    code = "INVALID_CREDENTIALS"
+
+    def __init__(self) -> None:
+        super().__init__("unknown user or wrong password; check both")
+
+
+class Unauthenticated(WalletError):
+    """No session, or one that has expired or was ended. Log in, then repeat the request with the same key."""
+
+    code = "UNAUTHENTICATED"
+
+    def __init__(self) -> None:
+        super().__init__("log in first: there is no valid session")
+
+
+class Unavailable(WalletError):
+    """Nothing changed. Retry with the same idempotency key."""
+
+    code = "UNAVAILABLE"
+    retryable = True
+
+    def __init__(self, reason: str = "the store is not available") -> None:
+        super().__init__(f"{reason}; nothing changed, retry with the same key", reason=reason)
+
+
+class Contended(Unavailable):
+    """Too many commands wanted the same rows in the time given. Nothing changed; retry with the same key."""
+
+    code = "CONTENDED"
+
+    def __init__(self, reason: str = "too busy in the time given") -> None:
+        super().__init__(reason)
+
+
+class NodeUnavailable(Unavailable):
+    """A server of the store does not answer. Nothing changed; retry with the same key."""
+
+    code = "NODE_UNAVAILABLE"
+
+    def __init__(self, node: str) -> None:
+        super().__init__(f"node {node} does not answer")
+        self.fields["node"] = node
+
+
+class InDoubt(WalletError):
+    """The outcome is unknown: it may have happened. Ask again with the same key, never with a new one."""
+
+    code = "IN_DOUBT"
+    retryable = True
+
+    def __init__(self, reason: str = "the commit was not confirmed in time") -> None:
+        super().__init__(f"{reason}; ask again with the same key, never with a new one", reason=reason)
+
+
+class ConfigurationError(WalletError):
+    """The wallet cannot start like this. The message names each fault and its remedy."""
+
+    code = "CONFIGURATION"
+
+
+class InvariantViolated(WalletError):
+    """A bug of ours: a rule or a backend broke a promise. Nothing is written; operators are told."""
+
+    code = "INTERNAL"
+
+
+def error_classes(root: type[WalletError] = WalletError) -> list[type[WalletError]]:
+    """Every error class below `root`, parents before children, in the order of definition."""
+    found: list[type[WalletError]] = []
+    for child in root.__subclasses__():
+        found += [child, *error_classes(child)]
+    return found
+
+
+def restore(code: str, fields: dict[str, Field]) -> Rejected:
+    """The refusal that a receipt remembers, as it was first raised.
+
+    Raises:
+        InvariantViolated: the stored code is unknown to this version.
+    """
+    for kind in error_classes(Rejected):
+        if kind.code == code and issubclass(kind, Rejected):
+            return kind(**fields)  # type: ignore[arg-type]  # each class takes exactly the fields it stores
+    raise InvariantViolated(f"a receipt remembers the unknown refusal {code!r}")

@@ -1,0 +1,135 @@
+"""Typed, time-ordered ids that know where they live.
+
+An id is `<prefix>_<32 hex digits>`; the digits are a valid UUIDv7 (RFC 9562) whose 12 bits of `rand_a` hold the
+*slot*, 0 to 4,095. So any id can be routed to its node without a look-up, and sorts by the time it was made.
+
+A user's slot is a fixed hash of the rest of the user's id; everything that belongs to the user (accounts, holds,
+transfers that the user leads, sessions) carries the same slot. Ids are made by the caller, who brings time and entropy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final, NewType
+
+from .errors import InvalidInput
+
+UserId = NewType("UserId", str)
+AccountId = NewType("AccountId", str)
+TransferId = NewType("TransferId", str)
+HoldId = NewType("HoldId", str)
+
+SLOTS: Final = 4096
+"""How many slots there are. Users hash to slots; slots are placed on nodes."""
+
+_ID = re.compile(r"(?P<prefix>usr|acc|trf|hld)_[0-9a-f]{12}7(?P<slot>[0-9a-f]{3})[89ab][0-9a-f]{15}", re.ASCII)
+_NAMES: Final = {"usr": "user", "acc": "account", "trf": "transfer", "hld": "hold"}
+_ENTROPY_BITS: Final = 62
+_SYSTEM: Final = "sys:"
+OPERATOR: Final = "op:operator"
+"""The actor of the command line: not a user, owns nothing, may act on any account."""
+
+
+def slot_of_text(text: str) -> int:
+    """The slot of a name that carries none itself, such as a username or an operator: a fixed hash, 0 to 4,095."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=2).digest(), "big") % SLOTS
+
+
+def _uuid7(prefix: str, slot: int, at_ms: int, entropy: int) -> str:
+    tail = (0b10 << _ENTROPY_BITS) | (entropy & ((1 << _ENTROPY_BITS) - 1))
+    return f"{prefix}_{at_ms & 0xFFFF_FFFF_FFFF:012x}7{slot:03x}{tail:016x}"
+
+
+def _user_slot(text: str) -> int:
+    return slot_of_text(text[4:16] + text[20:])
+
+
+def make_user_id(at_ms: int, entropy: int) -> UserId:
+    """A new user id: `at_ms` is Unix time in milliseconds, `entropy` at least 62 random bits."""
+    draft = _uuid7("usr", 0, at_ms, entropy)
+    return UserId(_uuid7("usr", _user_slot(draft), at_ms, entropy))
+
+
+def make_account_id(slot: int, at_ms: int, entropy: int) -> AccountId:
+    """A new account id in its owner's slot; arguments as for `make_user_id`."""
+    return AccountId(_uuid7("acc", slot, at_ms, entropy))
+
+
+def make_transfer_id(slot: int, at_ms: int, entropy: int) -> TransferId:
+    """A new transfer id in its leader's slot: fresh for each attempt, never derived from a key."""
+    return TransferId(_uuid7("trf", slot, at_ms, entropy))
+
+
+def make_hold_id(slot: int, at_ms: int, entropy: int) -> HoldId:
+    """A new hold id in the slot of the account whose money is held."""
+    return HoldId(_uuid7("hld", slot, at_ms, entropy))
+
+
+def is_id(prefix: str, text: str) -> bool:
+    """Whether `text` is a well-formed id with that prefix (`usr`, `acc`, `trf` or `hld`)."""
+    match = _ID.fullmatch(text)
+    if match is None or match["prefix"] != prefix:
+        return False
+    return prefix != "usr" or _user_slot(text) == int(match["slot"], 16)
+
+
+def _parse(prefix: str, text: str) -> str:
+    if not is_id(prefix, text):
+        raise InvalidInput(f"{_NAMES[prefix]} id", f"{text[:48]!r} is not an id such as {prefix}_0193…")
+    return text
+
+
+def parse_user_id(text: str) -> UserId:
+    """Check a user id that came from outside. Raises InvalidInput."""
+    return UserId(_parse("usr", text))
+
+
+def parse_account_id(text: str) -> AccountId:
+    """Check an account id that came from outside. Raises InvalidInput."""
+    return AccountId(_parse("acc", text))
+
+
+def parse_transfer_id(text: str) -> TransferId:
+    """Check a transfer id that came from outside. Raises InvalidInput."""
+    return TransferId(_parse("trf", text))
+
+
+def parse_hold_id(text: str) -> HoldId:
+    """Check a hold id that came from outside. Raises InvalidInput."""
+    return HoldId(_parse("hld", text))
+
+
+def slot_of(identifier: str) -> int:
+    """The slot that a well-formed id carries, 0 to 4,095."""
+    return int(identifier[17:20], 16)
+
+
+def actor_slot(actor: str) -> int:
+    """Where an actor's own keys live: a user's slot, or the hash of an operator's or a job's name."""
+    return slot_of(actor) if is_id("usr", actor) else slot_of_text(actor)
+
+
+def system_account(name: str, currency: str) -> AccountId:
+    """The id of a system account, which exists on every node: `sys:stripe:EUR`, `sys:fees:EUR`."""
+    return AccountId(f"{_SYSTEM}{name}:{currency}")
+
+
+def clearing_account(peer: str, currency: str) -> AccountId:
+    """The clearing account towards the node `peer`: money in flight between this node and that one."""
+    return system_account(f"clearing/{peer}", currency)
+
+
+def is_system(account_id: str) -> bool:
+    """Whether the account is a system account (no floor, no owner, folded when asked)."""
+    return account_id.startswith(_SYSTEM)
+
+
+def is_clearing(account_id: str) -> bool:
+    """Whether the account is a clearing account between nodes."""
+    return account_id.startswith(f"{_SYSTEM}clearing/")
+
+
+def system_currency(account_id: str) -> str:
+    """The currency of a system account's id."""
+    return account_id.rpartition(":")[2]

@@ -1,0 +1,264 @@
+"""What is stored: frozen records that check themselves.
+
+Times are time-zone-aware UTC datetimes; amounts are integers in minor units, their names end in `_minor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from .errors import InvariantViolated
+from .ids import AccountId, HoldId, TransferId, UserId, is_system, slot_of, system_account, system_currency
+from .money import BALANCE_MAX_MINOR
+
+FEES: Final = "fees"
+"""The system account that receives fees."""
+
+CASH: Final = "cash"
+"""The system account behind an operator's deposits and withdrawals."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _require(holds: bool, message: str, *values: object) -> None:  # noqa: FBT001 - reads as an assertion
+    if not holds:
+        raise InvariantViolated(message.format(*values))
+
+
+class AccountStatus(StrEnum):
+    """`frozen` stops debits, holds and captures; `closed` is final. Neither stops a credit already decided."""
+
+    OPEN = "open"
+    FROZEN = "frozen"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Holds one currency for one user; floor 0; `available_minor` = posted - held.
+
+    `sequence` is the number of entries so far: the last entry has this sequence, gapless from 1.
+    `changed_at` is the time of the last entry and never goes back.
+    """
+
+    id: AccountId
+    owner: UserId
+    currency: str
+    created_at: datetime
+    changed_at: datetime
+    status: AccountStatus = AccountStatus.OPEN
+    posted_minor: int = 0
+    held_minor: int = 0
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.held_minor <= self.posted_minor, "account {} would be overdrawn: {}", self.id, self)
+        _require(self.posted_minor <= BALANCE_MAX_MINOR, "account {} would pass 64 bits", self.id)
+
+    @property
+    def available_minor(self) -> int:
+        """What can be spent now: posted minus held."""
+        return self.posted_minor - self.held_minor
+
+    @property
+    def slot(self) -> int:
+        """The slot of the account and of its owner."""
+        return slot_of(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFacts:
+    """What a decision may know of an account that it only credits: all but `status` never changes."""
+
+    id: AccountId
+    owner: UserId
+    currency: str
+    status: AccountStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One signed line on a customer account: its place in the account's order and the balance after it."""
+
+    account_id: AccountId
+    sequence: int
+    transfer_id: TransferId
+    amount_minor: int
+    balance_minor: int
+    at: datetime
+
+    def __post_init__(self) -> None:
+        _require(self.sequence >= 1 and self.amount_minor != 0, "malformed entry {}", self)
+        _require(self.balance_minor >= 0, "entry {} leaves a negative balance", self)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemEntry:
+    """One signed line on a system account: no sequence and no balance, so that nobody waits for it."""
+
+    account_id: AccountId
+    transfer_id: TransferId
+    amount_minor: int
+    at: datetime
+
+    @property
+    def currency(self) -> str:
+        """The account's currency."""
+        return system_currency(self.account_id)
+
+
+class TransferKind(StrEnum):
+    """Why money moved."""
+
+    TRANSFER = "transfer"
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    CAPTURE = "capture"
+    REVERSAL = "reversal"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One immutable movement: `amount_minor` leaves the debit account; the credit account gets it less the fee.
+
+    `actor` and `idempotency_key` name the attempt that caused it; `reverses` and `hold_id` link it to what it undoes or
+    captures. `at` is the time of the decision; the entries carry the times at which they were applied.
+    """
+
+    id: TransferId
+    kind: TransferKind
+    debit_account_id: AccountId
+    credit_account_id: AccountId
+    amount_minor: int
+    currency: str
+    at: datetime
+    actor: str
+    idempotency_key: str
+    fee_minor: int = 0
+    reverses: TransferId | None = None
+    hold_id: HoldId | None = None
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.fee_minor < self.amount_minor, "transfer {} has no positive net amount", self.id)
+        _require(self.debit_account_id != self.credit_account_id, "transfer {} goes nowhere", self.id)
+
+    @property
+    def net_minor(self) -> int:
+        """What the credit account receives."""
+        return self.amount_minor - self.fee_minor
+
+    @property
+    def slot(self) -> int:
+        """The slot that led it."""
+        return slot_of(self.id)
+
+    def legs(self) -> tuple[tuple[AccountId, int], ...]:
+        """The signed amounts by account; they sum to zero."""
+        both = ((self.debit_account_id, -self.amount_minor), (self.credit_account_id, self.net_minor))
+        return (*both, (system_account(FEES, self.currency), self.fee_minor)) if self.fee_minor else both
+
+
+class HoldState(StrEnum):
+    """A hold closes once: captured, voided or expired."""
+
+    OPEN = "open"
+    CAPTURED = "captured"
+    VOIDED = "voided"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Money of `account_id` reserved for `payee_account_id`. `closer` is the actor who may capture or void it.
+
+    `expires_at` is None for a hold that only its own flow closes (a withdrawal's).
+    """
+
+    id: HoldId
+    account_id: AccountId
+    payee_account_id: AccountId
+    closer: str
+    amount_minor: int
+    currency: str
+    created_at: datetime
+    expires_at: datetime | None
+    state: HoldState = HoldState.OPEN
+    captured_minor: int = 0
+    closed_at: datetime | None = None
+    transfer_id: TransferId | None = None
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        _require(self.amount_minor > 0, "hold {} holds nothing", self.id)
+        _require(0 <= self.captured_minor <= self.amount_minor, "hold {} captures too much", self.id)
+        _require((self.state is HoldState.OPEN) == (self.closed_at is None), "hold {} is half closed", self.id)
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it is still open in the store although its time is over."""
+        return self.state is HoldState.OPEN and self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The kept answer to one idempotency key of one actor, in one slot.
+
+    On the leading slot it commits with what it answers: `outcome` is the answer as JSON text and may be pruned, while the
+    link to `transfer_id` stays for ever. A *key claim* is a receipt with `leader`: it stands at the home of an actor who
+    is not the payer, says which slot leads, and proves no outcome.
+    """
+
+    slot: int
+    actor: str
+    key: str
+    operation: str
+    fingerprint: str
+    at: datetime
+    transfer_id: TransferId | None = None
+    outcome: str | None = None
+    leader: int | None = None
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether it only locates an outcome."""
+        return self.leader is not None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKey:
+    """The name of a `Record`."""
+
+    kind: str
+    id: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Anything that is not money (user, name claim, session, …), so that a new feature never reopens a backend.
+
+    `version` counts writes from 1; `owner` is whom lists are made for; `due_at` is when a sweep should look at it.
+    `body` is plain JSON data.
+    """
+
+    kind: str
+    id: str
+    slot: int
+    owner: str
+    version: int
+    body: Mapping[str, object] = field(default_factory=dict)
+    due_at: datetime | None = None
+
+    @property
+    def key(self) -> RecordKey:
+        """Its name."""
+        return RecordKey(self.kind, self.id, self.slot)
+
+
+def account_slot(account_id: str) -> int | None:
+    """The slot of a customer account; None for a system account, which exists on every node."""
+    return None if is_system(account_id) else slot_of(account_id)

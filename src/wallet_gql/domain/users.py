@@ -1,0 +1,164 @@
+"""Users, their names and sessions, as `Record`s: shapes and checks, pure.
+
+A name (username or e-mail) is unique across nodes by reservation: a *name claim* record lives in the slot that the name
+hashes to, and says which user id has it. Kinds of records: `user`, `claim`, `session`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from .codec import from_micros, to_micros
+from .errors import InvalidInput
+from .ids import UserId, slot_of, slot_of_text
+from .model import Record, RecordKey
+
+USERNAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{2,31}", re.ASCII)
+_EMAIL: Final = re.compile(r"[^\s@\x00-\x1f\x7f<>\"]{1,64}@[^\s@.\x00-\x1f\x7f<>\"]+(\.[^\s@.\x00-\x1f\x7f<>\"]+)+")
+EMAIL_MAX: Final = 254
+PASSWORD_MIN: Final = 8
+PASSWORD_MAX: Final = 128
+TOKEN_PREFIX: Final = "wgs_"
+_TOKEN: Final = re.compile(r"wgs_(?P<slot>[0-9a-f]{3})[A-Za-z0-9_-]{43}", re.ASCII)
+
+CLAIM_LASTS: Final = timedelta(seconds=60)
+"""How long a sign-up may take between reserving its names and creating the user."""
+
+
+def check_username(text: str) -> str:
+    """The username in its one spelling (lower case). Raises InvalidInput."""
+    name = text.lower()
+    if USERNAME.fullmatch(name) is None:
+        raise InvalidInput("username", "3 to 32 letters, digits, dots, dashes or underscores; a letter or digit first")
+    return name
+
+
+def check_email(text: str) -> str:
+    """The e-mail address in its one spelling (lower case). Raises InvalidInput."""
+    address = text.strip().lower()
+    if len(address) > EMAIL_MAX or _EMAIL.fullmatch(address) is None:
+        raise InvalidInput("email", "an e-mail address such as ann@example.org, at most 254 characters")
+    return address
+
+
+def check_password(text: str, *, username: str, email: str) -> str:
+    """A password that may be chosen: 8 to 128 characters, not one's own name. Raises InvalidInput."""
+    if not PASSWORD_MIN <= len(text) <= PASSWORD_MAX:
+        raise InvalidInput("password", f"{PASSWORD_MIN} to {PASSWORD_MAX} characters")
+    if text.lower() in (username, email):
+        raise InvalidInput("password", "something other than your own name or address")
+    return text
+
+
+def username_claim(username: str) -> RecordKey:
+    """Where the claim on a username lives."""
+    return RecordKey("claim", f"username:{username}", slot_of_text(f"username:{username}"))
+
+
+def email_claim(email: str) -> RecordKey:
+    """Where the claim on an e-mail address lives: under its hash, so that an id never shows the address."""
+    digest = hashlib.sha256(email.encode()).hexdigest()
+    return RecordKey("claim", f"email:{digest}", slot_of_text(f"email:{digest}"))
+
+
+def user_key(user_id: UserId) -> RecordKey:
+    """Where a user lives."""
+    return RecordKey("user", user_id, slot_of(user_id))
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who signed up."""
+
+    id: UserId
+    username: str
+    email: str
+    password_hash: str
+    created_at: datetime
+
+    def to_record(self, version: int = 1) -> Record:
+        """As it is stored."""
+        body = {
+            "username": self.username,
+            "email": self.email,
+            "password_hash": self.password_hash,
+            "created_at": to_micros(self.created_at),
+        }
+        return Record("user", self.id, slot_of(self.id), self.id, version, body)
+
+    @classmethod
+    def from_record(cls, record: Record | None) -> User | None:
+        """The user of a record; None if there is none, or only the tombstone of a sign-up that came too late."""
+        if record is None or record.body.get("tombstone"):
+            return None
+        body = record.body
+        created_at = from_micros(int(str(body["created_at"])))
+        names = str(body["username"]), str(body["email"]), str(body["password_hash"])
+        return cls(UserId(record.id), *names, created_at)
+
+
+def tombstone(user_id: UserId) -> Record:
+    """What keeps a user id from ever being created: the fence against a slow sign-up."""
+    return Record("user", user_id, slot_of(user_id), user_id, 1, {"tombstone": True})
+
+
+class SessionKind(StrEnum):
+    """`cookie`: a browser's, ends after 30 idle minutes or 12 hours. `bearer`: a mobile client's, lasts 30 days."""
+
+    COOKIE = "cookie"
+    BEARER = "bearer"
+
+
+IDLE: Final = {SessionKind.COOKIE: timedelta(minutes=30), SessionKind.BEARER: timedelta(days=30)}
+ABSOLUTE: Final = {SessionKind.COOKIE: timedelta(hours=12), SessionKind.BEARER: timedelta(days=30)}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A log-in. Only the hash of its token is stored; `seen_at` moves the idle limit, at most once a minute."""
+
+    id: str
+    user_id: UserId
+    kind: SessionKind
+    created_at: datetime
+    seen_at: datetime
+
+    @property
+    def expires_at(self) -> datetime:
+        """When it ends unless it is used before."""
+        return min(self.seen_at + IDLE[self.kind], self.created_at + ABSOLUTE[self.kind])
+
+    @property
+    def key(self) -> RecordKey:
+        """Where it lives: with its user."""
+        return RecordKey("session", self.id, slot_of(self.user_id))
+
+    def to_record(self, version: int) -> Record:
+        """As it is stored; due when it ends."""
+        body = {"kind": self.kind.value, "created_at": to_micros(self.created_at), "seen_at": to_micros(self.seen_at)}
+        return Record("session", self.id, slot_of(self.user_id), self.user_id, version, body, self.expires_at)
+
+    @classmethod
+    def from_record(cls, record: Record) -> Session:
+        """The session of a record."""
+        body = record.body
+        times = from_micros(int(str(body["created_at"]))), from_micros(int(str(body["seen_at"])))
+        return cls(record.id, UserId(record.owner), SessionKind(str(body["kind"])), *times)
+
+
+def make_token(slot: int, secret: str) -> str:
+    """A session token in its user's slot; `secret` is 256 bits as 43 characters of URL-safe base64."""
+    return f"{TOKEN_PREFIX}{slot:03x}{secret}"
+
+
+def token_key(token: str) -> RecordKey | None:
+    """Where the session of a token lives; None if it is no token at all."""
+    match = _TOKEN.fullmatch(token)
+    if match is None:
+        return None
+    return RecordKey("session", hashlib.sha256(token.encode()).hexdigest(), int(match["slot"], 16))

@@ -1,0 +1,174 @@
+"""Idempotency keys: one effect and one answer for each key of each actor, whatever is retried, and when.
+
+The *receipt* commits with the effect, in the same `Changes`; a copy kept elsewhere would, after a crash between the two
+commits, pay twice. The order of checks is fixed: shape of the input, then the key, then the state. So a repeated success
+is never told "insufficient funds", "closed" or "already captured".
+
+| the key was | the input is | answer |
+|---|---|---|
+| never seen | any | executed; success or refusal is kept under the key |
+| seen, finished | the same | the first answer again, `replayed` |
+| seen, finished | another | `IdempotencyKeyReused`, nothing executed |
+
+Refusals that depend on the state (insufficient funds, a frozen account, an unknown payee) are kept, so that a late
+duplicate cannot turn a no into a yes; malformed input and faults of the machinery are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, TypeVar
+
+from .domain.changes import Changes, Decision, Snapshot
+from .domain.errors import Field, IdempotencyKeyReused, InvalidInput, InvariantViolated, Rejected, restore
+from .domain.ids import TransferId
+from .domain.model import Receipt
+
+R = TypeVar("R")
+
+KEY_MAX: Final = 255
+"""The longest idempotency key, in characters."""
+
+FINGERPRINT_VERSION: Final = "1"
+
+
+def check_key(key: str) -> str:
+    """Return the key if it is 1 to 255 printable ASCII characters. Raises InvalidInput."""
+    if not 1 <= len(key) <= KEY_MAX or not key.isascii() or not key.isprintable():
+        raise InvalidInput("idempotencyKey", f"1 to {KEY_MAX} printable ASCII characters, such as a UUID")
+    return key
+
+
+def fingerprint(operation: str, values: Mapping[str, str | int | bool | None]) -> str:
+    """SHA-256 (hex) over the operation's name and the canonical input, as it was sent: names unresolved, key left out.
+
+    Values that are None are left out too, so that an optional argument added later changes no old fingerprint.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    canonical = json.dumps([FINGERPRINT_VERSION, operation, given], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request under a key: who, which key, what. `slot` is where its receipt lives: the slot that leads."""
+
+    slot: int
+    actor: str
+    key: str
+    operation: str
+    fingerprint: str
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """What a `Scope` calls its receipt."""
+        return (self.actor, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect(Generic[R]):
+    """What the guarded rule decided: its changes, its answer, and the answer as plain JSON data for the receipt."""
+
+    changes: Changes
+    result: R
+    outcome: Mapping[str, object]
+    transfer_id: TransferId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh(Generic[R]):
+    """The command was executed now."""
+
+    result: R
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The command was executed before: `outcome` is its kept answer, None if that was pruned; the link stays."""
+
+    outcome: Mapping[str, object] | None
+    transfer_id: TransferId | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The command was refused, now or before. Raise `error` after the commit, for its receipt is in it."""
+
+    error: Rejected
+    replayed: bool
+
+
+Answer = Fresh[R] | Replayed | Refused
+
+
+def once(snapshot: Snapshot, attempt: Attempt, now: datetime, effect: Callable[[], Effect[R]]) -> Decision[Answer[R]]:
+    """Run `effect` unless the attempt's key was used before; put its receipt into the same changes.
+
+    Call it inside a decide function whose scope names the receipt (`attempt.name`).
+
+    Raises:
+        IdempotencyKeyReused: the key belongs to another input.
+        Rejected: a refusal that is not remembered (malformed input).
+    """
+    before = snapshot.receipt(*attempt.name)
+    if before is not None:
+        return Decision(Changes(), _replay(before, attempt))
+    try:
+        done = effect()
+    except Rejected as error:
+        if not error.remembered:
+            raise
+        refusal = _receipt(attempt, now, None, {"code": error.code, "fields": error.fields})
+        return Decision(Changes(receipts=(refusal,)), Refused(error, replayed=False))
+    receipt = _receipt(attempt, now, done.transfer_id, {"ok": done.outcome})
+    return Decision(done.changes + Changes(receipts=(receipt,)), Fresh(done.result))
+
+
+def claim(snapshot: Snapshot, attempt: Attempt, actor_slot: int, now: datetime) -> Decision[int]:
+    """Reserve the key at the home of an actor who is not the payer, before the leader is asked; answers who leads.
+
+    The claim is permanent and proves no outcome: the leader's receipt does. Scope: home = the actor's slot.
+
+    Raises:
+        IdempotencyKeyReused: the key was used or claimed for another input.
+    """
+    before = snapshot.receipt(*attempt.name)
+    if before is None:
+        receipt = Receipt(
+            actor_slot, attempt.actor, attempt.key, attempt.operation, attempt.fingerprint, now, leader=attempt.slot
+        )
+        return Decision(Changes(receipts=(receipt,)), attempt.slot)
+    if before.fingerprint != attempt.fingerprint or before.leader is None:
+        raise IdempotencyKeyReused(attempt.key)
+    return Decision(Changes(), before.leader)
+
+
+def _receipt(attempt: Attempt, now: datetime, transfer_id: TransferId | None, outcome: Mapping[str, object]) -> Receipt:
+    text = json.dumps(outcome, sort_keys=True, separators=(",", ":"))
+    return Receipt(
+        attempt.slot, attempt.actor, attempt.key, attempt.operation, attempt.fingerprint, now, transfer_id, text
+    )
+
+
+def _replay(before: Receipt, attempt: Attempt) -> Replayed | Refused:
+    if before.fingerprint != attempt.fingerprint or before.is_claim:
+        raise IdempotencyKeyReused(attempt.key)
+    if before.outcome is None:
+        return Replayed(None, before.transfer_id, before.at)
+    kept = json.loads(before.outcome)
+    if "ok" in kept:
+        return Replayed(kept["ok"], before.transfer_id, before.at)
+    return Refused(_restore(kept), replayed=True)
+
+
+def _restore(kept: dict[str, object]) -> Rejected:
+    code, values = kept.get("code"), kept.get("fields")
+    if not isinstance(code, str) or not isinstance(values, dict):
+        raise InvariantViolated(f"a receipt's outcome is malformed: {kept!r}")
+    fields: dict[str, Field] = values
+    return restore(code, fields)

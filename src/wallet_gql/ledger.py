@@ -1,0 +1,553 @@
+"""The ledger: one method a verb, the same for every transport and every backend.
+
+A verb checks the input's shape, builds the scope, and hands the store a pure decision: the rule of `domain.rules`,
+wrapped with idempotency. Ownership is part of the decision, so there is no gap between check and use. Time and ids are
+made here.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+from .domain import commands, rules
+from .domain.changes import Changes, Decision, Scope, Snapshot
+from .domain.codec import decode, encode
+from .domain.errors import (
+    AccountNotFound,
+    HoldNotFound,
+    IdempotencyKeyReused,
+    InvalidInput,
+    InvariantViolated,
+    NotReversible,
+    Rejected,
+    TransferNotFound,
+    Unauthenticated,
+)
+from .domain.ids import (
+    OPERATOR,
+    AccountId,
+    HoldId,
+    TransferId,
+    UserId,
+    actor_slot,
+    is_id,
+    is_system,
+    make_account_id,
+    make_hold_id,
+    make_transfer_id,
+    slot_of,
+    system_account,
+)
+from .domain.model import CASH, Account, AccountStatus, Hold, Transfer
+from .domain.money import check_amount, check_currency
+from .domain.users import User, check_username, user_key, username_claim
+from .idempotency import Answer, Attempt, Effect, Fresh, Refused, Replayed, check_key, claim, fingerprint, once
+from .storage import TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest, Store
+
+R = TypeVar("R")
+
+HOLD_SECONDS_MAX: Final = 30 * 24 * 3600
+HOLD_SECONDS_DEFAULT: Final = 7 * 24 * 3600
+REFERENCE_MAX: Final = 140
+"""The longest reference text of a transfer or hold, in characters."""
+
+
+def utc_now() -> datetime:
+    """The server's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Posted(Generic[R]):
+    """A money command that is in the books, now or earlier.
+
+    `replayed`: the key was used before, this is the first answer again. `credited`: the payee's node has it already.
+    """
+
+    result: R
+    replayed: bool
+    credited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    """Whom to pay: exactly one of an account id and a username."""
+
+    account_id: AccountId | None = None
+    username: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput."""
+        if (self.account_id is None) == (self.username is None):
+            raise InvalidInput("to", "exactly one of accountId and username")
+
+
+class Ledger:
+    """The wallet's verbs over any store."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        entropy: Callable[[], int] = lambda: secrets.randbits(62),
+        transfer_fee_basis_points: int = 0,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        """`transfer_fee_basis_points` (1/10,000) is kept from what a payee receives; `timeout_seconds` bounds a write."""
+        self.store = store
+        self._clock = clock
+        self._entropy = entropy
+        self._fee = transfer_fee_basis_points
+        self._timeout = timeout_seconds
+
+    # Accounts
+
+    async def open_account(self, owner: UserId, currency: str) -> Account:
+        """Open the user's account in a currency.
+
+        Raises:
+            InvalidInput: unknown currency. AccountExists: there is one already. Unauthenticated: no such user.
+        """
+        check_currency(currency)
+        now = self._clock()
+        account_id = make_account_id(slot_of(owner), _ms(now), self._entropy())
+        command = commands.OpenAccount(account_id, owner, currency)
+        scope = Scope(slot_of(owner), wallets=(owner,), records=(user_key(owner),))
+
+        def decide(snapshot: Snapshot) -> Decision[Account]:
+            if User.from_record(snapshot.record(user_key(owner))) is None:
+                raise Unauthenticated
+            changes = rules.open_account(snapshot, command, now)
+            return Decision(changes, changes.opened[0])
+
+        return (await self._execute(scope, decide)).result
+
+    async def accounts(self, owner: UserId) -> tuple[Account, ...]:
+        """The user's accounts, oldest first; holds whose time is over no longer count."""
+        snapshot = await self.store.fetch(Scope(slot_of(owner), wallets=(owner,)))
+        found = snapshot.wallet(owner)
+        if not any(account.held_minor for account in found):
+            return found
+        now = self._clock()
+        ids = tuple(account.id for account in found)
+        current = await self.store.fetch(Scope(slot_of(owner), accounts=ids, due_at=now))
+        return tuple(_released(current, account_id, now) for account_id in ids)
+
+    async def account(self, actor: str, account_id: AccountId) -> Account:
+        """One of the actor's accounts; an operator sees any. Raises AccountNotFound."""
+        if actor != OPERATOR and slot_of(account_id) != actor_slot(actor):
+            raise AccountNotFound(account_id)
+        now = self._clock()
+        snapshot = await self.store.fetch(Scope(slot_of(account_id), accounts=(account_id,), due_at=now))
+        found = snapshot.account(account_id)
+        if found is None or actor not in (found.owner, OPERATOR):
+            raise AccountNotFound(account_id)
+        return _released(snapshot, account_id, now)
+
+    async def history(self, account: Account, page: PageRequest) -> Page[HistoryLine]:
+        """A page of an account's entries with their transfers. The caller has got `account` from this ledger."""
+        return await self.store.list_transfers(account.id, page)
+
+    async def set_account_status(self, actor: str, account_id: AccountId, status: AccountStatus) -> None:
+        """Freeze, unfreeze (operators) or close (also the owner). Raises what `rules.set_account_status` does."""
+        now = self._clock()
+        command = commands.SetAccountStatus(actor, account_id, status)
+        scope = Scope(slot_of(account_id), accounts=(account_id,), due_at=now)
+        await self._execute(scope, lambda snapshot: Decision(rules.set_account_status(snapshot, command, now), None))
+
+    # Money
+
+    async def transfer(
+        self,
+        actor: UserId,
+        key: str,
+        *,
+        source: AccountId,
+        to: To,
+        amount_minor: int,
+        currency: str,
+        reference: str = "",
+    ) -> Posted[Transfer]:
+        """Pay somebody from one's own account.
+
+        Raises:
+            InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+            Rejected: what `rules.transfer` says; remembered under the key.
+            Unavailable, InDoubt: retry with the same key.
+        """
+        _check_money(amount_minor, currency, reference)
+        values = {"from": source, "toAccount": to.account_id, "toUsername": to.username, "reference": reference}
+        attempt = _attempt(actor, key, "transfer", actor_slot(actor), amount_minor, currency, values)
+        payee = await self._payee(to, currency)
+        now = self._clock()
+        command = commands.MoveMoney(
+            transfer_id=make_transfer_id(attempt.slot, _ms(now), self._entropy()),
+            actor=actor,
+            key=key,
+            source=source,
+            payee=payee,
+            amount_minor=amount_minor,
+            currency=currency,
+            fee_minor=rules.fee_minor(amount_minor, self._fee),
+            reference=reference,
+        )
+        scope = _scope(attempt, source, payee.account_id, now)
+        return await self._move(scope, attempt, now, lambda snapshot: rules.transfer(snapshot, command, now))
+
+    async def deposit(
+        self, actor: str, key: str, account_id: AccountId, amount_minor: int, currency: str, *, reference: str = ""
+    ) -> Posted[Transfer]:
+        """Bring money in from outside, against the node's cash account (an operator's act).
+
+        Raises:
+            InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+            Rejected: what `rules.deposit` says. Unavailable, InDoubt: retry with the same key.
+        """
+        return await self._external("deposit", actor, key, account_id, amount_minor, currency, reference)
+
+    async def withdraw(
+        self, actor: str, key: str, account_id: AccountId, amount_minor: int, currency: str, *, reference: str = ""
+    ) -> Posted[Transfer]:
+        """Send money out at once, against the node's cash account. Raises as `deposit`, and InsufficientFunds."""
+        return await self._external("withdraw", actor, key, account_id, amount_minor, currency, reference)
+
+    async def _external(
+        self, verb: str, actor: str, key: str, account_id: AccountId, amount_minor: int, currency: str, reference: str
+    ) -> Posted[Transfer]:
+        _check_money(amount_minor, currency, reference)
+        values = {"account": account_id, "reference": reference}
+        slot = actor_slot(actor) if is_id("usr", actor) else slot_of(account_id)
+        attempt = _attempt(actor, key, verb, slot, amount_minor, currency, values)
+        await self._claim(attempt)
+        now = self._clock()
+        command = commands.MoveExternal(
+            transfer_id=make_transfer_id(attempt.slot, _ms(now), self._entropy()),
+            actor=actor,
+            key=key,
+            account_id=account_id,
+            counterpart=system_account(CASH, currency),
+            amount_minor=amount_minor,
+            currency=currency,
+            reference=reference,
+        )
+        rule = rules.deposit if verb == "deposit" else rules.withdraw
+        scope = _scope(attempt, account_id, None, now)
+        return await self._move(scope, attempt, now, lambda snapshot: rule(snapshot, command, now))
+
+    async def reverse_transfer(
+        self, actor: str, key: str, transfer_id: TransferId, *, amount_minor: int | None = None, reference: str = ""
+    ) -> Posted[Transfer]:
+        """Send a received transfer back, all that is left of it or `amount_minor`.
+
+        Raises:
+            InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+            Rejected: what `rules.reverse_transfer` says. Unavailable, InDoubt: retry with the same key.
+        """
+        _check_reference(reference)
+        values = {"transfer": transfer_id, "reference": reference}
+        drafted = _attempt(actor, key, "reverseTransfer", actor_slot(actor), amount_minor, None, values)
+        original = await self._header(transfer_id)
+        if original is None or not await self._concerns(actor, original):
+            await self._report(drafted, TransferNotFound(transfer_id))
+        assert original is not None
+        if is_system(original.credit_account_id):
+            await self._report(drafted, NotReversible(transfer_id, original.kind))
+        attempt = replace(drafted, slot=slot_of(original.credit_account_id))
+        await self._claim(attempt)
+        now = self._clock()
+        source, target = original.credit_account_id, original.debit_account_id
+        command = commands.ReverseTransfer(
+            transfer_id=make_transfer_id(attempt.slot, _ms(now), self._entropy()),
+            actor=actor,
+            key=key,
+            original_id=transfer_id,
+            source=source,
+            target=target,
+            amount_minor=amount_minor,
+            reference=reference,
+        )
+        scope = replace(_scope(attempt, source, target, now), transfers=(transfer_id,))
+        return await self._move(scope, attempt, now, lambda snapshot: rules.reverse_transfer(snapshot, command, now))
+
+    # Holds
+
+    async def place_hold(
+        self,
+        actor: UserId,
+        key: str,
+        *,
+        source: AccountId,
+        to: To,
+        amount_minor: int,
+        currency: str,
+        expires_in_seconds: int = HOLD_SECONDS_DEFAULT,
+        reference: str = "",
+    ) -> Posted[Hold]:
+        """Reserve money for a payee, for `expires_in_seconds` (1 second to 30 days) from the server's acceptance.
+
+        Raises:
+            InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+            Rejected: what `rules.place_hold` says. Unavailable, InDoubt: retry with the same key.
+        """
+        _check_money(amount_minor, currency, reference)
+        if not 1 <= expires_in_seconds <= HOLD_SECONDS_MAX:
+            raise InvalidInput("expiresInSeconds", f"1 to {HOLD_SECONDS_MAX}")
+        values = {"from": source, "toAccount": to.account_id, "toUsername": to.username, "reference": reference}
+        values["expiresInSeconds"] = str(expires_in_seconds)
+        attempt = _attempt(actor, key, "placeHold", actor_slot(actor), amount_minor, currency, values)
+        payee = await self._payee(to, currency)
+        now = self._clock()
+        command = commands.PlaceHold(
+            hold_id=make_hold_id(attempt.slot, _ms(now), self._entropy()),
+            actor=actor,
+            key=key,
+            source=source,
+            payee=payee,
+            amount_minor=amount_minor,
+            currency=currency,
+            expires_at=now + timedelta(seconds=expires_in_seconds),
+            reference=reference,
+        )
+        scope = _scope(attempt, source, payee.account_id, now)
+
+        def effect(snapshot: Snapshot) -> Effect[Hold]:
+            changes = rules.place_hold(snapshot, command, now)
+            return Effect(changes, changes.placed[0], {"hold": encode(changes.placed[0])})
+
+        return await self._close(scope, attempt, now, effect)
+
+    async def capture_hold(
+        self, actor: str, key: str, hold_id: HoldId, *, amount_minor: int | None = None
+    ) -> Posted[Transfer]:
+        """Take a hold's money, all of it or `amount_minor`; the rest is released.
+
+        Raises:
+            InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+            Rejected: what `rules.capture_hold` says. Unavailable, InDoubt: retry with the same key.
+        """
+        attempt = _attempt(actor, key, "captureHold", slot_of(hold_id), amount_minor, None, {"hold": hold_id})
+        hold = await self._closable(attempt, hold_id)
+        await self._claim(attempt)
+        now = self._clock()
+        command = commands.CaptureHold(
+            transfer_id=make_transfer_id(attempt.slot, _ms(now), self._entropy()),
+            actor=actor,
+            key=key,
+            hold_id=hold_id,
+            account_id=hold.account_id,
+            payee_account_id=hold.payee_account_id,
+            amount_minor=amount_minor,
+        )
+        scope = replace(_scope(attempt, hold.account_id, hold.payee_account_id, now), holds=(hold_id,))
+        return await self._move(scope, attempt, now, lambda snapshot: rules.capture_hold(snapshot, command, now))
+
+    async def void_hold(self, actor: str, key: str, hold_id: HoldId) -> Posted[Hold]:
+        """Release a hold's money to its payer.
+
+        Raises:
+            InvalidInput, IdempotencyKeyReused: about the request itself.
+            Rejected: what `rules.void_hold` says. Unavailable, InDoubt: retry with the same key.
+        """
+        attempt = _attempt(actor, key, "voidHold", slot_of(hold_id), None, None, {"hold": hold_id})
+        hold = await self._closable(attempt, hold_id)
+        await self._claim(attempt)
+        now = self._clock()
+        command = commands.VoidHold(actor, key, hold_id, hold.account_id)
+        scope = replace(_scope(attempt, hold.account_id, None, now), holds=(hold_id,))
+
+        def effect(snapshot: Snapshot) -> Effect[Hold]:
+            changes = rules.void_hold(snapshot, command, now)
+            return Effect(changes, changes.closed[0], {"hold": encode(changes.closed[0])})
+
+        return await self._close(scope, attempt, now, effect)
+
+    async def expire_due_holds(self, limit: int = 1_000) -> int:
+        """The sweep: close holds whose time is over; answers how many. Decisions do not wait for it."""
+        now = self._clock()
+        due = [hold for hold in await self.store.list_due("hold", now, limit) if isinstance(hold, Hold)]
+        for account_id in dict.fromkeys(hold.account_id for hold in due):
+            command = commands.ExpireHolds(account_id)
+            scope = Scope(slot_of(account_id), accounts=(account_id,), due_at=now)
+
+            def decide(snapshot: Snapshot, command: commands.ExpireHolds = command) -> Decision[None]:
+                return Decision(rules.expire_holds(snapshot, command, now), None)
+
+            await self._execute(scope, decide)
+        return len(due)
+
+    # Reading single things
+
+    async def hold(self, actor: str, hold_id: HoldId) -> Hold:
+        """A hold that the actor placed or may close. Raises HoldNotFound."""
+        found = (await self.store.fetch(Scope(slot_of(hold_id), holds=(hold_id,)))).hold(hold_id)
+        if found is None or not (actor in (found.closer, OPERATOR) or await self._owns(actor, found.account_id)):
+            raise HoldNotFound(hold_id)
+        return found
+
+    async def transfer_by_id(self, actor: str, transfer_id: TransferId) -> Transfer:
+        """A transfer that the actor paid or received. Raises TransferNotFound."""
+        found = await self._header(transfer_id)
+        if found is None or not await self._concerns(actor, found):
+            raise TransferNotFound(transfer_id)
+        return found
+
+    # Helpers
+
+    async def _execute(self, scope: Scope, decide: Callable[[Snapshot], Decision[R]]) -> Committed[R]:
+        return await self.store.execute(scope, decide, timeout_seconds=self._timeout)
+
+    async def _once(
+        self, scope: Scope, attempt: Attempt, now: datetime, effect: Callable[[Snapshot], Effect[R]]
+    ) -> tuple[Fresh[R] | Replayed, bool]:
+        def decide(snapshot: Snapshot) -> Decision[Answer[R]]:
+            return once(snapshot, attempt, now, lambda: effect(snapshot))
+
+        committed = await self._execute(scope, decide)
+        if isinstance(committed.result, Refused):
+            raise committed.result.error
+        return committed.result, committed.credited
+
+    async def _move(
+        self, scope: Scope, attempt: Attempt, now: datetime, rule: Callable[[Snapshot], Changes]
+    ) -> Posted[Transfer]:
+        def effect(snapshot: Snapshot) -> Effect[Transfer]:
+            changes = rule(snapshot)
+            moved = changes.transfers[0]
+            return Effect(changes, moved, {"transfer": moved.id}, moved.id)
+
+        answer, credited = await self._once(scope, attempt, now, effect)
+        if isinstance(answer, Fresh):
+            return Posted(answer.result, replayed=False, credited=credited)
+        first = await self._header(answer.transfer_id) if answer.transfer_id else None
+        if first is None:
+            raise InvariantViolated(f"the receipt of key {attempt.key!r} names no transfer")
+        return Posted(first, replayed=True, credited=credited)
+
+    async def _close(
+        self, scope: Scope, attempt: Attempt, now: datetime, effect: Callable[[Snapshot], Effect[Hold]]
+    ) -> Posted[Hold]:
+        answer, credited = await self._once(scope, attempt, now, effect)
+        if isinstance(answer, Fresh):
+            return Posted(answer.result, replayed=False, credited=credited)
+        kept = (answer.outcome or {}).get("hold")
+        if not isinstance(kept, dict):
+            raise InvariantViolated(f"the receipt of key {attempt.key!r} keeps no hold")
+        return Posted(decode(Hold, kept), replayed=True, credited=credited)
+
+    async def _claim(self, attempt: Attempt) -> None:
+        """Where the actor is not the payer: reserve the key at the actor's home before the leader is asked."""
+        home = actor_slot(attempt.actor)
+        if home == attempt.slot:
+            return
+        now = self._clock()
+        scope = Scope(home, receipts=(attempt.name,))
+        leader = (await self._execute(scope, lambda snapshot: claim(snapshot, attempt, home, now))).result
+        assert leader == attempt.slot, "the leader follows from the fingerprinted input"
+
+    async def _report(self, attempt: Attempt, error: Rejected) -> None:
+        """A look-up failed: a key that belongs to another input is told first. Raises always."""
+        home = actor_slot(attempt.actor)
+        kept = (await self.store.fetch(Scope(home, receipts=(attempt.name,)))).receipt(*attempt.name)
+        if kept is not None and kept.fingerprint != attempt.fingerprint:
+            raise IdempotencyKeyReused(attempt.key)
+        raise error
+
+    async def _closable(self, attempt: Attempt, hold_id: HoldId) -> Hold:
+        found = (await self.store.fetch(Scope(slot_of(hold_id), holds=(hold_id,)))).hold(hold_id)
+        if found is None:
+            await self._report(attempt, HoldNotFound(hold_id))
+        assert found is not None
+        return found
+
+    async def _header(self, transfer_id: TransferId) -> Transfer | None:
+        return (await self.store.fetch(Scope(slot_of(transfer_id), transfers=(transfer_id,)))).transfer(transfer_id)
+
+    async def _owns(self, actor: str, account_id: AccountId) -> bool:
+        if is_system(account_id) or not is_id("usr", actor) or slot_of(account_id) != slot_of(actor):
+            return False
+        facts = (await self.store.fetch(Scope(slot_of(account_id), credits=(account_id,)))).facts(account_id)
+        return facts is not None and facts.owner == actor
+
+    async def _concerns(self, actor: str, transfer: Transfer) -> bool:
+        if actor == OPERATOR or await self._owns(actor, transfer.debit_account_id):
+            return True
+        return await self._owns(actor, transfer.credit_account_id)
+
+    async def _payee(self, to: To, currency: str) -> commands.Payee:
+        """Look the payee up. What is not found is no error yet: the key is looked at first."""
+        if to.account_id is not None:
+            if not is_id("acc", to.account_id):
+                raise InvalidInput("to.accountId", "an account id such as acc_0193…")
+            return commands.Payee(to.account_id, to.account_id)
+        name = to.username or ""
+        try:
+            key = username_claim(check_username(name))
+        except InvalidInput:
+            return commands.Payee(name[:40], None, known=False)
+        claimed = (await self.store.fetch(Scope(key.slot, records=(key,)))).record(key)
+        if claimed is None:
+            return commands.Payee(name, None, known=False)
+        owner = UserId(str(claimed.body["user"]))
+        snapshot = await self.store.fetch(Scope(slot_of(owner), wallets=(owner,), records=(user_key(owner),)))
+        if User.from_record(snapshot.record(user_key(owner))) is None:
+            return commands.Payee(name, None, known=False)
+        account_id = next((a.id for a in snapshot.wallet(owner) if a.currency == currency), None)
+        return commands.Payee(name, account_id)
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def _check_reference(reference: str) -> None:
+    if len(reference) > REFERENCE_MAX or not (reference.isprintable() or reference == ""):
+        raise InvalidInput("reference", f"at most {REFERENCE_MAX} printable characters")
+
+
+def _check_money(amount_minor: int, currency: str, reference: str) -> None:
+    check_currency(currency)
+    check_amount(amount_minor)
+    _check_reference(reference)
+
+
+def _attempt(
+    actor: str,
+    key: str,
+    operation: str,
+    slot: int,
+    amount_minor: int | None,
+    currency: str | None,
+    values: Mapping[str, str | None],
+) -> Attempt:
+    """The attempt, its input fingerprinted as sent. Raises InvalidInput, InvalidAmount."""
+    check_key(key)
+    if amount_minor is not None:
+        check_amount(amount_minor)
+    given = {**values, "amountMinor": amount_minor, "currency": currency}
+    return Attempt(slot, actor, key, operation, fingerprint(operation, given))
+
+
+def _scope(attempt: Attempt, own: AccountId, other: AccountId | None, now: datetime) -> Scope:
+    """The scope of a money command: an own account of another slot is left out, for it cannot be the actor's."""
+    inside = slot_of(own) == attempt.slot
+    credited = (other,) if other is not None and not is_system(other) and other != own else ()
+    return Scope(
+        home=attempt.slot,
+        accounts=(own,) if inside else (),
+        credits=credited,
+        receipts=(attempt.name,),
+        due_at=now,
+    )
+
+
+def _released(snapshot: Snapshot, account_id: AccountId, now: datetime) -> Account:
+    """The account as it counts now: what expired holds reserve is available again."""
+    account = snapshot.account(account_id)
+    assert account is not None
+    due_minor = rules.due_minor(snapshot, account_id, now)
+    return replace(account, held_minor=account.held_minor - due_minor) if due_minor else account

@@ -1,0 +1,223 @@
+"""The storage protocol: what every backend promises, in one place.
+
+A backend author writes: load these records under locks, write these changes, commit, recover. Batching, running the
+decisions, retries and the checks of what is written are shared code (`domain.changes`, `backends._group_commit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, Literal, Protocol, Self, TypeVar
+
+from .domain.changes import Decide, Scope, Snapshot
+from .domain.ids import AccountId
+from .domain.model import Account, Entry, Hold, Receipt, Record, SystemEntry, Transfer
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+TIMEOUT_SECONDS: Final = 10.0
+"""How long `execute` may take when the caller does not say."""
+
+PAGE_MAX: Final = 100
+"""The most items of one page of history or of a list."""
+
+SCAN_MAX: Final = 1_000
+"""The most items of one page of a scan."""
+
+ScanKind = Literal["account", "journal", "hold", "receipt", "record"]
+SCAN_KINDS: Final[tuple[ScanKind, ...]] = ("account", "journal", "hold", "receipt", "record")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store can do beyond the guarantees; shown to clients, never hidden.
+
+    `durable`: what was answered survives a crash. `multi_process`: several processes may share it. `spans_nodes`: more
+    than one node. `snapshot_reads`: a `fetch` across nodes sees one moment. `remote_credit`: `atomic` if a credit on
+    another node is applied before the reply as long as that node answers, `eventual` if always later.
+    """
+
+    durable: bool
+    multi_process: bool
+    spans_nodes: bool
+    snapshot_reads: bool
+    remote_credit: Literal["atomic", "eventual"] = "atomic"
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Generic[R]):
+    """A command that is in the books. `credited` is False while a credit on another node is still on its way."""
+
+    result: R
+    credited: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A keyset page of history: `limit` items (1 to `PAGE_MAX`) below `before` or above `after` (sequences, exclusive).
+
+    `newest_first` gives the order of the items; the page is taken from that end.
+    """
+
+    limit: int
+    before: int | None = None
+    after: int | None = None
+    newest_first: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some items, and whether there are more in the same direction."""
+
+    items: tuple[T, ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLine:
+    """An entry with the header of its transfer."""
+
+    entry: Entry
+    transfer: Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class JournalItem:
+    """One transfer as one node holds it: its header and the entries on that node, which sum to zero."""
+
+    node: str
+    transfer: Transfer
+    entries: tuple[Entry, ...]
+    system_entries: tuple[SystemEntry, ...]
+
+
+ScanItem = Account | JournalItem | Hold | Receipt | Record
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPage:
+    """Some items of a scan; `after` is the cursor to go on from, None at the end."""
+
+    items: tuple[ScanItem, ...]
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTotal:
+    """The sums of one node and currency at one moment: customers' posted balances and system entries sum to zero."""
+
+    node: str
+    currency: str
+    customer_minor: int
+    system_minor: int
+    clearing_minor: int
+    """The part of `system_minor` on clearing accounts: money in flight between nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What one call of `recover` settled."""
+
+    committed: int = 0
+    rolled_back: int = 0
+    credited: int = 0
+
+
+class Store(Protocol):
+    """A ledger's storage. Every implementation keeps these guarantees; the conformance suite tests each one.
+
+    - **G1** All of a command's `Changes` or none, as every later `execute` sees it.
+    - **G2** Nothing that overlaps the scope commits between load and apply.
+    - **G3** Durable on return; the backend's docstring names its flush setting.
+    - **G4** A receipt key is unique: (slot, actor, key).
+    - **G5** `decide` is synchronous and pure; it may run several times, on another thread; one result is kept.
+    - **G6** What `decide` raises passes through with nothing written; no driver's exception ever leaves.
+    - **G7** A `fetch` after the return of `execute` sees the write.
+    - **G8** `execute` returns by its deadline, else raises `Contended` (nothing written) or `InDoubt` (unknown: ask again
+      with the same key). A cancelled caller never leaves half a commit.
+
+    G1, G2 and G7 cover the home slot. A credit on another node is certain once the leader has committed; it is applied
+    before the reply when that node answers, else later: then the result says `credited=False`.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store can do."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The backend's name, such as `sqlite`."""
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Open pools, check the schema's version and the node list. Raises ConfigurationError with the remedy."""
+        ...
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Let commits in flight end, then close what was opened, in reverse."""
+        ...
+
+    async def execute(
+        self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Committed[R]:
+        """The only write: isolate the scope, load it, call `decide`, apply all or nothing, durable on return.
+
+        Raises:
+            WalletError: whatever `decide` raises, with nothing written.
+            Contended, NodeUnavailable: nothing was written; retry with the same key.
+            InDoubt: the commit was not confirmed in time; ask again with the same key.
+            InvariantViolated: the decision broke a rule of the protocol; nothing was written.
+        """
+        ...
+
+    async def fetch(self, scope: Scope) -> Snapshot:
+        """Load the scope as `execute` does, without locks; it may name records of any slot. Raises Unavailable."""
+        ...
+
+    async def list_entries(self, account_id: AccountId, page: PageRequest) -> Page[Entry]:
+        """A page of an account's entries. It costs the same at ten entries and at ten million."""
+        ...
+
+    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
+        """The same page, with each entry's transfer."""
+        ...
+
+    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
+        """An owner's records of a kind, ordered by id, above `after`."""
+        ...
+
+    async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
+        """What a sweep should look at: open holds (`kind="hold"`) or records whose time came, oldest first."""
+        ...
+
+    async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
+        """Everything of a kind once, in any order, for audit and export. A journal item comes once per node."""
+        ...
+
+    async def totals(self) -> Sequence[NodeTotal]:
+        """Sums per node and currency, each node's taken at one moment."""
+        ...
+
+    async def load_raw(self, items: Sequence[ScanItem]) -> None:
+        """Import scanned items into a store that nobody else uses. Clearing entries are built anew.
+
+        Raises:
+            InvariantViolated: an item is there already, or its parts contradict one another.
+        """
+        ...
+
+    def watch(self, account_id: AccountId, after_sequence: int) -> AsyncIterator[HistoryLine]:
+        """An account's entries above a sequence, then each new one as it commits; ends only when closed."""
+        ...
+
+    async def recover(self, limit: int) -> Recovered:
+        """Settle at most `limit` pieces of in-doubt work. Safe at any time, on any process, twice."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise Unavailable unless the store answers."""
+        ...
