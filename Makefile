@@ -1,0 +1,63 @@
+# Everything one runs here. `make` alone lists it. ARGS goes on to the tool behind a target, BACKEND chooses one store:
+#   make demo ARGS="--port 9000"      make test BACKEND=sqlite ARGS="-k transfer"
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+JOBS ?= 2
+python := .venv/bin/python
+wallet := .venv/bin/wallet-gql
+no_skips := $(if $(filter-out 0,$(WALLET_TEST_NO_SKIPS)),-p tests.plugins.no_skips)
+pytest := $(python) -m pytest $(no_skips) $(if $(BACKEND),--backend "$(BACKEND)")
+
+.PHONY: help bootstrap demo test smoke soak compare bench coverage lint format schema lock test-deps clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+bootstrap: ## make .venv from requirements.lock (every target below does this first)
+	@scripts/bootstrap
+
+demo: bootstrap ## a wallet with two users and some money, on a fresh database
+	@$(wallet) demo $(ARGS)
+
+test: bootstrap ## lints, types, import directions, then the tests
+	@scripts/check
+	@$(pytest) -n $(JOBS) $(ARGS)
+
+smoke: bootstrap ## the fast few tests that show an installation works
+	@$(pytest) -m smoke $(ARGS)
+
+soak: bootstrap ## the long trials: kill -9, races, random histories
+	@scripts/soak $(ARGS)
+
+compare: bootstrap ## put the backends side by side, into docs/comparison.md
+	@$(python) scripts/compare.py $(ARGS)
+
+bench: bootstrap ## transfers per second
+	@$(python) benchmarks/ledger.py $(ARGS)
+
+coverage: bootstrap ## which branches the tests reach
+	@rm -f .coverage .coverage.*
+	@$(python) -m coverage run -m pytest -n $(JOBS) $(if $(BACKEND),--backend "$(BACKEND)") $(ARGS)
+	@$(python) -m coverage combine --quiet
+	@$(python) -m coverage report
+
+lint: bootstrap ## what `make test` checks before the tests
+	@scripts/check
+
+format: bootstrap ## put the code into shape, mend what can be mended
+	@$(python) -m ruff check --fix-only --quiet
+	@$(python) -m ruff format
+
+schema: bootstrap ## write schema.graphql anew
+	@$(wallet) schema >schema.graphql.new || { rm -f schema.graphql.new; exit 1; }
+	@mv schema.graphql.new schema.graphql
+
+lock: ## write requirements.lock anew: the newest versions that pyproject.toml allows
+	@scripts/lock $(ARGS)
+
+test-deps: ## install the system programs that some tests use (root)
+	@scripts/test-deps
+
+clean: ## remove .venv, caches and reports
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist
+	find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
