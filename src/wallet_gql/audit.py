@@ -107,6 +107,11 @@ async def _check_account(store: Store, listed: Account, report: Report) -> None:
     held_minor = sum(hold.amount_minor for hold in snapshot.holds_of(account.id))
     if held_minor != account.held_minor:
         report.add(account.id, f"holds {account.held_minor}, its open holds sum to {held_minor}")
+    await _fold(store, account, report)
+
+
+async def _fold(store: Store, account: Account, report: Report) -> None:
+    """Walk an account's entries up to the sequence it had, and compare at every step."""
     sequence = balance_minor = 0
     at = account.created_at
     while sequence < account.sequence:

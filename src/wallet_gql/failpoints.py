@@ -1,9 +1,9 @@
 """Named points in the product's own code at which a test can kill, stop or fail the process.
 
-They are armed by the environment, in test mode only: `WALLET_FAILPOINTS="sqlite.written=kill@3"` kills the process with
-SIGKILL when it passes `sqlite.written` for the third time. Actions: `kill`, `stop` (SIGSTOP), `fail` (raises
-`FailpointError`), `sleep:SECONDS`. Unarmed, a point costs one look into an empty dict. Settings refuse to start in any mode but
-`test` while the variable is set.
+They are armed by the environment, in test mode only: `WALLET_FAILPOINTS="sqlite.written=kill@3"` kills the process
+with SIGKILL when it passes `sqlite.written` for the third time. Actions: `kill`, `stop` (SIGSTOP), `fail` (raises
+`FailpointError`), `sleep:SECONDS`. Unarmed, a point costs one look into an empty dict. Settings refuse to start in any
+mode but `test` while the variable is set.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Idempotency keys: one effect and one answer for each key of each actor, whatever is retried, and when.
 
-The *receipt* commits with the effect, in the same `Changes`; a copy kept elsewhere would, after a crash between the two
-commits, pay twice. The order of checks is fixed: shape of the input, then the key, then the state. So a repeated success
-is never told "insufficient funds", "closed" or "already captured".
+The *receipt* commits with the effect, in the same `Changes`; a copy kept elsewhere would, after a crash between the
+two commits, pay twice. The order of checks is fixed: shape of the input, then the key, then the state. So a repeated
+success is never told "insufficient funds", "closed" or "already captured".
 
 | the key was | the input is | answer |
 |---|---|---|

@@ -1,8 +1,8 @@
 """Who is who: sign-up, log-in, sessions. Everything here is `Record`s; no money is touched.
 
-Names are unique across nodes without a distributed transaction: claim the username, claim the e-mail, create the user,
-confirm the claims. The create is the decision. A claim that its sign-up never confirmed runs out after a minute; whoever
-takes it over first writes a *tombstone* under the claimed user id, so that a slow creator cannot win late.
+Names are unique across nodes without a distributed transaction: claim the username, claim the e-mail, create the
+user, confirm the claims. The create is the decision. A claim that its sign-up never confirmed runs out after a minute;
+whoever takes it over first writes a *tombstone* under the claimed user id, so that a slow creator cannot win late.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class Ledger:
         transfer_fee_basis_points: int = 0,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        """`transfer_fee_basis_points` (1/10,000) is kept from what a payee receives; `timeout_seconds` bounds a write."""
+        """`transfer_fee_basis_points` (1/10,000) are kept from what a payee gets; `timeout_seconds` bounds a write."""
         self.store = store
         self._clock = clock
         self._entropy = entropy
@@ -216,7 +216,7 @@ class Ledger:
         """Send money out at once, against the node's cash account. Raises as `deposit`, and InsufficientFunds."""
         return await self._external("withdraw", actor, key, account_id, amount_minor, currency, reference)
 
-    async def _external(
+    async def _external(  # noqa: PLR0917 - called by its two verbs alone
         self, verb: str, actor: str, key: str, account_id: AccountId, amount_minor: int, currency: str, reference: str
     ) -> Posted[Transfer]:
         _check_money(amount_minor, currency, reference)
@@ -515,7 +515,7 @@ def _check_money(amount_minor: int, currency: str, reference: str) -> None:
     _check_reference(reference)
 
 
-def _attempt(
+def _attempt(  # noqa: PLR0917 - called in this module alone, always in this order
     actor: str,
     key: str,
     operation: str,

@@ -136,8 +136,8 @@ class Store(Protocol):
     - **G5** `decide` is synchronous and pure; it may run several times, on another thread; one result is kept.
     - **G6** What `decide` raises passes through with nothing written; no driver's exception ever leaves.
     - **G7** A `fetch` after the return of `execute` sees the write.
-    - **G8** `execute` returns by its deadline, else raises `Contended` (nothing written) or `InDoubt` (unknown: ask again
-      with the same key). A cancelled caller never leaves half a commit.
+    - **G8** `execute` returns by its deadline, else raises `Contended` (nothing written) or `InDoubt` (unknown: ask
+      again with the same key). A cancelled caller never leaves half a commit.
 
     G1, G2 and G7 cover the home slot. A credit on another node is certain once the leader has committed; it is applied
     before the reply when that node answers, else later: then the result says `credited=False`.

@@ -1,7 +1,7 @@
 """`memory://`: the reference model. Read this first; every other backend is tested against it.
 
-`memory://?nodes=3` plays three nodes: users hash to them, credits cross through clearing entries. It runs in one process
-and keeps nothing (G3 holds for the life of the process). Its batches go through the same group commit as any other.
+`memory://?nodes=3` plays three nodes: users hash to them, credits cross through clearing entries. It runs in one
+process and keeps nothing (G3 holds for the life of the process). Its batches go through the same group commit as any.
 """
 
 from __future__ import annotations
@@ -91,9 +91,10 @@ class _Node:
         for hold in (*writes.placed, *writes.closed):
             self.put_hold(hold)
         self.receipts.update(((r.slot, r.actor, r.key), r) for r in writes.receipts)
-        self.records.update((record.key, record) for record in writes.records)
-        for key in writes.removed:
+        for key, (_, record) in writes.records.items():
             self.records.pop(key, None)
+            if record is not None:
+                self.records[key] = record
 
     def put_account(self, account: Account) -> None:
         self.accounts[account.id] = account

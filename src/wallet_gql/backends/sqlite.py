@@ -60,6 +60,8 @@ NODE: Final = "local"
 _VERSION_MIN: Final = (3, 38, 0)
 _OPEN_WAIT_SECONDS: Final = 30.0
 _WRITE_WAIT_SECONDS: Final = 10.0
+_READ_WAIT_SECONDS: Final = 5.0
+"""Readers wait for nobody, except while another process opens, recovers or closes the log."""
 
 
 class SqliteStore(GroupStore):
@@ -77,6 +79,7 @@ class SqliteStore(GroupStore):
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="wallet-reader")
         self._connections = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._closed = False
 
     # Opening and closing
 
@@ -94,33 +97,42 @@ class SqliteStore(GroupStore):
             raise ConfigurationError(f"cannot open {self.path}: {error}; {remedy}") from error
 
     async def _close(self) -> None:
+        self._closed = True
         self._writer.shutdown()
         self._readers.shutdown()
         for connection in self._opened:
             connection.close()
 
-    def _connection(self) -> sqlite3.Connection:
+    def _connection(self, *, patience_seconds: float = 0) -> sqlite3.Connection:
         """This thread's connection."""
         connection: sqlite3.Connection | None = getattr(self._connections, "value", None)
         if connection is None:
-            connection = self._connections.value = connect(self.path)
+            connection = self._connections.value = connect(self.path, patience_seconds)
             self._opened.append(connection)
         return connection
 
+    def _discard(self, connection: sqlite3.Connection) -> None:
+        """Close this thread's connection, whose state is doubtful; the next use opens a new one."""
+        self._connections.value = None
+        self._opened.remove(connection)
+        connection.close()
+
     async def _on(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise Unavailable("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run a read in one snapshot, on a reader thread."""
 
         def snapshot() -> T:
-            connection = self._connection()
             try:
+                connection = self._connection(patience_seconds=_READ_WAIT_SECONDS)
                 connection.execute("BEGIN")
                 try:
                     return work(connection)
                 finally:
-                    connection.execute("ROLLBACK")
+                    _roll_back(connection)
             except sqlite3.Error as error:
                 raise Unavailable(f"SQLite: {error}") from error
 
@@ -167,7 +179,7 @@ class SqliteStore(GroupStore):
             connection.execute("COMMIT")
             reach("sqlite.committed")
         except (sqlite3.Error, FailpointError) as error:
-            _roll_back(connection)
+            self._discard(connection)
             raise InDoubt(f"SQLite: {error}") from error
 
     # Reading
@@ -250,7 +262,7 @@ class SqliteStore(GroupStore):
             connection.executemany(sql.INSERT_SYSTEM_ENTRY, [rows.system_entry_row(line) for line in lines])
 
     async def recover(self, limit: int) -> Recovered:
-        """Nothing is left in doubt by a crash: SQLite itself rolls an unfinished commit back when the file is opened."""
+        """A crash leaves nothing in doubt: SQLite itself rolls an unfinished commit back when the file is opened."""
         return Recovered()
 
     async def ping(self) -> None:
@@ -266,10 +278,13 @@ def _path_of(url: str) -> Path:
     return Path(text)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection with the settings that durability rests on, in explicit-transaction mode."""
+def connect(path: Path, patience_seconds: float = 0) -> sqlite3.Connection:
+    """A connection with the settings that durability rests on, in explicit-transaction mode.
+
+    `patience_seconds` is SQLite's own waiting for locks; writers wait by `_patiently` instead.
+    """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-    connection.execute("PRAGMA busy_timeout=0")
+    connection.execute(f"PRAGMA busy_timeout={int(patience_seconds * 1000)}")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA cache_size=-32000")
@@ -392,10 +407,13 @@ def write(connection: sqlite3.Connection, state: State) -> None:
             row = rows.hold_row(hold)
             _exactly_one(connection.execute(sql.CLOSE_HOLD, (*row[8:12], hold.id)).rowcount, hold.id)
         connection.executemany(sql.INSERT_RECEIPT, [rows.receipt_row(receipt) for receipt in writes.receipts])
-        for record in writes.records:
-            row = rows.record_row(record)
-            _exactly_one(connection.execute(sql.PUT_RECORD, (*row, record.version - 1)).rowcount, record.id)
-        connection.executemany(sql.DELETE_RECORD, [(key.kind, key.id, key.slot) for key in writes.removed])
+        for key, (record_before, record) in writes.records.items():
+            if record is not None:
+                version = record_before.version if record_before else 0
+                row = (*rows.record_row(record), version)
+                _exactly_one(connection.execute(sql.PUT_RECORD, row).rowcount, key.id)
+            elif record_before is not None:
+                connection.execute(sql.DELETE_RECORD, (key.kind, key.id, key.slot))
     except sqlite3.IntegrityError as error:
         raise InvariantViolated(f"SQLite refused a write: {error}") from error
 

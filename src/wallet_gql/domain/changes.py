@@ -119,7 +119,10 @@ Outcome = Done[Any] | Failed
 
 @dataclass(slots=True)
 class Writes:
-    """What a backend has to write at one commit. `accounts` maps to (as loaded, as it shall be)."""
+    """What a backend has to write at one commit.
+
+    `accounts` and `records` map to (as loaded, as it shall be); None is: not there.
+    """
 
     opened: list[Account] = field(default_factory=list)
     accounts: dict[AccountId, tuple[Account, Account]] = field(default_factory=dict)
@@ -129,8 +132,7 @@ class Writes:
     placed: list[Hold] = field(default_factory=list)
     closed: list[Hold] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
-    removed: list[RecordKey] = field(default_factory=list)
+    records: dict[RecordKey, tuple[Record | None, Record | None]] = field(default_factory=dict)
     credits: list[Credit] = field(default_factory=list)
     """For other nodes; never written by the leader itself."""
 
@@ -216,6 +218,15 @@ class State:
         self.writes.accounts[after.id] = (before[0] if before else self.accounts[after.id], after)
         self.accounts[after.id] = after
 
+    def store_record(self, key: RecordKey, after: Record | None) -> None:
+        """Remember a record's new value (None: removed), and what it was when loaded."""
+        before = self.writes.records.get(key)
+        self.writes.records[key] = (before[0] if before else self.records.get(key), after)
+        if after is None:
+            del self.records[key]
+        else:
+            self.records[key] = after
+
 
 def credit_peer(state: State, credit: Credit) -> str:
     """The node that a credit is for."""
@@ -286,11 +297,9 @@ class _Posting:
             state.load_receipt(receipt)
         writes.receipts += changes.receipts
         for record in changes.records:
-            state.records[record.key] = record
-        writes.records += changes.records
+            state.store_record(record.key, record)
         for key in changes.removed:
-            del state.records[key]
-        writes.removed += changes.removed
+            state.store_record(key, None)
 
     def _check(self, sound: bool, message: str, *values: object) -> None:  # noqa: FBT001 - reads as an assertion
         if not sound:

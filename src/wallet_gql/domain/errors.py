@@ -75,7 +75,7 @@ class InvalidAmount(Rejected):
 
 
 class IdempotencyKeyReused(Rejected):
-    """This key was used before with another input. Use one new key for each intent, and the same key for its retries."""
+    """The key was used before with another input. Use a new key for each intent, the same one for its retries."""
 
     code = "IDEMPOTENCY_KEY_REUSED"
     remembered = False
@@ -271,7 +271,7 @@ class ReversalExceedsOriginal(Rejected):
 
     def __init__(self, transfer_id: str, remaining_minor: int, requested_minor: int) -> None:
         super().__init__(
-            f"of transfer {transfer_id} {remaining_minor} minor units are left to reverse, {requested_minor} were asked for",
+            f"of transfer {transfer_id} {remaining_minor} minor units are left to reverse, not {requested_minor}",
             transfer_id=transfer_id,
             remaining_minor=remaining_minor,
             requested_minor=requested_minor,

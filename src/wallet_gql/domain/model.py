@@ -207,9 +207,9 @@ class Hold:
 class Receipt:
     """The kept answer to one idempotency key of one actor, in one slot.
 
-    On the leading slot it commits with what it answers: `outcome` is the answer as JSON text and may be pruned, while the
-    link to `transfer_id` stays for ever. A *key claim* is a receipt with `leader`: it stands at the home of an actor who
-    is not the payer, says which slot leads, and proves no outcome.
+    On the leading slot it commits with what it answers: `outcome` is the answer as JSON text and may be pruned, while
+    the link to `transfer_id` stays for ever. A *key claim* is a receipt with `leader`: it stands at the home of an
+    actor who is not the payer, says which slot leads, and proves no outcome.
     """
 
     slot: int

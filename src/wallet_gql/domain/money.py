@@ -93,7 +93,10 @@ def parse_decimal(text: str, currency: str) -> int:
     fraction = match["fraction"] or ""
     if len(fraction) > exponent:
         raise InvalidAmount(text[:40], f"{currency} has {exponent} digits after the point")
-    return check_amount(int(match["whole"] + fraction.ljust(exponent, "0")))
+    try:
+        return check_amount(int(match["whole"] + fraction.ljust(exponent, "0")))
+    except InvalidAmount as error:
+        raise InvalidAmount(text[:40], str(error.fields["reason"])) from None
 
 
 def format_decimal(amount_minor: int, currency: str) -> str:

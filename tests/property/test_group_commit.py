@@ -1,0 +1,170 @@
+"""Group commit: batching, deadlines, failure and cancellation, with a commit that the test controls."""
+
+import asyncio
+from collections.abc import Hashable, Sequence
+
+import pytest
+
+from wallet_gql.backends._group_commit import Command, GroupCommit
+from wallet_gql.domain.changes import Changes, Decision, Done, Failed, Outcome, Scope, Snapshot
+from wallet_gql.domain.errors import Contended, InDoubt, InvariantViolated, PayeeNotFound, Unavailable
+
+SCOPE = Scope(0)
+
+
+def nothing(_: Snapshot) -> Decision[None]:
+    """A decision; the fake commit never calls it."""
+    return Decision(Changes(), None)
+
+
+class FakeCommit:
+    """Waits for the gate, then answers each batch with what `script` says, or success."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.sizes: list[int] = []
+        self.script: list[Exception | None] = []
+        self.poison: Command | None = None
+        self.groups = GroupCommit(self)
+
+    async def __call__(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
+        """Commit one batch."""
+        assert wait_seconds > 0
+        self.sizes.append(len(batch))
+        await self.gate.wait()
+        error = self.script.pop(0) if self.script else None
+        if error is not None:
+            raise error
+        return [Done(lane) for _ in batch]
+
+    async def submit(self, seconds: float = 5.0) -> Done[object]:
+        """One command on the lane `a`."""
+        return await self.groups.submit("a", SCOPE, nothing, seconds)
+
+
+@pytest.fixture
+def commit() -> FakeCommit:
+    """An open gate and no script."""
+    return FakeCommit()
+
+
+async def test_what_arrives_during_a_commit_forms_the_next_batch(commit: FakeCommit) -> None:
+    """One alone, then all that waited, at most `batch_max` at once; other lanes do not wait."""
+    commit.groups.batch_max = 4
+    commit.gate.clear()
+    first = asyncio.create_task(commit.submit())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    rest = [asyncio.create_task(commit.submit()) for _ in range(6)]
+    other = asyncio.create_task(commit.groups.submit("b", SCOPE, nothing, 5.0))
+    await asyncio.sleep(0.01)
+    commit.gate.set()
+
+    assert Done("b") == await other
+    assert [Done("a")] * 7 == await asyncio.gather(first, *rest)
+    assert commit.sizes == [1, 1, 4, 2]
+    assert (commit.groups.counters.batches, commit.groups.counters.commands) == (4, 8)
+
+
+async def test_a_failed_batch_is_tried_once_more_and_then_one_by_one(commit: FakeCommit) -> None:
+    """Only the command that fails alone gets the error."""
+    commit.script = [Unavailable(), Unavailable(), None, Unavailable("disk"), None]
+    tasks = [asyncio.create_task(commit.submit()) for _ in range(3)]
+
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert commit.sizes == [3, 3, 1, 1, 1]
+    assert [Done, Unavailable, Done] == [type(outcome) for outcome in done]
+
+
+async def test_doubt_is_told_to_all_and_never_retried(commit: FakeCommit) -> None:
+    """A second attempt might double what the first did."""
+    commit.script = [InDoubt()]
+    done = await asyncio.gather(*(commit.submit() for _ in range(3)), return_exceptions=True)
+
+    assert [InDoubt] * 3 == [type(outcome) for outcome in done]
+    assert commit.sizes == [3]
+
+
+async def test_a_drivers_exception_never_leaves(commit: FakeCommit) -> None:
+    """It is told as our bug, with the cause attached."""
+    commit.script = [OSError("x"), OSError("x")]
+    with pytest.raises(InvariantViolated, match="OSError") as caught:
+        await commit.submit()
+
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_not_begun_by_the_deadline_is_contended_and_begun_is_doubt(commit: FakeCommit) -> None:
+    """The first waits in its commit, the second in the queue; the queued one is never run."""
+    commit.gate.clear()
+    first = asyncio.create_task(commit.submit(0.05))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(commit.submit(0.05))
+    done = await asyncio.gather(first, second, return_exceptions=True)
+    commit.gate.set()
+    await commit.groups.close()
+
+    assert [InDoubt, Contended] == [type(outcome) for outcome in done]
+    assert commit.sizes == [1]
+
+
+async def test_a_full_queue_refuses_at_once(commit: FakeCommit) -> None:
+    """Bounded waiting, never unbounded latency."""
+    commit.groups = GroupCommit(commit, queue_max=2)
+    commit.gate.clear()
+    first = asyncio.create_task(commit.submit())
+    await asyncio.sleep(0.01)
+    waiting = [asyncio.create_task(commit.submit()) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(Contended, match="waiting"):
+        await commit.submit()
+    commit.gate.set()
+    await asyncio.gather(first, *waiting)
+
+
+async def test_a_cancelled_caller_neither_stops_nor_joins_a_commit(commit: FakeCommit) -> None:
+    """Begun, it goes on without him; queued, it is dropped."""
+    commit.gate.clear()
+    begun = asyncio.create_task(commit.submit())
+    await asyncio.sleep(0.01)
+    queued = asyncio.create_task(commit.submit())
+    stays = asyncio.create_task(commit.submit())
+    await asyncio.sleep(0)
+    begun.cancel()
+    queued.cancel()
+    await asyncio.sleep(0)
+    commit.gate.set()
+
+    assert Done("a") == await stays
+    assert commit.sizes == [1, 1]
+
+
+async def test_closing_finishes_what_is_in_flight_and_takes_no_more(commit: FakeCommit) -> None:
+    """Close waits; afterwards the store is unavailable."""
+    commit.gate.clear()
+    task = asyncio.create_task(commit.submit())
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(commit.groups.close())
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    commit.gate.set()
+    await closing
+
+    assert Done("a") == await task
+    with pytest.raises(Unavailable, match="closing"):
+        await commit.submit()
+
+
+async def test_a_refusal_is_raised_to_its_own_caller() -> None:
+    """And to nobody else."""
+
+    async def refuse(_lane: Hashable, batch: Sequence[Command], _wait: float) -> list[Outcome]:
+        return [Failed(PayeeNotFound("x")) if n == 0 else Done(n) for n, _ in enumerate(batch)]
+
+    groups = GroupCommit(refuse)
+    done = await asyncio.gather(*(groups.submit("a", SCOPE, nothing, 5) for _ in range(2)), return_exceptions=True)
+
+    assert [PayeeNotFound, Done] == [type(outcome) for outcome in done]
