@@ -1,5 +1,6 @@
 """The one place that posts money: what it computes, and what it refuses although a rule asked for it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -274,7 +275,7 @@ class TestSnapshot:
         """Not even what the batch happens to have loaded."""
         anna = world.account(100)
         snapshot = Snapshot(world.state, Scope(anna.slot))
-        looks = [
+        looks: list[Callable[[], object]] = [
             lambda: snapshot.account(anna.id),
             lambda: snapshot.facts(anna.id),
             lambda: snapshot.wallet(anna.owner),

@@ -6,6 +6,7 @@ process and keeps nothing (G3 holds for the life of the process). Its batches go
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -187,7 +188,8 @@ class MemoryStore(GroupStore):
         return [_applied(outcome) for outcome in outcomes]
 
     async def fetch(self, scope: Scope) -> Snapshot:
-        """See `Store.fetch`: here always one moment of all nodes."""
+        """See `Store.fetch`: here always one moment of all nodes, after giving way to others as a real store does."""
+        await asyncio.sleep(0)
         state = State("", lambda _: None)
         wanted = Wanted.of([scope])
         for node in self._nodes.values():
@@ -229,6 +231,7 @@ class MemoryStore(GroupStore):
 
     async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
         """See `Store.scan`: node by node, in the order of insertion."""
+        await asyncio.sleep(0)
         index, _, start = (after or "0:0").partition(":")
         node = self._nodes[self._map.names[int(index)]]
         items = tuple(islice(node.all(kind), int(start), int(start) + limit))
