@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .domain.changes import Scope
-from .domain.ids import is_clearing, is_system, slot_of
+from .domain.ids import is_clearing, slot_of
 from .domain.model import Account, Hold, HoldState, Receipt, Transfer
 from .storage import SCAN_MAX, JournalItem, PageRequest, ScanItem, ScanKind, Store
 
@@ -139,7 +139,7 @@ async def _fold(store: Store, account: Account, report: Report) -> None:
 
 def _check_journal(item: JournalItem, report: Report) -> None:
     transfer = item.transfer
-    if not _is_copy(item):
+    if not item.is_copy:
         report.transfers += 1
     off_minor = sum(e.amount_minor for e in item.entries) + sum(e.amount_minor for e in item.system_entries)
     if off_minor or not (item.entries or item.system_entries):
@@ -151,14 +151,6 @@ def _check_journal(item: JournalItem, report: Report) -> None:
     for line in item.system_entries:
         if not is_clearing(line.account_id) and legs.get(line.account_id) != line.amount_minor:
             report.add(transfer.id, f"its header does not explain {line.amount_minor} on {line.account_id}")
-
-
-def _is_copy(item: JournalItem) -> bool:
-    """Whether the node is not the leader's: it has only the credit, against a clearing account."""
-    debit = item.transfer.debit_account_id
-    if is_system(debit):
-        return False
-    return all(entry.account_id != debit for entry in item.entries)
 
 
 def _check_hold(hold: Hold, report: Report) -> None:
@@ -185,7 +177,7 @@ async def _check_receipts(store: Store, report: Report, progress: Progress) -> N
     pending: dict[int, list[Transfer]] = defaultdict(list)
     async for journal in _scan(store, "journal", progress):
         assert isinstance(journal, JournalItem)
-        if not _is_copy(journal):
+        if not journal.is_copy:
             pending[slot_of(journal.transfer.id)].append(journal.transfer)
         if sum(map(len, pending.values())) >= SCAN_MAX:
             await _check_keys(store, pending, report)

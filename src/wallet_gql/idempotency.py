@@ -117,7 +117,7 @@ def once(snapshot: Snapshot, attempt: Attempt, now: datetime, effect: Callable[[
     """
     before = snapshot.receipt(*attempt.name)
     if before is not None:
-        return Decision(Changes(), _replay(before, attempt))
+        return Decision(Changes(), replay(before, attempt))
     try:
         done = effect()
     except Rejected as error:
@@ -155,7 +155,8 @@ def _receipt(attempt: Attempt, now: datetime, transfer_id: TransferId | None, ou
     )
 
 
-def _replay(before: Receipt, attempt: Attempt) -> Replayed | Refused:
+def replay(before: Receipt, attempt: Attempt) -> Replayed | Refused:
+    """The answer that a receipt keeps. Raises IdempotencyKeyReused if it belongs to another input."""
     if before.fingerprint != attempt.fingerprint or before.is_claim:
         raise IdempotencyKeyReused(attempt.key)
     if before.outcome is None:

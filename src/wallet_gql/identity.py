@@ -175,6 +175,48 @@ class Identity:
         """End a session at once. Ending it twice is no error."""
         await self._drop(session.key, session.user_id)
 
+    async def log_out_everywhere(self, user_id: UserId, *, keep: Session | None = None) -> int:
+        """End all sessions of a user at once, but for `keep`; answers how many."""
+        ended = [session for session in await self.sessions(user_id) if keep is None or session.id != keep.id]
+        for session in ended:
+            await self.log_out(session)
+        return len(ended)
+
+    async def change_password(self, session: Session, old: str, new: str) -> None:
+        """Choose a new password; every other session ends at once.
+
+        Raises:
+            InvalidCredentials: the old password is wrong. InvalidInput: the new one may not be chosen.
+        """
+        user = await self.user(session.user_id)
+        if user is None or not await self.passwords.verify(user.password_hash, old[:PASSWORD_MAX]):
+            raise InvalidCredentials
+        check_password(new, username=user.username, email=user.email)
+        await self._rehash(user, new)
+        await self.log_out_everywhere(user.id, keep=session)
+
+    async def sessions(self, user_id: UserId) -> list[Session]:
+        """The user's live sessions, the newest first."""
+        now = self._clock()
+        found: list[Session] = []
+        after = ""
+        while True:
+            page = await self.store.list_records("session", user_id, after=after)
+            found += [Session.from_record(record) for record in page.items]
+            if not page.has_more:
+                break
+            after = page.items[-1].id
+        live = (session for session in found if session.expires_at > now)
+        return sorted(live, key=lambda session: (session.created_at, session.id), reverse=True)
+
+    async def revoke(self, user_id: UserId, session_id: str) -> bool:
+        """End one of the user's own sessions by id; answers whether there was one."""
+        for session in await self.sessions(user_id):
+            if session.id == session_id:
+                await self.log_out(session)
+                return True
+        return False
+
     async def authenticate(self, token: str) -> Session:
         """The live session of a token. Raises Unauthenticated."""
         key = token_key(token)

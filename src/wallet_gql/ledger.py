@@ -8,11 +8,12 @@ made here.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, TypeVar
 
+from .attempts import check_money, check_reference, milliseconds, money_scope, new_attempt
 from .domain import commands, rules
 from .domain.changes import Changes, Decision, Scope, Snapshot
 from .domain.codec import decode, encode
@@ -43,17 +44,15 @@ from .domain.ids import (
     system_account,
 )
 from .domain.model import CASH, Account, AccountStatus, Hold, Transfer
-from .domain.money import check_amount, check_currency
+from .domain.money import check_currency
 from .domain.users import User, check_username, user_key, username_claim
-from .idempotency import Answer, Attempt, Effect, Fresh, Refused, Replayed, check_key, claim, fingerprint, once
+from .idempotency import Answer, Attempt, Effect, Fresh, Refused, Replayed, check_key, claim, once, replay
 from .storage import TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest, Store
 
 R = TypeVar("R")
 
 HOLD_SECONDS_MAX: Final = 30 * 24 * 3600
 HOLD_SECONDS_DEFAULT: Final = 7 * 24 * 3600
-REFERENCE_MAX: Final = 140
-"""The longest reference text of a transfer or hold, in characters."""
 
 
 def utc_now() -> datetime:
@@ -71,6 +70,16 @@ class Posted(Generic[R]):
     result: R
     replayed: bool
     credited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The outcome of a key: the transfer it stands for, or the refusal that is remembered, or neither (a hold)."""
+
+    operation: str
+    at: datetime
+    transfer: Transfer | None
+    refusal: Rejected | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +109,10 @@ class Ledger:
     ) -> None:
         """`transfer_fee_basis_points` (1/10,000) are kept from what a payee gets; `timeout_seconds` bounds a write."""
         self.store = store
-        self._clock = clock
-        self._entropy = entropy
-        self._fee = transfer_fee_basis_points
-        self._timeout = timeout_seconds
+        self.clock = clock
+        self.entropy = entropy
+        self.transfer_fee_basis_points = transfer_fee_basis_points
+        self.timeout_seconds = timeout_seconds
 
     # Accounts
 
@@ -114,8 +123,8 @@ class Ledger:
             InvalidInput: unknown currency. AccountExists: there is one already. Unauthenticated: no such user.
         """
         check_currency(currency)
-        now = self._clock()
-        account_id = make_account_id(slot_of(owner), _ms(now), self._entropy())
+        now = self.clock()
+        account_id = make_account_id(slot_of(owner), milliseconds(now), self.entropy())
         command = commands.OpenAccount(account_id, owner, currency)
         scope = Scope(slot_of(owner), wallets=(owner,), records=(user_key(owner),))
 
@@ -133,7 +142,7 @@ class Ledger:
         found = snapshot.wallet(owner)
         if not any(account.held_minor for account in found):
             return found
-        now = self._clock()
+        now = self.clock()
         ids = tuple(account.id for account in found)
         current = await self.store.fetch(Scope(slot_of(owner), accounts=ids, due_at=now))
         return tuple(_released(current, account_id, now) for account_id in ids)
@@ -142,7 +151,7 @@ class Ledger:
         """One of the actor's accounts; an operator sees any. Raises AccountNotFound."""
         if actor != OPERATOR and slot_of(account_id) != actor_slot(actor):
             raise AccountNotFound(account_id)
-        now = self._clock()
+        now = self.clock()
         snapshot = await self.store.fetch(Scope(slot_of(account_id), accounts=(account_id,), due_at=now))
         found = snapshot.account(account_id)
         if found is None or actor not in (found.owner, OPERATOR):
@@ -155,7 +164,7 @@ class Ledger:
 
     async def set_account_status(self, actor: str, account_id: AccountId, status: AccountStatus) -> None:
         """Freeze, unfreeze (operators) or close (also the owner). Raises what `rules.set_account_status` does."""
-        now = self._clock()
+        now = self.clock()
         command = commands.SetAccountStatus(actor, account_id, status)
         scope = Scope(slot_of(account_id), accounts=(account_id,), due_at=now)
         await self._execute(scope, lambda snapshot: Decision(rules.set_account_status(snapshot, command, now), None))
@@ -180,24 +189,30 @@ class Ledger:
             Rejected: what `rules.transfer` says; remembered under the key.
             Unavailable, InDoubt: retry with the same key.
         """
-        _check_money(amount_minor, currency, reference)
-        values = {"from": source, "toAccount": to.account_id, "toUsername": to.username, "reference": reference}
-        attempt = _attempt(actor, key, "transfer", actor_slot(actor), amount_minor, currency, values)
-        payee = await self._payee(to, currency)
-        now = self._clock()
+        check_money(amount_minor, currency, reference)
+        attempt = self.transfer_attempt(actor, key, source, to, amount_minor, currency, reference)
+        payee = await self.payee(to, currency)
+        now = self.clock()
         command = commands.MoveMoney(
-            transfer_id=make_transfer_id(attempt.slot, _ms(now), self._entropy()),
+            transfer_id=make_transfer_id(attempt.slot, milliseconds(now), self.entropy()),
             actor=actor,
             key=key,
             source=source,
             payee=payee,
             amount_minor=amount_minor,
             currency=currency,
-            fee_minor=rules.fee_minor(amount_minor, self._fee),
+            fee_minor=rules.fee_minor(amount_minor, self.transfer_fee_basis_points),
             reference=reference,
         )
-        scope = _scope(attempt, source, payee.account_id, now)
+        scope = money_scope(attempt, source, payee.account_id, now)
         return await self._move(scope, attempt, now, lambda snapshot: rules.transfer(snapshot, command, now))
+
+    def transfer_attempt(  # noqa: PLR0917 - in the order of the fingerprint
+        self, actor: str, key: str, source: AccountId, to: To, amount_minor: int, currency: str, reference: str
+    ) -> Attempt:
+        """A transfer's attempt: the same input gives the same fingerprint, alone or in a batch."""
+        values = {"from": source, "toAccount": to.account_id, "toUsername": to.username, "reference": reference}
+        return new_attempt(actor, key, "transfer", actor_slot(actor), amount_minor, currency, values)
 
     async def deposit(
         self, actor: str, key: str, account_id: AccountId, amount_minor: int, currency: str, *, reference: str = ""
@@ -219,14 +234,14 @@ class Ledger:
     async def _external(  # noqa: PLR0917 - called by its two verbs alone
         self, verb: str, actor: str, key: str, account_id: AccountId, amount_minor: int, currency: str, reference: str
     ) -> Posted[Transfer]:
-        _check_money(amount_minor, currency, reference)
+        check_money(amount_minor, currency, reference)
         values = {"account": account_id, "reference": reference}
         slot = actor_slot(actor) if is_id("usr", actor) else slot_of(account_id)
-        attempt = _attempt(actor, key, verb, slot, amount_minor, currency, values)
+        attempt = new_attempt(actor, key, verb, slot, amount_minor, currency, values)
         await self._claim(attempt)
-        now = self._clock()
+        now = self.clock()
         command = commands.MoveExternal(
-            transfer_id=make_transfer_id(attempt.slot, _ms(now), self._entropy()),
+            transfer_id=make_transfer_id(attempt.slot, milliseconds(now), self.entropy()),
             actor=actor,
             key=key,
             account_id=account_id,
@@ -236,7 +251,7 @@ class Ledger:
             reference=reference,
         )
         rule = rules.deposit if verb == "deposit" else rules.withdraw
-        scope = _scope(attempt, account_id, None, now)
+        scope = money_scope(attempt, account_id, None, now)
         return await self._move(scope, attempt, now, lambda snapshot: rule(snapshot, command, now))
 
     async def reverse_transfer(
@@ -248,9 +263,9 @@ class Ledger:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
             Rejected: what `rules.reverse_transfer` says. Unavailable, InDoubt: retry with the same key.
         """
-        _check_reference(reference)
+        check_reference(reference)
         values = {"transfer": transfer_id, "reference": reference}
-        drafted = _attempt(actor, key, "reverseTransfer", actor_slot(actor), amount_minor, None, values)
+        drafted = new_attempt(actor, key, "reverseTransfer", actor_slot(actor), amount_minor, None, values)
         original = await self._header(transfer_id)
         if original is None or not await self._concerns(actor, original):
             await self._report(drafted, TransferNotFound(transfer_id))
@@ -259,10 +274,10 @@ class Ledger:
             await self._report(drafted, NotReversible(transfer_id, original.kind))
         attempt = replace(drafted, slot=slot_of(original.credit_account_id))
         await self._claim(attempt)
-        now = self._clock()
+        now = self.clock()
         source, target = original.credit_account_id, original.debit_account_id
         command = commands.ReverseTransfer(
-            transfer_id=make_transfer_id(attempt.slot, _ms(now), self._entropy()),
+            transfer_id=make_transfer_id(attempt.slot, milliseconds(now), self.entropy()),
             actor=actor,
             key=key,
             original_id=transfer_id,
@@ -271,7 +286,7 @@ class Ledger:
             amount_minor=amount_minor,
             reference=reference,
         )
-        scope = replace(_scope(attempt, source, target, now), transfers=(transfer_id,))
+        scope = replace(money_scope(attempt, source, target, now), transfers=(transfer_id,))
         return await self._move(scope, attempt, now, lambda snapshot: rules.reverse_transfer(snapshot, command, now))
 
     # Holds
@@ -294,16 +309,16 @@ class Ledger:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
             Rejected: what `rules.place_hold` says. Unavailable, InDoubt: retry with the same key.
         """
-        _check_money(amount_minor, currency, reference)
+        check_money(amount_minor, currency, reference)
         if not 1 <= expires_in_seconds <= HOLD_SECONDS_MAX:
             raise InvalidInput("expiresInSeconds", f"1 to {HOLD_SECONDS_MAX}")
         values = {"from": source, "toAccount": to.account_id, "toUsername": to.username, "reference": reference}
         values["expiresInSeconds"] = str(expires_in_seconds)
-        attempt = _attempt(actor, key, "placeHold", actor_slot(actor), amount_minor, currency, values)
-        payee = await self._payee(to, currency)
-        now = self._clock()
+        attempt = new_attempt(actor, key, "placeHold", actor_slot(actor), amount_minor, currency, values)
+        payee = await self.payee(to, currency)
+        now = self.clock()
         command = commands.PlaceHold(
-            hold_id=make_hold_id(attempt.slot, _ms(now), self._entropy()),
+            hold_id=make_hold_id(attempt.slot, milliseconds(now), self.entropy()),
             actor=actor,
             key=key,
             source=source,
@@ -313,7 +328,7 @@ class Ledger:
             expires_at=now + timedelta(seconds=expires_in_seconds),
             reference=reference,
         )
-        scope = _scope(attempt, source, payee.account_id, now)
+        scope = money_scope(attempt, source, payee.account_id, now)
 
         def effect(snapshot: Snapshot) -> Effect[Hold]:
             changes = rules.place_hold(snapshot, command, now)
@@ -330,12 +345,12 @@ class Ledger:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
             Rejected: what `rules.capture_hold` says. Unavailable, InDoubt: retry with the same key.
         """
-        attempt = _attempt(actor, key, "captureHold", slot_of(hold_id), amount_minor, None, {"hold": hold_id})
+        attempt = new_attempt(actor, key, "captureHold", slot_of(hold_id), amount_minor, None, {"hold": hold_id})
         hold = await self._closable(attempt, hold_id)
         await self._claim(attempt)
-        now = self._clock()
+        now = self.clock()
         command = commands.CaptureHold(
-            transfer_id=make_transfer_id(attempt.slot, _ms(now), self._entropy()),
+            transfer_id=make_transfer_id(attempt.slot, milliseconds(now), self.entropy()),
             actor=actor,
             key=key,
             hold_id=hold_id,
@@ -343,7 +358,7 @@ class Ledger:
             payee_account_id=hold.payee_account_id,
             amount_minor=amount_minor,
         )
-        scope = replace(_scope(attempt, hold.account_id, hold.payee_account_id, now), holds=(hold_id,))
+        scope = replace(money_scope(attempt, hold.account_id, hold.payee_account_id, now), holds=(hold_id,))
         return await self._move(scope, attempt, now, lambda snapshot: rules.capture_hold(snapshot, command, now))
 
     async def void_hold(self, actor: str, key: str, hold_id: HoldId) -> Posted[Hold]:
@@ -353,12 +368,12 @@ class Ledger:
             InvalidInput, IdempotencyKeyReused: about the request itself.
             Rejected: what `rules.void_hold` says. Unavailable, InDoubt: retry with the same key.
         """
-        attempt = _attempt(actor, key, "voidHold", slot_of(hold_id), None, None, {"hold": hold_id})
+        attempt = new_attempt(actor, key, "voidHold", slot_of(hold_id), None, None, {"hold": hold_id})
         hold = await self._closable(attempt, hold_id)
         await self._claim(attempt)
-        now = self._clock()
+        now = self.clock()
         command = commands.VoidHold(actor, key, hold_id, hold.account_id)
-        scope = replace(_scope(attempt, hold.account_id, None, now), holds=(hold_id,))
+        scope = replace(money_scope(attempt, hold.account_id, None, now), holds=(hold_id,))
 
         def effect(snapshot: Snapshot) -> Effect[Hold]:
             changes = rules.void_hold(snapshot, command, now)
@@ -368,7 +383,7 @@ class Ledger:
 
     async def expire_due_holds(self, limit: int = 1_000) -> int:
         """The sweep: close holds whose time is over; answers how many. Decisions do not wait for it."""
-        now = self._clock()
+        now = self.clock()
         due = [hold for hold in await self.store.list_due("hold", now, limit) if isinstance(hold, Hold)]
         for account_id in dict.fromkeys(hold.account_id for hold in due):
             command = commands.ExpireHolds(account_id)
@@ -396,10 +411,22 @@ class Ledger:
             raise TransferNotFound(transfer_id)
         return found
 
+    async def outcome(self, actor: str, key: str) -> Known | None:
+        """What is known of one of the actor's keys. None proves nothing, for a commit may be on its way: retry to know."""
+        name = (actor, check_key(key))
+        found = (await self.store.fetch(Scope(actor_slot(actor), receipts=(name,)))).receipt(*name)
+        if found is not None and found.leader is not None:
+            found = (await self.store.fetch(Scope(found.leader, receipts=(name,)))).receipt(*name)
+        if found is None:
+            return None
+        kept = replay(found, Attempt(found.slot, actor, key, found.operation, found.fingerprint))
+        transfer = await self._header(found.transfer_id) if found.transfer_id else None
+        return Known(found.operation, found.at, transfer, kept.error if isinstance(kept, Refused) else None)
+
     # Helpers
 
     async def _execute(self, scope: Scope, decide: Callable[[Snapshot], Decision[R]]) -> Committed[R]:
-        return await self.store.execute(scope, decide, timeout_seconds=self._timeout)
+        return await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)
 
     async def _once(
         self, scope: Scope, attempt: Attempt, now: datetime, effect: Callable[[Snapshot], Effect[R]]
@@ -421,6 +448,12 @@ class Ledger:
             return Effect(changes, moved, {"transfer": moved.id}, moved.id)
 
         answer, credited = await self._once(scope, attempt, now, effect)
+        return await self.posted(answer, attempt, credited=credited)
+
+    async def posted(self, answer: Answer[Transfer], attempt: Attempt, *, credited: bool) -> Posted[Transfer]:
+        """The transfer that an answer stands for: made now, or found by the receipt's link. Raises its refusal."""
+        if isinstance(answer, Refused):
+            raise answer.error
         if isinstance(answer, Fresh):
             return Posted(answer.result, replayed=False, credited=credited)
         first = await self._header(answer.transfer_id) if answer.transfer_id else None
@@ -444,7 +477,7 @@ class Ledger:
         home = actor_slot(attempt.actor)
         if home == attempt.slot:
             return
-        now = self._clock()
+        now = self.clock()
         scope = Scope(home, receipts=(attempt.name,))
         leader = (await self._execute(scope, lambda snapshot: claim(snapshot, attempt, home, now))).result
         assert leader == attempt.slot, "the leader follows from the fingerprinted input"
@@ -478,7 +511,7 @@ class Ledger:
             return True
         return await self._owns(actor, transfer.credit_account_id)
 
-    async def _payee(self, to: To, currency: str) -> commands.Payee:
+    async def payee(self, to: To, currency: str) -> commands.Payee:
         """Look the payee up. What is not found is no error yet: the key is looked at first."""
         if to.account_id is not None:
             if not is_id("acc", to.account_id):
@@ -498,51 +531,6 @@ class Ledger:
             return commands.Payee(name, None, known=False)
         account_id = next((a.id for a in snapshot.wallet(owner) if a.currency == currency), None)
         return commands.Payee(name, account_id)
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
-
-
-def _check_reference(reference: str) -> None:
-    if len(reference) > REFERENCE_MAX or not (reference.isprintable() or reference == ""):
-        raise InvalidInput("reference", f"at most {REFERENCE_MAX} printable characters")
-
-
-def _check_money(amount_minor: int, currency: str, reference: str) -> None:
-    check_currency(currency)
-    check_amount(amount_minor)
-    _check_reference(reference)
-
-
-def _attempt(  # noqa: PLR0917 - called in this module alone, always in this order
-    actor: str,
-    key: str,
-    operation: str,
-    slot: int,
-    amount_minor: int | None,
-    currency: str | None,
-    values: Mapping[str, str | None],
-) -> Attempt:
-    """The attempt, its input fingerprinted as sent. Raises InvalidInput, InvalidAmount."""
-    check_key(key)
-    if amount_minor is not None:
-        check_amount(amount_minor)
-    given = {**values, "amountMinor": amount_minor, "currency": currency}
-    return Attempt(slot, actor, key, operation, fingerprint(operation, given))
-
-
-def _scope(attempt: Attempt, own: AccountId, other: AccountId | None, now: datetime) -> Scope:
-    """The scope of a money command: an own account of another slot is left out, for it cannot be the actor's."""
-    inside = slot_of(own) == attempt.slot
-    credited = (other,) if other is not None and not is_system(other) and other != own else ()
-    return Scope(
-        home=attempt.slot,
-        accounts=(own,) if inside else (),
-        credits=credited,
-        receipts=(attempt.name,),
-        due_at=now,
-    )
 
 
 def _released(snapshot: Snapshot, account_id: AccountId, now: datetime) -> Account:

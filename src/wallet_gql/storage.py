@@ -7,12 +7,13 @@ decisions, retries and the checks of what is written are shared code (`domain.ch
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, Literal, Protocol, Self, TypeVar
 
 from .domain.changes import Decide, Scope, Snapshot
-from .domain.ids import AccountId
+from .domain.ids import AccountId, is_system
 from .domain.model import Account, Entry, Hold, Receipt, Record, SystemEntry, Transfer
 
 T = TypeVar("T")
@@ -92,6 +93,12 @@ class JournalItem:
     transfer: Transfer
     entries: tuple[Entry, ...]
     system_entries: tuple[SystemEntry, ...]
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the node is not the leader's: it has only the credit, against a clearing account."""
+        debit = self.transfer.debit_account_id
+        return not is_system(debit) and all(entry.account_id != debit for entry in self.entries)
 
 
 ScanItem = Account | JournalItem | Hold | Receipt | Record
@@ -207,6 +214,13 @@ class Store(Protocol):
 
         Raises:
             InvariantViolated: an item is there already, or its parts contradict one another.
+        """
+        ...
+
+    def gate(self) -> AbstractAsyncContextManager[None]:
+        """Hold back every commit of every process while inside, so that an export sees one moment.
+
+        Writers wait, and get `Contended` at their deadline. Raises Contended if the gate cannot be had.
         """
         ...
 

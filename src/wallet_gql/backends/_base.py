@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from typing import Final, Self, TypeVar
 
 from ..domain.changes import Decide, Outcome, Scope
-from ..domain.errors import InvariantViolated
 from ..domain.ids import AccountId
 from ..storage import PAGE_MAX, TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest
 from ._group_commit import Command, GroupCommit
@@ -52,16 +51,11 @@ class GroupStore(ABC):
         """Which commands commit together: by default all of the store."""
         return None
 
-    def _check_unseen_credits(self, scope: Scope) -> None:
-        if set(scope.credits) & set(scope.accounts):
-            raise InvariantViolated("a scope names an account both as its own and as credited")
-
     async def execute(
         self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> Committed[R]:
         """See `Store.execute`."""
         scope.check_home()
-        self._check_unseen_credits(scope)
         done = await self.groups.submit(self._lane(scope), scope, decide, timeout_seconds)
         return Committed(done.result, credited=not done.peers)
 

@@ -7,7 +7,9 @@ process and keeps nothing (G3 holds for the life of the process). Its batches go
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from itertools import islice
 from urllib.parse import parse_qs, urlsplit
@@ -151,6 +153,7 @@ class MemoryStore(GroupStore):
             raise ConfigurationError(f"{url}: nodes is a whole number from 1 to 16")
         self._map = NodeMap([f"n{i}" for i in range(1, int(count) + 1)])
         self._nodes = {name: _Node(name) for name in self._map.names}
+        self._gate = asyncio.Lock()
         self.capabilities = Capabilities(
             durable=False, multi_process=False, spans_nodes=len(self._nodes) > 1, snapshot_reads=True
         )
@@ -167,7 +170,17 @@ class MemoryStore(GroupStore):
     def _lane(self, scope: Scope) -> Hashable:
         return self._map.home(scope.home)
 
+    @asynccontextmanager
+    async def gate(self) -> AsyncIterator[None]:
+        """See `Store.gate`."""
+        async with self._gate:
+            yield
+
     async def _commit(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
+        async with self._gate:
+            return self._commit_now(lane, batch)
+
+    def _commit_now(self, lane: Hashable, batch: Sequence[Command]) -> list[Outcome]:
         leader = self._nodes[str(lane)]
         state = State(leader.name, self._map.peer_of(leader.name))
         wanted = Wanted.of(command.scope for command in batch)
@@ -282,11 +295,12 @@ class MemoryStore(GroupStore):
                 node.put_transfer(item.transfer)
                 node.system_entries += self._map.system_lines(item.transfer, node.name)
             entries = node.entries[entry.account_id]
-            _once(not entries or entries[-1].sequence < entry.sequence, entry)
-            entries.append(entry)
+            place = bisect_left(entries, entry.sequence, key=lambda known: known.sequence)
+            _once(place == len(entries) or entries[place].sequence != entry.sequence, entry)
+            entries.insert(place, entry)
 
     async def recover(self, limit: int) -> Recovered:
-        """Nothing is ever in doubt: a commit has no await in it."""
+        """Nothing is ever in doubt: once a commit has begun there is no await in it."""
         return Recovered()
 
     async def ping(self) -> None:

@@ -17,9 +17,9 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -238,6 +238,24 @@ class SqliteStore(GroupStore):
         return [NodeTotal(NODE, *row) for row in found]
 
     # Maintenance
+
+    @asynccontextmanager
+    async def gate(self) -> AsyncIterator[None]:
+        """See `Store.gate`: the file's write lock, held by a connection of its own."""
+        connection = await asyncio.to_thread(self._lock_out_writers)
+        try:
+            yield
+        finally:
+            connection.close()
+
+    def _lock_out_writers(self) -> sqlite3.Connection:
+        connection = connect(self.path)
+        try:
+            _begin(connection, time.monotonic() + _WRITE_WAIT_SECONDS)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
         """See `Store.load_raw`."""

@@ -183,6 +183,16 @@ class State:
         """Add a receipt."""
         self.receipts[receipt.slot, receipt.actor, receipt.key] = receipt
 
+    def fork(self) -> State:
+        """A copy to try changes on; this state does not notice."""
+        copy = State(self.node, self.peer_of)
+        copy.accounts, copy.facts, copy.holds = dict(self.accounts), dict(self.facts), dict(self.holds)
+        copy.wallets = {owner: list(accounts) for owner, accounts in self.wallets.items()}
+        copy.holds_of = {account_id: set(holds) for account_id, holds in self.holds_of.items()}
+        copy.transfers, copy.reversed_minor = dict(self.transfers), dict(self.reversed_minor)
+        copy.receipts, copy.records = dict(self.receipts), dict(self.records)
+        return copy
+
     def post(self, scope: Scope, changes: Changes) -> frozenset[str]:
         """Check one command's changes, add them to the state and to `writes`; return the peers it credits.
 
@@ -456,6 +466,24 @@ class Snapshot:
         """A record of `scope.records`."""
         self._named(key, self._scope.records)
         return self._state.records.get(key)
+
+
+class Trial:
+    """One command that decides in several steps, each on what those before it changed. Nothing of it is kept."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Start from what the command's snapshot shows."""
+        self._state = snapshot._state.fork()  # noqa: SLF001 - the two are one
+        self._scope = snapshot._scope  # noqa: SLF001 - the two are one
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the next step sees."""
+        return Snapshot(self._state, self._scope)
+
+    def post(self, changes: Changes) -> None:
+        """Take a step. Raises InvariantViolated as the real posting would."""
+        self._state.post(self._scope, changes)
 
 
 Decide = Callable[[Snapshot], Decision[R]]

@@ -11,6 +11,7 @@ WalletError
 │ ├ PayeeNotFound           ├ PayeeCannotReceive     ├ NotPermitted
 │ ├ HoldNotFound            ├ HoldNotOpen            ├ CaptureExceedsHold
 │ ├ TransferNotFound        ├ NotReversible          └ ReversalExceedsOriginal
+│ ├ BatchAborted            another item of the batch was refused; never remembered
 │ ├ UsernameTaken           ├ EmailTaken             └ InvalidCredentials   (users, not money)
 ├ Unauthenticated           no valid session; log in, then send the same request with the same key
 ├ Unavailable               nothing changed; retry with the same key
@@ -276,6 +277,16 @@ class ReversalExceedsOriginal(Rejected):
             remaining_minor=remaining_minor,
             requested_minor=requested_minor,
         )
+
+
+class BatchAborted(Rejected):
+    """Another item of an ATOMIC batch was refused, so nothing moved. This item's key was not used up."""
+
+    code = "BATCH_ABORTED"
+    remembered = False
+
+    def __init__(self, offender: int) -> None:
+        super().__init__(f"item {offender} of the batch was refused, so none was executed", offender=offender)
 
 
 class UsernameTaken(Rejected):

@@ -1,0 +1,130 @@
+"""Batches: all or none with only the offender remembered, or each for itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from wallet_gql.audit import audit
+from wallet_gql.backends import open_store
+from wallet_gql.batches import BatchItem, BatchMode, transfer_batch
+from wallet_gql.domain.errors import (
+    BatchAborted,
+    IdempotencyKeyReused,
+    InsufficientFunds,
+    InvalidAmount,
+    InvalidInput,
+    PayeeNotFound,
+    SameAccount,
+)
+from wallet_gql.domain.ids import OPERATOR
+from wallet_gql.domain.model import Account
+from wallet_gql.identity import Identity
+from wallet_gql.ledger import Ledger, Posted, To, utc_now
+
+
+@dataclass
+class Bank:
+    """A ledger with anna (1,000) and bert (0)."""
+
+    ledger: Ledger
+    anna: Account
+    bert: Account
+
+    def item(self, key: str, amount_minor: int, to: To | None = None) -> BatchItem:
+        """Anna pays bert."""
+        return BatchItem(key, self.anna.id, to or To(self.bert.id), amount_minor, "EUR")
+
+    async def run(self, mode: BatchMode, *items: BatchItem) -> list[object]:
+        """The batch's outcomes: amounts for successes, classes for errors."""
+        outcomes = await transfer_batch(self.ledger, self.anna.owner, items, mode)
+        return [o.result.amount_minor if isinstance(o, Posted) else type(o) for o in outcomes]
+
+    async def balances(self) -> tuple[int, int]:
+        """Posted amounts."""
+        found = [await self.ledger.account(OPERATOR, account.id) for account in (self.anna, self.bert)]
+        return found[0].posted_minor, found[1].posted_minor
+
+
+@pytest.fixture(params=["memory://", "memory://?nodes=3"])
+async def bank(request: pytest.FixtureRequest) -> AsyncIterator[Bank]:
+    """One node and three."""
+    async with open_store(request.param) as store:
+        identity, ledger = Identity(store, clock=utc_now), Ledger(store)
+        accounts = []
+        for name in ("anna", "bert"):
+            user = await identity.sign_up(name, f"{name}@example.org", "correct horse")
+            accounts.append(await ledger.open_account(user.id, "EUR"))
+        identity.passwords.close()
+        await ledger.deposit(OPERATOR, "d", accounts[0].id, 1_000, "EUR")
+        yield Bank(ledger, *accounts)
+        assert (await audit(store)).findings == []
+
+
+async def test_atomic_items_see_one_another(bank: Bank) -> None:
+    """Together they may spend what there is, and their keys replay alone or in a batch."""
+    items = [bank.item("a", 600), bank.item("b", 400, To(username="bert"))]
+    assert await bank.run(BatchMode.ATOMIC, *items) == [600, 400]
+    again = await transfer_batch(bank.ledger, bank.anna.owner, items, BatchMode.ATOMIC)
+    alone = await bank.ledger.transfer(
+        bank.anna.owner, "a", source=bank.anna.id, to=To(bank.bert.id), amount_minor=600, currency="EUR"
+    )
+
+    assert all(isinstance(one, Posted) and one.replayed for one in again)
+    assert alone.replayed
+    assert await bank.balances() == (0, 1_000)
+
+
+async def test_one_refusal_refuses_all_and_only_it_is_remembered(bank: Bank) -> None:
+    """The others' keys are free for another try."""
+    items = [bank.item("a", 600), bank.item("b", 401), bank.item("c", 1)]
+    for _ in range(2):
+        assert [BatchAborted, InsufficientFunds, BatchAborted] == await bank.run(BatchMode.ATOMIC, *items)
+    await bank.ledger.deposit(OPERATOR, "more", bank.anna.id, 1_000, "EUR")
+
+    assert [BatchAborted, InsufficientFunds, BatchAborted] == await bank.run(BatchMode.ATOMIC, *items)
+    assert await bank.run(BatchMode.ATOMIC, items[0], items[2]) == [600, 1]
+    assert await bank.balances() == (1_399, 601)
+
+
+async def test_independent_items_fail_alone(bank: Bank) -> None:
+    """Refusals, malformed amounts and reused keys are outcomes of their own item."""
+    assert await bank.run(BatchMode.INDEPENDENT, bank.item("a", 500)) == [500]
+    done = await bank.run(
+        BatchMode.INDEPENDENT,
+        bank.item("a", 499),
+        bank.item("b", 501),
+        bank.item("c", 0),
+        bank.item("d", 1, To(username="nobody")),
+        bank.item("e", 1, To(bank.anna.id)),
+        bank.item("f", 500),
+    )
+
+    assert [IdempotencyKeyReused, InsufficientFunds, InvalidAmount, PayeeNotFound, SameAccount, 500] == done
+
+
+async def test_malformed_batches_are_refused_whole(bank: Bank) -> None:
+    """None, too many, one key twice; in an ATOMIC batch also a malformed or reused item."""
+    with pytest.raises(InvalidInput):
+        await bank.run(BatchMode.ATOMIC)
+    with pytest.raises(InvalidInput):
+        await bank.run(BatchMode.INDEPENDENT, *(bank.item(str(n), 1) for n in range(101)))
+    with pytest.raises(InvalidInput, match="own"):
+        await bank.run(BatchMode.INDEPENDENT, bank.item("a", 1), bank.item("a", 2))
+    with pytest.raises(InvalidAmount):
+        await bank.run(BatchMode.ATOMIC, bank.item("a", 1), bank.item("b", -1))
+    await bank.run(BatchMode.ATOMIC, bank.item("a", 1))
+    with pytest.raises(IdempotencyKeyReused):
+        await bank.run(BatchMode.ATOMIC, bank.item("b", 5), bank.item("a", 2))
+
+    assert await bank.balances() == (999, 1)
+
+
+async def test_fifty_times_the_same_batch_at_once(bank: Bank) -> None:
+    """One effect."""
+    items = [bank.item("a", 30), bank.item("b", 70)]
+    done = await asyncio.gather(*(bank.run(BatchMode.ATOMIC, *items) for _ in range(50)))
+
+    assert done == [[30, 70]] * 50
+    assert await bank.balances() == (900, 100)
