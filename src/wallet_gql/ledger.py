@@ -412,7 +412,7 @@ class Ledger:
         return found
 
     async def outcome(self, actor: str, key: str) -> Known | None:
-        """What is known of one of the actor's keys. None proves nothing, for a commit may be on its way: retry to know."""
+        """What is known of one of the actor's keys. None proves nothing: a commit may be on its way; retry."""
         name = (actor, check_key(key))
         found = (await self.store.fetch(Scope(actor_slot(actor), receipts=(name,)))).receipt(*name)
         if found is not None and found.leader is not None:

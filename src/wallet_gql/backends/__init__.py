@@ -20,6 +20,8 @@ ENTRY_POINTS: Final = "wallet_gql.backends"
 _SCHEMES: Final = {
     "memory": "memory:MemoryStore",
     "sqlite": "sqlite:SqliteStore",
+    "postgres": "postgres:PostgresStore",
+    "postgresql": "postgres:PostgresStore",
 }
 
 
@@ -44,7 +46,11 @@ def open_store(url: str) -> Store:
 def _factory(scheme: str) -> Callable[[str], Store]:
     if scheme in _SCHEMES:
         module, _, name = _SCHEMES[scheme].partition(":")
-        return cast("Callable[[str], Store]", getattr(import_module(f".{module}", __name__), name))
+        try:
+            return cast("Callable[[str], Store]", getattr(import_module(f".{module}", __name__), name))
+        except ImportError as error:
+            remedy = f"pip install 'wallet-gql[{module}]'"
+            raise ConfigurationError(f"{scheme}:// needs a driver that is not installed ({error}); {remedy}") from error
     for point in entry_points(group=ENTRY_POINTS, name=scheme):
         return cast("Callable[[str], Store]", point.load())
     raise ConfigurationError(f"no backend for {scheme}://; known are {', '.join(schemes())}")

@@ -10,7 +10,7 @@ from typing import Final, Self, TypeVar
 from ..domain.changes import Decide, Outcome, Scope
 from ..domain.ids import AccountId
 from ..storage import PAGE_MAX, TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest
-from ._group_commit import Command, GroupCommit
+from ._group_commit import Command, Deferred, GroupCommit
 
 R = TypeVar("R")
 
@@ -44,7 +44,9 @@ class GroupStore(ABC):
         """Close what `_open` opened, in reverse."""
 
     @abstractmethod
-    async def _commit(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
+    async def _commit(
+        self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
+    ) -> Sequence[Outcome | Deferred]:
         """Load the batch's scopes under locks, decide, write, commit. Raises Unavailable or InDoubt for all of it."""
 
     def _lane(self, scope: Scope) -> Hashable:

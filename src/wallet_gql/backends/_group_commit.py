@@ -68,13 +68,6 @@ class Wanted:
         return wanted
 
 
-Commit = Callable[[Hashable, Sequence[Command], float], Awaitable[list[Outcome]]]
-"""Commit one batch of a lane; give up waiting for locks after so many seconds.
-
-Raises Unavailable (nothing written) or InDoubt for the batch as a whole.
-"""
-
-
 @dataclass(slots=True)
 class Counters:
     """How much was batched, for benchmarks and metrics."""
@@ -83,12 +76,27 @@ class Counters:
     commands: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not decided: the command needs a row that somebody else has locked. It goes on in another lane."""
+
+    lane: Hashable
+
+
+Commit = Callable[[Hashable, Sequence[Command], float], Awaitable[Sequence[Outcome | Deferred]]]
+"""Commit one batch of a lane; give up waiting for locks after so many seconds.
+
+Raises Unavailable (nothing written) or InDoubt for the batch as a whole.
+"""
+
+
 class GroupCommit:
     """Batches the commands of each lane; a lane is whatever commits together (a leader and its participants)."""
 
     def __init__(self, commit: Commit, *, batch_max: int = BATCH_MAX, queue_max: int = QUEUE_MAX) -> None:
         """`batch_max` commands to a commit; at most `queue_max` waiting in a lane, more are refused as Contended."""
         self.batch_max = batch_max
+        self.lane_max: Callable[[Hashable], int] = lambda _: BATCH_MAX
         self.counters = Counters()
         self._commit = commit
         self._queue_max = queue_max
@@ -106,13 +114,10 @@ class GroupCommit:
         if self._closed:
             raise Unavailable("the store is closing")
         loop = asyncio.get_running_loop()
-        queue = self._queues.setdefault(lane, deque())
-        if len(queue) >= self._queue_max:
+        if len(self._queues.get(lane, ())) >= self._queue_max:
             raise Contended("too many commands are waiting")
         command = Command(scope, decide, loop.time() + timeout_seconds, loop.create_future())
-        queue.append(command)
-        if lane not in self._running:
-            self._running[lane] = loop.create_task(self._run(lane, queue))
+        self._enqueue(lane, command)
         try:
             async with asyncio.timeout_at(command.deadline):
                 outcome = await command.future
@@ -121,6 +126,12 @@ class GroupCommit:
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
+
+    def _enqueue(self, lane: Hashable, command: Command) -> None:
+        queue = self._queues.setdefault(lane, deque())
+        queue.append(command)
+        if lane not in self._running:
+            self._running[lane] = asyncio.get_running_loop().create_task(self._run(lane, queue))
 
     async def close(self) -> None:
         """Take no more commands and let those in flight end."""
@@ -131,13 +142,11 @@ class GroupCommit:
     async def _run(self, lane: Hashable, queue: deque[Command]) -> None:
         try:
             while queue:
-                batch = _take(queue, self.batch_max)
+                batch = _take(queue, min(self.batch_max, self.lane_max(lane)))
                 if batch:
                     await self._settle(lane, batch)
         finally:
-            del self._running[lane]
-            if queue and not self._closed:
-                self._running[lane] = asyncio.get_running_loop().create_task(self._run(lane, queue))
+            del self._running[lane], self._queues[lane]
 
     async def _settle(self, lane: Hashable, batch: list[Command]) -> None:
         """Bring every command of the batch to its outcome: together, together once more, then one by one."""
@@ -145,14 +154,23 @@ class GroupCommit:
         self.counters.commands += len(batch)
         for _ in range(2):
             outcomes = await self._attempt(lane, batch)
+            self._forward(batch, outcomes)
             batch = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=len(batch) == 1)]
             if not batch:
                 return
         for command in batch:
-            (outcome,) = await self._attempt(lane, [command])
-            _answer(command, outcome, final=True)
+            outcomes = await self._attempt(lane, [command])
+            self._forward([command], outcomes)
+            _answer(command, outcomes[0], final=True)
 
-    async def _attempt(self, lane: Hashable, batch: list[Command]) -> list[Outcome]:
+    def _forward(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred]) -> None:
+        """Let deferred commands go on in their lanes."""
+        for command, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Deferred):
+                command.started = False
+                self._enqueue(outcome.lane, command)
+
+    async def _attempt(self, lane: Hashable, batch: list[Command]) -> Sequence[Outcome | Deferred]:
         remaining = min(command.deadline for command in batch) - asyncio.get_running_loop().time()
         if remaining <= 0:
             return [_Again(Contended()) for _ in batch]
@@ -182,8 +200,10 @@ def _take(queue: deque[Command], most: int) -> list[Command]:
     return batch
 
 
-def _answer(command: Command, outcome: Outcome, *, final: bool) -> bool:
-    """Give the command its outcome, unless another attempt may do better; say whether it has one now."""
+def _answer(command: Command, outcome: Outcome | Deferred, *, final: bool) -> bool:
+    """Give the command its outcome, unless another attempt may do better; say whether this lane is done with it."""
+    if isinstance(outcome, Deferred):
+        return True
     if isinstance(outcome, _Again) and not final and not command.future.done():
         return False
     if not command.future.done():

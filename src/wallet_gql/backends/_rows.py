@@ -29,6 +29,12 @@ def account_row(a: Account) -> Row:
     return (a.id, a.owner, a.currency, *at, a.status.value, a.posted_minor, a.held_minor, a.sequence)
 
 
+def account_update(before: Account, after: Account) -> Row:
+    """A relative update: by how much, the new values, and which row it must still be."""
+    moved = after.posted_minor - before.posted_minor, after.held_minor - before.held_minor
+    return (*moved, after.sequence, to_micros(after.changed_at), after.status.value, after.id, before.sequence)
+
+
 def to_account(row: Row) -> Account:
     """From a row of `accounts`."""
     identity, owner, currency, created_at, changed_at, status, posted, held, sequence = row

@@ -415,7 +415,7 @@ def write(connection: sqlite3.Connection, state: State) -> None:
     try:
         connection.executemany(sql.INSERT_ACCOUNT, [rows.account_row(account) for account in writes.opened])
         for before, after in writes.accounts.values():
-            _exactly_one(connection.execute(sql.UPDATE_ACCOUNT, _account_update(before, after)).rowcount, after.id)
+            _exactly_one(connection.execute(sql.UPDATE_ACCOUNT, rows.account_update(before, after)).rowcount, after.id)
         connection.executemany(sql.INSERT_TRANSFER, [rows.transfer_row(transfer) for transfer in writes.transfers])
         connection.executemany(sql.INSERT_ENTRY, [rows.entry_row(entry) for entry in writes.entries])
         lines = [rows.system_entry_row(line) for line in writes.system_entries]
@@ -434,11 +434,6 @@ def write(connection: sqlite3.Connection, state: State) -> None:
                 connection.execute(sql.DELETE_RECORD, (key.kind, key.id, key.slot))
     except sqlite3.IntegrityError as error:
         raise InvariantViolated(f"SQLite refused a write: {error}") from error
-
-
-def _account_update(before: Account, after: Account) -> rows.Row:
-    moved = after.posted_minor - before.posted_minor, after.held_minor - before.held_minor
-    return (*moved, after.sequence, to_micros(after.changed_at), after.status.value, after.id, before.sequence)
 
 
 def _exactly_one(count: int, identity: str) -> None:

@@ -5,22 +5,41 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 VERSION_TABLE: Final = "alembic_version"
 
 
 def upgrade(connection: Connection) -> None:
     """Bring the database to `HEAD`, inside the transaction that `connection` is in."""
     from alembic import command  # noqa: PLC0415 - costs a fifth of a second, rarely needed
-    from alembic.config import Config  # noqa: PLC0415 - the same
+
+    command.upgrade(_config(connection=connection), HEAD)
+
+
+def script(dialect: str, found: str | None) -> str:
+    """The SQL text that brings a database of that dialect from version `found` (None: blank) to `HEAD`.
+
+    For drivers that SQLAlchemy cannot use without a synchronous one.
+    """
+    from alembic import command  # noqa: PLC0415 - costs a fifth of a second, rarely needed
+
+    buffer = StringIO()
+    command.upgrade(_config(dialect=dialect, buffer=buffer), f"{found or 'base'}:{HEAD}", sql=True)
+    return buffer.getvalue()
+
+
+def _config(**attributes: object) -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - costs a fifth of a second, rarely needed
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
-    config.attributes["connection"] = connection
-    command.upgrade(config, HEAD)
+    config.attributes.update(attributes)
+    return config

@@ -1,0 +1,183 @@
+"""One Postgres node: its pool, its leases, and what its errors mean.
+
+A lease is a connection inside one transaction that the caller drives with plain statements: asyncpg's own transaction
+object would commit happily after a PREPARE. A connection on which anything went wrong is terminated, never pooled
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+
+from ..domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
+
+POOL_MAX: Final = 16
+CONNECT_SECONDS: Final = 2.0
+
+_SETTINGS: Final = {
+    "application_name": "wallet-gql",
+    "default_transaction_isolation": "read committed",
+    "standard_conforming_strings": "on",
+    "lock_timeout": "2s",
+    "statement_timeout": "5s",
+    "idle_in_transaction_session_timeout": "5s",
+    "jit": "off",
+}
+_BUSY: Final = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.UniqueViolationError,  # somebody else was first; reloading shows what he wrote
+)
+_GONE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
+WRONG_EPOCH: Final = "WG001"
+
+
+class _Connection(asyncpg.Connection):
+    """Goes back to the pool without a round trip: leases leave nothing behind."""
+
+    def get_reset_query(self) -> str:
+        """Nothing to reset."""
+        return ""
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether the error leaves open what became of the statement: the connection or the server went away."""
+    return isinstance(error, _GONE)
+
+
+def translate(error: Exception, node: str) -> WalletError:
+    """What a driver's error means to the caller, when nothing was decided yet."""
+    if isinstance(error, WalletError):
+        return error
+    if is_gone(error):
+        return NodeUnavailable(node)
+    if isinstance(error, _BUSY):
+        return Contended(f"node {node}: {error}")
+    if getattr(error, "sqlstate", None) == WRONG_EPOCH:
+        return Unavailable(f"node {node} has another node list; restart with the current one")
+    return InvariantViolated(f"node {node} refused: {type(error).__name__}: {error}")
+
+
+class PgNode:
+    """A named node and its connections."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        self.url = url
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Make the pool. Raises NodeUnavailable."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self.url,
+                min_size=1,
+                max_size=POOL_MAX,
+                timeout=CONNECT_SECONDS,
+                connection_class=_Connection,
+                server_settings=_SETTINGS,
+                max_inactive_connection_lifetime=60,
+            )
+        except Exception as error:
+            raise translate(error, self.name) from error
+
+    async def close(self) -> None:
+        """Close the pool; connections that do not end by themselves are cut."""
+        if self._pool is None:
+            return
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._pool.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def lease(self, deadline: float) -> AsyncIterator[Lease]:
+        """A connection until `deadline` (event loop's clock). Raises NodeUnavailable if there is none in time."""
+        assert self._pool is not None
+        loop = asyncio.get_running_loop()
+        try:
+            connection = await self._pool.acquire(timeout=max(deadline - loop.time(), 0.001))
+        except Exception as error:
+            raise translate(error, self.name) from error
+        lease = Lease(self.name, connection, deadline)
+        try:
+            yield lease
+        except BaseException:
+            lease.doubtful = True
+            raise
+        finally:
+            if lease.doubtful or connection.is_in_transaction():
+                connection.terminate()
+            await self._pool.release(connection)
+
+    async def ask(self, statement: str, *values: Any, seconds: float = 5.0) -> Any:
+        """One value from one statement in a transaction of its own. Raises NodeUnavailable, Contended."""
+        async with self.lease(asyncio.get_running_loop().time() + seconds) as lease:
+            return await lease.value(statement, *values)
+
+    async def rows(self, statement: str, *values: Any, seconds: float = 5.0) -> list[Any]:
+        """Rows of one statement. Raises NodeUnavailable, Contended."""
+        async with self.lease(asyncio.get_running_loop().time() + seconds) as lease:
+            return await lease.rows(statement, *values)
+
+
+class Lease:
+    """One connection, bounded by a deadline; its errors are already translated."""
+
+    def __init__(self, node: str, connection: Any, deadline: float) -> None:
+        self.node = node
+        self.deadline = deadline
+        self.doubtful = False
+        self._connection = connection
+
+    async def run(self, statement: str) -> str:
+        """Run text (several statements may stand in it); the tag of the last one. Raises the driver's own errors."""
+        async with asyncio.timeout_at(self.deadline):
+            return str(await self._connection.execute(statement))
+
+    async def do(self, statement: str) -> str:
+        """`run` with translated errors."""
+        try:
+            return await self.run(statement)
+        except Exception as error:
+            raise translate(error, self.node) from error
+
+    async def value(self, statement: str, *values: Any) -> Any:
+        """The first column of the first row."""
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                return await self._connection.fetchval(statement, *values)
+        except Exception as error:
+            raise translate(error, self.node) from error
+
+    async def rows(self, statement: str, *values: Any) -> list[Any]:
+        """All rows."""
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                return list(await self._connection.fetch(statement, *values))
+        except Exception as error:
+            raise translate(error, self.node) from error
+
+
+def literal(text: str) -> str:
+    """Text as an SQL literal; `standard_conforming_strings` is on in every lease."""
+    assert "\0" not in text, "no text of ours holds NUL"
+    return "'" + text.replace("'", "''") + "'"

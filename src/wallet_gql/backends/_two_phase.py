@@ -1,0 +1,210 @@
+"""Two-phase commit between Postgres nodes: prepare, decide, commit, recover.
+
+The leader's ordinary commit *is* the decision: debit, receipts and the decision record are in it. Only the other nodes
+prepare. Recovery runs on every process, beside live coordinators: for each prepared transaction it first *fences* the
+decision by inserting `abort` under the decision's unique key on the leader. Either the leader has committed, and the
+insert finds `commit`, or the fence is in and the leader can never commit. Nothing depends on ages or clocks.
+
+A prepared transaction is looked at from its second sighting on, so that recovery does not keep killing batches that are
+just between their two steps. That is for liveness alone; safety is the fence's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from ..domain.errors import InDoubt, InvariantViolated, WalletError
+from ..failpoints import reach
+from ..storage import Recovered
+from ._pg_node import Lease, PgNode, is_gone, literal, translate
+
+log = logging.getLogger("wallet_gql.two_phase")
+
+FINISH_SECONDS: Final = 2.0
+"""How long the reply waits for the second phase; after that the credit arrives by recovery."""
+
+_GID: Final = re.compile(r"wgql:(?P<cluster>[0-9a-f]{16}):(?P<leader>[A-Za-z0-9_-]{1,63}):(?P<attempt>[0-9a-f]{32})")
+_PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE $1 ORDER BY gid"
+_FENCE: Final = "INSERT INTO decisions (attempt, verdict) VALUES ($1, 'abort') ON CONFLICT (attempt) DO NOTHING"
+_VERDICT: Final = "SELECT verdict FROM decisions WHERE attempt = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Gid:
+    """The name of one attempt to commit one batch; the decision's key is `attempt`, on the node `leader`."""
+
+    cluster: str
+    leader: str
+    attempt: str
+
+    @classmethod
+    def new(cls, cluster: str, leader: str) -> Gid:
+        """A fresh attempt: 128 random bits."""
+        return cls(cluster, leader, secrets.token_hex(16))
+
+    @classmethod
+    def parse(cls, text: str) -> Gid | None:
+        """The attempt of a prepared transaction's name; None if it is none of ours."""
+        match = _GID.fullmatch(text)
+        return None if match is None else cls(match["cluster"], match["leader"], match["attempt"])
+
+    @property
+    def text(self) -> str:
+        """As Postgres stores it (at most 199 bytes; made of safe characters, for PREPARE takes no parameters)."""
+        return f"wgql:{self.cluster}:{self.leader}:{self.attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One node's part of a commit: its open transaction and what to write in it, as JSON text."""
+
+    lease: Lease
+    writes: str
+
+
+async def commit_one(branch: Branch) -> None:
+    """Write and commit on one node.
+
+    Raises:
+        WalletError: it failed, nothing was written. InDoubt: the reply was lost.
+    """
+    await _decide(branch)
+
+
+async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> frozenset[str]:
+    """Prepare the others, commit the leader, commit the others; answers the nodes that have not confirmed yet.
+
+    Raises:
+        WalletError: it failed before the decision; what was prepared is rolled back here or by recovery.
+        InDoubt: the leader's reply was lost.
+    """
+    prepared: list[Branch] = []
+    try:
+        for other in others:
+            await _prepare(other, gid)
+            prepared.append(other)
+            reach("postgres.prepared")
+        await _decide(leader)
+    except InDoubt:
+        raise
+    except BaseException:
+        await asyncio.gather(*(_roll_back(branch, gid) for branch in prepared))
+        raise
+    reach("postgres.decided")
+    finished = await asyncio.gather(*(_finish(branch, gid) for branch in prepared))
+    return frozenset(branch.lease.node for branch, done in zip(prepared, finished, strict=True) if not done)
+
+
+async def _prepare(branch: Branch, gid: Gid) -> None:
+    tag = await branch.lease.do(f"SELECT wallet_write({literal(branch.writes)}); PREPARE TRANSACTION '{gid.text}'")
+    if tag != "PREPARE TRANSACTION":  # in a failed transaction Postgres answers ROLLBACK, and no error
+        raise InvariantViolated(f"node {branch.lease.node} answered {tag} to PREPARE TRANSACTION")
+
+
+async def _decide(branch: Branch) -> None:
+    """The commit that decides. An error that the server reports is a no; a lost reply is doubt."""
+    try:
+        tag = await branch.lease.run(f"SELECT wallet_write({literal(branch.writes)}); COMMIT")
+    except Exception as error:
+        branch.lease.doubtful = True
+        if is_gone(error):
+            raise InDoubt(f"node {branch.lease.node} did not confirm the commit") from error
+        raise translate(error, branch.lease.node) from error
+    if tag != "COMMIT":
+        raise InvariantViolated(f"node {branch.lease.node} answered {tag} to COMMIT")
+
+
+async def _finish(branch: Branch, gid: Gid) -> bool:
+    """The second phase on one node; whether it is done. If not, recovery does it."""
+    try:
+        async with asyncio.timeout(FINISH_SECONDS):
+            await branch.lease.run(f"COMMIT PREPARED '{gid.text}'")
+            reach("postgres.finished")
+    except Exception as error:  # noqa: BLE001 - decided is decided; whatever failed, recovery finishes it
+        branch.lease.doubtful = True
+        if isinstance(error, asyncpg.UndefinedObjectError | asyncpg.ObjectInUseError):
+            return isinstance(error, asyncpg.UndefinedObjectError)  # recovery was here first, or is here now
+        log.warning("%s: the second phase on %s is left to recovery: %s", gid.text, branch.lease.node, error)
+        return False
+    return True
+
+
+async def _roll_back(branch: Branch, gid: Gid) -> None:
+    try:
+        async with asyncio.timeout(FINISH_SECONDS):
+            await branch.lease.run(f"ROLLBACK PREPARED '{gid.text}'")
+    except Exception as error:  # noqa: BLE001 - nothing was decided; recovery rolls it back
+        branch.lease.doubtful = True
+        log.info("%s: rolling back on %s is left to recovery: %s", gid.text, branch.lease.node, error)
+
+
+class Recovery:
+    """Settles prepared transactions whose coordinator is gone. Safe at any time, on any process, twice."""
+
+    def __init__(self, cluster: str, nodes: Mapping[str, PgNode]) -> None:
+        self._cluster = cluster
+        self._nodes = nodes
+        self._seen: dict[str, set[str]] = {name: set() for name in nodes}
+
+    async def run(self, limit: int, *, at_once: bool = False) -> Recovered:
+        """Settle up to `limit` transactions per node; `at_once` also those that were not seen before.
+
+        A node that does not answer is passed over; what depends on it stays until it is back.
+        """
+        results = await asyncio.gather(*(self._node(node, limit, at_once=at_once) for node in self._nodes.values()))
+        return Recovered(
+            committed=sum(committed for committed, _ in results), rolled_back=sum(back for _, back in results)
+        )
+
+    async def _node(self, node: PgNode, limit: int, *, at_once: bool) -> tuple[int, int]:
+        counts = {"commit": 0, "abort": 0}
+        try:
+            rows = await node.rows(_PREPARED, f"wgql:{self._cluster}:%", seconds=FINISH_SECONDS)
+        except WalletError as error:
+            log.info("recovery passes %s over: %s", node.name, error)
+            return 0, 0
+        found = {str(row["gid"]) for row in rows}
+        ripe = sorted(found if at_once else found & self._seen[node.name])[:limit]
+        self._seen[node.name] = found
+        for text in ripe:
+            verdict = await self._settle(node, text)
+            if verdict is not None:
+                counts[verdict] += 1
+        return counts["commit"], counts["abort"]
+
+    async def _settle(self, node: PgNode, text: str) -> str | None:
+        """Fence, read the verdict, and carry it out. None: not now."""
+        gid = Gid.parse(text)
+        leader = self._nodes.get(gid.leader) if gid else None
+        if gid is None or leader is None:
+            log.error(
+                "prepared transaction %s on %s names no leader of this cluster; it is left alone", text, node.name
+            )
+            return None
+        try:
+            await leader.rows(_FENCE, gid.attempt, seconds=FINISH_SECONDS)
+            verdict = str(await leader.ask(_VERDICT, gid.attempt, seconds=FINISH_SECONDS))
+            reach("postgres.fenced")
+            word = "COMMIT" if verdict == "commit" else "ROLLBACK"
+            await self._carry_out(node, f"{word} PREPARED '{text}'")
+        except WalletError as error:
+            log.info("recovery of %s on %s will try again: %s", text, node.name, error)
+            return None
+        return verdict
+
+    async def _carry_out(self, node: PgNode, statement: str) -> None:
+        async with node.lease(asyncio.get_running_loop().time() + FINISH_SECONDS) as lease:
+            try:
+                await lease.run(statement)
+            except asyncpg.UndefinedObjectError:
+                return  # the coordinator or another recoverer did it
+            except Exception as error:
+                raise translate(error, node.name) from error
