@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final, Generic, Literal, Protocol, Self, TypeVar
 
 from .domain.changes import Decide, Scope, Snapshot
+from .domain.errors import InvariantViolated
 from .domain.ids import AccountId, is_system
 from .domain.model import Account, Entry, Hold, Receipt, Record, SystemEntry, Transfer
 
@@ -93,6 +94,13 @@ class JournalItem:
     transfer: Transfer
     entries: tuple[Entry, ...]
     system_entries: tuple[SystemEntry, ...]
+
+    def check(self) -> None:
+        """Raise InvariantViolated unless the header explains every entry of a customer account."""
+        legs = dict(self.transfer.legs())
+        for entry in self.entries:
+            if entry.transfer_id != self.transfer.id or legs.get(entry.account_id) != entry.amount_minor:
+                raise InvariantViolated(f"transfer {self.transfer.id} does not explain {entry}")
 
     @property
     def is_copy(self) -> bool:

@@ -166,7 +166,7 @@ class TestRefusals:
         scope = Scope(slot, records=(record.key,))
         _refused(world, scope, Changes(records=(record,)), "newer version")
         _refused(world, Scope(slot), Changes(records=(replace(record, version=1),)), "outside")
-        _refused(world, scope, Changes(removed=(record.key,)), "unseen")
+        _refused(world, scope, Changes(removed=(record.key,)), "did not see")
 
     def test_scopes_name_only_their_home(self) -> None:
         """What is locked lives in one slot."""

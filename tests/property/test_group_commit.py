@@ -69,12 +69,12 @@ async def test_what_arrives_during_a_commit_forms_the_next_batch(commit: FakeCom
 
 async def test_a_failed_batch_is_tried_once_more_and_then_one_by_one(commit: FakeCommit) -> None:
     """Only the command that fails alone gets the error."""
-    commit.script = [Unavailable(), Unavailable(), None, Unavailable("disk"), None]
+    commit.script = [Unavailable(), Unavailable(), None, *[Unavailable("disk")] * 3, None]
     tasks = [asyncio.create_task(commit.submit()) for _ in range(3)]
 
     done = await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert commit.sizes == [3, 3, 1, 1, 1]
+    assert commit.sizes == [3, 3, 1, 1, 1, 1, 1]
     assert [Done, Unavailable, Done] == [type(outcome) for outcome in done]
 
 
@@ -89,7 +89,7 @@ async def test_doubt_is_told_to_all_and_never_retried(commit: FakeCommit) -> Non
 
 async def test_a_drivers_exception_never_leaves(commit: FakeCommit) -> None:
     """It is told as our bug, with the cause attached."""
-    commit.script = [OSError("x"), OSError("x")]
+    commit.script = [OSError("x")] * 5
     with pytest.raises(InvariantViolated, match="OSError") as caught:
         await commit.submit()
 

@@ -22,6 +22,7 @@ _SCHEMES: Final = {
     "sqlite": "sqlite:SqliteStore",
     "postgres": "postgres:PostgresStore",
     "postgresql": "postgres:PostgresStore",
+    "mongodb": "mongodb:MongoStore",
 }
 
 

@@ -21,6 +21,8 @@ from ..domain.model import RecordKey
 BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 10_000
 _DEADLINE_SHARE: Final = 0.9
+_ALONE_MAX: Final = 3
+"""How often a command is tried by itself, after its batch has failed twice."""
 
 
 @dataclass(slots=True, eq=False)
@@ -155,13 +157,15 @@ class GroupCommit:
         for _ in range(2):
             outcomes = await self._attempt(lane, batch)
             self._forward(batch, outcomes)
-            batch = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=len(batch) == 1)]
+            batch = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=False)]
             if not batch:
                 return
         for command in batch:
-            outcomes = await self._attempt(lane, [command])
-            self._forward([command], outcomes)
-            _answer(command, outcomes[0], final=True)
+            for left in reversed(range(_ALONE_MAX)):
+                outcomes = await self._attempt(lane, [command])
+                self._forward([command], outcomes)
+                if _answer(command, outcomes[0], final=left == 0):
+                    break
 
     def _forward(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred]) -> None:
         """Let deferred commands go on in their lanes."""

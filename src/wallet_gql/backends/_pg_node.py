@@ -33,8 +33,9 @@ _BUSY: Final = (
     asyncpg.QueryCanceledError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
-    asyncpg.UniqueViolationError,  # somebody else was first; reloading shows what he wrote
 )
+_RACED: Final = ("accounts_one_per_currency", "receipts_pkey", "records_pkey", "decisions_pkey")
+"""Unique keys on which somebody else may have been first; reloading shows what he wrote."""
 _GONE: Final = (
     OSError,
     TimeoutError,
@@ -66,9 +67,12 @@ def translate(error: Exception, node: str) -> WalletError:
     """What a driver's error means to the caller, when nothing was decided yet."""
     if isinstance(error, WalletError):
         return error
+    if isinstance(error, TimeoutError):
+        return Contended(f"node {node} did not answer in the time given")
     if is_gone(error):
         return NodeUnavailable(node)
-    if isinstance(error, _BUSY):
+    raced = isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name in _RACED
+    if raced or isinstance(error, _BUSY):
         return Contended(f"node {node}: {error}")
     if getattr(error, "sqlstate", None) == WRONG_EPOCH:
         return Unavailable(f"node {node} has another node list; restart with the current one")

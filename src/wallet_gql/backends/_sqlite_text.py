@@ -43,6 +43,7 @@ def _by_triple(table: Table, first: str, second: str, third: str) -> str:
 
 
 ACCOUNTS: Final = _select(tables.accounts, f"WHERE id IN {_LISTED}")
+COUNT_ACCOUNTS: Final = f"SELECT count(*) FROM accounts WHERE id IN {_LISTED}"  # noqa: S608 - names of our own tables
 WALLETS: Final = _select(tables.accounts, f"WHERE owner IN {_LISTED}")
 HOLDS: Final = _select(tables.holds, f"WHERE id IN {_LISTED}")
 OPEN_HOLDS: Final = _select(

@@ -21,8 +21,8 @@ from typing import Final
 
 import asyncpg
 
-from ..domain.errors import InDoubt, InvariantViolated, WalletError
-from ..failpoints import reach
+from ..domain.errors import InDoubt, InvariantViolated, Unavailable, WalletError
+from ..failpoints import FailpointError, reach
 from ..storage import Recovered
 from ._pg_node import Lease, PgNode, is_gone, literal, translate
 
@@ -77,6 +77,23 @@ async def commit_one(branch: Branch) -> None:
         WalletError: it failed, nothing was written. InDoubt: the reply was lost.
     """
     await _decide(branch)
+    _after("postgres.committed")
+
+
+def fail_point(name: str) -> None:
+    """A failpoint before the decision: failing there, nothing was written. Raises Unavailable."""
+    try:
+        reach(name)
+    except FailpointError as error:
+        raise Unavailable(f"failpoint {name}") from error
+
+
+def _after(name: str) -> None:
+    """A failpoint after the decision: failing there, the caller does not know. Raises InDoubt."""
+    try:
+        reach(name)
+    except FailpointError as error:
+        raise InDoubt(f"failpoint {name}") from error
 
 
 async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> frozenset[str]:
@@ -91,15 +108,16 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
         for other in others:
             await _prepare(other, gid)
             prepared.append(other)
-            reach("postgres.prepared")
+            fail_point("postgres.prepared")
         await _decide(leader)
     except InDoubt:
         raise
     except BaseException:
         await asyncio.gather(*(_roll_back(branch, gid) for branch in prepared))
         raise
-    reach("postgres.decided")
+    _after("postgres.committed")
     finished = await asyncio.gather(*(_finish(branch, gid) for branch in prepared))
+    _after("postgres.finished")
     return frozenset(branch.lease.node for branch, done in zip(prepared, finished, strict=True) if not done)
 
 
@@ -127,7 +145,6 @@ async def _finish(branch: Branch, gid: Gid) -> bool:
     try:
         async with asyncio.timeout(FINISH_SECONDS):
             await branch.lease.run(f"COMMIT PREPARED '{gid.text}'")
-            reach("postgres.finished")
     except Exception as error:  # noqa: BLE001 - decided is decided; whatever failed, recovery finishes it
         branch.lease.doubtful = True
         if isinstance(error, asyncpg.UndefinedObjectError | asyncpg.ObjectInUseError):

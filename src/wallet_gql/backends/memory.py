@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from itertools import islice
+from operator import itemgetter
 from urllib.parse import parse_qs, urlsplit
 
 from ..domain.changes import Done, Outcome, Scope, Snapshot, State, Writes, credit_peer, decide_all
@@ -82,6 +82,16 @@ class _Node:
             state.load_receipt(self.receipts[name])
         state.records.update((key, self.records[key]) for key in wanted.records & self.records.keys())
 
+    def check(self, writes: Writes) -> None:
+        """What unique keys do elsewhere: nothing is inserted twice. Raises InvariantViolated."""
+        for table, keys in (
+            (self.accounts, [account.id for account in writes.opened]),
+            (self.transfers, [transfer.id for transfer in writes.transfers]),
+            (self.holds, [hold.id for hold in writes.placed]),
+            (self.receipts, [(r.slot, r.actor, r.key) for r in writes.receipts]),
+        ):
+            _once(not any(key in table for key in keys), keys)
+
     def write(self, writes: Writes) -> None:
         for account in writes.opened:
             self.put_account(account)
@@ -95,8 +105,9 @@ class _Node:
             self.put_hold(hold)
         self.receipts.update(((r.slot, r.actor, r.key), r) for r in writes.receipts)
         for key, (_, record) in writes.records.items():
-            self.records.pop(key, None)
-            if record is not None:
+            if record is None:
+                self.records.pop(key, None)
+            else:
                 self.records[key] = record
 
     def put_account(self, account: Account) -> None:
@@ -118,14 +129,14 @@ class _Node:
         else:
             still_open.pop(hold.id, None)
 
-    def all(self, kind: ScanKind) -> Iterator[ScanItem]:
-        tables: dict[ScanKind, Iterable[ScanItem]] = {
-            "account": self.accounts.values(),
-            "hold": self.holds.values(),
-            "receipt": self.receipts.values(),
-            "record": self.records.values(),
+    def all(self, kind: ScanKind) -> Iterable[tuple[object, ScanItem]]:
+        tables: dict[ScanKind, Iterable[tuple[object, ScanItem]]] = {
+            "account": self.accounts.items(),
+            "hold": self.holds.items(),
+            "receipt": self.receipts.items(),
+            "record": self.records.items(),
         }
-        return iter(tables[kind]) if kind in tables else self.journal()
+        return tables[kind] if kind in tables else ((item.transfer.id, item) for item in self.journal())
 
     def journal(self) -> Iterator[JournalItem]:
         entries: dict[TransferId, list[Entry]] = {}
@@ -190,6 +201,7 @@ class MemoryStore(GroupStore):
             if account is not None and account_id not in state.accounts:
                 state.facts[account_id] = AccountFacts(account.id, account.owner, account.currency, account.status)
         outcomes = decide_all(state, [(command.scope, command.decide) for command in batch])
+        leader.check(state.writes)
         leader.write(state.writes)
         for credit in state.writes.credits:
             peer = self._nodes[credit_peer(state, credit)]
@@ -212,7 +224,7 @@ class MemoryStore(GroupStore):
     async def list_entries(self, account_id: AccountId, page: PageRequest) -> Page[Entry]:
         """See `Store.list_entries`."""
         entries = self._node(account_id).entries.get(account_id, [])
-        low, high = page.after or 0, len(entries) if page.before is None else max(page.before - 1, 0)
+        low, high = page.after or 0, len(entries) if page.before is None else min(max(page.before - 1, 0), len(entries))
         if page.newest_first:
             rows = entries[max(low, high - page.limit - 1) : high][::-1]
         else:
@@ -243,14 +255,17 @@ class MemoryStore(GroupStore):
         return [item for _, _, item in sorted(due, key=lambda row: row[:2])[:limit]]
 
     async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
-        """See `Store.scan`: node by node, in the order of insertion."""
+        """See `Store.scan`: node by node, by key; the cursor is the last key's text."""
         await asyncio.sleep(0)
-        index, _, start = (after or "0:0").partition(":")
+        index, _, last = (after or "0 ").partition(" ")
         node = self._nodes[self._map.names[int(index)]]
-        items = tuple(islice(node.all(kind), int(start), int(start) + limit))
+        keyed = sorted(((repr(key), item) for key, item in node.all(kind) if repr(key) > last), key=itemgetter(0))[
+            :limit
+        ]
+        items = tuple(item for _, item in keyed)
         if len(items) == limit:
-            return ScanPage(items, f"{index}:{int(start) + limit}")
-        return ScanPage(items, f"{int(index) + 1}:0" if int(index) + 1 < len(self._nodes) else None)
+            return ScanPage(items, f"{index} {keyed[-1][0]}")
+        return ScanPage(items, f"{int(index) + 1} " if int(index) + 1 < len(self._nodes) else None)
 
     async def totals(self) -> Sequence[NodeTotal]:
         """See `Store.totals`: one moment of all nodes."""
@@ -289,8 +304,11 @@ class MemoryStore(GroupStore):
             records[item.key] = item
 
     def _load_journal(self, item: JournalItem) -> None:
+        item.check()
         for entry in item.entries:
             node = self._node(entry.account_id)
+            if entry.account_id not in node.accounts:
+                raise InvariantViolated(f"an imported entry is of the unknown account {entry.account_id}")
             if item.transfer.id not in node.transfers:
                 node.put_transfer(item.transfer)
                 node.system_entries += self._map.system_lines(item.transfer, node.name)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +32,6 @@ from ..domain.codec import to_micros
 from ..domain.errors import ConfigurationError, InvariantViolated, NodeUnavailable, WalletError
 from ..domain.ids import AccountId, slot_of
 from ..domain.model import AccountFacts, Entry, Hold, Receipt, Record
-from ..failpoints import reach
 from ..storage import (
     PAGE_MAX,
     Capabilities,
@@ -52,14 +52,24 @@ from ._group_commit import BATCH_MAX, Command, Deferred, Wanted
 from ._nodes import NodeMap
 from ._pg_node import Lease, PgNode
 from ._pg_setup import identify, parse_url, prepare_node
-from ._two_phase import Branch, Gid, Recovery, commit_across, commit_one
+from ._two_phase import Branch, Gid, Recovery, commit_across, commit_one, fail_point
 
 T = TypeVar("T")
+
+log = logging.getLogger("wallet_gql.postgres")
 
 ACROSS_MAX: Final = 64
 """The most commands of one batch that spans nodes."""
 
+LOCK_MS_MAX: Final = 2_000
+"""How long a batch waits for one lock, in milliseconds."""
+
+RECOVER_EVERY_SECONDS: Final = 0.5
+
+_RECOVER_MAX: Final = 1_000
 _READ_SECONDS: Final = 5.0
+_PATIENCE_SHARE: Final = 0.8
+"""The server gives a lock up before the caller gives the server up: the first is contention, the second a dead node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,7 @@ class PostgresStore(GroupStore):
         self._epoch = 1
         self._cluster = ""
         self._recovery: Recovery | None = None
+        self._recovering: asyncio.Task[None] | None = None
         many = len(self._nodes) > 1
         self.capabilities = Capabilities(
             durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="atomic"
@@ -116,8 +127,22 @@ class PostgresStore(GroupStore):
             await self._close()
             raise
         self._recovery = Recovery(self._cluster, self._nodes)
+        if len(self._nodes) > 1:
+            self._recovering = asyncio.create_task(self._recover_for_ever(self._recovery))
+
+    async def _recover_for_ever(self, recovery: Recovery) -> None:
+        """Every process settles whatever any process left in doubt, as long as it runs."""
+        while True:
+            await asyncio.sleep(RECOVER_EVERY_SECONDS)
+            try:
+                await recovery.run(_RECOVER_MAX)
+            except Exception:
+                log.exception("recovery failed and will try again")
 
     async def _close(self) -> None:
+        if self._recovering is not None:
+            self._recovering.cancel()
+            await asyncio.gather(self._recovering, return_exceptions=True)
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
     # Writing
@@ -135,13 +160,14 @@ class PostgresStore(GroupStore):
             parts: dict[str, _Part] = {}
             for name in sorted((lane.leader, *lane.others)):
                 parts[name] = await self._load_part(stack, lane, name, wanted, deadline)
-            reach("postgres.loaded")
+            fail_point("postgres.loaded")
             leader = parts[lane.leader]
             for name in lane.others:
                 for account in parts[name].state.accounts.values():
                     facts = AccountFacts(account.id, account.owner, account.currency, account.status)
                     leader.state.facts[account.id] = facts
             outcomes = self._decide(lane, batch, parts)
+            fail_point("postgres.decided")
             late = await self._write(lane, parts)
             self._hint(account_id for part in parts.values() for account_id in part.state.writes.accounts)
         return [_without_reached(outcome, late) for outcome in outcomes]
@@ -151,7 +177,8 @@ class PostgresStore(GroupStore):
         lease = await stack.enter_async_context(self._nodes[name].lease(deadline))
         mine = {i for i in wanted.credits if self._map.home(slot_of(i)) == name}
         part = replace(wanted, credits=mine) if name == lane.leader else Wanted(accounts=mine)
-        await lease.do("BEGIN")
+        patience_ms = max(int((deadline - asyncio.get_running_loop().time()) * 1000 * _PATIENCE_SHARE), 1)
+        await lease.do(f"BEGIN; SET LOCAL lock_timeout = {min(patience_ms, LOCK_MS_MAX)}")
         state = State(name, self._map.peer_of(name))
         found = await self._load(lease, state, part, "skip" if lane.behind is None else "wait")
         return _Part(lease, state, [(AccountId(i), owner) for i, owner in found.get("busy") or ()])
@@ -186,7 +213,6 @@ class PostgresStore(GroupStore):
                 await parts[name].lease.do("ROLLBACK")
         if not touched:
             await commit_one(Branch(leader.lease, _given(leader.state.writes)))
-            reach("postgres.committed")
             return frozenset()
         gid = Gid.new(self._cluster, lane.leader)
         branch = Branch(leader.lease, _given(leader.state.writes, decision=gid.attempt))
@@ -339,6 +365,7 @@ class PostgresStore(GroupStore):
 
     def _sort_in(self, item: ScanItem, by_node: dict[str, Writes]) -> None:
         if isinstance(item, JournalItem):
+            item.check()
             for entry in item.entries:
                 by_node[self._map.home(slot_of(entry.account_id))].entries.append(entry)
             for name in {self._map.home(slot_of(entry.account_id)) for entry in item.entries}:
@@ -355,6 +382,9 @@ class PostgresStore(GroupStore):
     async def _import(self, lease: Lease, writes: Writes) -> None:
         """Write raw records; a transfer of which the node has another part already is not written twice."""
         await lease.do("BEGIN")
+        owned = list({e.account_id for e in writes.entries} - {account.id for account in writes.opened})
+        if await lease.value("SELECT count(*) FROM accounts WHERE id = ANY($1)", owned) != len(owned):
+            raise InvariantViolated("an imported entry is of an unknown account")
         known = {
             row[0]
             for row in await lease.rows("SELECT id FROM transfers WHERE id = ANY($1)", [t.id for t in writes.transfers])

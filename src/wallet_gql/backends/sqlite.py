@@ -273,6 +273,10 @@ class SqliteStore(GroupStore):
             raise InvariantViolated(f"an item cannot be imported: {error}") from error
 
     def _import_journal(self, connection: sqlite3.Connection, item: JournalItem) -> None:
+        item.check()
+        names = [entry.account_id for entry in item.entries]
+        if connection.execute(sql.COUNT_ACCOUNTS, (json.dumps(names),)).fetchone()[0] != len(set(names)):
+            raise InvariantViolated(f"transfer {item.transfer.id} has an entry of an unknown account")
         new = connection.execute(sql.INSERT_TRANSFER_ONCE, rows.transfer_row(item.transfer)).rowcount
         connection.executemany(sql.INSERT_ENTRY, [rows.entry_row(entry) for entry in item.entries])
         if new:

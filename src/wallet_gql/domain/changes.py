@@ -233,7 +233,7 @@ class State:
         before = self.writes.records.get(key)
         self.writes.records[key] = (before[0] if before else self.records.get(key), after)
         if after is None:
-            del self.records[key]
+            self.records.pop(key, None)
         else:
             self.records[key] = after
 
@@ -260,6 +260,10 @@ class _Posting:
         self.state = state
         self.scope = scope
         self.accounts: dict[AccountId, Account] = {}
+        self.holds: dict[HoldId, Hold] = {}
+        self.transfers: dict[TransferId, Transfer] = {}
+        self.receipts: dict[tuple[int, str, str], Receipt] = {}
+        self.records: dict[RecordKey, Record | None] = {}
         self.entries: list[Entry] = []
         self.system_entries: list[SystemEntry] = []
         self.credits: list[Credit] = []
@@ -276,11 +280,11 @@ class _Posting:
         for hold in changes.placed:
             self._hold(hold)
         for receipt in changes.receipts:
-            self._check_receipt(receipt)
+            self._receipt(receipt)
         for record in changes.records:
-            self._check_record(record)
+            self._record(record)
         for key in changes.removed:
-            self._check(key.slot == self.scope.home and key in self.state.records, "removes {} unseen", key)
+            self._remove(key)
 
     def keep(self, changes: Changes) -> None:
         state, writes = self.state, self.state.writes
@@ -294,22 +298,20 @@ class _Posting:
         writes.entries += self.entries
         writes.system_entries += self.system_entries
         writes.credits += self.credits
-        for transfer in changes.transfers:
+        for transfer in self.transfers.values():
             state.load_transfer(transfer, 0)
             if transfer.reverses is not None:
                 state.reversed_minor[transfer.reverses] += transfer.amount_minor
         writes.transfers += changes.transfers
-        for hold in (*changes.placed, *changes.closed):
+        for hold in self.holds.values():
             state.load_hold(hold)
         writes.placed += changes.placed
         writes.closed += changes.closed
-        for receipt in changes.receipts:
+        for receipt in self.receipts.values():
             state.load_receipt(receipt)
         writes.receipts += changes.receipts
-        for record in changes.records:
-            state.store_record(record.key, record)
-        for key in changes.removed:
-            state.store_record(key, None)
+        for key, record in self.records.items():
+            state.store_record(key, record)
 
     def _check(self, sound: bool, message: str, *values: object) -> None:  # noqa: FBT001 - reads as an assertion
         if not sound:
@@ -328,8 +330,11 @@ class _Posting:
 
     def _open(self, account: Account) -> None:
         others = self.state.wallets.get(account.owner)
-        self._check(others is not None, "opens an account of {} unseen", account.owner)
+        seen = others is not None and account.owner in self.scope.wallets
+        self._check(seen, "opens an account of {} unseen", account.owner)
         assert others is not None
+        new = account.id not in self.state.accounts and account.id not in self.accounts
+        self._check(new, "opens account {} again", account.id)
         known = [self.state.accounts[other] for other in others] + list(self.accounts.values())
         clash = any(other.currency == account.currency for other in known)
         self._check(not clash, "opens a second {} account", account.currency)
@@ -339,7 +344,9 @@ class _Posting:
 
     def _transfer(self, transfer: Transfer) -> None:
         self._check(transfer.slot == self.scope.home, "leads transfer {} of another slot", transfer.id)
-        self._check(transfer.id not in self.state.transfers, "repeats transfer {}", transfer.id)
+        new = transfer.id not in self.state.transfers and transfer.id not in self.transfers
+        self._check(new, "repeats transfer {}", transfer.id)
+        self.transfers[transfer.id] = transfer
         undone = transfer.reverses
         self._check(undone is None or undone in self.state.transfers, "reverses {} unseen", undone)
         for account_id, amount_minor in transfer.legs():
@@ -373,30 +380,47 @@ class _Posting:
         self.credits.append(Credit(account_id, amount_minor, transfer, self.state.node))
 
     def _hold(self, hold: Hold) -> None:
-        self._check(hold.id not in self.state.holds and hold.state is HoldState.OPEN, "places hold {} twice", hold.id)
+        new = hold.id not in self.state.holds and hold.id not in self.holds and slot_of(hold.id) == self.scope.home
+        self._check(new and hold.state is HoldState.OPEN, "places hold {} twice or abroad", hold.id)
+        self.holds[hold.id] = hold
         account = self._own(hold.account_id)
         self._check(account.currency == hold.currency, "holds {} on {}", hold.currency, account)
         self._put(replace(account, held_minor=account.held_minor + hold.amount_minor))
 
     def _release(self, hold: Hold) -> None:
-        current = self.state.holds.get(hold.id)
+        current = self.holds.get(hold.id) or self.state.holds.get(hold.id)
         still_open = current is not None and current.state is HoldState.OPEN and hold.state is not HoldState.OPEN
         self._check(still_open, "closes hold {}, which is not open", hold.id)
+        assert current is not None
+        closing = (hold.state, hold.captured_minor, hold.closed_at, hold.transfer_id)
+        names = ("state", "captured_minor", "closed_at", "transfer_id")
+        as_placed = replace(current, **dict(zip(names, closing, strict=True))) == hold  # type: ignore[arg-type]  # its own
+        self._check(as_placed, "closes hold {} as another than was placed", hold.id)
+        self.holds[hold.id] = hold
         account = self._own(hold.account_id)
         self._put(replace(account, held_minor=account.held_minor - hold.amount_minor))
 
-    def _check_receipt(self, receipt: Receipt) -> None:
+    def _receipt(self, receipt: Receipt) -> None:
         key = (receipt.slot, receipt.actor, receipt.key)
         scoped = receipt.slot == self.scope.home and (receipt.actor, receipt.key) in self.scope.receipts
-        self._check(scoped and key not in self.state.receipts, "stores receipt {} outside its scope or twice", key)
+        new = key not in self.state.receipts and key not in self.receipts
+        self._check(scoped and new, "stores receipt {} outside its scope or twice", key)
+        self.receipts[key] = receipt
         here = not receipt.is_claim or actor_slot(receipt.actor) == receipt.slot
         self._check(here, "claims key {} away from the actor's home", key)
 
-    def _check_record(self, record: Record) -> None:
-        current = self.state.records.get(record.key)
+    def _record(self, record: Record) -> None:
+        current = self.records.get(record.key, self.state.records.get(record.key))
         follows = record.version == (current.version if current else 0) + 1
         scoped = record.slot == self.scope.home and record.key in self.scope.records
         self._check(scoped and follows, "writes record {} outside its scope or over a newer version", record.key)
+        self.records[record.key] = record
+
+    def _remove(self, key: RecordKey) -> None:
+        current = self.records.get(key, self.state.records.get(key))
+        scoped = key.slot == self.scope.home and key in self.scope.records
+        self._check(scoped and current is not None, "removes record {}, which it did not see", key)
+        self.records[key] = None
 
 
 class Snapshot:
@@ -439,6 +463,9 @@ class Snapshot:
     def holds_of(self, account_id: AccountId) -> tuple[Hold, ...]:
         """The open holds of an account that the scope's `due_at` or `open_holds` asked for, oldest first."""
         scope, known = self._scope, self._state.holds
+        if account_id not in scope.accounts:
+            owner = self._state.accounts[account_id].owner if account_id in self._state.accounts else None
+            self._named(owner, scope.wallets)
         found = (known[i] for i in sorted(self._state.holds_of.get(account_id, ())))
         return tuple(
             hold

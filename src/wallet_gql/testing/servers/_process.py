@@ -1,0 +1,96 @@
+"""Starting, pausing and killing server processes; as root they run as a plain user."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+PLAIN_USER: Final = "nobody"
+"""Who servers run as when the tests are root's: several refuse to run as root."""
+
+
+class ServerMissing(Exception):
+    """No such server here; the message says what to install or set."""
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def own_folder(prefix: str) -> Path:
+    """A new folder that the server's user owns, removed at exit."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder.chmod(0o755)
+    give(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def give(folder: Path) -> None:
+    """Make the server's user own a folder."""
+    if os.getuid() == 0:
+        user = pwd.getpwnam(PLAIN_USER)
+        os.chown(folder, user.pw_uid, user.pw_gid)
+
+
+def identity() -> dict[str, object]:
+    """What `subprocess` needs to run as the server's user."""
+    if os.getuid() != 0:
+        return {}
+    user = pwd.getpwnam(PLAIN_USER)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+class ServerProcess:
+    """One server in a process group of its own, so that all of it can be stopped and killed."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        """Start it; its output goes to `log`."""
+        with log.open("ab") as sink:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+                **identity(),  # type: ignore[call-overload]  # user and group, or nothing
+            )
+        atexit.register(self.kill)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL to all of it; returns when the main process is gone."""
+        if self.running:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
+            self._process.wait(10)
+
+    def pause(self) -> None:
+        """SIGSTOP to all of it."""
+        self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT to all of it."""
+        self.signal(signal.SIGCONT)

