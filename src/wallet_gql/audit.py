@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .domain.changes import Scope
+from .domain.errors import InvariantViolated
 from .domain.ids import is_clearing, slot_of
 from .domain.model import Account, Hold, HoldState, Receipt, Transfer
 from .storage import SCAN_MAX, JournalItem, PageRequest, ScanItem, ScanKind, Store
@@ -57,6 +58,14 @@ Progress = Callable[[str, int], None]
 async def audit(store: Store, progress: Progress = lambda _kind, _count: None) -> Report:
     """Check the whole ledger; safe beside writers. Raises Unavailable if the store fails meanwhile."""
     report = Report()
+    try:
+        await _audit(store, report, progress)
+    except InvariantViolated as error:  # a stored record that no version of ours can have written
+        report.add("a record that cannot even be read", error.message)
+    return report
+
+
+async def _audit(store: Store, report: Report, progress: Progress) -> None:
     await _check_totals(store, report)
     owners: set[tuple[str, str]] = set()
     async for item in _scan(store, "account", progress):
@@ -74,7 +83,6 @@ async def audit(store: Store, progress: Progress = lambda _kind, _count: None) -
         report.holds += 1
         _check_hold(item, report)
     await _check_receipts(store, report, progress)
-    return report
 
 
 async def _scan(store: Store, kind: ScanKind, progress: Progress) -> AsyncIterator[ScanItem]:
@@ -204,6 +212,8 @@ async def _check_keys(store: Store, pending: dict[int, list[Transfer]], report: 
         for transfer in transfers:
             receipt = snapshot.receipt(transfer.actor, transfer.idempotency_key)
             if receipt is None or receipt.transfer_id != transfer.id:
-                named = None if receipt is None else receipt.transfer_id
-                problem = f"key {transfer.idempotency_key!r} of {transfer.actor} stands for {named}: the key paid twice"
-                report.add(transfer.id, problem)
+                key = f"key {transfer.idempotency_key!r} of {transfer.actor}"
+                if receipt is None:
+                    report.add(transfer.id, f"no receipt names it, not even that of its {key}")
+                else:
+                    report.add(transfer.id, f"{key} stands for {receipt.transfer_id}: the key paid twice")

@@ -14,7 +14,7 @@ from .attempts import check_money, milliseconds, money_scope
 from .domain import commands, rules
 from .domain.changes import Changes, Decision, Scope, Snapshot, Trial
 from .domain.errors import BatchAborted, InvalidInput, WalletError
-from .domain.ids import AccountId, UserId, make_transfer_id
+from .domain.ids import AccountId, UserId, make_transfer_id, parse_account_id
 from .domain.model import Transfer
 from .idempotency import Answer, Attempt, Effect, Refused, once
 from .ledger import Ledger, Posted, To
@@ -111,6 +111,7 @@ async def _together(ledger: Ledger, actor: UserId, items: Sequence[BatchItem]) -
 
 async def _prepare(ledger: Ledger, actor: UserId, item: BatchItem, now: datetime) -> _Prepared:
     check_money(item.amount_minor, item.currency, item.reference)
+    parse_account_id(item.source)
     amount = item.amount_minor, item.currency, item.reference
     attempt = ledger.transfer_attempt(actor, item.key, item.source, item.to, *amount)
     command = commands.MoveMoney(

@@ -40,6 +40,9 @@ from .domain.ids import (
     make_account_id,
     make_hold_id,
     make_transfer_id,
+    parse_account_id,
+    parse_hold_id,
+    parse_transfer_id,
     slot_of,
     system_account,
 )
@@ -149,7 +152,8 @@ class Ledger:
 
     async def account(self, actor: str, account_id: AccountId) -> Account:
         """One of the actor's accounts; an operator sees any. Raises AccountNotFound."""
-        if actor != OPERATOR and slot_of(account_id) != actor_slot(actor):
+        foreign = actor != OPERATOR and is_id("acc", account_id) and slot_of(account_id) != actor_slot(actor)
+        if foreign or not is_id("acc", account_id):
             raise AccountNotFound(account_id)
         now = self.clock()
         snapshot = await self.store.fetch(Scope(slot_of(account_id), accounts=(account_id,), due_at=now))
@@ -164,6 +168,7 @@ class Ledger:
 
     async def set_account_status(self, actor: str, account_id: AccountId, status: AccountStatus) -> None:
         """Freeze, unfreeze (operators) or close (also the owner). Raises what `rules.set_account_status` does."""
+        parse_account_id(account_id)
         now = self.clock()
         command = commands.SetAccountStatus(actor, account_id, status)
         scope = Scope(slot_of(account_id), accounts=(account_id,), due_at=now)
@@ -190,6 +195,7 @@ class Ledger:
             Unavailable, InDoubt: retry with the same key.
         """
         check_money(amount_minor, currency, reference)
+        parse_account_id(source)
         attempt = self.transfer_attempt(actor, key, source, to, amount_minor, currency, reference)
         payee = await self.payee(to, currency)
         now = self.clock()
@@ -235,6 +241,7 @@ class Ledger:
         self, verb: str, actor: str, key: str, account_id: AccountId, amount_minor: int, currency: str, reference: str
     ) -> Posted[Transfer]:
         check_money(amount_minor, currency, reference)
+        parse_account_id(account_id)
         values = {"account": account_id, "reference": reference}
         slot = actor_slot(actor) if is_id("usr", actor) else slot_of(account_id)
         attempt = new_attempt(actor, key, verb, slot, amount_minor, currency, values)
@@ -264,6 +271,7 @@ class Ledger:
             Rejected: what `rules.reverse_transfer` says. Unavailable, InDoubt: retry with the same key.
         """
         check_reference(reference)
+        parse_transfer_id(transfer_id)
         values = {"transfer": transfer_id, "reference": reference}
         drafted = new_attempt(actor, key, "reverseTransfer", actor_slot(actor), amount_minor, None, values)
         original = await self._header(transfer_id)
@@ -310,6 +318,7 @@ class Ledger:
             Rejected: what `rules.place_hold` says. Unavailable, InDoubt: retry with the same key.
         """
         check_money(amount_minor, currency, reference)
+        parse_account_id(source)
         if not 1 <= expires_in_seconds <= HOLD_SECONDS_MAX:
             raise InvalidInput("expiresInSeconds", f"1 to {HOLD_SECONDS_MAX}")
         values = {"from": source, "toAccount": to.account_id, "toUsername": to.username, "reference": reference}
@@ -345,6 +354,7 @@ class Ledger:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
             Rejected: what `rules.capture_hold` says. Unavailable, InDoubt: retry with the same key.
         """
+        parse_hold_id(hold_id)
         attempt = new_attempt(actor, key, "captureHold", slot_of(hold_id), amount_minor, None, {"hold": hold_id})
         hold = await self._closable(attempt, hold_id)
         await self._claim(attempt)
@@ -368,6 +378,7 @@ class Ledger:
             InvalidInput, IdempotencyKeyReused: about the request itself.
             Rejected: what `rules.void_hold` says. Unavailable, InDoubt: retry with the same key.
         """
+        parse_hold_id(hold_id)
         attempt = new_attempt(actor, key, "voidHold", slot_of(hold_id), None, None, {"hold": hold_id})
         hold = await self._closable(attempt, hold_id)
         await self._claim(attempt)
@@ -399,6 +410,8 @@ class Ledger:
 
     async def hold(self, actor: str, hold_id: HoldId) -> Hold:
         """A hold that the actor placed or may close. Raises HoldNotFound."""
+        if not is_id("hld", hold_id):
+            raise HoldNotFound(hold_id)
         found = (await self.store.fetch(Scope(slot_of(hold_id), holds=(hold_id,)))).hold(hold_id)
         if found is None or not (actor in (found.closer, OPERATOR) or await self._owns(actor, found.account_id)):
             raise HoldNotFound(hold_id)
@@ -406,6 +419,8 @@ class Ledger:
 
     async def transfer_by_id(self, actor: str, transfer_id: TransferId) -> Transfer:
         """A transfer that the actor paid or received. Raises TransferNotFound."""
+        if not is_id("trf", transfer_id):
+            raise TransferNotFound(transfer_id)
         found = await self._header(transfer_id)
         if found is None or not await self._concerns(actor, found):
             raise TransferNotFound(transfer_id)

@@ -72,7 +72,7 @@ DAMAGE = {
     "header": ("UPDATE transfers SET amount_minor = 501 WHERE kind = 'transfer'", "does not explain"),
     "fee": ("UPDATE system_entries SET amount_minor = 6 WHERE account_id = 'sys:fees:EUR'", "does not explain 6"),
     "key twice": ("UPDATE transfers SET idempotency_key = 't0' WHERE idempotency_key = 't1'", "the key paid twice"),
-    "receipt lost": ("DELETE FROM receipts WHERE key = 't1'", "stands for None"),
+    "receipt lost": ("DELETE FROM receipts WHERE key = 't1'", "no receipt names it"),
     "transfer lost": ("DELETE FROM transfers WHERE idempotency_key = 't2'", "names the missing transfer"),
     "hold state": ("UPDATE holds SET transfer_id = NULL WHERE state = 'captured'", "is captured with transfer None"),
 }

@@ -332,7 +332,9 @@ class Unavailable(WalletError):
     retryable = True
 
     def __init__(self, reason: str = "the store is not available") -> None:
-        super().__init__(f"{reason}; nothing changed, retry with the same key", reason=reason)
+        super().__init__(
+            f"{reason}; nothing changed: retry, with the same idempotency key where there is one", reason=reason
+        )
 
 
 class Contended(Unavailable):
@@ -361,7 +363,9 @@ class InDoubt(WalletError):
     retryable = True
 
     def __init__(self, reason: str = "the commit was not confirmed in time") -> None:
-        super().__init__(f"{reason}; ask again with the same key, never with a new one", reason=reason)
+        super().__init__(
+            f"{reason}; it may have happened: ask again with the same idempotency key, never a new one", reason=reason
+        )
 
 
 class ConfigurationError(WalletError):

@@ -1,0 +1,57 @@
+"""What every resolver can reach: the wallet, who asks, the response to be, and the per-request batch look-ups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import strawberry
+from starlette.responses import Response
+from strawberry.dataloader import DataLoader
+
+from ...domain.changes import Scope
+from ...domain.ids import AccountId, UserId
+from ...ledger import Ledger
+from ...runtime import Wallet
+from ..auth import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose account it is."""
+
+    user_id: UserId
+    username: str
+
+
+@dataclass(slots=True)
+class Context:
+    """One request's."""
+
+    wallet: Wallet
+    caller: Caller
+    response: Response
+    holders: DataLoader[AccountId, Holder | None] = field(init=False)
+    """Account id -> its holder; however many are asked for, two reads."""
+
+    def __post_init__(self) -> None:
+        self.holders = DataLoader(load_fn=self._load_holders)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The verbs."""
+        return self.wallet.ledger
+
+    async def user_id(self) -> UserId:
+        """Who asks. Raises Unauthenticated."""
+        return (await self.caller.session()).user_id
+
+    async def _load_holders(self, account_ids: list[AccountId]) -> list[Holder | None]:
+        snapshot = await self.wallet.store.fetch(Scope(0, credits=tuple(account_ids)))
+        facts = [snapshot.facts(account_id) for account_id in account_ids]
+        users = await self.wallet.identity.users({found.owner for found in facts if found})
+        known = [users.get(found.owner) if found else None for found in facts]
+        return [Holder(user.id, user.username) if user else None for user in known]
+
+
+Info: TypeAlias = strawberry.Info[Context, None]

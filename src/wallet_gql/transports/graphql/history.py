@@ -1,0 +1,106 @@
+"""An account's history: entries in a keyset connection, newest first.
+
+A cursor says "below this sequence number". So a page costs the same anywhere, and entries that arrive while a client
+pages shift nothing: no gap, no double.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import datetime
+from typing import Final
+
+from ...domain.model import Account
+from ...ledger import Ledger
+from ...storage import PAGE_MAX, HistoryLine, PageRequest
+from .describe import about, object_type
+from .failures import BadRequest
+from .scalars import BigInt
+from .types import Money, Transfer
+
+_VERSION: Final = "1"
+_CURSOR: Final = re.compile(rf"{_VERSION}:(?P<sequence>[1-9][0-9]{{0,17}})", re.ASCII)
+
+
+@object_type
+class Entry:
+    """One line of an account's history: what a transfer did to this account."""
+
+    sequence: BigInt = about("Its place in the account's order: 1, 2, 3 … without gaps.")
+    amount: Money = about("What the account gained, or lost if it is negative.")
+    balance_after: Money = about("The posted balance right after this entry.")
+    at: datetime = about("When it was entered, UTC; never earlier than the entry before.")
+    transfer: Transfer = about("The transfer it belongs to.")
+
+    @classmethod
+    def of(cls, line: HistoryLine, account: Account) -> Entry:
+        """An entry as the account's owner sees it."""
+        entry = line.entry
+        return cls(
+            sequence=BigInt(entry.sequence),
+            amount=Money.of(entry.amount_minor, account.currency),
+            balance_after=Money.of(entry.balance_minor, account.currency),
+            at=entry.at,
+            transfer=Transfer.of(line.transfer, account.owner),
+        )
+
+
+@object_type
+class EntryEdge:
+    """An entry and where it stands."""
+
+    cursor: str = about("Opaque; pass it as `after` to go on behind this entry.")
+    node: Entry = about("The entry.")
+
+
+@object_type
+class PageInfo:
+    """Where a page stands."""
+
+    has_next_page: bool = about("Whether there are older entries.")
+    has_previous_page: bool = about("Whether there are newer entries: true on every page but the first.")
+    start_cursor: str | None = about("The first edge's cursor; null on an empty page.")
+    end_cursor: str | None = about("The last edge's cursor: pass it as `after` to get the next page.")
+
+
+@object_type
+class EntryConnection:
+    """A page of history, newest first."""
+
+    edges: list[EntryEdge] = about("The entries of this page.")
+    page_info: PageInfo = about("Where this page stands.")
+
+
+async def page_of(ledger: Ledger, account: Account, first: int, after: str | None) -> EntryConnection:
+    """The first `first` (1 to 100) entries behind the cursor `after`. Raises BadRequest, Unavailable."""
+    if not 1 <= first <= PAGE_MAX:
+        raise BadRequest(f"first must be 1 to {PAGE_MAX}, not {first}")
+    before = None if after is None else from_cursor(after)
+    page = await ledger.history(account, PageRequest(first, before=before))
+    edges = [EntryEdge(cursor=to_cursor(line.entry.sequence), node=Entry.of(line, account)) for line in page.items]
+    info = PageInfo(
+        has_next_page=page.has_more,
+        has_previous_page=after is not None,
+        start_cursor=edges[0].cursor if edges else None,
+        end_cursor=edges[-1].cursor if edges else None,
+    )
+    return EntryConnection(edges=edges, page_info=info)
+
+
+def to_cursor(sequence: int) -> str:
+    """The cursor of an entry: base64 of a version and its sequence."""
+    return base64.urlsafe_b64encode(f"{_VERSION}:{sequence}".encode()).decode().rstrip("=")
+
+
+def from_cursor(cursor: str) -> int:
+    """The sequence a cursor stands for. Raises BadRequest."""
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        match = _CURSOR.fullmatch(base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii"))
+    except (UnicodeError, binascii.Error):
+        match = None
+    if match is None:
+        raise BadRequest("after is no cursor of this wallet; take one from a page's pageInfo or edges")
+    return int(match["sequence"])

@@ -1,0 +1,126 @@
+"""What one document may ask for. Built once at import, so that the cache of validated documents works.
+
+Depth and aliases are measured with each fragment measured once: a rule that walks fragments wherever they are spread,
+as the ones Strawberry ships do, takes 2^100 steps for a hundred fragments that each spread the next one twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    ValidationRule,
+    get_named_type,
+    is_input_object_type,
+)
+
+from .failures import OverLimit
+
+DEPTH_MAX: Final = 12
+"""Fields inside fields; introspection has a rule of its own."""
+
+TOKENS_MAX: Final = 1_000
+ALIASES_MAX: Final = 15
+MONEY_MUTATIONS_MAX: Final = 5
+"""Mutations that take an idempotency key."""
+
+ONCE: Final = ("logIn", "signUp")
+"""Mutations that hash a password: one of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    depth: int = 0
+    aliases: int = 0
+
+
+class LimitsRule(ValidationRule):
+    """Refuses documents that are too deep, have too many aliases, or too many costly mutations."""
+
+    def enter_document(self, document: DocumentNode, *_: Any) -> None:
+        """Measure the whole document at once."""
+        meter = _Meter(document)
+        operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+        measures = [meter.of(node.selection_set) for node in operations]
+        if any(measure.depth > DEPTH_MAX for measure in measures):
+            self.report_error(OverLimit(f"The document is nested deeper than {DEPTH_MAX} fields."))
+        aliases = sum(measure.aliases for measure in measures)
+        if aliases > ALIASES_MAX:
+            self.report_error(OverLimit(f"The document has more than {ALIASES_MAX} aliases."))
+        self._check_mutations([name for node in operations for name in meter.roots(node)])
+
+    def _check_mutations(self, names: list[str]) -> None:
+        money = self._money_mutations()
+        if sum(name in money for name in names) > MONEY_MUTATIONS_MAX:
+            self.report_error(OverLimit(f"A document may move money {MONEY_MUTATIONS_MAX} times; send several."))
+        for name in ONCE:
+            if names.count(name) > 1:
+                self.report_error(OverLimit(f"A document may contain {name} once."))
+
+    def _money_mutations(self) -> set[str]:
+        root = self.context.schema.mutation_type
+        found = set()
+        for name, field in root.fields.items() if root else ():
+            for argument in field.args.values():
+                kind = get_named_type(argument.type)
+                if is_input_object_type(kind) and "idempotencyKey" in kind.fields:
+                    found.add(name)
+        return found
+
+
+class _Meter:
+    """Measures selection sets; each fragment once."""
+
+    def __init__(self, document: DocumentNode) -> None:
+        fragments = (node for node in document.definitions if isinstance(node, FragmentDefinitionNode))
+        self._fragments = {node.name.value: node.selection_set for node in fragments}
+        self._known: dict[str, _Measure] = {}
+
+    def of(self, selection_set: SelectionSetNode | None) -> _Measure:
+        """The deepest nesting, and the number of aliases with every spread counted."""
+        if selection_set is None:
+            return _Measure()
+        parts = [self._of_selection(node) for node in selection_set.selections]
+        return _Measure(max((part.depth for part in parts), default=0), sum(part.aliases for part in parts))
+
+    def _of_selection(self, node: Any) -> _Measure:
+        if isinstance(node, FragmentSpreadNode):
+            return self._of_fragment(node.name.value)
+        inner = self.of(node.selection_set)
+        if isinstance(node, InlineFragmentNode):
+            return inner
+        depth = 0 if node.name.value.startswith("__") else inner.depth + 1
+        return _Measure(depth, inner.aliases + (node.alias is not None))
+
+    def _of_fragment(self, name: str) -> _Measure:
+        if name not in self._known:
+            self._known[name] = _Measure()  # stands for itself in a cycle, which another rule refuses
+            self._known[name] = self.of(self._fragments.get(name))
+        return self._known[name]
+
+    def roots(self, operation: OperationDefinitionNode) -> Iterable[str]:
+        """The names of an operation's top fields; what has one response key is executed once and counts once."""
+        keys = {
+            node.alias.value if node.alias else node.name.value: node.name.value
+            for node in self._top_fields(operation.selection_set, set())
+        }
+        return keys.values()
+
+    def _top_fields(self, selection_set: SelectionSetNode | None, seen: set[str]) -> Iterator[FieldNode]:
+        for node in selection_set.selections if selection_set else ():
+            if isinstance(node, FieldNode):
+                yield node
+            elif isinstance(node, InlineFragmentNode):
+                yield from self._top_fields(node.selection_set, seen)
+            elif isinstance(node, FragmentSpreadNode) and node.name.value not in seen:
+                seen.add(node.name.value)
+                yield from self._top_fields(self._fragments.get(node.name.value), seen)

@@ -1,0 +1,202 @@
+"""The HTTP application: routes, request ids, limits, and its life from start to drain.
+
+`/graphql` the API, `/healthz` whether the process lives, `/readyz` whether it should get requests, `/` a page that says
+how to begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import signal
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from http import HTTPStatus
+from types import FrameType
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..domain.errors import Unavailable
+from ..runtime import Wallet, open_wallet
+from ..settings import Settings, load_settings
+from .graphql.view import WalletView
+from .logs import REQUEST_ID
+from .pages import start_page
+from .problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
+
+log = logging.getLogger(__name__)
+
+READY_SECONDS: Final = 2.0
+"""How long `/readyz` waits for the store."""
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+def create_app(source: Wallet | Settings) -> Starlette:
+    """The ASGI app over a running wallet, or over settings: then it opens the wallet at start and closes it at the end.
+
+    `app.state.draining` makes `/readyz` answer 503; a stop signal sets it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            opened = source if isinstance(source, Wallet) else await stack.enter_async_context(open_wallet(source))
+            app.state.wallet = opened
+            stack.enter_context(_draining_on_signal(app))
+            yield
+
+    app = Starlette(
+        routes=[
+            Route("/", home),
+            _graphql(),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+        ],
+        middleware=[Middleware(Gate), Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MAX)],
+        exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
+        lifespan=lifespan,
+    )
+    app.state.draining = False
+    return app
+
+
+def _graphql() -> Route:
+    route = Route("/graphql", WalletView(), methods=["GET", "POST"])
+    route.methods = {"GET", "POST"}  # Starlette adds HEAD, which has no meaning here
+    return route
+
+
+def app_from_environment() -> Starlette:
+    """The app of one worker process: settings come from the environment. Raises ConfigurationError."""
+    return create_app(load_settings())
+
+
+async def home(request: Request) -> Response:
+    """How to begin."""
+    page = HTMLResponse(start_page(str(request.base_url)))
+    page.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+    return page
+
+
+async def healthz(_request: Request) -> Response:
+    """200 while the process can answer at all; touches nothing."""
+    return JSONResponse({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """200 if the store answers in time; 503 if not, and while the server is being stopped."""
+    state = request.app.state
+    if state.draining:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "DRAINING", "the server is being stopped")
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await state.wallet.store.ping()
+    except (TimeoutError, Unavailable) as error:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store does not answer") from error
+    return JSONResponse({"status": "ready"})
+
+
+class Gate:
+    """Around every request: its id in headers, logs and errors; safe headers; one log line; no traceback outside."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        token = REQUEST_ID.set(_request_id(headers))
+        answer = _Answer(send)
+        started = time.perf_counter()
+        try:
+            await self._guarded(scope, receive, answer, headers)
+        finally:
+            took_ms = (time.perf_counter() - started) * 1000
+            log.info("%s %s %s in %.1f ms", scope["method"], scope["path"], answer.status or "unanswered", took_ms)
+            REQUEST_ID.reset(token)
+
+    async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:
+        try:
+            declared = headers.get("content-length", "")
+            if declared.isdecimal() and int(declared) > BODY_MAX:
+                await respond(too_large())(scope, receive, answer.send)
+                return
+            await self._app(scope, receive, answer.send)
+        except ClientDisconnect:
+            log.info("the client went away while sending")
+        except Exception:
+            log.exception("unexpected failure")
+            if answer.status is not None:
+                raise
+            detail = "something went wrong on our side; the request id helps us find it"
+            await respond(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", detail))(scope, receive, answer.send)
+
+
+class _Answer:
+    """The response on its way out: adds the headers, remembers the status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = REQUEST_ID.get()
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+def _request_id(headers: Headers) -> str:
+    """The id that a proxy in front of us gave the request, if it is a plausible one; else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+@contextmanager
+def _draining_on_signal(app: Starlette) -> Iterator[None]:
+    """Note a stop signal for `/readyz`, then let the server's own handler stop it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        app.state.draining = True
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in before:
+        signal.signal(number, drain)
+    try:
+        yield
+    finally:
+        app.state.draining = True
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,32 @@
+"""Log lines that carry the id of the request they belong to."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from typing import Any, Final
+
+REQUEST_ID: Final[ContextVar[str]] = ContextVar("wallet_request_id", default="-")
+"""The id of the request being answered; `-` outside of one."""
+
+
+class RequestIdFilter(logging.Filter):
+    """Gives every record the field `request_id`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the field; keep every record."""
+        record.request_id = REQUEST_ID.get()
+        return True
+
+
+def log_config(level: str) -> dict[str, Any]:
+    """A `logging.config.dictConfig` for the server: everything to standard error, from `level` (`info`, …) up."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"request_id": {"()": RequestIdFilter}},
+        "formatters": {"line": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
+        "loggers": {"uvicorn": {"level": "WARNING"}},
+        "root": {"level": level.upper(), "handlers": ["stderr"]},
+    }

@@ -1,0 +1,67 @@
+"""Refusals of HTTP itself, before there is any GraphQL: one JSON object each, as RFC 9457 describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .logs import REQUEST_ID
+
+MEDIA_TYPE: Final = "application/problem+json"
+BODY_MAX: Final = 256 * 1024
+"""The largest request body, in bytes."""
+
+_TOO_LARGE: Final = HTTPStatus.REQUEST_ENTITY_TOO_LARGE.name
+_DETAILS: Final = {
+    _TOO_LARGE: f"the body is larger than {BODY_MAX} bytes",
+    HTTPStatus.NOT_FOUND.name: "there is nothing at this path; the API is at /graphql",
+}
+
+
+class Problem(Exception):
+    """A request that is refused: `code` is stable, `detail` says what is wrong and what to do."""
+
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+def respond(problem: Problem) -> Response:
+    """The response: `{type, title, status, detail, code, requestId, retryable}`."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "requestId": REQUEST_ID.get(),
+        "retryable": problem.status == HTTPStatus.SERVICE_UNAVAILABLE,
+    }
+    return Response(orjson.dumps(body), problem.status, problem.headers, MEDIA_TYPE)
+
+
+async def on_problem(_request: Request, error: Exception) -> Response:
+    """Starlette's handler for `Problem`."""
+    assert isinstance(error, Problem)
+    return respond(error)
+
+
+async def on_http_exception(_request: Request, error: Exception) -> Response:
+    """Starlette's handler for its own refusals: no such path, wrong method, a body that is too large."""
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).name
+    return respond(Problem(error.status_code, code, _DETAILS.get(code, error.detail), error.headers))
+
+
+def too_large() -> Problem:
+    """The body is over the limit."""
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE, _DETAILS[_TOO_LARGE])

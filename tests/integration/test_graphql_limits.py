@@ -1,0 +1,189 @@
+"""What one document may ask for, and which of its operations runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from graphql import build_schema, get_introspection_query, parse, validate
+from strawberry.extensions.validation_cache import _get_validate_cache
+
+from tests.integration._server import (
+    VIEWER,
+    Client,
+    Person,
+    Server,
+    counted,
+    new_name,
+    serving,
+    settle_all,
+)
+from wallet_gql.transports.graphql.failures import LIMIT_EXCEEDED
+from wallet_gql.transports.graphql.limits import LimitsRule
+from wallet_gql.transports.graphql.schema import schema
+
+TREE = build_schema("type Query { leaf: Int tree: Query }")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for the whole module."""
+    with serving(tmp_path_factory.mktemp("limits")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def people(server: Server) -> list[Person]:
+    """A payer with 1000.00 EUR, and a payee."""
+    return settle_all(server.storage, 100_000, 0)
+
+
+@pytest.fixture
+def client(server: Server, people: list[Person]) -> Iterator[Client]:
+    """The payer's client."""
+    with Client(server.url, people[0].token) as client:
+        yield client
+
+
+def payments(people: list[Person], count: int) -> str:
+    """So many aliased transfers, inlined."""
+    payer, payee = people
+    return " ".join(
+        f"""p{n}: transfer(input: {{idempotencyKey: "{new_name()}", fromAccountId: "{payer.account_id}",
+            to: {{username: "{payee.username}"}}, amount: {{minorUnits: 100, currency: "EUR"}}}}) {{ __typename }}"""
+        for n in range(count)
+    )
+
+
+def over_limit(document: str) -> list[str]:
+    """What the rule says of a document over a toy schema."""
+    errors = validate(TREE, parse(document), [LimitsRule])
+    assert all(error.extensions == {"code": LIMIT_EXCEEDED} for error in errors)
+    return [error.message for error in errors]
+
+
+def test_several_operations_need_a_name(client: Client, server: Server, people: list[Person]) -> None:
+    """Two transfers in one document and no operationName: a request error, and no money moves."""
+    before = counted(server.path, "transfers", "receipts")
+    document = f"mutation A {{ {payments(people, 1)} }} mutation B {{ {payments(people, 1)} }}"
+    (error,) = client.errors(document)
+    assert error["extensions"]["code"] == "BAD_REQUEST"
+    assert "operationName" in error["message"]
+    assert counted(server.path, "transfers", "receipts") == before
+    body = client.post(document, operationName="B").json()
+    assert body["data"]["p0"]["__typename"] == "TransferSuccess"
+    assert counted(server.path, "transfers")["transfers"] == before["transfers"] + 1
+
+
+def test_unknown_operation_name(client: Client) -> None:
+    """An operationName that is not in the document is a 400."""
+    response = client.post("query A { __typename }", operationName="B")
+    assert response.status_code == 400
+    assert "B" in response.json()["errors"][0]["message"]
+
+
+def test_five_payments_pass_and_six_do_not(client: Client, server: Server, people: list[Person]) -> None:
+    """A document may move money five times; with six, none of them runs."""
+    before = counted(server.path, "transfers")["transfers"]
+    assert client.codes(f"mutation {{ {payments(people, 6)} }}") == {LIMIT_EXCEEDED}
+    fragments = f"mutation {{ ...A ...B }} fragment A on Mutation {{ {payments(people, 3)} }}"
+    fragments += f" fragment B on Mutation {{ {payments(people, 6)} }}"
+    assert LIMIT_EXCEEDED in client.codes(fragments)
+    assert counted(server.path, "transfers")["transfers"] == before
+    answers = client.run(f"mutation {{ {payments(people, 5)} }}")
+    assert [answer["__typename"] for answer in answers.values()] == ["TransferSuccess"] * 5
+
+
+@pytest.mark.parametrize("name", ["logIn", "signUp"])
+def test_one_password_of_a_kind_per_document(client: Client, name: str) -> None:
+    """A document may log in once and sign up once, so that nobody tries passwords wholesale."""
+    given = {
+        "logIn": '{login: "a", password: "b"}',
+        "signUp": '{username: "abc", email: "a@b.cd", password: "12345678"}',
+    }[name]
+    once = f"{name}(input: {given}) {{ __typename }}"
+    assert client.codes(f"mutation {{ a: {once} b: {once} }}") == {LIMIT_EXCEEDED}
+    assert client.run(f"mutation {{ a: {once} }}")["__typename"] != ""
+
+
+def test_aliases(client: Client) -> None:
+    """Fifteen aliases pass, sixteen do not; a fragment counts where it is spread."""
+    assert client.post("{" + " ".join(f"a{n}: __typename" for n in range(15)) + "}").json()["data"]
+    assert client.codes("{" + " ".join(f"a{n}: __typename" for n in range(16)) + "}") == {LIMIT_EXCEEDED}
+    assert over_limit("{ tree { ...F } ...F } fragment F on Query { " + " ".join(f"a{n}: leaf" for n in range(8)) + "}")
+
+
+def test_tokens(client: Client) -> None:
+    """A document of more than a thousand tokens is not even parsed; comments count too."""
+    assert client.codes("{" + " __typename" * 1_000 + "}") == {LIMIT_EXCEEDED}
+    assert client.codes("#\n" * 2_000 + "{ __typename }") == {LIMIT_EXCEEDED}
+    assert client.post("{" + " __typename @include(if: true)" * 120 + "}").json()["data"]
+    assert client.codes("{" + " __typename" * 990 + "}") == {LIMIT_EXCEEDED}  # too many pairs of fields to compare
+
+
+def test_depth() -> None:
+    """Twelve fields inside one another pass, thirteen do not, inline or by fragments."""
+    assert not over_limit("{ tree " * 11 + "{ leaf }" + "}" * 11)
+    assert over_limit("{ tree " * 12 + "{ leaf }" + "}" * 12)
+    assert not over_limit("{ tree { ...F } } fragment F on Query " + "{ tree " * 10 + "{ leaf }" + "}" * 10)
+    assert over_limit("{ tree { ...F } } fragment F on Query " + "{ tree " * 11 + "{ leaf }" + "}" * 11)
+
+
+@pytest.mark.parametrize("levels", [13, 60, 120, 240, 330])
+def test_deep_documents_are_a_clients_mistake(client: Client, levels: int) -> None:
+    """However deep a document nests, it is refused as one, and never ends in an internal error."""
+    codes = client.codes("{ viewer " * levels + "{ id }" + "}" * levels)
+    assert codes <= {LIMIT_EXCEEDED, "BAD_REQUEST"}
+    assert LIMIT_EXCEEDED in codes
+
+
+def test_fragments_that_multiply_cost_nothing(client: Client) -> None:
+    """Ninety fragments that each spread the next one twice are measured at once, not in 2^90 steps."""
+    fragments = " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(90))
+    started = time.monotonic()
+    codes = client.codes(f"{{ ...F0 }} {fragments} fragment F90 on Query {{ a: __typename }}")
+    assert codes == {LIMIT_EXCEEDED}
+    assert time.monotonic() - started < 5
+
+
+def test_cycles_and_unknown_fragments_are_refused(client: Client) -> None:
+    """A fragment that spreads itself, or that is not there, is a bad request."""
+    assert client.codes("{ ...F } fragment F on Query { ...F }") == {"BAD_REQUEST"}
+    assert client.codes("{ ...F }") == {"BAD_REQUEST"}
+
+
+@pytest.mark.smoke
+def test_introspection_works(server: Server) -> None:
+    """The standard introspection query fits the limits, without a session."""
+    with Client(server.url) as anybody:
+        kinds = anybody.run(get_introspection_query(input_value_deprecation=True))["types"]
+    assert {"Account", "TransferResult"} <= {kind["name"] for kind in kinds}
+
+
+def test_get_is_for_queries(client: Client, server: Server, people: list[Person]) -> None:
+    """GET answers a query, and refuses a mutation with 405 and `Allow: POST`."""
+    answer = client.http.get("/graphql", params={"query": VIEWER})
+    assert answer.json()["data"]["viewer"]["username"] == people[0].username
+    before = counted(server.path, "transfers")
+    refused = client.http.get("/graphql", params={"query": f"mutation {{ {payments(people, 1)} }}"})
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert counted(server.path, "transfers") == before
+
+
+def test_ways_in_that_are_closed(client: Client) -> None:
+    """No batches, no uploads, no IDE from the network."""
+    assert client.http.post("/graphql", json=[{"query": "{ __typename }"}]).status_code == 400
+    assert client.http.post("/graphql", files={"0": b"x"}, data={"operations": "{}"}).status_code == 415
+    page = client.http.get("/graphql", headers={"Accept": "text/html"})
+    assert (page.status_code, "<script" in page.text) == (400, False)
+
+
+async def test_validation_is_cached() -> None:
+    """The rules are the same objects for every request: a document is validated once."""
+    cache: Any = _get_validate_cache(128)
+    cache.cache_clear()
+    for _ in range(20):
+        assert (await schema.execute("{ __typename }")).errors is None
+    assert (cache.cache_info().misses, cache.cache_info().hits) == (1, 19)

@@ -1,0 +1,152 @@
+"""The schema as a whole: described, exact about money, and with an answer to every refusal."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from graphql import (
+    GraphQLEnumType,
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLUnionType,
+    build_schema,
+    get_named_type,
+)
+
+from wallet_gql.domain import errors as domain
+from wallet_gql.transports.graphql.errors import HANDLERS, ErrorCode
+from wallet_gql.transports.graphql.scalars import parse_big_int, parse_currency, parse_datetime
+from wallet_gql.transports.graphql.schema import sdl
+
+SCHEMA = build_schema(sdl())
+OWN_TYPES = {
+    name: kind
+    for name, kind in SCHEMA.type_map.items()
+    if not name.startswith("__") and name not in ("Boolean", "Float", "ID", "Int", "String")
+}
+
+
+def described(kind: Any) -> Iterator[tuple[str, str | None]]:
+    """Everything in a type that shall have a description."""
+    yield kind.name, kind.description
+    if isinstance(kind, GraphQLEnumType):
+        yield from ((f"{kind.name}.{name}", value.description) for name, value in kind.values.items())
+    if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType | GraphQLInputObjectType):
+        for name, field in kind.fields.items():
+            yield f"{kind.name}.{name}", field.description
+            for argument_name, argument in getattr(field, "args", {}).items():
+                yield f"{kind.name}.{name}({argument_name})", argument.description
+
+
+@pytest.mark.smoke
+def test_everything_is_described() -> None:
+    """Every type, field, argument and enum value of the printed schema says what it is."""
+    missing = [name for kind in OWN_TYPES.values() for name, text in described(kind) if not text]
+    assert missing == []
+
+
+def test_no_float_anywhere() -> None:
+    """No field and no argument is a Float: money is exact."""
+    used = {
+        get_named_type(part.type).name
+        for kind in OWN_TYPES.values()
+        for field in getattr(kind, "fields", {}).values()
+        for part in (field, *getattr(field, "args", {}).values())
+    }
+    assert "Float" not in used
+    assert "BigInt" in used
+
+
+def test_every_mutation_answers_with_a_nullable_union() -> None:
+    """A failure in one mutation cannot take the answers of those before it: each field is nullable, each a union."""
+    assert SCHEMA.mutation_type is not None
+    for field in SCHEMA.mutation_type.fields.values():
+        assert isinstance(field.type, GraphQLUnionType)
+        errors = [kind for kind in field.type.types if "WalletError" in [i.name for i in kind.interfaces]]
+        (success,) = set(field.type.types) - set(errors)
+        assert success.name.endswith("Success")
+        assert {"Refusal", "Unavailable", "InDoubt"} <= {kind.name for kind in errors}
+        objects = [f for f in success.fields.values() if isinstance(get_named_type(f.type), GraphQLObjectType)]
+        assert all(field.type is get_named_type(field.type) for field in objects), (
+            f"{success.name} has a non-null object"
+        )
+
+
+def examples() -> list[domain.WalletError]:
+    """One error of every class that a ledger may answer with."""
+    skipped = (domain.Rejected, domain.Unauthenticated, domain.ConfigurationError, domain.InvariantViolated)
+    made: list[domain.WalletError] = []
+    for kind in domain.error_classes():
+        if kind not in skipped:
+            parameters = inspect.signature(kind.__init__).parameters.values()
+            values: list[Any] = [_example(parameter.name) for parameter in parameters if parameter.name != "self"]
+            made.append(kind(*values))
+    return made
+
+
+def _example(name: str) -> int | str:
+    if name.endswith("_minor") or name == "maximum":
+        return 5
+    return "EUR" if name in ("currency", "expected", "given") else "x"
+
+
+@pytest.mark.parametrize("error", examples(), ids=lambda error: error.code)
+def test_every_refusal_has_a_type_in_every_union(error: domain.WalletError) -> None:
+    """Whatever the ledger raises, each mutation has a typed answer with its code and message."""
+    assert SCHEMA.mutation_type is not None
+    for field in SCHEMA.mutation_type.fields.values():
+        assert isinstance(field.type, GraphQLUnionType)
+        members = {kind.name for kind in field.type.types}
+        fitting = [h for h in HANDLERS if isinstance(error, h.exception_type) and h.error_type.__name__ in members]
+        answer = fitting[0].handle(error, field=None, info=None)
+        assert (answer.code, answer.message) == (ErrorCode(error.code), error.message)
+        assert answer.retryable is error.retryable
+
+
+def test_concrete_types_win_over_the_general_refusal() -> None:
+    """Insufficient funds come with their amounts, not as a bare refusal."""
+    error = domain.InsufficientFunds("acc_1", 5, 700, "EUR")
+    handler = next(handler for handler in HANDLERS if isinstance(error, handler.exception_type))
+    answer: Any = handler.handle(error, field=None, info=None)
+    assert (answer.available.minor_units, answer.required.decimal) == (5, "7.00")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(5, 5), ("5", 5), ("-7", -7), (0, 0), (2**63 - 1, 2**63 - 1), (str(-(2**63)), -(2**63))],
+    ids=repr,
+)
+def test_big_int_takes_integers_and_digits(value: object, number: int) -> None:
+    """BigInt takes an integer or text of digits, within 64 bits."""
+    assert parse_big_int(value) == number
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1.0, 1.5, True, None, "", "1.0", "1e3", "+1", " 1", "1_0", "٣", "0x1", [1], {}, 2**63, "9" * 19, "9" * 50],
+    ids=repr,
+)
+def test_big_int_refuses_everything_else(value: object) -> None:
+    """BigInt refuses floats, bools, exponents, other digits and numbers beyond 64 bits."""
+    with pytest.raises(GraphQLError, match="BigInt takes"):
+        parse_big_int(value)
+
+
+@pytest.mark.parametrize("value", ["eur", "EURO", "", 978, None, "€€€"], ids=repr)
+def test_currency_code_is_three_capitals(value: object) -> None:
+    """CurrencyCode refuses what cannot be a code; whether a code is known is the ledger's answer."""
+    with pytest.raises(GraphQLError, match="CurrencyCode takes"):
+        parse_currency(value)
+
+
+@pytest.mark.parametrize("value", ["yesterday", "2026-11-22T10:00:00", 5, None], ids=repr)
+def test_moments_need_an_offset(value: object) -> None:
+    """DateTime refuses what is no moment, and a time without its offset from UTC."""
+    with pytest.raises(GraphQLError, match="DateTime takes"):
+        parse_datetime(value)
+    assert parse_datetime("2026-11-22T10:00:00+01:00").isoformat() == "2026-11-22T09:00:00+00:00"
