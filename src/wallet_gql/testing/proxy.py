@@ -1,0 +1,131 @@
+"""A TCP proxy between a store and its server that cuts, half-closes, swallows and delays: the network on a bad day.
+
+Faults may wait for a statement: `drop_reply(b"COMMIT PREPARED")` lets the statement through and closes the connection
+instead of passing the answer on, which is the best finder of doubled effects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, Self
+
+CHUNK: Final = 65_536
+
+
+class Proxy:
+    """Forwards connections from a free loopback port to `host:port`; every fault is counted in `hits`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.hits: Counter[str] = Counter()
+        self.port = 0
+        self._target = (host, port)
+        self._server: asyncio.Server | None = None
+        self._links: set[_Link] = set()
+        self._dropping: dict[bytes, int] = {}
+        self._open = asyncio.Event()
+        self._open.set()
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Stop listening and cut everything."""
+        assert self._server is not None
+        self._server.close()
+        self._open.set()
+        self.cut()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        for link in list(self._links):
+            self.hits["cut"] += 1
+            link.abort()
+
+    def half_close(self) -> None:
+        """End the direction to the server on every connection; answers may still come."""
+        for link in list(self._links):
+            self.hits["half-close"] += 1
+            link.end_requests()
+
+    def drop_reply(self, statement: bytes, times: int = 1) -> None:
+        """The next `times` requests that contain `statement` reach the server; their answers never arrive."""
+        self._dropping[statement] = self._dropping.get(statement, 0) + times
+
+    def hold(self) -> None:
+        """From now on nothing passes, in neither direction; connections stay open."""
+        self.hits["hold"] += 1
+        self._open.clear()
+
+    def release(self) -> None:
+        """Let everything pass again, what was held first."""
+        self._open.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        link = _Link(writer, far_writer)
+        self._links.add(link)
+        try:
+            await asyncio.gather(
+                self._pump(reader, far_writer, lambda data: self._request(link, data)),
+                self._pump(far_reader, writer, lambda _: self._reply(link)),
+            )
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._links.discard(link)
+            link.abort()
+
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passes: Callable[[bytes], Awaitable[bool]]
+    ) -> None:
+        while data := await source.read(CHUNK):
+            await self._open.wait()
+            if await passes(data):
+                sink.write(data)
+                await sink.drain()
+        if not sink.is_closing():
+            sink.close()
+
+    async def _request(self, link: _Link, data: bytes) -> bool:
+        for statement, left in self._dropping.items():
+            if left and statement in data:
+                self._dropping[statement] -= 1
+                link.dropping = statement
+        return True
+
+    async def _reply(self, link: _Link) -> bool:
+        if link.dropping is None:
+            return True
+        self.hits[f"dropped the reply to {link.dropping.decode()}"] += 1
+        link.abort()
+        return False
+
+
+class _Link:
+    """One connection's two ends."""
+
+    def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
+        self._near = near
+        self._far = far
+        self.dropping: bytes | None = None
+
+    def abort(self) -> None:
+        for writer in (self._near, self._far):
+            writer.transport.abort()
+
+    def end_requests(self) -> None:
+        if self._far.can_write_eof() and not self._far.is_closing():
+            self._far.write_eof()

@@ -1,0 +1,15 @@
+"""Postgres keeps every promise, on one node and on three."""
+
+from wallet_gql.testing.conformance import StoreConformance
+
+
+class TestPostgres(StoreConformance):
+    """One node: local transactions."""
+
+    backend = "postgres"
+
+
+class TestPostgresThree(StoreConformance):
+    """Three nodes: two-phase commit."""
+
+    backend = "postgres-3"
