@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import signal
 import socket
 import sys
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +17,7 @@ from typing import Final
 
 from rich.console import Console
 
-from ..domain.errors import ConfigurationError
+from ..domain.errors import ConfigurationError, InsufficientFunds
 from ..domain.ids import OPERATOR
 from ..domain.model import Account
 from ..domain.money import parse_decimal
@@ -23,17 +25,16 @@ from ..domain.users import SessionKind, User
 from ..ledger import To
 from ..runtime import Wallet, open_wallet
 from ..settings import Settings, load_settings
+from .graphiql import PATH, Tab, demo_tabs
+from .graphql.history import to_cursor
 from .pages import TRANSFER, curl
 from .serving import listen, run, serve_wallet, url_of
 
 HOST: Final = "127.0.0.1"
 _DEPOSITS: Final = (("alice", "1000.00", "EUR"), ("bob", "50.00", "EUR"), ("alice", "20000", "JPY"))
-_PAYMENTS: Final = (
-    ("alice", "bob", "42.00", "the concert tickets"),
-    ("bob", "alice", "7.50", "coffee and cake"),
-    ("alice", "bob", "120.00", "half of the rent"),
-    ("bob", "alice", "12.30", "groceries"),
-)
+_REFERENCES: Final = ("coffee and cake", "groceries", "the concert tickets", "a taxi", "lunch", "half of the rent")
+_PAYMENTS: Final = 300
+_PAGE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +71,49 @@ async def _serve(settings: Settings, listener: socket.socket, *, browser: bool) 
     async with open_wallet(settings) as wallet:
         people = await _furnish(wallet)
         command = await _ready_command(wallet, people, url_of(listener))
+        tabs = await _tabs(wallet, people["alice"])
 
         def ready(url: str) -> None:
             _show(url, people, command)
             if browser and _has_browser():
-                webbrowser.open(url)
+                webbrowser.open(f"{url}{PATH}")
 
-        await serve_wallet(wallet, listener, ready)
+        await serve_wallet(wallet, listener, ready, tabs)
 
 
 async def _furnish(wallet: Wallet) -> dict[str, Person]:
-    """Two users, some money, a few payments between them."""
+    """Two users, some money, a few hundred payments between them: always the same."""
     people = {name: await _sign_up(wallet, name) for name in ("alice", "bob")}
     for name, text, currency in _DEPOSITS:
         account = await _account(wallet, people[name].user, currency)
         minor = parse_decimal(text, currency)
         await wallet.ledger.deposit(OPERATOR, f"demo-{name}-{currency}", account.id, minor, currency, reference="demo")
-    for number, (payer, payee, text, reference) in enumerate(_PAYMENTS):
-        user = people[payer].user
-        await wallet.ledger.transfer(
-            user.id,
-            f"demo-{number}",
-            source=(await _account(wallet, user, "EUR")).id,
-            to=To(username=payee),
-            amount_minor=parse_decimal(text, "EUR"),
-            currency="EUR",
-            reference=reference,
-        )
+    accounts = {name: await _account(wallet, person.user, "EUR") for name, person in people.items()}
+    drawn = random.Random(1)  # noqa: S311 - example amounts
+    for number in range(_PAYMENTS):
+        payer, payee = drawn.sample(["alice", "bob"], 2)
+        try:
+            await wallet.ledger.transfer(
+                people[payer].user.id,
+                f"demo-{number}",
+                source=accounts[payer].id,
+                to=To(accounts[payee].id),
+                amount_minor=drawn.randint(100, 4_999),
+                currency="EUR",
+                reference=drawn.choice(_REFERENCES),
+            )
+        except InsufficientFunds:
+            continue  # bob has spent all he had; he gets some back soon
     return people
+
+
+async def _tabs(wallet: Wallet, alice: Person) -> Sequence[Tab]:
+    """GraphiQL's examples over what was made."""
+    euros = await _account(wallet, alice.user, "EUR")
+    after = to_cursor(euros.sequence - _PAGE + 1)
+    return demo_tabs(
+        username=alice.user.username, password=alice.password, account_id=euros.id, payee="bob", after=after
+    )
 
 
 async def _sign_up(wallet: Wallet, name: str) -> Person:
@@ -129,7 +145,8 @@ async def _ready_command(wallet: Wallet, people: dict[str, Person], url: str) ->
 def _show(url: str, people: dict[str, Person], command: str) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(
-        f"[bold]The wallet is at {url}[/bold]  (GraphQL: {url}/graphql; Ctrl-C ends it and deletes its data)\n"
+        f"[bold]The wallet is at {url}[/bold]  (Ctrl-C ends it and deletes its data)\n"
+        f"  try it out at [bold]{url}{PATH}[/bold], GraphQL is at {url}/graphql\n"
     )
     for name, person in people.items():
         console.print(f"  log-in [bold]{name}[/bold]  password [bold]{person.password}[/bold]")

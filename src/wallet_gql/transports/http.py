@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from http import HTTPStatus
 from types import FrameType
@@ -31,7 +31,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..domain.errors import Unavailable
 from ..runtime import Wallet, open_wallet
-from ..settings import Settings, load_settings
+from ..settings import Mode, Settings, load_settings
+from . import graphiql
 from .graphql.view import WalletView
 from .logs import REQUEST_ID
 from .pages import start_page
@@ -51,8 +52,10 @@ _HEADERS: Final = {
 }
 
 
-def create_app(source: Wallet | Settings) -> Starlette:
+def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = None) -> Starlette:
     """The ASGI app over a running wallet, or over settings: then it opens the wallet at start and closes it at the end.
+
+    `tabs` opens GraphiQL at `/graphiql` with these examples; None leaves the page out.
 
     `app.state.draining` makes `/readyz` answer 503; a stop signal sets it.
     """
@@ -71,6 +74,7 @@ def create_app(source: Wallet | Settings) -> Starlette:
             _graphql(),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            *(graphiql.routes(tabs) if tabs is not None else []),
         ],
         middleware=[Middleware(Gate), Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MAX)],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
@@ -88,7 +92,13 @@ def _graphql() -> Route:
 
 def app_from_environment() -> Starlette:
     """The app of one worker process: settings come from the environment. Raises ConfigurationError."""
-    return create_app(load_settings())
+    settings = load_settings()
+    return create_app(settings, playground(settings))
+
+
+def playground(settings: Settings) -> Sequence[graphiql.Tab] | None:
+    """GraphiQL without examples, except in production."""
+    return None if settings.mode is Mode.PRODUCTION else ()
 
 
 async def home(request: Request) -> Response:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ from uvicorn.supervisors import Multiprocess
 from ..domain.errors import ConfigurationError
 from ..runtime import Wallet, open_wallet
 from ..settings import Settings
-from .http import create_app
+from .graphiql import Tab
+from .http import create_app, playground
 from .logs import log_config
 
 _BACKLOG: Final = 2048
@@ -60,16 +61,18 @@ def run(settings: Settings, main: Callable[[], Any]) -> None:
         runner.run(main())
 
 
-async def serve_wallet(wallet: Wallet, listener: socket.socket, ready: Ready) -> None:
-    """Serve a wallet that is open, in this process."""
+async def serve_wallet(
+    wallet: Wallet, listener: socket.socket, ready: Ready, tabs: Sequence[Tab] | None = None
+) -> None:
+    """Serve a wallet that is open, in this process; `tabs` opens GraphiQL with these examples."""
     url = url_of(listener)
-    server = _Server(_config(wallet.settings, create_app(wallet)), lambda: ready(url))
+    server = _Server(_config(wallet.settings, create_app(wallet, tabs)), lambda: ready(url))
     await server.serve(sockets=[listener])
 
 
 async def _open_and_serve(settings: Settings, listener: socket.socket, ready: Ready) -> None:
     async with open_wallet(settings) as wallet:
-        await serve_wallet(wallet, listener, ready)
+        await serve_wallet(wallet, listener, ready, playground(settings))
 
 
 def _serve_many(settings: Settings, listener: socket.socket, ready: Ready) -> None:

@@ -1,0 +1,76 @@
+"""The files that the page is made of: found in the package once, served with names that change with their content."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import PurePath
+from typing import Final
+
+from starlette.responses import Response
+
+_OWN: Final = ("boot.js", "page.css")
+_VENDORED: Final = (
+    "react.production.min.js",
+    "react-dom.production.min.js",
+    "graphiql.min.js",
+    "graphiql.min.css",
+)
+_MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file, kept gzipped. Its name holds a digest of its content, so browsers may keep it for ever."""
+
+    name: str
+    media_type: str
+    digest: str
+    gzipped: bytes
+
+    def answer(self, headers: Mapping[str, str]) -> Response:
+        """The file for a request with these headers: gzipped if the client takes that, or 304 if it has it already."""
+        compressed = accepts_gzip(headers.get("accept-encoding", ""))
+        tag = f'"{self.digest}-gzip"' if compressed else f'"{self.digest}"'
+        about = {"ETag": tag, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
+        known = [part.strip().removeprefix("W/") for part in headers.get("if-none-match", "").split(",")]
+        if tag in known or "*" in known:
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=about)
+        if compressed:
+            about["Content-Encoding"] = "gzip"
+        body = self.gzipped if compressed else gzip.decompress(self.gzipped)
+        return Response(body, media_type=self.media_type, headers=about)
+
+
+def load_assets() -> dict[str, Asset]:
+    """Every asset by the name of its file."""
+    folder = files(__package__)
+    own = {name: gzip.compress(folder.joinpath(name).read_bytes(), mtime=0) for name in _OWN}
+    vendored = {name: folder.joinpath("vendor", f"{name}.gz").read_bytes() for name in _VENDORED}
+    return {name: _asset(name, gzipped) for name, gzipped in (own | vendored).items()}
+
+
+def template() -> str:
+    """The page, with placeholders for `string.Template`."""
+    return files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether a client with this `Accept-Encoding` takes gzip."""
+    wanted = {}
+    for part in accept_encoding.lower().split(","):
+        name, _, weight = part.partition(";")
+        wanted[name.strip()] = weight.replace(" ", "")
+    weight = wanted.get("gzip", wanted.get("*", "q=0"))
+    return not weight or weight.removeprefix("q=").strip("0.") != ""
+
+
+def _asset(name: str, gzipped: bytes) -> Asset:
+    digest = sha256(gzipped).hexdigest()[:16]
+    path = PurePath(name)
+    return Asset(f"{path.stem}.{digest}{path.suffix}", _MEDIA_TYPES[path.suffix], digest, gzipped)

@@ -1,0 +1,211 @@
+"""Example tabs: what GraphiQL opens with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from graphql import GraphQLSyntaxError, OperationDefinitionNode, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One tab. GraphiQL labels a tab with the name of its operation, so `title` must be that name.
+
+    `headers` are sent with the tab's requests. When any tab has some, GraphiQL keeps headers in the browser's storage.
+
+    Raises:
+        ValueError: another name, not exactly one operation, or no GraphQL at all.
+    """
+
+    title: str
+    query: str
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            nodes = [node for node in parse(self.query).definitions if isinstance(node, OperationDefinitionNode)]
+        except GraphQLSyntaxError as error:
+            raise ValueError(f"the tab {self.title!r} holds no GraphQL: {error.message}") from error
+        names = [node.name.value if node.name else "" for node in nodes]
+        if names != [self.title]:
+            raise ValueError(f"the tab {self.title!r} must hold one operation of that name, not {names}")
+
+
+def demo_tabs(
+    *,
+    username: str,
+    password: str,
+    account_id: str,
+    payee: str,
+    after: str | None,
+    currency: str = "EUR",
+    page_size: int = 5,
+    key: str = "graphiql",
+) -> list[Tab]:
+    """Examples that work on a wallet furnished like this.
+
+    Args:
+        username: Who logs in and pays.
+        password: Theirs.
+        account_id: Their account in `currency`; it holds at least 5 units and less than a million.
+        payee: The username of somebody else with an account in `currency`.
+        after: The cursor of an entry in the account's history with older entries behind it, best the last of the
+            first `page_size`.
+        currency: One with two digits.
+        page_size: How many entries of history a page shows.
+        key: Begins the idempotency keys; the payer has used none that begin so.
+    """
+    payment = {
+        "idempotencyKey": f"{key}-1",
+        "fromAccountId": account_id,
+        "to": {"username": payee},
+        "amount": {"minorUnits": "500", "currency": currency},
+        "reference": "from GraphiQL",
+    }
+    too_much = {"idempotencyKey": f"{key}-2", "amount": {"minorUnits": "100000000", "currency": currency}}
+    page = {"accountId": account_id, "first": page_size}
+    return [
+        Tab("LogIn", _LOG_IN, {"input": {"login": username, "password": password}}),
+        Tab("WhoAmI", _WHO_AM_I),
+        Tab("Balances", _BALANCES),
+        Tab("HistoryPage1", _HISTORY_1, page),
+        Tab("HistoryPage2", _HISTORY_2, {**page, "after": after}),
+        Tab("Transfer", _TRANSFER, {"input": payment}),
+        Tab("SameKeyAgain", _SAME_KEY_AGAIN, {"input": payment}),
+        Tab("InsufficientFunds", _INSUFFICIENT_FUNDS, {"input": {**payment, **too_much}}),
+        # Hold and capture go here. The payee captures: that tab takes their bearer token as `headers`, which win over
+        # the cookie.
+    ]
+
+
+_LOG_IN: Final = """\
+# Start here: press the triangle, or Ctrl-Enter.
+# The answer sets a cookie that scripts cannot read;
+# the other tabs are sent with it.
+# Some browsers refuse it without TLS. Then add
+# "session": "BEARER" to the input, and put the token
+# under Headers of the other tabs, like this:
+# {"Authorization": "Bearer …"}
+mutation LogIn($input: LogInInput!) {
+  logIn(input: $input) {
+    __typename
+    ... on LogInSuccess {
+      user { username }
+      expiresAt
+      token
+    }
+    ... on WalletError { code message retryable }
+  }
+}
+"""
+
+_WHO_AM_I: Final = """\
+# Who is logged in. Without a session viewer is null,
+# and the code of the error is UNAUTHENTICATED.
+query WhoAmI {
+  viewer { id username email createdAt }
+}
+"""
+
+_BALANCES: Final = """\
+# One account per currency. Calculate with minorUnits,
+# which never loses a digit; show decimal.
+query Balances {
+  viewer {
+    accounts {
+      id
+      status
+      available { ...Amount }
+      held { ...Amount }
+      posted { ...Amount }
+    }
+  }
+}
+
+fragment Amount on Money { minorUnits decimal currency }
+"""
+
+_ENTRIES: Final = """\
+      pageInfo { hasNextPage endCursor }
+      edges {
+        node {
+          sequence
+          at
+          amount { decimal currency }
+          balanceAfter { decimal }
+          transfer { kind reference counterparty { label } }
+        }
+      }
+"""
+
+_HISTORY_1: Final = f"""\
+# The newest entries first; each with its place in the
+# account's order and the balance after it.
+# pageInfo.endCursor leads to the next page: next tab.
+query HistoryPage1($accountId: ID!, $first: Int!) {{
+  account(id: $accountId) {{
+    history(first: $first) {{
+{_ENTRIES}    }}
+  }}
+}}
+"""
+
+_HISTORY_2: Final = f"""\
+# What is older than the entry that `after` stands for.
+# Entries that arrive meanwhile do not shift the page.
+query HistoryPage2(
+  $accountId: ID!, $first: Int!, $after: String
+) {{
+  account(id: $accountId) {{
+    history(first: $first, after: $after) {{
+{_ENTRIES}    }}
+  }}
+}}
+"""
+
+_PAYMENT: Final = """\
+  transfer(input: $input) {
+    __typename
+    ... on TransferSuccess {
+      replayed
+      transfer {
+        id
+        at
+        amount { decimal currency }
+        counterparty { label }
+      }
+      fromAccount { available { decimal currency } }
+    }
+    ... on InsufficientFunds {
+      available { decimal currency }
+      required { decimal currency }
+    }
+    ... on WalletError { code message retryable }
+  }
+"""
+
+_TRANSFER: Final = f"""\
+# Pay somebody. The idempotency key stands for this one
+# intent to pay, however often it is sent.
+# To pay a second time, change the key.
+mutation Transfer($input: TransferInput!) {{
+{_PAYMENT}}}
+"""
+
+_SAME_KEY_AGAIN: Final = f"""\
+# When an answer got lost, send the same again with the
+# same key: here what the tab before has sent. It gets
+# the same transfer, replayed: true, and no money moves.
+mutation SameKeyAgain($input: TransferInput!) {{
+{_PAYMENT}}}
+"""
+
+_INSUFFICIENT_FUNDS: Final = f"""\
+# More than there is. A refusal is an answer with a type
+# and a code of its own, not a GraphQL error.
+mutation InsufficientFunds($input: TransferInput!) {{
+{_PAYMENT}}}
+"""

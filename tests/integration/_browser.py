@@ -1,0 +1,246 @@
+"""A small driver for headless Chromium, over its DevTools protocol.
+
+Whatever a page does wrong on its own is noted and fails the test at the end: an error on the console, an exception, a
+refusal by the page's policy, a request to any other host. Chromium resolves no names but localhost besides, so a page
+that needs the network does not work.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
+FLAGS: Final = (
+    "--headless=new",
+    "--no-sandbox",  # root and most containers cannot have one; the pages are our own
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--hide-scrollbars",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+    "--remote-debugging-port=0",
+)
+START_SECONDS: Final = 30.0
+WAIT_SECONDS: Final = 15.0
+POLL_SECONDS: Final = 0.03
+KEYS: Final = {"Enter": 13, "Tab": 9}
+CONTROL: Final = 2
+
+
+def chromium() -> str:
+    """The browser on PATH; without one the test is skipped."""
+    for name in PROGRAMS:
+        if found := shutil.which(name):
+            return found
+    pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is on PATH (make test-deps installs one)")
+
+
+class DevToolsError(Exception):
+    """Chromium refused a command."""
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """A Chromium with an empty profile, gone at the end."""
+    program = chromium()
+    with ExitStack() as stack:
+        # It may still be writing when it is told to end.
+        profile = Path(stack.enter_context(TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)))
+        log = stack.enter_context((profile / "chromium.log").open("wb"))
+        process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={profile}"],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "HOME": str(profile)},
+        )
+        stack.callback(_end, process)
+        address = _address(process, profile)
+        connection = stack.enter_context(connect(address, max_size=None, compression=None))
+        browser = Browser(connection)
+        yield browser
+        browser.call("Browser.close")
+
+
+def _address(process: subprocess.Popen[bytes], profile: Path) -> str:
+    """Where its DevTools listen."""
+    told = profile / "DevToolsActivePort"
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        lines = told.read_text().splitlines() if told.exists() else []
+        if len(lines) == 2:
+            return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+        time.sleep(POLL_SECONDS)
+    raise AssertionError(f"Chromium did not start:\n{(profile / 'chromium.log').read_text(errors='replace')}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Browser:
+    """One Chromium; its connection carries the commands and events of all pages."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._number = 0
+        self._pages: dict[str, Page] = {}
+
+    @contextmanager
+    def page(self, *, width: int = 1440, height: int = 900) -> Iterator[Page]:
+        """A page in a window of its own, without anybody's cookies; at the end it must have done nothing wrong."""
+        context = self.call("Target.createBrowserContext")["browserContextId"]
+        target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = self._pages[session] = Page(self, session)
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            page.call(f"{domain}.enable")
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        page.call("Emulation.setDeviceMetricsOverride", **size)
+        try:
+            yield page
+            page.check()
+        finally:
+            del self._pages[session]
+            self.call("Target.disposeBrowserContext", browserContextId=context)
+
+    def call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
+        """Send a command, note the events that come before its answer, give the answer. Raises DevToolsError."""
+        number = self.send(method, session, **parameters)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            message = json.loads(self._connection.recv(timeout=max(0.0, deadline - time.monotonic())))
+            if message.get("id") == number:
+                if "error" in message:
+                    raise DevToolsError(f"{method}: {message['error']}")
+                return message["result"]
+            page = self._pages.get(message.get("sessionId", ""))
+            if page is not None and "method" in message:
+                page.note(message["method"], message["params"])
+
+    def send(self, method: str, session: str | None = None, **parameters: Any) -> int:
+        """Send a command, wait for nothing."""
+        self._number += 1
+        command = {"id": self._number, "method": method, "params": parameters}
+        self._connection.send(json.dumps({**command, **({"sessionId": session} if session else {})}))
+        return self._number
+
+
+class Page:
+    """One page, and what it did wrong so far."""
+
+    def __init__(self, browser: Browser, session: str) -> None:
+        self._browser = browser
+        self._session = session
+        self._host: str | None = None
+        self.faults: list[str] = []
+        self.dialogs: list[str] = []
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """Send a DevTools command to this page."""
+        return self._browser.call(method, self._session, **parameters)
+
+    def note(self, method: str, event: dict[str, Any]) -> None:
+        """Look at one event."""
+        if method == "Runtime.exceptionThrown":
+            details = event["exceptionDetails"]
+            self.faults.append(details.get("exception", {}).get("description") or details["text"])
+        elif method == "Runtime.consoleAPICalled" and event["type"] in ("error", "assert"):
+            parts = (part.get("value", part.get("description")) for part in event["args"])
+            self.faults.append("console: " + " ".join(map(str, parts)))
+        elif method == "Log.entryAdded" and event["entry"]["level"] == "error":
+            self.faults.append(f"{event['entry']['text']} ({event['entry'].get('url', 'no address')})")
+        elif method == "Network.requestWillBeSent":
+            self._note_request(event["request"]["url"])
+        elif method == "Network.webSocketCreated":
+            self._note_request(event["url"])
+        elif method == "Page.javascriptDialogOpening":
+            self.dialogs.append(event["message"])
+            self._browser.send("Page.handleJavaScriptDialog", self._session, accept=True)
+
+    def _note_request(self, url: str) -> None:
+        address = urlsplit(url)
+        if address.scheme not in ("data", "blob") and address.netloc != self._host:
+            self.faults.append(f"a request to another host: {url}")
+
+    def check(self) -> None:
+        """Fail if the page did anything wrong."""
+        self.evaluate("0")  # what happened before is known after
+        assert not self.faults, "\n".join(["the page did what it must not:", *self.faults])
+
+    def goto(self, url: str) -> None:
+        """Open an address, and wait until the page and what it names has been loaded."""
+        self._host = urlsplit(url).netloc
+        result = self.call("Page.navigate", url=url)
+        assert "errorText" not in result, f"{url}: {result['errorText']}"
+        self.wait_for("document.readyState === 'complete'")
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression, which must fit into JSON; a promise is awaited."""
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, f"{expression}: {result['exceptionDetails']}"
+        return result["result"].get("value")
+
+    def wait_for(self, expression: str, seconds: float = WAIT_SECONDS) -> Any:
+        """Wait until an expression is truthy, across pages if one leads to the next, and give its value."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with suppress(DevToolsError):  # the page went away under the question
+                if value := self.evaluate(expression):
+                    return value
+            time.sleep(POLL_SECONDS)
+        self.check()
+        raise AssertionError(f"not within {seconds} s: {expression}")
+
+    def click(self, selector: str, text: str | None = None) -> None:
+        """Click the first element that matches a CSS selector (and shows exactly this text), where it can be seen."""
+        wanted = "" if text is None else f".filter(e => e.innerText.trim() === {json.dumps(text)})"
+        element = f"[...document.querySelectorAll({json.dumps(selector)})]{wanted}[0]"
+        self.wait_for(f"Boolean({element})")
+        where = self.wait_for(f"""(() => {{
+            const element = {element};
+            element.scrollIntoView({{block: "nearest", inline: "nearest", behavior: "instant"}});
+            const box = element.getBoundingClientRect();
+            const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+            return element.contains(document.elementFromPoint(x, y)) && {{x, y}};
+        }})()""")
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", **where)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **where)
+
+    def write(self, text: str) -> None:
+        """Type text into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str, *, control: bool = False) -> None:
+        """Press one of `KEYS`."""
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key], "modifiers": CONTROL if control else 0}
+        text = {"text": "\r"} if key == "Enter" and not control else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def screenshot(self, path: Path) -> None:
+        """Keep a picture of what can be seen, as PNG."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
