@@ -1,0 +1,21 @@
+"""How the wallet is proved; shipped, so that a backend outside this repository is tested by the same suite.
+
+| module | what it is |
+|---|---|
+| `conformance` | `StoreConformance`: every promise of `storage.Store` as tests; subclass it with one attribute |
+| `harness` | what a backend fills in so that a suite can start, stop, pause and kill it; `harness_for(name or URL)` |
+| `world` | a store with people who have money, a clock that the test moves, and an audit at the end |
+| `machine`, `model`, `loop` | a Hypothesis state machine against a tiny model ledger; a seeded, shuffling event loop |
+| `faults` | a store whose replies get lost |
+| `writer`, `crash`, `history` | processes that are killed, the trials that kill them, the checker of their histories |
+| `books` | reads a whole store by `scan` and names what is wrong, independently of `wallet_gql.audit` |
+
+```python
+from wallet_gql.testing.conformance import StoreConformance
+
+class TestMyStore(StoreConformance):
+    backend = "mystore://{tmp}/ledger"
+```
+
+It needs the extra `wallet-gql[testing]`. Nothing in the product imports this package.
+"""

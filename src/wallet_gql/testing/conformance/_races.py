@@ -1,0 +1,244 @@
+"""Many at once after the same money: one winner, and the sum unchanged (the world is audited after each test)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from ...domain.errors import WalletError
+from ...domain.ids import OPERATOR
+from ...domain.model import AccountStatus, Hold, HoldState
+from ...ledger import Ledger
+from ..world import CURRENCY, Person, World
+from ._suite import PARALLEL, Suite, kinds, within
+
+ROUNDS = 5
+HOLD_SECONDS = 60
+
+Closer = Callable[[World, Ledger, Hold], Awaitable[object]]
+"""One way to close a hold."""
+
+
+class Races(Suite):
+    """Whatever comes first wins; everybody else is told so."""
+
+    async def test_race_opposite_transfers(self, world: World) -> None:
+        """Payments both ways between two people all go through, without a deadlock."""
+        ann, bob = await world.people(2, 10_000)
+        ledgers = [world.ledger_on(store) for store in await world.stores(2)]
+        outcomes = await within(
+            30,
+            world.together(
+                world.pay(*((ann, bob) if i % 2 else (bob, ann)), 10, ledger=ledgers[i // 2 % len(ledgers)])
+                for i in range(2 * PARALLEL)
+            ),
+        )
+        assert kinds(outcomes) == ["ok"] * 2 * PARALLEL
+        assert (await world.balance(ann), await world.balance(bob)) == ((10_000, 0), (10_000, 0))
+
+    async def test_race_around_a_ring(self, world: World) -> None:
+        """Everybody pays the next one at once; the sum stays, and nobody is below zero."""
+        people = await world.people(6, 100)
+        for _ in range(ROUNDS):
+            outcomes = await within(
+                30,
+                world.together(
+                    world.pay(people[i % 6], people[(i + 1 + i % 4) % 6], 1 + world.random.randrange(60))
+                    for i in range(60)
+                ),
+            )
+            assert set(kinds(outcomes)) <= {"ok", "INSUFFICIENT_FUNDS"}
+            assert sum([(await world.balance(person))[0] for person in people]) == 600
+
+    async def test_race_for_the_whole_balance(self, world: World) -> None:
+        """Of 50 payments of everything, one is made."""
+        ledgers = [world.ledger_on(store) for store in await world.stores(3)]
+        for _ in range(ROUNDS):
+            ann, bob = await world.people(2)
+            await world.fund(ann, 500)
+            outcomes = await world.together(
+                world.pay(ann, bob, 500, ledger=ledgers[i % len(ledgers)]) for i in range(PARALLEL)
+            )
+            assert kinds(outcomes) == ["INSUFFICIENT_FUNDS"] * (PARALLEL - 1) + ["ok"]
+            assert (await world.balance(ann), await world.balance(bob)) == ((0, 0), (500, 0))
+
+    async def test_race_of_different_verbs_for_the_whole_balance(self, world: World) -> None:
+        """Of payments, withdrawals and holds of everything at once, one is made."""
+        ledgers = [world.ledger_on(store) for store in await world.stores(3)]
+        for _ in range(ROUNDS):
+            ann, bob = await world.people(2)
+            await world.fund(ann, 500)
+            outcomes = await world.together(
+                _spend_all(world, ledgers[i % len(ledgers)], i, ann, bob) for i in range(PARALLEL)
+            )
+            assert kinds(outcomes) == ["INSUFFICIENT_FUNDS"] * (PARALLEL - 1) + ["ok"]
+
+    async def test_race_capture_capture(self, world: World) -> None:
+        """Of 50 captures under their own keys, one takes the money."""
+        await self._close(world, _capture, _capture, {HoldState.CAPTURED})
+
+    async def test_race_void_void(self, world: World) -> None:
+        """Of 50 voids under their own keys, one releases the money."""
+        await self._close(world, _void, _void, {HoldState.VOIDED})
+
+    async def test_race_capture_void(self, world: World) -> None:
+        """A hold is captured or voided, never both."""
+        await self._close(world, _capture, _void, {HoldState.CAPTURED, HoldState.VOIDED})
+
+    async def test_race_capture_expiry(self, world: World) -> None:
+        """A hold is captured or expired by the sweep of a server whose clock is ahead, never both."""
+        await self._close(world, _capture, _expire, {HoldState.CAPTURED, HoldState.EXPIRED})
+
+    async def test_race_void_expiry(self, world: World) -> None:
+        """A hold is voided or expired, never both."""
+        await self._close(world, _void, _expire, {HoldState.VOIDED, HoldState.EXPIRED})
+
+    async def test_race_capture_spending_after_expiry(self, world: World) -> None:
+        """Money of a hold goes to its captor, or, where it counts as expired, to another payee: never to both."""
+        states = set()
+        ledgers = [world.ledger_on(store) for store in await world.stores(2)]
+        late = [world.ledger_on(ledger.store, late_seconds=2 * HOLD_SECONDS) for ledger in ledgers]
+        for i in range(ROUNDS):
+            ann, bob, cem = await world.people(3)
+            await world.fund(ann, 100)
+            placed = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)
+            commands = [
+                world.pay(ann, cem, 100, ledger=late[i % len(late)])
+                if (i + j) % 2
+                else ledgers[i % len(ledgers)].capture_hold(bob.id, world.key(), placed.id)
+                for j in range(PARALLEL)
+            ]
+            outcomes = await world.together(commands)
+            assert kinds(outcomes).count("ok") == 1
+            state = (await world.ledger.hold(bob.id, placed.id)).state
+            states.add(state)
+            winner = bob if state is HoldState.CAPTURED else cem
+            assert await world.balance(winner) == (100, 0)
+        assert states <= {HoldState.CAPTURED, HoldState.EXPIRED}
+
+    async def test_race_hold_capture(self, world: World) -> None:
+        """What a smaller capture releases is held again once, and never while the old hold still has it."""
+        for _ in range(ROUNDS):
+            ann, bob = await world.people(2)
+            await world.fund(ann, 100)
+            placed = await world.hold(ann, bob, 100)
+            commands: list[Awaitable[object]] = []
+            for _ in range(PARALLEL // 2):
+                commands.append(world.ledger.capture_hold(bob.id, world.key(), placed.id, amount_minor=40))
+                commands.append(world.hold(ann, bob, 60))
+            outcomes = await world.together(commands)
+            assert kinds(outcomes[::2]) == ["HOLD_NOT_OPEN"] * (PARALLEL // 2 - 1) + ["ok"]
+            assert kinds(outcomes[1::2]).count("ok") <= 1
+            posted, held = await world.balance(ann)
+            assert (posted, held) == (60, 60 * kinds(outcomes[1::2]).count("ok"))
+
+    async def test_race_hold_void(self, world: World) -> None:
+        """What a void releases is held again once."""
+        for _ in range(ROUNDS):
+            ann, bob = await world.people(2)
+            await world.fund(ann, 100)
+            placed = await world.hold(ann, bob, 100)
+            commands: list[Awaitable[object]] = []
+            for _ in range(PARALLEL // 2):
+                commands.append(world.ledger.void_hold(bob.id, world.key(), placed.id))
+                commands.append(world.hold(ann, bob, 100))
+            outcomes = await world.together(commands)
+            assert kinds(outcomes[::2]) == ["HOLD_NOT_OPEN"] * (PARALLEL // 2 - 1) + ["ok"]
+            assert await world.balance(ann) == (100, 100 * kinds(outcomes[1::2]).count("ok"))
+
+    async def test_race_hold_expiry(self, world: World) -> None:
+        """What an expired hold reserved is held again once, whether the sweep or the new hold closes it."""
+        late = world.ledger_on(world.store, late_seconds=2 * HOLD_SECONDS)
+        for _ in range(ROUNDS):
+            ann, bob = await world.people(2)
+            await world.fund(ann, 100)
+            old = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)
+            outcomes = await world.together(
+                late.expire_due_holds() if i % 2 else world.hold(ann, bob, 100, ledger=late) for i in range(PARALLEL)
+            )
+            assert kinds(outcomes[::2]) == ["INSUFFICIENT_FUNDS"] * (PARALLEL // 2 - 1) + ["ok"]
+            assert (await world.ledger.hold(bob.id, old.id)).state is HoldState.EXPIRED
+            assert await world.balance(ann) == (100, 100)
+
+    async def test_race_reversals(self, world: World) -> None:
+        """Reversals of one transfer add up to at most its amount."""
+        ann, bob = await world.people(2, 1_000)
+        for _ in range(ROUNDS):
+            paid = (await world.pay(ann, bob, 100)).result
+            outcomes = await world.together(
+                world.ledger.reverse_transfer(bob.id, world.key(), paid.id, amount_minor=30) for _ in range(PARALLEL)
+            )
+            assert kinds(outcomes) == ["REVERSAL_EXCEEDS_ORIGINAL"] * (PARALLEL - 3) + ["ok"] * 3
+
+    async def test_race_freeze_transfer(self, world: World) -> None:
+        """Once a freeze has been answered no payment leaves; those before it are whole."""
+        for _ in range(ROUNDS):
+            ann, bob = await world.people(2)
+            await world.fund(ann, 1_000)
+            payments = [asyncio.ensure_future(world.together([world.pay(ann, bob, 1)])) for _ in range(PARALLEL)]
+            await asyncio.sleep(world.random.random() * 0.002)
+            await world.ledger.set_account_status(OPERATOR, ann.account, AccountStatus.FROZEN)
+            sequence = (await world.account(ann)).sequence
+            late = await world.together(world.pay(ann, bob, 1) for _ in range(5))
+            assert kinds(late) == ["ACCOUNT_FROZEN"] * 5
+            outcomes = [outcome for (outcome,) in await asyncio.gather(*payments)]
+            assert set(kinds(outcomes)) <= {"ok", "ACCOUNT_FROZEN"}
+            assert (await world.account(ann)).sequence == sequence == 1 + kinds(outcomes).count("ok")
+
+    async def test_race_close_credit(self, world: World) -> None:
+        """An account that is closed while money is on its way is closed at zero, or takes what was decided."""
+        for _ in range(ROUNDS):
+            ann, bob = await world.people(2)
+            await world.fund(ann, 100)
+            close = world.ledger.set_account_status(bob.id, bob.account, AccountStatus.CLOSED)
+            outcomes = await world.together(
+                [world.pay(ann, bob, 1), close, *(world.pay(ann, bob, 1) for _ in range(9))]
+            )
+            assert set(kinds(outcomes)) <= {"ok", "ACCOUNT_NOT_EMPTY", "PAYEE_CANNOT_RECEIVE"}
+            paid = sum(not isinstance(outcome, WalletError) for outcome in (outcomes[0], *outcomes[2:]))
+            assert await world.balance(bob) == (paid, 0)
+
+    async def _close(self, world: World, one: Closer, other: Closer, expected: set[HoldState]) -> None:
+        """Close the same hold in two ways, 25 times each, all at once; exactly one of them does it."""
+        stores = await world.stores(2)
+        for i in range(ROUNDS):
+            ann, bob = await world.people(2)
+            await world.fund(ann, 100)
+            placed = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)
+            ledgers = [world.ledger_on(store) for store in stores]
+            late = [world.ledger_on(store, late_seconds=2 * HOLD_SECONDS) for store in stores]
+            closers = [one, other] if i % 2 else [other, one]
+            chosen = [closers[j % 2] for j in range(PARALLEL)]
+            outcomes = await world.together(
+                closer(world, (late if closer is _expire else ledgers)[j // 2 % len(stores)], placed)
+                for j, closer in enumerate(chosen)
+            )
+            state = (await world.ledger.hold(bob.id, placed.id)).state
+            assert state in expected
+            told = [outcome for closer, outcome in zip(chosen, outcomes, strict=True) if closer is not _expire]
+            assert set(kinds(told)) <= {"ok", "HOLD_NOT_OPEN"}
+            assert kinds(told).count("ok") == (state is not HoldState.EXPIRED)
+            taken = 100 if state is HoldState.CAPTURED else 0
+            assert (await world.balance(ann), await world.balance(bob)) == ((100 - taken, 0), (taken, 0))
+
+
+async def _capture(world: World, ledger: Ledger, hold: Hold) -> object:
+    return await ledger.capture_hold(hold.closer, world.key(), hold.id)
+
+
+async def _void(world: World, ledger: Ledger, hold: Hold) -> object:
+    return await ledger.void_hold(hold.closer, world.key(), hold.id)
+
+
+async def _expire(world: World, ledger: Ledger, hold: Hold) -> object:
+    del world, hold
+    return await ledger.expire_due_holds()
+
+
+async def _spend_all(world: World, ledger: Ledger, turn: int, payer: Person, payee: Person) -> object:
+    """Pay, withdraw or hold 500, as the turn has it."""
+    if turn % 3 == 0:
+        return await world.pay(payer, payee, 500, ledger=ledger)
+    if turn % 3 == 1:
+        return await ledger.withdraw(payer.id, world.key(), payer.account, 500, CURRENCY)
+    return await world.hold(payer, payee, 500, ledger=ledger)

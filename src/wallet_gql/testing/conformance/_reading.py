@@ -1,0 +1,369 @@
+"""Pages, lists, scans, import, and watching: what is read is what was written, each thing once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from ...audit import audit
+from ...domain.changes import Changes, Scope
+from ...domain.errors import InvariantViolated
+from ...domain.ids import OPERATOR, make_account_id
+from ...domain.model import AccountStatus, Entry, Hold, HoldState, Record
+from ...storage import PAGE_MAX, SCAN_KINDS, HistoryLine, JournalItem, PageRequest, ScanItem, Store
+from ..books import faults, read_books, scan_all
+from ..world import CURRENCY, Person, World
+from ._suite import Suite, counter_key, kinds, within, written
+
+
+class Reading(Suite):
+    """The reading half of the protocol."""
+
+    async def test_read_every_page_of_history(self, world: World) -> None:
+        """A page is a slice of the account's entries, for every order, bound and limit, at and beyond the ends."""
+        ann, bob = await world.people(2, 1_000)
+        for _ in range(11):
+            await world.pay(ann, bob, 1)
+        whole = (await world.books()).entries[ann.account]
+        assert [entry.sequence for entry in whole] == list(range(1, 13))
+        bounds = (None, 0, 1, 2, 6, 11, 12, 13, 14, 10_000)
+        for newest_first in (True, False):
+            for limit in (1, 3, 12, PAGE_MAX):
+                for before in bounds:
+                    for after in bounds:
+                        request = PageRequest(limit, before, after, newest_first)
+                        await _check_page(world.store, ann, whole, request)
+                        world.trials += 1
+
+    async def test_read_lines_carry_their_transfers(self, world: World) -> None:
+        """Each line of history has the header of its transfer, on the payer's side and on the payee's."""
+        ann, bob = await world.people(2, 1_000)
+        placed = await world.hold(ann, bob, 50)
+        moved = [(await world.pay(ann, bob, i)).result for i in range(1, 6)]
+        moved.append((await world.ledger.capture_hold(bob.id, world.key(), placed.id)).result)
+        moved.append((await world.ledger.reverse_transfer(bob.id, world.key(), moved[0].id)).result)
+        await world.settle()
+        for person in (ann, bob):
+            lines = (await world.store.list_transfers(person.account, PageRequest(PAGE_MAX))).items
+            assert [line.transfer for line in lines[:-1]] == moved[::-1]
+            assert all(line.entry.transfer_id == line.transfer.id for line in lines)
+            entries = (await world.store.list_entries(person.account, PageRequest(PAGE_MAX))).items
+            assert tuple(line.entry for line in lines) == entries
+        world.trials += 2 * len(moved)
+
+    async def test_read_pages_while_entries_are_added(self, world: World) -> None:
+        """Paging either way beside writers shows what was there at the start exactly once, with no gap."""
+        ann, bob = await world.people(2, 10_000)
+        await world.together(world.pay(ann, bob, 1) for _ in range(30))
+        adding = [asyncio.ensure_future(world.pay(ann, bob, 1)) for _ in range(200)]
+        backward = await _sequences(_backward(world.store, ann, 7))
+        forward = await _sequences(_forward(world.store, ann, 7))
+        assert kinds(await world.together(adding)) == ["ok"] * 200
+        assert backward == list(range(backward[0], 0, -1))
+        assert backward[0] >= 31
+        assert forward == list(range(1, len(forward) + 1))
+        assert len(forward) >= len(backward)
+        assert await _sequences(_forward(world.store, ann, PAGE_MAX)) == list(range(1, 232))
+
+    async def test_read_an_account_without_entries(self, world: World) -> None:
+        """The history of an empty or unknown account is an empty page."""
+        ann = await world.person()
+        for account_id in (ann.account, make_account_id(ann.slot, 1, 1)):
+            for request in (PageRequest(5), PageRequest(5, before=3), PageRequest(5, after=3, newest_first=False)):
+                page = await world.store.list_transfers(account_id, request)
+                assert (page.items, page.has_more) == ((), False)
+
+    async def test_read_records_of_an_owner(self, world: World) -> None:
+        """An owner's records of a kind come page by page in the order of their ids, whatever slots they are in."""
+        people = await world.people(4)
+        expected: list[Record] = []
+        for i in range(12):
+            person = people[i % len(people)]
+            record = Record("list", f"r{i * 7 % 12:02}", person.slot, "owner", 1, {"i": i})
+            await world.put(record)
+            expected.append(record)
+            await world.put(replace(record, kind="other"))
+            await world.put(replace(record, id=f"s{i}", owner="somebody"))
+        expected.sort(key=lambda record: record.id)
+        for limit in (1, 5, 12, PAGE_MAX):
+            found: list[Record] = []
+            more, after = True, ""
+            while more:
+                page = await world.store.list_records("list", "owner", after=after, limit=limit)
+                assert len(page.items) <= limit
+                found += page.items
+                more, after = page.has_more, found[-1].id
+            assert found == expected
+            world.trials += 1
+
+    async def test_read_what_is_due(self, world: World) -> None:
+        """Open holds past their time and records whose time came, oldest first, up to the limit; nothing else."""
+        ann, bob = await world.people(2, 1_000)
+        holds = [await world.hold(ann, bob, 10, seconds=seconds) for seconds in (50, 10, 40, 20, 30)]
+        await world.ledger.void_hold(bob.id, world.key(), holds[3].id)
+        start = world.clock()
+        for i, seconds in enumerate((50, 10, 40, 20, 30)):
+            due_at = start + timedelta(seconds=seconds)
+            await world.put(Record("due", f"r{i}", (ann, bob)[i % 2].slot, "owner", 1, {}, due_at))
+        await world.put(Record("due", "never", ann.slot, "owner", 1, {}))
+
+        async def due(kind: str, seconds: float, limit: int = 100) -> list[str]:
+            found = await world.store.list_due(kind, start + timedelta(seconds=seconds), limit)
+            return [item.id for item in found]
+
+        first, second, third, fourth = (holds[i].id for i in (1, 4, 2, 0))
+        assert await due("hold", 9.999) == []
+        assert await due("hold", 10) == [first]
+        assert await due("hold", 45) == [first, second, third]
+        assert await due("hold", 45, limit=2) == [first, second]
+        assert await due("hold", 1_000) == [first, second, third, fourth]
+        assert await due("due", 30) == ["r1", "r3", "r4"]
+        assert await due("due", 1_000, limit=4) == ["r1", "r3", "r4", "r2"]
+        assert await due("nothing", 1_000) == []
+        world.trials += 8
+
+    async def test_read_the_sweep_closes_what_is_due(self, world: World) -> None:
+        """A swept hold is expired, its money available again; a hold without an end is left alone."""
+        ann, bob = await world.people(2, 1_000)
+        placed = [await world.hold(ann, bob, 100, seconds=10 * i) for i in range(1, 4)]
+        world.clock.advance(20)
+        assert (await world.account(ann)).held_minor == 100
+        assert await world.ledger.expire_due_holds() == 2
+        states = [(await world.ledger.hold(ann.id, hold.id)).state for hold in placed]
+        assert states == [HoldState.EXPIRED, HoldState.EXPIRED, HoldState.OPEN]
+        assert await world.balance(ann) == (1_000, 100)
+
+    async def test_read_scans_tell_everything_once(self, world: World) -> None:
+        """Whatever the page size, a scan tells every item of its kind once."""
+        await _populate(world)
+        await world.settle()
+        whole = {kind: await scan_all(world.store, kind) for kind in SCAN_KINDS}
+        assert all(whole.values())
+        for kind in SCAN_KINDS:
+            for page in (1, 3, len(whole[kind]), len(whole[kind]) + 1):
+                found = await scan_all(world.store, kind, page)
+                assert sorted(map(_name, found)) == sorted(map(_name, whole[kind]))
+                assert len(set(map(_name, found))) == len(found)
+                world.trials += 1
+
+    async def test_read_a_scan_beside_writers_misses_nothing(self, world: World) -> None:
+        """What is there from the scan's beginning to its end is told, though others come and go meanwhile."""
+        people = await world.people(5, 1_000)
+        keys = {key.id: key for i, p in enumerate(people * 8) for key in [counter_key(p, f"r{i}")]}
+        for key in keys.values():
+            await world.put(written(key, 1))
+        found: set[str] = set()
+        removed: set[str] = set()
+        after: str | None = None
+        while True:
+            page = await world.store.scan("record", after, 3)
+            found |= {item.id for item in page.items if isinstance(item, Record)}
+            after = page.after
+            if after is None:
+                break
+            for name in sorted(found & keys.keys() - removed)[:1]:
+                await world.execute(Scope(keys[name].slot, records=(keys[name],)), Changes(removed=(keys[name],)))
+                await world.put(written(counter_key(people[0], f"new{len(removed)}"), 1))
+                removed.add(name)
+            world.trials += 1
+        assert keys.keys() - removed - found == set()
+
+    async def test_read_totals(self, world: World) -> None:
+        """Each node and currency sums to zero at any moment; customers' balances add up to what was brought in."""
+        ann, bob, cem = await world.people(3, 1_000)
+        await world.ledger.withdraw(bob.id, world.key(), bob.account, 100, CURRENCY)
+        writing = asyncio.ensure_future(
+            world.together(world.pay(*((ann, cem) if i % 2 else (cem, bob)), 7) for i in range(100))
+        )
+        while not writing.done():
+            totals = await world.store.totals()
+            assert not [t for t in totals if t.customer_minor + t.system_minor]
+            world.trials += 1
+            await asyncio.sleep(0)
+        assert kinds(await writing) == ["ok"] * 100
+        await world.settle()
+        totals = [total for total in await world.store.totals() if total.currency == CURRENCY]
+        assert sum(total.customer_minor for total in totals) == 2_900
+        assert sum(total.clearing_minor for total in totals) == 0
+
+    async def test_read_an_import_is_the_same_ledger(self, world: World) -> None:
+        """Everything scanned, loaded into a fresh store in any order within its kind, is the same and goes on."""
+        ann, bob, placed = await _populate(world)
+        original = await world.books()
+        async with world.sibling("copy") as copy:
+            for kind in SCAN_KINDS:
+                items = await scan_all(world.store, kind)
+                world.random.shuffle(items)
+                for start in range(0, len(items), 7):
+                    await copy.store.load_raw(items[start : start + 7])
+            books = await copy.books()
+            assert not faults(books)
+            assert books.facts() == original.facts()
+            assert (await audit(copy.store)).clean
+            assert (await copy.pay(ann, bob, 10, "first")).replayed
+            copy.clock.now = world.clock.now
+            await copy.ledger.capture_hold(bob.id, copy.key(), placed.id)
+            assert not (await copy.pay(ann, bob, 10, "later")).replayed
+        world.trials += len(original.facts())
+
+    async def test_read_an_import_refuses_what_is_there(self, world: World) -> None:
+        """Loading an item that is there already is refused, whatever its kind."""
+        await _populate(world)
+        for kind in SCAN_KINDS:
+            item = (await scan_all(world.store, kind))[-1]
+            with pytest.raises(InvariantViolated):
+                await world.store.load_raw([item])
+            world.trials += 1
+
+    async def test_read_an_import_refuses_contradictions(self, world: World) -> None:
+        """Entries that their header does not explain, or of an account that is not there, are refused."""
+        await _populate(world)
+        await world.settle()
+        accounts = await scan_all(world.store, "account")
+        journal = await scan_all(world.store, "journal")
+        item = next(item for item in journal if isinstance(item, JournalItem) and item.entries)
+        entry = item.entries[0]
+        more = replace(entry, amount_minor=entry.amount_minor + 1, balance_minor=entry.balance_minor + 1)
+        async with world.sibling("without") as empty:
+            with pytest.raises(InvariantViolated):
+                await empty.store.load_raw([item])
+            await _start_anew(empty)
+        async with world.sibling("wrong") as copy:
+            await copy.store.load_raw(accounts)
+            with pytest.raises(InvariantViolated):
+                await copy.store.load_raw([replace(item, entries=(more, *item.entries[1:]))])
+            await _start_anew(copy)
+        world.trials += 2
+
+    async def test_read_the_gate_holds_every_writer_back(self, world: World) -> None:
+        """Inside the gate nothing commits, of any store object; afterwards what waited goes on."""
+        ann, bob = await world.people(2, 1_000)
+        ledgers = [world.ledger_on(store) for store in await world.stores(2)]
+        for _ in range(3):
+            commands = [world.pay(ann, bob, 1, ledger=ledgers[i % len(ledgers)]) for i in range(20)]
+            writing = asyncio.ensure_future(world.together(commands))
+            await asyncio.sleep(world.random.random() * 0.003)
+            async with world.store.gate():
+                before = (await read_books(world.store)).facts()
+                await asyncio.sleep(0.05)
+                assert (await read_books(world.store)).facts() == before
+            assert kinds(await writing) == ["ok"] * 20
+        assert await world.balance(ann) == (940, 0)
+
+    async def test_read_watch_tells_each_entry_once(self, world: World) -> None:
+        """A watcher gets every entry once, in order, as it commits, and resumes where another left off."""
+        ann, bob = await world.people(2, 10_000)
+        writers = [world.ledger_on(store) for store in await world.stores(2)]
+        writing = asyncio.ensure_future(
+            world.together(world.pay(ann, bob, 1, ledger=writers[i % len(writers)]) for i in range(150))
+        )
+        seen: list[int] = []
+        for upto in (40, 90, 151):
+            lines = world.store.watch(ann.account, len(seen))
+            seen += [line.entry.sequence for line in await within(20, _take(lines, upto - len(seen)))]
+        await writing
+        assert seen == list(range(1, 152))
+
+    async def test_read_several_watchers(self, world: World) -> None:
+        """Watchers of payer and payee, here and on another store object, each get everything."""
+        ann, bob = await world.people(2, 1_000)
+        stores = await world.stores(2)
+        watching = [
+            asyncio.ensure_future(within(20, _take(store.watch(person.account, 0), 21)))
+            for store in stores
+            for person in (ann, bob)
+        ]
+        await asyncio.sleep(0.01)
+        await world.together(world.pay(ann, bob, 1) for _ in range(20))
+        for lines in await asyncio.gather(*watching):
+            assert [line.entry.sequence for line in lines] == list(range(1, 22))
+        world.trials += len(watching)
+
+
+async def _start_anew(world: World) -> None:
+    """Leave a half imported ledger behind: nobody audits it."""
+    world.harness = world.harness.sibling()
+    world.folder = world.folder / "anew"
+    world.folder.mkdir()
+    await world.harness.start(world.folder)
+    await world.reopen()
+
+
+def _name(item: ScanItem) -> tuple[str, ...]:
+    if isinstance(item, JournalItem):
+        return (item.node, item.transfer.id)
+    if hasattr(item, "id"):
+        return (str(item.id), str(getattr(item, "kind", "")), str(item.slot if hasattr(item, "slot") else ""))
+    return (str(item.slot), item.actor, item.key)
+
+
+async def _populate(world: World) -> tuple[Person, Person, Hold]:
+    """Some of everything: open and closed holds, reversals, refusals, claims, records, a frozen account."""
+    ann, bob, cem = await world.people(3, 1_000)
+    await world.pay(ann, bob, 10, "first")
+    paid = [(await world.pay(*pair, 10 + i)).result for i, pair in enumerate(((ann, bob), (bob, cem), (cem, ann)) * 3)]
+    await world.ledger.reverse_transfer(bob.id, world.key(), paid[0].id, amount_minor=4)
+    await world.ledger.reverse_transfer(OPERATOR, world.key(), paid[1].id)
+    holds = [await world.hold(ann, bob, 20, seconds=60 * (i + 1)) for i in range(4)]
+    await world.ledger.capture_hold(bob.id, world.key(), holds[1].id, amount_minor=5)
+    await world.ledger.void_hold(bob.id, world.key(), holds[2].id)
+    world.clock.advance(90)
+    await world.ledger.expire_due_holds()
+    await world.together([world.pay(ann, bob, 10**9)])
+    await world.ledger.set_account_status(OPERATOR, cem.account, AccountStatus.FROZEN)
+    await world.identity().sign_up("somebody", "some@example.org", "a good password")
+    await world.put(Record("due", "r", ann.slot, "owner", 1, {"a": [1, {"b": None}]}, world.clock()))
+    return ann, bob, holds[3]
+
+
+async def _check_page(store: Store, person: Person, whole: list[Entry], request: PageRequest) -> None:
+    """Compare a page with the slice of the whole that it should be."""
+    low, high = request.after or 0, request.before if request.before is not None else len(whole) + 1
+    inside = [entry for entry in whole if low < entry.sequence < high]
+    expected = (inside[::-1] if request.newest_first else inside)[: request.limit]
+    page = await store.list_entries(person.account, request)
+    assert list(page.items) == expected, request
+    assert page.has_more == (len(inside) > request.limit), request
+
+
+async def _backward(store: Store, person: Person, limit: int) -> AsyncIterator[Entry]:
+    before: int | None = None
+    while True:
+        page = await store.list_entries(person.account, PageRequest(limit, before=before))
+        for entry in page.items:
+            yield entry
+            before = entry.sequence
+        if not page.has_more:
+            return
+        await asyncio.sleep(0)
+
+
+async def _forward(store: Store, person: Person, limit: int) -> AsyncIterator[Entry]:
+    after = 0
+    while True:
+        page = await store.list_entries(person.account, PageRequest(limit, after=after, newest_first=False))
+        for entry in page.items:
+            yield entry
+            after = entry.sequence
+        if not page.has_more:
+            return
+        await asyncio.sleep(0)
+
+
+async def _sequences(entries: AsyncIterator[Entry]) -> list[int]:
+    return [entry.sequence async for entry in entries]
+
+
+async def _take(lines: AsyncIterator[HistoryLine], wanted: int) -> list[HistoryLine]:
+    found: list[HistoryLine] = []
+    async with aclosing(lines) as open_lines:  # type: ignore[type-var]
+        async for line in open_lines:
+            found.append(line)
+            if len(found) == wanted:
+                break
+    return found

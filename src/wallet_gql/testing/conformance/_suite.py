@@ -1,0 +1,124 @@
+"""What the parts of the suite have in common: the world that every test gets, and small shapes for raw commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+import pytest_asyncio
+
+from ...domain.changes import Changes, Decide, Decision, Scope, Snapshot
+from ...domain.errors import WalletError
+from ...domain.ids import make_transfer_id, system_account
+from ...domain.model import CASH, Receipt, Record, RecordKey, Transfer, TransferKind
+from ...idempotency import fingerprint
+from ..harness import Harness, harness_for
+from ..servers._process import ServerMissing
+from ..world import CURRENCY, Person, World
+
+T = TypeVar("T")
+
+PARALLEL = 50
+"""How many commands a race has."""
+
+
+@pytest.mark.asyncio
+class Suite:
+    """Base of the parts. `backend` is a harness's name or a storage URL; or override `harness`."""
+
+    backend: ClassVar[str]
+
+    def harness(self) -> Harness:
+        """A fresh harness for one test."""
+        return harness_for(self.backend)
+
+    @pytest_asyncio.fixture
+    async def world(self, tmp_path: Path, record_property: Callable[[str, object], None]) -> AsyncIterator[World]:
+        """An empty ledger of the backend; what was written to it is audited after the test."""
+        world = World(self.harness(), tmp_path)
+        try:
+            await world.__aenter__()
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        yield world
+        await world.__aexit__(None, None, None)
+        record_property("trials", max(world.trials, 1))
+
+
+def counter_key(person: Person, name: str = "counter") -> RecordKey:
+    """The name of a record in somebody's slot."""
+    return RecordKey("test", f"{name}:{person.id}", person.slot)
+
+
+def written(key: RecordKey, version: int, **body: object) -> Record:
+    """A record as a decision writes it."""
+    return Record(key.kind, key.id, key.slot, "tests", version, body)
+
+
+def number(record: Record | None, name: str = "n") -> int:
+    """A whole number in a record's body; 0 if there is no record."""
+    return 0 if record is None else int(str(record.body[name]))
+
+
+def increment(key: RecordKey) -> Decide[int]:
+    """Add one to a record's number and answer it: what is lost if anything comes between load and apply."""
+
+    def decide(snapshot: Snapshot) -> Decision[int]:
+        before = snapshot.record(key)
+        after = number(before) + 1
+        return Decision(Changes(records=(written(key, (before.version if before else 0) + 1, n=after),)), after)
+
+    return decide
+
+
+def movement(world: World, payer: Person, payee: Person, amount_minor: int, key: str) -> Transfer:
+    """The header of a transfer, for raw commands; to oneself it is a withdrawal to cash."""
+    target = payee.account if payee is not payer else system_account(CASH, CURRENCY)
+    return Transfer(
+        id=make_transfer_id(payer.slot, 1_767_225_600_000, world.entropy()),
+        kind=TransferKind.TRANSFER,
+        debit_account_id=payer.account,
+        credit_account_id=target,
+        amount_minor=amount_minor,
+        currency=CURRENCY,
+        at=world.clock(),
+        actor=payer.id,
+        idempotency_key=key,
+    )
+
+
+def receipt_of(world: World, person: Person, key: str, transfer: Transfer | None = None) -> Receipt:
+    """A receipt of somebody's key in their own slot."""
+    moved = transfer.id if transfer else None
+    return Receipt(person.slot, person.id, key, "test", fingerprint("test", {}), world.clock(), moved, '{"ok":{}}')
+
+
+def paying(world: World, payer: Person, payee: Person, amount_minor: int) -> tuple[Scope, Changes]:
+    """A raw transfer with its receipt, sound as it is: tests break one part of it."""
+    key = world.key()
+    moved = movement(world, payer, payee, amount_minor, key)
+    scope = Scope(payer.slot, accounts=(payer.account,), credits=(payee.account,), receipts=((payer.id, key),))
+    return scope, Changes(transfers=(moved,), receipts=(receipt_of(world, payer, key, moved),))
+
+
+async def raised(command: Awaitable[object]) -> WalletError:
+    """The WalletError that a command ends with; fails if it succeeds."""
+    try:
+        result = await command
+    except WalletError as error:
+        return error
+    pytest.fail(f"it should have been refused and answered {result!r}")
+
+
+def kinds(outcomes: list[Any]) -> list[str]:
+    """Each outcome as `ok` or the error's code, sorted: what a race amounted to."""
+    return sorted(outcome.code if isinstance(outcome, WalletError) else "ok" for outcome in outcomes)
+
+
+async def within(seconds: float, command: Awaitable[T]) -> T:
+    """Await a command that must end in time. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        return await command

@@ -1,0 +1,305 @@
+"""Crash trials: real processes on one ledger, killed at drawn moments, started again, and checked.
+
+A *trial* is one ledger with several kills. The victim (`writer`) runs with one failpoint armed, or is killed from
+outside at a random moment; then it is started again on the same history and asks again what it had no answer to. In
+most trials a second writer lives beside it all the time. At the end both settle, and the books, the audit and the
+histories must agree: nothing answered is lost, nothing is doubled.
+
+Everything is drawn from the seed before the trial begins; what is left to chance is only where a random kill falls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from .. import failpoints
+from ..audit import audit
+from ..domain.ids import OPERATOR
+from ..domain.model import Account
+from .books import faults, read_books, scan_all
+from .harness import Harness
+from .history import Operations, Recorder, check, read_history
+from .world import CURRENCY, World
+from .writer import ask
+
+PEOPLE: Final = 6
+MONEY_MINOR: Final = 500
+RANDOM: Final = "at random"
+"""The window of kills from outside."""
+
+HIT_MAX: Final = 40
+ALIVE_SECONDS_MAX: Final = 0.35
+DEATH_WAIT_SECONDS: Final = 20.0
+SETTLE_WAIT_SECONDS: Final = 60.0
+STOPPED_SECONDS: Final = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """How one life of the victim ends: at the `hit`-th passing of `point`, or `alive_seconds` after its start.
+
+    With `stop` the process is not killed but stopped there for a while (SIGSTOP), goes on, and is killed later.
+    """
+
+    point: str
+    hit: int = 1
+    alive_seconds: float = 0.0
+    stop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One ledger's fate, drawn before it begins."""
+
+    seed: int
+    kills: tuple[Kill, ...]
+    companion: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """What trials amounted to. `windows` counts processes that died of SIGKILL, by where; `stops` those stopped."""
+
+    windows: Counter[str] = field(default_factory=Counter)
+    stops: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
+    """Lives that ended before their failpoint's hit came."""
+    trials: int = 0
+    companions: int = 0
+    operations: int = 0
+    answered: int = 0
+    refused: int = 0
+    cut_off: int = 0
+    """Operations of which at least one call got no answer."""
+    found_done: int = 0
+    """Operations that a retry found done although the first call got no answer: the windows were real."""
+    transfers: int = 0
+
+    @property
+    def kills(self) -> int:
+        """How many processes died of SIGKILL."""
+        return self.windows.total()
+
+    def add(self, other: Tally) -> None:
+        """Count another tally in."""
+        self.windows += other.windows
+        self.stops += other.stops
+        for name in ("missed", "trials", "companions", "operations", "answered", "refused", "cut_off"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.found_done += other.found_done
+        self.transfers += other.transfers
+
+    def table(self) -> str:
+        """As a table in Markdown."""
+        rows = [(f"killed {window}", count) for window, count in sorted(self.windows.items())]
+        rows += [(f"stopped {window} and continued", count) for window, count in sorted(self.stops.items())]
+        rows += [
+            ("kills in all", self.kills),
+            ("lives that ended before their window", self.missed),
+            ("trials (ledgers)", self.trials),
+            ("trials with a second live writer", self.companions),
+            ("operations asked", self.operations),
+            ("answered as done", self.answered),
+            ("answered as refused", self.refused),
+            ("operations with a call that got no answer", self.cut_off),
+            ("of these, found done when asked again", self.found_done),
+            ("transfers in the books", self.transfers),
+        ]
+        return "\n".join(["| what | count |", "|---|---:|", *(f"| {name} | {count:,} |" for name, count in rows)])
+
+
+def draw_trials(harness: Harness, seed: int, kills: int, *, per_trial: int = 10) -> list[Trial]:
+    """Draw trials with `kills` kills in all: each failpoint of the harness, and random moments, equally often."""
+    drawn = random.Random(seed)
+    windows = [*harness.failpoints, RANDOM]
+    planned = [_draw_kill(drawn, windows[i % len(windows)]) for i in range(kills)]
+    drawn.shuffle(planned)
+    groups = [planned[i : i + per_trial] for i in range(0, kills, per_trial)]
+    return [Trial(drawn.randrange(2**31), tuple(group), i % 3 != 0) for i, group in enumerate(groups)]
+
+
+def _draw_kill(drawn: random.Random, window: str) -> Kill:
+    if window == RANDOM:
+        return Kill(RANDOM, alive_seconds=drawn.uniform(0.0, ALIVE_SECONDS_MAX))
+    return Kill(window, hit=drawn.randint(1, HIT_MAX), stop=drawn.random() < 0.1)
+
+
+async def run_trial(harness: Harness, folder: Path, trial: Trial, *, command: Sequence[str] = ()) -> Tally:
+    """Run one trial in an empty folder of its own.
+
+    `command` replaces the victim's command line up to its arguments, for tests of the trial itself.
+
+    Raises:
+        AssertionError: names the seed and every contradiction found.
+    """
+    tally = Tally(trials=1, companions=int(trial.companion))
+    lives = _Lives(command or (sys.executable, "-m", "wallet_gql.testing.writer"), folder, trial)
+    async with World(harness, folder, seed=trial.seed) as world:
+        await _prepare(world, lives.setup)
+        lives.url = harness.url
+        try:
+            await _kill_all(lives, trial, tally)
+        finally:
+            await lives.end()
+        operations = read_history([lives.setup, *lives.histories])
+        _count(tally, operations)
+        found = await _contradictions(world, operations, tally)
+        assert not found, f"trial with seed {trial.seed} in {folder}: {'; '.join(found[:10])}"
+    return tally
+
+
+async def _prepare(world: World, history: Path) -> None:
+    """People with money, whose deposits stand in a history of their own."""
+    people = await world.people(PEOPLE)
+    with Recorder(history) as recorder:
+        accounts = [account for account in await scan_all(world.store, "account") if isinstance(account, Account)]
+        for transfer in (await world.books()).transfers.values():  # what finding people's homes took
+            asked = {"verb": "deposit", "amount_minor": transfer.amount_minor}
+            recorder.write("invoke", transfer.actor, transfer.idempotency_key, **asked)
+        for person in people:
+            asked = {"verb": "deposit", "account": person.account, "amount_minor": MONEY_MINOR}
+            await ask(world.ledger, recorder, OPERATOR, world.key(), asked)
+    assert len([account for account in accounts if account.currency == CURRENCY]) >= PEOPLE
+
+
+class _Lives:
+    """The victim's lives and the companion's one."""
+
+    def __init__(self, command: Sequence[str], folder: Path, trial: Trial) -> None:
+        self.command = command
+        self.folder = folder
+        self.url = ""
+        self.setup = folder / "setup.jsonl"
+        self.histories: list[Path] = []
+        self._trial = trial
+        self._started = 0
+        self._running: list[Process] = []
+
+    async def start(self, name: str, *options: str, point: str = "") -> Process:
+        """Start a writer of that name, with a failpoint armed."""
+        history = self.folder / f"history-{name}.jsonl"
+        if history not in self.histories:
+            history.touch()
+            self.histories.append(history)
+        self._started += 1
+        seed = str(self._trial.seed + self._started)
+        arguments = [self.url, str(history), "--name", name, "--seed", seed, *options]
+        environment = {**os.environ, "WALLET_MODE": "test", failpoints.VARIABLE: point}
+        process = await asyncio.create_subprocess_exec(
+            *self.command, *arguments, env=environment, stdout=DEVNULL, stderr=PIPE
+        )
+        self._running.append(process)
+        return process
+
+    async def settle(self, name: str) -> None:
+        """Let a writer of that name ask again what it has no answer to, and end. Raises AssertionError."""
+        process = await self.start(name, "--operations", "0")
+        _, said = await asyncio.wait_for(process.communicate(), SETTLE_WAIT_SECONDS)
+        assert process.returncode == 0, f"writer {name} could not settle: {said.decode()[-2000:]}"
+
+    async def end(self) -> None:
+        """Leave no process behind."""
+        for process in self._running:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+
+async def _kill_all(lives: _Lives, trial: Trial, tally: Tally) -> None:
+    companion = await lives.start("companion", "--timeout-seconds", "0.5") if trial.companion else None
+    for kill in trial.kills:
+        await _one_life(lives, kill, tally)
+        if companion is not None and companion.returncode is not None:
+            said = await companion.stderr.read() if companion.stderr else b""
+            raise AssertionError(f"seed {trial.seed}: the companion died: {said.decode()[-2000:]}")
+    if companion is not None:
+        await _murder(companion, RANDOM, tally)
+        await lives.settle("companion")
+    await lives.settle("victim")
+
+
+async def _one_life(lives: _Lives, kill: Kill, tally: Tally) -> None:
+    if kill.point == RANDOM:
+        history = lives.folder / "history-victim.jsonl"
+        before = _size(history)
+        process = await lives.start("victim")
+        await _until(lambda: _size(history) > before, process)
+        await asyncio.sleep(kill.alive_seconds)
+        await _murder(process, RANDOM, tally)
+        return
+    action = "stop" if kill.stop else "kill"
+    process = await lives.start("victim", point=f"{kill.point}={action}@{kill.hit}")
+    if kill.stop:
+        await _until(lambda: _is_stopped(process), process)
+        tally.stops[kill.point] += 1
+        await asyncio.sleep(STOPPED_SECONDS)
+        process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(STOPPED_SECONDS / 4)
+        await _murder(process, RANDOM, tally)
+        return
+    try:
+        await asyncio.wait_for(process.wait(), DEATH_WAIT_SECONDS)
+    except TimeoutError:
+        tally.missed += 1
+        await _murder(process, RANDOM, tally)
+        return
+    await _read_death(process, kill.point, tally)
+
+
+async def _murder(process: Process, window: str, tally: Tally) -> None:
+    if process.returncode is None:
+        process.kill()
+    await _read_death(process, window, tally)
+
+
+async def _read_death(process: Process, window: str, tally: Tally) -> None:
+    _, said = await process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"a writer ended by itself: {said.decode()[-2000:]}"
+    tally.windows[window] += 1
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+async def _until(seen: Callable[[], bool], process: Process) -> None:
+    """Look every few milliseconds for what another process does; give up when it ends."""
+    async with asyncio.timeout(DEATH_WAIT_SECONDS):
+        while not seen() and process.returncode is None:  # noqa: ASYNC110 - other processes set no event of ours
+            await asyncio.sleep(0.005)
+
+
+def _is_stopped(process: Process) -> bool:
+    """Whether the process is stopped, as the third field of its /proc stat tells (`man 5 proc`)."""
+    path = Path(f"/proc/{process.pid}/stat")
+    return path.exists() and path.read_text(encoding="ascii").rpartition(")")[2].split()[0] == "T"
+
+
+def _count(tally: Tally, operations: Operations) -> None:
+    for operation in operations.values():
+        tally.operations += 1
+        tally.answered += bool(operation.oks)
+        tally.refused += bool(operation.refusals)
+        cut_off = operation.attempts > len(operation.oks) + len(operation.refusals)
+        tally.cut_off += cut_off
+        tally.found_done += cut_off and bool(operation.oks) and all(replayed for _, _, replayed in operation.oks)
+
+
+async def _contradictions(world: World, operations: Operations, tally: Tally) -> list[str]:
+    """What is wrong in the books, in the audit, and between the books and the histories."""
+    await world.settle()
+    books = await read_books(world.store)
+    tally.transfers = len(books.transfers)
+    report = await audit(world.store)
+    found = faults(books) + check(operations, books)
+    return found + [f"audit: {finding.record} {finding.problem}" for finding in report.findings]

@@ -1,0 +1,172 @@
+"""What a backend fills in, so that the suite can start it, pause it, kill it and look again.
+
+`Harness` itself works for any store that `open_store` can open from a URL. A backend with servers of its own, or whose
+commits can be blocked from outside, subclasses it and announces the class under the entry-point group
+`wallet_gql.harnesses` (name -> class). The built-in ones are listed in `HARNESSES`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from ..backends import ENTRY_POINTS as BACKENDS
+from ..backends import open_store, sqlite
+from ..storage import Store
+
+ENTRY_POINTS: Final = "wallet_gql.harnesses"
+
+PAUSE_SECONDS_MAX: Final = 5.0
+"""How long `pause` may wait for a commit in flight to end."""
+
+
+class Harness:
+    """One ledger of one backend under test.
+
+    The order of duties: `start`, then any number of `open`, `reopen`, `kill`, `pause` / `resume`, then `stop`. After
+    `start` the ledger is empty. Stores that `open` returned are entered and left by the caller; the ones that `reopen`
+    and `kill` return are entered already.
+
+    `name` is the column's head in reports. `failpoints` are the names (`wallet_gql.failpoints`) that every money
+    commit of the backend passes, in order; empty if it has none.
+    """
+
+    name: str
+    failpoints: Sequence[str] = ()
+
+    def __init__(self, url: str, name: str | None = None) -> None:
+        """`url` opens the ledger; `{tmp}` in it becomes the folder given to `start`."""
+        self.template = url
+        self.name = name or urlsplit(url).scheme
+        self.url = url
+        self._paused = AsyncExitStack()
+
+    def sibling(self) -> Self:
+        """Another harness of the same kind, for a second ledger at the same time."""
+        return type(self)(self.template, self.name)
+
+    async def start(self, folder: Path) -> None:
+        """Bring up what the backend needs, with an empty ledger at `self.url`; `folder` is empty and one's own."""
+        self.url = self.template.replace("{tmp}", str(folder))
+
+    async def stop(self) -> None:
+        """Take down what `start` brought up."""
+        await self._paused.aclose()
+
+    def open(self) -> Store:
+        """A new store object on the ledger, to be entered by the caller."""
+        return open_store(self.url)
+
+    async def reopen(self, store: Store) -> Store:
+        """Close the store politely and open the ledger again; what is not durable is gone."""
+        await store.__aexit__(None, None, None)
+        return await self.open().__aenter__()
+
+    async def kill(self, store: Store) -> Store:
+        """End what runs the ledger without a goodbye, as `kill -9` would, and open what is left.
+
+        `store` is not told, and must still be left by the caller. A harness that cannot kill reopens; then G3 is
+        tested by the crash trials alone.
+        """
+        del store
+        return await self.open().__aenter__()
+
+    async def pause(self, store: Store) -> None:
+        """From now on no commit on the ledger comes to its end, whoever asks; reads may."""
+        await self._paused.enter_async_context(store.gate())
+
+    async def resume(self, store: Store) -> None:
+        """Let commits go on. Without a `pause` before it does nothing."""
+        del store
+        await self._paused.aclose()
+
+
+class SqliteHarness(Harness):
+    """`sqlite://`: paused by somebody else's write lock, killed by taking the files as they lie there."""
+
+    failpoints = ("sqlite.loaded", "sqlite.decided", "sqlite.written", "sqlite.committed")
+
+    async def start(self, folder: Path) -> None:
+        """An empty folder is all it needs."""
+        await super().start(folder)
+        self._folder = folder
+
+    @property
+    def _file(self) -> Path:
+        return Path(urlsplit(self.url).path[1:])
+
+    async def kill(self, store: Store) -> Store:
+        """Copy the database and its log, unclosed, as a killed process leaves them; go on with the copy."""
+        copy = self._folder / f"killed-{len(list(self._folder.iterdir()))}"
+        copy.mkdir()
+        for suffix in ("", "-wal"):
+            part = self._file.with_name(self._file.name + suffix)
+            if part.exists():
+                shutil.copy(part, copy / part.name)
+        self.url = f"sqlite:///{copy / self._file.name}"
+        return await super().kill(store)
+
+    async def pause(self, store: Store) -> None:
+        """Take the file's write lock, as another process may."""
+        del store
+        connection = sqlite.connect(self._file, patience_seconds=PAUSE_SECONDS_MAX)
+        self._paused.callback(connection.close)
+        await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
+
+
+def _with_servers(module: str, name: str, size: int) -> Callable[[], Harness]:
+    """A harness whose module needs a driver, imported when it is asked for."""
+
+    def make() -> Harness:
+        made: Harness = getattr(import_module(f".servers.{module}", __package__), name)(size)
+        return made
+
+    return make
+
+
+HARNESSES: Final[dict[str, Callable[[], Harness]]] = {
+    "memory": lambda: Harness("memory://"),
+    "memory-3": lambda: Harness("memory://?nodes=3", "memory-3"),
+    "sqlite": lambda: SqliteHarness("sqlite:///{tmp}/wallet.db"),
+    "postgres": _with_servers("postgres", "PostgresHarness", 1),
+    "postgres-3": _with_servers("postgres", "PostgresHarness", 3),
+    "mongodb": _with_servers("mongo", "MongoHarness", 1),
+}
+"""The built-in ones by name."""
+
+_BY_SCHEME: Final[dict[str, Callable[[str], Harness]]] = {"sqlite": SqliteHarness}
+
+
+def harness_names() -> tuple[str, ...]:
+    """Every harness that is at hand: the built-in ones, then those that packages outside announce.
+
+    A scheme from outside that announces no harness of its own comes as `scheme://`.
+    """
+    announced = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+    outside = sorted(point.name for point in entry_points(group=BACKENDS))
+    bare = [f"{name}://" for name in outside if name not in announced]
+    return (*HARNESSES, *announced, *bare)
+
+
+def harness_for(backend: str) -> Harness:
+    """The harness of a name (`sqlite`), or of a storage URL whose `{tmp}` stands for an empty folder.
+
+    Raises:
+        LookupError: no such name, and not a URL.
+    """
+    if backend in HARNESSES:
+        return HARNESSES[backend]()
+    scheme = urlsplit(backend).scheme or backend
+    for point in entry_points(group=ENTRY_POINTS, name=scheme):
+        made: Harness = point.load()(backend) if backend != scheme else point.load()()
+        return made
+    if backend == scheme:
+        raise LookupError(f"no backend {backend!r}; known are {', '.join(harness_names())}, or give a storage URL")
+    return _BY_SCHEME.get(scheme, Harness)(backend)

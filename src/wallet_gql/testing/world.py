@@ -1,0 +1,362 @@
+"""A store with people who have money, a clock that the test moves, and a look at all the books at the end.
+
+```python
+async with World(harness, folder) as world:
+    ann, bob = await world.people(2, balance_minor=1_000)
+    await world.pay(ann, bob, 300)
+```
+
+Leaving the block checks the whole ledger, twice: by `wallet_gql.audit` and by `books.faults`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from .. import failpoints
+from ..audit import audit
+from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot
+from ..domain.errors import WalletError
+from ..domain.ids import OPERATOR, AccountId, UserId, make_user_id, slot_of
+from ..domain.model import Account, Hold, Record, RecordKey, Transfer
+from ..domain.users import User
+from ..identity import Identity, Passwords
+from ..ledger import Ledger, Posted, To
+from ..storage import Committed, Store
+from .books import Books, faults, read_books
+from .harness import Harness
+
+R = TypeVar("R")
+
+CURRENCY: Final = "EUR"
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+TIMEOUT_SECONDS: Final = 10.0
+PROBE_CURRENCY: Final = "JPY"
+_SETTLE_MAX: Final = 200
+_ROUNDS_MAX: Final = 10
+_CANDIDATES: Final = 12
+"""People made at once, so that some of them have homes on different nodes."""
+
+
+class Clock:
+    """The server's clock in the hands of a test: it stands still unless moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        """The time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+class PlainPasswords(Passwords):
+    """Passwords that cost nothing, where hashing is not what is tested."""
+
+    def __init__(self) -> None:
+        """No pool of threads."""
+
+    async def hash(self, password: str) -> str:
+        """The password behind a mark."""
+        return f"plain:{password}"
+
+    async def verify(self, stored: str | None, password: str) -> bool:
+        """Compare."""
+        return stored == f"plain:{password}"
+
+    def is_outdated(self, stored: str) -> bool:
+        """Never."""
+        return not stored
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class CheapIdentity(Identity):
+    """Users whose passwords are kept as they are: for tests of names and sessions."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        """As `Identity`, without its pool of hashing threads."""
+        self.store = store
+        self.passwords = PlainPasswords()
+        self._clock = clock
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user with an account in `CURRENCY`."""
+
+    id: UserId
+    account: AccountId
+
+    @property
+    def slot(self) -> int:
+        """Where all that is theirs lives."""
+        return slot_of(self.id)
+
+
+class World:
+    """One ledger under test. `trials` counts what was tried, for the reports."""
+
+    def __init__(self, harness: Harness, folder: Path, *, seed: int = 1, fee_basis_points: int = 0) -> None:
+        """`seed` makes every id and every random choice of the world repeatable."""
+        self.harness = harness
+        self.clock = Clock()
+        self.random = random.Random(seed)
+        self.trials = 0
+        self.fee_basis_points = fee_basis_points
+        self.folder = folder
+        self._numbers = count(1)
+        self._opened: list[Store] = []
+        self._spare: dict[str | None, list[Person]] = {}
+        self._last_home: str | None = ""
+        self._probes: dict[UserId, AccountId] = {}
+
+    async def __aenter__(self) -> Self:
+        """Start the backend and open a store on it."""
+        await self.harness.start(self.folder)
+        await self._use(await self.harness.open().__aenter__())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Check the books, unless the test failed anyway; take everything down."""
+        try:
+            if kind is None:
+                await self.check()
+        finally:
+            failpoints.arm("")
+            await self.harness.resume(self.store)
+            for store in reversed(self._opened):
+                await store.__aexit__(None, None, None)
+            await self.harness.stop()
+
+    async def _use(self, store: Store) -> None:
+        self._opened.append(store)
+        self.store = store
+        self.ledger = self.ledger_on(store)
+
+    def identity(self, store: Store | None = None) -> Identity:
+        """Users over the store, with cheap passwords."""
+        return CheapIdentity(store or self.store, self.clock)
+
+    def ledger_on(self, store: Store, timeout_seconds: float = TIMEOUT_SECONDS, *, late_seconds: float = 0) -> Ledger:
+        """A ledger over another store object, with less patience, or on a server whose clock is ahead."""
+        return Ledger(
+            store,
+            clock=lambda: self.clock() + timedelta(seconds=late_seconds),
+            entropy=lambda: self.random.getrandbits(62),
+            transfer_fee_basis_points=self.fee_basis_points,
+            timeout_seconds=timeout_seconds,
+        )
+
+    # More store objects, and the end of this one
+
+    async def another(self) -> Store:
+        """A further store object on the same ledger, as another process has it; closed with the world."""
+        store = await self.harness.open().__aenter__()
+        self._opened.append(store)
+        return store
+
+    async def stores(self, wanted: int) -> list[Store]:
+        """The store, and as many others beside it as its capabilities allow."""
+        more = range(wanted - 1) if self.store.capabilities.multi_process else range(0)
+        return [self.store, *[await self.another() for _ in more]]
+
+    async def reopen(self) -> None:
+        """Close the store politely and go on with what is left."""
+        self._opened.remove(self.store)
+        await self._use(await self.harness.reopen(self.store))
+
+    def sibling(self, folder: str) -> World:
+        """A world with an empty ledger of the same backend, beside this one."""
+        (self.folder / folder).mkdir()
+        return World(self.harness.sibling(), self.folder / folder, seed=self.random.randrange(2**32))
+
+    async def kill(self) -> None:
+        """End the store without a goodbye and go on with what is left."""
+        await self._use(await self.harness.kill(self.store))
+
+    # People and money
+
+    def key(self) -> str:
+        """A fresh idempotency key."""
+        return f"key-{next(self._numbers)}"
+
+    def entropy(self) -> int:
+        """62 bits for an id."""
+        return self.random.getrandbits(62)
+
+    async def user(self) -> UserId:
+        """A user, without the trouble of signing up."""
+        number = next(self._numbers)
+        user_id = make_user_id(self._ms(), self.entropy())
+        user = User(user_id, f"user{number}", f"user{number}@example.org", "plain:password", self.clock())
+        await self.put(user.to_record())
+        return user_id
+
+    def _ms(self) -> int:
+        return int(self.clock().timestamp() * 1000)
+
+    async def person(self, balance_minor: int = 0) -> Person:
+        """A user with an account and some money."""
+        (one,) = await self.people(1, balance_minor)
+        return one
+
+    async def people(self, wanted: int, balance_minor: int = 0) -> list[Person]:
+        """Several people with money. On a store of several nodes, neighbours in the list have different homes."""
+        found = [await self._next() for _ in range(wanted)]
+        for person in found:
+            if balance_minor:
+                await self.fund(person, balance_minor)
+        return found
+
+    async def _next(self) -> Person:
+        """Somebody new, of another home than the one before as far as there is another."""
+        spans = self.store.capabilities.spans_nodes
+        for _ in range(_ROUNDS_MAX):
+            for home, waiting in self._spare.items():
+                if waiting and (home != self._last_home or not spans):
+                    self._last_home = home
+                    return waiting.pop()
+            for _ in range(_CANDIDATES if spans else 1):
+                await self._make()
+            await self._sort_by_home()
+        raise AssertionError("the store says that it spans nodes, and all users have one home")
+
+    async def _make(self) -> None:
+        """A new person. On several nodes a deposit in another currency shows in the journal where the home is."""
+        user_id = await self.user()
+        account = await self.ledger.open_account(user_id, CURRENCY)
+        self._spare.setdefault(None, []).append(Person(user_id, account.id))
+        if self.store.capabilities.spans_nodes:
+            probe = await self.ledger.open_account(user_id, PROBE_CURRENCY)
+            self._probes[user_id] = probe.id
+            await self.ledger.deposit(OPERATOR, self.key(), probe.id, 1, PROBE_CURRENCY)
+
+    async def _sort_by_home(self) -> None:
+        if self.store.capabilities.spans_nodes:
+            books = await read_books(self.store)
+            for person in self._spare.pop(None, []):
+                home = books.node_of(self._probes[person.id])
+                self._spare.setdefault(home, []).append(person)
+
+    async def fund(self, person: Person, amount_minor: int) -> None:
+        """A deposit by the operator."""
+        await self.ledger.deposit(OPERATOR, self.key(), person.account, amount_minor, CURRENCY)
+
+    async def pay(
+        self, payer: Person, payee: Person, amount_minor: int, key: str | None = None, ledger: Ledger | None = None
+    ) -> Posted[Transfer]:
+        """A transfer under `key`, a fresh one by default."""
+        return await (ledger or self.ledger).transfer(
+            payer.id,
+            key or self.key(),
+            source=payer.account,
+            to=To(payee.account),
+            amount_minor=amount_minor,
+            currency=CURRENCY,
+        )
+
+    async def hold(
+        self, payer: Person, payee: Person, amount_minor: int, *, seconds: int = 3600, ledger: Ledger | None = None
+    ) -> Hold:
+        """A hold that its payee may close."""
+        placed = await (ledger or self.ledger).place_hold(
+            payer.id,
+            self.key(),
+            source=payer.account,
+            to=To(payee.account),
+            amount_minor=amount_minor,
+            currency=CURRENCY,
+            expires_in_seconds=seconds,
+        )
+        return placed.result
+
+    async def account(self, person: Person) -> Account:
+        """The account as it counts now, once everything under way has arrived."""
+        await self.settle()
+        return await self.ledger.account(person.id, person.account)
+
+    async def balance(self, person: Person) -> tuple[int, int]:
+        """Posted and held, in minor units."""
+        account = await self.account(person)
+        return account.posted_minor, account.held_minor
+
+    # Raw commands
+
+    async def put(self, record: Record, store: Store | None = None) -> None:
+        """Write a record, whatever was there before."""
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            before = snapshot.record(record.key)
+            version = (before.version if before else 0) + 1
+            stored = Record(record.kind, record.id, record.slot, record.owner, version, record.body, record.due_at)
+            return Decision(Changes(records=(stored,)), None)
+
+        await (store or self.store).execute(Scope(record.slot, records=(record.key,)), decide)
+
+    async def record(self, key: RecordKey, store: Store | None = None) -> Record | None:
+        """A record as a fetch shows it."""
+        return (await (store or self.store).fetch(Scope(key.slot, records=(key,)))).record(key)
+
+    async def execute(self, scope: Scope, changes: Changes, store: Store | None = None) -> Committed[None]:
+        """Write changes that look at nothing."""
+        decide: Decide[None] = lambda _: Decision(changes, None)  # noqa: E731 - typed, where a def would not fit
+        return await (store or self.store).execute(scope, decide)
+
+    async def together(self, commands: Iterable[Awaitable[Any]]) -> list[Any]:
+        """Run commands at once; each one's result or WalletError, in order. Other errors are raised.
+
+        They begin within a few turns of the event loop, so that they fall into several batches, in varying order.
+        """
+        started = [self._soon(command, self.random.choice((0, 0, 1, 3))) for command in commands]
+        outcomes = await asyncio.gather(*started, return_exceptions=True)
+        self.trials += len(outcomes)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, WalletError):
+                raise outcome
+        return outcomes
+
+    async def _soon(self, command: Awaitable[R], turns: int) -> R:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await command
+
+    # The books
+
+    async def settle(self) -> None:
+        """Let everything in doubt or on its way come to its end."""
+        for _ in range(_SETTLE_MAX):
+            await self.store.recover(1_000)
+            if not await self._in_flight():
+                return
+            await asyncio.sleep(0.01)
+
+    async def _in_flight(self) -> list[int]:
+        sums: dict[str, int] = {}
+        for total in await self.store.totals():
+            sums[total.currency] = sums.get(total.currency, 0) + total.clearing_minor
+        return [minor for minor in sums.values() if minor]
+
+    async def books(self) -> Books:
+        """The whole store."""
+        await self.settle()
+        return await read_books(self.store)
+
+    async def check(self) -> None:
+        """Look at everything. Raises AssertionError that names what is wrong."""
+        await self.settle()
+        found = faults(await read_books(self.store))
+        assert not found, "the books are wrong: " + "; ".join(found[:5])
+        report = await audit(self.store)
+        assert report.clean, f"the audit found {report.problems}: {report.findings[:5]}"

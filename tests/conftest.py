@@ -1,0 +1,65 @@
+"""Which backend to test, and how hard.
+
+`--backend NAME` (or `make test BACKEND=NAME`) keeps the suites of one backend and what belongs to none. NAME is a
+harness's name, such as `sqlite`, or any storage URL whose scheme is installed, such as `toy://{tmp}/ledger`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+# Under CI Hypothesis would derandomise by itself; here every plain run does, and `soak` alone is random.
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=100,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow],
+    report_multiple_bugs=False,
+)
+settings.register_profile(
+    "soak", deadline=None, max_examples=2_000, print_blob=True, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--backend`."""
+    parser.addoption("--backend", metavar="NAME", help="test one backend: a harness's name or a storage URL")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Announce the marker that ties a test to a backend."""
+    config.addinivalue_line("markers", "backend(name): belongs to that backend alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what the chosen backend needs. A backend that has no suite of its own gets the one of `test_outside`."""
+    chosen: str | None = config.getoption("--backend")
+    of_its_own = any(backend_of(item) == chosen for item in items)
+    wanted = [_is_wanted(item, chosen, of_its_own=of_its_own) for item in items]
+    config.hook.pytest_deselected(items=[item for item, keep in zip(items, wanted, strict=True) if not keep])
+    items[:] = [item for item, keep in zip(items, wanted, strict=True) if keep]
+
+
+def _is_wanted(item: pytest.Item, chosen: str | None, *, of_its_own: bool) -> bool:
+    backend = backend_of(item)
+    if backend == ANY:
+        return chosen is not None and not of_its_own
+    return backend is None or chosen is None or backend == chosen
+
+
+ANY = "any"
+"""The backend of suites that take whatever `--backend` names."""
+
+
+def backend_of(item: pytest.Item) -> str | None:
+    """The backend that a test belongs to: by its class's attribute or by its marker; None if it belongs to none."""
+    marker = item.get_closest_marker("backend")
+    named: Sequence[object] = marker.args if marker else (getattr(getattr(item, "cls", None), "backend", None),)
+    return None if named[0] is None else str(named[0])

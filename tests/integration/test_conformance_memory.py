@@ -1,0 +1,15 @@
+"""The reference model keeps every promise, as one node and as three."""
+
+from wallet_gql.testing.conformance import StoreConformance
+
+
+class TestMemory(StoreConformance):
+    """`memory://`."""
+
+    backend = "memory"
+
+
+class TestMemoryOfThreeNodes(StoreConformance):
+    """`memory://?nodes=3`: users on different nodes, credits that cross."""
+
+    backend = "memory-3"

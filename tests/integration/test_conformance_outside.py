@@ -1,0 +1,21 @@
+"""Whatever `--backend` names and has no suite of its own here: a backend of another package, or another URL."""
+
+import pytest
+
+from wallet_gql.testing.conformance import StoreConformance
+from wallet_gql.testing.harness import Harness, harness_for
+
+
+class TestOutside(StoreConformance):
+    """The backend of the command line."""
+
+    backend = "any"
+
+    @pytest.fixture(autouse=True)
+    def _chosen(self, request: pytest.FixtureRequest) -> None:
+        """Remember the option."""
+        self.chosen: str = request.config.getoption("--backend")
+
+    def harness(self) -> Harness:
+        """The harness of that name or URL."""
+        return harness_for(self.chosen)
