@@ -1,0 +1,113 @@
+"""Write what is made from code in the docs; with `--check`, only say what is out of date.
+
+That is `docs/errors.md`, made from `wallet_gql.domain.errors`, and on every page the blocks that follow a line
+`<!-- from path/of/file -->`: they show that file, or what stands in it between `# docs: begin` and `# docs: end`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+from wallet_gql.domain import errors
+from wallet_gql.domain.errors import InDoubt, Rejected, Unavailable, WalletError, error_classes
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+ERRORS: Final = ROOT / "docs" / "errors.md"
+
+_INCLUDED: Final = re.compile(
+    r"^(?P<head><!-- from (?P<path>\S+) -->\n```[a-z]*\n)(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+_SHOWN: Final = re.compile(r"^# docs: begin\n(?P<text>.*?)^# docs: end$", re.MULTILINE | re.DOTALL)
+
+_HEAD: Final = """\
+# Errors
+
+<!-- Made by scripts/docs.py from src/wallet_gql/domain/errors.py. Do not edit. -->
+
+Every answer that is not a yes tells whether to retry, and with which idempotency key:
+
+| answer | has money moved? | what to do |
+|---|---|---|
+| `Rejected` | no | correct the request; a new attempt needs a **new key** |
+| `Unavailable` | no, nothing changed | retry with the **same key** |
+| `InDoubt` | unknown | ask again with the **same key**, never with a new one |
+| `Unauthenticated` | no | log in, then send the same request with the **same key** |
+
+`code` is stable and meant for programs; new codes may come, old ones are not renamed. The message says what to do next.
+
+A refusal that is *remembered* is stored under its key, so the same key gives the same refusal for ever, even when the
+account has enough money by then. One that is not remembered (malformed input, a key that belongs to another input)
+leaves the key as it was. Only money commands have keys; for the rest the column says nothing. A capture, void or
+reversal of an id that does not exist is refused before anything could be stored.
+
+```
+{tree}
+```
+"""
+
+
+def errors_page() -> str:
+    """The whole page of errors."""
+    tree = inspect.cleandoc(errors.__doc__ or "").split("```")[1].strip("\n")
+    parts = [_HEAD.format(tree=tree)]
+    rejected = error_classes(Rejected)
+    unavailable: list[type[WalletError]] = [Unavailable, *error_classes(Unavailable)]
+    others = [kind for kind in error_classes() if kind not in {Rejected, *rejected, *unavailable, InDoubt}]
+    parts.append(_section("Rejected: no money moved", rejected, remembered=True))
+    parts.append(_section("Unavailable: nothing changed, retry with the same key", unavailable))
+    parts.append(_section("InDoubt: unknown, ask again with the same key", [InDoubt]))
+    parts.append(_section("The rest", others))
+    return "\n".join(parts)
+
+
+def _section(title: str, kinds: list[type[WalletError]], *, remembered: bool = False) -> str:
+    heads = ["code", "meaning", "fields", *(["remembered"] if remembered else [])]
+    lines = [f"## {title}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for kind in kinds:
+        cells = [f"`{kind.code}`", " ".join(inspect.cleandoc(kind.__doc__ or "").split()), _fields(kind)]
+        if remembered:
+            cells.append("yes" if issubclass(kind, Rejected) and kind.remembered else "no")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _fields(kind: type[WalletError]) -> str:
+    """What the error carries besides its message: the arguments it was made with."""
+    names = [name for name in inspect.signature(kind).parameters if name not in {"message", "fields"}]
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def with_files(text: str) -> str:
+    """A page with the files that it shows as they are now."""
+
+    def anew(match: re.Match[str]) -> str:
+        path = ROOT / match["path"]
+        if not path.exists():
+            raise SystemExit(f"a page shows {match['path']}, which does not exist")
+        source = path.read_text(encoding="utf-8")
+        marked = _SHOWN.search(source)
+        return match["head"] + (marked["text"] if marked else source).strip("\n") + "\n```"
+
+    return _INCLUDED.sub(anew, text)
+
+
+def main() -> int:
+    """Write or check."""
+    wanted = {page: with_files(page.read_text(encoding="utf-8")) for page in ROOT.glob("docs/**/*.md")}
+    wanted[ERRORS] = errors_page()
+    stale = [page for page, text in wanted.items() if not page.exists() or page.read_text(encoding="utf-8") != text]
+    if "--check" not in sys.argv[1:]:
+        for page in stale:
+            page.write_text(wanted[page], encoding="utf-8")
+        return 0
+    for page in stale:
+        print(f"{page.relative_to(ROOT)} is not what the code says; run scripts/docs.py", file=sys.stderr)
+    return bool(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
