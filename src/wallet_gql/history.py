@@ -34,6 +34,11 @@ class HistoryFilter:
     amount_max_minor: int | None = None
     reference: str | None = None
 
+    @property
+    def selects(self) -> bool:
+        """Whether lines within the span of time may still be left out."""
+        return self != HistoryFilter(since=self.since, until=self.until)
+
     def keeps(self, line: HistoryLine) -> bool:
         """Whether the line is wanted; times are left to the caller, who finds them by bisection."""
         entry, transfer = line.entry, line.transfer
@@ -116,7 +121,8 @@ async def page_of_history(
     kept: list[HistoryLine] = []
     examined = 0
     while examined < EXAMINED_MAX and top > floor + 1:
-        page = await store.list_transfers(account.id, PageRequest(PAGE_MAX, before=top, after=floor))
+        size = PAGE_MAX if where.selects else limit - len(kept)
+        page = await store.list_transfers(account.id, PageRequest(size, before=top, after=floor))
         for line in page.items:
             examined += 1
             top = line.entry.sequence

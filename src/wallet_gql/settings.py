@@ -15,7 +15,7 @@ from .domain.errors import ConfigurationError
 
 
 class Mode(StrEnum):
-    """`production` refuses what only serves development and tests; `test` alone may arm failpoints."""
+    """`production` serves no GraphiQL and refuses a store that keeps nothing; `test` alone may arm failpoints."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
@@ -55,6 +55,10 @@ def load_settings(**overrides: Any) -> Settings:
     faults += _failpoint_faults(settings)
     if settings is not None and settings.workers > 1 and settings.storage.startswith("memory:"):
         faults.append("WALLET_WORKERS: memory:// lives in one process; use 1 worker, or a store such as sqlite://")
+    if settings is not None and settings.mode is Mode.PRODUCTION and settings.storage.startswith("memory:"):
+        faults.append(
+            "WALLET_STORAGE: memory:// keeps nothing, which WALLET_MODE=production refuses; use a durable store"
+        )
     if faults or settings is None:
         raise ConfigurationError("\n".join(faults))
     return settings

@@ -46,7 +46,7 @@ async def _filled(gaps: list[int]) -> tuple[MemoryStore, Account, list[HistoryLi
     node = store._node(ACCOUNT)
     for line in lines:
         node.put_transfer(line.transfer)
-        node.entries[ACCOUNT].append(line.entry)
+        node.put_entry(line.entry)
     return store, account, lines
 
 

@@ -59,6 +59,8 @@ def test_memory_lives_in_one_process() -> None:
     """Several workers would each have books of their own."""
     with pytest.raises(ConfigurationError, match="one process"):
         load_settings(storage="memory://", workers=2)
+    with pytest.raises(ConfigurationError, match="keeps nothing"):
+        load_settings(storage="memory://", mode="production")
 
 
 def test_failpoints_are_for_test_mode_only(monkeypatch: pytest.MonkeyPatch) -> None:

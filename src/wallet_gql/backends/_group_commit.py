@@ -146,9 +146,20 @@ class GroupCommit:
             while queue:
                 batch = _take(queue, min(self.batch_max, self.lane_max(lane)))
                 if batch:
-                    await self._settle(lane, batch)
+                    await self._settle_surely(lane, batch)
         finally:
             del self._running[lane], self._queues[lane]
+
+    async def _settle_surely(self, lane: Hashable, batch: list[Command]) -> None:
+        """Nobody is left waiting, even if this file has a bug."""
+        everyone = list(batch)
+        try:
+            await self._settle(lane, batch)
+        except Exception as error:
+            for command in everyone:
+                if command.started and not command.future.done():
+                    command.future.set_result(Failed(InvariantViolated(f"group commit failed: {error!r}")))
+            raise
 
     async def _settle(self, lane: Hashable, batch: list[Command]) -> None:
         """Bring every command of the batch to its outcome: together, together once more, then one by one."""

@@ -46,9 +46,8 @@ ACCOUNTS: Final = _select(tables.accounts, f"WHERE id IN {_LISTED}")
 COUNT_ACCOUNTS: Final = f"SELECT count(*) FROM accounts WHERE id IN {_LISTED}"  # noqa: S608 - names of our own tables
 WALLETS: Final = _select(tables.accounts, f"WHERE owner IN {_LISTED}")
 HOLDS: Final = _select(tables.holds, f"WHERE id IN {_LISTED}")
-OPEN_HOLDS: Final = _select(
-    tables.holds, f"WHERE state = 'open' AND account_id IN {_LISTED} AND (?2 IS NULL OR expires_at <= ?2)"
-).replace("json_each(?)", "json_each(?1)")
+OPEN_HOLDS: Final = _select(tables.holds, f"WHERE state = 'open' AND account_id IN {_LISTED}")
+HOLDS_DUE: Final = f"{OPEN_HOLDS} AND expires_at <= ?"
 TRANSFERS: Final = (
     f"SELECT {_named(tables.transfers, 't.')}, "  # noqa: S608 - names of our own tables
     "(SELECT coalesce(sum(r.amount_minor), 0) FROM transfers AS r WHERE r.reverses = t.id) "
@@ -78,7 +77,9 @@ PUT_RECORD: Final = (
 )
 DELETE_RECORD: Final = "DELETE FROM records WHERE kind = ? AND id = ? AND slot = ?"
 
-LIST_RECORDS: Final = _select(tables.records, "WHERE kind = ? AND owner = ? AND id > ? ORDER BY id LIMIT ?")
+LIST_RECORDS: Final = _select(
+    tables.records, "INDEXED BY records_by_owner WHERE kind = ? AND owner = ? AND id > ? ORDER BY id LIMIT ?"
+)
 DUE_HOLDS: Final = _select(tables.holds, "WHERE state = 'open' AND expires_at <= ? ORDER BY expires_at, id LIMIT ?")
 DUE_RECORDS: Final = _select(tables.records, "WHERE kind = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?")
 

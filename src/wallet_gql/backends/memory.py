@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from operator import itemgetter
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ..domain.changes import Done, Outcome, Scope, Snapshot, State, Writes, credit_peer, decide_all
@@ -59,7 +60,8 @@ class _Node:
         self.transfers: dict[TransferId, Transfer] = {}
         self.reversed_minor: dict[TransferId, int] = {}
         self.entries: dict[AccountId, list[Entry]] = {}
-        self.system_entries: list[SystemEntry] = []
+        self.entries_of: dict[TransferId, list[Entry]] = {}
+        self.system_entries_of: dict[TransferId, list[SystemEntry]] = {}
         self.receipts: dict[tuple[int, str, str], Receipt] = {}
         self.records: dict[RecordKey, Record] = {}
 
@@ -99,8 +101,9 @@ class _Node:
         for transfer in writes.transfers:
             self.put_transfer(transfer)
         for entry in writes.entries:
-            self.entries[entry.account_id].append(entry)
-        self.system_entries += writes.system_entries
+            self.put_entry(entry)
+        for line in writes.system_entries:
+            self.system_entries_of.setdefault(line.transfer_id, []).append(line)
         for hold in (*writes.placed, *writes.closed):
             self.put_hold(hold)
         self.receipts.update(((r.slot, r.actor, r.key), r) for r in writes.receipts)
@@ -114,6 +117,13 @@ class _Node:
         self.accounts[account.id] = account
         self.entries[account.id] = []
         self.wallets.setdefault(account.owner, []).append(account.id)
+
+    def put_entry(self, entry: Entry) -> None:
+        entries = self.entries[entry.account_id]
+        place = bisect_left(entries, entry.sequence, key=lambda known: known.sequence)
+        _once(place == len(entries) or entries[place].sequence != entry.sequence, entry)
+        entries.insert(place, entry)
+        self.entries_of.setdefault(entry.transfer_id, []).append(entry)
 
     def put_transfer(self, transfer: Transfer) -> None:
         self.transfers[transfer.id] = transfer
@@ -129,26 +139,18 @@ class _Node:
         else:
             still_open.pop(hold.id, None)
 
-    def all(self, kind: ScanKind) -> Iterable[tuple[object, ScanItem]]:
-        tables: dict[ScanKind, Iterable[tuple[object, ScanItem]]] = {
+    def all(self, kind: ScanKind) -> Iterable[tuple[object, Any]]:
+        tables: dict[ScanKind, Iterable[tuple[object, Any]]] = {
             "account": self.accounts.items(),
             "hold": self.holds.items(),
             "receipt": self.receipts.items(),
             "record": self.records.items(),
         }
-        return tables[kind] if kind in tables else ((item.transfer.id, item) for item in self.journal())
+        return tables[kind] if kind in tables else ((t.id, t) for t in self.transfers.values())
 
-    def journal(self) -> Iterator[JournalItem]:
-        entries: dict[TransferId, list[Entry]] = {}
-        for lines in self.entries.values():
-            for entry in lines:
-                entries.setdefault(entry.transfer_id, []).append(entry)
-        system: dict[TransferId, list[SystemEntry]] = {}
-        for line in self.system_entries:
-            system.setdefault(line.transfer_id, []).append(line)
-        for transfer in self.transfers.values():
-            both = tuple(entries.get(transfer.id, ())), tuple(system.get(transfer.id, ()))
-            yield JournalItem(self.name, transfer, *both)
+    def journal(self, transfer: Transfer) -> JournalItem:
+        entries, lines = self.entries_of.get(transfer.id, ()), self.system_entries_of.get(transfer.id, ())
+        return JournalItem(self.name, transfer, tuple(entries), tuple(lines))
 
 
 class MemoryStore(GroupStore):
@@ -262,7 +264,7 @@ class MemoryStore(GroupStore):
         keyed = sorted(((repr(key), item) for key, item in node.all(kind) if repr(key) > last), key=itemgetter(0))[
             :limit
         ]
-        items = tuple(item for _, item in keyed)
+        items = tuple(node.journal(item) if kind == "journal" else item for _, item in keyed)
         if len(items) == limit:
             return ScanPage(items, f"{index} {keyed[-1][0]}")
         return ScanPage(items, f"{int(index) + 1} " if int(index) + 1 < len(self._nodes) else None)
@@ -273,7 +275,7 @@ class MemoryStore(GroupStore):
         for node in self._nodes.values():
             for account in node.accounts.values():
                 sums.setdefault((node.name, account.currency), [0, 0, 0])[0] += account.posted_minor
-            for line in node.system_entries:
+            for line in (line for lines in node.system_entries_of.values() for line in lines):
                 row = sums.setdefault((node.name, line.currency), [0, 0, 0])
                 row[1] += line.amount_minor
                 row[2] += line.amount_minor if is_clearing(line.account_id) else 0
@@ -311,11 +313,8 @@ class MemoryStore(GroupStore):
                 raise InvariantViolated(f"an imported entry is of the unknown account {entry.account_id}")
             if item.transfer.id not in node.transfers:
                 node.put_transfer(item.transfer)
-                node.system_entries += self._map.system_lines(item.transfer, node.name)
-            entries = node.entries[entry.account_id]
-            place = bisect_left(entries, entry.sequence, key=lambda known: known.sequence)
-            _once(place == len(entries) or entries[place].sequence != entry.sequence, entry)
-            entries.insert(place, entry)
+                node.system_entries_of[item.transfer.id] = self._map.system_lines(item.transfer, node.name)
+            node.put_entry(entry)
 
     async def recover(self, limit: int) -> Recovered:
         """Nothing is ever in doubt: once a commit has begun there is no await in it."""

@@ -56,8 +56,8 @@ class Account:
     sequence: int = 0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.held_minor <= self.posted_minor, "account {} would be overdrawn: {}", self.id, self)
-        _require(self.posted_minor <= BALANCE_MAX_MINOR, "account {} would pass 64 bits", self.id)
+        if not 0 <= self.held_minor <= self.posted_minor <= BALANCE_MAX_MINOR:
+            raise InvariantViolated(f"account {self.id} would be overdrawn or pass 64 bits: {self}")
 
     @property
     def available_minor(self) -> int:

@@ -47,7 +47,8 @@ from .ids import OPERATOR, AccountId, actor_slot, is_id, is_system, slot_of
 from .model import Account, AccountStatus, Hold, HoldState, Transfer, TransferKind
 
 DEPOSITED_BALANCE_MAX_MINOR: Final = 10**15
-"""A deposit may not lift a balance above this, so that no sum of transfers can ever pass 64 bits."""
+"""A deposit may not lift a balance above this: some 9,200 accounts as full as that would have to pay one to reach 64
+bits, where posting refuses to go on."""
 
 
 def fee_minor(amount_minor: int, basis_points: int) -> int:

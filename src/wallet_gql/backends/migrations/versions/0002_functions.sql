@@ -43,12 +43,16 @@ BEGIN
     'busy', CASE WHEN mode = 'skip' THEN
               (SELECT json_agg(json_build_array(a.id, a.owner)) FROM accounts AS a
                WHERE (a.id = ANY (wanted_accounts) OR a.owner = ANY (wanted_owners)) AND a.id <> ALL (locked)) END,
-    'open_holds', CASE WHEN due_at IS NOT NULL OR all_open THEN
+    'open_holds', CASE WHEN all_open THEN
               (SELECT json_agg(json_build_array(h.id, h.account_id, h.payee_account_id, h.closer, h.amount_minor,
                                                 h.currency, h.created_at, h.expires_at, h.state, h.captured_minor,
                                                 h.closed_at, h.transfer_id, h.reference))
-               FROM holds AS h WHERE h.state = 'open' AND h.account_id = ANY (locked)
-               AND (all_open OR h.expires_at <= due_at)) END,
+               FROM holds AS h WHERE h.state = 'open' AND h.account_id = ANY (locked))
+              WHEN due_at IS NOT NULL THEN
+              (SELECT json_agg(json_build_array(h.id, h.account_id, h.payee_account_id, h.closer, h.amount_minor,
+                                                h.currency, h.created_at, h.expires_at, h.state, h.captured_minor,
+                                                h.closed_at, h.transfer_id, h.reference))
+               FROM holds AS h WHERE h.state = 'open' AND h.account_id = ANY (locked) AND h.expires_at <= due_at) END,
     'holds', CASE WHEN wanted_holds <> '{}' THEN
               (SELECT json_agg(json_build_array(h.id, h.account_id, h.payee_account_id, h.closer, h.amount_minor,
                                                 h.currency, h.created_at, h.expires_at, h.state, h.captured_minor,
