@@ -56,9 +56,7 @@ def load_settings(**overrides: Any) -> Settings:
     if settings is not None and settings.workers > 1 and settings.storage.startswith("memory:"):
         faults.append("WALLET_WORKERS: memory:// lives in one process; use 1 worker, or a store such as sqlite://")
     if settings is not None and settings.mode is Mode.PRODUCTION and settings.storage.startswith("memory:"):
-        faults.append(
-            "WALLET_STORAGE: memory:// keeps nothing, which WALLET_MODE=production refuses; use a durable store"
-        )
+        faults.append("WALLET_STORAGE: memory:// keeps nothing; WALLET_MODE=production wants a durable store")
     if faults or settings is None:
         raise ConfigurationError("\n".join(faults))
     return settings
