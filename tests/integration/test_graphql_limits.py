@@ -96,12 +96,13 @@ def test_five_payments_pass_and_six_do_not(client: Client, server: Server, peopl
     assert [answer["__typename"] for answer in answers.values()] == ["TransferSuccess"] * 5
 
 
-@pytest.mark.parametrize("name", ["logIn", "signUp"])
+@pytest.mark.parametrize("name", ["logIn", "signUp", "changePassword"])
 def test_one_password_of_a_kind_per_document(client: Client, name: str) -> None:
-    """A document may log in once and sign up once, so that nobody tries passwords wholesale."""
+    """A document may log in, sign up and change a password once, so that nobody tries passwords wholesale."""
     given = {
         "logIn": '{login: "a", password: "b"}',
         "signUp": '{username: "abc", email: "a@b.cd", password: "12345678"}',
+        "changePassword": '{oldPassword: "12345678", newPassword: "87654321"}',
     }[name]
     once = f"{name}(input: {given}) {{ __typename }}"
     assert client.codes(f"mutation {{ a: {once} b: {once} }}") == {LIMIT_EXCEEDED}

@@ -77,6 +77,42 @@ def test_every_mutation_answers_with_a_nullable_union() -> None:
         )
 
 
+MOVE_NO_MONEY = {"signUp", "changePassword", "logIn", "logOut", "logOutEverywhere", "revokeSession"}
+MOVE_NO_MONEY |= {"openAccount", "closeAccount"}
+
+
+def test_every_money_mutation_demands_a_key() -> None:
+    """Whatever is not known to move no money takes a non-null idempotencyKey, in its input or in each item of it."""
+    assert SCHEMA.mutation_type is not None
+    for name, field in SCHEMA.mutation_type.fields.items():
+        taken = [part.type for argument in field.args.values() for part in keys_of(argument.type)]
+        if name in MOVE_NO_MONEY:
+            assert taken == []
+        else:
+            assert [str(kind) for kind in taken] == ["ID!"], name
+
+
+def keys_of(given: Any) -> Iterator[Any]:
+    """The fields called idempotencyKey inside an input."""
+    kind = get_named_type(given)
+    for name, field in kind.fields.items() if isinstance(kind, GraphQLInputObjectType) else ():
+        if name == "idempotencyKey":
+            yield field
+        else:
+            yield from keys_of(field.type)
+
+
+def test_success_types_of_one_name_only() -> None:
+    """A field of one name has one type in all members of a union: clients can select it in each without aliases."""
+    unions = (kind for kind in OWN_TYPES.values() if isinstance(kind, GraphQLUnionType))
+    for union in unions:
+        types: dict[str, set[str]] = {}
+        for member in union.types:
+            for name, field in member.fields.items():
+                types.setdefault(name, set()).add(str(field.type))
+        assert {name: kinds for name, kinds in types.items() if len(kinds) > 1} == {}, union.name
+
+
 def examples() -> list[domain.WalletError]:
     """One error of every class that a ledger may answer with."""
     skipped = (domain.Rejected, domain.Unauthenticated, domain.ConfigurationError, domain.InvariantViolated)
@@ -90,8 +126,10 @@ def examples() -> list[domain.WalletError]:
 
 
 def _example(name: str) -> int | str:
-    if name.endswith("_minor") or name == "maximum":
+    if name.endswith("_minor") or name in ("maximum", "offender"):
         return 5
+    if name == "state":
+        return "voided"
     return "EUR" if name in ("currency", "expected", "given") else "x"
 
 

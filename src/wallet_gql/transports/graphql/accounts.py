@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Annotated
 
 import strawberry
 
 from ...domain import model
-from ...domain.ids import UserId
+from ...domain.changes import Scope
+from ...domain.errors import WalletError as DomainError
+from ...domain.ids import AccountId, UserId
 from ...domain.users import User as DomainUser
+from ...history import balance_at
 from .context import Info
 from .describe import about, argument, object_type
-from .history import EntryConnection, page_of
+from .filters import HistoryFilterInput, filter_of
+from .history import EntryConnection, check_first, filtered_page_of, page_of
+from .holds import Hold
 from .scalars import CurrencyCode
+from .sessions import Session, sessions_of
+from .statements import Statement, statement_of
 from .types import Money, Node
+
+log = logging.getLogger(__name__)
 
 
 @object_type
@@ -35,10 +45,49 @@ class Account(Node):
         info: Info,
         first: Annotated[int, argument("How many entries at most: 1 to 100.")],
         after: Annotated[str | None, argument("Only entries older than the one with this cursor.")] = strawberry.UNSET,
+        where: Annotated[
+            HistoryFilterInput | None, argument("Which entries to keep; all if absent.", name="filter")
+        ] = None,
     ) -> EntryConnection:
-        """What happened on the account, newest first."""
+        """What happened on the account, newest first.
+
+        One page of a filtered history looks at 2,000 entries at most. So it may have fewer edges than `first`, even
+        none, while `pageInfo.hasNextPage` is true: go on with `pageInfo.endCursor` until it is false.
+        """
         behind = None if after is strawberry.UNSET else after
-        return await page_of(info.context.ledger, self.account, first, behind)
+        if where is None:
+            return await page_of(info.context.ledger, self.account, first, behind)
+        kept = await filter_of(info.context, where)
+        return await filtered_page_of(info.context.ledger, self.account, first, behind, kept)
+
+    @strawberry.field
+    async def balance_at(
+        self, info: Info, at: Annotated[datetime, argument("The moment; in the future it is as of now.")]
+    ) -> Money:
+        """What `posted` was at a moment, with all entries of that very moment; zero before the first."""
+        return Money.of(await balance_at(info.context.ledger.store, self.account, at), self.currency)
+
+    @strawberry.field
+    async def statement(
+        self,
+        info: Info,
+        since: Annotated[datetime, argument("Where the span begins, inclusive.")],
+        until: Annotated[datetime, argument("Where it ends, exclusive.")],
+    ) -> Statement:
+        """The account over a span of time: what it held before and after, and every entry between."""
+        return await statement_of(info, self.account, since, until)
+
+    @strawberry.field
+    async def open_holds(
+        self, info: Info, first: Annotated[int, argument("How many holds at most: 1 to 100.")]
+    ) -> list[Hold]:
+        """The newest open holds on the account: what `held` is made of, where there are not more of them."""
+        check_first(first)
+        now = info.context.ledger.clock()
+        scope = Scope(self.account.slot, accounts=(self.account.id,), open_holds=True)
+        found = (await info.context.wallet.store.fetch(scope)).holds_of(self.account.id)
+        live = [hold for hold in reversed(found) if not hold.is_due(now)]
+        return [Hold.of(hold, self.account.owner, now) for hold in live[:first]]
 
     @classmethod
     def of(cls, account: model.Account) -> Account:
@@ -68,7 +117,35 @@ class User(Node):
         """The user's accounts, oldest first; at most one per currency."""
         return [Account.of(account) for account in await info.context.ledger.accounts(UserId(self.id))]
 
+    @strawberry.field
+    async def sessions(self, info: Info) -> list[Session]:
+        """Where the user is logged in, newest first; `revokeSession` ends one."""
+        return await sessions_of(info, UserId(self.id))
+
     @classmethod
     def of(cls, user: DomainUser) -> User:
         """A user as the user."""
         return cls(id=strawberry.ID(user.id), username=user.username, email=user.email, created_at=user.created_at)
+
+
+@object_type
+class PublicUser:
+    """What everybody who is logged in may know of a user: enough to pay the right one."""
+
+    id: strawberry.ID = about("Opaque and permanent.")
+    username: str = about("Others pay the user under this name.")
+    created_at: datetime = about("When the user signed up, UTC.")
+
+    @classmethod
+    def of(cls, user: DomainUser) -> PublicUser:
+        """A user as others see it."""
+        return cls(id=strawberry.ID(user.id), username=user.username, created_at=user.created_at)
+
+
+async def own_account(info: Info, user_id: UserId, account_id: AccountId) -> Account | None:
+    """An account as it is after a command; None if it cannot be read: the command stands all the same."""
+    try:
+        return Account.of(await info.context.ledger.account(user_id, account_id))
+    except DomainError as error:
+        log.warning("account %s could not be read after a command: %s", account_id, error)
+        return None

@@ -13,8 +13,9 @@ from typing import Any, Final, Self
 import strawberry
 
 from ...domain import errors as domain
+from ...domain import model
 from .describe import about, enum_type, interface_type, object_type
-from .scalars import CurrencyCode
+from .scalars import BigInt, CurrencyCode
 from .types import Money
 
 
@@ -161,6 +162,91 @@ class AccountExists(WalletError):
 
 
 @object_type
+class AccountNotEmpty(WalletError):
+    """Money or open holds are left on the account, so that it cannot be closed. Empty it first."""
+
+    account_id: strawberry.ID = about("The account.")
+    posted_minor_units: BigInt = about("The balance that is left, in the account's minor unit.")
+    held_minor_units: BigInt = about("The part of it that open holds reserve.")
+
+    @classmethod
+    def _data(cls, error: domain.AccountNotEmpty) -> dict[str, Any]:
+        return {"account_id": error.fields["account_id"], **_minor_units(error, "posted", "held")}
+
+
+@object_type
+class PayeeNotFound(WalletError):
+    """There is nobody of that name or id to be paid. Check the spelling; a new attempt needs a new key."""
+
+    payee: str = about("Who was to be paid, as it was sent.")
+
+    @classmethod
+    def _data(cls, error: domain.PayeeNotFound) -> dict[str, Any]:
+        return dict(error.fields)
+
+
+@object_type
+class PayeeCannotReceive(WalletError):
+    """The payee has no open account in the currency. Ask them to open one; then pay under a new key."""
+
+    payee: str = about("Who was to be paid, as it was sent.")
+    currency: CurrencyCode = about("The currency that they have no open account in.")
+
+    @classmethod
+    def _data(cls, error: domain.PayeeCannotReceive) -> dict[str, Any]:
+        return dict(error.fields)
+
+
+@object_type
+class HoldNotOpen(WalletError):
+    """The hold was captured, voided or has expired before: each closes once. Place a new one."""
+
+    hold_id: strawberry.ID = about("The hold.")
+    state: model.HoldState = about("How it ended.")
+
+    @classmethod
+    def _data(cls, error: domain.HoldNotOpen) -> dict[str, Any]:
+        return {"hold_id": error.fields["hold_id"], "state": model.HoldState(str(error.fields["state"]))}
+
+
+@object_type
+class CaptureExceedsHold(WalletError):
+    """More was asked for than the hold reserves. The hold stays open; capture at most what is held."""
+
+    hold_id: strawberry.ID = about("The hold.")
+    held_minor_units: BigInt = about("What it reserves, in the minor unit of its currency.")
+    requested_minor_units: BigInt = about("What was asked for.")
+
+    @classmethod
+    def _data(cls, error: domain.CaptureExceedsHold) -> dict[str, Any]:
+        return {"hold_id": error.fields["hold_id"], **_minor_units(error, "held", "requested")}
+
+
+@object_type
+class ReversalExceedsOriginal(WalletError):
+    """Less than that is left of the transfer to send back: its reversals add up to at most its amount."""
+
+    transfer_id: strawberry.ID = about("The transfer.")
+    remaining_minor_units: BigInt = about("What can still be sent back, in the minor unit of its currency.")
+    requested_minor_units: BigInt = about("What was asked for.")
+
+    @classmethod
+    def _data(cls, error: domain.ReversalExceedsOriginal) -> dict[str, Any]:
+        return {"transfer_id": error.fields["transfer_id"], **_minor_units(error, "remaining", "requested")}
+
+
+@object_type
+class BatchAborted(WalletError):
+    """Another item of the ATOMIC batch was refused, so nothing moved. This item's key was not used up."""
+
+    offender: int = about("Which item was refused: its place in the batch, counted from 0.")
+
+    @classmethod
+    def _data(cls, error: domain.BatchAborted) -> dict[str, Any]:
+        return dict(error.fields)
+
+
+@object_type
 class Unavailable(WalletError):
     """Nothing was changed: too busy, or a server does not answer. Send it again with the same idempotency key."""
 
@@ -190,8 +276,31 @@ HANDLERS: Final = (
     Handler(domain.InsufficientFunds, InsufficientFunds),
     Handler(domain.CurrencyMismatch, CurrencyMismatch),
     Handler(domain.AccountExists, AccountExists),
+    Handler(domain.AccountNotEmpty, AccountNotEmpty),
+    Handler(domain.PayeeNotFound, PayeeNotFound),
+    Handler(domain.PayeeCannotReceive, PayeeCannotReceive),
+    Handler(domain.HoldNotOpen, HoldNotOpen),
+    Handler(domain.CaptureExceedsHold, CaptureExceedsHold),
+    Handler(domain.ReversalExceedsOriginal, ReversalExceedsOriginal),
+    Handler(domain.BatchAborted, BatchAborted),
     Handler(domain.Rejected, Refusal),
     Handler(domain.Unavailable, Unavailable),
     Handler(domain.InDoubt, InDoubt),
 )
 """The first that applies wins, so the general ones stand last."""
+
+
+def as_data(error: domain.WalletError) -> WalletError:
+    """An error as the most telling type there is, for places where no union decides.
+
+    Raises:
+        WalletError: the error itself, if clients never get it as data: no session, or our own bug.
+    """
+    for handler in HANDLERS:
+        if isinstance(error, handler.exception_type):
+            return handler.error_type.of(error)
+    raise error
+
+
+def _minor_units(error: domain.WalletError, *names: str) -> dict[str, Any]:
+    return {f"{name}_minor_units": error.fields[f"{name}_minor"] for name in names}

@@ -1,4 +1,4 @@
-"""An account's history: entries in a keyset connection, newest first.
+"""An account's history: entries in a keyset connection, newest first, all or those that a filter keeps.
 
 A cursor says "below this sequence number". So a page costs the same anywhere, and entries that arrive while a client
 pages shift nothing: no gap, no double.
@@ -9,10 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+import strawberry
+
 from ...domain.model import Account
+from ...history import HistoryFilter, page_of_history
 from ...ledger import Ledger
 from ...storage import PAGE_MAX, HistoryLine, PageRequest
 from .describe import about, object_type
@@ -59,10 +63,16 @@ class EntryEdge:
 class PageInfo:
     """Where a page stands."""
 
-    has_next_page: bool = about("Whether there are older entries.")
+    has_next_page: bool = about(
+        "Whether there are older entries; with a filter: whether there are older entries left to look at, of which the "
+        "filter may keep none."
+    )
     has_previous_page: bool = about("Whether there are newer entries: true on every page but the first.")
     start_cursor: str | None = about("The first edge's cursor; null on an empty page.")
-    end_cursor: str | None = about("The last edge's cursor: pass it as `after` to get the next page.")
+    end_cursor: str | None = about(
+        "Pass it as `after` to get the next page. The last edge's cursor; on a short page of a filtered history the "
+        "place where the search stopped, even if the page is empty."
+    )
 
 
 @object_type
@@ -75,18 +85,47 @@ class EntryConnection:
 
 async def page_of(ledger: Ledger, account: Account, first: int, after: str | None) -> EntryConnection:
     """The first `first` (1 to 100) entries behind the cursor `after`. Raises BadRequest, Unavailable."""
-    if not 1 <= first <= PAGE_MAX:
-        raise BadRequest(f"first must be 1 to {PAGE_MAX}, not {first}")
-    before = None if after is None else from_cursor(after)
+    check_first(first)
+    before = before_of(after)
     page = await ledger.history(account, PageRequest(first, before=before))
-    edges = [EntryEdge(cursor=to_cursor(line.entry.sequence), node=Entry.of(line, account)) for line in page.items]
+    goes_on_below = page.items[-1].entry.sequence if page.has_more else None
+    return connection_of(account, page.items, is_first=before is None, goes_on_below=goes_on_below)
+
+
+async def filtered_page_of(
+    ledger: Ledger, account: Account, first: int, after: str | None, where: HistoryFilter
+) -> EntryConnection:
+    """Up to `first` of the entries that `where` keeps; a page may be short. Raises BadRequest, Unavailable."""
+    check_first(first)
+    before = before_of(after)
+    page = await page_of_history(ledger.store, account, first, before=before, where=where)
+    return connection_of(account, page.lines, is_first=before is None, goes_on_below=page.next_sequence)
+
+
+def connection_of(
+    account: Account, lines: Sequence[HistoryLine], *, is_first: bool, goes_on_below: int | None
+) -> EntryConnection:
+    """Lines as a connection; `goes_on_below` is the sequence that the next page begins below, None at the end."""
+    edges = [EntryEdge(cursor=to_cursor(line.entry.sequence), node=Entry.of(line, account)) for line in lines]
+    last = edges[-1].cursor if edges else None
     info = PageInfo(
-        has_next_page=page.has_more,
-        has_previous_page=after is not None,
+        has_next_page=goes_on_below is not None,
+        has_previous_page=not is_first,
         start_cursor=edges[0].cursor if edges else None,
-        end_cursor=edges[-1].cursor if edges else None,
+        end_cursor=last if goes_on_below is None else to_cursor(goes_on_below),
     )
     return EntryConnection(edges=edges, page_info=info)
+
+
+def check_first(first: int) -> None:
+    """Raise BadRequest unless a page may be so large."""
+    if not 1 <= first <= PAGE_MAX:
+        raise BadRequest(f"first must be 1 to {PAGE_MAX}, not {first}")
+
+
+def before_of(after: str | None) -> int | None:
+    """The sequence that a page begins below; None for the first page. Raises BadRequest."""
+    return None if after is None or after is strawberry.UNSET else from_cursor(after)
 
 
 def to_cursor(sequence: int) -> str:

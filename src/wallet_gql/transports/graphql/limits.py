@@ -15,6 +15,7 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLInputType,
     InlineFragmentNode,
     OperationDefinitionNode,
     SelectionSetNode,
@@ -31,9 +32,9 @@ DEPTH_MAX: Final = 12
 TOKENS_MAX: Final = 1_000
 ALIASES_MAX: Final = 15
 MONEY_MUTATIONS_MAX: Final = 5
-"""Mutations that take an idempotency key."""
+"""Mutations that take an idempotency key, or several: a batch counts once, for it has a limit of its own."""
 
-ONCE: Final = ("logIn", "signUp")
+ONCE: Final = ("logIn", "signUp", "changePassword")
 """Mutations that hash a password: one of each."""
 
 
@@ -68,13 +69,21 @@ class LimitsRule(ValidationRule):
 
     def _money_mutations(self) -> set[str]:
         root = self.context.schema.mutation_type
-        found = set()
-        for name, field in root.fields.items() if root else ():
-            for argument in field.args.values():
-                kind = get_named_type(argument.type)
-                if is_input_object_type(kind) and "idempotencyKey" in kind.fields:
-                    found.add(name)
-        return found
+        fields = root.fields if root else {}
+        return {
+            name
+            for name, field in fields.items()
+            if any(_takes_key(argument.type, set()) for argument in field.args.values())
+        }
+
+
+def _takes_key(given: GraphQLInputType, seen: set[str]) -> bool:
+    """Whether an input has an idempotency key somewhere inside."""
+    kind = get_named_type(given)
+    if not is_input_object_type(kind) or kind.name in seen:
+        return False
+    seen.add(kind.name)
+    return "idempotencyKey" in kind.fields or any(_takes_key(field.type, seen) for field in kind.fields.values())
 
 
 class _Meter:

@@ -6,22 +6,36 @@ from typing import Annotated
 
 import strawberry
 
-from ...domain.errors import AccountNotFound, TransferNotFound
-from ...domain.ids import AccountId, TransferId, UserId, is_id
-from .accounts import Account, User
-from .context import Context, Info
-from .describe import argument, object_type
+from ...domain.errors import InvalidInput
+from ...domain.money import EXPONENTS
+from .accounts import Account, PublicUser, User
+from .backend import Backend
+from .context import Info
+from .describe import about, argument, object_type
+from .filters import find_user
+from .holds import Hold
+from .keys import KeyOutcome
+from .nodes import NODES_MAX, find_account, find_hold, find_node, find_nodes, find_transfer, find_viewer
+from .scalars import CurrencyCode
 from .types import Node, Transfer
 
 
 @object_type
+class Currency:
+    """A currency that an account may hold."""
+
+    code: CurrencyCode = about("Its ISO 4217 code.")
+    exponent: int = about("How many decimal digits its minor unit has: EUR 2, JPY 0, KWD 3.")
+
+
+@object_type
 class Query:
-    """Everything that reads. All of it needs a session."""
+    """Everything that reads. All of it but `currencies` and `backend` needs a session."""
 
     @strawberry.field
     async def viewer(self, info: Info) -> User | None:
         """Who is logged in. Null, with the error `UNAUTHENTICATED`, if nobody is."""
-        return await _user(info.context, await info.context.user_id())
+        return await find_viewer(info.context, await info.context.user_id())
 
     @strawberry.field
     async def account(
@@ -30,7 +44,50 @@ class Query:
         id: Annotated[strawberry.ID, argument("The account's id.")],  # noqa: A002 - the API's word
     ) -> Account | None:
         """One of your accounts; null if you have none with this id."""
-        return await _account(info.context, await info.context.user_id(), id)
+        return await find_account(info.context, await info.context.user_id(), id)
+
+    @strawberry.field
+    async def transfer(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, argument("The transfer's id.")],  # noqa: A002 - same
+    ) -> Transfer | None:
+        """A transfer that you paid or received; null if there is none with this id."""
+        return await find_transfer(info.context, await info.context.user_id(), id)
+
+    @strawberry.field
+    async def transfer_by_idempotency_key(
+        self, info: Info, key: Annotated[strawberry.ID, argument("A key that you sent.")]
+    ) -> KeyOutcome | None:
+        """What is known of one of your own keys.
+
+        Null proves nothing: the request that brought the key may be on its way, and may still commit. To learn the
+        outcome for certain send the same mutation with the same key again.
+        """
+        user_id = await info.context.user_id()
+        try:
+            known = await info.context.ledger.outcome(user_id, key)
+        except InvalidInput:  # what cannot be a key was never one
+            return None
+        return KeyOutcome.of(known, user_id) if known else None
+
+    @strawberry.field
+    async def hold(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, argument("The hold's id.")],  # noqa: A002 - same
+    ) -> Hold | None:
+        """A hold that you placed or may close; null if there is none with this id."""
+        return await find_hold(info.context, await info.context.user_id(), id)
+
+    @strawberry.field
+    async def user(
+        self, info: Info, username: Annotated[str, argument("The username, in any case; no e-mail address.")]
+    ) -> PublicUser | None:
+        """What everybody may know of a user; null if there is none of that name."""
+        await info.context.user_id()
+        found = await find_user(info.context, username)
+        return PublicUser.of(found) if found else None
 
     @strawberry.field
     async def node(
@@ -38,32 +95,22 @@ class Query:
         info: Info,
         id: Annotated[strawberry.ID, argument("The id of anything that has one.")],  # noqa: A002 - same
     ) -> Node | None:
-        """Anything of yours by its id: your user, an account, a transfer. Null if there is none that you may see."""
-        user_id = await info.context.user_id()
-        if is_id("usr", id):
-            return await _user(info.context, user_id) if str(id) == user_id else None
-        return await _account(info.context, user_id, id) or await _transfer(info.context, user_id, id)
+        """Anything of yours by its id: user, account, transfer or hold. Null if there is none that you may see."""
+        return await find_node(info.context, await info.context.user_id(), id)
 
+    @strawberry.field
+    async def nodes(
+        self, info: Info, ids: Annotated[list[strawberry.ID], argument(f"The ids, {NODES_MAX} at most.")]
+    ) -> list[Node | None]:
+        """Several things of yours by their ids, in that order; null in the place of each that you may not see."""
+        return await find_nodes(info.context, await info.context.user_id(), ids)
 
-async def _user(context: Context, user_id: UserId) -> User | None:
-    found = await context.wallet.identity.user(user_id)
-    return User.of(found) if found else None
+    @strawberry.field
+    async def currencies(self) -> list[Currency]:
+        """All currencies that an account may hold, by code. Needs no session."""
+        return [Currency(code=CurrencyCode(code), exponent=EXPONENTS[code]) for code in sorted(EXPONENTS)]
 
-
-async def _account(context: Context, user_id: UserId, account_id: str) -> Account | None:
-    if not is_id("acc", account_id):
-        return None
-    try:
-        return Account.of(await context.ledger.account(user_id, AccountId(account_id)))
-    except AccountNotFound:
-        return None
-
-
-async def _transfer(context: Context, user_id: UserId, transfer_id: str) -> Transfer | None:
-    if not is_id("trf", transfer_id):
-        return None
-    try:
-        found = await context.ledger.transfer_by_id(user_id, TransferId(transfer_id))
-    except TransferNotFound:
-        return None
-    return Transfer.of(found, user_id)
+    @strawberry.field
+    async def backend(self, info: Info) -> Backend:
+        """The store in use: its name, what it can do, and what it promises. Needs no session."""
+        return Backend.of(info.context.wallet.store)

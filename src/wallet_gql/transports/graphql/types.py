@@ -1,4 +1,4 @@
-"""The types that the others are made of: money, nodes, transfers."""
+"""The types that the others are made of: money, nodes, the other side, transfers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import strawberry
 
 from ...domain import model
-from ...domain.ids import UserId, is_system
+from ...domain.ids import AccountId, UserId, is_system
 from ...domain.money import format_decimal
 from .context import Info
 from .describe import about, enum_type, interface_type, object_type
@@ -36,6 +36,17 @@ enum_type(
         "WITHDRAWAL": "Money left the wallet.",
         "CAPTURE": "A payee took money that was held for them.",
         "REVERSAL": "A payee sent a transfer back, all of it or a part.",
+    },
+)
+
+enum_type(
+    model.HoldState,
+    "What became of a hold. It closes once, for good.",
+    {
+        "OPEN": "The money is reserved; the payee may capture or void.",
+        "CAPTURED": "The payee took the money, or a part of it; the rest was released.",
+        "VOIDED": "The payee released the money.",
+        "EXPIRED": "Its time was over before the payee took the money.",
     },
 )
 
@@ -70,6 +81,16 @@ class Counterparty:
     username: str | None = about("Whom one can pay under this name; null where the other side is no user.")
 
 
+async def counterparty_of(info: Info, viewer_id: UserId, *sides: AccountId) -> Counterparty | None:
+    """Who stands behind the side that is not the viewer's; None if it is not known any more."""
+    if any(is_system(account_id) for account_id in sides):
+        return Counterparty(label=SYSTEM, username=None)
+    for holder in await info.context.holders.load_many(sides):
+        if holder is not None and holder.user_id != viewer_id:
+            return Counterparty(label=holder.username, username=holder.username)
+    return None
+
+
 @object_type
 class Transfer(Node):
     """One movement of money. It never changes; a reversal is a transfer of its own."""
@@ -80,6 +101,7 @@ class Transfer(Node):
     reference: str = about("What the payer wrote; empty if nothing.")
     at: datetime = about("When it was decided, UTC.")
     reverses_id: strawberry.ID | None = about("The transfer that this one sends back, if it is a reversal.")
+    hold_id: strawberry.ID | None = about("The hold whose money this is, if it is a capture.")
     viewer_id: strawberry.Private[UserId]
     transfer: strawberry.Private[model.Transfer]
 
@@ -87,12 +109,7 @@ class Transfer(Node):
     async def counterparty(self, info: Info) -> Counterparty | None:
         """The other side, seen from the user who asks; null if it is not known any more."""
         sides = (self.transfer.credit_account_id, self.transfer.debit_account_id)
-        if any(is_system(account_id) for account_id in sides):
-            return Counterparty(label=SYSTEM, username=None)
-        for holder in await info.context.holders.load_many(sides):
-            if holder is not None and holder.user_id != self.viewer_id:
-                return Counterparty(label=holder.username, username=holder.username)
-        return None
+        return await counterparty_of(info, self.viewer_id, *sides)
 
     @classmethod
     def of(cls, transfer: model.Transfer, viewer_id: UserId) -> Transfer:
@@ -106,6 +123,7 @@ class Transfer(Node):
             reference=transfer.reference,
             at=transfer.at,
             reverses_id=strawberry.ID(reversed_id) if reversed_id else None,
+            hold_id=strawberry.ID(transfer.hold_id) if transfer.hold_id else None,
             viewer_id=viewer_id,
             transfer=transfer,
         )

@@ -1,0 +1,70 @@
+"""Which entries of a history somebody wants to see."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from ...attempts import REFERENCE_MAX
+from ...domain.changes import Scope
+from ...domain.ids import AccountId, slot_of
+from ...domain.model import TransferKind
+from ...domain.users import USERNAME, User
+from ...history import HistoryFilter
+from .context import Context
+from .describe import input_type
+from .failures import BadRequest
+from .scalars import BigInt
+
+
+@input_type
+class HistoryFilterInput:
+    """Which entries to keep: those that fit all that is given. What is null does not count."""
+
+    kinds: list[TransferKind] | None = strawberry.field(description="Why the money moved: any of these.", default=None)
+    counterparty: str | None = strawberry.field(
+        description="The username of the other side; of nobody, nothing fits.", default=None
+    )
+    since: datetime | None = strawberry.field(description="Entered at this moment or later.", default=None)
+    until: datetime | None = strawberry.field(description="Entered before this moment.", default=None)
+    min_minor_units: BigInt | None = strawberry.field(
+        description="At least so much, in minor units and without the sign: 500 finds what was paid and received.",
+        default=None,
+    )
+    max_minor_units: BigInt | None = strawberry.field(
+        description="At most so much, in minor units and without the sign.", default=None
+    )
+    reference: str | None = strawberry.field(
+        description="A part of the reference, in any case; at most 140 characters.", default=None
+    )
+
+
+async def filter_of(context: Context, given: HistoryFilterInput) -> HistoryFilter:
+    """The filter as the history takes it. Raises BadRequest, Unavailable."""
+    if given.reference is not None and len(given.reference) > REFERENCE_MAX:
+        raise BadRequest(f"filter.reference must have at most {REFERENCE_MAX} characters")
+    return HistoryFilter(
+        kinds=None if given.kinds is None else frozenset(given.kinds),
+        counterparties=None if given.counterparty is None else await _accounts_of(context, given.counterparty),
+        since=given.since,
+        until=given.until,
+        amount_min_minor=given.min_minor_units,
+        amount_max_minor=given.max_minor_units,
+        reference=given.reference,
+    )
+
+
+async def find_user(context: Context, username: str) -> User | None:
+    """A user by name alone: an e-mail address finds nobody, for nobody shall learn whose it is."""
+    if USERNAME.fullmatch(username.lower()) is None:
+        return None
+    return await context.wallet.identity.find(username)
+
+
+async def _accounts_of(context: Context, username: str) -> frozenset[AccountId]:
+    user = await find_user(context, username)
+    if user is None:
+        return frozenset()
+    snapshot = await context.wallet.store.fetch(Scope(slot_of(user.id), wallets=(user.id,)))
+    return frozenset(account.id for account in snapshot.wallet(user.id))

@@ -1,0 +1,31 @@
+"""What became of an idempotency key."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ...domain.ids import UserId
+from ...ledger import Known
+from .describe import about, object_type
+from .errors import WalletError, as_data
+from .types import Transfer
+
+
+@object_type
+class KeyOutcome:
+    """What a key stands for, for good: a transfer, or a refusal; neither where it placed or voided a hold."""
+
+    operation: str = about("What was asked for under the key: `transfer`, `captureHold`, `reverseTransfer` …")
+    at: datetime = about("When it was decided, UTC.")
+    transfer: Transfer | None = about("The transfer that was made.")
+    refusal: WalletError | None = about("Why it was refused; no money moved, and under this key none ever will.")
+
+    @classmethod
+    def of(cls, known: Known, viewer_id: UserId) -> KeyOutcome:
+        """As the user who sent the key sees it."""
+        return cls(
+            operation=known.operation,
+            at=known.at,
+            transfer=Transfer.of(known.transfer, viewer_id) if known.transfer else None,
+            refusal=as_data(known.refusal) if known.refusal else None,
+        )

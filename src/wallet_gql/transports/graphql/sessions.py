@@ -1,0 +1,59 @@
+"""Sessions: where somebody is logged in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from ...domain.errors import Unauthenticated
+from ...domain.ids import UserId
+from ...domain.users import Session as DomainSession
+from ...domain.users import SessionKind
+from .context import Info
+from .describe import about, enum_type, object_type
+
+enum_type(
+    SessionKind,
+    "How a session is kept.",
+    {
+        "COOKIE": "For browsers: in the cookie `__Host-wallet`, which scripts cannot read. Ends after 30 idle minutes "
+        "or 12 hours.",
+        "BEARER": "For other clients: the token comes in the answer and goes into `Authorization: Bearer …`. Lasts 30 "
+        "days.",
+    },
+)
+
+
+@object_type
+class Session:
+    """A log-in that has not ended. Its id is no credential: it only names the session, for `revokeSession`."""
+
+    id: strawberry.ID = about("Names the session; only its user can do something with it.")
+    kind: SessionKind = about("How it is kept.")
+    created_at: datetime = about("When the user logged in, UTC.")
+    last_seen_at: datetime = about("When it was last used, UTC, to about a minute.")
+    expires_at: datetime = about("When it ends unless it is used before, UTC.")
+    current: bool = about("Whether it is the one that this request came with.")
+
+    @classmethod
+    def of(cls, session: DomainSession, *, current: bool) -> Session:
+        """A session as its user sees it."""
+        return cls(
+            id=strawberry.ID(session.id),
+            kind=session.kind,
+            created_at=session.created_at,
+            last_seen_at=session.seen_at,
+            expires_at=session.expires_at,
+            current=current,
+        )
+
+
+async def sessions_of(info: Info, user_id: UserId) -> list[Session]:
+    """A user's live sessions, newest first."""
+    try:
+        current = (await info.context.caller.session()).id
+    except Unauthenticated:  # just signed up or logged in: the request itself came without a session
+        current = None
+    found = await info.context.wallet.identity.sessions(user_id)
+    return [Session.of(session, current=session.id == current) for session in found]

@@ -1,0 +1,1 @@
+"""Mutations by subject: their inputs, their answers, their resolvers."""

@@ -1,0 +1,81 @@
+"""Opening and closing accounts."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from ....domain.model import AccountStatus
+from ..accounts import Account, own_account
+from ..context import Info
+from ..describe import about, argument, input_type, object_type
+from ..errors import AccountExists, AccountNotEmpty, InDoubt, InvalidInput, Refusal, Unavailable
+from ..scalars import CurrencyCode
+from .inputs import account_id_of
+
+
+@input_type
+class OpenAccountInput:
+    """Which account to open."""
+
+    currency: CurrencyCode = about("The currency it shall hold.")
+
+
+@input_type
+class CloseAccountInput:
+    """Which account to close."""
+
+    account_id: strawberry.ID = about("Your account, at zero and without open holds.")
+
+
+@object_type
+class OpenAccountSuccess:
+    """The account is open."""
+
+    account: Account | None = about("The account, at zero.")
+
+
+@object_type
+class CloseAccountSuccess:
+    """The account is closed for good."""
+
+    account: Account | None = about("The account. Null if it could not be read: it is closed all the same.")
+
+
+OpenAccountResult: TypeAlias = Annotated[
+    OpenAccountSuccess | AccountExists | InvalidInput | Refusal | Unavailable | InDoubt,
+    strawberry.union("OpenAccountResult", description="What `openAccount` answers."),
+]
+CloseAccountResult: TypeAlias = Annotated[
+    CloseAccountSuccess | AccountNotEmpty | InvalidInput | Refusal | Unavailable | InDoubt,
+    strawberry.union("CloseAccountResult", description="What `closeAccount` answers."),
+]
+
+
+@object_type
+class AccountMutations:
+    """What opens and closes accounts."""
+
+    @strawberry.mutation
+    async def open_account(
+        self, info: Info, given: Annotated[OpenAccountInput, argument("Which account to open.", name="input")]
+    ) -> OpenAccountResult | None:
+        """Open an account of yours, one per currency."""
+        context = info.context
+        return OpenAccountSuccess(
+            account=Account.of(await context.ledger.open_account(await context.user_id(), given.currency))
+        )
+
+    @strawberry.mutation
+    async def close_account(
+        self, info: Info, given: Annotated[CloseAccountInput, argument("Which account to close.", name="input")]
+    ) -> CloseAccountResult | None:
+        """Close an account of yours for good. Moves no money, so it needs no idempotency key.
+
+        If the answer is lost send it again: `ACCOUNT_CLOSED` then says that it is done.
+        """
+        user_id = await info.context.user_id()
+        account_id = account_id_of(given.account_id, "accountId")
+        await info.context.ledger.set_account_status(user_id, account_id, AccountStatus.CLOSED)
+        return CloseAccountSuccess(account=await own_account(info, user_id, account_id))

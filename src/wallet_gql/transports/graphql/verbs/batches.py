@@ -1,0 +1,150 @@
+"""Several payments at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, TypeAlias, get_args
+
+import strawberry
+
+from ....attempts import check_money
+from ....batches import BATCH_MAX, BatchItem, BatchMode, Outcome, transfer_batch
+from ....domain import errors as domain
+from ....domain.ids import AccountId, UserId
+from ....idempotency import check_key
+from ..context import Info
+from ..describe import about, argument, enum_type, input_type, object_type
+from ..errors import (
+    BatchAborted,
+    CurrencyMismatch,
+    IdempotencyKeyReused,
+    InDoubt,
+    InsufficientFunds,
+    InvalidAmount,
+    InvalidInput,
+    PayeeCannotReceive,
+    PayeeNotFound,
+    Refusal,
+    Unavailable,
+    as_data,
+)
+from .inputs import account_id_of, not_an_id
+from .transfers import TransferInput, TransferSuccess
+
+log = logging.getLogger(__name__)
+
+enum_type(
+    BatchMode,
+    "What one refused item means for the others.",
+    {
+        "ATOMIC": "All or none: the refused item gets its error, the others `BatchAborted`, and nothing moves. All "
+        "items pay from your accounts, in one commit.",
+        "INDEPENDENT": "Each item for itself: some may be refused while others move. The order is not fixed.",
+    },
+)
+
+
+@input_type
+class TransferBatchInput:
+    """Several payments, each under an idempotency key of its own."""
+
+    mode: BatchMode = about("What one refused item means for the others.")
+    items: list[TransferInput] = about(f"The payments, 1 to {BATCH_MAX}.")
+
+
+TransferBatchItemResult: TypeAlias = Annotated[
+    TransferSuccess
+    | InsufficientFunds
+    | CurrencyMismatch
+    | PayeeNotFound
+    | PayeeCannotReceive
+    | BatchAborted
+    | InvalidAmount
+    | InvalidInput
+    | IdempotencyKeyReused
+    | Refusal
+    | Unavailable
+    | InDoubt,
+    strawberry.union("TransferBatchItemResult", description="What became of one item of a batch."),
+]
+
+
+@object_type
+class TransferBatchSuccess:
+    """The batch was decided: look at each result. It is no success of every item."""
+
+    complete: bool = about("Whether every item moved, now or when its key was first sent.")
+    results: list[TransferBatchItemResult] = about("What became of the items, in their order.")
+
+
+TransferBatchResult: TypeAlias = Annotated[
+    TransferBatchSuccess | InvalidAmount | InvalidInput | IdempotencyKeyReused | Refusal | Unavailable | InDoubt,
+    strawberry.union("TransferBatchResult", description="What `transferBatch` answers."),
+]
+
+_SOURCE: Final = "account id"
+"""What the ledger calls the field that is `fromAccountId` here."""
+
+
+@object_type
+class BatchMutations:
+    """What moves money to several payees at once."""
+
+    @strawberry.mutation
+    async def transfer_batch(
+        self, info: Info, given: Annotated[TransferBatchInput, argument("The payments.", name="input")]
+    ) -> TransferBatchResult | None:
+        """Pay several people. Safe to repeat with the same keys.
+
+        An item whose key was used before counts as what it was. Malformed items refuse an ATOMIC batch as a whole, as
+        `InvalidInput` with a `field` such as `items.2.amount`; no key is used up. Counts as one money mutation.
+        """
+        user_id = await info.context.user_id()
+        items = [_item(item) for item in given.items]
+        if given.mode is BatchMode.ATOMIC and len(items) <= BATCH_MAX:
+            _check_all(items)
+        outcomes = await transfer_batch(info.context.ledger, user_id, items, given.mode)
+        results = [_result(outcome, user_id) for outcome in outcomes]
+        complete = all(isinstance(result, TransferSuccess) for result in results)
+        return TransferBatchSuccess(complete=complete, results=results)
+
+
+def _item(given: TransferInput) -> BatchItem:
+    return BatchItem(
+        key=given.idempotency_key,
+        source=AccountId(given.from_account_id),
+        to=given.to.as_to(),
+        amount_minor=given.amount.minor_units,
+        currency=given.amount.currency,
+        reference=given.reference or "",
+    )
+
+
+def _check_all(items: Sequence[BatchItem]) -> None:
+    """Raise InvalidInput, naming the item, or InvalidAmount, for the first item of a wrong shape."""
+    for place, item in enumerate(items):
+        try:
+            check_key(item.key)
+            account_id_of(item.source, "fromAccountId")
+            check_money(item.amount_minor, item.currency, item.reference)
+            if item.to.account_id is not None:
+                account_id_of(item.to.account_id, "to.accountId")
+        except domain.InvalidInput as error:
+            raise domain.InvalidInput(f"items.{place}.{error.fields['field']}", str(error.fields["reason"])) from error
+
+
+def _result(outcome: Outcome, viewer_id: UserId) -> Any:
+    """An item's outcome as data. What only we can repair is an unknown outcome: other items have their answers."""
+    if not isinstance(outcome, domain.WalletError):
+        return TransferSuccess.of(outcome, viewer_id)
+    if isinstance(outcome, domain.InvalidInput) and outcome.fields["field"] == _SOURCE:
+        outcome = not_an_id("acc", "fromAccountId")
+    if isinstance(outcome, domain.Rejected | domain.Unavailable | domain.InDoubt):
+        made = as_data(outcome)
+        return made if isinstance(made, _MEMBERS) else Refusal.of(outcome)
+    log.error("unexpected failure of an item of a batch", exc_info=outcome)
+    return InDoubt.of(domain.InDoubt("something went wrong on our side"))
+
+
+_MEMBERS: Final = get_args(get_args(TransferBatchItemResult)[0])

@@ -1,0 +1,199 @@
+"""Reserving money, taking it, and letting it go."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from ....domain.ids import AccountId, UserId
+from ....ledger import HOLD_SECONDS_DEFAULT
+from ..accounts import Account, own_account
+from ..context import Info
+from ..describe import about, argument, input_type, object_type
+from ..errors import (
+    CaptureExceedsHold,
+    CurrencyMismatch,
+    HoldNotOpen,
+    IdempotencyKeyReused,
+    InDoubt,
+    InsufficientFunds,
+    InvalidAmount,
+    InvalidInput,
+    PayeeCannotReceive,
+    PayeeNotFound,
+    Refusal,
+    Unavailable,
+)
+from ..holds import Hold
+from ..scalars import BigInt
+from ..types import Transfer
+from .inputs import KEY, MoneyInput, Recipient, account_id_of, hold_id_of
+
+
+@input_type
+class PlaceHoldInput:
+    """Money of one of your accounts to reserve for a payee."""
+
+    idempotency_key: strawberry.ID = about(KEY)
+    from_account_id: strawberry.ID = about("Your account whose money is reserved.")
+    to: Recipient = about("Whom to reserve it for.")
+    amount: MoneyInput = about("How much.")
+    expires_in_seconds: int = strawberry.field(
+        description="When it ends by itself, from now on: 1 second to 30 days; a week if absent.",
+        default=HOLD_SECONDS_DEFAULT,
+    )
+    reference: str | None = strawberry.field(
+        description="What it is for, at most 140 characters; the payee sees it.", default=""
+    )
+
+
+@input_type
+class CaptureHoldInput:
+    """What to take of a hold."""
+
+    idempotency_key: strawberry.ID = about(KEY)
+    hold_id: strawberry.ID = about("The hold; only its payee captures it.")
+    minor_units: BigInt | None = strawberry.field(
+        description="How much, in the minor unit of its currency; all of it if absent. The rest is released.",
+        default=None,
+    )
+
+
+@input_type
+class VoidHoldInput:
+    """Which hold to let go."""
+
+    idempotency_key: strawberry.ID = about(KEY)
+    hold_id: strawberry.ID = about("The hold; only its payee voids it.")
+
+
+@object_type
+class PlaceHoldSuccess:
+    """The money is reserved, since now or since this key was first sent."""
+
+    hold: Hold | None = about("The hold as it was placed; on a replay it may have closed since: ask `hold(id:)`.")
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+    account_id: strawberry.Private[AccountId]
+    viewer_id: strawberry.Private[UserId]
+
+    @strawberry.field
+    async def from_account(self, info: Info) -> Account | None:
+        """Your account as it is now. Null if it could not be read: the hold stands all the same."""
+        return await own_account(info, self.viewer_id, self.account_id)
+
+
+@object_type
+class CaptureHoldSuccess:
+    """The money is yours, since now or since this key was first sent. The hold is closed."""
+
+    transfer: Transfer | None = about("The transfer that brings the money; it names the hold.")
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+    credited: bool = about("Whether your account has it already; if not, it is certain and on its way.")
+    account_id: strawberry.Private[AccountId]
+    viewer_id: strawberry.Private[UserId]
+
+    @strawberry.field
+    async def to_account(self, info: Info) -> Account | None:
+        """Your account as it is now. Null if it could not be read: the capture stands all the same."""
+        return await own_account(info, self.viewer_id, self.account_id)
+
+
+@object_type
+class VoidHoldSuccess:
+    """The money is the payer's again, since now or since this key was first sent. The hold is closed."""
+
+    hold: Hold | None = about("The hold, voided.")
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+
+
+PlaceHoldResult: TypeAlias = Annotated[
+    PlaceHoldSuccess
+    | InsufficientFunds
+    | CurrencyMismatch
+    | PayeeNotFound
+    | PayeeCannotReceive
+    | InvalidAmount
+    | InvalidInput
+    | IdempotencyKeyReused
+    | Refusal
+    | Unavailable
+    | InDoubt,
+    strawberry.union("PlaceHoldResult", description="What `placeHold` answers."),
+]
+CaptureHoldResult: TypeAlias = Annotated[
+    CaptureHoldSuccess
+    | HoldNotOpen
+    | CaptureExceedsHold
+    | PayeeCannotReceive
+    | InvalidAmount
+    | InvalidInput
+    | IdempotencyKeyReused
+    | Refusal
+    | Unavailable
+    | InDoubt,
+    strawberry.union("CaptureHoldResult", description="What `captureHold` answers."),
+]
+VoidHoldResult: TypeAlias = Annotated[
+    VoidHoldSuccess | HoldNotOpen | InvalidInput | IdempotencyKeyReused | Refusal | Unavailable | InDoubt,
+    strawberry.union("VoidHoldResult", description="What `voidHold` answers."),
+]
+
+
+@object_type
+class HoldMutations:
+    """What reserves money, takes it and lets it go."""
+
+    @strawberry.mutation
+    async def place_hold(
+        self, info: Info, given: Annotated[PlaceHoldInput, argument("What to reserve.", name="input")]
+    ) -> PlaceHoldResult | None:
+        """Reserve money for a payee: it stays on your account, and nobody else can have it until the hold closes."""
+        user_id = await info.context.user_id()
+        posted = await info.context.ledger.place_hold(
+            user_id,
+            given.idempotency_key,
+            source=account_id_of(given.from_account_id, "fromAccountId"),
+            to=given.to.as_to(),
+            amount_minor=given.amount.minor_units,
+            currency=given.amount.currency,
+            expires_in_seconds=given.expires_in_seconds,
+            reference=given.reference or "",
+        )
+        return PlaceHoldSuccess(
+            hold=Hold.of(posted.result, user_id, info.context.ledger.clock()),
+            replayed=posted.replayed,
+            account_id=posted.result.account_id,
+            viewer_id=user_id,
+        )
+
+    @strawberry.mutation
+    async def capture_hold(
+        self, info: Info, given: Annotated[CaptureHoldInput, argument("What to take.", name="input")]
+    ) -> CaptureHoldResult | None:
+        """Take the money that is reserved for you, once: one capture closes the hold. For its payee alone."""
+        user_id = await info.context.user_id()
+        posted = await info.context.ledger.capture_hold(
+            user_id,
+            given.idempotency_key,
+            hold_id_of(given.hold_id, "holdId"),
+            amount_minor=given.minor_units,
+        )
+        return CaptureHoldSuccess(
+            transfer=Transfer.of(posted.result, user_id),
+            replayed=posted.replayed,
+            credited=posted.credited,
+            account_id=posted.result.credit_account_id,
+            viewer_id=user_id,
+        )
+
+    @strawberry.mutation
+    async def void_hold(
+        self, info: Info, given: Annotated[VoidHoldInput, argument("Which hold to let go.", name="input")]
+    ) -> VoidHoldResult | None:
+        """Give the money back to its payer. For the hold's payee alone; the payer waits until it expires."""
+        user_id = await info.context.user_id()
+        hold_id = hold_id_of(given.hold_id, "holdId")
+        posted = await info.context.ledger.void_hold(user_id, given.idempotency_key, hold_id)
+        hold = Hold.of(posted.result, user_id, info.context.ledger.clock())
+        return VoidHoldSuccess(hold=hold, replayed=posted.replayed)

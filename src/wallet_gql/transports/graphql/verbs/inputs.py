@@ -1,0 +1,67 @@
+"""What several mutations are told: money, a payee, ids."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import strawberry
+
+from ....domain.errors import InvalidInput
+from ....domain.ids import AccountId, HoldId, TransferId, is_id
+from ....ledger import To
+from ..describe import about, input_type
+from ..scalars import BigInt, CurrencyCode
+
+KEY: Final = (
+    "1 to 255 printable ASCII characters, such as a UUID. Make one for each intent and send it with every retry: "
+    "however often the request arrives, it is done once."
+)
+
+
+@input_type
+class MoneyInput:
+    """An exact amount of one currency."""
+
+    minor_units: BigInt = about("The amount in the currency's minor unit: 1230 is 12.30 EUR. Greater than zero.")
+    currency: CurrencyCode = about("The currency; it must be the account's.")
+
+
+@strawberry.input(one_of=True, description="Whom to pay: exactly one of these.")
+class Recipient:
+    """Whom to pay: exactly one of these."""
+
+    account_id: strawberry.Maybe[strawberry.ID] = about("An account by its id.")
+    username: strawberry.Maybe[str] = about("A user, into the account that holds the currency.")
+
+    def as_to(self) -> To:
+        """As the ledger takes it."""
+        if self.account_id is not None:
+            return To(account_id=AccountId(self.account_id.value))
+        return To(username=self.username.value if self.username is not None else None)
+
+
+def account_id_of(text: str, field: str) -> AccountId:
+    """An account id that came in `field`. Raises InvalidInput."""
+    if not is_id("acc", text):
+        raise not_an_id("acc", field)
+    return AccountId(text)
+
+
+def hold_id_of(text: str, field: str) -> HoldId:
+    """A hold id that came in `field`. Raises InvalidInput."""
+    if not is_id("hld", text):
+        raise not_an_id("hld", field)
+    return HoldId(text)
+
+
+def transfer_id_of(text: str, field: str) -> TransferId:
+    """A transfer id that came in `field`. Raises InvalidInput."""
+    if not is_id("trf", text):
+        raise not_an_id("trf", field)
+    return TransferId(text)
+
+
+def not_an_id(prefix: str, field: str) -> InvalidInput:
+    """What to say of text in `field` that is no id."""
+    name = {"acc": "an account id", "hld": "a hold id", "trf": "a transfer id"}[prefix]
+    return InvalidInput(field, f"{name} such as {prefix}_0193…")

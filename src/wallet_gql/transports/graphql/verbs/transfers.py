@@ -1,0 +1,174 @@
+"""Paying, and sending back."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from ....domain.ids import AccountId, UserId
+from ....domain.model import Transfer as DomainTransfer
+from ....ledger import Posted
+from ..accounts import Account, own_account
+from ..context import Info
+from ..describe import about, argument, input_type, object_type
+from ..errors import (
+    CurrencyMismatch,
+    IdempotencyKeyReused,
+    InDoubt,
+    InsufficientFunds,
+    InvalidAmount,
+    InvalidInput,
+    PayeeCannotReceive,
+    PayeeNotFound,
+    Refusal,
+    ReversalExceedsOriginal,
+    Unavailable,
+)
+from ..scalars import BigInt
+from ..types import Transfer
+from .inputs import KEY, MoneyInput, Recipient, account_id_of, transfer_id_of
+
+
+@input_type
+class TransferInput:
+    """A payment from one of your accounts."""
+
+    idempotency_key: strawberry.ID = about(KEY)
+    from_account_id: strawberry.ID = about("Your account that pays.")
+    to: Recipient = about("Whom to pay.")
+    amount: MoneyInput = about("How much.")
+    reference: str | None = strawberry.field(
+        description="What it is for, at most 140 characters; the payee sees it.", default=""
+    )
+
+
+@input_type
+class ReverseTransferInput:
+    """What to send back of a transfer that you received."""
+
+    idempotency_key: strawberry.ID = about(KEY)
+    transfer_id: strawberry.ID = about("The transfer; only its payee sends it back.")
+    minor_units: BigInt | None = strawberry.field(
+        description="How much, in the minor unit of its currency; all that is left if absent.", default=None
+    )
+    reference: str | None = strawberry.field(
+        description="What it is for, at most 140 characters; the payer sees it.", default=""
+    )
+
+
+@object_type
+class TransferSuccess:
+    """The money moved, now or when this key was first sent."""
+
+    transfer: Transfer | None = about("The transfer; on a replay the one that the key first made.")
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+    credited: bool = about("Whether the payee has it already; if not, it is certain and on its way.")
+    account_id: strawberry.Private[AccountId]
+    viewer_id: strawberry.Private[UserId]
+
+    @strawberry.field
+    async def from_account(self, info: Info) -> Account | None:
+        """Your account as it is now. Null if it could not be read: the transfer stands all the same."""
+        return await own_account(info, self.viewer_id, self.account_id)
+
+    @classmethod
+    def of(cls, posted: Posted[DomainTransfer], viewer_id: UserId) -> TransferSuccess:
+        """A transfer as its payer sees it."""
+        return cls(
+            transfer=Transfer.of(posted.result, viewer_id),
+            replayed=posted.replayed,
+            credited=posted.credited,
+            account_id=posted.result.debit_account_id,
+            viewer_id=viewer_id,
+        )
+
+
+@object_type
+class ReverseTransferSuccess:
+    """The money went back, now or when this key was first sent."""
+
+    transfer: Transfer | None = about("The new transfer, which sends the money back; it names the old one.")
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+    credited: bool = about("Whether the first payer has it already; if not, it is certain and on its way.")
+    account_id: strawberry.Private[AccountId]
+    viewer_id: strawberry.Private[UserId]
+
+    @strawberry.field
+    async def from_account(self, info: Info) -> Account | None:
+        """Your account as it is now. Null if it could not be read: the reversal stands all the same."""
+        return await own_account(info, self.viewer_id, self.account_id)
+
+
+TransferResult: TypeAlias = Annotated[
+    TransferSuccess
+    | InsufficientFunds
+    | CurrencyMismatch
+    | PayeeNotFound
+    | PayeeCannotReceive
+    | InvalidAmount
+    | InvalidInput
+    | IdempotencyKeyReused
+    | Refusal
+    | Unavailable
+    | InDoubt,
+    strawberry.union("TransferResult", description="What `transfer` answers."),
+]
+ReverseTransferResult: TypeAlias = Annotated[
+    ReverseTransferSuccess
+    | ReversalExceedsOriginal
+    | InsufficientFunds
+    | InvalidAmount
+    | InvalidInput
+    | IdempotencyKeyReused
+    | Refusal
+    | Unavailable
+    | InDoubt,
+    strawberry.union("ReverseTransferResult", description="What `reverseTransfer` answers."),
+]
+
+
+@object_type
+class TransferMutations:
+    """What moves money at once."""
+
+    @strawberry.mutation
+    async def transfer(
+        self, info: Info, given: Annotated[TransferInput, argument("The payment.", name="input")]
+    ) -> TransferResult | None:
+        """Pay somebody. Safe to repeat with the same idempotency key. At most five money mutations in a document."""
+        user_id = await info.context.user_id()
+        posted = await info.context.ledger.transfer(
+            user_id,
+            given.idempotency_key,
+            source=account_id_of(given.from_account_id, "fromAccountId"),
+            to=given.to.as_to(),
+            amount_minor=given.amount.minor_units,
+            currency=given.amount.currency,
+            reference=given.reference or "",
+        )
+        return TransferSuccess.of(posted, user_id)
+
+    @strawberry.mutation
+    async def reverse_transfer(
+        self, info: Info, given: Annotated[ReverseTransferInput, argument("What to send back.", name="input")]
+    ) -> ReverseTransferResult | None:
+        """Send a transfer or capture that you received back, all of it or a part. A fee is not returned.
+
+        Refused with `NOT_PERMITTED` to its payer and `NOT_REVERSIBLE` for deposits, withdrawals and reversals.
+        """
+        user_id = await info.context.user_id()
+        posted = await info.context.ledger.reverse_transfer(
+            user_id,
+            given.idempotency_key,
+            transfer_id_of(given.transfer_id, "transferId"),
+            amount_minor=given.minor_units,
+            reference=given.reference or "",
+        )
+        return ReverseTransferSuccess(
+            transfer=Transfer.of(posted.result, user_id),
+            replayed=posted.replayed,
+            credited=posted.credited,
+            account_id=posted.result.debit_account_id,
+            viewer_id=user_id,
+        )

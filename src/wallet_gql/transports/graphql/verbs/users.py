@@ -1,0 +1,83 @@
+"""Joining, and choosing a password."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from ....domain.errors import InvalidInput as InvalidInputError
+from ..accounts import User
+from ..context import Info
+from ..describe import about, argument, input_type, object_type
+from ..errors import InDoubt, InvalidInput, Refusal, Unavailable
+from ..nodes import find_viewer
+
+
+@input_type
+class SignUpInput:
+    """Who wants to join."""
+
+    username: str = about("3 to 32 letters, digits, dots, dashes or underscores; others pay you under it.")
+    email: str = about("An e-mail address; nobody else sees it.")
+    password: str = about("8 to 128 characters.")
+
+
+@input_type
+class ChangePasswordInput:
+    """The old password and the new one."""
+
+    old_password: str = about("The password as it is.")
+    new_password: str = about("The password as it shall be: 8 to 128 characters.")
+
+
+@object_type
+class SignUpSuccess:
+    """You have joined. Log in next."""
+
+    user: User | None = about("You.")
+
+
+@object_type
+class ChangePasswordSuccess:
+    """The new password counts; all your other sessions have ended."""
+
+    user: User | None = about("You.")
+
+
+SignUpResult: TypeAlias = Annotated[
+    SignUpSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
+    strawberry.union("SignUpResult", description="What `signUp` answers."),
+]
+ChangePasswordResult: TypeAlias = Annotated[
+    ChangePasswordSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
+    strawberry.union("ChangePasswordResult", description="What `changePassword` answers."),
+]
+
+
+@object_type
+class UserMutations:
+    """What users do about themselves."""
+
+    @strawberry.mutation
+    async def sign_up(
+        self, info: Info, given: Annotated[SignUpInput, argument("Who wants to join.", name="input")]
+    ) -> SignUpResult | None:
+        """Create a user. Refused with `USERNAME_TAKEN` or `EMAIL_TAKEN`."""
+        user = await info.context.wallet.identity.sign_up(given.username, given.email, given.password)
+        return SignUpSuccess(user=User.of(user))
+
+    @strawberry.mutation
+    async def change_password(
+        self, info: Info, given: Annotated[ChangePasswordInput, argument("The old one and the new.", name="input")]
+    ) -> ChangePasswordResult | None:
+        """Choose a new password and end all other sessions. Refused with `INVALID_CREDENTIALS` if the old is wrong.
+
+        At most once in a document.
+        """
+        session = await info.context.caller.session()
+        try:
+            await info.context.wallet.identity.change_password(session, given.old_password, given.new_password)
+        except InvalidInputError as error:
+            raise InvalidInputError("newPassword", str(error.fields["reason"])) from error
+        return ChangePasswordSuccess(user=await find_viewer(info.context, session.user_id))

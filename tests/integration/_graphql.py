@@ -1,0 +1,38 @@
+"""The schema without a server: for tests that ask hundreds of things at once, or of every field."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import Response
+from strawberry.types.execution import ExecutionResult
+
+from wallet_gql.runtime import Wallet, open_wallet
+from wallet_gql.settings import load_settings
+from wallet_gql.transports.auth import Caller
+from wallet_gql.transports.graphql.context import Context
+from wallet_gql.transports.graphql.schema import schema
+
+
+@asynccontextmanager
+async def wallet_in(folder: Path) -> AsyncIterator[Wallet]:
+    """A wallet on a SQLite file, without sweeps: what happens is what a test does."""
+    async with open_wallet(load_settings(storage=f"sqlite:///{folder / 'wallet.db'}"), sweeps=False) as wallet:
+        yield wallet
+
+
+async def execute(wallet: Wallet, token: str | None, query: str, variables: dict[str, Any]) -> ExecutionResult:
+    """What the schema answers to somebody with this token."""
+    context = Context(wallet, Caller(wallet.identity, token), Response())
+    return await schema.execute(query, variable_values=variables, context_value=context)
+
+
+async def ask(wallet: Wallet, token: str | None, query: str, variables: dict[str, Any] | None = None) -> Any:
+    """The first value of `data`; there must be no errors."""
+    result = await execute(wallet, token, query, variables or {})
+    assert result.errors is None, result.errors
+    assert result.data is not None
+    return next(iter(result.data.values()))
