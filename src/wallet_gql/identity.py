@@ -187,12 +187,14 @@ class Identity:
 
         Raises:
             InvalidCredentials: the old password is wrong. InvalidInput: the new one may not be chosen.
+            Contended: it was changed meanwhile; log in with the new one.
         """
         user = await self.user(session.user_id)
         if user is None or not await self.passwords.verify(user.password_hash, old[:PASSWORD_MAX]):
             raise InvalidCredentials
         check_password(new, username=user.username, email=user.email)
-        await self._rehash(user, new)
+        if not await self._rehash(user, new):
+            raise Contended("the password was changed by somebody else meanwhile")
         await self.log_out_everywhere(user.id, keep=session)
 
     async def sessions(self, user_id: UserId) -> list[Session]:
@@ -348,12 +350,12 @@ class Identity:
 
         await self.store.execute(Scope(key.slot, records=(key,)), decide)
 
-    async def _put(self, key: RecordKey, make: Callable[[Record | None], Record | None]) -> None:
-        def decide(snapshot: Snapshot) -> Decision[None]:
+    async def _put(self, key: RecordKey, make: Callable[[Record | None], Record | None]) -> bool:
+        def decide(snapshot: Snapshot) -> Decision[bool]:
             record = make(snapshot.record(key))
-            return Decision(Changes(records=(record,) if record else ()), None)
+            return Decision(Changes(records=(record,) if record else ()), record is not None)
 
-        await self.store.execute(Scope(key.slot, records=(key,)), decide)
+        return (await self.store.execute(Scope(key.slot, records=(key,)), decide)).result
 
     async def _touch(self, session: Session, now: datetime) -> Session:
         """Move the idle limit; a session that was ended meanwhile stays ended."""
@@ -364,7 +366,8 @@ class Identity:
             return session
         return seen
 
-    async def _rehash(self, user: User, password: str) -> None:
+    async def _rehash(self, user: User, password: str) -> bool:
+        """Store a new hash unless the old one is no longer there; answers whether it was stored."""
         better = replace(user, password_hash=await self.passwords.hash(password))
         key = user_key(user.id)
 
@@ -374,7 +377,7 @@ class Identity:
                 return None
             return better.to_record(before.version + 1)
 
-        await self._put(key, make)
+        return await self._put(key, make)
 
     async def _find(self, login: str) -> User | None:
         try:

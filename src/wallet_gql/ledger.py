@@ -507,7 +507,10 @@ class Ledger:
 
     async def _closable(self, attempt: Attempt, hold_id: HoldId) -> Hold:
         found = (await self.store.fetch(Scope(slot_of(hold_id), holds=(hold_id,)))).hold(hold_id)
-        if found is None:
+        concerned = found is not None and (
+            attempt.actor == found.closer or await self._owns(attempt.actor, found.account_id)
+        )
+        if found is None or not concerned:  # a stranger learns nothing, not even by what is remembered under his key
             await self._report(attempt, HoldNotFound(hold_id))
         assert found is not None
         return found

@@ -1,0 +1,149 @@
+"""Put the backends side by side: run the conformance suite on each and write `docs/comparison.md`.
+
+Every harness that is at hand has a column (`wallet_gql.testing.harness`), so a new backend adds one by existing. A cell
+tells how many trials stand behind a guarantee: commands, races and repetitions as the tests count them themselves. A
+backend whose server is not here is told as such, never left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from wallet_gql.testing.harness import harness_names
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PAGE: Final = ROOT / "docs" / "comparison.md"
+GROUPS: Final = {
+    "g1": "G1: all of a command's changes or none",
+    "g2": "G2: nothing comes between load and apply",
+    "g3": "G3: durable on return",
+    "g4": "G4: a receipt key is unique",
+    "g5": "G5: `decide` may run several times, one result is kept",
+    "g6": "G6: refusals pass through, no driver's exception leaves",
+    "g7": "G7: a fetch sees what was answered",
+    "g8": "G8: an answer by the deadline, no half commits",
+    "i2": "I2: what no decision may do",
+    "trap": "the three traps of idempotency",
+    "one_key": "one key, one effect",
+    "race": "races",
+    "read": "reading, paging, import, watching",
+    "user": "users, names and sessions",
+    "capability": "capabilities are honest",
+}
+OTHER: Final = "everything else"
+
+
+@dataclass(slots=True)
+class Cell:
+    """One backend's tests of one group."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    trials: int = 0
+
+    @property
+    def text(self) -> str:
+        """As the table shows it."""
+        if self.failed:
+            return f"**{self.failed} of {self.passed + self.failed} tests fail**"
+        if self.passed:
+            return f"holds, {self.trials:,} trials"
+        return "not tested" if self.skipped else "-"
+
+
+@dataclass(slots=True)
+class Column:
+    """One backend."""
+
+    name: str
+    cells: dict[str, Cell] = field(default_factory=lambda: defaultdict(Cell))
+    seconds: float = 0.0
+    note: str = ""
+
+
+def main() -> None:
+    """Run the suites and write the page; exit code 1 if a guarantee is broken anywhere."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("backends", nargs="*", help="harness names or storage URLs; all that are at hand by default")
+    names = parser.parse_args().backends or list(harness_names())
+    columns = [_run(name) for name in names]
+    PAGE.write_text(_page(columns), encoding="utf-8")
+    broken = [column.name for column in columns if any(cell.failed for cell in column.cells.values())]
+    print(f"written: {PAGE.relative_to(ROOT)}")
+    sys.exit(f"broken promises: {', '.join(broken)}" if broken else 0)
+
+
+def _run(name: str) -> Column:
+    """The conformance suite of one backend, in a process of its own."""
+    column = Column(name)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        options = ["-q", "-n", "2", "--backend", name, "-o", "junit_family=xunit1", f"--junitxml={report}"]
+        files = sorted(str(path) for path in (ROOT / "tests" / "integration").glob("test_conformance_*.py"))
+        print(f"{name} …", flush=True)
+        done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, check=False)
+        if done.returncode not in (0, 1) or not report.exists():
+            column.note = "could not be run"
+            return column
+        for case in ET.parse(report).getroot().iter("testcase"):  # noqa: S314 - written by the line above
+            _count(column, case)
+    return column
+
+
+def _count(column: Column, case: ET.Element) -> None:
+    cell = column.cells[_group(str(case.get("name")))]
+    column.seconds += float(case.get("time") or 0)
+    if case.find("failure") is not None or case.find("error") is not None:
+        cell.failed += 1
+    elif (skipped := case.find("skipped")) is not None:
+        cell.skipped += 1
+        column.note = str(skipped.get("message"))
+    else:
+        cell.passed += 1
+        found = [int(str(p.get("value"))) for p in case.iter("property") if p.get("name") == "trials"]
+        cell.trials += sum(found) or 1
+
+
+def _group(test: str) -> str:
+    name = test.removeprefix("test_")
+    return next((group for group in GROUPS if name.startswith(f"{group}_")), OTHER)
+
+
+def _page(columns: list[Column]) -> str:
+    rows = [*GROUPS, OTHER]
+    head = ["", *(f"`{column.name}`" for column in columns)]
+    lines = [
+        "# Comparison",
+        "",
+        "<!-- Made by scripts/compare.py. Do not edit. -->",
+        "",
+        "What the conformance suite found on each backend. A trial is a command, a race or a repetition, as the tests",
+        "count them; a cell holds if none of them broke the promise. `make compare` makes this page anew.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+    ]
+    for group in rows:
+        cells = [column.cells[group].text if not column.note or column.cells else "-" for column in columns]
+        lines.append(f"| {GROUPS.get(group, OTHER)} | " + " | ".join(cells) + " |")
+    seconds = [f"{column.seconds:,.0f} s" for column in columns]
+    lines.append("| time of all tests | " + " | ".join(seconds) + " |")
+    lines += ["", *(f"- `{column.name}`: {column.note}" for column in columns if column.note)]
+    made = datetime.now(UTC).strftime("%Y-%m-%d")
+    lines += ["", f"Made on {made} with Python {platform.python_version()} on {platform.system()}.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

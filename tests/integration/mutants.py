@@ -1,0 +1,113 @@
+"""A pytest plugin that breaks the product in one way: `WALLET_MUTANT=NAME pytest -p tests.integration.mutants …`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from wallet_gql import idempotency, ledger
+from wallet_gql.backends import sqlite
+from wallet_gql.backends._group_commit import Command, Wanted
+from wallet_gql.domain import changes
+from wallet_gql.domain.changes import Decision, Outcome, Snapshot, State, decide_all
+from wallet_gql.domain.model import Account, Entry, Hold, Transfer
+from wallet_gql.failpoints import reach
+from wallet_gql.idempotency import Attempt
+
+
+def receipt_outside_the_commit() -> None:
+    """Receipts are written in a transaction of their own, right after the money's."""
+    write = sqlite.write
+
+    def split(connection: sqlite3.Connection, state: State) -> None:
+        receipts, state.writes.receipts = state.writes.receipts, []
+        write(connection, state)
+        connection.execute("COMMIT")
+        reach("sqlite.written")
+        connection.execute("BEGIN IMMEDIATE")
+        state.writes = changes.Writes(receipts=receipts)
+        write(connection, state)
+
+    sqlite.write = split
+
+
+def reply_before_commit() -> None:
+    """The answer leaves before its commit is there."""
+
+    async def hasty(
+        store: sqlite.SqliteStore, _lane: Hashable, batch: Sequence[Command], wait_seconds: float
+    ) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        state = State(sqlite.NODE, store._map.peer_of(sqlite.NODE))
+        wanted = Wanted.of(command.scope for command in batch)
+
+        def decide(connection: sqlite3.Connection) -> None:
+            sqlite.load(connection, state, wanted)
+            outcomes.extend(decide_all(state, [(command.scope, command.decide) for command in batch]))
+
+        await store._on(store._writer, lambda: decide(store._connection()))
+
+        def later(connection: sqlite3.Connection) -> None:
+            sqlite.write(connection, state)
+
+        asyncio.get_running_loop().call_later(
+            0.005, lambda: store._writer.submit(lambda: store._transact(later, wait_seconds))
+        )
+        return outcomes
+
+    vars(sqlite)["SqliteStore"]._commit = hasty
+
+
+def state_before_key() -> None:
+    """The rule looks at the state before anybody looks at the key."""
+    sound = idempotency.once
+
+    def hasty(snapshot: Snapshot, attempt: Attempt, now: Any, effect: Callable[[], Any]) -> Decision[Any]:
+        done = effect()
+        return sound(snapshot, attempt, now, lambda: done)
+
+    vars(ledger)["once"] = hasty
+
+
+def lost_held_amount() -> None:
+    """A hold is stored, but nothing is held for it."""
+    sound = changes._Posting._hold
+
+    def careless(posting: Any, hold: Hold) -> None:
+        before = posting._own(hold.account_id)
+        sound(posting, hold)
+        posting._put(replace(posting._own(hold.account_id), held_minor=before.held_minor))
+
+    vars(changes)["_Posting"]._hold = careless
+
+
+def gap_in_sequences() -> None:
+    """Every third entry skips a number."""
+    sound = changes._apply
+
+    def skipping(account: Account, transfer: Transfer, amount_minor: int) -> tuple[Account, Entry]:
+        after, entry = sound(account, transfer, amount_minor)
+        if entry.sequence % 3 == 0:
+            after, entry = replace(after, sequence=after.sequence + 1), replace(entry, sequence=entry.sequence + 1)
+        return after, entry
+
+    changes._apply = skipping
+
+
+MUTANTS: Final[dict[str, Callable[[], None]]] = {
+    mutate.__name__: mutate
+    for mutate in (
+        receipt_outside_the_commit,
+        reply_before_commit,
+        state_before_key,
+        lost_held_amount,
+        gap_in_sequences,
+    )
+}
+
+if os.environ.get("WALLET_MUTANT"):
+    MUTANTS[os.environ["WALLET_MUTANT"]]()
