@@ -507,13 +507,11 @@ class Ledger:
 
     async def _closable(self, attempt: Attempt, hold_id: HoldId) -> Hold:
         found = (await self.store.fetch(Scope(slot_of(hold_id), holds=(hold_id,)))).hold(hold_id)
-        concerned = found is not None and (
-            attempt.actor == found.closer or await self._owns(attempt.actor, found.account_id)
-        )
-        if found is None or not concerned:  # a stranger learns nothing, not even by what is remembered under his key
-            await self._report(attempt, HoldNotFound(hold_id))
-        assert found is not None
-        return found
+        if found is not None and (attempt.actor == found.closer or await self._owns(attempt.actor, found.account_id)):
+            return found
+        # Strangers learn nothing, not even by what would be remembered under their keys.
+        await self._report(attempt, HoldNotFound(hold_id))
+        raise AssertionError("reporting raises")
 
     async def _header(self, transfer_id: TransferId) -> Transfer | None:
         return (await self.store.fetch(Scope(slot_of(transfer_id), transfers=(transfer_id,)))).transfer(transfer_id)

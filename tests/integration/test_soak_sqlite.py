@@ -49,7 +49,7 @@ async def test_a_thousand_kills(tmp_path: Path) -> None:
         folder.mkdir()
         tally.add(await run_trial(harness_for("sqlite"), folder, trial))
         shutil.rmtree(folder)
-        print(f"\r{number}/{len(trials)} trials, {tally.kills} kills", end="", flush=True)
+        sys.stderr.write(f"\r{number}/{len(trials)} trials, {tally.kills} kills")
     text = f"Seed {SEED}. No trial found a contradiction.\n\n{tally.table()}"
     write_evidence("sqlite-kill", "SQLite under kill -9", "make soak ARGS='-k thousand_kills'", text)
 
