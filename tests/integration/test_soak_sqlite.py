@@ -50,8 +50,8 @@ async def test_a_thousand_kills(tmp_path: Path) -> None:
         tally.add(await run_trial(harness_for("sqlite"), folder, trial))
         shutil.rmtree(folder)
         sys.stderr.write(f"\r{number}/{len(trials)} trials, {tally.kills} kills")
-    text = f"Seed {SEED}. No trial found a contradiction.\n\n{tally.table()}"
-    write_evidence("sqlite-kill", "SQLite under kill -9", "make soak ARGS='-k thousand_kills'", text)
+        text = f"Seed {SEED}; no trial found a contradiction. Written after each trial.\n\n{tally.table()}"
+        write_evidence("sqlite-kill", "SQLite under kill -9", "make soak ARGS='-k thousand_kills'", text)
 
     assert tally.kills >= KILLS
 
