@@ -63,6 +63,13 @@ def _to_line(item: ScanItem) -> tuple[str, dict[str, Any]]:
 
 
 def _from_line(kind: str, plain: dict[str, Any]) -> ScanItem:
+    try:
+        return _decoded(kind, plain)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput("export", f"a {kind} cannot be read: {error!r}") from error
+
+
+def _decoded(kind: str, plain: dict[str, Any]) -> ScanItem:
     if kind == "journal":
         entries = tuple(decode(Entry, entry) for entry in plain["entries"])
         return JournalItem("", decode(Transfer, plain["transfer"]), entries, ())
@@ -123,9 +130,12 @@ def read_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             return
         else:
             kind, value = plain.get("kind"), plain.get("value")
-            if kind not in (*KINDS, "journal") or not isinstance(value, dict):
+            if kind not in SCAN_KINDS or not isinstance(value, dict):
                 raise InvalidInput("export", f"line {number}: not a record of format {FORMAT}")
-            digest.add_line(kind, value)
+            try:
+                digest.add_line(kind, value)
+            except (KeyError, TypeError) as error:
+                raise InvalidInput("export", f"line {number}: a {kind} lacks {error}") from error
             yield kind, value
     raise InvalidInput("export", "it ends before its last line: the file was cut short; export again")
 
@@ -144,8 +154,14 @@ async def import_lines(
     for _ in read_lines(lines()):
         pass
     for kind in SCAN_KINDS:
-        if (await store.scan(kind, None, 1)).items:
-            raise InvalidInput("import", "the store is not empty; import into a fresh one")
+        after: str | None = None
+        while True:  # node by node: only the last page says that there is nothing
+            page = await store.scan(kind, after, 1)
+            if page.items:
+                raise InvalidInput("import", "the store is not empty; import into a fresh one")
+            after = page.after
+            if after is None:
+                break
     chunk: list[ScanItem] = []
     count = 0
     for kind_name, value in read_lines(lines()):

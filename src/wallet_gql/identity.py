@@ -160,15 +160,15 @@ class Identity:
         matches = await self.passwords.verify(user.password_hash if user and usable else None, password[:PASSWORD_MAX])
         if user is None or not matches:
             raise InvalidCredentials
-        if self.passwords.is_outdated(user.password_hash):
-            await self._rehash(user, password)
+        if self.passwords.is_outdated(user.password_hash) and await self._rehash(user, password):
+            user = await self._find(login) or user
         secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
         token = make_token(slot_of(user.id), secret)
         key = token_key(token)
         assert key is not None
         now = self._clock()
         session = Session(key.id, user.id, kind, now, now)
-        await self._put(session.key, lambda before: session.to_record(before.version + 1 if before else 1))
+        await self._begin(session, user)
         return LoggedIn(user, session, token)
 
     async def log_out(self, session: Session) -> None:
@@ -251,14 +251,20 @@ class Identity:
         """Settle claims that their sign-up left open, and remove sessions that are over; answers how many."""
         now = self._clock()
         claims = await self.store.list_due("claim", now, limit)
+        failed: WalletError | None = None
         for record in claims:
             assert isinstance(record, Record)
             user_id = UserId(str(record.body["user"]))
-            await (self._confirm if await self._fence(user_id) else self._drop)(record.key, user_id)
+            try:
+                await (self._confirm if await self._fence(user_id) else self._drop)(record.key, user_id)
+            except WalletError as error:  # the others need not wait for this one
+                failed = error
         ended = await self.store.list_due("session", now, limit)
         for record in ended:
             assert isinstance(record, Record)
             await self._remove(record.key, lambda found: found.due_at is not None and found.due_at <= now)
+        if failed is not None:
+            raise failed
         return len(claims) + len(ended)
 
     # The steps of a sign-up
@@ -337,6 +343,18 @@ class Identity:
         except WalletError as error:
             if not error.retryable:
                 raise
+
+    async def _begin(self, session: Session, user: User) -> None:
+        """Store a session, unless the password that was verified has been changed meanwhile."""
+        key = user_key(user.id)
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            current = User.from_record(snapshot.record(key))
+            if current is None or current.password_hash != user.password_hash:
+                raise InvalidCredentials
+            return Decision(Changes(records=(session.to_record(1),)), None)
+
+        await self.store.execute(Scope(key.slot, records=(session.key, key)), decide)
 
     # Small record writes
 

@@ -27,6 +27,8 @@ from .domain.errors import (
     Rejected,
     TransferNotFound,
     Unauthenticated,
+    Unavailable,
+    WalletError,
 )
 from .domain.ids import (
     OPERATOR,
@@ -197,7 +199,13 @@ class Ledger:
         check_money(amount_minor, currency, reference)
         parse_account_id(source)
         attempt = self.transfer_attempt(actor, key, source, to, amount_minor, currency, reference)
-        payee = await self.payee(to, currency)
+        try:
+            payee = await self.payee(to, currency)
+        except Unavailable:
+            kept = await self._kept(attempt)
+            if kept is None:
+                raise
+            return await self.posted(kept, attempt, credited=False)
         now = self.clock()
         command = commands.MoveMoney(
             transfer_id=make_transfer_id(attempt.slot, milliseconds(now), self.entropy()),
@@ -337,7 +345,7 @@ class Ledger:
             expires_at=now + timedelta(seconds=expires_in_seconds),
             reference=reference,
         )
-        scope = money_scope(attempt, source, payee.account_id, now)
+        scope = replace(money_scope(attempt, source, payee.account_id, now), open_holds=True)
 
         def effect(snapshot: Snapshot) -> Effect[Hold]:
             changes = rules.place_hold(snapshot, command, now)
@@ -367,6 +375,7 @@ class Ledger:
             account_id=hold.account_id,
             payee_account_id=hold.payee_account_id,
             amount_minor=amount_minor,
+            fee_basis_points=self.transfer_fee_basis_points,
         )
         scope = replace(money_scope(attempt, hold.account_id, hold.payee_account_id, now), holds=(hold_id,))
         return await self._move(scope, attempt, now, lambda snapshot: rules.capture_hold(snapshot, command, now))
@@ -396,6 +405,7 @@ class Ledger:
         """The sweep: close holds whose time is over; answers how many. Decisions do not wait for it."""
         now = self.clock()
         due = [hold for hold in await self.store.list_due("hold", now, limit) if isinstance(hold, Hold)]
+        failed: WalletError | None = None
         for account_id in dict.fromkeys(hold.account_id for hold in due):
             command = commands.ExpireHolds(account_id)
             scope = Scope(slot_of(account_id), accounts=(account_id,), due_at=now)
@@ -403,7 +413,12 @@ class Ledger:
             def decide(snapshot: Snapshot, command: commands.ExpireHolds = command) -> Decision[None]:
                 return Decision(rules.expire_holds(snapshot, command, now), None)
 
-            await self._execute(scope, decide)
+            try:
+                await self._execute(scope, decide)
+            except WalletError as error:  # one account that cannot be had now must not keep the others waiting
+                failed = error
+        if failed is not None:
+            raise failed
         return len(due)
 
     # Reading single things
@@ -449,10 +464,29 @@ class Ledger:
         def decide(snapshot: Snapshot) -> Decision[Answer[R]]:
             return once(snapshot, attempt, now, lambda: effect(snapshot))
 
-        committed = await self._execute(scope, decide)
+        try:
+            committed = await self._execute(scope, decide)
+        except Unavailable:
+            answer = await self._kept(attempt)
+            if answer is None:
+                raise
+            return answer, False
         if isinstance(committed.result, Refused):
             raise committed.result.error
         return committed.result, committed.credited
+
+    async def _kept(self, attempt: Attempt) -> Replayed | None:
+        """The answer that the key already has, though nothing can be executed now. Raises a remembered refusal.
+
+        Without it a repeated payment would be told that nothing changed while the payee's node is away.
+        """
+        receipt = (await self.store.fetch(Scope(attempt.slot, receipts=(attempt.name,)))).receipt(*attempt.name)
+        if receipt is None or receipt.is_claim:
+            return None
+        answer = replay(receipt, attempt)
+        if isinstance(answer, Refused):
+            raise answer.error
+        return answer
 
     async def _move(
         self, scope: Scope, attempt: Attempt, now: datetime, rule: Callable[[Snapshot], Changes]

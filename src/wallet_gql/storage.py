@@ -16,6 +16,7 @@ from .domain.changes import Decide, Scope, Snapshot
 from .domain.errors import InvariantViolated
 from .domain.ids import AccountId, is_system
 from .domain.model import Account, Entry, Hold, Receipt, Record, SystemEntry, Transfer
+from .domain.money import BALANCE_MAX_MINOR
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -68,6 +69,13 @@ class PageRequest:
     before: int | None = None
     after: int | None = None
     newest_first: bool = True
+
+    def __post_init__(self) -> None:
+        """Bring bounds that no sequence can reach into the range that stores know."""
+        for name in ("before", "after"):
+            bound = getattr(self, name)
+            if bound is not None and not 0 <= bound <= BALANCE_MAX_MINOR:
+                object.__setattr__(self, name, min(max(bound, 0), BALANCE_MAX_MINOR))
 
 
 @dataclass(frozen=True, slots=True)

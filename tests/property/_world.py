@@ -92,18 +92,19 @@ class World:
             **v,
         )
         credited = () if target.id == source.id or ids.is_system(target.id) else (target.id,)
-        changes = self.run(rules.place_hold, command, Scope(source.slot, accounts=(source.id,), credits=credited))
+        scope = Scope(source.slot, accounts=(source.id,), credits=credited, open_holds=True)
+        changes = self.run(rules.place_hold, command, scope)
         return changes.placed[0]
 
     def _hold_scope(self, hold: Hold) -> Scope:
         credited = () if ids.is_system(hold.payee_account_id) else (hold.payee_account_id,)
         return Scope(ids.slot_of(hold.id), accounts=(hold.account_id,), credits=credited, holds=(hold.id,))
 
-    def capture(self, hold: Hold, actor: str, amount_minor: int | None = None, fee_minor: int = 0) -> Changes:
+    def capture(self, hold: Hold, actor: str, amount_minor: int | None = None, fee_points: int = 0) -> Changes:
         """Capture a hold."""
         transfer_id = ids.make_transfer_id(ids.slot_of(hold.id), 1, next(_serial))
         parts = hold.account_id, hold.payee_account_id
-        command = commands.CaptureHold(transfer_id, actor, "key", hold.id, *parts, amount_minor, fee_minor)
+        command = commands.CaptureHold(transfer_id, actor, "key", hold.id, *parts, amount_minor, fee_points)
         return self.run(rules.capture_hold, command, self._hold_scope(hold))
 
     def void(self, hold: Hold, actor: str) -> Changes:

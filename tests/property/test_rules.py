@@ -218,7 +218,7 @@ class TestHold:
         anna, bert = world.account(1_000), world.account()
         hold = world.hold(anna, bert, 600, reference="room 12")
 
-        changes = world.capture(hold, bert.owner, 500, fee_minor=5)
+        changes = world.capture(hold, bert.owner, 500, fee_points=100)
 
         assert (world.current(anna).posted_minor, world.current(anna).held_minor) == (500, 0)
         assert world.current(bert).posted_minor == 495
@@ -298,6 +298,18 @@ class TestHold:
         with pytest.raises(errors.PayeeCannotReceive):
             world.capture(hold, bert.owner)
 
+    def test_open_holds_are_limited_and_expired_ones_do_not_count(self, world: World) -> None:
+        """Nobody makes others wait for the closing of more than that."""
+        anna, bert = world.account(10_000), world.account()
+        for _ in range(rules.OPEN_HOLDS_MAX):
+            world.hold(anna, bert, 1, seconds=5)
+
+        with pytest.raises(errors.LimitExceeded, match="open holds"):
+            world.hold(anna, bert, 1)
+        world.later(5)
+        world.hold(anna, bert, 1)
+        assert world.current(anna).held_minor == 1
+
     def test_a_withdrawals_hold_never_expires_and_only_its_flow_closes_it(self, world: World) -> None:
         """Captured into the system account, it is a withdrawal."""
         anna = world.account(1_000)
@@ -347,6 +359,15 @@ class TestReversal:
         with pytest.raises(errors.TransferNotFound):
             world.reverse(ids.make_transfer_id(1, 1, 1), bert, anna.id, bert.owner)
         world.reverse(original.id, bert, anna.id, ids.OPERATOR)
+
+    def test_nothing_is_sent_back_into_a_closed_account(self, world: World) -> None:
+        """Money there could never be used again."""
+        anna, bert = world.account(10), world.account()
+        original = world.transfer(anna, bert, 10).transfers[0]
+        world.status(anna, AccountStatus.CLOSED, anna.owner)
+
+        with pytest.raises(errors.PayeeCannotReceive):
+            world.reverse(original.id, bert, anna.id, bert.owner)
 
     def test_what_cannot_be_reversed(self, world: World) -> None:
         """Reversals and deposits; a payee who is frozen or has spent the money."""

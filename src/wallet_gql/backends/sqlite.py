@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sqlite3
 import threading
@@ -324,6 +325,7 @@ def migrate(path: Path) -> bool:
         ConfigurationError: the file comes from a newer version, or is no ledger.
         Contended: another process kept the file locked.
     """
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # hashes of passwords are nobody else's to read
     with closing(connect(path)) as connection:
         deadline = time.monotonic() + _OPEN_WAIT_SECONDS
         _patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"), deadline)

@@ -93,7 +93,7 @@ class CaptureHold:
     account_id: AccountId
     payee_account_id: AccountId
     amount_minor: int | None = None
-    fee_minor: int = 0
+    fee_basis_points: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,10 @@ DEPOSITED_BALANCE_MAX_MINOR: Final = 10**15
 bits, where posting refuses to go on."""
 
 
+OPEN_HOLDS_MAX: Final = 500
+"""The most open holds of one account: whoever spends from it may have to load and close all that are due."""
+
+
 def fee_minor(amount_minor: int, basis_points: int) -> int:
     """The fee on an amount: basis points (1/10,000) of it, rounded down, so that the payee never loses a rounding."""
     return amount_minor * basis_points // 10_000
@@ -145,6 +149,7 @@ def place_hold(snapshot: Snapshot, command: PlaceHold, now: datetime) -> Changes
     Raises:
         AccountNotFound, AccountFrozen, AccountClosed, CurrencyMismatch: about the payer's account.
         PayeeNotFound, PayeeCannotReceive, SameAccount: about the payee.
+        LimitExceeded: the account has `OPEN_HOLDS_MAX` open holds. The scope must load them all.
         InsufficientFunds: less than the amount is available.
     """
     source = _own_account(snapshot, command.source, command.actor)
@@ -152,6 +157,9 @@ def place_hold(snapshot: Snapshot, command: PlaceHold, now: datetime) -> Changes
     if command.payee.account_id == source.id:
         raise SameAccount(source.id)
     target = _payee(snapshot, command.payee, command.currency)
+    still_open = [hold for hold in snapshot.holds_of(source.id) if not hold.is_due(now)]
+    if len(still_open) >= OPEN_HOLDS_MAX:
+        raise LimitExceeded("the number of open holds of one account", OPEN_HOLDS_MAX)
     expired = _spend(snapshot, source, command.amount_minor, now)
     placed = Hold(
         id=command.hold_id,
@@ -194,7 +202,7 @@ def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Cha
         at=now,
         actor=command.actor,
         idempotency_key=command.key,
-        fee_minor=command.fee_minor,
+        fee_minor=0 if is_system(hold.payee_account_id) else fee_minor(amount_minor, command.fee_basis_points),
         hold_id=hold.id,
         reference=hold.reference,
     )
@@ -227,7 +235,8 @@ def reverse_transfer(snapshot: Snapshot, command: ReverseTransfer, now: datetime
         TransferNotFound: no such transfer reached the account.
         NotPermitted: the actor is neither the payee nor an operator.
         NotReversible: it is itself a reversal, a deposit or a withdrawal.
-        AccountFrozen, AccountClosed: the payee's account. ReversalExceedsOriginal: less than that is left.
+        AccountFrozen, AccountClosed: the payee's account. PayeeCannotReceive: the payer's is closed meanwhile.
+        ReversalExceedsOriginal: less than that is left.
         InsufficientFunds: the payee has less than the amount available.
     """
     original = snapshot.transfer(command.original_id)
@@ -241,6 +250,7 @@ def reverse_transfer(snapshot: Snapshot, command: ReverseTransfer, now: datetime
     if original.kind not in (TransferKind.TRANSFER, TransferKind.CAPTURE):
         raise NotReversible(original.id, original.kind)
     _check_debit(source, original.currency)
+    _payee(snapshot, Payee(command.target, command.target), original.currency)
     left_minor = original.amount_minor - snapshot.reversed_minor(original.id)
     amount_minor = left_minor if command.amount_minor is None else command.amount_minor
     if left_minor == 0 or amount_minor > left_minor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -40,8 +41,8 @@ def check_username(text: str) -> str:
 
 def check_email(text: str) -> str:
     """The e-mail address in its one spelling (lower case). Raises InvalidInput."""
-    address = text.strip().lower()
-    if len(address) > EMAIL_MAX or _EMAIL.fullmatch(address) is None:
+    address = unicodedata.normalize("NFC", text.strip().lower())
+    if not address.isprintable() or len(address) > EMAIL_MAX or _EMAIL.fullmatch(address) is None:
         raise InvalidInput("email", "an e-mail address such as ann@example.org, at most 254 characters")
     return address
 

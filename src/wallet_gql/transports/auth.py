@@ -59,10 +59,18 @@ def check_same_site(request: Request) -> None:
     if site is not None:
         allowed = site in _OWN_SITES
     else:
-        allowed = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+        allowed = origin is None or _host_of(origin) == request.headers.get("host")
     if not allowed:
         detail = "the request comes from another site; send it from the wallet's own origin, or use a bearer token"
         raise Problem(HTTPStatus.FORBIDDEN, "CROSS_SITE", detail)
+
+
+def _host_of(origin: str) -> str | None:
+    """The host and port of an origin; None if it is malformed."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 class Caller:
