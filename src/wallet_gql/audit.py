@@ -5,6 +5,7 @@ It runs while the wallet serves: an account is read first, then its entries up t
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ from typing import Final
 
 from .domain.changes import Scope
 from .domain.errors import InvariantViolated
-from .domain.ids import is_clearing, slot_of
-from .domain.model import Account, Hold, HoldState, Receipt, Transfer
+from .domain.ids import TransferId, is_clearing, slot_of
+from .domain.model import Account, Hold, HoldState, Receipt, Transfer, TransferKind
 from .storage import SCAN_MAX, JournalItem, PageRequest, ScanItem, ScanKind, Store
 
 FINDINGS_MAX: Final = 100
+FLIGHT_LOOKS: Final = 3
+FLIGHT_WAIT_SECONDS: Final = 1.0
+"""How often, and how far apart, money between nodes is looked at again before it is called lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,9 @@ async def audit(store: Store, progress: Progress = lambda _kind, _count: None) -
     report = Report()
     try:
         await _audit(store, report, progress)
-    except InvariantViolated as error:  # a stored record that no version of ours can have written
-        report.add("a record that cannot even be read", error.message)
+    except (InvariantViolated, ValueError, TypeError, KeyError, OverflowError) as error:
+        # A stored record that no version of ours can have written: what comes after it is not looked at.
+        report.add("a record that cannot even be read", str(error))
     return report
 
 
@@ -75,13 +80,16 @@ async def _audit(store: Store, report: Report, progress: Progress) -> None:
             report.add(item.id, f"is a second {item.currency} account of {item.owner}")
         owners.add((item.owner, item.currency))
         await _check_account(store, item, report)
+    flight = _Flight()
     async for item in _scan(store, "journal", progress):
         assert isinstance(item, JournalItem)
-        _check_journal(item, report)
+        await _check_journal(store, item, report)
+        flight.add(item)
+    await _check_flight(store, flight, report)
     async for item in _scan(store, "hold", progress):
         assert isinstance(item, Hold)
         report.holds += 1
-        _check_hold(item, report)
+        await _check_hold(store, item, report)
     await _check_receipts(store, report, progress)
 
 
@@ -106,6 +114,44 @@ async def _check_totals(store: Store, report: Report) -> None:
             report.add(f"node {total.node}", f"its {total.currency} entries sum to {off_minor}, not to zero")
 
 
+@dataclass(slots=True)
+class _Flight:
+    """Money between nodes: what each transfer's clearing entries sum to over the nodes that have been read.
+
+    The leader's line and the payee's cancel out. What is left is on its way, or was read between its two commits, or is
+    lost: looking again tells.
+    """
+
+    open_minor: dict[TransferId, int] = field(default_factory=dict)
+
+    def add(self, item: JournalItem) -> None:
+        """Count a node's part of a transfer in."""
+        lines = (line.amount_minor for line in item.system_entries if is_clearing(line.account_id))
+        amount_minor = self.open_minor.pop(item.transfer.id, 0) + sum(lines)
+        if amount_minor:
+            self.open_minor[item.transfer.id] = amount_minor
+
+
+async def _check_flight(store: Store, flight: _Flight, report: Report) -> None:
+    """Look again at what is between nodes, while recovery settles what can be settled."""
+    for _ in range(FLIGHT_LOOKS):
+        if not flight.open_minor:
+            return
+        await store.recover(SCAN_MAX)
+        await asyncio.sleep(FLIGHT_WAIT_SECONDS)
+        again = _Flight()
+        async for item in _scan(store, "journal", lambda _kind, _count: None):
+            assert isinstance(item, JournalItem)
+            if item.transfer.id in flight.open_minor:
+                again.add(item)
+        flight.open_minor = again.open_minor
+    for transfer_id, amount_minor in flight.open_minor.items():
+        if amount_minor > 0:
+            report.add(transfer_id, f"its credit of {amount_minor} has not reached the payee's node: lost, or in doubt")
+        else:
+            report.add(transfer_id, f"a credit of {-amount_minor} was applied that no leader has sent")
+
+
 async def _check_account(store: Store, listed: Account, report: Report) -> None:
     snapshot = await store.fetch(Scope(slot_of(listed.id), accounts=(listed.id,), open_holds=True))
     account = snapshot.account(listed.id)
@@ -124,9 +170,12 @@ async def _fold(store: Store, account: Account, report: Report) -> None:
     at = account.created_at
     while sequence < account.sequence:
         request = PageRequest(SCAN_MAX, after=sequence, before=account.sequence + 1, newest_first=False)
-        page = await store.list_entries(account.id, request)
-        for entry in page.items:
+        page = await store.list_transfers(account.id, request)
+        for line in page.items:
+            entry = line.entry
             report.entries += 1
+            if line.transfer.currency != account.currency:
+                report.add(line.transfer.id, f"moves {line.transfer.currency} on a {account.currency} account")
             balance_minor += entry.amount_minor
             if entry.sequence != sequence + 1:
                 report.add(account.id, f"has entry {entry.sequence} right after entry {sequence}")
@@ -141,14 +190,20 @@ async def _fold(store: Store, account: Account, report: Report) -> None:
         if not page.items:
             report.add(account.id, f"lacks entries {sequence + 1} to {account.sequence}")
             break
+    above = await store.list_entries(account.id, PageRequest(1, after=account.sequence, newest_first=False))
+    if above.items:  # written since, or the account's row was set back
+        now = (await store.fetch(Scope(slot_of(account.id), accounts=(account.id,)))).account(account.id)
+        if now is None or now.sequence < above.items[0].sequence:
+            report.add(account.id, f"has an entry {above.items[0].sequence} although it counts {account.sequence}")
     if balance_minor != account.posted_minor:
         report.add(account.id, f"says posted {account.posted_minor}, its entries sum to {balance_minor}")
 
 
-def _check_journal(item: JournalItem, report: Report) -> None:
+async def _check_journal(store: Store, item: JournalItem, report: Report) -> None:
     transfer = item.transfer
     if not item.is_copy:
         report.transfers += 1
+        await _check_links(store, transfer, report)
     off_minor = sum(e.amount_minor for e in item.entries) + sum(e.amount_minor for e in item.system_entries)
     if off_minor or not (item.entries or item.system_entries):
         report.add(transfer.id, f"its entries on node {item.node} sum to {off_minor}, or there are none")
@@ -161,9 +216,31 @@ def _check_journal(item: JournalItem, report: Report) -> None:
             report.add(transfer.id, f"its header does not explain {line.amount_minor} on {line.account_id}")
 
 
-def _check_hold(hold: Hold, report: Report) -> None:
+async def _check_hold(store: Store, hold: Hold, report: Report) -> None:
     if (hold.state is HoldState.CAPTURED) != (hold.transfer_id is not None):
         report.add(hold.id, f"is {hold.state} with transfer {hold.transfer_id}")
+    elif hold.transfer_id is not None:
+        wanted = Scope(slot_of(hold.transfer_id), transfers=(hold.transfer_id,))
+        moved = (await store.fetch(wanted)).transfer(hold.transfer_id)
+        if moved is None or moved.hold_id != hold.id:
+            report.add(hold.id, f"was captured by transfer {hold.transfer_id}, which says otherwise")
+
+
+async def _check_links(store: Store, transfer: Transfer, report: Report) -> None:
+    """A reversal undoes at most what was moved; a capture closed its hold."""
+    if (transfer.kind is TransferKind.REVERSAL) != (transfer.reverses is not None):
+        report.add(transfer.id, f"is a {transfer.kind} that reverses {transfer.reverses}")
+    if transfer.reverses is not None:
+        snapshot = await store.fetch(Scope(slot_of(transfer.id), transfers=(transfer.reverses,)))
+        original = snapshot.transfer(transfer.reverses)
+        if original is None or snapshot.reversed_minor(transfer.reverses) > original.amount_minor:
+            report.add(
+                transfer.id, f"reverses {transfer.reverses}, which is missing, or reversed for more than it moved"
+            )
+    if transfer.hold_id is not None:
+        hold = (await store.fetch(Scope(slot_of(transfer.hold_id), holds=(transfer.hold_id,)))).hold(transfer.hold_id)
+        if hold is None or (hold.transfer_id, hold.captured_minor) != (transfer.id, transfer.amount_minor):
+            report.add(transfer.id, f"captures hold {transfer.hold_id}, which says otherwise")
 
 
 async def _check_receipts(store: Store, report: Report, progress: Progress) -> None:

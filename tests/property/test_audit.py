@@ -1,13 +1,16 @@
 """The audit finds each kind of damage and names the record, and finds nothing in sound books while they are written."""
 
 import asyncio
+import copy
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from wallet_gql import audit as audit_module
 from wallet_gql.audit import Report, audit
 from wallet_gql.backends import open_store
+from wallet_gql.backends.memory import MemoryStore
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.identity import Identity
 from wallet_gql.ledger import Ledger, To, utc_now
@@ -74,6 +77,20 @@ DAMAGE = {
     "key twice": ("UPDATE transfers SET idempotency_key = 't0' WHERE idempotency_key = 't1'", "the key paid twice"),
     "receipt lost": ("DELETE FROM receipts WHERE key = 't1'", "no receipt names it"),
     "transfer lost": ("DELETE FROM transfers WHERE idempotency_key = 't2'", "names the missing transfer"),
+    "account set back": (
+        "UPDATE accounts SET sequence = 1, posted_minor = 10000, held_minor = 0 WHERE id = :a",
+        "although it counts 1",
+    ),
+    "header lost": ("DELETE FROM transfers WHERE idempotency_key = 't3'", "right after entry"),
+    "reversal unlinked": ("UPDATE transfers SET reverses = NULL WHERE kind = 'reversal'", "reverses None"),
+    "reversed too much": ("UPDATE transfers SET amount_minor = 99 WHERE idempotency_key = 't9'", "reversed for more"),
+    "currency": ("UPDATE transfers SET currency = 'USD' WHERE idempotency_key = 't3'", "moves USD"),
+    "captured amount": ("UPDATE holds SET captured_minor = 9 WHERE state = 'captured'", "says otherwise"),
+    "capture undone": (
+        "UPDATE holds SET state = 'open', transfer_id = NULL, closed_at = NULL, captured_minor = 0 WHERE state = 'captured'",
+        "says otherwise",
+    ),
+    "unknown state": ("UPDATE holds SET state = 'lost' WHERE state = 'voided'", "lost"),
     "hold state": ("UPDATE holds SET transfer_id = NULL WHERE state = 'captured'", "is captured with transfer None"),
 }
 
@@ -95,3 +112,29 @@ async def test_each_kind_of_damage_is_found(name: str, tmp_path: Path) -> None:
     assert not report.clean
     assert any(words in f.problem for f in report.findings), report.findings
     assert all(f.record for f in report.findings)
+
+
+@pytest.mark.parametrize("side", ["lost", "invented"])
+async def test_credits_between_nodes_are_matched(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node set back to before a payment is found, on whichever side it is."""
+    monkeypatch.setattr(audit_module, "FLIGHT_WAIT_SECONDS", 0.01)
+    async with MemoryStore("memory://?nodes=3") as store:
+        ledger, people = await _books(store)
+        apart = [p for p in people if store._node(p[1]) is not store._node(people[0][1])]
+        identity = Identity(store, clock=utc_now)
+        while not apart:
+            user = await identity.sign_up(f"user{len(people)}", f"user{len(people)}@example.org", "correct horse")
+            account = await ledger.open_account(user.id, "EUR")
+            people.append((user.id, account.id))
+            apart = [p for p in people if store._node(p[1]) is not store._node(people[0][1])]
+        identity.passwords.close()
+        (anna, a), (_, b) = people[0], apart[0]
+        node = store._node(b if side == "lost" else a)
+        before = copy.deepcopy(vars(node))
+        await ledger.transfer(anna, "x", source=a, to=To(b), amount_minor=300, currency="EUR")  # type: ignore[arg-type]  # ids as text
+        assert (await audit(store)).findings == []
+        vars(node).update(before)
+        report = await audit(store)
+
+    words = "has not reached" if side == "lost" else "no leader has sent"
+    assert any(words in finding.problem for finding in report.findings), report.findings
