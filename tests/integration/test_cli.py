@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from tests.integration._server import Person, environment, new_key, run_cli, settle_all
-from wallet_gql.transports.cli import main
+from wallet_gql.transports.cli import app, main
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,12 +72,25 @@ def damage(storage: str, statement: str) -> None:
 
 @pytest.mark.smoke
 def test_help_names_the_commands(tmp_path: Path) -> None:
-    """--help lists every command, and each command's help has an example."""
+    """--help lists every command, the exit codes and how to get completion."""
     done = run_cli(tmp_path, "--help", storage="memory://")
-    commands = ("serve", "migrate", "schema", "deposit", "audit", "recover", "demo")
+    commands = "audit close config demo deposit digest export freeze import migrate openapi recover schema serve"
     assert done.returncode == 0
-    assert all(command in done.stdout for command in commands)
-    assert "Example:" in run_cli(tmp_path, "deposit", "--help", storage="memory://").stdout
+    for word in [*commands.split(), "transfers", "unfreeze", "users", "Exit codes", "--install-completion"]:
+        assert word in done.stdout
+
+
+def test_every_command_has_an_example() -> None:
+    """Each command says what it does and shows how it is used."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    config = group.commands["config"]
+    assert isinstance(config, TyperGroup)
+    for name, command in {**group.commands, **config.commands}.items():
+        if command is config:
+            continue
+        assert command.help, name
+        assert f"wallet-gql {'config ' if name in config.commands else ''}{name}" in (command.epilog or ""), name
 
 
 def test_the_committed_schema_is_current(tmp_path: Path, here: Here) -> None:
@@ -206,3 +221,129 @@ def test_a_file_that_is_no_ledger(tmp_path: Path, here: Here, storage: str) -> N
     (tmp_path / "wallet.db").write_bytes(b"not a database" * 1000)
     none = here("audit", storage=storage)
     assert (none.returncode, "Traceback" in none.stderr) == (2, False)
+
+
+def test_freezing_and_closing(here: Here, storage: str, person: Person) -> None:
+    """An account is frozen, let go, and closed once it is empty; closed is for good."""
+    account = person.account_id
+    frozen = json.loads(here("freeze", account, "--json", storage=storage).stdout)
+    assert frozen == {"account": account, "status": "frozen", "posted": "10.00", "currency": "EUR"}
+    assert "is open" in here("unfreeze", account, storage=storage).stdout
+    full = here("close", account, storage=storage)
+    assert (full.returncode, "empty it first" in full.stderr) == (2, True)
+    empty = settle_all(storage, 0)[0].account_id
+    assert "is closed" in here("close", empty, storage=storage).stdout
+    for command in ("freeze", "unfreeze", "close"):
+        again = here(command, empty, storage=storage)
+        assert (again.returncode, "closed" in again.stderr, len(again.stderr.splitlines())) == (2, True, 1)
+
+
+@pytest.mark.parametrize("command", ["freeze", "unfreeze", "close"])
+@pytest.mark.parametrize("account", ["acc_1", "", "acc_01a20402c78872e2b9cb9e25e6844824", "sys:cash:EUR"])
+def test_accounts_that_are_not_there(here: Here, storage: str, command: str, account: str) -> None:
+    """No such account is one clear line and exit code 2."""
+    done = here(command, account, storage=storage)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_listing_users(here: Here, storage: str, person: Person) -> None:
+    """Users are listed, all or some, for people or for programs, and without their passwords."""
+    other = settle_all(storage, 0)[0]
+    listed = here("users", storage=storage).stdout
+    assert {line.split()[0] for line in listed.splitlines()} == {person.username, other.username}
+    plain = [json.loads(line) for line in here("users", "--json", storage=storage).stdout.splitlines()]
+    assert {one["id"] for one in plain} == {person.id, other.id}
+    assert set(plain[0]) == {"username", "email", "id", "createdAt"}
+    assert len(here("users", "--first", "1", storage=storage).stdout.splitlines()) == 1
+    assert here("users", "--first", "0", storage=storage).returncode == 2
+
+
+def test_listing_transfers(here: Here, storage: str, person: Person) -> None:
+    """A user's last transfers over all accounts are listed, the newest first."""
+    for amount, currency in (("1.50", "EUR"), ("700", "JPY"), ("2.50", "EUR")):
+        assert here("deposit", person.username, amount, currency, storage=storage).returncode == 0
+    listed = here("transfers", person.username, storage=storage).stdout.splitlines()
+    accounts = [line for line in listed if line.startswith("account")]
+    assert len(accounts) == 2
+    assert "14.00 EUR posted, 14.00 available" in accounts[0]
+    assert [line.split()[2:4] for line in listed[2:]] == [
+        ["2.50", "EUR"],
+        ["700", "JPY"],
+        ["1.50", "EUR"],
+        ["10.00", "EUR"],
+    ]
+    done = here("transfers", f"{person.username}@example.org", "--first", "2", "--json", storage=storage)
+    plain = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["amount"], one["balance"], one["kind"]) for one in plain] == [
+        ("2.50", "14.00", "deposit"),
+        ("700", "700", "deposit"),
+    ]
+    nobody = here("transfers", "nobody", storage=storage)
+    assert (nobody.returncode, "nobody" in nobody.stderr) == (2, True)
+
+
+def test_answers_in_json(here: Here, storage: str, person: Person) -> None:
+    """With --json, standard output is JSON and nothing else."""
+    for arguments in (
+        ("migrate",),
+        ("recover",),
+        ("audit",),
+        ("digest",),
+        ("deposit", person.username, "1.00", "EUR"),
+        ("config", "show"),
+        ("config", "check"),
+        ("config", "check", "--open"),
+    ):
+        done = here(*arguments, "--json", storage=storage)
+        assert done.returncode == 0, done.stderr
+        assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_equal_digests(here: Here, storage: str, person: Person) -> None:
+    """The digest of a ledger stays until something is written."""
+    first, second = (here("digest", storage=storage).stdout for _ in range(2))
+    assert first == second
+    assert "1 transfer," in first or first.endswith("1 transfer\n")
+    assert here("deposit", person.username, "1.00", "EUR", storage=storage).returncode == 0
+    assert here("digest", storage=storage).stdout != first
+
+
+@pytest.mark.parametrize("url", ["postgres://me:s3cr3t@db/x", "postgres://me:a@s3cr3t@db:1,db2/x?password=s3cr3t"])
+def test_secrets_stay_secret(here: Here, url: str) -> None:
+    """No command prints the password of a storage URL."""
+    shown = here("config", "show", storage=url)
+    assert "WALLET_STORAGE=postgres://***@db" in shown.stdout
+    unknown = url.replace("postgres", "oracle")
+    told = [shown, here("config", "check", storage=unknown), here("audit", storage=unknown)]
+    for done in told:
+        assert "s3cr3t" not in done.stdout + done.stderr
+
+
+def test_checking_the_configuration(tmp_path: Path, here: Here, storage: str) -> None:
+    """Each wrong or misspelt variable is named with its remedy, exit code 1; checking makes no file."""
+    good = here("config", "check", storage=storage)
+    assert (good.returncode, "all is well" in good.stdout) == (0, True)
+    assert not (tmp_path / "wallet.db").exists()
+    bad = here("config", "check", storage=storage, port="99999", log_level="loud", storages="x")
+    assert (bad.returncode, bad.stdout) == (1, "")
+    faults = bad.stderr.splitlines()
+    assert [fault.split(":")[0] for fault in faults] == ["WALLET_STORAGES", "WALLET_PORT", "WALLET_LOG_LEVEL"]
+    assert "perhaps WALLET_STORAGE was meant" in faults[0]
+    assert "Port to listen on" in faults[1]
+    assert "the default is info" in faults[2]
+
+
+def test_a_misspelt_setting_in_a_file(tmp_path: Path, here: Here, storage: str) -> None:
+    """`.env` is checked for misspelt settings too."""
+    (tmp_path / ".env").write_text("WALLET_PROT=9000\nOTHER=1\n", encoding="utf-8")
+    done = here("config", "check", storage=storage)
+    assert (done.returncode, "WALLET_PROT" in done.stderr, "WALLET_PORT" in done.stderr) == (1, True, True)
+
+
+def test_a_store_that_cannot_be_opened(here: Here, tmp_path: Path) -> None:
+    """With --open, the store is tried too."""
+    missing = f"sqlite:///{tmp_path}/no/such/wallet.db"
+    assert here("config", "check", storage=missing).returncode == 0
+    done = here("config", "check", "--open", "--json", storage=missing)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["faults"][0].startswith("WALLET_STORAGE: ")

@@ -1,7 +1,7 @@
 """The HTTP application: routes, request ids, limits, and its life from start to drain.
 
-`/graphql` the API, `/healthz` whether the process lives, `/readyz` whether it should get requests, `/` a page that says
-how to begin.
+`/graphql` the API, `/v1/…` the same over REST with its description at `/openapi.json`, `/healthz` whether the process
+lives, `/readyz` whether it should get requests, `/` a page that says how to begin.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..domain.errors import Unavailable
 from ..runtime import Wallet, open_wallet
 from ..settings import Mode, Settings, load_settings
-from . import graphiql
+from . import graphiql, rest
 from .graphql.view import WalletView
 from .logs import REQUEST_ID
 from .pages import start_page
@@ -72,6 +72,7 @@ def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = 
         routes=[
             Route("/", home),
             _graphql(),
+            *rest.routes(),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *(graphiql.routes(tabs) if tabs is not None else []),
@@ -145,7 +146,7 @@ class Gate:
             await self._guarded(scope, receive, answer, headers)
         finally:
             took_ms = (time.perf_counter() - started) * 1000
-            log.info("%s %s %s in %.1f ms", scope["method"], scope["path"], answer.status or "unanswered", took_ms)
+            log.info("%s %r %s in %.1f ms", scope["method"], scope["path"], answer.status or "unanswered", took_ms)
             REQUEST_ID.reset(token)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:
