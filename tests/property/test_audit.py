@@ -87,7 +87,7 @@ DAMAGE = {
     "currency": ("UPDATE transfers SET currency = 'USD' WHERE idempotency_key = 't3'", "moves USD"),
     "captured amount": ("UPDATE holds SET captured_minor = 9 WHERE state = 'captured'", "says otherwise"),
     "capture undone": (
-        "UPDATE holds SET state = 'open', transfer_id = NULL, closed_at = NULL, captured_minor = 0 WHERE state = 'captured'",
+        "UPDATE holds SET state='open', transfer_id=NULL, captured_minor=0, closed_at=NULL WHERE captured_minor > 0",
         "says otherwise",
     ),
     "unknown state": ("UPDATE holds SET state = 'lost' WHERE state = 'voided'", "lost"),

@@ -223,7 +223,10 @@ class PostgresHarness(Harness):
     async def start(self, folder: Path) -> None:
         """Take an empty database on every node."""
         del folder
-        self.cluster = self._cluster or await asyncio.to_thread(shared_cluster, self._size)
+        cluster = self._cluster
+        if cluster is None:
+            cluster = await asyncio.to_thread(shared_cluster, self._size)
+        self.cluster = cluster
         self._database = await asyncio.to_thread(self.cluster.take)
         self.url = self.cluster.url(self._database)
 
