@@ -8,17 +8,20 @@ backend whose server is not here is told as such, never left out.
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from wallet_gql.testing.conformance._idempotency import Idempotency
 from wallet_gql.testing.harness import harness_names
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -34,13 +37,20 @@ GROUPS: Final = {
     "g8": "G8: an answer by the deadline, no half commits",
     "i2": "I2: what no decision may do",
     "trap": "the three traps of idempotency",
-    "one_key": "one key, one effect",
+    "one_key": "one key, one effect, one answer",
     "race": "races",
     "read": "reading, paging, import, watching",
     "user": "users, names and sessions",
     "capability": "capabilities are honest",
 }
 OTHER: Final = "everything else"
+CAPABILITIES: Final = {
+    "durable": "`durable`: what was answered survives a crash",
+    "multi_process": "`multi_process`: several processes on one ledger",
+    "spans_nodes": "`spans_nodes`: more than one node",
+    "snapshot_reads": "`snapshot_reads`: a fetch across nodes sees one moment",
+    "remote_credit": "`remote_credit`: credits on another node",
+}
 
 
 @dataclass(slots=True)
@@ -68,8 +78,22 @@ class Column:
 
     name: str
     cells: dict[str, Cell] = field(default_factory=lambda: defaultdict(Cell))
+    capabilities: dict[str, bool | str] = field(default_factory=dict)
     seconds: float = 0.0
     note: str = ""
+
+    def text(self, group: str) -> str:
+        """One cell. A store that says that it is not durable has not failed G3: it does not promise it."""
+        if self.note and not self.cells:
+            return "-"
+        if group == "g3" and self.capabilities.get("durable") is False and not self.cells[group].failed:
+            return "not promised"
+        return self.cells[group].text
+
+    def capability(self, name: str) -> str:
+        """What the store says of itself."""
+        said = self.capabilities.get(name, "-")
+        return {True: "yes", False: "no"}[said] if isinstance(said, bool) else said
 
 
 def main() -> None:
@@ -111,17 +135,23 @@ def _count(column: Column, case: ET.Element) -> None:
         column.note = str(skipped.get("message"))
     else:
         cell.passed += 1
-        found = [int(str(p.get("value"))) for p in case.iter("property") if p.get("name") == "trials"]
-        cell.trials += sum(found) or 1
+        said = {str(p.get("name")): str(p.get("value")) for p in case.iter("property")}
+        cell.trials += int(said.get("trials", "1"))
+        column.capabilities = json.loads(said["capabilities"]) if "capabilities" in said else column.capabilities
 
 
 def _group(test: str) -> str:
     name = test.removeprefix("test_")
-    return next((group for group in GROUPS if name.startswith(f"{group}_")), OTHER)
+    other = "one_key" if hasattr(Idempotency, test.partition("[")[0]) else OTHER
+    return next((group for group in GROUPS if name.startswith(f"{group}_")), other)
+
+
+def _row(head: str, cells: Iterable[str]) -> str:
+    return "| " + " | ".join([head, *cells]) + " |"
 
 
 def _page(columns: list[Column]) -> str:
-    rows = [*GROUPS, OTHER]
+    rows = [*GROUPS, *([OTHER] if any(column.cells[OTHER].text != "-" for column in columns) else [])]
     head = ["", *(f"`{column.name}`" for column in columns)]
     lines = [
         "# Comparison",
@@ -129,14 +159,15 @@ def _page(columns: list[Column]) -> str:
         "<!-- Made by scripts/compare.py. Do not edit. -->",
         "",
         "What the conformance suite found on each backend. A trial is a command, a race or a repetition, as the tests",
-        "count them; a cell holds if none of them broke the promise. `make compare` makes this page anew.",
+        "count them; a cell holds if none of them broke the promise. `make compare` makes this page anew. What became",
+        "of killed processes and servers is under [evidence](evidence/README.md).",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
     ]
-    for group in rows:
-        cells = [column.cells[group].text if not column.note or column.cells else "-" for column in columns]
-        lines.append(f"| {GROUPS.get(group, OTHER)} | " + " | ".join(cells) + " |")
+    lines += [f"| {GROUPS.get(group, OTHER)} | " + " | ".join(c.text(group) for c in columns) + " |" for group in rows]
+    for name, words in CAPABILITIES.items():
+        lines.append(f"| {words} | " + " | ".join(column.capability(name) for column in columns) + " |")
     seconds = [f"{column.seconds:,.0f} s" for column in columns]
     lines.append("| time of all tests | " + " | ".join(seconds) + " |")
     lines += ["", *(f"- `{column.name}`: {column.note}" for column in columns if column.note)]

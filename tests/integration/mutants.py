@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Hashable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from wallet_gql import idempotency, ledger
 from wallet_gql.backends import sqlite
-from wallet_gql.backends._group_commit import Command, Wanted
 from wallet_gql.domain import changes
-from wallet_gql.domain.changes import Decision, Outcome, Snapshot, State, decide_all
+from wallet_gql.domain.changes import Decision, Snapshot, State
 from wallet_gql.domain.model import Account, Entry, Hold, Transfer
 from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Attempt
@@ -36,30 +35,25 @@ def receipt_outside_the_commit() -> None:
 
 
 def reply_before_commit() -> None:
-    """The answer leaves before its commit is there."""
+    """The answer leaves while its commit is still to come, in order and only a few milliseconds later."""
 
-    async def hasty(
-        store: sqlite.SqliteStore, _lane: Hashable, batch: Sequence[Command], wait_seconds: float
-    ) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        state = State(sqlite.NODE, store._map.peer_of(sqlite.NODE))
-        wanted = Wanted.of(command.scope for command in batch)
+    def hasty(store: sqlite.SqliteStore, work: Callable[[sqlite3.Connection], None], wait_seconds: float) -> None:
+        connection = store._connection()
+        sqlite._begin(connection, time.monotonic() + wait_seconds)
+        try:
+            work(connection)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
 
-        def decide(connection: sqlite3.Connection) -> None:
-            sqlite.load(connection, state, wanted)
-            outcomes.extend(decide_all(state, [(command.scope, command.decide) for command in batch]))
+        def later() -> None:
+            time.sleep(0.005)
+            reach("sqlite.written")
+            connection.execute("COMMIT")
 
-        await store._on(store._writer, lambda: decide(store._connection()))
+        store._writer.submit(later)
 
-        def later(connection: sqlite3.Connection) -> None:
-            sqlite.write(connection, state)
-
-        asyncio.get_running_loop().call_later(
-            0.005, lambda: store._writer.submit(lambda: store._transact(later, wait_seconds))
-        )
-        return outcomes
-
-    vars(sqlite)["SqliteStore"]._commit = hasty
+    vars(sqlite)["SqliteStore"]._transact = hasty
 
 
 def state_before_key() -> None:

@@ -1,8 +1,11 @@
 """The reference model keeps every promise, as one node and as three."""
 
+import pytest
+
 from wallet_gql.testing.conformance import StoreConformance
 
 
+@pytest.mark.smoke
 class TestMemory(StoreConformance):
     """`memory://`."""
 

@@ -23,6 +23,7 @@ _SCHEMES: Final = {
     "postgres": "postgres:PostgresStore",
     "postgresql": "postgres:PostgresStore",
     "mongodb": "mongodb:MongoStore",
+    "mongodb+srv": "mongodb:MongoStore",
 }
 
 

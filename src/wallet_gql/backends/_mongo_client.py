@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pymongo
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
@@ -64,7 +65,7 @@ _DEFAULTS: Final = {"serverSelectionTimeoutMS": 10_000, "heartbeatFrequencyMS": 
 TRANSIENT: Final = "TransientTransactionError"
 
 _CONFLICTS: Final = frozenset({24, 112, 244, 251, 267, 290})
-"""LockTimeout, WriteConflict, TransactionAborted, NoSuchTransaction, PreparedTransactionInProgress, ExceededLifetime."""
+"""LockTimeout, WriteConflict, TransactionAborted, NoSuchTransaction, PreparedInProgress, ExceededLifetimeLimit."""
 
 _BUSY: Final = frozenset({50, 202, 262})
 """MaxTimeMSExpired and its kin."""
@@ -76,8 +77,11 @@ _FORBIDDEN: Final = frozenset({13, 18, 8000})
 """Unauthorized, AuthenticationFailed, AtlasError."""
 
 
-class Conflict(Exception):  # noqa: N818 - named after what happened; it never leaves the backend
-    """Somebody else's commit came first, or the attempt was cut off before its commit: nothing was written."""
+class Conflict(Exception):
+    """Somebody else's commit came first, or the attempt was cut off before its commit: nothing was written.
+
+    It never leaves the backend.
+    """
 
 
 def translate(error: BaseException) -> WalletError:
@@ -85,21 +89,24 @@ def translate(error: BaseException) -> WalletError:
     if isinstance(error, WalletError):
         return error
     if isinstance(error, OperationFailure):
-        code = error.code or 0
-        if code in _GONE:
-            return NodeUnavailable(NODE)
-        if code in _CONFLICTS | _BUSY or error.has_error_label(TRANSIENT):
-            return Contended(f"MongoDB: {error.args[0] if error.args else error}"[:200])
-        if code in _FORBIDDEN:
-            return Unavailable("MongoDB refuses the user of the URL")
-        return InvariantViolated(f"MongoDB refused: {error}")
+        return _of_server(error)
     if isinstance(error, InvalidOperation) and "close" in str(error):
         return Unavailable("the store is closed")
-    if isinstance(error, ConnectionFailure | OSError | TimeoutError):
-        return NodeUnavailable(NODE)
-    if isinstance(error, PyMongoError) and (error.timeout or error.has_error_label(TRANSIENT)):
+    late = isinstance(error, PyMongoError) and (error.timeout or error.has_error_label(TRANSIENT))
+    if late or isinstance(error, ConnectionFailure | OSError | TimeoutError):
         return NodeUnavailable(NODE)
     return InvariantViolated(f"the driver of MongoDB failed: {type(error).__name__}: {error}")
+
+
+def _of_server(error: OperationFailure) -> WalletError:
+    """The same, of an error that the server itself has reported."""
+    if error.code in _GONE:
+        return NodeUnavailable(NODE)
+    if error.code in _CONFLICTS | _BUSY or error.has_error_label(TRANSIENT):
+        return Contended("another commit was first")
+    if error.code in _FORBIDDEN:
+        return Unavailable("MongoDB refuses the user of the URL")
+    return InvariantViolated(f"MongoDB refused: {error}")
 
 
 def is_conflict(error: PyMongoError) -> bool:
@@ -112,12 +119,14 @@ class MongoServer:
 
     def __init__(self, url: str) -> None:
         """`url` as PyMongo has it. Raises ConfigurationError."""
+        parts = urlsplit(url)
+        named = {name.lower() for name in parse_qs(parts.query, keep_blank_values=True)}
+        more: dict[str, Any] = {name: value for name, value in _DEFAULTS.items() if name.lower() not in named}
         try:
-            found = parse_uri(url, validate=True, warn=False) if url.startswith("mongodb://") else {}
-            named = {name.lower() for name in found.get("options", {})}
-            more = {name: value for name, value in _DEFAULTS.items() if name.lower() not in named}
+            if url.startswith("mongodb://"):  # a srv URL would ask the DNS
+                parse_uri(url, validate=True, warn=False)  # where the client itself only warns of a bad option
             self.client: AsyncMongoClient[Document] = AsyncMongoClient(url, appname=APPLICATION, tz_aware=True, **more)
-            default = self.client.get_default_database(DATABASE)
+            default = self.client[unquote(parts.path.lstrip("/")) or DATABASE]
         except (PyMongoError, DriverConfigurationError, ValueError) as error:
             remedy = "write mongodb://host:27017/wallet?replicaSet=rs0"
             raise ConfigurationError(f"the MongoDB URL cannot be used: {error}; {remedy}") from error
@@ -174,7 +183,8 @@ class MongoServer:
         session = self.client.start_session(causal_consistency=True)
         if self._newest is not None:
             session.advance_cluster_time(self._newest.cluster_time or {})
-            session.advance_operation_time(self._newest.operation_time)
+            if self._newest.operation_time is not None:
+                session.advance_operation_time(self._newest.operation_time)
         try:
             yield session
         finally:
@@ -242,13 +252,17 @@ class MongoServer:
         """
         idle = {"transaction.timeInactiveMicros": {"$gt": int(ORPHAN_SECONDS * 1_000_000)}}
         ours = {"clientMetadata.application.name": APPLICATION}
-        stages = [{"$currentOp": {"idleSessions": True, "allUsers": False}}, {"$match": {"active": False, **idle, **ours}}]
+        stages: list[dict[str, Any]] = [
+            {"$currentOp": {"idleSessions": True, "allUsers": False}},
+            {"$match": {"active": False, **idle, **ours}},
+        ]
         try:
-            found = await (await self.client.admin.aggregate(stages)).to_list()
-            names = [{"id": one["lsid"]["id"]} for one in found]
-            if names:
-                await self.client.admin.command({"killSessions": names})
-                log.warning("%d transactions of processes that are gone were aborted", len(names))
+            with pymongo.timeout(ABORT_SECONDS):
+                found = await (await self.client.admin.aggregate(stages)).to_list()
+                names = [{"id": one["lsid"]["id"]} for one in found]
+                if names:
+                    await self.client.admin.command({"killSessions": names})
+                    log.warning("%d transactions of processes that are gone were aborted", len(names))
         except PyMongoError as error:
             log.info("idle transactions are left to the server's own time limit: %s", error)
             return 0

@@ -1,9 +1,9 @@
 """Documents of the MongoDB backend to records of the domain and back.
 
 Every whole number of 64 bits (money, sequences, versions, microseconds since 1970) is written as BSON `long`, never as
-`double`; the validators of `_mongo_schema.py` refuse anything else. Every document carries the `slot` of what it belongs
-to: the shard key, should there ever be shards. A key of several parts is the `_id` itself, as an embedded document in
-a fixed order, so that uniqueness costs no second index. A field that is None is left out.
+`double`; the validators of `_mongo_schema.py` refuse anything else. Every document carries the `slot` of what it
+belongs to: the shard key, should there ever be shards. A key of several parts is the `_id` itself, as an embedded
+document in a fixed order, so that uniqueness costs no second index. A field that is None is left out.
 
 `guard` counts the commits whose scope held the record, whether or not they changed it: what makes two such commits
 collide (snapshot isolation alone would let them pass each other).

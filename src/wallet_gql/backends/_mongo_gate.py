@@ -1,9 +1,9 @@
 """The write gate: one document that says closed, and one fence per process that a commit and the closer collide on.
 
 A commit reads the gate in its snapshot and bumps the fence of its own process; processes do not disturb one another.
-The closer writes `holder` into the gate and then bumps every fence, outside of a transaction, so that the server makes it
-wait for the commits in flight. From then on no commit with an older snapshot gets through (its fence has changed under
-it), and every newer one sees the gate closed. A process whose fence is missing makes one and begins again.
+The closer writes `holder` into the gate and then bumps every fence, outside of a transaction, so that the server makes
+it wait for the commits in flight. From then on no commit with an older snapshot gets through (its fence has changed
+under it), and every newer one sees the gate closed. A process whose fence is missing makes one and begins again.
 
 The gate is a lease on the server's clock, renewed while it is held; a writer who finds it run out opens it. A holder
 that has lost it is told at the end, so that no export ever pretends to be of one moment.

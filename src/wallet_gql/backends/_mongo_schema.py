@@ -1,8 +1,9 @@
 """Collections, indexes and validators of the MongoDB backend, and the idempotent step that brings a database to them.
 
 The `_id` of a document is its key, so the unique indexes are: (account id, sequence) of entries, (transfer, account) of
-system entries, (slot, actor, key) of receipts, (kind, id, slot) of records, and (owner, currency) of accounts as an index
-of its own. Designed for the shard key `slot`: it is in every document and leads the one unique index that is not `_id`.
+system entries, (slot, actor, key) of receipts, (kind, id, slot) of records, and (owner, currency) of accounts as an
+index of its own. Designed for the shard key `slot`: it is in every document and leads the one unique index that is not
+`_id`.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def _shape(required: Document, optional: Document | None = None) -> Document:
 _SHAPES: Final[dict[str, Document]] = {
     "accounts": _shape(
         {
-            **{name: TEXT for name in ("_id", "owner", "currency", "status")},
-            **{name: LONG for name in ("created_at", "changed_at", "guard")},
-            **{name: AMOUNT for name in ("posted_minor", "held_minor", "sequence")},
+            **dict.fromkeys(("_id", "owner", "currency", "status"), TEXT),
+            **dict.fromkeys(("created_at", "changed_at", "guard"), LONG),
+            **dict.fromkeys(("posted_minor", "held_minor", "sequence"), AMOUNT),
         }
     ),
     "entries": _shape(
@@ -66,19 +67,19 @@ _SHAPES: Final[dict[str, Document]] = {
     ),
     "transfers": _shape(
         {
-            **{name: TEXT for name in ("_id", "kind", "debit_account_id", "credit_account_id", "currency")},
-            **{name: TEXT for name in ("actor", "idempotency_key", "reference")},
-            **{name: AMOUNT for name in ("amount_minor", "fee_minor")},
-            **{name: LONG for name in ("at", "guard")},
+            **dict.fromkeys(("_id", "kind", "debit_account_id", "credit_account_id", "currency"), TEXT),
+            **dict.fromkeys(("actor", "idempotency_key", "reference"), TEXT),
+            **dict.fromkeys(("amount_minor", "fee_minor"), AMOUNT),
+            **dict.fromkeys(("at", "guard"), LONG),
         },
         {"reverses": TEXT, "hold_id": TEXT},
     ),
     "holds": _shape(
         {
-            **{name: TEXT for name in ("_id", "account_id", "payee_account_id", "closer", "currency")},
-            **{name: TEXT for name in ("state", "reference")},
-            **{name: AMOUNT for name in ("amount_minor", "captured_minor")},
-            **{name: LONG for name in ("created_at", "guard")},
+            **dict.fromkeys(("_id", "account_id", "payee_account_id", "closer", "currency"), TEXT),
+            **dict.fromkeys(("state", "reference"), TEXT),
+            **dict.fromkeys(("amount_minor", "captured_minor"), AMOUNT),
+            **dict.fromkeys(("created_at", "guard"), LONG),
         },
         {"expires_at": LONG, "closed_at": LONG, "transfer_id": TEXT},
     ),
@@ -174,7 +175,7 @@ async def _create(database: AsyncDatabase[Document]) -> None:
     for name in (*COLLECTIONS, LOCKS, CONTROL):
         options: Document = {"validator": validator(name), "validationAction": "error"} if name in _SHAPES else {}
         try:
-            await database.create_collection(name, **options)
+            await database.create_collection(name, check_exists=False, **options)
         except OperationFailure as error:
             if error.code != _EXISTS:
                 raise

@@ -17,6 +17,9 @@ import asyncpg
 from ..domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 
 POOL_MAX: Final = 16
+ASIDE_MAX: Final = 2
+"""Connections kept for recovery: it must get through while every other one waits for what it alone can free."""
+
 CONNECT_SECONDS: Final = 2.0
 
 _SETTINGS: Final = {
@@ -75,9 +78,16 @@ def translate(error: Exception, node: str) -> WalletError:
     raced = isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name in _RACED
     if raced or isinstance(error, _BUSY):
         return Contended(f"node {node}: {error}")
+    if isinstance(error, asyncpg.InsufficientResourcesError) or getattr(error, "sqlstate", None) == WRONG_EPOCH:
+        return _unavailable(error, node)
+    return InvariantViolated(f"node {node} refused: {type(error).__name__}: {error}")
+
+
+def _unavailable(error: Exception, node: str) -> Unavailable:
+    """Not our bug and nobody's lock: an old node list, a full disk, no room for a prepared transaction."""
     if getattr(error, "sqlstate", None) == WRONG_EPOCH:
         return Unavailable(f"node {node} has another node list; restart with the current one")
-    return InvariantViolated(f"node {node} refused: {type(error).__name__}: {error}")
+    return Unavailable(f"node {node} is short of something: {error}")
 
 
 class PgNode:
@@ -86,40 +96,40 @@ class PgNode:
     def __init__(self, name: str, url: str) -> None:
         self.name = name
         self.url = url
-        self._pool: asyncpg.Pool | None = None
+        self._pools: dict[bool, asyncpg.Pool] = {}
 
     async def open(self) -> None:
-        """Make the pool. Raises NodeUnavailable."""
+        """Make the pools: one for commands and reads, one aside for recovery. Raises NodeUnavailable."""
         try:
-            self._pool = await asyncpg.create_pool(
-                self.url,
-                min_size=0,
-                max_size=POOL_MAX,
-                timeout=CONNECT_SECONDS,
-                connection_class=_Connection,
-                server_settings=_SETTINGS,
-                max_inactive_connection_lifetime=60,
-            )
+            for aside, most in ((False, POOL_MAX), (True, ASIDE_MAX)):
+                self._pools[aside] = await asyncpg.create_pool(
+                    self.url,
+                    min_size=0,
+                    max_size=most,
+                    timeout=CONNECT_SECONDS,
+                    connection_class=_Connection,
+                    server_settings=_SETTINGS,
+                    max_inactive_connection_lifetime=60,
+                )
         except Exception as error:
             raise translate(error, self.name) from error
 
     async def close(self) -> None:
-        """Close the pool; connections that do not end by themselves are cut."""
-        if self._pool is None:
-            return
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self._pool.close()
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            self._pool.terminate()
+        """Close the pools; connections that do not end by themselves are cut."""
+        for pool in self._pools.values():
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await pool.close()
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pool.terminate()
 
     @asynccontextmanager
-    async def lease(self, deadline: float) -> AsyncIterator[Lease]:
+    async def lease(self, deadline: float, *, aside: bool = False) -> AsyncIterator[Lease]:
         """A connection until `deadline` (event loop's clock). Raises NodeUnavailable if there is none in time."""
-        assert self._pool is not None
+        pool = self._pools[aside]
         loop = asyncio.get_running_loop()
         try:
-            connection = await self._pool.acquire(timeout=max(deadline - loop.time(), 0.001))
+            connection = await pool.acquire(timeout=max(deadline - loop.time(), 0.001))
         except Exception as error:
             raise translate(error, self.name) from error
         lease = Lease(self.name, connection, deadline)
@@ -132,16 +142,16 @@ class PgNode:
             with suppress(asyncpg.InterfaceError):  # a connection that was lost has left the pool by itself
                 if lease.doubtful or connection.is_in_transaction():
                     connection.terminate()
-                await self._pool.release(connection)
+                await pool.release(connection)
 
-    async def ask(self, statement: str, *values: Any, seconds: float = 5.0) -> Any:
+    async def ask(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> Any:
         """One value from one statement in a transaction of its own. Raises NodeUnavailable, Contended."""
-        async with self.lease(asyncio.get_running_loop().time() + seconds) as lease:
+        async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside) as lease:
             return await lease.value(statement, *values)
 
-    async def rows(self, statement: str, *values: Any, seconds: float = 5.0) -> list[Any]:
+    async def rows(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> list[Any]:
         """Rows of one statement. Raises NodeUnavailable, Contended."""
-        async with self.lease(asyncio.get_running_loop().time() + seconds) as lease:
+        async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside) as lease:
             return await lease.rows(statement, *values)
 
 
@@ -163,6 +173,16 @@ class Lease:
         """`run` with translated errors."""
         try:
             return await self.run(statement)
+        except Exception as error:
+            raise translate(error, self.node) from error
+
+    async def begin(self, statement: str) -> None:
+        """Run what waits for no lock: a node that does not answer it soon is down. Raises NodeUnavailable."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self.run(statement)
+        except TimeoutError as error:
+            raise NodeUnavailable(self.node) from error
         except Exception as error:
             raise translate(error, self.node) from error
 

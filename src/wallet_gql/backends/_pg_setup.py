@@ -26,8 +26,16 @@ ONLY: Final = "n1"
 _JOIN: Final = (
     "INSERT INTO node (cluster_id, name, nodes, epoch) SELECT $1, $2, $3, 1 WHERE NOT EXISTS (SELECT 1 FROM node)"
 )
+_IS_THERE: Final = (  # not to_regclass: it may answer from a cache that is older than the lock
+    "SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+    " WHERE c.relname = $1 AND n.nspname = ANY (current_schemas(false)))"
+)
 _MIGRATION_LOCK: Final = 7205759403792795
+_IDENTITY_LOCK: Final = 7205759403792796
 _MIGRATION_SECONDS: Final = 30.0
+_PATIENT: Final = "; ".join(
+    f"SET LOCAL {name} = 0" for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+)
 _VERSION_MIN: Final = 140000
 
 
@@ -48,7 +56,14 @@ def _from_file(path: Path) -> dict[str, str]:
         raise ConfigurationError(f"cannot read the node list {path}: {error}") from error
     if not isinstance(nodes, dict) or not all(isinstance(value, str) for value in nodes.values()):
         raise ConfigurationError(f'{path}: write [nodes] and below it a line n1 = "postgres://…" for each node')
-    return nodes
+    return {name: _of_file(name, value, path) for name, value in nodes.items()}
+
+
+def _of_file(name: str, url: str, path: Path) -> str:
+    said, rest = _named(url, name)
+    if said != name:
+        raise ConfigurationError(f"{path}: the URL of node {name} says node={said}; leave that out")
+    return rest
 
 
 def _named(url: str, default: str | None) -> tuple[str, str]:
@@ -96,7 +111,7 @@ async def _migrate(node: PgNode) -> None:
     if found is not None and found > HEAD:
         raise ConfigurationError(f"node {node.name} has schema version {found}, this program knows {HEAD}; upgrade it")
     async with node.lease(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as lease:
-        await lease.do(f"BEGIN; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        await lease.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
         found = await _version(lease)  # another process may have been first
         if found != HEAD:
             await lease.do(script("postgresql", found))
@@ -104,7 +119,7 @@ async def _migrate(node: PgNode) -> None:
 
 
 async def _version(lease: Lease) -> str | None:
-    if await lease.value("SELECT to_regclass($1)::text", VERSION_TABLE) is None:
+    if not await lease.value(_IS_THERE, VERSION_TABLE):
         return None
     found = await lease.value(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
     return None if found is None else str(found)
@@ -116,6 +131,15 @@ async def identify(nodes: list[PgNode]) -> tuple[str, int]:
     Raises:
         ConfigurationError: a node belongs elsewhere, has another name, or knows another list.
     """
+    deadline = asyncio.get_running_loop().time() + _MIGRATION_SECONDS
+    async with nodes[0].lease(deadline) as lease:  # of processes that start at once on blank nodes, one names them
+        await lease.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_IDENTITY_LOCK})")
+        found = await _identify(nodes)
+        await lease.do("COMMIT")
+    return found
+
+
+async def _identify(nodes: list[PgNode]) -> tuple[str, int]:
     names = [node.name for node in nodes]
     known = {node.name: await _identity(node) for node in nodes}
     blank = [name for name, row in known.items() if row is None]
@@ -146,14 +170,16 @@ async def _has_users(nodes: list[PgNode]) -> bool:
 def _check_identity(name: str, row: Any, first: Any, names: list[str]) -> None:
     if row["name"] != name:
         raise ConfigurationError(
-            f"the database given as node {name} is node {row['name']}: its URL is swapped or doubled"
+            f"the database given as node {name} is node {row['name']}: its URL is swapped or doubled; correct it"
         )
     if row["cluster_id"] != first["cluster_id"]:
-        raise ConfigurationError(f"node {name} belongs to cluster {row['cluster_id']}, not to {first['cluster_id']}")
+        belongs = f"node {name} belongs to cluster {row['cluster_id']}, not to {first['cluster_id']}"
+        raise ConfigurationError(f"{belongs}: is its URL right?")
     if json.loads(row["nodes"]) != names:
         listed = ", ".join(json.loads(row["nodes"]))
         raise ConfigurationError(
             f"node {name} belongs to the nodes {listed}; given are {', '.join(names)}: name them all"
         )
     if row["epoch"] != first["epoch"]:
-        raise ConfigurationError(f"node {name} is at epoch {row['epoch']} of the node list, others at {first['epoch']}")
+        epochs = f"node {name} is at epoch {row['epoch']} of the node list, others at {first['epoch']}"
+        raise ConfigurationError(f"{epochs}: finish changing the list first")

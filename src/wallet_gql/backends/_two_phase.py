@@ -112,7 +112,7 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
         await _decide(leader)
     except InDoubt:
         raise
-    except BaseException:
+    except WalletError:  # a certain no; on anything else, such as a cancellation, only recovery knows the verdict
         await asyncio.gather(*(_roll_back(branch, gid) for branch in prepared))
         raise
     _after("postgres.committed")
@@ -128,12 +128,12 @@ async def _prepare(branch: Branch, gid: Gid) -> None:
 
 
 async def _decide(branch: Branch) -> None:
-    """The commit that decides. An error that the server reports is a no; a lost reply is doubt."""
+    """The commit that decides. An error that the server reports is a no; anything else is doubt."""
     try:
         tag = await branch.lease.run(f"SELECT wallet_write({literal(branch.writes)}); COMMIT")
     except Exception as error:
         branch.lease.doubtful = True
-        if is_gone(error):
+        if is_gone(error) or not isinstance(error, asyncpg.PostgresError):
             raise InDoubt(f"node {branch.lease.node} did not confirm the commit") from error
         raise translate(error, branch.lease.node) from error
     if tag != "COMMIT":
@@ -170,12 +170,15 @@ class Recovery:
         self._cluster = cluster
         self._nodes = nodes
         self._seen: dict[str, set[str]] = {name: set() for name in nodes}
+        self.unripe = False
+        """Whether the last run left something alone because it saw it for the first time."""
 
     async def run(self, limit: int, *, at_once: bool = False) -> Recovered:
         """Settle up to `limit` transactions per node; `at_once` also those that were not seen before.
 
         A node that does not answer is passed over; what depends on it stays until it is back.
         """
+        self.unripe = False
         results = await asyncio.gather(*(self._node(node, limit, at_once=at_once) for node in self._nodes.values()))
         return Recovered(
             committed=sum(committed for committed, _ in results), rolled_back=sum(back for _, back in results)
@@ -184,12 +187,13 @@ class Recovery:
     async def _node(self, node: PgNode, limit: int, *, at_once: bool) -> tuple[int, int]:
         counts = {"commit": 0, "abort": 0}
         try:
-            rows = await node.rows(_PREPARED, f"wgql:{self._cluster}:%", seconds=FINISH_SECONDS)
+            rows = await node.rows(_PREPARED, f"wgql:{self._cluster}:%", seconds=FINISH_SECONDS, aside=True)
         except WalletError as error:
             log.info("recovery passes %s over: %s", node.name, error)
             return 0, 0
         found = {str(row["gid"]) for row in rows}
         ripe = sorted(found if at_once else found & self._seen[node.name])[:limit]
+        self.unripe |= not at_once and bool(found - self._seen[node.name])
         self._seen[node.name] = found
         for text in ripe:
             verdict = await self._settle(node, text)
@@ -207,8 +211,8 @@ class Recovery:
             )
             return None
         try:
-            await leader.rows(_FENCE, gid.attempt, seconds=FINISH_SECONDS)
-            verdict = str(await leader.ask(_VERDICT, gid.attempt, seconds=FINISH_SECONDS))
+            await leader.rows(_FENCE, gid.attempt, seconds=FINISH_SECONDS, aside=True)
+            verdict = str(await leader.ask(_VERDICT, gid.attempt, seconds=FINISH_SECONDS, aside=True))
             reach("postgres.fenced")
             word = "COMMIT" if verdict == "commit" else "ROLLBACK"
             await self._carry_out(node, f"{word} PREPARED '{text}'")
@@ -218,7 +222,7 @@ class Recovery:
         return verdict
 
     async def _carry_out(self, node: PgNode, statement: str) -> None:
-        async with node.lease(asyncio.get_running_loop().time() + FINISH_SECONDS) as lease:
+        async with node.lease(asyncio.get_running_loop().time() + FINISH_SECONDS, aside=True) as lease:
             try:
                 await lease.run(statement)
             except asyncpg.UndefinedObjectError:

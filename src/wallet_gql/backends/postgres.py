@@ -29,7 +29,7 @@ import orjson
 
 from ..domain.changes import Done, Outcome, Scope, Snapshot, State, Writes, credit_peer, decide_all
 from ..domain.codec import to_micros
-from ..domain.errors import ConfigurationError, InvariantViolated, NodeUnavailable, WalletError
+from ..domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, WalletError
 from ..domain.ids import AccountId, slot_of
 from ..domain.model import AccountFacts, Entry, Hold, Receipt, Record
 from ..storage import (
@@ -67,9 +67,16 @@ LOCK_MS_MAX: Final = 2_000
 RECOVER_EVERY_SECONDS: Final = 0.5
 
 _RECOVER_MAX: Final = 1_000
+_RIPE_SECONDS: Final = 0.1
 _READ_SECONDS: Final = 5.0
 _PATIENCE_SHARE: Final = 0.8
 """The server gives a lock up before the caller gives the server up: the first is contention, the second a dead node."""
+
+_SILENT_SECONDS: Final = 0.5
+"""How long a node that did not answer is not asked again, so that its callers hear of it before their deadlines."""
+
+_COMMIT_SECONDS_MIN: Final = 0.05
+"""With less than that nothing is begun, so that its caller hears a certain no before his deadline, not a doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ class PostgresStore(GroupStore):
         self._map = NodeMap(list(self._nodes))
         self._epoch = 1
         self._cluster = ""
+        self._silent: dict[str, float] = {}
+        self._turns: dict[frozenset[str], asyncio.Lock] = {}
         self._recovery: Recovery | None = None
         self._recovering: asyncio.Task[None] | None = None
         many = len(self._nodes) > 1
@@ -154,12 +163,14 @@ class PostgresStore(GroupStore):
         self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
     ) -> Sequence[Outcome | Deferred]:
         assert isinstance(lane, _Lane)
-        deadline = asyncio.get_running_loop().time() + wait_seconds
+        if wait_seconds < _COMMIT_SECONDS_MIN:
+            raise Contended("there was no time left to try again")
+        deadline = asyncio.get_running_loop().time() + wait_seconds * _PATIENCE_SHARE
         wanted = Wanted.of(command.scope for command in batch)
         async with AsyncExitStack() as stack:
-            parts: dict[str, _Part] = {}
-            for name in sorted((lane.leader, *lane.others)):
-                parts[name] = await self._load_part(stack, lane, name, wanted, deadline)
+            await self._take_turn(stack, lane, deadline)
+            leases = await self._begin(stack, lock_order(lane.leader, lane.others), deadline)
+            parts = {name: await self._load_part(lease, lane, wanted) for name, lease in leases.items()}
             fail_point("postgres.loaded")
             leader = parts[lane.leader]
             for name in lane.others:
@@ -172,13 +183,42 @@ class PostgresStore(GroupStore):
             self._hint(account_id for part in parts.values() for account_id in part.state.writes.accounts)
         return [_without_reached(outcome, late) for outcome in outcomes]
 
-    async def _load_part(self, stack: AsyncExitStack, lane: _Lane, name: str, wanted: Wanted, deadline: float) -> _Part:
-        """Begin on one node and lock there: all of the scope on the leader, the credited accounts elsewhere."""
-        lease = await stack.enter_async_context(self._nodes[name].lease(deadline))
+    async def _take_turn(self, stack: AsyncExitStack, lane: _Lane, deadline: float) -> None:
+        """Of the lanes between the same nodes one commits at a time, else they would lock each other's accounts away.
+
+        Batches that wait for an account have no turn to take: nobody waits for them. Raises Contended.
+        """
+        if not lane.others or lane.behind is not None:
+            return
+        turn = self._turns.setdefault(frozenset((lane.leader, *lane.others)), asyncio.Lock())
+        try:
+            async with asyncio.timeout_at(deadline):
+                await stack.enter_async_context(turn)
+        except TimeoutError as error:
+            raise Contended("other batches between the same nodes took all the time given") from error
+
+    async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Lease]:
+        """Begin on every node before anything is locked on any: a node that hangs then keeps nobody else waiting."""
+        now = asyncio.get_running_loop().time()
+        for name in names:
+            if self._silent.get(name, 0.0) > now:
+                raise NodeUnavailable(name)
+        leases = {name: await stack.enter_async_context(self._nodes[name].lease(deadline)) for name in names}
+        patience_ms = max(int((deadline - asyncio.get_running_loop().time()) * 1000 * _PATIENCE_SHARE), 1)
+        statement = f"BEGIN; SET LOCAL lock_timeout = {min(patience_ms, LOCK_MS_MAX)}"
+        begun = await asyncio.gather(*(lease.begin(statement) for lease in leases.values()), return_exceptions=True)
+        for name, failure in zip(leases, begun, strict=True):
+            if isinstance(failure, NodeUnavailable) and isinstance(failure.__cause__, TimeoutError):
+                self._silent[name] = asyncio.get_running_loop().time() + _SILENT_SECONDS
+            if isinstance(failure, BaseException):
+                raise failure
+        return leases
+
+    async def _load_part(self, lease: Lease, lane: _Lane, wanted: Wanted) -> _Part:
+        """Lock and load on one node: all of the scope on the leader, the credited accounts elsewhere."""
+        name = lease.node
         mine = {i for i in wanted.credits if self._map.home(slot_of(i)) == name}
         part = replace(wanted, credits=mine) if name == lane.leader else Wanted(accounts=mine)
-        patience_ms = max(int((deadline - asyncio.get_running_loop().time()) * 1000 * _PATIENCE_SHARE), 1)
-        await lease.do(f"BEGIN; SET LOCAL lock_timeout = {min(patience_ms, LOCK_MS_MAX)}")
         state = State(name, self._map.peer_of(name))
         found = await self._load(lease, state, part, "skip" if lane.behind is None else "wait")
         return _Part(lease, state, [(AccountId(i), owner) for i, owner in found.get("busy") or ()])
@@ -398,13 +438,23 @@ class PostgresStore(GroupStore):
             raise InvariantViolated(f"an item cannot be imported: {error}") from error
 
     async def recover(self, limit: int) -> Recovered:
-        """See `Store.recover`: fence and settle prepared transactions."""
+        """See `Store.recover`: fence and settle prepared transactions, those seen for the first time after a moment."""
         assert self._recovery is not None
-        return await self._recovery.run(limit)
+        done = await self._recovery.run(limit)
+        if not self._recovery.unripe:
+            return done
+        await asyncio.sleep(_RIPE_SECONDS)
+        more = await self._recovery.run(limit)
+        return Recovered(done.committed + more.committed, done.rolled_back + more.rolled_back)
 
     async def ping(self) -> None:
         """Every node answers. Raises NodeUnavailable."""
         await self._everywhere(lambda node: node.ask("SELECT 1", seconds=2.0))
+
+
+def lock_order(leader: str, others: Sequence[str]) -> list[str]:
+    """The order in which every batch locks its nodes, whichever of them leads: opposite transfers never deadlock."""
+    return sorted((leader, *others))
 
 
 def _wish(wanted: Wanted, epoch: int) -> str:

@@ -36,17 +36,25 @@ PEOPLE: Final = 6
 MONEY_MINOR: Final = 500
 RANDOM: Final = "at random"
 """The window of kills from outside."""
+FULL_DISK: Final = "on a full disk"
+"""The window of kills after the victim's files could grow no further (RLIMIT_FSIZE)."""
 
 HIT_MAX: Final = 40
 ALIVE_SECONDS_MAX: Final = 0.35
 DEATH_WAIT_SECONDS: Final = 20.0
 SETTLE_WAIT_SECONDS: Final = 60.0
 STOPPED_SECONDS: Final = 0.4
+FULL_SECONDS: Final = 0.1
+DISK_STEP_BYTES: Final = 16 * 1024
+HISTORY_BYTES: Final = 256 * 1024
+"""Room for the victim's history, whose file the same limit holds for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
     """How one life of the victim ends: at the `hit`-th passing of `point`, or `alive_seconds` after its start.
+
+    On a full disk no file may grow beyond some size, `hit` times 16 KiB of it drawn; it is killed once it has failed.
 
     With `stop` the process is not killed but stopped there for a while (SIGSTOP), goes on, and is killed later.
     """
@@ -119,9 +127,9 @@ class Tally:
 
 
 def draw_trials(harness: Harness, seed: int, kills: int, *, per_trial: int = 10) -> list[Trial]:
-    """Draw trials with `kills` kills in all: each failpoint of the harness, and random moments, equally often."""
+    """Draw trials with `kills` kills in all, each window equally often: failpoints, random moments, full disks."""
     drawn = random.Random(seed)
-    windows = [*harness.failpoints, RANDOM]
+    windows = [*harness.failpoints, RANDOM, *([FULL_DISK] if harness.has_files else [])]
     planned = [_draw_kill(drawn, windows[i % len(windows)]) for i in range(kills)]
     drawn.shuffle(planned)
     groups = [planned[i : i + per_trial] for i in range(0, kills, per_trial)]
@@ -131,7 +139,7 @@ def draw_trials(harness: Harness, seed: int, kills: int, *, per_trial: int = 10)
 def _draw_kill(drawn: random.Random, window: str) -> Kill:
     if window == RANDOM:
         return Kill(RANDOM, alive_seconds=drawn.uniform(0.0, ALIVE_SECONDS_MAX))
-    return Kill(window, hit=drawn.randint(1, HIT_MAX), stop=drawn.random() < 0.1)
+    return Kill(window, hit=drawn.randint(1, HIT_MAX), stop=window != FULL_DISK and drawn.random() < 0.1)
 
 
 async def run_trial(harness: Harness, folder: Path, trial: Trial, *, command: Sequence[str] = ()) -> Tally:
@@ -216,7 +224,8 @@ class _Lives:
 
 
 async def _kill_all(lives: _Lives, trial: Trial, tally: Tally) -> None:
-    companion = await lives.start("companion", "--timeout-seconds", "0.5") if trial.companion else None
+    gentle = ("--timeout-seconds", "0.5", "--concurrency", "3")
+    companion = await lives.start("companion", *gentle) if trial.companion else None
     for kill in trial.kills:
         await _one_life(lives, kill, tally)
         if companion is not None and companion.returncode is not None:
@@ -237,6 +246,9 @@ async def _one_life(lives: _Lives, kill: Kill, tally: Tally) -> None:
         await asyncio.sleep(kill.alive_seconds)
         await _murder(process, RANDOM, tally)
         return
+    if kill.point == FULL_DISK:
+        await _fill_the_disk(lives, kill, tally)
+        return
     action = "stop" if kill.stop else "kill"
     process = await lives.start("victim", point=f"{kill.point}={action}@{kill.hit}")
     if kill.stop:
@@ -254,6 +266,27 @@ async def _one_life(lives: _Lives, kill: Kill, tally: Tally) -> None:
         await _murder(process, RANDOM, tally)
         return
     await _read_death(process, kill.point, tally)
+
+
+async def _fill_the_disk(lives: _Lives, kill: Kill, tally: Tally) -> None:
+    """Let the victim's writes fail. It must not call done what is not, and everything must be there afterwards."""
+    history = lives.folder / "history-victim.jsonl"
+    unknown = _failed(history)
+    full = _size(history) + HISTORY_BYTES + kill.hit * DISK_STEP_BYTES
+    process = await lives.start("victim", "--file-bytes-max", str(full))
+    try:
+        await _until(lambda: _failed(history) > unknown, process)
+    except TimeoutError:
+        tally.missed += 1
+        await _murder(process, RANDOM, tally)
+    else:
+        await asyncio.sleep(FULL_SECONDS)
+        await _murder(process, FULL_DISK, tally)
+
+
+def _failed(history: Path) -> int:
+    """How many calls a history says had no answer."""
+    return history.read_bytes().count(b'{"event":"unknown"') if history.exists() else 0
 
 
 async def _murder(process: Process, window: str, tally: Tally) -> None:

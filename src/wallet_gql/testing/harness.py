@@ -35,11 +35,13 @@ class Harness:
     and `kill` return are entered already.
 
     `name` is the column's head in reports. `failpoints` are the names (`wallet_gql.failpoints`) that every money
-    commit of the backend passes, in order; empty if it has none.
+    commit of the backend passes, in order; empty if it has none. `has_files` says that the writing process itself
+    writes the ledger's files, below the folder of `start`: then crash trials fill its disk, too.
     """
 
     name: str
     failpoints: Sequence[str] = ()
+    has_files = False
 
     def __init__(self, url: str, name: str | None = None) -> None:
         """`url` opens the ledger; `{tmp}` in it becomes the folder given to `start`."""
@@ -92,6 +94,7 @@ class SqliteHarness(Harness):
     """`sqlite://`: paused by somebody else's write lock, killed by taking the files as they lie there."""
 
     failpoints = ("sqlite.loaded", "sqlite.decided", "sqlite.written", "sqlite.committed")
+    has_files = True
 
     async def start(self, folder: Path) -> None:
         """An empty folder is all it needs."""

@@ -350,7 +350,11 @@ def machine_for(name: str, *, shuffled: bool = False) -> type[LedgerMachine]:
     return type("Machine", (LedgerMachine,), {"backend": name, "shuffled": shuffled})
 
 
-def run_machine(name: str, *, shuffled: bool = False, examples: int, steps: int) -> None:
-    """Run a backend's machine with so many examples of at most so many steps. Raises what Hypothesis found."""
-    chosen = settings(max_examples=examples, stateful_step_count=steps, deadline=None)
+def run_machine(name: str, *, shuffled: bool = False, examples: int, steps: int, profile: str | None = None) -> None:
+    """Run a backend's machine with so many examples of at most so many steps. Raises what Hypothesis found.
+
+    `profile` names the Hypothesis profile to start from, by default the one that is loaded.
+    """
+    parent = settings.get_profile(profile) if profile else settings()
+    chosen = settings(parent, max_examples=examples, stateful_step_count=steps, deadline=None)
     run_state_machine_as_test(machine_for(name, shuffled=shuffled), settings=chosen)

@@ -122,7 +122,7 @@ class Model:
         answer = self.refusal(command)
         if answer is None:
             answer = Answer("ok", made=self.apply(command))
-        if command.key is not None:
+        if command.key is not None and answer.code != "HOLD_NOT_FOUND":  # strangers leave no trace
             self.keys[command.actor, command.key] = (command.asked, answer)
         return answer
 
@@ -188,6 +188,8 @@ class Model:
         moved = self.transfers[command.transfer]
         if moved.kind not in ("transfer", "capture"):
             return Answer("NOT_REVERSIBLE")
+        if self.stands(moved.payee) == "open" and self.stands(moved.payer) == "closed":
+            return Answer("PAYEE_CANNOT_RECEIVE")
         left = moved.amount - moved.undone
         amount = left if command.amount is None else command.amount
         if self.stands(moved.payee) == "open" and (left == 0 or amount > left):

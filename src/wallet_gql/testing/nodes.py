@@ -1,31 +1,50 @@
 """Trials on the servers below a store: nodes killed, stopped and cut off while several writers run.
 
 Two writers (see `writer`) work all the time, their connections going through proxies. Faults are drawn from the seed.
-At the end everything is back; then all must be clear within `CLEAR_SECONDS_MAX`: no prepared transaction is left, and
-the books, the audit and the histories agree.
+Whatever was in doubt when a node came back must be settled within `CLEAR_SECONDS_MAX`, while the writers go on. At the
+end no prepared transaction is left, and the books, the audit and the histories agree.
+
+`opposite` pays both ways between two accounts; as a program it is one of several processes that do so:
+
+```
+python -m wallet_gql.testing.nodes URL LEFT RIGHT --seconds 60      LEFT and RIGHT are account ids
+```
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import json
+import os
 import random
+import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from ..backends import open_store
+from ..domain.changes import Scope
+from ..domain.errors import WalletError
+from ..domain.ids import AccountId, parse_account_id, slot_of
+from ..ledger import Ledger, To
+from ..storage import Store
 from .crash import RANDOM, Tally, Trial, _contradictions, _count, _Lives, _murder, _prepare, _size, _until
 from .history import read_history
 from .proxy import Proxy
-from .servers.postgres import PostgresCluster, PostgresHarness
-from .world import World
+from .servers.postgres import PostgresCluster, PostgresHarness, PostgresServer
+from .world import CURRENCY, Person, World
 
 CLEAR_SECONDS_MAX: Final = 5.0
 WRITERS: Final = ("left", "right")
+WRITER: Final = (sys.executable, "-m", "wallet_gql.testing.writer")
 FAULTS: Final = ("kill", "stop", "cut", "half-close", "hold", "drop prepare", "drop decision", "drop second phase")
 _STATEMENTS: Final = {
     "drop prepare": b"PREPARE TRANSACTION",
@@ -51,7 +70,15 @@ class NodeTally:
     faults: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     clear_seconds: list[float] = field(default_factory=list)
+    """After each fault, how long until what was in doubt then was settled."""
     writers: Tally = field(default_factory=Tally)
+
+    def add(self, other: NodeTally) -> None:
+        """Count another trial in."""
+        self.faults += other.faults
+        self.hits += other.hits
+        self.clear_seconds += other.clear_seconds
+        self.writers.add(other.writers)
 
 
 def draw_faults(seed: int, count: int, nodes: int, kinds: Sequence[str] = FAULTS) -> list[NodeFault]:
@@ -64,15 +91,16 @@ def draw_faults(seed: int, count: int, nodes: int, kinds: Sequence[str] = FAULTS
     ]
 
 
-async def run_node_trial(cluster: PostgresCluster, folder: Path, seed: int, faults: Sequence[NodeFault]) -> NodeTally:
-    """Run one trial on a cluster that nobody else uses meanwhile.
+async def run_node_trial(
+    cluster: PostgresCluster, folder: Path, seed: int, faults: Sequence[NodeFault], *, command: Sequence[str] = WRITER
+) -> NodeTally:
+    """Run one trial on a cluster that nobody else uses meanwhile; `command` begins each writer's command line.
 
     Raises:
         AssertionError: names the seed and every contradiction found, or says that it was not clear in time.
     """
     tally = NodeTally()
-    lives = _Lives((), folder, Trial(seed, (), companion=True))
-    lives.command = _writer_command()
+    lives = _Lives(command, folder, Trial(seed, (), companion=True))
     harness = PostgresHarness(len(cluster.nodes), cluster)
     async with World(harness, folder, seed=seed) as world, AsyncExitStack() as stack:
         await _prepare(world, lives.setup)
@@ -82,7 +110,7 @@ async def run_node_trial(cluster: PostgresCluster, folder: Path, seed: int, faul
             await _suffer(cluster, proxies, lives, faults, tally)
         finally:
             await lives.end()
-        tally.clear_seconds.append(await _clear(cluster, seed))
+        await _clear(cluster, f"seed {seed}")
         operations = read_history([lives.setup, *lives.histories])
         _count(tally.writers, operations)
         found = await _contradictions(world, operations, tally.writers)
@@ -90,12 +118,6 @@ async def run_node_trial(cluster: PostgresCluster, folder: Path, seed: int, faul
     for proxy in proxies:
         tally.hits += proxy.hits
     return tally
-
-
-def _writer_command() -> tuple[str, ...]:
-    import sys  # noqa: PLC0415 - the interpreter that runs the tests
-
-    return (sys.executable, "-m", "wallet_gql.testing.writer")
 
 
 def _through(url: str, proxies: Sequence[Proxy]) -> str:
@@ -119,6 +141,7 @@ async def _suffer(
         await asyncio.sleep(fault.calm_seconds)
         await _apply(cluster, proxies, fault)
         tally.faults[fault.kind] += 1
+        tally.clear_seconds.append(await _clear(cluster, f"{fault}"))
         for writer in writers:
             if writer.returncode is not None:
                 said = await writer.stderr.read() if writer.stderr else b""
@@ -137,9 +160,9 @@ async def _apply(cluster: PostgresCluster, proxies: Sequence[Proxy], fault: Node
         await asyncio.sleep(fault.seconds / 3)
         await asyncio.to_thread(node.restart)
     elif fault.kind == "stop":
-        node.pause()
+        send(node, signal.SIGSTOP)
         await asyncio.sleep(fault.seconds)
-        node.resume()
+        send(node, signal.SIGCONT)
     elif fault.kind == "cut":
         proxy.cut()
     elif fault.kind == "half-close":
@@ -152,11 +175,94 @@ async def _apply(cluster: PostgresCluster, proxies: Sequence[Proxy], fault: Node
         proxy.drop_reply(_STATEMENTS[fault.kind])
 
 
-async def _clear(cluster: PostgresCluster, seed: int) -> float:
-    """How many seconds until no transaction is prepared any more; the world's own store recovers meanwhile."""
+def send(server: PostgresServer, number: signal.Signals) -> None:
+    """A signal to all processes of a server, the first one first, so that it makes no more; some may have ended."""
+    for pid in server._pids():  # noqa: SLF001 - the launcher's own list
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+async def _clear(cluster: PostgresCluster, after: str) -> float:
+    """How many seconds until nothing is prepared any more that is now; the world's own store recovers meanwhile."""
     began = time.monotonic()
-    while left := await asyncio.to_thread(cluster.prepared):
+    now = set(await asyncio.to_thread(cluster.prepared))
+    left = now
+    while left:
         took = time.monotonic() - began
-        assert took < CLEAR_SECONDS_MAX, f"seed {seed}: after {took:.1f} s still in doubt: {left}"
+        assert took < CLEAR_SECONDS_MAX, f"{after}: {took:.1f} s later still in doubt: {left}"
         await asyncio.sleep(0.05)
+        left = now & set(await asyncio.to_thread(cluster.prepared))
     return time.monotonic() - began
+
+
+@dataclass(slots=True)
+class OppositeTally:
+    """What one client of `opposite` saw. `errors` counts every WalletError by its code; each was asked again."""
+
+    answered: int = 0
+    net_minor: int = 0
+    """What went from left to right in all."""
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+async def opposite(
+    store: Store, left: Person, right: Person, *, seconds: float, seed: int, clients: int = 4
+) -> OppositeTally:
+    """Pay both ways between two accounts for a while; every payment is asked until it is answered."""
+    tally, ledger, until = OppositeTally(), Ledger(store), time.monotonic() + seconds
+    keys = iter(range(2**62))
+
+    async def client(drawn: random.Random) -> None:
+        while time.monotonic() < until:
+            forth, amount_minor = drawn.random() < 0.5, drawn.randint(1, 9)
+            payer, payee = (left, right) if forth else (right, left)
+            key, to = f"opposite-{seed}-{next(keys)}", To(payee.account)
+            money: dict[str, Any] = {"source": payer.account, "amount_minor": amount_minor, "currency": CURRENCY}
+            await _insist(partial(ledger.transfer, payer.id, key, to=to, **money), tally)
+            tally.answered += 1
+            tally.net_minor += amount_minor if forth else -amount_minor
+
+    await asyncio.gather(*(client(random.Random(f"{seed} {number}")) for number in range(clients)))
+    return tally
+
+
+async def _insist(pay: Callable[[], Awaitable[object]], tally: OppositeTally) -> None:
+    while True:
+        try:
+            await pay()
+        except WalletError as error:
+            tally.errors[error.code] += 1
+            if not error.retryable:
+                raise
+        else:
+            return
+
+
+async def _pay_both_ways(url: str, left: str, right: str, **options: Any) -> OppositeTally:
+    async with open_store(url) as store:
+        people = [await _owner(store, parse_account_id(name)) for name in (left, right)]
+        return await opposite(store, *people, **options)
+
+
+async def _owner(store: Store, account_id: AccountId) -> Person:
+    snapshot = await store.fetch(Scope(slot_of(account_id), accounts=(account_id,)))
+    account = snapshot.account(account_id)
+    assert account is not None, f"there is no account {account_id}"
+    return Person(account.owner, account.id)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """One process of opposite transfers; prints its tally as one line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m wallet_gql.testing.nodes", description="Pays both ways.")
+    parser.add_argument("url", help="storage URL")
+    parser.add_argument("left", help="an account id")
+    parser.add_argument("right", help="another")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=1, help="of the drawn payments; begins every key")
+    parser.add_argument("--clients", type=int, default=4, help="at once")
+    tally = asyncio.run(_pay_both_ways(**vars(parser.parse_args(arguments))))
+    print(json.dumps({"answered": tally.answered, "net_minor": tally.net_minor, "errors": tally.errors}))  # noqa: T201 - it is a program
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import os
 import random
+import resource
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -51,6 +52,7 @@ class Options:
     seed: int
     name: str
     timeout_seconds: float
+    file_bytes_max: int | None = None
 
 
 async def perform(ledger: Ledger, actor: str, key: str, asked: Asked) -> Posted[Any]:
@@ -228,6 +230,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--concurrency", type=int, default=8, help="clients at once")
     parser.add_argument("--seed", type=int, default=1, help="of the drawn operations")
     parser.add_argument("--name", default="w", help="prefix of the keys")
+    parser.add_argument("--file-bytes-max", type=int, help="no file may grow beyond this: the disk is full")
     parser.add_argument("--timeout-seconds", type=float, default=10.0, help="deadline of each call")
     return Options(**vars(parser.parse_args(arguments)))
 
@@ -236,7 +239,10 @@ def main() -> None:
     """Arm the failpoints, in test mode only, and write."""
     if os.environ.get("WALLET_MODE") == "test":
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    asyncio.run(write(parse()))
+    options = parse()
+    if options.file_bytes_max is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_bytes_max, options.file_bytes_max))
+    asyncio.run(write(options))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import typer
 from .. import __version__
 from ..domain.errors import WalletError
 from ..settings import load_settings
-from . import cli_accounts, cli_config, cli_data
+from . import cli_accounts, cli_config, cli_data, cli_nodes
 from .cli_common import hidden
 
 SCHEMA_FILE: Final = Path("schema.graphql")
@@ -126,3 +126,4 @@ def openapi() -> None:
 app.add_typer(cli_data.app)
 app.add_typer(cli_accounts.app)
 app.add_typer(cli_config.app, name="config")
+app.add_typer(cli_nodes.app, name="nodes")

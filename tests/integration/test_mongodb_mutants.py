@@ -1,0 +1,270 @@
+"""The tests convict wrong backends: each mistake that is easy to make with MongoDB is made here, and found out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+import pytest_asyncio
+from pymongo import WriteConcern
+from pymongo.errors import PyMongoError
+
+from tests.integration._mongo import around_a_test
+from wallet_gql.backends import _mongo_batch as batches
+from wallet_gql.backends import _mongo_client as client
+from wallet_gql.backends._mongo_batch import Write
+from wallet_gql.backends.mongodb import MongoStore
+from wallet_gql.domain.changes import Outcome, Scope
+from wallet_gql.domain.errors import InDoubt, NodeUnavailable, Rejected, Unavailable, WalletError
+from wallet_gql.testing.books import faults, read_books
+from wallet_gql.testing.conformance._guarantees import Guarantees
+from wallet_gql.testing.conformance._protocol import Protocol
+from wallet_gql.testing.conformance._suite import counter_key, increment, number
+from wallet_gql.testing.proxy import Proxy
+from wallet_gql.testing.servers.mongo import MongoHarness, ReplicaSet, shared_set
+from wallet_gql.testing.world import World
+
+pytestmark = [pytest.mark.soak, pytest.mark.backend("mongodb"), pytest.mark.timeout(180)]
+
+TRIALS = 50
+
+
+@pytest.fixture(autouse=True)
+def _around() -> Iterator[None]:
+    """Skips without a server."""
+    with around_a_test():
+        yield
+
+
+Test = Callable[[World], Coroutine[Any, Any, None]]
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """An empty ledger that nobody audits: it will be wrong."""
+    world = World(MongoHarness(), tmp_path)
+    await world.__aenter__()
+    yield world
+    await world.__aexit__(AssertionError, None, None)
+
+
+async def convicted_after(world: World, test: Test) -> int:
+    """How many trials it took until a test failed; fails itself if none did in `TRIALS`."""
+    for trial in range(1, TRIALS + 1):
+        try:
+            await test(world)
+        except (AssertionError, pytest.fail.Exception):
+            return trial
+    pytest.fail(f"not convicted in {TRIALS} trials")
+
+
+async def test_innocent_without_a_mutant(world: World) -> None:
+    """The same tests acquit the backend as it is."""
+    for test in (_pay_through_lost_replies, _count_through_lost_replies, _one_key_at_once):
+        await test(world)
+
+
+# A commit error taken for an abort
+
+
+async def _behind(world: World, run: Callable[[Proxy, MongoStore], Coroutine[Any, Any, None]]) -> None:
+    member = shared_set(1).members[0]
+    async with Proxy("127.0.0.1", member.port) as proxy:
+        url = world.harness.url.replace(member.address, f"127.0.0.1:{proxy.port}")
+        async with MongoStore(url.replace("replicaSet=rs0", "directConnection=true")) as store:
+            await run(proxy, store)
+
+
+async def _pay_through_lost_replies(world: World) -> None:
+    """An answer of "nothing changed" must be true: then, and only then, a client may go away."""
+    ann, bob = await world.people(2, 1_000)
+
+    async def run(proxy: Proxy, store: MongoStore) -> None:
+        proxy.drop_reply(b"commitTransaction", 1_000)
+        try:
+            await world.pay(ann, bob, 10, world.key(), world.ledger_on(store, 1.0))
+        except Unavailable:
+            account = await world.ledger.account(ann.id, ann.account)
+            assert account.posted_minor == 1_000, "it said that nothing changed"
+        except InDoubt:
+            return
+
+    await _behind(world, run)
+
+
+async def _count_through_lost_replies(world: World) -> None:
+    """A command without a key is done at most once, however often its commit has to be asked for."""
+    ann = await world.person()
+    key = counter_key(ann)
+
+    async def run(proxy: Proxy, store: MongoStore) -> None:
+        proxy.drop_reply(b"commitTransaction", 2)
+        await store.execute(Scope(ann.slot, records=(key,)), increment(key), timeout_seconds=5)
+        assert number(await world.record(key)) == 1
+
+    await _behind(world, run)
+
+
+async def _denied(session: Any) -> None:
+    """Ask once, and say "nothing was written" to whatever is wrong."""
+    try:
+        await session.commit_transaction()
+    except PyMongoError as error:
+        raise NodeUnavailable("local") from error
+
+
+async def _begun_again(session: Any) -> None:
+    """Ask for a moment only, and begin the whole transaction again if that was not enough."""
+    try:
+        with pymongo.timeout(0.2):
+            await session.commit_transaction()
+    except PyMongoError as error:
+        raise client.Conflict from error
+
+
+@pytest.mark.parametrize(
+    ("mistake", "test"), [(_denied, _pay_through_lost_replies), (_begun_again, _count_through_lost_replies)]
+)
+async def test_a_commit_error_taken_for_an_abort(
+    world: World, monkeypatch: pytest.MonkeyPatch, mistake: Callable[[Any], Coroutine[Any, Any, None]], test: Test
+) -> None:
+    """A lost reply read as "not committed" denies what was committed, or doubles it."""
+    monkeypatch.setattr(client.MongoServer, "_confirm", lambda _, session, __: mistake(session))
+    await convicted_after(world, test)
+
+
+# A duplicate key swallowed
+
+
+async def test_a_duplicate_key_swallowed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has aborted by then: going on as if nothing had happened never ends, or says the wrong thing."""
+
+    async def write(self: MongoStore, session: Any, writes: Any) -> None:
+        for one in writes:
+            await self._database.command(one.command, session=session)
+
+    monkeypatch.setattr(MongoStore, "_write", write)
+    monkeypatch.setattr("wallet_gql.testing.world.TIMEOUT_SECONDS", 1.0)
+
+    async def impatient(world: World) -> None:
+        async with asyncio.timeout(20):
+            await Protocol().test_i2_a_transfer_posted_twice(world)
+
+    try:
+        await convicted_after(world, impatient)
+    except (WalletError, TimeoutError):
+        return  # CONTENDED for ever instead of an answer
+
+
+# Majority write concern dropped
+
+
+@pytest.fixture
+def three() -> Iterator[ReplicaSet]:
+    """Three members."""
+    members = ReplicaSet(3)
+    yield members
+    members.stop()
+
+
+async def _answered_without_a_majority(members: ReplicaSet) -> bool:
+    """Whether a payment is answered while both other members are stopped, and is gone once they have elected one."""
+    world = World(MongoHarness(), Path())
+    url = members.url("lonely")
+    async with MongoStore(url) as store:
+        world.store, world.ledger = store, world.ledger_on(store, 1.0)
+        ann, bob = await world.people(2, 1_000)
+        primary = await asyncio.to_thread(members.primary)
+        others = [member for member in members.members if member is not primary]
+        for member in others:
+            member.pause()
+        try:
+            await world.pay(ann, bob, 10, "alone")
+        except WalletError:
+            answered = False
+        else:
+            answered = True
+        primary.kill()
+        for member in others:
+            member.resume()
+        await asyncio.to_thread(members.primary)
+        books = await read_books(store)
+        assert not faults(books)
+        kept = any(transfer.idempotency_key == "alone" for transfer in books.transfers.values())
+    return answered and not kept
+
+
+async def test_no_answer_without_a_majority(three: ReplicaSet) -> None:
+    """What only the primary has is not answered."""
+    assert not await _answered_without_a_majority(three)
+
+
+async def test_majority_write_concern_dropped(three: ReplicaSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `w: 1` an answered payment is lost together with the primary."""
+    monkeypatch.setattr(client, "MAJORITY", WriteConcern(1))
+    assert await _answered_without_a_majority(three)
+
+
+# A receipt outside the transaction
+
+
+async def _one_key_at_once(world: World) -> None:
+    """One key, many processes, one payment."""
+    ann, bob = await world.people(2, 1_000)
+    key = world.key()
+    ledgers = [world.ledger_on(store) for store in await world.stores(3)]
+    outcomes = await asyncio.gather(
+        *(world.pay(ann, bob, 10, key, ledgers[i % 3]) for i in range(12)), return_exceptions=True
+    )
+    assert all(isinstance(o, Rejected) or not isinstance(o, BaseException) for o in outcomes)
+    books = await read_books(world.store)
+    assert sum(transfer.idempotency_key == key for transfer in books.transfers.values()) == 1
+    assert not [fault for fault in faults(books) if key in fault]
+
+
+async def test_a_receipt_outside_the_transaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Money first and its receipt afterwards pays twice under one key."""
+    later: list[Write] = []
+    commands, attempt = batches.commands, MongoStore._attempt
+
+    def without(*arguments: Any) -> Iterator[Write]:
+        for write in commands(*arguments):
+            if write.command.get("insert") == "receipts":
+                later.append(write)
+            else:
+                yield write
+
+    async def and_afterwards(self: MongoStore, batch: Sequence[Any], deadline: float) -> list[Outcome]:
+        outcomes = await attempt(self, batch, deadline)
+        while later:
+            await self._database.command(later.pop().command)
+        return outcomes
+
+    monkeypatch.setattr(batches, "commands", without)
+    monkeypatch.setattr(MongoStore, "_attempt", and_afterwards)
+    await convicted_after(world, _one_key_at_once)
+
+
+# Versions not bumped
+
+
+async def test_guards_not_bumped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a write to what was only read, two commands spend the same money (write skew)."""
+    commands = batches.commands
+
+    def without(*arguments: Any) -> Iterator[Write]:
+        for write in commands(*arguments):
+            statements = write.command.get("updates")
+            if statements is None:
+                yield write
+                continue
+            kept = [one for one in statements if not one.get("multi") and not one.get("upsert")]
+            if kept:
+                yield Write({**write.command, "updates": kept}, len(kept))
+
+    monkeypatch.setattr(batches, "commands", without)
+    await convicted_after(world, Guarantees().test_g2_no_write_skew)

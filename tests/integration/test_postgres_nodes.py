@@ -1,0 +1,621 @@
+"""Postgres nodes: refused at the start, down, back again, in doubt, and locked from both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from subprocess import CalledProcessError
+from typing import Any
+
+import pytest
+
+from wallet_gql.backends import _pg_node, _two_phase, open_store
+from wallet_gql.backends._pg_node import Lease
+from wallet_gql.backends._two_phase import Branch, Gid, Recovery, commit_across
+from wallet_gql.backends.postgres import PostgresStore
+from wallet_gql.domain.changes import Scope
+from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, Unavailable, WalletError
+from wallet_gql.storage import PageRequest
+from wallet_gql.testing.nodes import opposite, send
+from wallet_gql.testing.proxy import Proxy
+from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness, PostgresServer
+from wallet_gql.testing.world import START, Person, World
+
+pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
+
+NAMES = ("n1", "n2", "n3")
+BACK_SECONDS_MAX = 5.0
+DEADLINE_SECONDS = 3.0
+READ_SECONDS_MAX = 6.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[PostgresCluster]:
+    """Three nodes of this module's own, for they are killed."""
+    made = PostgresCluster(3)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def world(cluster: PostgresCluster, tmp_path: Path) -> AsyncIterator[World]:
+    """An empty ledger on them; at the end its books are checked."""
+    async with World(PostgresHarness(3, cluster), tmp_path) as made:
+        yield made
+
+
+def store_of(world: World) -> PostgresStore:
+    """The world's store, with its insides."""
+    assert isinstance(world.store, PostgresStore)
+    return world.store
+
+
+def urls_of(world: World) -> list[str]:
+    """Each node's own URL."""
+    return world.harness.url.split(",")
+
+
+async def one_each(world: World, balance_minor: int = 1_000) -> list[Person]:
+    """A person with money at home on each node, in the order of the nodes."""
+    found: dict[str, Person] = {}
+    while len(found) < len(NAMES):
+        (person,) = await world.people(1)
+        home = store_of(world)._map.home(person.slot)
+        if home not in found:
+            found[home] = person
+            await world.fund(person, balance_minor)
+    return [found[name] for name in NAMES]
+
+
+async def seconds_until(seen: Callable[[], bool]) -> float:
+    """How long it takes until that is so; fails after `BACK_SECONDS_MAX`."""
+    began = time.monotonic()
+    while not await asyncio.to_thread(seen):
+        assert time.monotonic() - began < BACK_SECONDS_MAX, "not in time"
+        await asyncio.sleep(0.05)
+    return time.monotonic() - began
+
+
+# Refused at the start
+
+
+async def refusal(url: str) -> str:
+    """What a store says that must not start."""
+    with pytest.raises(ConfigurationError) as refused:
+        async with open_store(url):
+            pass
+    return refused.value.message
+
+
+async def test_a_missing_node_is_refused(world: World) -> None:
+    """Nobody listens there: the message names the node and what to do."""
+    first, second, _ = urls_of(world)
+    said = await refusal(f"{first},{second},postgres://wallet@127.0.0.1:1/ledger?node=n3")
+    assert "node n3 does not answer" in said
+    assert "start it, or correct its URL" in said
+
+
+async def test_swapped_nodes_are_refused(world: World) -> None:
+    """Two URLs under each other's names."""
+    first, second, third = urls_of(world)
+    said = await refusal(f"{first.replace('node=n1', 'node=n2')},{second.replace('node=n2', 'node=n1')},{third}")
+    assert "given as node n1 is node n2: its URL is swapped or doubled; correct it" in said
+
+
+async def test_doubled_nodes_are_refused(world: World) -> None:
+    """One name twice; or one database under two names, also while it is blank."""
+    first, second, third = urls_of(world)
+    assert "doubled: n1" in await refusal(f"{first},{first},{third}")
+    said = await refusal(f"{first},{second},{second.replace('node=n2', 'node=n3')}")
+    assert "given as node n3 is node n2: its URL is swapped or doubled" in said
+    fresh = PostgresHarness(3, store_cluster(world))
+    await fresh.start(world.folder)
+    blank = fresh.url.split(",")[0]
+    assert "swapped or doubled" in await refusal(f"{blank},{blank.replace('node=n1', 'node=n2')}")
+    await fresh.stop()
+
+
+def store_cluster(world: World) -> PostgresCluster:
+    """The servers below a world."""
+    assert isinstance(world.harness, PostgresHarness)
+    assert world.harness._cluster is not None
+    return world.harness._cluster
+
+
+async def test_another_list_is_refused(world: World) -> None:
+    """Fewer nodes than the ledger has, or one more: the message tells the right list."""
+    first, second, third = urls_of(world)
+    said = await refusal(f"{first},{second}")
+    assert "node n1 belongs to the nodes n1, n2, n3; given are n1, n2: name them all" in said
+    await world.people(3, 100)
+    extra = third.replace("node=n3", "node=n4").rpartition("/")[0] + "/postgres?node=n4"
+    said = await refusal(f"{first},{second},{third},{extra}")
+    assert "node n4 is blank while others hold data: is its URL right?" in said
+
+
+async def test_a_node_of_another_cluster_is_refused(world: World) -> None:
+    """The third node's URL leads to another ledger."""
+    (world.folder / "other").mkdir()
+    async with World(PostgresHarness(3, store_cluster(world)), world.folder / "other") as other:
+        said = await refusal(",".join([*urls_of(world)[:2], urls_of(other)[2]]))
+    assert "node n3 belongs to cluster" in said
+    assert "is its URL right?" in said
+
+
+async def test_a_node_of_another_epoch_is_refused(world: World) -> None:
+    """At the start, and, for a process that started before, with its next commit."""
+    people = await one_each(world)
+    with changed(world, 2, "UPDATE node SET epoch = 2", "UPDATE node SET epoch = 1"):
+        assert "node n3 is at epoch 2 of the node list, others at 1" in await refusal(world.harness.url)
+        with pytest.raises(Unavailable, match="node n3 has another node list; restart"):
+            await world.pay(people[2], people[0], 1)
+        with pytest.raises(Unavailable, match="node n3 has another node list; restart"):
+            await world.pay(people[0], people[2], 1)
+        assert (await world.pay(people[0], people[1], 1)).credited
+
+
+async def test_a_newer_schema_is_refused(world: World) -> None:
+    """An old program does not touch a newer database."""
+    version = "UPDATE alembic_version SET version_num = "
+    with changed(world, 1, f"{version} '9999'", f"{version} '0002'"):
+        assert "node n2 has schema version 9999" in await refusal(world.harness.url)
+
+
+@contextmanager
+def changed(world: World, node: int, statement: str, back: str) -> Iterator[None]:
+    """SQL behind the store's back, and its opposite."""
+    server, database = store_cluster(world).nodes[node], world.harness.url.split("?")[0].rpartition("/")[2]
+    server.run(statement, database)
+    try:
+        yield
+    finally:
+        server.run(back, database)
+
+
+async def test_unfit_settings_are_refused(world: World) -> None:
+    """All of a server's faults at once, each with the line to change; prepared transactions only among several."""
+    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    server = await asyncio.to_thread(PostgresServer, "n4", {**settings, "max_prepared_transactions": "0"})
+    try:
+        said = await refusal(server.url("postgres"))
+        assert said.splitlines() == [
+            f"node n4 has {name} = off; set {name} = on" for name in sorted(settings, key=order)
+        ]
+        said = await refusal(f"{server.url('postgres')},{urls_of(world)[0]}")
+        assert "node n4 has max_prepared_transactions = 0; set max_prepared_transactions = 64 and restart it" in said
+        assert "n1" not in said
+    finally:
+        server.stop()
+
+
+def order(name: str) -> int:
+    """In which order settings are looked at."""
+    return ("fsync", "synchronous_commit", "full_page_writes").index(name)
+
+
+async def test_synchronous_commit_off_for_one_database_is_refused(world: World) -> None:
+    """What counts is the session's own value, wherever it was set."""
+    database = world.harness.url.split("?")[0].rpartition("/")[2]
+    on, off = (f"ALTER DATABASE {database} {text}" for text in ("RESET ALL", "SET synchronous_commit = off"))
+    with changed(world, 1, off, on):
+        said = await refusal(world.harness.url)
+    assert said == "node n2 has synchronous_commit = off; set synchronous_commit = on"
+
+
+async def test_node_lists_in_a_file(world: World, tmp_path: Path) -> None:
+    """A TOML file says the same as repeated URLs; what is wrong with it is told."""
+    path = tmp_path / "nodes.toml"
+    plain = [url.partition("?")[0] for url in urls_of(world)]
+    path.write_text("[nodes]\n" + "".join(f'{name} = "{url}"\n' for name, url in zip(NAMES, plain, strict=True)))
+    async with open_store(f"postgres://?nodes={path}") as store:
+        assert [total.node for total in await store.totals()] == []
+        await store.ping()
+    for text, says in (
+        ("nodes = 3", "write [nodes]"),
+        ("[nodes]", "node names must be given"),
+        ("[nodes", "cannot read the node list"),
+        (f'[nodes]\nn1 = "{plain[0]}?node=n2"', "the URL of node n1 says node=n2"),
+        ('[nodes]\nn1 = "mysql://h/db"', "write postgres://"),
+        ('[nodes]\n"n 1" = "postgres://h/db"', "node name 'n 1'"),
+    ):
+        path.write_text(text)
+        assert says in await refusal(f"postgres://?nodes={path}")
+    assert "cannot read the node list" in await refusal(f"postgres://?nodes={tmp_path / 'none.toml'}")
+    assert "write postgres://user@host/db?node=NAME" in await refusal(",".join(plain))
+
+
+async def test_processes_that_start_at_once_on_blank_nodes_agree(world: World) -> None:
+    """Several stores at once make one cluster, not several halves."""
+    names = [await asyncio.to_thread(_fresh_database, store_cluster(world)) for _ in range(2)]
+    cluster = store_cluster(world)
+    for name in names:
+        stores = [open_store(cluster.url(name)) for _ in range(4)]
+        await asyncio.gather(*(store.__aenter__() for store in stores))
+        await asyncio.gather(*(store.__aexit__(None, None, None) for store in stores))
+        assert cluster.nodes[0].run("SELECT count(*) FROM node", name) == "1"
+
+
+def _fresh_database(cluster: PostgresCluster) -> str:
+    """A database that has never held a ledger, on every node."""
+    name = f"blank_{time.monotonic_ns()}"
+    for node in cluster.nodes:
+        node.run(f"CREATE DATABASE {name}")
+    return name
+
+
+async def test_no_room_for_prepared_transactions(world: World) -> None:
+    """With all places taken payments across nodes are Unavailable, and local ones go on."""
+    first, second, third = await one_each(world)
+    sql_on(world, 2, "; ".join(f"BEGIN; PREPARE TRANSACTION 'stranger-{place}'" for place in range(64)))
+    with pytest.raises(Unavailable, match="maximum number of prepared transactions"):
+        await world.pay(first, third, 1, "later")
+    assert (await world.pay(first, second, 1)).credited
+    for place in range(64):
+        sql_on(world, 2, f"ROLLBACK PREPARED 'stranger-{place}'")
+    assert not (await world.pay(first, third, 1, "later")).replayed
+
+
+# A node is down
+
+
+@asynccontextmanager
+async def down(server: PostgresServer, kind: str) -> AsyncIterator[None]:
+    """Killed or stopped inside the block, up again after it."""
+    if kind == "kill":
+        await asyncio.to_thread(server.kill)
+    else:
+        send(server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if kind == "kill":
+            await asyncio.to_thread(server.restart)
+        else:
+            send(server, signal.SIGCONT)
+
+
+async def timed(call: object) -> tuple[object, float]:
+    """A call's result or WalletError, and how long it took."""
+    began = time.monotonic()
+    try:
+        return await call, time.monotonic() - began  # type: ignore[misc]  # any awaitable
+    except WalletError as error:
+        return error, time.monotonic() - began
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["kill", "stop"])
+async def test_a_node_down_stops_only_what_needs_it(world: World, kind: str) -> None:
+    """Others go on, also for a payer who waits for it; the rest is Unavailable in time; then all is as before."""
+    first, second, third = await one_each(world)
+    patient = world.ledger_on(world.store, DEADLINE_SECONDS)
+    async with down(store_cluster(world).nodes[2], kind):
+        needing = [
+            asyncio.create_task(timed(call))
+            for call in (
+                world.pay(first, third, 1, ledger=patient),
+                world.pay(third, first, 1, ledger=patient),
+                world.ledger.account(third.id, third.account),
+                world.store.list_entries(third.account, PageRequest(10)),
+                world.store.ping(),
+            )
+        ]
+        await asyncio.sleep(0.2)
+        assert (await world.pay(first, second, 10, ledger=patient)).credited
+        assert (await world.pay(second, first, 5, ledger=patient)).credited
+        assert (await world.ledger.account(first.id, first.account)).posted_minor == 995
+        due = await world.store.list_due("hold", START, 10)
+        outcomes = await asyncio.gather(*needing)
+    assert list(due) == []
+    for outcome, _ in outcomes:
+        assert isinstance(outcome, Unavailable), outcome
+    assert max(took for _, took in outcomes) < READ_SECONDS_MAX
+    began = time.monotonic()
+    while isinstance((await timed(world.pay(first, third, 7, "again", ledger=patient)))[0], Unavailable):
+        assert time.monotonic() - began < BACK_SECONDS_MAX
+    assert (await world.account(third)).posted_minor == 1_007
+
+
+@pytest.mark.slow
+async def test_a_payees_node_that_dies_after_the_decision(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The payment stands, told as not credited; the credit is there soon after the node is back."""
+    first, _, third = await one_each(world)
+    server = store_cluster(world).nodes[2]
+    died: list[str] = []
+
+    def reach(name: str) -> None:
+        if name == "postgres.committed" and not died:
+            died.append(name)
+            server.kill()
+
+    monkeypatch.setattr(_two_phase, "reach", reach)
+    try:
+        posted = await world.pay(first, third, 30)
+    finally:
+        await asyncio.to_thread(server.restart)
+    assert (died, posted.credited, posted.replayed) == (["postgres.committed"], False, False)
+    assert (await world.ledger.account(first.id, first.account)).posted_minor == 970
+    await seconds_until(lambda: not store_cluster(world).prepared())
+    assert (await world.ledger.account(third.id, third.account)).posted_minor == 1_030
+
+
+@pytest.mark.slow
+async def test_a_lost_reply_of_the_decision_is_doubt(world: World) -> None:
+    """InDoubt once; the same key then tells that it happened, once."""
+    first, _, third = await one_each(world)
+    async with AsyncExitStack() as stack:
+        proxies = [await stack.enter_async_context(Proxy("127.0.0.1", n.port)) for n in store_cluster(world).nodes]
+        moved = [
+            f"postgres://wallet@127.0.0.1:{p.port}/{_tail(u)}" for p, u in zip(proxies, urls_of(world), strict=True)
+        ]
+        store = await stack.enter_async_context(open_store(",".join(moved)))
+        ledger = world.ledger_on(store)
+        proxies[0].drop_reply(b"; COMMIT")
+        with pytest.raises(InDoubt):
+            await world.pay(first, third, 30, "doubt", ledger=ledger)
+        posted = await world.pay(first, third, 30, "doubt", ledger=ledger)
+        assert posted.replayed
+    assert await world.balance(first) == (970, 0)
+    assert await world.balance(third) == (1_030, 0)
+
+
+def _tail(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+# Recovery
+
+
+@pytest.fixture
+async def quiet(world: World) -> World:
+    """The same world, whose store does not recover by itself."""
+    recovering = store_of(world)._recovering
+    assert recovering is not None
+    recovering.cancel()
+    return world
+
+
+def orphan(world: World, node: int, leader: str = "n1", *, cluster: str | None = None) -> Gid:
+    """A prepared transaction with one record, as a coordinator leaves it that died before its decision."""
+    gid = Gid.new(cluster or store_of(world)._cluster, leader)
+    leave(world, node, gid.text, f"INSERT INTO records VALUES ('orphan', '{gid.attempt}', 0, 'o', 1, '{{}}', NULL)")
+    return gid
+
+
+def leave(world: World, node: int, name: str, statement: str) -> None:
+    """Prepare a statement and leave it there."""
+    server = store_cluster(world).nodes[node]
+    server.run(f"BEGIN; {statement}; PREPARE TRANSACTION '{name}'", _tail(urls_of(world)[0]).partition("?")[0])
+
+
+def sql_on(world: World, node: int, statement: str) -> str:
+    """Ask a node of the world's ledger."""
+    return store_cluster(world).nodes[node].run(statement, _tail(urls_of(world)[0]).partition("?")[0])
+
+
+def recovery_of(store: PostgresStore) -> Recovery:
+    """A recoverer of one's own, as another process has it."""
+    return Recovery(store._cluster, store._nodes)
+
+
+async def test_an_orphan_is_fenced_and_rolled_back(quiet: World) -> None:
+    """The fence is a row on the leader, and its late coordinator cannot decide any more."""
+    gid = orphan(quiet, 1)
+    done = await recovery_of(store_of(quiet)).run(10, at_once=True)
+    assert (done.committed, done.rolled_back) == (0, 1)
+    assert sql_on(quiet, 0, f"SELECT verdict FROM decisions WHERE attempt = '{gid.attempt}'") == "abort"
+    with pytest.raises(CalledProcessError):
+        sql_on(quiet, 0, f"INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
+    assert (sql_on(quiet, 1, "SELECT count(*) FROM records WHERE kind = 'orphan'"), prepared(quiet)) == ("0", [])
+
+
+def prepared(world: World) -> list[str]:
+    """What is in doubt on any node."""
+    return store_cluster(world).prepared()
+
+
+async def test_a_decided_one_is_committed(quiet: World) -> None:
+    """The decision on the leader is carried out elsewhere."""
+    gid = orphan(quiet, 2)
+    sql_on(quiet, 0, f"INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
+    done = await recovery_of(store_of(quiet)).run(10, at_once=True)
+    assert (done.committed, done.rolled_back) == (1, 0)
+    assert (sql_on(quiet, 2, "SELECT count(*) FROM records WHERE kind = 'orphan'"), prepared(quiet)) == ("1", [])
+
+
+async def test_an_undecided_leader_is_waited_for(quiet: World) -> None:
+    """A leader's transaction that has written its decision and not committed yet holds the fence back."""
+    gid = orphan(quiet, 1)
+    node = store_of(quiet)._nodes["n1"]
+    async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
+        await lease.do(f"BEGIN; INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
+        running = asyncio.create_task(recovery_of(store_of(quiet)).run(10, at_once=True))
+        await asyncio.sleep(0.3)
+        assert not running.done()
+        await lease.do("COMMIT")
+    assert (await running).committed == 1
+
+
+async def test_strangers_are_left_alone(quiet: World) -> None:
+    """Other programs' names, other clusters' and unknown leaders' transactions are not ours to settle."""
+    names = ["other:1", Gid("0" * 16, "n1", "0" * 32).text, Gid(store_of(quiet)._cluster, "n9", "0" * 32).text]
+    for name in names:
+        leave(quiet, 1, name, "SELECT 1")
+    done = await recovery_of(store_of(quiet)).run(10, at_once=True)
+    assert (done.committed, done.rolled_back) == (0, 0)
+    assert sorted(prepared(quiet)) == sorted(names)
+    for name in names:
+        sql_on(quiet, 1, f"ROLLBACK PREPARED '{name}'")
+
+
+async def test_two_recoverers_at_once(quiet: World) -> None:
+    """Each orphan gets the one verdict that the leader knows, whoever is first; nobody fails."""
+    gids = [orphan(quiet, 1 + number % 2) for number in range(12)]
+    for gid in gids[::3]:
+        sql_on(quiet, 0, f"INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
+    other = await quiet.another()
+    assert isinstance(other, PostgresStore)
+    recoverers = [recovery_of(store) for store in (store_of(quiet), other, store_of(quiet))]
+    await asyncio.gather(*(recovery.run(100, at_once=True) for recovery in recoverers))
+    assert prepared(quiet) == []
+    kept = [int(sql_on(quiet, node, "SELECT count(*) FROM records WHERE kind = 'orphan'")) for node in (1, 2)]
+    assert sum(kept) == len(gids[::3])
+
+
+async def test_a_first_sighting_is_left_to_its_coordinator(quiet: World) -> None:
+    """A background run passes over what it sees for the first time; one call of `recover` looks twice."""
+    orphan(quiet, 1)
+    recovery = recovery_of(store_of(quiet))
+    assert (await recovery.run(10)).rolled_back == 0
+    assert (await recovery.run(10)).rolled_back == 1
+    orphan(quiet, 1)
+    assert (await quiet.store.recover(10)).rolled_back == 1
+
+
+@pytest.mark.slow
+async def test_an_unreachable_leader_leaves_it_in_doubt(quiet: World) -> None:
+    """No verdict without the leader; with it, soon."""
+    gid = orphan(quiet, 1)
+    async with down(store_cluster(quiet).nodes[0], "kill"):
+        done = await recovery_of(store_of(quiet)).run(10, at_once=True)
+        assert (done.committed, done.rolled_back) == (0, 0)
+        assert store_cluster(quiet).nodes[1].run("SELECT gid FROM pg_prepared_xacts") == gid.text
+    await recovery_of(store_of(quiet)).run(10, at_once=True)
+    assert prepared(quiet) == []
+
+
+class FakeLease(Lease):
+    """A connection that notes what it is told, and fails or answers as it is bidden."""
+
+    def __init__(self, node: str, **answers: BaseException | str) -> None:
+        """`answers` by the last word of what is run: an error to raise or a tag to answer."""
+        super().__init__(node, None, 0.0)
+        self.told: list[str] = []
+        self._answers = answers
+
+    async def run(self, statement: str) -> str:
+        """Answer."""
+        self.told.append(statement)
+        last = statement.rpartition("; ")[2].partition(" '")[0]
+        answer = self._answers.get(last.replace(" ", "_"), last)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize("failure", [asyncio.CancelledError(), ConnectionResetError(), RuntimeError("driver's own")])
+async def test_only_a_certain_no_rolls_back(failure: BaseException) -> None:
+    """Cut off while the leader commits, the coordinator leaves what is prepared to recovery."""
+    leader, other = FakeLease("n1", COMMIT=failure), FakeLease("n2")
+    with pytest.raises((asyncio.CancelledError, InDoubt)):
+        await commit_across(Gid.new("0" * 16, "n1"), Branch(leader, "{}"), [Branch(other, "{}")])
+    assert [statement for statement in other.told if "PREPARED" in statement] == []
+
+
+# Many at once
+
+
+@pytest.mark.slow
+async def test_recovery_gets_through_exhausted_pools(quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More accounts in doubt than connections, and callers for all of them: each is served in time."""
+    monkeypatch.setattr(_pg_node, "POOL_MAX", 2)
+    people = await quiet.people(36, 100)
+    homes = store_of(quiet)._map
+    payees = [person for person in people if homes.home(person.slot) == "n2"]
+    payer = next(person for person in people if homes.home(person.slot) == "n1")
+    names = ", ".join(f"'{person.account}'" for person in payees)
+    gid = Gid.new(store_of(quiet)._cluster, "n1").text
+    leave(quiet, 1, gid, f"UPDATE accounts SET status = status WHERE id IN ({names})")
+    ledger = quiet.ledger_on(await quiet.another())
+    outcomes = await quiet.together(quiet.pay(payer, payee, 1, ledger=ledger) for payee in payees * 2)
+    assert len(payees) >= 6
+    assert [outcome for outcome in outcomes if isinstance(outcome, WalletError)] == []
+    assert prepared(quiet) == []
+
+
+async def test_two_connections_serve_hundreds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool far too small makes callers wait, and fails nobody."""
+    monkeypatch.setattr(_pg_node, "POOL_MAX", 2)
+    people = await one_each(world)
+    store = await world.another()
+    ledger = world.ledger_on(store)
+    calls = [world.pay(people[n % 3], people[(n + 1) % 3], 1, ledger=ledger) for n in range(120)]
+    reads = [store.fetch(Scope(person.slot, accounts=(person.account,))) for person in people * 20]
+    outcomes = await world.together([*calls, *reads])
+    assert [outcome for outcome in outcomes if isinstance(outcome, WalletError)] == []
+
+
+@pytest.mark.slow
+async def test_opposite_transfers_across_nodes(world: World) -> None:
+    """Four stores pay both ways between two accounts: no error at all, and not a unit is lost."""
+    first, _, third = await one_each(world, 100_000)
+    stores, before = await world.stores(4), _timeouts(store_cluster(world).nodes)
+    tallies = await asyncio.gather(
+        *(opposite(store, first, third, seconds=3, seed=n) for n, store in enumerate(stores))
+    )
+    assert [tally.errors for tally in tallies] == [{}] * 4
+    moved = sum(tally.net_minor for tally in tallies)
+    assert await world.balance(first) == (100_000 - moved, 0)
+    assert await world.balance(third) == (100_000 + moved, 0)
+    assert min(tally.answered for tally in tallies) > 0
+    assert _timeouts(store_cluster(world).nodes) == before
+
+
+def _timeouts(servers: Sequence[PostgresServer]) -> int:
+    """How many lock waits the servers have given up, or broken as deadlocks, as their logs tell."""
+    texts = [(server.folder / "log").read_text(errors="replace") for server in servers]
+    return sum(text.count("due to lock timeout") + text.count("deadlock detected") for text in texts)
+
+
+async def test_contended_is_never_called_insufficient(world: World) -> None:
+    """A lock that is not given in time is Contended, retryable under the same key."""
+    first, _, third = await one_each(world)
+    gid = "stranger"
+    leave(world, 2, gid, f"UPDATE accounts SET status = status WHERE id = '{third.account}'")
+    hasty = world.ledger_on(world.store, 1.0)
+    with pytest.raises(Contended):
+        await world.pay(first, third, 10, "later", ledger=hasty)
+    sql_on(world, 2, f"ROLLBACK PREPARED '{gid}'")
+    assert not (await world.pay(first, third, 10, "later")).replayed
+
+
+# For operators
+
+
+def show(url: str) -> tuple[int, list[dict[str, Any]]]:
+    """`nodes status --json` in a process of its own, as an operator runs it: exit code and rows."""
+    program = (
+        "import typer; from wallet_gql.transports import cli_nodes;"
+        "app = typer.Typer(); app.add_typer(cli_nodes.app, name='nodes'); app()"
+    )
+    environment = {**os.environ, "WALLET_STORAGE": url, "WALLET_MODE": "test"}
+    command = [sys.executable, "-c", program, "nodes", "status", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)["nodes"]
+
+
+@pytest.mark.slow
+async def test_nodes_status(quiet: World) -> None:
+    """Who answers, who is in doubt and since when; one node that is down hides no other."""
+    await one_each(quiet)
+    orphan(quiet, 1)
+    code, rows = await asyncio.to_thread(show, quiet.harness.url)
+    assert (code, [row["reachable"] for row in rows]) == (0, [True] * 3)
+    assert [row["prepared"] for row in rows] == [0, 1, 0]
+    assert rows[1]["oldest_in_doubt_seconds"] >= 0
+    assert sum(row["users"] for row in rows) >= 3
+    assert {minor for row in rows for minor in row["sums_minor"].values()} == {0}
+    async with down(store_cluster(quiet).nodes[2], "kill"):
+        code, rows = await asyncio.to_thread(show, quiet.harness.url)
+    assert (code, [row["reachable"] for row in rows]) == (1, [True, True, False])
+    assert "node n3 does not answer" in rows[2]["reason"]
+    await quiet.store.recover(10)

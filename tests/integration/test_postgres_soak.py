@@ -1,0 +1,102 @@
+"""Postgres for long: hundreds of killed coordinators, every fault of nodes and network, opposite payments for a minute.
+
+`WALLET_SOAK_KILLS`, `WALLET_SOAK_FAULTS`, `WALLET_SOAK_SECONDS` and `WALLET_SOAK_SEED` change what is tried. With
+`WALLET_SOAK_REPORT` a file of that name is written anew after every trial, so that an interrupted run tells what it
+reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wallet_gql.testing.crash import Tally, draw_trials, run_trial
+from wallet_gql.testing.nodes import FAULTS, NodeTally, draw_faults, run_node_trial
+from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness
+from wallet_gql.testing.world import World
+
+pytestmark = [
+    *(pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")),
+    *(pytest.mark.soak, pytest.mark.timeout(0)),
+]
+
+SEED = int(os.environ.get("WALLET_SOAK_SEED", "4004"))
+KILLS = int(os.environ.get("WALLET_SOAK_KILLS", "500"))
+NODE_FAULTS = int(os.environ.get("WALLET_SOAK_FAULTS", "160"))
+SECONDS = float(os.environ.get("WALLET_SOAK_SECONDS", "60"))
+PROCESSES = 4
+
+
+@pytest.fixture
+def cluster() -> Iterator[PostgresCluster]:
+    """Three nodes of the test's own."""
+    made = PostgresCluster(3)
+    yield made
+    made.stop()
+
+
+def report(text: str) -> None:
+    """Tell what was reached so far."""
+    if "WALLET_SOAK_REPORT" in os.environ:
+        Path(os.environ["WALLET_SOAK_REPORT"]).write_text(f"{text}\n", encoding="utf-8")
+
+
+async def test_killed_coordinators_for_long(tmp_path: Path, cluster: PostgresCluster) -> None:
+    """Every step of the protocol, many times; nothing is lost, doubled or left in doubt."""
+    tally = Tally()
+    for number, trial in enumerate(draw_trials(PostgresHarness(3, cluster), SEED, KILLS)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        tally.add(await run_trial(PostgresHarness(3, cluster), folder, trial))
+        report(tally.table())
+    assert tally.kills >= KILLS
+    assert cluster.prepared() == []
+
+
+async def test_failing_nodes_for_long(tmp_path: Path, cluster: PostgresCluster) -> None:
+    """Nodes killed and stopped, connections cut, halved and held, replies lost; each is clear within seconds."""
+    tally, per_trial = NodeTally(), len(FAULTS)
+    for number in range(NODE_FAULTS // per_trial):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        tally.add(await run_node_trial(cluster, folder, SEED + number, draw_faults(SEED + number, per_trial, 3)))
+        longest = f"{max(tally.clear_seconds):.2f} s was the longest until all was settled"
+        faults = "\n".join(f"| {kind} | {count} |" for kind, count in sorted(tally.faults.items()))
+        report(f"{faults}\n{longest}\n{dict(tally.hits)}\n{tally.writers.table()}")
+    assert tally.faults.total() >= NODE_FAULTS // per_trial * per_trial
+
+
+async def opposed(world: World, pairs: list[tuple[str, str]], first: int) -> list[dict[str, Any]]:
+    """Processes that pay both ways, each between its pair of accounts; their seeds, which begin keys, from `first`."""
+    program = (sys.executable, "-m", "wallet_gql.testing.nodes", world.harness.url)
+    started = [
+        await asyncio.create_subprocess_exec(
+            *(*program, *pair, "--seconds", str(SECONDS), "--seed", str(number)), stdout=asyncio.subprocess.PIPE
+        )
+        for number, pair in enumerate(pairs, first)
+    ]
+    ended = await asyncio.gather(*(process.communicate() for process in started))
+    return [json.loads(out) for out, _ in ended]
+
+
+async def test_opposite_payments_from_four_processes(tmp_path: Path, cluster: PostgresCluster) -> None:
+    """Between the same two accounts: no error, exact totals, at least a third of what four pairs of accounts give."""
+    async with World(PostgresHarness(3, cluster), tmp_path) as world:
+        people = await world.people(2 * PROCESSES, 1_000_000)
+        apart = await opposed(world, [(people[2 * n].account, people[2 * n + 1].account) for n in range(PROCESSES)], 0)
+        before = [(await world.balance(person))[0] for person in people[:2]]
+        same = await opposed(world, [(people[0].account, people[1].account)] * PROCESSES, PROCESSES)
+        after = [(await world.balance(person))[0] for person in people[:2]]
+    free, contended = (sum(tally["answered"] for tally in tallies) for tallies in (apart, same))
+    report(f"apart {free / SECONDS:.0f}/s, same {contended / SECONDS:.0f}/s, {contended / free:.2f}; {apart} {same}")
+    moved = sum(tally["net_minor"] for tally in same)
+    assert [tally["errors"] for tally in same] == [{}] * PROCESSES
+    assert after == [before[0] - moved, before[1] + moved]
+    assert contended >= free / 3
