@@ -16,7 +16,7 @@ from wallet_gql.testing.crash import Tally, draw_trials, run_trial
 from wallet_gql.testing.harness import harness_for
 
 KILLS = int(os.environ.get("WALLET_SOAK_KILLS", "1000"))
-SEED = 20_261_122
+SEED = int(os.environ.get("WALLET_SOAK_SEED", "20261122"))
 TRANSFERS = 40
 
 _LONE = """
@@ -51,7 +51,7 @@ async def test_a_thousand_kills(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         sys.stderr.write(f"\r{number}/{len(trials)} trials, {tally.kills} kills")
         text = f"Seed {SEED}; no trial found a contradiction. Written after each trial.\n\n{tally.table()}"
-        write_evidence("sqlite-kill", "SQLite under kill -9", "make soak ARGS='-k thousand_kills'", text)
+        write_evidence(f"sqlite-kill-{SEED}", "SQLite under kill -9", "make soak ARGS='-k thousand_kills'", text)
 
     assert tally.kills >= KILLS
 
