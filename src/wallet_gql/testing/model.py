@@ -223,7 +223,7 @@ class Model:
             hold = self.holds[command.hold]
             hold.state = "captured"
             taken = hold.amount if command.amount is None else amount
-            return TransferRow("capture", hold.payer, hold.payee, taken, taken)
+            return TransferRow("capture", hold.payer, hold.payee, taken, taken - taken * self.fee // 10_000)
         if command.verb == "reverse":
             moved = self.transfers[command.transfer]
             undone = moved.amount - moved.undone if command.amount is None else amount
@@ -257,7 +257,7 @@ def judge(model: Model, commands: Sequence[Command], answers: Sequence[Answer]) 
         if command.key is not None:
             model.keys[command.actor, command.key] = (command.asked, Answer("ok", made=made))
     for command, answer in zip(commands, answers, strict=True):
-        if command.key is not None and answer.code not in ("ok", "IDEMPOTENCY_KEY_REUSED"):
+        if command.key is not None and answer.code not in ("ok", "IDEMPOTENCY_KEY_REUSED", "HOLD_NOT_FOUND"):
             model.keys.setdefault((command.actor, command.key), (command.asked, answer))
     wrong += [f"person {p} is overdrawn: {model.posted[p]}" for p in range(model.people) if model.available(p) < 0]
     wrong += [f"transfer {i} is undone too far" for i, row in enumerate(model.transfers) if row.undone > row.amount]
@@ -271,7 +271,7 @@ def _judge_keys(model: Model, commands: Sequence[Command], answers: Sequence[Ans
     wrong: list[str] = []
     groups: dict[tuple[int, int], list[tuple[Command, Answer]]] = defaultdict(list)
     for command, answer in zip(commands, answers, strict=True):
-        if command.key is not None:
+        if command.key is not None and answer.code != "HOLD_NOT_FOUND":  # strangers leave no trace
             groups[command.actor, command.key].append((command, answer))
     for name, group in groups.items():
         known = model.keys.get(name)

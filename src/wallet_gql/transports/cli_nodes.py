@@ -19,7 +19,12 @@ from .cli_common import AsJson, tell
 if TYPE_CHECKING:
     from ..backends._pg_status import NodeStatus
 
-app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="The nodes of a sharded store.")
+app = typer.Typer(
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    help="The nodes of a sharded store.",
+    epilog="Example: wallet-gql nodes status --json",
+)
 
 _SCHEMES: Final = ("postgres", "postgresql")
 
