@@ -104,7 +104,6 @@ async def test_the_gate_holds_writers_back(url: str, tmp_path: Path) -> None:
         _, ((anna, a), (_, b)) = await _books(store)
         hasty = Ledger(store, timeout_seconds=0.3)
         entries = (await hasty.account(OPERATOR, AccountId(b))).sequence
-        before = (await digest_of(store)).text
         values = {"source": AccountId(a), "to": To(AccountId(b)), "amount_minor": 1, "currency": "EUR"}
         open_question = False
         async with store.gate():
@@ -112,7 +111,7 @@ async def test_the_gate_holds_writers_back(url: str, tmp_path: Path) -> None:
                 with pytest.raises((Contended, InDoubt)) as caught:
                     await hasty.transfer(UserId(anna), "g", **values)  # type: ignore[arg-type]  # as in the books
                 open_question = caught.type is InDoubt  # then it may still go through once the gate opens
-                assert before == (await digest_of(store)).text
+                assert (await hasty.account(OPERATOR, AccountId(b))).sequence == entries
         last = await hasty.transfer(UserId(anna), "g", **values)  # type: ignore[arg-type]  # as in the books
         assert open_question or not last.replayed
         assert (await hasty.account(OPERATOR, AccountId(b))).sequence == entries + 1
