@@ -110,6 +110,32 @@ async def test_not_begun_by_the_deadline_is_contended_and_begun_is_doubt(commit:
     assert commit.sizes == [1]
 
 
+async def test_who_has_given_up_is_not_tried_again(commit: FakeCommit) -> None:
+    """The first attempt wrote nothing, but it ended after the caller's deadline; his neighbour goes on without him."""
+    commit.script = [Unavailable()]
+    commit.gate.clear()
+    hasty, patient = (asyncio.create_task(commit.submit(seconds)) for seconds in (0.05, 5.0))
+    with pytest.raises(InDoubt):
+        await hasty
+    commit.gate.set()
+    await patient
+
+    assert commit.sizes == [2, 1]
+
+
+async def test_too_little_time_left_begins_no_commit(commit: FakeCommit) -> None:
+    """Attempts that wrote nothing until the deadline say so: Contended, not in doubt."""
+
+    async def wait_for_a_lock(_: Hashable, __: Sequence[Command], wait_seconds: float) -> list[Outcome]:
+        await asyncio.sleep(wait_seconds)
+        raise Contended
+
+    commit.groups = GroupCommit(wait_for_a_lock)
+    outcomes = await asyncio.gather(*(commit.submit(0.3 + 0.01 * i) for i in range(5)), return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [Contended] * 5
+
+
 async def test_a_full_queue_refuses_at_once(commit: FakeCommit) -> None:
     """Bounded waiting, never unbounded latency."""
     commit.groups = GroupCommit(commit, queue_max=2)

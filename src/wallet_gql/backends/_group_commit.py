@@ -21,6 +21,8 @@ from ..domain.model import RecordKey
 BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 10_000
 _DEADLINE_SHARE: Final = 0.9
+_LEAST_SECONDS: Final = 0.02
+"""With less time left no commit is begun: it would only turn "nothing written" into "in doubt"."""
 _ALONE_MAX: Final = 3
 """How often a command is tried by itself, after its batch has failed twice."""
 
@@ -34,6 +36,9 @@ class Command:
     deadline: float
     future: asyncio.Future[Outcome]
     started: bool = False
+    """A commit that may write it is under way: from here on a deadline says "in doubt"."""
+    lane: Hashable = None
+    """Where it waits or runs."""
 
 
 @dataclass(slots=True)
@@ -132,6 +137,7 @@ class GroupCommit:
     def _enqueue(self, lane: Hashable, command: Command) -> None:
         queue = self._queues.setdefault(lane, deque())
         queue.append(command)
+        command.lane = lane
         if lane not in self._running:
             self._running[lane] = asyncio.get_running_loop().create_task(self._run(lane, queue))
 
@@ -157,25 +163,29 @@ class GroupCommit:
             await self._settle(lane, batch)
         except Exception as error:
             for command in everyone:
-                if command.started and not command.future.done():
+                if command.lane == lane and not command.future.done():
                     command.future.set_result(Failed(InvariantViolated(f"group commit failed: {error!r}")))
             raise
 
     async def _settle(self, lane: Hashable, batch: list[Command]) -> None:
-        """Bring every command of the batch to its outcome: together, together once more, then one by one."""
+        """Bring every command of the batch to its outcome: together, together once more, then one by one.
+
+        Whoever has given up meanwhile was told that nothing is written, so his command is not tried again.
+        """
         self.counters.batches += 1
         self.counters.commands += len(batch)
         for _ in range(2):
             outcomes = await self._attempt(lane, batch)
             self._forward(batch, outcomes)
             batch = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=False)]
+            batch = [command for command in batch if not command.future.done()]
             if not batch:
                 return
         for command in batch:
-            for left in reversed(range(_ALONE_MAX)):
+            for left in reversed(range(0 if command.future.done() else _ALONE_MAX)):
                 outcomes = await self._attempt(lane, [command])
                 self._forward([command], outcomes)
-                if _answer(command, outcomes[0], final=left == 0):
+                if _answer(command, outcomes[0], final=left == 0) or command.future.done():
                     break
 
     def _forward(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred]) -> None:
@@ -187,22 +197,30 @@ class GroupCommit:
 
     async def _attempt(self, lane: Hashable, batch: list[Command]) -> Sequence[Outcome | Deferred]:
         remaining = min(command.deadline for command in batch) - asyncio.get_running_loop().time()
-        if remaining <= 0:
+        if remaining <= _LEAST_SECONDS:
             return [_Again(Contended()) for _ in batch]
+        for command in batch:
+            command.started = True
         try:
             return await self._commit(lane, batch, remaining * _DEADLINE_SHARE)
         except InDoubt as error:
             return [Failed(error) for _ in batch]
         except WalletError as error:
-            return [_Again(error) for _ in batch]
+            return _nothing_written(batch, error)
         except Exception as error:  # noqa: BLE001 - no driver's exception leaves; the cause stays attached for the log
             unexpected = InvariantViolated(f"a backend raised {type(error).__name__}: {error}")
             unexpected.__cause__ = error
-            return [_Again(unexpected) for _ in batch]
+            return _nothing_written(batch, unexpected)
 
 
 class _Again(Failed):
     """The commit failed with nothing written: worth another attempt."""
+
+
+def _nothing_written(batch: Sequence[Command], error: WalletError) -> list[Outcome | Deferred]:
+    for command in batch:
+        command.started = False
+    return [_Again(error) for _ in batch]
 
 
 def _take(queue: deque[Command], most: int) -> list[Command]:
@@ -210,7 +228,6 @@ def _take(queue: deque[Command], most: int) -> list[Command]:
     while queue and len(batch) < most:
         command = queue.popleft()
         if not command.future.done():
-            command.started = True
             batch.append(command)
     return batch
 
