@@ -18,7 +18,7 @@ from typing import Final
 from rich.console import Console
 
 from ..domain.errors import ConfigurationError, InsufficientFunds
-from ..domain.ids import OPERATOR
+from ..domain.ids import OPERATOR, HoldId
 from ..domain.model import Account
 from ..domain.money import parse_decimal
 from ..domain.users import SessionKind, User
@@ -34,6 +34,7 @@ HOST: Final = "127.0.0.1"
 _DEPOSITS: Final = (("alice", "1000.00", "EUR"), ("bob", "50.00", "EUR"), ("alice", "20000", "JPY"))
 _REFERENCES: Final = ("coffee and cake", "groceries", "the concert tickets", "a taxi", "lunch", "half of the rent")
 _PAYMENTS: Final = 300
+_HELD_MINOR: Final = 250
 _PAGE: Final = 5
 
 
@@ -71,7 +72,7 @@ async def _serve(settings: Settings, listener: socket.socket, *, browser: bool) 
     async with open_wallet(settings) as wallet:
         people = await _furnish(wallet)
         command = await _ready_command(wallet, people, url_of(listener))
-        tabs = await _tabs(wallet, people["alice"])
+        tabs = await _tabs(wallet, people["alice"], await _hold_for(wallet, people["bob"], "alice"))
 
         def ready(url: str) -> None:
             _show(url, people, command)
@@ -107,12 +108,32 @@ async def _furnish(wallet: Wallet) -> dict[str, Person]:
     return people
 
 
-async def _tabs(wallet: Wallet, alice: Person) -> Sequence[Tab]:
+async def _hold_for(wallet: Wallet, payer: Person, payee: str) -> HoldId:
+    """A hold that the payee may capture."""
+    source = await _account(wallet, payer.user, "EUR")
+    posted = await wallet.ledger.place_hold(
+        payer.user.id,
+        "demo-hold",
+        source=source.id,
+        to=To(username=payee),
+        amount_minor=_HELD_MINOR,
+        currency="EUR",
+        reference="deposit for the bicycle",
+    )
+    return posted.result.id
+
+
+async def _tabs(wallet: Wallet, alice: Person, hold_id: HoldId) -> Sequence[Tab]:
     """GraphiQL's examples over what was made."""
     euros = await _account(wallet, alice.user, "EUR")
     after = to_cursor(euros.sequence - _PAGE + 1)
     return demo_tabs(
-        username=alice.user.username, password=alice.password, account_id=euros.id, payee="bob", after=after
+        username=alice.user.username,
+        password=alice.password,
+        account_id=euros.id,
+        payee="bob",
+        hold_id=hold_id,
+        after=after,
     )
 
 

@@ -40,6 +40,7 @@ def demo_tabs(
     password: str,
     account_id: str,
     payee: str,
+    hold_id: str,
     after: str | None,
     currency: str = "EUR",
     page_size: int = 5,
@@ -50,8 +51,9 @@ def demo_tabs(
     Args:
         username: Who logs in and pays.
         password: Theirs.
-        account_id: Their account in `currency`; it holds at least 5 units and less than a million.
+        account_id: Their account in `currency`; it holds at least 8 units and less than a million.
         payee: The username of somebody else with an account in `currency`.
+        hold_id: An open hold that somebody placed for them.
         after: The cursor of an entry in the account's history with older entries behind it, best the last of the
             first `page_size`.
         currency: One with two digits.
@@ -66,6 +68,8 @@ def demo_tabs(
         "reference": "from GraphiQL",
     }
     too_much = {"idempotencyKey": f"{key}-2", "amount": {"minorUnits": "100000000", "currency": currency}}
+    to_hold = {"idempotencyKey": f"{key}-3", "amount": {"minorUnits": "300", "currency": currency}}
+    capture = {"idempotencyKey": f"{key}-4", "holdId": hold_id}
     page = {"accountId": account_id, "first": page_size}
     return [
         Tab("LogIn", _LOG_IN, {"input": {"login": username, "password": password}}),
@@ -76,8 +80,8 @@ def demo_tabs(
         Tab("Transfer", _TRANSFER, {"input": payment}),
         Tab("SameKeyAgain", _SAME_KEY_AGAIN, {"input": payment}),
         Tab("InsufficientFunds", _INSUFFICIENT_FUNDS, {"input": {**payment, **too_much}}),
-        # Hold and capture go here. The payee captures: that tab takes their bearer token as `headers`, which win over
-        # the cookie.
+        Tab("PlaceHold", _PLACE_HOLD, {"input": {**payment, **to_hold}}),
+        Tab("CaptureHold", _CAPTURE_HOLD, {"input": capture}),
     ]
 
 
@@ -208,4 +212,59 @@ _INSUFFICIENT_FUNDS: Final = f"""\
 # and a code of its own, not a GraphQL error.
 mutation InsufficientFunds($input: TransferInput!) {{
 {_PAYMENT}}}
+"""
+
+_PLACE_HOLD: Final = """\
+# Reserve money for somebody. It stays on your account,
+# where nobody else can have it, until they capture it,
+# they void it, or its time is over: a week if you do
+# not say expiresInSeconds.
+mutation PlaceHold($input: PlaceHoldInput!) {
+  placeHold(input: $input) {
+    __typename
+    ... on PlaceHoldSuccess {
+      replayed
+      hold {
+        id
+        state
+        amount { decimal currency }
+        counterparty { label }
+        expiresAt
+      }
+      fromAccount {
+        posted { decimal }
+        held { decimal }
+        available { decimal currency }
+      }
+    }
+    ... on InsufficientFunds {
+      available { decimal currency }
+      required { decimal currency }
+    }
+    ... on WalletError { code message retryable }
+  }
+}
+"""
+
+_CAPTURE_HOLD: Final = """\
+# The other side: take what somebody holds for you. One
+# capture closes the hold. Add "minorUnits" to take only
+# a part; the rest is released.
+mutation CaptureHold($input: CaptureHoldInput!) {
+  captureHold(input: $input) {
+    __typename
+    ... on CaptureHoldSuccess {
+      replayed
+      transfer {
+        id
+        kind
+        amount { decimal currency }
+        counterparty { label }
+      }
+      toAccount { available { decimal currency } }
+    }
+    ... on HoldNotOpen { state }
+    ... on WalletError { code message retryable }
+  }
+}
 """
