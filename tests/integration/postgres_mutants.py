@@ -12,14 +12,17 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import orjson
 
-from wallet_gql.backends import _pg_node, _pg_setup, _two_phase, migrations, postgres
+from wallet_gql.backends import _pg_commit, _pg_node, _pg_setup, _pg_store, _two_phase, migrations, postgres
 from wallet_gql.backends._group_commit import Wanted
+from wallet_gql.backends._pg_commit import Branch
+from wallet_gql.backends._pg_json import fill, wish
 from wallet_gql.backends._pg_node import Lease, PgNode
-from wallet_gql.backends._two_phase import Branch, Gid, Recovery
+from wallet_gql.backends._two_phase import Gid, Recovery
 from wallet_gql.domain.changes import State
 from wallet_gql.testing import writer
 
@@ -27,10 +30,10 @@ AT_ONCE: Final = "wallet_load_at_once"
 _LOCK: Final = 7205759403792799
 
 
-def _put(name: str, value: object) -> None:
-    """Give the store's module something else under a name."""
-    assert hasattr(postgres, name)
-    setattr(postgres, name, value)
+def _put(name: str, value: object, module: ModuleType = postgres) -> None:
+    """Give the store's module, or another, something else under a name."""
+    assert hasattr(module, name)
+    setattr(module, name, value)
 
 
 def unfenced_recovery() -> None:
@@ -68,7 +71,7 @@ def decision_after_phase_two() -> None:
             await _two_phase._prepare(other, gid)
         await asyncio.gather(*(_two_phase._finish(other, gid) for other in others))
         _two_phase._after("postgres.finished")
-        await _two_phase._decide(leader)
+        await _pg_commit.decide(leader)
         return frozenset()
 
     _put("commit_across", commit_across)
@@ -102,7 +105,7 @@ def _split(branch: Branch) -> tuple[Branch, Branch]:
 
 async def _later(branch: Branch) -> None:
     await branch.lease.do("BEGIN")
-    await _two_phase._decide(branch)
+    await _pg_commit.decide(branch)
 
 
 def synchronous_commit_off() -> None:
@@ -113,7 +116,7 @@ def synchronous_commit_off() -> None:
         del two_phase
         await _pg_setup._migrate(node)
 
-    _put("prepare_node", prepare_node)
+    _put("prepare_node", prepare_node, _pg_store)
 
 
 def read_in_the_locking_statement() -> None:
@@ -127,16 +130,14 @@ def read_in_the_locking_statement() -> None:
             await lease.do(stale_loader())
             await lease.do("COMMIT")
 
-    async def load(
-        self: postgres.PostgresStore, lease: Lease, state: State, wanted: Wanted, mode: str
-    ) -> dict[str, Any]:
+    async def load(self: _pg_store.PgStore, lease: Lease, state: State, wanted: Wanted, mode: str) -> dict[str, Any]:
         statement = "SELECT wallet_load($1, $2)" if mode == "read" else f"SELECT {AT_ONCE}($1, $2)"
-        text = await lease.value(statement, postgres._wish(wanted, self._epoch), mode)
+        text = await lease.value(statement, wish(wanted, self._epoch), mode)
         found: dict[str, Any] = orjson.loads(text)
-        postgres._fill(state, wanted, found)
+        fill(state, wanted, found)
         return found
 
-    _put("prepare_node", prepare_node)
+    _put("prepare_node", prepare_node, _pg_store)
     postgres.PostgresStore._load = load  # type: ignore[method-assign]
 
 

@@ -17,9 +17,10 @@ import pytest
 
 from tests.integration import postgres_mutants
 from tests.integration.postgres_mutants import MUTANTS
-from wallet_gql.backends import _two_phase, postgres
+from wallet_gql.backends import _pg_store, _two_phase, postgres
+from wallet_gql.backends._pg_commit import Branch
 from wallet_gql.backends._pg_node import Lease
-from wallet_gql.backends._two_phase import Branch, Gid, Recovery, commit_across
+from wallet_gql.backends._two_phase import Gid, Recovery, commit_across
 from wallet_gql.domain.errors import HoldNotOpen, InvariantViolated, WalletError
 from wallet_gql.testing.crash import Kill, Trial, run_trial
 from wallet_gql.testing.nodes import NodeFault, opposite, run_node_trial
@@ -143,7 +144,8 @@ def said(servers: Sequence[PostgresServer], words: Sequence[str]) -> int:
 def spoil(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Spoil the backend in this process, until the test ends."""
     for owner, names in (
-        (postgres, ("prepare_node", "lock_order", "commit_one", "commit_across")),
+        (postgres, ("lock_order", "commit_one", "commit_across")),
+        (_pg_store, ("prepare_node",)),
         (postgres.PostgresStore, ("_load",)),
         (Recovery, ("_settle",)),
         (_two_phase, ("_prepare",)),

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from wallet_gql.backends import _pg_node, _two_phase, open_store
+from wallet_gql.backends._pg_commit import Branch
 from wallet_gql.backends._pg_node import Lease
-from wallet_gql.backends._two_phase import Branch, Gid, Recovery, commit_across
+from wallet_gql.backends._two_phase import Gid, Recovery, commit_across
 from wallet_gql.backends.postgres import PostgresStore
 from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, Unavailable, WalletError

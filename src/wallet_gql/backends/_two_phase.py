@@ -24,7 +24,8 @@ import asyncpg
 from ..domain.errors import InDoubt, InvariantViolated, Unavailable, WalletError
 from ..failpoints import FailpointError, reach
 from ..storage import Recovered
-from ._pg_node import Lease, PgNode, is_gone, literal, translate
+from ._pg_commit import Branch, decide
+from ._pg_node import PgNode, literal, translate
 
 log = logging.getLogger("wallet_gql.two_phase")
 
@@ -62,21 +63,13 @@ class Gid:
         return f"wgql:{self.cluster}:{self.leader}:{self.attempt}"
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One node's part of a commit: its open transaction and what to write in it, as JSON text."""
-
-    lease: Lease
-    writes: str
-
-
 async def commit_one(branch: Branch) -> None:
     """Write and commit on one node.
 
     Raises:
         WalletError: it failed, nothing was written. InDoubt: the reply was lost.
     """
-    await _decide(branch)
+    await decide(branch)
     _after("postgres.committed")
 
 
@@ -109,7 +102,7 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
             await _prepare(other, gid)
             prepared.append(other)
             fail_point("postgres.prepared")
-        await _decide(leader)
+        await decide(leader)
     except InDoubt:
         raise
     except WalletError:  # a certain no; on anything else, such as a cancellation, only recovery knows the verdict
@@ -125,19 +118,6 @@ async def _prepare(branch: Branch, gid: Gid) -> None:
     tag = await branch.lease.do(f"SELECT wallet_write({literal(branch.writes)}); PREPARE TRANSACTION '{gid.text}'")
     if tag != "PREPARE TRANSACTION":  # in a failed transaction Postgres answers ROLLBACK, and no error
         raise InvariantViolated(f"node {branch.lease.node} answered {tag} to PREPARE TRANSACTION")
-
-
-async def _decide(branch: Branch) -> None:
-    """The commit that decides. An error that the server reports is a no; anything else is doubt."""
-    try:
-        tag = await branch.lease.run(f"SELECT wallet_write({literal(branch.writes)}); COMMIT")
-    except Exception as error:
-        branch.lease.doubtful = True
-        if is_gone(error) or not isinstance(error, asyncpg.PostgresError):
-            raise InDoubt(f"node {branch.lease.node} did not confirm the commit") from error
-        raise translate(error, branch.lease.node) from error
-    if tag != "COMMIT":
-        raise InvariantViolated(f"node {branch.lease.node} answered {tag} to COMMIT")
 
 
 async def _finish(branch: Branch, gid: Gid) -> bool:
