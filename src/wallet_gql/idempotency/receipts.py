@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, TypeVar
 
-from .domain.changes import Changes, Decision, Snapshot
-from .domain.errors import Field, IdempotencyKeyReused, InvalidInput, InvariantViolated, Rejected, restore
-from .domain.ids import TransferId
-from .domain.model import Receipt
+from ..domain.changes import Changes, Decision, Snapshot
+from ..domain.errors import Field, IdempotencyKeyReused, InvalidInput, InvariantViolated, Rejected, restore
+from ..domain.ids import TransferId
+from ..domain.model import Receipt
 
 R = TypeVar("R")
 

@@ -1,0 +1,49 @@
+"""Idempotency keys: one effect and one answer for each key of each actor, whatever is retried, and when.
+
+`receipts` is how the wallet does it: the receipt is a part of the money's own commit. `guard` puts the same promise
+around any async function, over any store, and `asgi` around any ASGI application that gets the header
+`Idempotency-Key`: both are for other services too, and need no framework.
+"""
+
+from .guard import Completer, Effects, Guard, Joined, NothingDone, Outcome, Settled, StillRunning, Turn, Unfinished
+from .receipts import (
+    FINGERPRINT_VERSION,
+    KEY_MAX,
+    Answer,
+    Attempt,
+    Effect,
+    Fresh,
+    Refused,
+    Replayed,
+    check_key,
+    claim,
+    fingerprint,
+    once,
+    replay,
+)
+
+__all__ = [
+    "FINGERPRINT_VERSION",
+    "KEY_MAX",
+    "Answer",
+    "Attempt",
+    "Completer",
+    "Effect",
+    "Effects",
+    "Fresh",
+    "Guard",
+    "Joined",
+    "NothingDone",
+    "Outcome",
+    "Refused",
+    "Replayed",
+    "Settled",
+    "StillRunning",
+    "Turn",
+    "Unfinished",
+    "check_key",
+    "claim",
+    "fingerprint",
+    "once",
+    "replay",
+]

@@ -1,0 +1,436 @@
+"""ASGI middleware for the header `Idempotency-Key` (IETF draft draft-ietf-httpapi-idempotency-key-header).
+
+```python
+app = IdempotencyMiddleware(app, Guard(store), caller=lambda scope: ...)
+```
+
+| request | answer |
+|---|---|
+| a key that is new | the application's; it is kept with the effect, and only then sent |
+| a key that was answered | the first answer again: status, headers, body, and `Idempotency-Replayed: true` |
+| the same key, another method, path, query or body | 422 |
+| the same key while the first request runs | its answer, if that comes within `wait_seconds`; else 409 |
+| the end of the first request was not seen (effects OUTSIDE) | 504 until the completer has run |
+| no key where one is required, two keys, or no structured-field string | 400 |
+
+An application whose effect shall happen exactly once hands its changes over: `turn_of(scope).join(...)`. They commit
+together with the answer. Answers that say "not done" (`keeps`) are not kept, nothing of theirs is committed, and the
+key stays free; with effects OUTSIDE a 5xx says nothing, so the key is in doubt. Bodies up to `response_max` are kept;
+of larger and endless ones only the fact: they are passed on as they come, and a replay gets 409.
+
+There is no framework here: any ASGI 3 application can be wrapped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from ..domain.changes import Decision, Scope, Snapshot
+from ..domain.errors import IdempotencyKeyReused, InDoubt, InvalidInput, Unavailable
+from .guard import Ask, Effects, Guard, Joined, Outcome, StillRunning, Turn
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Connection = MutableMapping[str, Any]
+"""What ASGI calls the scope; here a `Scope` is what a command loads."""
+
+Application = Callable[[Connection, Receive, Send], Awaitable[None]]
+Caller = Callable[[Connection], str | Awaitable[str | None] | None]
+"""Who asks: keys of different callers never meet. None: the request passes through, for the application to refuse."""
+
+HEADER: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
+TURN: Final = "wallet_gql.idempotency"
+"""Under this name the application finds its turn in the ASGI scope."""
+
+OPERATION: Final = "http"
+"""What the guard calls every request: the name under which it wants a completer."""
+
+UNSAFE: Final = frozenset({"POST", "PATCH", "PUT", "DELETE"})
+REQUIRED: Final = frozenset({"POST", "PATCH"})
+BODY_MAX: Final = 1024 * 1024
+RESPONSE_MAX: Final = 64 * 1024
+
+_NAME: Final = HEADER.lower().encode()
+_RETRY_SECONDS: Final = 1
+_PATH_MAX: Final = 2_000
+_NOT_KEPT: Final = frozenset({400, 401, 403, 408, 411, 413, 415, 417, 421, 425, 426, 429, 431})
+_OWN_HEADERS: Final = frozenset(
+    {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"set-cookie", b"transfer-encoding"}
+)
+"""Not kept: what belongs to one connection, and cookies, which nobody shall get a second time."""
+
+_STRING: Final = r'"(?P<text>(?:[ !#-\[\]-~]|\\["\\])*)"'
+_NUMBER_OR_WORD: Final = r"-?[0-9]+(?:\.[0-9]+)?|[A-Za-z*][!#-'*+.^-z|~:/0-9]*"
+_BARE_ITEM: Final = rf"(?:{_STRING.replace('?P<text>', '?:')}|:[A-Za-z0-9+/=]*:|\?[01]|{_NUMBER_OR_WORD})"
+_ITEM: Final = re.compile(rf"{_STRING}(?:;[ ]*[a-z*][a-z0-9_.*-]*(?:={_BARE_ITEM})?)*", re.ASCII)
+_BARE_KEY: Final = re.compile(r"[!#-+\--:<-~]+", re.ASCII)
+"""Printable, without quotes, and without what parts and ends structured fields."""
+
+
+def keeps(status: int) -> bool:
+    """Whether an answer is kept: what was done, and refusals that depend on the state.
+
+    Not: malformed requests, missing log-ins, limits of rate and size, and faults of the server.
+    """
+    return status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_KEPT
+
+
+def parse_key(value: str, *, bare: bool = False) -> str:
+    """The key in a header's value: a structured-field string (RFC 9651) such as `"8e03978e-40d5"`.
+
+    Parameters behind it mean nothing. `bare` also takes a key without quotes, as many clients send it.
+
+    Raises:
+        InvalidInput: the value is something else.
+    """
+    text = value.strip(" ")
+    match = _ITEM.fullmatch(text)
+    if match is not None:
+        return re.sub(r"\\(.)", r"\1", match["text"])
+    if bare and _BARE_KEY.fullmatch(text):
+        return text
+    raise InvalidInput(HEADER, 'a string in double quotes, such as "8e03978e-40d5-43dd-bc93-6894a57f9324"')
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that a joined decision gives: it takes the place of what the application sends."""
+
+    status: int
+    body: object = None
+    """Plain JSON data."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, object]:
+        """As it is kept: also what a completer gives as the value of `Settled`."""
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers.items()]
+        if not any(name == b"content-type" for name, _ in headers):
+            headers.append((b"content-type", b"application/json"))
+        return _Stored(self.status, headers, json.dumps(self.body).encode()).plain()
+
+
+JoinedDecide = Callable[[Snapshot], Decision[Answer | None]]
+
+
+@dataclass(slots=True)
+class HttpTurn:
+    """One request's turn, for the application: `join` is how its effect shares the commit of its answer."""
+
+    turn: Turn
+    joined: tuple[Scope, JoinedDecide] | None = None
+
+    def join(self, scope: Scope, decide: JoinedDecide) -> None:
+        """Commit these changes together with the answer; nothing is written before. At most once a request.
+
+        `scope.home` must be `slot`. `decide` is pure and may run several times; the `Answer` it gives is sent instead
+        of the application's own, None leaves that as it is. What it refuses is an `Answer` too: what it raises is a
+        fault of the server.
+        """
+        assert self.joined is None, "join was called twice in one request"
+        self.joined = scope, decide
+
+    @property
+    def slot(self) -> int:
+        """The slot in which the request commits."""
+        return self.turn.ask.slot
+
+    @property
+    def key_outside(self) -> str:
+        """An idempotency key for a service that the application calls: always the same for this request."""
+        return self.turn.key_outside
+
+
+def turn_of(connection: Connection) -> HttpTurn:
+    """The turn of a request, from its ASGI scope. Raises KeyError: it came without a key."""
+    found = connection[TURN]
+    assert isinstance(found, HttpTurn)
+    return found
+
+
+class IdempotencyMiddleware:
+    """Around an ASGI application: each request with a key has one effect and one answer."""
+
+    def __init__(
+        self,
+        app: Application,
+        guard: Guard,
+        *,
+        caller: Caller,
+        effects: Effects = Effects.JOINED,
+        methods: Collection[str] = UNSAFE,
+        required: Collection[str] = REQUIRED,
+        keep: Callable[[int], bool] = keeps,
+        wait_seconds: float = 10.0,
+        body_max: int = BODY_MAX,
+        response_max: int = RESPONSE_MAX,
+        bare_keys: bool = False,
+        help_url: str = "about:blank",
+        slot: int | None = None,
+    ) -> None:
+        """`effects` says where the application's effects are; with JOINED all of them must go through `join`.
+
+        `methods` are those for which the header counts; `required` those that need it. `slot` is where all requests
+        commit; by default each does in its caller's. `help_url` is the `type` of the problem details: a page that
+        tells clients of your keys.
+        """
+        self.app = app
+        self.guard = guard
+        self.caller = caller
+        self.effects = effects
+        self.methods = frozenset(methods)
+        self.required = frozenset(required)
+        self.keep = keep
+        self.wait_seconds = wait_seconds
+        self.body_max = body_max
+        self.response_max = response_max
+        self.bare_keys = bare_keys
+        self.help_url = help_url
+        self.slot = slot
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if connection["type"] != "http" or connection["method"] not in self.methods:
+            await self.app(connection, receive, send)
+            return
+        given = [value for name, value in connection["headers"] if name.lower() == _NAME]
+        who = await self._who(connection)
+        if who is None or (not given and connection["method"] not in self.required):
+            await self.app(connection, receive, send)
+            return
+        body = await _body(receive, self.body_max)
+        if body is None:
+            return
+        found = await self._begin(connection, who, given, body)
+        if not isinstance(found, Turn):
+            await _send(send, found)
+            return
+        task = asyncio.create_task(self._run(found, connection, body, send))
+        self._tasks.add(task)  # a client that hangs up does not end it
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _who(self, connection: Connection) -> str | None:
+        found = self.caller(connection)
+        return await found if inspect.isawaitable(found) else found
+
+    async def _begin(self, connection: Connection, who: str, given: list[bytes], body: bytes) -> Turn | _Stored:
+        """The right to answer now, or the answer."""
+        try:
+            ask = self._ask(connection, who, given, body)
+            found = await self.guard.begin(ask, wait_seconds=self.wait_seconds)
+        except _Refused as error:
+            return self._problem(error.status, error.code, error.detail)
+        except InvalidInput as error:
+            return self._problem(400, "IDEMPOTENCY_KEY_INVALID", error.message)
+        except IdempotencyKeyReused as error:
+            return self._problem(422, error.code, "this key was used with another request; use a new key")
+        except StillRunning:
+            return self._problem(409, "STILL_RUNNING", "the first request with this key is running; ask again later")
+        except (InDoubt, Unavailable) as error:
+            return self._problem(504 if isinstance(error, InDoubt) else 503, error.code, error.message)
+        return found if isinstance(found, Turn) else self._replay(found)
+
+    def _ask(self, connection: Connection, who: str, given: list[bytes], body: bytes) -> Ask:
+        """What the guard is asked. Raises _Refused, InvalidInput."""
+        if len(body) > self.body_max:
+            raise _Refused(413, "BODY_TOO_LARGE", f"the body is larger than {self.body_max} bytes")
+        if not given:
+            raise _Refused(400, "IDEMPOTENCY_KEY_MISSING", f"this needs the header {HEADER}")
+        if len(given) > 1:
+            raise _Refused(400, "IDEMPOTENCY_KEY_INVALID", f"send the header {HEADER} once")
+        target = str(connection.get("root_path", "")) + str(connection["path"])
+        values = {
+            "method": str(connection["method"]),
+            "path": target,
+            "query": connection.get("query_string", b"").decode("latin-1"),
+            "body": hashlib.sha256(body).hexdigest(),
+        }
+        key = parse_key(given[0].decode("latin-1"), bare=self.bare_keys)
+        note = {"method": values["method"], "path": target[:_PATH_MAX]}
+        return self.guard.ask(who, key, OPERATION, values, effects=self.effects, slot=self.slot, note=note)
+
+    def _replay(self, found: Outcome) -> _Stored:
+        if not found.kept:
+            return self._problem(409, "ANSWER_NOT_KEPT", "this request was done, and its answer is not kept")
+        stored = _Stored.read(found.value)
+        stored.headers.append((REPLAYED.lower().encode(), b"true"))
+        return stored
+
+    async def _run(self, turn: Turn, connection: Connection, body: bytes, send: Send) -> None:
+        """Call the application, keep what it answers with what it joined, and only then send it."""
+        http_turn = HttpTurn(turn)
+        capture = _Capture(self, http_turn, send)
+        hidden = ("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers")
+        extensions = {n: e for n, e in (connection.get("extensions") or {}).items() if n not in hidden}
+        inner = {**connection, "extensions": extensions, TURN: http_turn}
+        try:
+            await self.app(inner, _replaying(body), capture.send)
+            if not capture.ended:
+                raise RuntimeError("the application returned without a whole response")  # noqa: TRY301 - as if raised
+        except BaseException:
+            if not capture.committed:
+                await self.guard.give_up(turn)
+            raise
+        if not capture.committed:
+            await _send(send, await self.end(http_turn, capture.stored))
+
+    async def end(self, http_turn: HttpTurn, stored: _Stored, *, whole: bool = True) -> _Stored:
+        """Write the end of a request; answers what to send. Not `whole`: only that it was answered is kept."""
+        turn = http_turn.turn
+        if not self.keep(stored.status):
+            unclear = stored.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            await (self.guard.give_up(turn) if unclear else self.guard.release(turn))
+            return stored
+        given: Any = stored.plain() if whole else None
+        if http_turn.joined is not None:
+            given = _with_answer(*http_turn.joined, given)
+        try:
+            outcome = await self.guard.finish(turn, given, kept=whole)
+        except Unavailable as error:
+            await self.guard.give_up(turn)
+            return self._problem(503, error.code, error.message)
+        except InDoubt as error:
+            return self._problem(504, error.code, error.message)
+        except BaseException:
+            await self.guard.give_up(turn)
+            raise
+        return stored if outcome.value is None else _Stored.read(outcome.value, cookies=stored)
+
+    def _problem(self, status: int, code: str, detail: str) -> _Stored:
+        """Problem details (RFC 9457)."""
+        title = HTTPStatus(status).phrase
+        body = {"type": self.help_url, "title": title, "status": status, "detail": detail, "code": code}
+        headers = [(b"content-type", b"application/problem+json")]
+        if status in (409, 503, 504):
+            headers.append((b"retry-after", str(_RETRY_SECONDS).encode()))
+        return _Stored(status, headers, json.dumps(body).encode())
+
+
+class _Refused(Exception):
+    """A request that is answered before it has a turn."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+
+
+@dataclass(slots=True)
+class _Stored:
+    """A response, as it is sent and kept."""
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytes = b""
+
+    def plain(self) -> dict[str, object]:
+        """As plain JSON data, without what belongs to one connection."""
+        kept = [(name.lower(), value) for name, value in self.headers if name.lower() not in _OWN_HEADERS]
+        return {
+            "status": self.status,
+            "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in kept],
+            "body": base64.b64encode(self.body).decode(),
+        }
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any], cookies: _Stored | None = None) -> _Stored:
+        """Back from plain data; the first time also with the cookies that are not kept."""
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in plain["headers"]]
+        own = [(n, v) for n, v in (cookies.headers if cookies else ()) if n.lower() == b"set-cookie"]
+        return cls(plain["status"], headers + own, base64.b64decode(plain["body"]))
+
+
+class _Capture:
+    """Collects the application's response; one that grows too large is written down as such and passed on."""
+
+    def __init__(self, owner: IdempotencyMiddleware, turn: HttpTurn, send: Send) -> None:
+        self._owner = owner
+        self._turn = turn
+        self._send = send
+        self.stored = _Stored()
+        self.ended = False
+        self.committed = False
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the application's."""
+        if self.committed:
+            self.ended = self.ended or not message.get("more_body", False)
+            await self._send(message)
+            return
+        if message["type"] == "http.response.start":
+            self.stored.status = message["status"]
+            self.stored.headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+            return
+        if message["type"] != "http.response.body":
+            return
+        self.stored.body += message.get("body", b"")
+        more = message.get("more_body", False)
+        self.ended = not more
+        if len(self.stored.body) > self._owner.response_max:
+            await self._overflow(more=more)
+
+    async def _overflow(self, *, more: bool) -> None:
+        sent = await self._owner.end(self._turn, self.stored, whole=False)
+        self.committed = True
+        if sent is not self.stored:
+            await _send(self._send, sent)
+            raise RuntimeError("a response was too large to be kept, and could not be sent")
+        await self._send({"type": "http.response.start", "status": sent.status, "headers": sent.headers})
+        await self._send({"type": "http.response.body", "body": sent.body, "more_body": more})
+
+
+def _with_answer(scope: Scope, decide: JoinedDecide, own: object) -> Joined:
+    """The joined changes, with the answer to keep: the decision's, or the application's own."""
+
+    def joined(snapshot: Snapshot) -> Decision[Any]:
+        decision = decide(snapshot)
+        answer = decision.result
+        if answer is None:
+            return Decision(decision.changes, own)
+        return Decision(decision.changes, answer.plain())
+
+    return Joined(scope, joined)
+
+
+def _replaying(body: bytes) -> Receive:
+    """Gives the body that was read, then nothing: the application does not hear of a client that hangs up."""
+    pending = [body]
+
+    async def receive() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    return receive
+
+
+async def _body(receive: Receive, body_max: int) -> bytes | None:
+    """The body, or as much of it as shows that it is too large; None if the client has gone."""
+    body = b""
+    while len(body) <= body_max:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return body
+
+
+async def _send(send: Send, stored: _Stored) -> None:
+    headers = [(n, v) for n, v in stored.headers if n.lower() not in (b"content-length", b"transfer-encoding")]
+    headers.append((b"content-length", str(len(stored.body)).encode()))
+    await send({"type": "http.response.start", "status": stored.status, "headers": headers})
+    await send({"type": "http.response.body", "body": stored.body, "more_body": False})

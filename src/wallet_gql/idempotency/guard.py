@@ -1,0 +1,493 @@
+"""A guard around any async function: for each key of each caller it runs once, and its answer is kept.
+
+```python
+guard = Guard(store)
+
+async def sell(turn: Turn) -> Joined:
+    return Joined(scope, decide)                    # commits together with the receipt
+
+answer = await guard.run("ann", key, "sell", {"seat": 12}, sell)
+```
+
+The key is *claimed* before the work begins, by a commit of its own; what the work gives is kept by a second one. What
+a crash between the two leaves depends on where the effect is:
+
+| `effects` | the effect is | after a crash | so it happens |
+|---|---|---|---|
+| `JOINED` | in `Joined`: the receipt's own commit | the next request does the work again | exactly once |
+| `OUTSIDE` | anywhere else: a mail, another service | `InDoubt`, until a *completer* has found out | once, or unknown |
+
+A claim is leased. A worker that was taken for dead cannot commit late: its token is no longer the claim's.
+
+The state is one generic `Record` a key, of kind `idempotency`, in the caller's slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot
+from ..domain.codec import from_micros, to_micros
+from ..domain.errors import Contended, IdempotencyKeyReused, InDoubt, InvalidInput, Unavailable, WalletError
+from ..domain.ids import actor_slot
+from ..domain.model import Record, RecordKey
+from ..failpoints import reach
+from ..storage import Store
+from .receipts import check_key, fingerprint
+
+log = logging.getLogger("wallet_gql.idempotency")
+
+KIND: Final = "idempotency"
+"""The kind of the guard's records."""
+
+OUTCOME_MAX: Final = 256 * 1024
+"""The largest answer that is kept, in bytes of JSON text."""
+
+_NOTE_MAX: Final = 16 * 1024
+_CALLER_MAX: Final = 255
+_POLL_SECONDS: Final = 0.01
+_POLL_MAX_SECONDS: Final = 0.2
+_FINISH_TRIES: Final = 5
+
+
+class Effects(StrEnum):
+    """Where the effect of the guarded work is; see the table above."""
+
+    JOINED = "joined"
+    OUTSIDE = "outside"
+
+
+class StillRunning(Exception):
+    """A request with the same key is being worked on. Ask again later, with the same key."""
+
+
+class NothingDone(Exception):
+    """Raised by work with effects OUTSIDE that knows: nothing happened and nothing will. The key is free again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request under a key: who asks, what for, and what identifies the input."""
+
+    caller: str
+    key: str
+    operation: str
+    fingerprint: str
+    effects: Effects
+    slot: int
+    note: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> RecordKey:
+        """Where its record is."""
+        digest = hashlib.sha256(json.dumps([self.caller, self.key]).encode()).hexdigest()
+        return RecordKey(KIND, digest, self.slot)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right to do the work now. `token` fences off whoever had it before."""
+
+    ask: Ask
+    token: str
+
+    @property
+    def key_outside(self) -> str:
+        """An idempotency key for a service that the work calls: always the same for the same caller and key."""
+        return self.ask.name.id
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What the work gives when its effect shall commit with the receipt: `decide` answers plain JSON data.
+
+    The scope's home must be the turn's slot.
+    """
+
+    scope: Scope
+    decide: Decide[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer to a key. `value` is plain JSON data; None also if it was too large to keep or has been pruned."""
+
+    value: Any
+    replayed: bool
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Work whose end nobody saw, for its completer: `note` is what the caller gave to be remembered."""
+
+    caller: str
+    key: str
+    key_outside: str
+    operation: str
+    note: Mapping[str, object]
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a completer found out: it happened, with this answer; or it did not, and never will."""
+
+    happened: bool
+    value: Any = None
+
+
+Work = Callable[[Turn], Awaitable[Any]]
+"""Gives plain JSON data, or `Joined`."""
+
+Completer = Callable[[Unfinished], Awaitable[Settled | None]]
+"""Finds out what became of unfinished work; None: still unknown, ask again later."""
+
+
+def utc_now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+class Guard:
+    """Runs work at most once for each key of each caller, over any store."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        lease_seconds: float = 60.0,
+        keep_seconds: float | None = None,
+        outcome_max: int = OUTCOME_MAX,
+        completers: Mapping[str, Completer] | None = None,
+    ) -> None:
+        """`lease_seconds`: how long work may take before it counts as crashed; longer than its own time-outs.
+
+        `keep_seconds`: after that `sweep` forgets answers (None: never); that a key was used is never forgotten.
+        `completers`: for each operation with effects OUTSIDE, how to find out what happened.
+        """
+        self.store = store
+        self.clock = clock
+        self.lease = timedelta(seconds=lease_seconds)
+        self.keep = None if keep_seconds is None else timedelta(seconds=keep_seconds)
+        self.outcome_max = outcome_max
+        self.completers = dict(completers or {})
+        self._tasks: set[asyncio.Task[Outcome]] = set()
+
+    async def run(
+        self,
+        caller: str,
+        key: str,
+        operation: str,
+        values: Mapping[str, str | int | bool | None],
+        work: Work,
+        *,
+        effects: Effects = Effects.JOINED,
+        slot: int | None = None,
+        note: Mapping[str, object] | None = None,
+        wait_seconds: float = 0.0,
+    ) -> Outcome:
+        """Do the work under the key, or give its first answer again.
+
+        `values` is the input, which a second request under the key must repeat. `slot` is where the record lives, the
+        caller's by default. `note` is stored with the claim, for the completer: no secrets. While another request with
+        the key is running, wait for its answer for `wait_seconds`. If the caller is cancelled the work goes on.
+
+        Raises:
+            InvalidInput: the key, the caller or the note has the wrong shape.
+            IdempotencyKeyReused: the key belongs to another input.
+            StillRunning: ask again later, with the same key.
+            InDoubt: unknown whether it happened; ask again with the same key, after the completer has run.
+            Unavailable: nothing happened; ask again with the same key.
+            Exception: what the work raises; with effects OUTSIDE only what `NothingDone` was raised from.
+        """
+        ask = self.ask(caller, key, operation, values, effects=effects, slot=slot, note=note)
+        found = await self.begin(ask, wait_seconds=wait_seconds)
+        if isinstance(found, Outcome):
+            return found
+        task = asyncio.create_task(self._work(found, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _work(self, turn: Turn, work: Work) -> Outcome:
+        try:
+            given = await work(turn)
+        except NothingDone as error:
+            await self.release(turn)
+            if error.__cause__ is not None:
+                raise error.__cause__ from None
+            raise
+        except BaseException as error:
+            await self.give_up(turn)
+            if turn.ask.effects is Effects.OUTSIDE and isinstance(error, Exception):
+                raise InDoubt("the work failed half-way") from error
+            raise
+        reach("guard.worked")
+        try:
+            return await self.finish(turn, given)
+        except (InDoubt, asyncio.CancelledError):
+            raise
+        except BaseException:
+            await self.give_up(turn)
+            raise
+
+    # The steps, for callers who need them one by one
+
+    def ask(
+        self,
+        caller: str,
+        key: str,
+        operation: str,
+        values: Mapping[str, str | int | bool | None],
+        *,
+        effects: Effects = Effects.JOINED,
+        slot: int | None = None,
+        note: Mapping[str, object] | None = None,
+    ) -> Ask:
+        """What `run` makes of its arguments. Raises InvalidInput."""
+        check_key(key)
+        if not 1 <= len(caller) <= _CALLER_MAX:
+            raise InvalidInput("caller", f"1 to {_CALLER_MAX} characters")
+        if len(json.dumps(note or {})) > _NOTE_MAX:
+            raise InvalidInput("note", f"at most {_NOTE_MAX} bytes of JSON")
+        where = actor_slot(caller) if slot is None else slot
+        return Ask(caller, key, operation, fingerprint(operation, values), effects, where, note or {})
+
+    async def begin(self, ask: Ask, *, wait_seconds: float = 0.0) -> Turn | Outcome:
+        """Claim the key, or find its answer. Raises as `run` does."""
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + wait_seconds, _POLL_SECONDS
+        while True:
+            try:
+                found = await self._claim(ask)
+            except StillRunning:
+                if loop.time() >= deadline:
+                    raise
+            else:
+                if isinstance(found, Turn):
+                    reach("guard.claimed")
+                return found
+            await self._wait(ask, deadline, pause)
+            pause = min(2 * pause, _POLL_MAX_SECONDS)
+
+    async def finish(self, turn: Turn, given: Any, *, kept: bool = True) -> Outcome:
+        """Keep the answer, together with what is `Joined`. `kept=False`: the answer is too large, only the fact is.
+
+        Raises:
+            Contended: with effects JOINED, the claim was taken over or the store is busy; nothing happened.
+            InDoubt: with effects OUTSIDE, somebody else settles it; or the commit was not confirmed.
+            Exception: what the joined decision raises; nothing happened.
+        """
+        for tries_left in reversed(range(_FINISH_TRIES)):
+            try:
+                outcome = await self._finish(turn, given, kept=kept)
+            except Unavailable as error:
+                if turn.ask.effects is Effects.JOINED:
+                    raise
+                if not tries_left:
+                    raise InDoubt("what happened could not be written down") from error
+                await asyncio.sleep(_POLL_MAX_SECONDS)
+            else:
+                reach("guard.committed")
+                if outcome is not None:
+                    return outcome
+                if turn.ask.effects is Effects.JOINED:
+                    raise Contended("another worker has taken this request over")
+                raise InDoubt("another worker finds out what happened")
+        raise AssertionError("the last try returns or raises")
+
+    async def release(self, turn: Turn) -> None:
+        """Nothing happened: the key is free again. If that cannot be written now, the claim's lease runs out."""
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            mine = _mine(snapshot.record(turn.ask.name), turn.token)
+            return Decision(Changes(removed=(turn.ask.name,) if mine else ()), None)
+
+        await self._quietly(turn, decide)
+
+    async def give_up(self, turn: Turn) -> None:
+        """The work failed: JOINED, nothing happened; OUTSIDE, nobody knows, so the completer may look at once."""
+        if turn.ask.effects is Effects.JOINED:
+            await self.release(turn)
+            return
+        now = self.clock()
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            found = snapshot.record(turn.ask.name)
+            if not _mine(found, turn.token):
+                return Decision(Changes(), None)
+            assert found is not None
+            doubtful = replace(found, version=found.version + 1, body={**found.body, "state": "doubt"}, due_at=now)
+            return Decision(Changes(records=(doubtful,)), None)
+
+        await self._quietly(turn, decide)
+
+    async def sweep(self, limit: int = 100) -> int:
+        """Settle claims whose work has crashed, by their completers, and forget old answers; answers how many.
+
+        Safe at any time, on any process, twice.
+        """
+        done = 0
+        for record in await self.store.list_due(KIND, self.clock(), limit):
+            assert isinstance(record, Record)
+            if record.body["state"] == "done":
+                done += await self._forget(record)
+            elif record.body["effects"] == Effects.JOINED:
+                done += await self._drop(record)
+            else:
+                done += await self._complete(record)
+        return done
+
+    # Inside
+
+    async def _claim(self, ask: Ask) -> Turn | Outcome:
+        now, token = self.clock(), secrets.token_hex(16)
+
+        def decide(snapshot: Snapshot) -> Decision[Turn | Outcome]:
+            before = snapshot.record(ask.name)
+            if before is not None:
+                found = self._found(ask, before, now)
+                if found is not None:
+                    return Decision(Changes(), found)
+            body = {
+                "state": "running",
+                "caller": ask.caller,
+                "key": ask.key,
+                "operation": ask.operation,
+                "fingerprint": ask.fingerprint,
+                "effects": ask.effects.value,
+                "note": dict(ask.note),
+                "token": token,
+                "at": to_micros(now),
+            }
+            version = before.version + 1 if before else 1
+            claim = Record(KIND, ask.name.id, ask.slot, ask.caller, version, body, now + self.lease)
+            return Decision(Changes(records=(claim,)), Turn(ask, token))
+
+        return (await self.store.execute(Scope(ask.slot, records=(ask.name,)), decide)).result
+
+    def _found(self, ask: Ask, before: Record, now: datetime) -> Outcome | None:
+        """The kept answer; None if the claim may be taken over. Raises StillRunning, InDoubt, IdempotencyKeyReused."""
+        body = before.body
+        if body["fingerprint"] != ask.fingerprint:
+            raise IdempotencyKeyReused(ask.key)
+        if body["state"] == "done":
+            return Outcome(body.get("value"), replayed=True, kept=bool(body["kept"]))
+        is_over = before.due_at is not None and before.due_at <= now
+        if body["state"] == "doubt" or (is_over and body["effects"] == Effects.OUTSIDE):
+            raise InDoubt("the work was begun and its end was not seen; it is being looked into")
+        if not is_over:
+            raise StillRunning
+        return None
+
+    async def _wait(self, ask: Ask, deadline: float, seconds: float) -> None:
+        """Until the running request has ended, or the deadline. Only reads."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(max(0.0, min(seconds, deadline - loop.time())))
+            found = (await self.store.fetch(Scope(ask.slot, records=(ask.name,)))).record(ask.name)
+            is_running = found is not None and found.body["state"] == "running"
+            is_leased = found is not None and found.due_at is not None and found.due_at > self.clock()
+            if not (is_running and is_leased) or loop.time() >= deadline:
+                return
+            seconds = min(2 * seconds, _POLL_MAX_SECONDS)
+
+    async def _finish(self, turn: Turn, given: Any, *, kept: bool) -> Outcome | None:
+        """None, with nothing written: the claim is no longer this worker's."""
+        ask, joined = turn.ask, given if isinstance(given, Joined) else None
+        scope = joined.scope if joined else Scope(ask.slot)
+        scope = replace(scope, records=(*scope.records, ask.name))
+        now = self.clock()
+
+        def decide(snapshot: Snapshot) -> Decision[Outcome | None]:
+            before = snapshot.record(ask.name)
+            if before is None or not _mine(before, turn.token):
+                return Decision(Changes(), None)
+            decision = joined.decide(snapshot) if joined else Decision(Changes(), given)
+            value = decision.result if kept else None
+            is_small = kept and len(json.dumps(value)) <= self.outcome_max
+            body = {**before.body, "state": "done", "value": value if is_small else None, "kept": is_small, "note": {}}
+            due_at = now + self.keep if self.keep is not None and is_small else None
+            done = replace(before, version=before.version + 1, body=body, due_at=due_at)
+            answer = Outcome(decision.result, replayed=False, kept=is_small)
+            return Decision(decision.changes + Changes(records=(done,)), answer)
+
+        return (await self.store.execute(scope, decide)).result
+
+    async def _quietly(self, turn: Turn, decide: Decide[None]) -> None:
+        try:
+            await self.store.execute(Scope(turn.ask.slot, records=(turn.ask.name,)), decide)
+        except WalletError as error:
+            log.warning("a claim is left to its lease: %s", error)
+
+    async def _complete(self, record: Record) -> int:
+        """Take the claim over, so that its worker cannot end it any more, and ask the completer."""
+        operation = str(record.body["operation"])
+        completer = self.completers.get(operation)
+        if completer is None:
+            log.error("a key of %s is in doubt and the operation has no completer", operation)
+            return 0
+        token, now = secrets.token_hex(16), self.clock()
+
+        def take(found: Record) -> Record:
+            body = {**found.body, "state": "doubt", "token": token}
+            return replace(found, version=found.version + 1, body=body, due_at=now + self.lease)
+
+        if not await self._change(record, take):
+            return 0
+        ask = Ask(record.owner, str(record.body["key"]), operation, "", Effects.OUTSIDE, record.slot)
+        began_at = from_micros(int(str(record.body["at"])))
+        note = record.body["note"]
+        assert isinstance(note, Mapping)
+        found = Unfinished(record.owner, ask.key, record.id, operation, note, began_at)
+        try:
+            settled = await completer(found)
+        except Exception:
+            log.exception("the completer of %s failed; it is asked again", operation)
+            return 0
+        turn = Turn(ask, token)
+        if settled is None:
+            return 0
+        if settled.happened:
+            await self.finish(turn, settled.value)
+        else:
+            await self.release(turn)
+        return 1
+
+    async def _drop(self, record: Record) -> int:
+        return int(await self._change(record, lambda _: None))
+
+    async def _forget(self, record: Record) -> int:
+        def pruned(found: Record) -> Record:
+            body = {**found.body, "value": None, "kept": False}
+            return replace(found, version=found.version + 1, body=body, due_at=None)
+
+        return int(await self._change(record, pruned))
+
+    async def _change(self, seen: Record, make: Callable[[Record], Record | None]) -> bool:
+        """Write what `make` gives (None: remove it), unless somebody has written the record since it was seen."""
+
+        def decide(snapshot: Snapshot) -> Decision[bool]:
+            found = snapshot.record(seen.key)
+            if found is None or found.version != seen.version:
+                return Decision(Changes(), result=False)
+            made = make(found)
+            changes = Changes(removed=(seen.key,)) if made is None else Changes(records=(made,))
+            return Decision(changes, result=True)
+
+        return (await self.store.execute(Scope(seen.slot, records=(seen.key,)), decide)).result
+
+
+def _mine(record: Record | None, token: str) -> bool:
+    return record is not None and record.body["state"] != "done" and record.body["token"] == token

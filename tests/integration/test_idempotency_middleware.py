@@ -1,0 +1,422 @@
+"""The ASGI middleware: the header, the answers, and the example service under kill -9 and fifty duplicates."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from wallet_gql.backends import open_store
+from wallet_gql.domain.errors import InvalidInput
+from wallet_gql.idempotency import Effects, Guard, Outcome, Turn
+from wallet_gql.idempotency.asgi import IdempotencyMiddleware, parse_key
+from wallet_gql.idempotency.guard import Ask
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+KEY: Final = "Idempotency-Key"
+REPLAYED: Final = "idempotency-replayed"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@asynccontextmanager
+async def client_of(endpoint: Endpoint, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application with that one endpoint, behind the middleware."""
+    async with open_store("memory://") as store:
+        app = Starlette(routes=[Route("/{rest:path}", endpoint, methods=["GET", "POST", "PUT", "DELETE", "PATCH"])])
+        guard = options.pop("guard", Guard)(store)
+        options.setdefault("caller", lambda connection: dict(connection["headers"]).get(b"x-who", b"ann").decode())
+        transport = httpx.ASGITransport(IdempotencyMiddleware(app, guard, **options), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
+
+
+class Counted:
+    """An endpoint that counts how often it ran."""
+
+    def __init__(self, status: int = 201, wait_seconds: float = 0.0) -> None:
+        self.runs = 0
+        self.status = status
+        self.wait_seconds = wait_seconds
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer."""
+        self.runs += 1
+        run = self.runs
+        body = await request.body()
+        await asyncio.sleep(self.wait_seconds)
+        headers = {"X-Run": str(run), "Set-Cookie": "secret=1", "Location": "/made"}
+        return JSONResponse({"run": run, "length": len(body)}, self.status, headers)
+
+
+def endpoint_of(counted: Counted) -> Endpoint:
+    """As Starlette wants it: a function."""
+
+    async def endpoint(request: Request) -> Response:
+        return await counted(request)
+
+    return endpoint
+
+
+async def test_the_first_answer_again() -> None:
+    """Status, headers and body are the first ones; cookies are for the first alone, and the replay says what it is."""
+    counted = Counted()
+    async with client_of(endpoint_of(counted)) as client:
+        first = await client.post("/x?a=1", headers={KEY: '"k"'}, content=b"body")
+        second = await client.post("/x?a=1", headers={KEY: ' "k";v=1'}, content=b"body")
+        assert (first.status_code, first.json()) == (201, {"run": 1, "length": 4})
+        assert (second.status_code, second.content) == (first.status_code, first.content)
+        assert (second.headers["x-run"], second.headers["location"]) == ("1", "/made")
+        assert second.headers["content-type"] == first.headers["content-type"]
+        assert REPLAYED not in first.headers
+        assert second.headers[REPLAYED] == "true"
+        assert "set-cookie" in first.headers
+        assert "set-cookie" not in second.headers
+        others = await client.post("/x?a=1", headers={KEY: '"k"', "X-Who": "bob"}, content=b"body")
+        assert others.json()["run"] == 2
+
+
+async def test_another_request_under_the_key() -> None:
+    """Another body, path, query or method: 422, and nothing runs."""
+    counted = Counted()
+    async with client_of(endpoint_of(counted)) as client:
+        headers = {KEY: '"k"'}
+        await client.post("/x", headers=headers, content=b"1")
+        others = [
+            await client.post("/x", headers=headers, content=b"2"),
+            await client.post("/y", headers=headers, content=b"1"),
+            await client.post("/x?a=1", headers=headers, content=b"1"),
+            await client.put("/x", headers=headers, content=b"1"),
+        ]
+        for other in others:
+            assert other.status_code == 422
+            assert other.headers["content-type"] == "application/problem+json"
+            assert other.json()["code"] == "IDEMPOTENCY_KEY_REUSED"
+        assert counted.runs == 1
+
+
+@pytest.mark.parametrize(
+    "value", ["bare", "", '"', '"a"b', '"a" "b"', '"ü"', "12", "?1", "(a)", f'"{"x" * 256}"', '""']
+)
+async def test_what_is_no_key(value: str) -> None:
+    """Anything but one structured-field string of 1 to 255 characters: 400, and nothing runs."""
+    counted = Counted()
+    async with client_of(endpoint_of(counted)) as client:
+        answer = await client.post("/x", headers=[(KEY.encode(), value.encode())])
+        assert answer.status_code == 400
+        assert answer.json()["code"] == "IDEMPOTENCY_KEY_INVALID"
+        assert counted.runs == 0
+
+
+async def test_where_a_key_is_needed() -> None:
+    """POST and PATCH need one, PUT and DELETE may have one, GET has none; two are none; no caller, no key."""
+    counted = Counted()
+    async with client_of(endpoint_of(counted)) as client:
+        for method in ("POST", "PATCH"):
+            missing = await client.request(method, "/x")
+            assert (missing.status_code, missing.json()["code"]) == (400, "IDEMPOTENCY_KEY_MISSING")
+        twice = await client.post("/x", headers=[(KEY, '"a"'), (KEY, '"b"')])
+        assert (twice.status_code, counted.runs) == (400, 0)
+        for method in ("PUT", "DELETE", "GET"):
+            assert (await client.request(method, "/x")).status_code == 201
+        for _ in range(2):
+            await client.get("/x", headers={KEY: '"k"'})
+        assert counted.runs == 5
+        for _ in range(2):
+            await client.put("/x", headers={KEY: '"k"'})
+        assert counted.runs == 6
+    async with client_of(endpoint_of(counted), caller=lambda _: None) as client:
+        assert (await client.post("/x", headers={KEY: '"k"'})).json()["run"] == 7
+    async with client_of(endpoint_of(counted), bare_keys=True, required=()) as client:
+        for given in ({KEY: "8e03978e-40d5"}, {KEY: '"8e03978e-40d5"'}, {KEY: "8e03978e-40d5"}):
+            assert (await client.post("/x", headers=given)).json()["run"] == 8
+        assert (await client.post("/x")).json()["run"] == 9
+
+
+def test_keys_as_structured_fields() -> None:
+    """Escapes are undone, parameters ignored; what only looks like a string is refused."""
+    assert parse_key(r'"a\"b\\c"') == r'a"b\c'
+    assert parse_key('"k";a;b=1.5;c="x;y";d=:aGk=:;e=?1;f=tok/en') == "k"
+    for bad in (r'"a\b"', '"k";A=1', '"k";', '"k"; =1', '"k",', "k"):
+        with pytest.raises(InvalidInput):
+            parse_key(bad)
+    for bad in ("a b", "a,b", 'a"', '"a', "a;b"):
+        with pytest.raises(InvalidInput):
+            parse_key(bad, bare=True)
+
+
+async def duplicates(guard: type[Guard] = Guard) -> None:
+    """Fifty at once under one key. Raises AssertionError unless one ran and all got its answer."""
+    counted = Counted(wait_seconds=0.05)
+    async with client_of(endpoint_of(counted), guard=guard) as client:
+        sends = (client.post("/x", headers={KEY: '"k"'}, content=b"body") for _ in range(50))
+        answers = await asyncio.gather(*sends)
+        assert counted.runs == 1
+        assert {(a.status_code, a.content) for a in answers} == {(201, answers[0].content)}
+        assert sum(REPLAYED in a.headers for a in answers) == 49
+
+
+async def test_fifty_concurrent_duplicates() -> None:
+    """One effect, the same answer for all; with another body 422."""
+    await duplicates()
+
+
+class Unclaimed(Guard):
+    """A mutant: it looks for the receipt, lets the work run, and stores the receipt behind it."""
+
+    async def begin(self, ask: Ask, *, wait_seconds: float = 0.0) -> Turn | Outcome:
+        """Look, and claim nothing."""
+        found = (await self.store.fetch(scope_of(ask))).record(ask.name)
+        return Turn(ask, "") if found is None else await super().begin(ask, wait_seconds=wait_seconds)
+
+    async def finish(self, turn: Turn, given: Any, *, kept: bool = True) -> Outcome:
+        """Claim when all is done."""
+        claimed = await super().begin(turn.ask)
+        return claimed if isinstance(claimed, Outcome) else await super().finish(claimed, given, kept=kept)
+
+
+def scope_of(ask: Ask) -> Any:
+    """What has the ask's record."""
+    from wallet_gql.domain.changes import Scope  # noqa: PLC0415 - the mutant's alone
+
+    return Scope(ask.slot, records=(ask.name,))
+
+
+async def test_a_receipt_behind_the_effect_is_convicted() -> None:
+    """The check of fifty duplicates finds a middleware that does not claim the key first."""
+    with pytest.raises(AssertionError):
+        await duplicates(Unclaimed)
+
+
+async def test_still_running() -> None:
+    """Without waiting a duplicate gets 409 at once, with `Retry-After`; another body 422 all the same."""
+    counted = Counted(wait_seconds=0.2)
+    async with client_of(endpoint_of(counted), wait_seconds=0) as client:
+        first = asyncio.create_task(client.post("/x", headers={KEY: '"k"'}, content=b"1"))
+        await asyncio.sleep(0.05)
+        second = await client.post("/x", headers={KEY: '"k"'}, content=b"1")
+        other = await client.post("/x", headers={KEY: '"k"'}, content=b"2")
+        assert (second.status_code, second.json()["code"], second.headers["retry-after"]) == (409, "STILL_RUNNING", "1")
+        assert other.status_code == 422
+        assert (await first).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("status", "effects", "again"),
+    [
+        (201, Effects.JOINED, 201),
+        (302, Effects.JOINED, 302),
+        (404, Effects.JOINED, 404),
+        (409, Effects.JOINED, 409),
+        (400, Effects.JOINED, None),
+        (401, Effects.OUTSIDE, None),
+        (429, Effects.OUTSIDE, None),
+        (500, Effects.JOINED, None),
+        (500, Effects.OUTSIDE, 504),
+        (202, Effects.OUTSIDE, 202),
+    ],
+)
+async def test_which_answers_are_kept(status: int, effects: Effects, again: int | None) -> None:
+    """What was done and what was refused is kept; malformed requests run again; a 5xx is nothing, or in doubt."""
+    counted = Counted(status)
+    async with client_of(endpoint_of(counted), effects=effects) as client:
+        first = await client.post("/x", headers={KEY: '"k"'})
+        second = await client.post("/x", headers={KEY: '"k"'})
+        assert first.status_code == status
+        assert second.status_code == (again or status)
+        assert counted.runs == (2 if again is None else 1)
+
+
+async def test_sizes_and_streams() -> None:
+    """A body over the limit is refused; a stream is kept when it is small, and passed on when it is not."""
+    runs = 0
+
+    async def stream(request: Request) -> Response:
+        nonlocal runs
+        runs += 1
+        wanted = int(request.query_params.get("chunks", "0"))
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(wanted):
+                yield b"x" * 100
+
+        return StreamingResponse(chunks(), 200)
+
+    async with client_of(stream, body_max=1_000, response_max=1_000) as client:
+        large = await client.post("/x", headers={KEY: '"k"'}, content=b"x" * 1_001)
+        assert (large.status_code, runs) == (413, 0)
+        for chunks, is_kept in ((0, True), (10, True), (11, False), (1_000, False)):
+            headers = {KEY: f'"k{chunks}"'}
+            first = await client.post(f"/x?chunks={chunks}", headers=headers)
+            again = await client.post(f"/x?chunks={chunks}", headers=headers)
+            assert (first.status_code, len(first.content)) == (200, 100 * chunks)
+            if is_kept:
+                assert (again.status_code, again.content) == (200, first.content)
+            else:
+                assert (again.status_code, again.json()["code"]) == (409, "ANSWER_NOT_KEPT")
+        assert runs == 4
+
+
+async def test_a_client_that_hangs_up() -> None:
+    """The request goes on to its answer, which the next one gets; before its body was read nothing is begun."""
+    counted = Counted(wait_seconds=0.05)
+    async with client_of(endpoint_of(counted)) as client:
+        first = asyncio.create_task(client.post("/x", headers={KEY: '"k"'}))
+        await asyncio.sleep(0.02)
+        first.cancel()
+        again = await client.post("/x", headers={KEY: '"k"'})
+        assert (again.json()["run"], again.headers[REPLAYED], counted.runs) == (1, "true", 1)
+
+
+async def test_an_application_that_fails() -> None:
+    """Its exception passes through; a joined key is free again, one with effects outside is in doubt."""
+    runs = 0
+
+    async def failing(_request: Request) -> Response:
+        nonlocal runs
+        runs += 1
+        raise ZeroDivisionError
+
+    for effects, codes in ((Effects.JOINED, [500, 500]), (Effects.OUTSIDE, [500, 504])):
+        async with client_of(failing, effects=effects) as client:
+            assert [(await client.post("/x", headers={KEY: '"k"'})).status_code for _ in range(2)] == codes
+    assert runs == 3
+
+
+# The example, as a process
+
+SERVE: Final = """
+import os, socket, uvicorn
+from wallet_gql import failpoints
+failpoints.arm(os.environ.get("POINTS", ""))
+import tickets
+listening = socket.socket()
+listening.bind(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+uvicorn.Server(uvicorn.Config(tickets.create_app, factory=True, log_level="warning")).run(sockets=[listening])
+"""
+
+
+@contextmanager
+def tickets(folder: Path, points: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The example service; answers the process and its URL."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "examples"),
+        "TICKETS_STORAGE": f"sqlite:///{folder / 'tickets.db'}",
+        "TICKETS_OUTBOX": str(folder / "outbox.jsonl"),
+        "TICKETS_LEASE_SECONDS": "1",
+        "POINTS": points,
+    }
+    command = [sys.executable, "-W", "ignore", "-c", SERVE]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = f"http://127.0.0.1:{int(process.stdout.readline())}"
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                try:
+                    socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 1).close()
+                    httpx.get(f"{url}/none", timeout=5)
+                    break
+                except (OSError, httpx.TransportError):
+                    time.sleep(0.05)
+            yield process, url
+        finally:
+            process.kill()
+
+
+def post(url: str, path: str, body: dict[str, Any], key: str) -> httpx.Response | None:
+    """A request; None if the answer was lost."""
+    try:
+        return httpx.post(f"{url}{path}", json=body, headers={KEY: f'"{key}"', "X-Customer": "ann"}, timeout=20)
+    except httpx.TransportError:
+        return None
+
+
+def mails_of(folder: Path) -> list[str]:
+    """What has left."""
+    outbox = folder / "outbox.jsonl"
+    return [json.loads(line)["text"] for line in outbox.read_text().splitlines()] if outbox.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.backend("sqlite")
+async def test_the_example_under_fifty_duplicates(tmp_path: Path) -> None:
+    """Over real HTTP: one sale, one answer; another body 422; the hall is sold out as a kept refusal."""
+    with tickets(tmp_path) as (_, url):
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            headers = {KEY: '"k"', "X-Customer": "ann"}
+            answers = await asyncio.gather(
+                *(client.post("/seats/", headers=headers, json={"seats": 2}) for _ in range(50))
+            )
+            assert {(a.status_code, a.text) for a in answers} == {(201, '{"first": 1, "last": 2}')}
+            assert sum(REPLAYED in a.headers for a in answers) == 49
+            other = await client.post("/seats/", headers=headers, json={"seats": 3})
+            assert other.status_code == 422
+            fresh = {KEY: '"l"', "X-Customer": "ann"}
+            assert (await client.post("/seats/", headers=fresh, json={"seats": 2})).json() == {"first": 3, "last": 4}
+            for _ in range(2):
+                full = await client.post("/seats/", headers={**fresh, KEY: '"m"'}, json={"seats": 97})
+                assert (full.status_code, full.json()["left"]) == (409, 96)
+
+
+@pytest.mark.slow
+@pytest.mark.backend("sqlite")
+@pytest.mark.parametrize(
+    "point", ["guard.claimed", "sqlite.loaded@2", "sqlite.written@2", "sqlite.committed@2", "guard.committed"]
+)
+def test_a_joined_effect_survives_kill_9_once(tmp_path: Path, point: str) -> None:
+    """Killed between claim, decision, commit and answer: the same key again sells the seats, once."""
+    name, _, hit = point.partition("@")
+    with tickets(tmp_path, f"{name}=kill@{hit or 1}") as (process, url):
+        assert post(url, "/seats/", {"seats": 2}, "k") is None
+        assert process.wait(10) == -signal.SIGKILL
+    with tickets(tmp_path) as (_, url):
+        again = post(url, "/seats/", {"seats": 2}, "k")
+        assert again is not None
+        assert (again.status_code, again.json()) == (201, {"first": 1, "last": 2})
+        after = post(url, "/seats/", {"seats": 1}, "l")
+        assert after is not None
+        assert after.json() == {"first": 3, "last": 3}, "the seats were sold twice, or never"
+
+
+@pytest.mark.slow
+@pytest.mark.backend("sqlite")
+@pytest.mark.parametrize(("point", "sent"), [("guard.claimed", 0), ("tickets.mailed", 1)])
+def test_an_outside_effect_is_in_doubt_after_kill_9(tmp_path: Path, point: str, sent: int) -> None:
+    """Killed before or behind the mail: the key is in doubt until the completer has looked; then there is one mail."""
+    with tickets(tmp_path, f"{point}=kill") as (process, url):
+        assert post(url, "/mails/", {"text": "hello"}, "k") is None
+        assert process.wait(10) == -signal.SIGKILL
+    assert mails_of(tmp_path) == ["hello"] * sent
+    with tickets(tmp_path) as (_, url):
+        statuses: list[int] = []
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            answer = post(url, "/mails/", {"text": "hello"}, "k")
+            assert answer is not None
+            statuses.append(answer.status_code)
+            if answer.status_code == 202:
+                assert (REPLAYED in answer.headers) == (sent == 1)
+                break
+            time.sleep(0.05)
+    assert statuses[-1] == 202
+    assert set(statuses[:-1]) <= {409, 504}
+    assert mails_of(tmp_path) == ["hello"]
