@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -52,6 +53,18 @@ def identity() -> dict[str, object]:
         return {}
     user = pwd.getpwnam(PLAIN_USER)
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def within_reach(program: Path, *beside: Path) -> Path:
+    """A program, or a folder of them, where the server's user can run it: a copy if root keeps it to itself.
+
+    So it is with a checkout in root's home, which nobody else may enter. What lies `beside` it is copied along.
+    """
+    if os.getuid() != 0 or all(parent.stat().st_mode & stat.S_IXOTH for parent in program.resolve().parents):
+        return program
+    folder = own_folder("wallet-programs-")
+    subprocess.run(["cp", "-a", "--", program, *beside, folder], check=True)  # noqa: S607 - whichever cp there is
+    return folder / program.name
 
 
 class ServerProcess:

