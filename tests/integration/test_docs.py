@@ -18,7 +18,7 @@ from sqlalchemy import Table
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from tests.integration._server import serving
+from tests.integration._server import run_cli, serving, settle_all
 from wallet_gql.backends import _tables as tables
 from wallet_gql.backends.sqlite import migrate
 from wallet_gql.settings import Settings
@@ -28,6 +28,7 @@ from wallet_gql.transports.cli import app
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCS: Final = ROOT / "docs"
+FIRST_TRANSFER: Final = DOCS / "first-transfer.md"
 PAGES: Final = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
 NOT_SETTINGS: Final = {"WALLET_FAILPOINTS", "WALLET_TEST_NO_SKIPS"}
@@ -36,7 +37,9 @@ NOT_SETTINGS: Final = {"WALLET_FAILPOINTS", "WALLET_TEST_NO_SKIPS"}
 _LINK: Final = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _FENCE: Final = re.compile(r"^ *```(?P<kind>[a-z]*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _SPAN: Final = re.compile(r"`[^`\n]+`")
-_RUN: Final = re.compile(r"^<!-- run -->\n```sh\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_MARKED: Final = re.compile(r"^(?:<!-- (?P<mark>.*?) -->\n)?^ *```sh\n", re.MULTILINE)
+_RUN_BY: Final = re.compile(r"run by (?P<file>tests/\S+\.py)::(?P<test>test_\w+)")
+_RUN: Final = re.compile(r"^<!-- run -->\n```(?P<kind>sh|js)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 CURL: Final = f"""#!{sys.executable}
 # Stands in for curl where there is none: curl -sS URL -H 'Name: value' … --data @-
@@ -235,9 +238,26 @@ def test_every_decision_is_listed() -> None:
         assert read(DOCS / "decisions" / name).startswith(f"# {number}. {title}\n")
 
 
-def test_the_readmes_commands_work(tmp_path: Path) -> None:
-    """The README's first transfer, run as it stands: it pays once, then replays, and the books are clean."""
-    script = "\n".join(match["text"] for match in _RUN.finditer(read(ROOT / "README.md")))
+@each_page
+def test_every_command_is_run(page: Path) -> None:
+    """Commands in a block of their own are run here, or by the test that is named, or it is said why not.
+
+    Above such a block stands `<!-- run -->`, `<!-- run by tests/…py::test_… -->` or `<!-- not run: reason -->`.
+    """
+    if "evidence" in page.parts:
+        return  # each page gives the command that repeats a long trial
+    for block in _MARKED.finditer(read(page)):
+        mark = block["mark"] or ""
+        if named := _RUN_BY.fullmatch(mark):
+            assert f"def {named['test']}(" in read(ROOT / named["file"]), f"{page.name}: {mark}"
+        else:
+            assert mark == "run" or re.fullmatch(r"not run: .{10,}", mark), f"{page.name}: unmarked at {block.start()}"
+        assert mark != "run" or page in {FIRST_TRANSFER}, f"{page.name}: nothing runs it"
+
+
+def test_the_first_transfer_works(tmp_path: Path) -> None:
+    """The page's commands, run as they stand: they pay once, then replay, and the books are clean."""
+    script = "\n".join(match["text"] for match in _RUN.finditer(read(FIRST_TRANSFER)))
     programs = tmp_path / ".venv" / "bin"
     programs.mkdir(parents=True)
     (programs / "activate").write_text("")
@@ -268,3 +288,31 @@ def test_the_readmes_commands_work(tmp_path: Path) -> None:
     assert first[1] == second[1]
     assert '"decimal":"87.70"' in first[1]
     assert "\nclean: " in done.stdout
+
+
+@pytest.mark.slow
+def test_the_recipes_for_frontends_work(tmp_path: Path) -> None:
+    """The JavaScript of the page, joined and driven by `frontends.mjs`: answers get lost, and the money moves once."""
+    if shutil.which("node") is None:
+        pytest.skip("no node on PATH (make test-deps installs it)")
+    page = DOCS / "frontends.md"
+    pieces = [match["text"] for match in _RUN.finditer(read(page))]
+    assert len(pieces) == len(re.findall(r"^```js$", read(page), re.MULTILINE)), "a piece that nothing runs"
+    recipes = tmp_path / "recipes.mjs"
+    recipes.write_text("\n".join(pieces), encoding="utf-8")
+
+    with serving(tmp_path) as server:
+        payer, payee = settle_all(server.storage, 1_000_000, 0)
+        known = {"API": server.url, "TOKEN": payer.token, "ACCOUNT": payer.account_id, "PAYEE": payee.username}
+        driver = str(ROOT / "tests" / "integration" / "frontends.mjs")
+        done = subprocess.run(
+            ["node", driver, str(recipes)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, **known},
+        )
+        assert (done.returncode, done.stdout) == (0, "recipes: all hold\n"), done.stderr
+        audited = run_cli(tmp_path, "audit", storage=server.storage)
+        assert audited.returncode == 0, audited.stderr
