@@ -47,6 +47,21 @@ def give(folder: Path) -> None:
         os.chown(folder, user.pw_uid, user.pw_gid)
 
 
+def children(parent: int) -> list[int]:
+    """The processes that a process has started and that have not ended."""
+    if not Path("/proc/self/stat").exists():
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True).stdout.splitlines()
+        return [int(pid) for pid, of in map(bytes.split, listed) if int(of) == parent]
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            # The second field is the program's name in brackets, with whatever it likes in it.
+            state, of = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(of) == parent and state != "Z":
+                found.append(int(process.name))
+    return found
+
+
 def identity() -> dict[str, object]:
     """What `subprocess` needs to run as the server's user."""
     if os.getuid() != 0:

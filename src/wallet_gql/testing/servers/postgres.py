@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ..harness import Harness
-from ._process import ServerMissing, ServerProcess, free_port, identity, own_folder, within_reach
+from ._process import ServerMissing, ServerProcess, children, free_port, identity, own_folder, within_reach
 
 VARIABLE: Final = "WALLET_TEST_POSTGRES_BIN"
 USER: Final = "wallet"
@@ -143,13 +143,7 @@ class PostgresServer:
     def _pids(self) -> list[int]:
         """The postmaster and its children, which make sessions of their own."""
         first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        listed = subprocess.run(
-            [shutil.which("ps") or "ps", "-o", "pid=", "--ppid", str(first)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return [first, *map(int, listed.stdout.split())]
+        return [first, *children(first)]
 
     def stop(self) -> None:
         """End it and forget its data."""
