@@ -50,7 +50,8 @@ def give(folder: Path) -> None:
 def children(parent: int) -> list[int]:
     """The processes that a process has started and that have not ended."""
     if not Path("/proc/self/stat").exists():
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True).stdout.splitlines()
+        command = ["ps", "-A", "-o", "pid=,ppid="]
+        listed = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
         return [int(pid) for pid, of in map(bytes.split, listed) if int(of) == parent]
     found = []
     for process in Path("/proc").glob("[0-9]*"):
