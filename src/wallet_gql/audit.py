@@ -14,6 +14,7 @@ from typing import Final
 from .domain.changes import Scope
 from .domain.errors import InvariantViolated
 from .domain.ids import TransferId, is_clearing, slot_of
+from .domain.merchants import Terms, refundable_minor, terms_key
 from .domain.model import Account, Hold, HoldState, Receipt, Transfer, TransferKind
 from .storage import SCAN_MAX, JournalItem, PageRequest, ScanItem, ScanKind, Store
 
@@ -233,7 +234,7 @@ async def _check_links(store: Store, transfer: Transfer, report: Report) -> None
     if transfer.reverses is not None:
         snapshot = await store.fetch(Scope(slot_of(transfer.id), transfers=(transfer.reverses,)))
         original = snapshot.transfer(transfer.reverses)
-        if original is None or snapshot.reversed_minor(transfer.reverses) > original.amount_minor:
+        if original is None or snapshot.reversed_minor(original.id) > await _refundable(store, original):
             report.add(
                 transfer.id, f"reverses {transfer.reverses}, which is missing, or reversed for more than it moved"
             )
@@ -241,6 +242,12 @@ async def _check_links(store: Store, transfer: Transfer, report: Report) -> None
         hold = (await store.fetch(Scope(slot_of(transfer.hold_id), holds=(transfer.hold_id,)))).hold(transfer.hold_id)
         if hold is None or (hold.transfer_id, hold.captured_minor) != (transfer.id, transfer.amount_minor):
             report.add(transfer.id, f"captures hold {transfer.hold_id}, which says otherwise")
+
+
+async def _refundable(store: Store, original: Transfer) -> int:
+    """How much may be sent back of it: its amount, or the total of the payment that it is the first part of."""
+    key = terms_key(original.id)
+    return refundable_minor(original, Terms.from_record((await store.fetch(Scope(0, records=(key,)))).record(key)))
 
 
 async def _check_receipts(store: Store, report: Report, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, TypeVar
 
 from .attempts import check_money, check_reference, milliseconds, money_scope, new_attempt
-from .domain import commands, rules
+from .domain import commands, merchants, rules
 from .domain.changes import Changes, Decision, Scope, Snapshot
 from .domain.codec import decode, encode
 from .domain.errors import (
@@ -48,8 +48,10 @@ from .domain.ids import (
     slot_of,
     system_account,
 )
-from .domain.model import CASH, Account, AccountStatus, Hold, Transfer
+from .domain.merchants import Terms, terms_key
+from .domain.model import CASH, Account, AccountStatus, Hold, Record, RecordKey, Transfer, TransferKind
 from .domain.money import check_currency
+from .domain.security_events import STATUS_EVENTS, SecurityEvent, make_event_id
 from .domain.users import User, check_username, user_key, username_claim
 from .idempotency import Answer, Attempt, Effect, Fresh, Refused, Replayed, check_key, claim, once, replay
 from .storage import TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest, Store
@@ -173,8 +175,17 @@ class Ledger:
         parse_account_id(account_id)
         now = self.clock()
         command = commands.SetAccountStatus(actor, account_id, status)
-        scope = Scope(slot_of(account_id), accounts=(account_id,), due_at=now)
-        await self._execute(scope, lambda snapshot: Decision(rules.set_account_status(snapshot, command, now), None))
+        event = SecurityEvent(make_event_id(now, self.entropy()), STATUS_EVENTS[status], now, subject=account_id)
+        key = RecordKey("event", event.id, slot_of(account_id))
+        scope = Scope(key.slot, accounts=(account_id,), records=(key,), due_at=now)
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            changes = rules.set_account_status(snapshot, command, now)
+            found = snapshot.account(account_id)
+            assert found is not None
+            return Decision(replace(changes, records=(event.to_record(UserId(found.owner)),)), None)
+
+        await self._execute(scope, decide)
 
     # Money
 
@@ -202,7 +213,7 @@ class Ledger:
         try:
             payee = await self.payee(to, currency)
         except Unavailable:
-            kept = await self._kept(attempt)
+            kept = await self.kept(attempt)
             if kept is None:
                 raise
             return await self.posted(kept, attempt, credited=False)
@@ -219,7 +230,7 @@ class Ledger:
             reference=reference,
         )
         scope = money_scope(attempt, source, payee.account_id, now)
-        return await self._move(scope, attempt, now, lambda snapshot: rules.transfer(snapshot, command, now))
+        return await self.move(scope, attempt, now, lambda snapshot: rules.transfer(snapshot, command, now))
 
     def transfer_attempt(  # noqa: PLR0917 - in the order of the fingerprint
         self, actor: str, key: str, source: AccountId, to: To, amount_minor: int, currency: str, reference: str
@@ -267,7 +278,7 @@ class Ledger:
         )
         rule = rules.deposit if verb == "deposit" else rules.withdraw
         scope = money_scope(attempt, account_id, None, now)
-        return await self._move(scope, attempt, now, lambda snapshot: rule(snapshot, command, now))
+        return await self.move(scope, attempt, now, lambda snapshot: rule(snapshot, command, now))
 
     async def reverse_transfer(
         self, actor: str, key: str, transfer_id: TransferId, *, amount_minor: int | None = None, reference: str = ""
@@ -291,7 +302,8 @@ class Ledger:
         attempt = replace(drafted, slot=slot_of(original.credit_account_id))
         await self._claim(attempt)
         now = self.clock()
-        source, target = original.credit_account_id, original.debit_account_id
+        terms = await self.terms(original)
+        source, target = original.credit_account_id, merchants.returned_to(original, terms)
         command = commands.ReverseTransfer(
             transfer_id=make_transfer_id(attempt.slot, milliseconds(now), self.entropy()),
             actor=actor,
@@ -301,9 +313,10 @@ class Ledger:
             target=target,
             amount_minor=amount_minor,
             reference=reference,
+            limit_minor=merchants.refundable_minor(original, terms),
         )
         scope = replace(money_scope(attempt, source, target, now), transfers=(transfer_id,))
-        return await self._move(scope, attempt, now, lambda snapshot: rules.reverse_transfer(snapshot, command, now))
+        return await self.move(scope, attempt, now, lambda snapshot: rules.reverse_transfer(snapshot, command, now))
 
     # Holds
 
@@ -318,8 +331,13 @@ class Ledger:
         currency: str,
         expires_in_seconds: int = HOLD_SECONDS_DEFAULT,
         reference: str = "",
+        fee_basis_points: int | None = None,
+        operation: str = "placeHold",
     ) -> Posted[Hold]:
         """Reserve money for a payee, for `expires_in_seconds` (1 second to 30 days) from the server's acceptance.
+
+        `fee_basis_points` is agreed for the capture, instead of the wallet's fee on transfers; `operation` is the name
+        under which the key is used.
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
@@ -331,7 +349,7 @@ class Ledger:
             raise InvalidInput("expiresInSeconds", f"1 to {HOLD_SECONDS_MAX}")
         values = {"from": source, "toAccount": to.account_id, "toUsername": to.username, "reference": reference}
         values["expiresInSeconds"] = str(expires_in_seconds)
-        attempt = new_attempt(actor, key, "placeHold", actor_slot(actor), amount_minor, currency, values)
+        attempt = new_attempt(actor, key, operation, actor_slot(actor), amount_minor, currency, values)
         payee = await self.payee(to, currency)
         now = self.clock()
         command = commands.PlaceHold(
@@ -346,9 +364,13 @@ class Ledger:
             reference=reference,
         )
         scope = replace(money_scope(attempt, source, payee.account_id, now), open_holds=True)
+        agreed: tuple[Record, ...] = ()
+        if fee_basis_points is not None:
+            agreed = (merchants.hold_terms(command.hold_id, fee_basis_points),)
+            scope = replace(scope, records=(agreed[0].key,))
 
         def effect(snapshot: Snapshot) -> Effect[Hold]:
-            changes = rules.place_hold(snapshot, command, now)
+            changes = rules.place_hold(snapshot, command, now) + Changes(records=agreed)
             return Effect(changes, changes.placed[0], {"hold": encode(changes.placed[0])})
 
         return await self._close(scope, attempt, now, effect)
@@ -377,8 +399,9 @@ class Ledger:
             amount_minor=amount_minor,
             fee_basis_points=self.transfer_fee_basis_points,
         )
-        scope = replace(money_scope(attempt, hold.account_id, hold.payee_account_id, now), holds=(hold_id,))
-        return await self._move(scope, attempt, now, lambda snapshot: rules.capture_hold(snapshot, command, now))
+        scope = money_scope(attempt, hold.account_id, hold.payee_account_id, now)
+        scope = replace(scope, holds=(hold_id,), records=(terms_key(hold_id),))
+        return await self.move(scope, attempt, now, lambda snapshot: merchants.capture_hold(snapshot, command, now))
 
     async def void_hold(self, actor: str, key: str, hold_id: HoldId) -> Posted[Hold]:
         """Release a hold's money to its payer.
@@ -467,7 +490,7 @@ class Ledger:
         try:
             committed = await self._execute(scope, decide)
         except Unavailable:
-            answer = await self._kept(attempt)
+            answer = await self.kept(attempt)
             if answer is None:
                 raise
             return answer, False
@@ -475,7 +498,7 @@ class Ledger:
             raise committed.result.error
         return committed.result, committed.credited
 
-    async def _kept(self, attempt: Attempt) -> Replayed | None:
+    async def kept(self, attempt: Attempt) -> Replayed | None:
         """The answer that the key already has, though nothing can be executed now. Raises a remembered refusal.
 
         Without it a repeated payment would be told that nothing changed while the payee's node is away.
@@ -488,9 +511,16 @@ class Ledger:
             raise answer.error
         return answer
 
-    async def _move(
+    async def move(
         self, scope: Scope, attempt: Attempt, now: datetime, rule: Callable[[Snapshot], Changes]
     ) -> Posted[Transfer]:
+        """Run a rule that moves money, once for its attempt's key; its first transfer is the answer.
+
+        Raises:
+            Rejected: what the rule says, now or when the key was first sent.
+            Unavailable, InDoubt: ask again with the same key.
+        """
+
         def effect(snapshot: Snapshot) -> Effect[Transfer]:
             changes = rule(snapshot)
             moved = changes.transfers[0]
@@ -549,6 +579,13 @@ class Ledger:
 
     async def _header(self, transfer_id: TransferId) -> Transfer | None:
         return (await self.store.fetch(Scope(slot_of(transfer_id), transfers=(transfer_id,)))).transfer(transfer_id)
+
+    async def terms(self, transfer: Transfer) -> Terms:
+        """What was agreed on a transfer: it never changes."""
+        if transfer.kind not in (TransferKind.PAYMENT, TransferKind.SPLIT):
+            return Terms()
+        key = terms_key(transfer.id)
+        return Terms.from_record((await self.store.fetch(Scope(key.slot, records=(key,)))).record(key))
 
     async def _owns(self, actor: str, account_id: AccountId) -> bool:
         if is_system(account_id) or not is_id("usr", actor) or slot_of(account_id) != slot_of(actor):

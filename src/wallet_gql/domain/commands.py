@@ -50,6 +50,33 @@ class MoveMoney:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitPart:
+    """One who shares in a payment: `basis_points` (1/10,000) of it, by a transfer of its own under a key of its own."""
+
+    transfer_id: TransferId
+    key: str
+    payee: Payee
+    basis_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class PayMerchant:
+    """Pay a merchant from one's own account; `splits` pays others from the same amount, in the same commit."""
+
+    transfer_id: TransferId
+    actor: str
+    key: str
+    source: AccountId
+    payee: Payee
+    is_merchant: bool
+    fee_basis_points: int
+    amount_minor: int
+    currency: str
+    splits: tuple[SplitPart, ...] = ()
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MoveExternal:
     """Bring money in from outside (deposit) or send it out (withdraw), against the system account `counterpart`."""
 
@@ -115,7 +142,10 @@ class ExpireHolds:
 
 @dataclass(frozen=True, slots=True)
 class ReverseTransfer:
-    """Send back all of a received transfer that is left, or `amount_minor` of it."""
+    """Send back all of a received transfer that is left, or `amount_minor` of it, to `target`.
+
+    `limit_minor` is how much may be sent back in all, where that is not the transfer's own amount.
+    """
 
     transfer_id: TransferId
     actor: str
@@ -125,6 +155,7 @@ class ReverseTransfer:
     target: AccountId
     amount_minor: int | None = None
     reference: str = ""
+    limit_minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,15 @@ WalletError
 │ ├ PayeeNotFound           ├ PayeeCannotReceive     ├ NotPermitted
 │ ├ HoldNotFound            ├ HoldNotOpen            ├ CaptureExceedsHold
 │ ├ TransferNotFound        ├ NotReversible          └ ReversalExceedsOriginal
+│ ├ TopUpNotFound           ├ WithdrawalNotFound     ├ PayoutAccountMissing
+│ ├ PaymentsNotConfigured   no payment provider; never remembered
 │ ├ BatchAborted            another item of the batch was refused; never remembered
+│ ├ NotAMerchant            └ MerchantExists
 │ ├ UsernameTaken           ├ EmailTaken             └ InvalidCredentials   (users, not money)
 ├ Unauthenticated           no valid session; log in, then send the same request with the same key
 ├ Unavailable               nothing changed; retry with the same key
 │ ├ Contended               too busy in the time given
+│ ├ RateLimited             too many requests; wait as long as it says
 │ └ NodeUnavailable         a server of the store does not answer
 ├ InDoubt                   unknown; ask again with the same key, never with a new one
 ├ ConfigurationError        at start only
@@ -289,6 +293,61 @@ class BatchAborted(Rejected):
         super().__init__(f"item {offender} of the batch was refused, so none was executed", offender=offender)
 
 
+class TopUpNotFound(Rejected):
+    """There is no such top-up of yours."""
+
+    code = "TOP_UP_NOT_FOUND"
+
+    def __init__(self, top_up_id: str) -> None:
+        super().__init__(f"you have no top-up {top_up_id}", top_up_id=top_up_id)
+
+
+class WithdrawalNotFound(Rejected):
+    """There is no such withdrawal of yours."""
+
+    code = "WITHDRAWAL_NOT_FOUND"
+
+    def __init__(self, withdrawal_id: str) -> None:
+        super().__init__(f"you have no withdrawal {withdrawal_id}", withdrawal_id=withdrawal_id)
+
+
+class PayoutAccountMissing(Rejected):
+    """Nobody has said yet to which account your money is to be paid out. Ask support; then use a new key."""
+
+    code = "PAYOUT_ACCOUNT_MISSING"
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(f"user {owner} has no account to be paid out to; ask support", owner=owner)
+
+
+class PaymentsNotConfigured(Rejected):
+    """This wallet has no payment provider: nothing can be paid in or out. The key was not used up."""
+
+    code = "PAYMENTS_NOT_CONFIGURED"
+    remembered = False
+
+    def __init__(self) -> None:
+        super().__init__("this wallet has no payment provider; ask the operator")
+
+
+class NotAMerchant(Rejected):
+    """There is no merchant of that name. Pay a user by a transfer."""
+
+    code = "NOT_A_MERCHANT"
+
+    def __init__(self, payee: str) -> None:
+        super().__init__(f"{payee} is no merchant; pay a user by a transfer", payee=payee)
+
+
+class MerchantExists(Rejected):
+    """You are a merchant already. Change what there is."""
+
+    code = "MERCHANT_EXISTS"
+
+    def __init__(self, merchant_id: str) -> None:
+        super().__init__(f"{merchant_id} is a merchant already; update it instead", merchant_id=merchant_id)
+
+
 class UsernameTaken(Rejected):
     """Somebody has this username. Choose another."""
 
@@ -344,6 +403,16 @@ class Contended(Unavailable):
 
     def __init__(self, reason: str = "too busy in the time given") -> None:
         super().__init__(reason)
+
+
+class RateLimited(Unavailable):
+    """Too many requests in too short a time. Nothing changed; wait as long as it says, then retry with the same key."""
+
+    code = "RATE_LIMITED"
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(f"too many requests: wait {retry_after_seconds} seconds")
+        self.fields = {"retry_after_seconds": retry_after_seconds}
 
 
 class NodeUnavailable(Unavailable):

@@ -119,6 +119,8 @@ class TransferKind(StrEnum):
     WITHDRAWAL = "withdrawal"
     CAPTURE = "capture"
     REVERSAL = "reversal"
+    PAYMENT = "payment"
+    SPLIT = "split"
 
 
 @dataclass(frozen=True, slots=True)

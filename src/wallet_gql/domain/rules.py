@@ -51,6 +51,8 @@ DEPOSITED_BALANCE_MAX_MINOR: Final = 10**15
 bits, where posting refuses to go on."""
 
 
+_REVERSIBLE: Final = (TransferKind.TRANSFER, TransferKind.CAPTURE, TransferKind.PAYMENT, TransferKind.SPLIT)
+
 OPEN_HOLDS_MAX: Final = 500
 """The most open holds of one account: whoever spends from it may have to load and close all that are due."""
 
@@ -63,6 +65,12 @@ def fee_minor(amount_minor: int, basis_points: int) -> int:
 def due_minor(snapshot: Snapshot, account_id: AccountId, now: datetime) -> int:
     """What is still counted as held although the time of its holds is over: nobody needs to wait for the sweep."""
     return sum(hold.amount_minor for hold in snapshot.holds_of(account_id) if hold.is_due(now))
+
+
+def free_minor(snapshot: Snapshot, account: Account, now: datetime) -> tuple[int, tuple[Hold, ...]]:
+    """What an account can lose now, and the due holds that are to be closed when it does."""
+    expired = _expired(snapshot, account.id, now)
+    return account.available_minor + due_minor(snapshot, account.id, now), expired
 
 
 def open_account(snapshot: Snapshot, command: OpenAccount, now: datetime) -> Changes:
@@ -206,7 +214,7 @@ def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Cha
         hold_id=hold.id,
         reference=hold.reference,
     )
-    captured = _close(hold, HoldState.CAPTURED, now, amount_minor, moved)
+    captured = close_hold(hold, HoldState.CAPTURED, now, amount_minor, moved)
     return Changes(transfers=(moved,), closed=(captured,))
 
 
@@ -218,7 +226,7 @@ def void_hold(snapshot: Snapshot, command: VoidHold, now: datetime) -> Changes:
         HoldNotOpen: it was closed, or its time is over.
     """
     hold, _ = _closable_hold(snapshot, command, command.actor, now, "void this hold")
-    return Changes(closed=(_close(hold, HoldState.VOIDED, now),))
+    return Changes(closed=(close_hold(hold, HoldState.VOIDED, now),))
 
 
 def expire_holds(snapshot: Snapshot, command: ExpireHolds, now: datetime) -> Changes:
@@ -247,11 +255,12 @@ def reverse_transfer(snapshot: Snapshot, command: ReverseTransfer, now: datetime
         if _owner_of(snapshot, command.target) == command.actor:
             raise NotPermitted("reverse this transfer", "its payee")
         raise TransferNotFound(original.id)
-    if original.kind not in (TransferKind.TRANSFER, TransferKind.CAPTURE):
+    if original.kind not in _REVERSIBLE:
         raise NotReversible(original.id, original.kind)
     _check_debit(source, original.currency)
     _payee(snapshot, Payee(command.target, command.target), original.currency)
-    left_minor = original.amount_minor - snapshot.reversed_minor(original.id)
+    limit_minor = original.amount_minor if command.limit_minor is None else command.limit_minor
+    left_minor = limit_minor - snapshot.reversed_minor(original.id)
     amount_minor = left_minor if command.amount_minor is None else command.amount_minor
     if left_minor == 0 or amount_minor > left_minor:
         raise ReversalExceedsOriginal(original.id, left_minor, amount_minor)
@@ -260,7 +269,7 @@ def reverse_transfer(snapshot: Snapshot, command: ReverseTransfer, now: datetime
         id=command.transfer_id,
         kind=TransferKind.REVERSAL,
         debit_account_id=source.id,
-        credit_account_id=original.debit_account_id,
+        credit_account_id=command.target,
         amount_minor=amount_minor,
         currency=original.currency,
         at=now,
@@ -343,13 +352,12 @@ def _owner_of(snapshot: Snapshot, account_id: AccountId) -> str | None:
 
 
 def _expired(snapshot: Snapshot, account_id: AccountId, now: datetime) -> tuple[Hold, ...]:
-    return tuple(_close(hold, HoldState.EXPIRED, now) for hold in snapshot.holds_of(account_id) if hold.is_due(now))
+    return tuple(close_hold(hold, HoldState.EXPIRED, now) for hold in snapshot.holds_of(account_id) if hold.is_due(now))
 
 
 def _spend(snapshot: Snapshot, account: Account, amount_minor: int, now: datetime) -> tuple[Hold, ...]:
     """The due holds to close when spending `amount_minor`; raises InsufficientFunds."""
-    expired = _expired(snapshot, account.id, now)
-    spendable_minor = account.available_minor + due_minor(snapshot, account.id, now)
+    spendable_minor, expired = free_minor(snapshot, account, now)
     if amount_minor > spendable_minor:
         raise InsufficientFunds(account.id, spendable_minor, amount_minor, account.currency)
     return expired
@@ -371,7 +379,10 @@ def _closable_hold(
     return hold, account
 
 
-def _close(hold: Hold, state: HoldState, now: datetime, captured_minor: int = 0, moved: Transfer | None = None) -> Hold:
+def close_hold(
+    hold: Hold, state: HoldState, now: datetime, captured_minor: int = 0, moved: Transfer | None = None
+) -> Hold:
+    """The hold as it is once it is closed; `moved` is the transfer that captured it."""
     at = max(now, hold.created_at)
     return replace(
         hold, state=state, closed_at=at, captured_minor=captured_minor, transfer_id=moved.id if moved else None

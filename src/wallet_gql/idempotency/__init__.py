@@ -20,6 +20,7 @@ from .receipts import (
     fingerprint,
     once,
     replay,
+    side_receipt,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "fingerprint",
     "once",
     "replay",
+    "side_receipt",
 ]

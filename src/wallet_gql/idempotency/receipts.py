@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Generic, TypeVar
 
@@ -127,6 +127,14 @@ def once(snapshot: Snapshot, attempt: Attempt, now: datetime, effect: Callable[[
         return Decision(Changes(receipts=(refusal,)), Refused(error, replayed=False))
     receipt = _receipt(attempt, now, done.transfer_id, {"ok": done.outcome})
     return Decision(done.changes + Changes(receipts=(receipt,)), Fresh(done.result))
+
+
+def side_receipt(attempt: Attempt, key: str, transfer_id: TransferId, now: datetime) -> Receipt:
+    """The receipt of a further transfer that the attempt makes in the same commit: each transfer has a key of its own.
+
+    `key` is made for it and never used by anybody: let it hold the fresh id of a transfer.
+    """
+    return _receipt(replace(attempt, key=key), now, transfer_id, {"ok": {"transfer": transfer_id}})
 
 
 def claim(snapshot: Snapshot, attempt: Attempt, actor_slot: int, now: datetime) -> Decision[int]:

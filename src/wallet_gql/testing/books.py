@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from ..domain.ids import is_system
+from ..domain.merchants import Terms, refundable_minor, terms_key
 from ..domain.model import Account, Entry, Hold, HoldState, Receipt, Record, Transfer, TransferKind
 from ..storage import SCAN_KINDS, JournalItem, NodeTotal, ScanItem, ScanKind, Store
 
@@ -190,8 +191,13 @@ def _reversals(books: Books) -> Iterator[str]:
             undone[transfer.reverses or ""] += transfer.amount_minor
     for name, minor in undone.items():
         original = books.transfers.get(name)
-        if original is None or minor > original.amount_minor:
-            yield f"{minor} of {name} were reversed, it moved {original.amount_minor if original else 'nothing'}"
+        if original is None:
+            yield f"{minor} of {name} were reversed, which is not there"
+            continue
+        key = terms_key(original.id)
+        limit_minor = refundable_minor(original, Terms.from_record(books.records.get((key.kind, key.id, key.slot))))
+        if minor > limit_minor:
+            yield f"{minor} of {name} were reversed, it moved {limit_minor}"
 
 
 def _totals(books: Books) -> Iterator[str]:

@@ -8,6 +8,7 @@
 | 404 | there is nothing of that name that concerns you |
 | 409 | the state of things forbids it now: funds, a frozen account, a closed hold, a taken name |
 | 422 | the request contradicts something that will not change, or an earlier use of the key |
+| 429 | too many requests: wait as long as `Retry-After` says, then retry with the same key |
 | 500 | our bug; the log has it under the same request id |
 | 503 | nothing changed; retry with the same key, after `Retry-After` |
 | 504 | unknown whether it happened; ask again with the same key, never with a new one |
@@ -36,6 +37,7 @@ STATUS: Final[Mapping[type[WalletError], HTTPStatus]] = {
     domain.NotPermitted: HTTPStatus.FORBIDDEN,
     domain.AccountNotFound: HTTPStatus.NOT_FOUND,
     domain.PayeeNotFound: HTTPStatus.NOT_FOUND,
+    domain.NotAMerchant: HTTPStatus.NOT_FOUND,
     domain.HoldNotFound: HTTPStatus.NOT_FOUND,
     domain.TransferNotFound: HTTPStatus.NOT_FOUND,
     domain.InsufficientFunds: HTTPStatus.CONFLICT,
@@ -48,6 +50,7 @@ STATUS: Final[Mapping[type[WalletError], HTTPStatus]] = {
     domain.ReversalExceedsOriginal: HTTPStatus.CONFLICT,
     domain.BatchAborted: HTTPStatus.CONFLICT,
     domain.UsernameTaken: HTTPStatus.CONFLICT,
+    domain.MerchantExists: HTTPStatus.CONFLICT,
     domain.EmailTaken: HTTPStatus.CONFLICT,
     domain.IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     domain.LimitExceeded: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -58,6 +61,7 @@ STATUS: Final[Mapping[type[WalletError], HTTPStatus]] = {
     domain.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     domain.Contended: HTTPStatus.SERVICE_UNAVAILABLE,
     domain.NodeUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    domain.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     domain.InDoubt: HTTPStatus.GATEWAY_TIMEOUT,
     domain.ConfigurationError: HTTPStatus.INTERNAL_SERVER_ERROR,
     domain.InvariantViolated: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -65,7 +69,7 @@ STATUS: Final[Mapping[type[WalletError], HTTPStatus]] = {
 """The one table: error class -> status. A class without a line of its own is a test failure."""
 
 RETRY_SECONDS: Final = 1
-"""What `Retry-After` says."""
+"""What `Retry-After` says where the error does not know better."""
 
 CHALLENGE: Final = 'Bearer realm="wallet"'
 """What `WWW-Authenticate` says beside 401."""
@@ -125,5 +129,5 @@ def problem(error: WalletError) -> Response:
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = CHALLENGE
     if error.retryable:
-        headers["Retry-After"] = str(RETRY_SECONDS)
+        headers["Retry-After"] = str(error.fields.get("retry_after_seconds", RETRY_SECONDS))
     return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)

@@ -44,11 +44,14 @@ class ErrorCode(Enum):
     NOT_REVERSIBLE = domain.NotReversible.code
     REVERSAL_EXCEEDS_ORIGINAL = domain.ReversalExceedsOriginal.code
     BATCH_ABORTED = domain.BatchAborted.code
+    NOT_A_MERCHANT = domain.NotAMerchant.code
+    MERCHANT_EXISTS = domain.MerchantExists.code
     USERNAME_TAKEN = domain.UsernameTaken.code
     EMAIL_TAKEN = domain.EmailTaken.code
     INVALID_CREDENTIALS = domain.InvalidCredentials.code
     UNAVAILABLE = domain.Unavailable.code
     CONTENDED = domain.Contended.code
+    RATE_LIMITED = domain.RateLimited.code
     NODE_UNAVAILABLE = domain.NodeUnavailable.code
     IN_DOUBT = domain.InDoubt.code
 
@@ -252,6 +255,17 @@ class Unavailable(WalletError):
 
 
 @object_type
+class RateLimited(WalletError):
+    """Too many requests in too short a time. Nothing was changed; wait, then send it again with the same key."""
+
+    retry_after_seconds: int = about("How long to wait.")
+
+    @classmethod
+    def _data(cls, error: domain.RateLimited) -> dict[str, Any]:
+        return dict(error.fields)
+
+
+@object_type
 class InDoubt(WalletError):
     """Unknown whether it happened. Ask again with the same idempotency key, never with a new one."""
 
@@ -284,6 +298,7 @@ HANDLERS: Final = (
     Handler(domain.ReversalExceedsOriginal, ReversalExceedsOriginal),
     Handler(domain.BatchAborted, BatchAborted),
     Handler(domain.Rejected, Refusal),
+    Handler(domain.RateLimited, RateLimited),
     Handler(domain.Unavailable, Unavailable),
     Handler(domain.InDoubt, InDoubt),
 )

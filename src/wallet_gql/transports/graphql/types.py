@@ -36,6 +36,8 @@ enum_type(
         "WITHDRAWAL": "Money left the wallet.",
         "CAPTURE": "A payee took money that was held for them.",
         "REVERSAL": "A payee sent a transfer back, all of it or a part.",
+        "PAYMENT": "A user paid a merchant; of a split payment the merchant's part.",
+        "SPLIT": "Somebody shared in a payment to a merchant.",
     },
 )
 
