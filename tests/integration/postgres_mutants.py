@@ -132,7 +132,7 @@ def read_in_the_locking_statement() -> None:
 
     async def load(self: _pg_store.PgStore, lease: Lease, state: State, wanted: Wanted, mode: str) -> dict[str, Any]:
         statement = "SELECT wallet_load($1, $2)" if mode == "read" else f"SELECT {AT_ONCE}($1, $2)"
-        text = await lease.value(statement, wish(wanted, self._epoch), mode)
+        text = await lease.value(statement, wish(wanted, epoch=self._epoch), mode)
         found: dict[str, Any] = orjson.loads(text)
         fill(state, wanted, found)
         return found

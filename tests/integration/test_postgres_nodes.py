@@ -21,6 +21,7 @@ from wallet_gql.backends import _pg_node, _two_phase, open_store
 from wallet_gql.backends._pg_commit import Branch
 from wallet_gql.backends._pg_node import Lease
 from wallet_gql.backends._two_phase import Gid, Recovery, commit_across
+from wallet_gql.backends.migrations import HEAD
 from wallet_gql.backends.postgres import PostgresStore
 from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, Unavailable, WalletError
@@ -166,7 +167,7 @@ async def test_a_node_of_another_epoch_is_refused(world: World) -> None:
 async def test_a_newer_schema_is_refused(world: World) -> None:
     """An old program does not touch a newer database."""
     version = "UPDATE alembic_version SET version_num = "
-    with changed(world, 1, f"{version} '9999'", f"{version} '0002'"):
+    with changed(world, 1, f"{version} '9999'", f"{version} '{HEAD}'"):
         assert "node n2 has schema version 9999" in await refusal(world.harness.url)
 
 

@@ -22,6 +22,8 @@ _SCHEMES: Final = {
     "sqlite": "sqlite:SqliteStore",
     "postgres": "postgres:PostgresStore",
     "postgresql": "postgres:PostgresStore",
+    "redis+postgres": "redis:RedisStore",
+    "rediss+postgres": "redis:RedisStore",
     "mongodb": "mongodb:MongoStore",
     "mongodb+srv": "mongodb:MongoStore",
 }

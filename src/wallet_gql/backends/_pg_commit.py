@@ -19,17 +19,22 @@ class Branch:
 
 
 async def decide(branch: Branch) -> None:
-    """The commit that decides. An error that the server reports is a no; anything else is doubt.
+    """Write and commit the transaction that is open. Raises as `commit_by` does."""
+    await commit_by(branch.lease, f"SELECT wallet_write({literal(branch.writes)}); COMMIT", "COMMIT")
+
+
+async def commit_by(lease: Lease, statement: str, confirmed: str) -> None:
+    """Run the statement that commits. An error that the server reports is a no; anything else is doubt.
 
     Raises:
         WalletError: it failed, nothing was written. InDoubt: the reply was lost.
     """
     try:
-        tag = await branch.lease.run(f"SELECT wallet_write({literal(branch.writes)}); COMMIT")
+        tag = await lease.run(statement)
     except Exception as error:
-        branch.lease.doubtful = True
+        lease.doubtful = True
         if is_gone(error) or not isinstance(error, asyncpg.PostgresError):
-            raise InDoubt(f"node {branch.lease.node} did not confirm the commit") from error
-        raise translate(error, branch.lease.node) from error
-    if tag != "COMMIT":
-        raise InvariantViolated(f"node {branch.lease.node} answered {tag} to COMMIT")
+            raise InDoubt(f"node {lease.node} did not confirm the commit") from error
+        raise translate(error, lease.node) from error
+    if tag != confirmed:
+        raise InvariantViolated(f"node {lease.node} answered {tag} to {confirmed}")

@@ -1,4 +1,4 @@
-"""What the two functions of migration 0002 are given and give, as JSON text."""
+"""What the functions of the migrations are given and give, as JSON text."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ._group_commit import Wanted
 from ._nodes import NodeMap
 
 
-def wish(wanted: Wanted, epoch: int) -> str:
-    """What `wallet_load` is asked for."""
+def wish(wanted: Wanted, **more: Any) -> str:
+    """What `wallet_load` and `wallet_claim` are asked for."""
     return json.dumps(
         {
-            "epoch": epoch,
+            **more,
             "accounts": [*wanted.accounts, *wanted.credits],
             "wallets": list(wanted.wallets),
             "holds": list(wanted.holds),

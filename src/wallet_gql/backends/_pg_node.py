@@ -52,6 +52,8 @@ _GONE: Final = (
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 WRONG_EPOCH: Final = "WG001"
+CLAIMED_SINCE: Final = "WG003"
+"""Somebody else has claimed the rows since."""
 
 
 class _Connection(asyncpg.Connection):
@@ -76,7 +78,7 @@ def translate(error: Exception, node: str) -> WalletError:
     if is_gone(error):
         return NodeUnavailable(node)
     raced = isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name in _RACED
-    if raced or isinstance(error, _BUSY):
+    if raced or isinstance(error, _BUSY) or getattr(error, "sqlstate", None) == CLAIMED_SINCE:
         return Contended(f"node {node}: {error}")
     if isinstance(error, asyncpg.InsufficientResourcesError) or getattr(error, "sqlstate", None) == WRONG_EPOCH:
         return _unavailable(error, node)

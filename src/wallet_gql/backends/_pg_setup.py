@@ -26,6 +26,7 @@ ONLY: Final = "n1"
 _JOIN: Final = (
     "INSERT INTO node (cluster_id, name, nodes, epoch) SELECT $1, $2, $3, 1 WHERE NOT EXISTS (SELECT 1 FROM node)"
 )
+_TAKE: Final = "UPDATE node SET protocol = $1 WHERE protocol IS NULL"
 _IS_THERE: Final = (  # not to_regclass: it may answer from a cache that is older than the lock
     "SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     " WHERE c.relname = $1 AND n.nspname = ANY (current_schemas(false)))"
@@ -125,21 +126,24 @@ async def _version(lease: Lease) -> str | None:
     return None if found is None else str(found)
 
 
-async def identify(nodes: list[PgNode]) -> tuple[str, int]:
+async def identify(nodes: list[PgNode], protocol: str) -> tuple[str, int]:
     """The cluster's id and the epoch of its node list; nodes that are all blank become a new cluster.
 
+    The first store that opens a ledger's nodes decides by which `protocol` they are written from then on.
+
     Raises:
-        ConfigurationError: a node belongs elsewhere, has another name, or knows another list.
+        ConfigurationError: a node belongs elsewhere, has another name, knows another list, or is written by another
+            protocol.
     """
     deadline = asyncio.get_running_loop().time() + _MIGRATION_SECONDS
     async with nodes[0].lease(deadline) as lease:  # of processes that start at once on blank nodes, one names them
         await lease.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_IDENTITY_LOCK})")
-        found = await _identify(nodes)
+        found = await _identify(nodes, protocol)
         await lease.do("COMMIT")
     return found
 
 
-async def _identify(nodes: list[PgNode]) -> tuple[str, int]:
+async def _identify(nodes: list[PgNode], protocol: str) -> tuple[str, int]:
     names = [node.name for node in nodes]
     known = {node.name: await _identity(node) for node in nodes}
     blank = [name for name, row in known.items() if row is None]
@@ -155,6 +159,14 @@ async def _identify(nodes: list[PgNode]) -> tuple[str, int]:
     first = next(iter(known.values()))
     for name, row in known.items():
         _check_identity(name, row, first, names)
+    for node in nodes:
+        await node.rows(_TAKE, protocol)
+        written_by = await node.ask("SELECT protocol FROM node")
+        if written_by != protocol:
+            raise ConfigurationError(
+                f"node {node.name} is written with {written_by}, this store would write it with {protocol}: "
+                f"the two must not meet; to change over, see docs/backends/redis.md"
+            )
     return str(first["cluster_id"]), int(first["epoch"])
 
 

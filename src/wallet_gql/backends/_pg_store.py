@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import orjson
 
@@ -56,8 +56,8 @@ _READ_SECONDS: Final = 5.0
 class PgStore(GroupStore):
     """A ledger on named Postgres nodes; subclasses commit and recover."""
 
-    two_phase: ClassVar[bool]
-    """Whether nodes must allow prepared transactions, if there are several."""
+    protocol: ClassVar[Literal["two-phase commit", "leases"]]
+    """How commits reach several nodes. Nodes that must prepare transactions are asked whether they can."""
 
     def __init__(self, urls: Mapping[str, str]) -> None:
         """`urls` maps the nodes' names to their URLs. Raises ConfigurationError."""
@@ -77,11 +77,11 @@ class PgStore(GroupStore):
                 node = self._nodes[name]
                 try:
                     await node.open()
-                    await prepare_node(node, two_phase=self.two_phase and many)
+                    await prepare_node(node, two_phase=many and self.protocol == "two-phase commit")
                 except NodeUnavailable as error:
                     remedy = "start it, or correct its URL"
                     raise ConfigurationError(f"node {name} does not answer ({error.__cause__!r}); {remedy}") from error
-            self._cluster, self._epoch = await identify([self._nodes[name] for name in self._map.names])
+            self._cluster, self._epoch = await identify([self._nodes[name] for name in self._map.names], self.protocol)
             await self._opened()
         except BaseException:
             await self._close()
@@ -92,6 +92,9 @@ class PgStore(GroupStore):
     @abstractmethod
     async def _opened(self) -> None:
         """The nodes are open and belong together: make what else the backend needs."""
+
+    async def _finish(self) -> None:
+        """The sweep has ended and the nodes are still open: close what `_opened` made."""
 
     @abstractmethod
     async def _sweep(self) -> None:
@@ -110,13 +113,14 @@ class PgStore(GroupStore):
         if self._recovering is not None:
             self._recovering.cancel()
             await asyncio.gather(self._recovering, return_exceptions=True)
+        await self._finish()
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
     # Reading
 
     async def _load(self, lease: Lease, state: State, wanted: Wanted, mode: str) -> dict[str, Any]:
         """Bring what is wanted into the state, locked as the mode says; answers all that the node said."""
-        text = await lease.value("SELECT wallet_load($1, $2)", wish(wanted, self._epoch), mode)
+        text = await lease.value("SELECT wallet_load($1, $2)", wish(wanted, epoch=self._epoch), mode)
         found: dict[str, Any] = orjson.loads(text)
         fill(state, wanted, found)
         return found

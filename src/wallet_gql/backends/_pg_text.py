@@ -34,6 +34,21 @@ DUE_RECORDS: Final = _select(tables.records, "WHERE kind = $1 AND due_at <= $2 O
 ENTRIES_OF: Final = _select(tables.entries, "WHERE transfer_id = ANY($1)")
 SYSTEM_ENTRIES_OF: Final = _select(tables.system_entries, "WHERE transfer_id = ANY($1)")
 
+_INTENT: Final = (
+    f"SELECT {_named(tables.transfers, 't.')} FROM intents AS i JOIN transfers AS t ON t.id = i.transfer_id"  # noqa: S608 - names of our own tables
+    " WHERE i.peer = p.peer ORDER BY i.transfer_id LIMIT $2"
+)
+OPEN_INTENTS: Final = f"SELECT x.* FROM unnest($1::text[]) AS p(peer) CROSS JOIN LATERAL ({_INTENT}) AS x"  # noqa: S608 - as above
+"""So many a peer, so that one that is down hides no other's."""
+
+CLOSE_INTENTS: Final = """
+WITH lazily AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+DELETE FROM intents USING lazily WHERE peer = $1 AND transfer_id = ANY($2)
+"""
+"""It need not reach the disk: an intent that is open again is found applied and closed again."""
+
+COUNT_INTENTS: Final = "SELECT count(*) FROM intents"
+
 
 def _scan(table: Table, *key: str) -> str:
     names = ", ".join(key)

@@ -74,7 +74,7 @@ class PostgresStore(PgStore):
     """The ledger on Postgres nodes."""
 
     name = "postgres"
-    two_phase = True
+    protocol = "two-phase commit"
 
     def __init__(self, url: str) -> None:
         """See the module for URLs. Raises ConfigurationError."""

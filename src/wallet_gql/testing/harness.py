@@ -140,6 +140,8 @@ HARNESSES: Final[dict[str, Callable[[], Harness]]] = {
     "sqlite": lambda: SqliteHarness("sqlite:///{tmp}/wallet.db"),
     "postgres": _with_servers("postgres", "PostgresHarness", 1),
     "postgres-3": _with_servers("postgres", "PostgresHarness", 3),
+    "redis": _with_servers("redis", "RedisHarness", 1),
+    "redis-3": _with_servers("redis", "RedisHarness", 3),
     "mongodb": _with_servers("mongo", "MongoHarness", 1),
 }
 """The built-in ones by name."""

