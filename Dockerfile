@@ -17,4 +17,5 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 WALLET_STORAGE=sqlite:////data/walle
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
-CMD ["wallet-gql", "serve", "--host", "0.0.0.0", "--port", "8000"]
+# Plain HTTP inside the container: publish the port to this machine alone, or put a proxy with TLS in front.
+CMD ["wallet-gql", "serve", "--host", "0.0.0.0", "--port", "8000", "--insecure-http"]

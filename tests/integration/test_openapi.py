@@ -65,10 +65,10 @@ def test_every_error_has_a_status() -> None:
 
 
 def test_statuses_tell_whether_to_retry() -> None:
-    """What may be retried is 503 or 504 and says after how long; nothing else is; a bug of ours is never shown."""
+    """What may be retried is 429, 503 or 504 and says after how long; nothing else is; a bug of ours is never shown."""
     for kind, status in STATUS.items():
         error = sample(kind)
-        assert (status in (503, 504)) == error.retryable, kind
+        assert (status in (429, 503, 504)) == error.retryable, kind
         if status == 500:
             with pytest.raises(kind):
                 problem(error)

@@ -535,18 +535,20 @@ def test_browsers(server: Server, ann: Rest, bob: Rest) -> None:
     with httpx.Client(base_url=server.url) as http:
         made = http.post("/v1/session", json={"login": ann.person.username, "password": PASSWORD})
         assert (made.status_code, made.json()["token"]) == (201, None)
-        cookie = made.headers["set-cookie"]
+        cookie, dev_cookie = made.headers.get_list("set-cookie")
         assert cookie.startswith("__Host-wallet=wgs_")
         assert {"HttpOnly", "Path=/", "SameSite=lax", "Secure"} <= set(cookie.split("; "))
-        http.headers["Cookie"] = cookie.partition(";")[0]
+        assert dev_cookie.startswith("wallet-dev=wgs_")  # for http://localhost alone
+        own = {"Sec-Fetch-Site": "same-origin", "Origin": server.url}
+        http.headers.update({"Cookie": cookie.partition(";")[0], **own})
         browser = Rest(http, ann.person)
         assert browser.get("/v1/user")["username"] == ann.person.username
-        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
+        foreign = {"Origin": "https://evil.example"}
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site", **foreign}):
             for method, path in (("POST", "/v1/transfer"), ("GET", "/v1/account"), ("DELETE", "/v1/session")):
                 body = {"json": browser.payment(bob.person.username, 1)} if method == "POST" else {}
                 answer = browser.ask(method, path, key=new_key(), headers=headers, **body)
                 assert code_of(answer) == (403, "CROSS_SITE")
-        own = {"Sec-Fetch-Site": "same-origin", "Origin": server.url}
         body = browser.payment(bob.person.username, 1)
         assert browser.ask("POST", "/v1/transfer", key=new_key(), headers=own, json=body).status_code == 201
         ended = browser.ask("DELETE", "/v1/session", headers=own)

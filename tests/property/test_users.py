@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from wallet_gql import identity as identity_module
 from wallet_gql.backends import open_store
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.errors import (
@@ -33,6 +32,7 @@ from wallet_gql.domain.users import (
     username_claim,
 )
 from wallet_gql.identity import Identity
+from wallet_gql.identity import passwords as passwords_module
 
 PASSWORD = "correct horse"
 
@@ -150,7 +150,7 @@ class TestSignUp:
         user = await identity.sign_up("anna", "anna@example.org", PASSWORD)
 
         with pytest.raises(Unavailable, match="too long"):
-            await identity._create(replace(user, id=abandoned))
+            await identity.names.create(replace(user, id=abandoned))
         assert await identity.user(abandoned) is None
         assert (await identity.find("anna@example.org")) == user
 
@@ -280,7 +280,7 @@ class TestSessions:
 
     async def test_hashing_is_bounded(self, identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
         """Too many log-ins at once are refused, not queued without end."""
-        monkeypatch.setattr(identity_module, "_HASHES_WAITING_MAX", 2)
+        monkeypatch.setattr(passwords_module, "WAITING_MAX", 2)
         tries = [identity.log_in("nobody", PASSWORD) for _ in range(5)]
         done = await asyncio.gather(*tries, return_exceptions=True)
 

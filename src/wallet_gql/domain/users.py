@@ -18,6 +18,7 @@ from .codec import from_micros, to_micros
 from .errors import InvalidInput
 from .ids import UserId, slot_of, slot_of_text
 from .model import Record, RecordKey
+from .security_events import Visitor
 
 USERNAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{2,31}", re.ASCII)
 _EMAIL: Final = re.compile(r"[^\s@\x00-\x1f\x7f<>\"]{1,64}@[^\s@.\x00-\x1f\x7f<>\"]+(\.[^\s@.\x00-\x1f\x7f<>\"]+)+")
@@ -74,13 +75,14 @@ def user_key(user_id: UserId) -> RecordKey:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who signed up."""
+    """Somebody who signed up. `epoch` counts how often all sessions were ended: no log-in may straddle that."""
 
     id: UserId
     username: str
     email: str
     password_hash: str
     created_at: datetime
+    epoch: int = 0
 
     def to_record(self, version: int = 1) -> Record:
         """As it is stored."""
@@ -89,6 +91,7 @@ class User:
             "email": self.email,
             "password_hash": self.password_hash,
             "created_at": to_micros(self.created_at),
+            "epoch": self.epoch,
         }
         return Record("user", self.id, slot_of(self.id), self.id, version, body)
 
@@ -100,7 +103,7 @@ class User:
         body = record.body
         created_at = from_micros(int(str(body["created_at"])))
         names = str(body["username"]), str(body["email"]), str(body["password_hash"])
-        return cls(UserId(record.id), *names, created_at)
+        return cls(UserId(record.id), *names, created_at, int(str(body.get("epoch", 0))))
 
 
 def tombstone(user_id: UserId) -> Record:
@@ -117,22 +120,31 @@ class SessionKind(StrEnum):
 
 IDLE: Final = {SessionKind.COOKIE: timedelta(minutes=30), SessionKind.BEARER: timedelta(days=30)}
 ABSOLUTE: Final = {SessionKind.COOKIE: timedelta(hours=12), SessionKind.BEARER: timedelta(days=30)}
+RENEWABLE: Final = {SessionKind.COOKIE: timedelta(hours=12), SessionKind.BEARER: timedelta(days=180)}
+"""How long renewing may go on before the password has to be given again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A log-in. Only the hash of its token is stored; `seen_at` moves the idle limit, at most once a minute."""
+    """A log-in, or its renewal. Only the hash of its token is stored; `seen_at` moves the idle limit.
+
+    `logged_in_at` is when the password was given, `visitor` where from, `epoch` the user's at that time.
+    """
 
     id: str
     user_id: UserId
     kind: SessionKind
     created_at: datetime
     seen_at: datetime
+    logged_in_at: datetime
+    epoch: int = 0
+    visitor: Visitor | None = None
 
     @property
     def expires_at(self) -> datetime:
         """When it ends unless it is used before."""
-        return min(self.seen_at + IDLE[self.kind], self.created_at + ABSOLUTE[self.kind])
+        idle, absolute = self.seen_at + IDLE[self.kind], self.created_at + ABSOLUTE[self.kind]
+        return min(idle, absolute, self.logged_in_at + RENEWABLE[self.kind])
 
     @property
     def key(self) -> RecordKey:
@@ -141,15 +153,29 @@ class Session:
 
     def to_record(self, version: int) -> Record:
         """As it is stored; due when it ends."""
-        body = {"kind": self.kind.value, "created_at": to_micros(self.created_at), "seen_at": to_micros(self.seen_at)}
+        body: dict[str, object] = {
+            "kind": self.kind.value,
+            "created_at": to_micros(self.created_at),
+            "seen_at": to_micros(self.seen_at),
+            "logged_in_at": to_micros(self.logged_in_at),
+            "epoch": self.epoch,
+        }
+        if self.visitor is not None:
+            body |= {"address": self.visitor.address, "user_agent": self.visitor.user_agent}
         return Record("session", self.id, slot_of(self.user_id), self.user_id, version, body, self.expires_at)
 
     @classmethod
     def from_record(cls, record: Record) -> Session:
         """The session of a record."""
         body = record.body
-        times = from_micros(int(str(body["created_at"]))), from_micros(int(str(body["seen_at"])))
-        return cls(record.id, UserId(record.owner), SessionKind(str(body["kind"])), *times)
+        created, seen, logged_in = (
+            from_micros(int(str(body[name] if name in body else body["created_at"])))
+            for name in ("created_at", "seen_at", "logged_in_at")
+        )
+        visitor = Visitor(str(body["address"]), str(body["user_agent"])) if "address" in body else None
+        kind = SessionKind(str(body["kind"]))
+        epoch = int(str(body.get("epoch", 0)))
+        return cls(record.id, UserId(record.owner), kind, created, seen, logged_in, epoch, visitor)
 
 
 def make_token(slot: int, secret: str) -> str:

@@ -66,12 +66,14 @@ class PlainPasswords(Passwords):
     def __init__(self) -> None:
         """No pool of threads."""
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, client: str = "") -> str:
         """The password behind a mark."""
+        del client
         return f"plain:{password}"
 
-    async def verify(self, stored: str | None, password: str) -> bool:
+    async def verify(self, stored: str | None, password: str, client: str = "") -> bool:
         """Compare."""
+        del client
         return stored == f"plain:{password}"
 
     def is_outdated(self, stored: str) -> bool:
@@ -87,9 +89,7 @@ class CheapIdentity(Identity):
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         """As `Identity`, without its pool of hashing threads."""
-        self.store = store
-        self.passwords = PlainPasswords()
-        self._clock = clock
+        super().__init__(store, clock=clock, passwords=PlainPasswords())
 
 
 @dataclass(frozen=True, slots=True)

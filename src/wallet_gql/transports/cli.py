@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -72,12 +73,38 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Server processes.")] = None,
+    *,
+    tls_cert: Annotated[str | None, typer.Option(help="File with the TLS certificate and its chain (PEM).")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="File with its key (PEM).")] = None,
+    tls_self_signed: Annotated[bool, typer.Option(help="TLS with a new certificate of its own, to try it.")] = False,
+    insecure_http: Annotated[
+        bool | None, typer.Option("--insecure-http", help="Serve plain HTTP beyond this machine: behind a proxy.")
+    ] = None,
 ) -> None:
     """Serve GraphQL and REST until Ctrl-C."""
     from .serving import serve as run_server  # noqa: PLC0415 - the other commands need no web server
+    from .tls import self_signed  # noqa: PLC0415 - same
 
-    settings = load_settings(host=host, port=port, workers=workers)
-    run_server(settings, lambda url: typer.echo(f"Listening on {url}"))
+    settings = load_settings(
+        host=host, port=port, workers=workers, tls_cert=tls_cert, tls_key=tls_key, insecure_http=insecure_http
+    )
+    with self_signed(settings) if tls_self_signed else nullcontext(settings) as served:
+        run_server(served, lambda url: typer.echo(f"Listening on {url}"))
+
+
+@app.command(
+    epilog="Example:  wallet-gql certificate && wallet-gql serve --tls-cert wallet-cert.pem --tls-key wallet-key.pem"
+)
+def certificate(
+    folder: Annotated[Path, typer.Option(help="Where to write wallet-cert.pem and wallet-key.pem.")] = Path(),
+    name: Annotated[list[str] | None, typer.Option(help="A name or address it is for; repeat it.")] = None,
+) -> None:
+    """Write a self-signed TLS certificate, for development: clients must be told to trust it."""
+    from .tls import write_certificate  # noqa: PLC0415 - the other commands need no cryptography
+
+    made = write_certificate(folder, tuple(name)) if name else write_certificate(folder)
+    for path in made:
+        typer.echo(path)
 
 
 @app.command(epilog="Example:  wallet-gql demo --port 9000 --no-browser")

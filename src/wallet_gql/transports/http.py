@@ -1,7 +1,8 @@
 """The HTTP application: routes, request ids, limits, and its life from start to drain.
 
-`/graphql` the API, `/v1/…` the same over REST with its description at `/openapi.json`, `/healthz` whether the process
-lives, `/readyz` whether it should get requests, `/` a page that says how to begin.
+`/graphql` the API (HTTP, server-sent events, WebSockets), `/v1/…` the same over REST with its description at
+`/openapi.json`, `/healthz` whether the process lives, `/readyz` whether it should get requests, `/` a page that says
+how to begin.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from http import HTTPStatus
 from types import FrameType
@@ -26,7 +27,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..domain.errors import Unavailable
@@ -37,6 +38,9 @@ from .graphql.view import WalletView
 from .logs import REQUEST_ID
 from .pages import start_page
 from .problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
+from .rate_limits import CountRequests, Limits, check_names
+from .security import HEADERS, PAGE_POLICY, STRICT_TRANSPORT, cross_origin
+from .verbs import verbs
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +48,6 @@ READY_SECONDS: Final = 2.0
 """How long `/readyz` waits for the store."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
-_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 
 
 def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = None) -> Starlette:
@@ -65,30 +63,42 @@ def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = 
         async with AsyncExitStack() as stack:
             opened = source if isinstance(source, Wallet) else await stack.enter_async_context(open_wallet(source))
             app.state.wallet = opened
+            app.state.limits = Limits(opened.settings)
+            stack.push_async_callback(app.state.limits.close)
+            stack.push_async_callback(view.finish)
             stack.enter_context(_draining_on_signal(app))
             yield
 
+    settings = source.settings if isinstance(source, Wallet) else source
+    check_names(settings, verbs())
+    view = WalletView(settings)
     app = Starlette(
         routes=[
             Route("/", home),
-            _graphql(),
+            *_graphql(view),
             *rest.routes(),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *(graphiql.routes(tabs) if tabs is not None else []),
         ],
-        middleware=[Middleware(Gate), Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MAX)],
+        middleware=[
+            Middleware(Gate, strict_transport=settings.mode is Mode.PRODUCTION),
+            *cross_origin(settings),
+            Middleware(CountRequests),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MAX),
+        ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
         lifespan=lifespan,
     )
     app.state.draining = False
+    app.state.live = view.live
     return app
 
 
-def _graphql() -> Route:
-    route = Route("/graphql", WalletView(), methods=["GET", "POST"])
+def _graphql(view: WalletView) -> list[BaseRoute]:
+    route = Route("/graphql", view, methods=["GET", "POST"])
     route.methods = {"GET", "POST"}  # Starlette adds HEAD, which has no meaning here
-    return route
+    return [route, WebSocketRoute("/graphql", view)]
 
 
 def app_from_environment() -> Starlette:
@@ -105,7 +115,7 @@ def playground(settings: Settings) -> Sequence[graphiql.Tab] | None:
 async def home(request: Request) -> Response:
     """How to begin."""
     page = HTMLResponse(start_page(str(request.base_url)))
-    page.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+    page.headers["Content-Security-Policy"] = PAGE_POLICY
     return page
 
 
@@ -130,8 +140,9 @@ async def readyz(request: Request) -> Response:
 class Gate:
     """Around every request: its id in headers, logs and errors; safe headers; one log line; no traceback outside."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, strict_transport: bool = False) -> None:
         self._app = app
+        self._strict_transport = strict_transport
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -140,7 +151,8 @@ class Gate:
             return
         headers = Headers(scope=scope)
         token = REQUEST_ID.set(_request_id(headers))
-        answer = _Answer(send)
+        more = STRICT_TRANSPORT if self._strict_transport and scope["scheme"] == "https" else {}
+        answer = _Answer(send, {**HEADERS, **more})
         started = time.perf_counter()
         try:
             await self._guarded(scope, receive, answer, headers)
@@ -169,8 +181,9 @@ class Gate:
 class _Answer:
     """The response on its way out: adds the headers, remembers the status."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, added: Mapping[str, str]) -> None:
         self._send = send
+        self._added = added
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
@@ -178,7 +191,7 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = REQUEST_ID.get()
-            for name, value in _HEADERS.items():
+            for name, value in self._added.items():
                 headers.setdefault(name, value)
         await self._send(message)
 
@@ -196,9 +209,11 @@ def _draining_on_signal(app: Starlette) -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    loop = asyncio.get_running_loop()
 
     def drain(number: int, frame: FrameType | None) -> None:
         app.state.draining = True
+        loop.call_soon_threadsafe(app.state.live.stopping.set)  # or a stream would keep the server from ending
         handler = before[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)

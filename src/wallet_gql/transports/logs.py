@@ -6,6 +6,8 @@ import logging
 from contextvars import ContextVar
 from typing import Any, Final
 
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("wallet_request_id", default="-")
 """The id of the request being answered; `-` outside of one."""
 

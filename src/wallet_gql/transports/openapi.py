@@ -171,7 +171,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         }
         if status is HTTPStatus.UNAUTHORIZED:
             answer["headers"] = {"WWW-Authenticate": _header("How to authenticate.")}
-        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
+        if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
             answer["headers"] = {"Retry-After": _header("After how many seconds to try again.")}
         found[str(int(status))] = answer
     return found

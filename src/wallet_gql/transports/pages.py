@@ -51,8 +51,14 @@ def start_page(base_url: str) -> str:
         ("Look", curl(url, VIEWER, token="TOKEN")),  # noqa: S106 - a placeholder
     ]
     listed = "\n".join(f"<li>{escape(title)}<pre>{escape(command)}</pre></li>" for title, command in steps)
-    return _PAGE.format(version=escape(__version__), url=escape(url), steps=listed)
+    return _PAGE.format(version=escape(__version__), url=escape(url), steps=listed, style=STYLE)
 
+
+STYLE: Final = """
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
+pre { background: #f3f3f3; color: #111; padding: .6rem; overflow-x: auto; }
+"""
+"""The page's style, which its policy names by its hash."""
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -60,10 +66,7 @@ _PAGE: Final = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>wallet-gql</title>
-<style>
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }}
-pre {{ background: #f3f3f3; color: #111; padding: .6rem; overflow-x: auto; }}
-</style>
+<style>{style}</style>
 </head>
 <body>
 <h1>wallet-gql {version}</h1>

@@ -46,15 +46,16 @@ from ..domain.ids import AccountId, HoldId, TransferId, is_id
 from ..domain.model import Hold, Transfer
 from ..domain.users import SessionKind
 from ..history import HistoryFilter, page_of_history
+from ..identity import LoggedIn
 from ..ledger import Posted
 from . import rest_models as told
-from .auth import clear_cookie, set_cookie
 from .openapi import document
 from .problems import Problem
 from .rest_models import (
     AccountsQuery,
     Capture,
     EntriesQuery,
+    EventsQuery,
     KeyQuery,
     LogIn,
     OpenAccount,
@@ -64,7 +65,7 @@ from .rest_models import (
     SignUp,
 )
 from .rest_routing import JSON, REPLAYED, Call, Errors, Operation, Reply, routes_of
-from .rest_views import View, account_view, hold_view, outcome_view, posted_view, user_view
+from .rest_views import View, account_view, event_view, hold_view, outcome_view, posted_view, user_view
 
 KEY_UNKNOWN: Final = "KEY_UNKNOWN"
 
@@ -74,7 +75,7 @@ OK: Final = HTTPStatus.OK
 
 async def sign_up(call: Call, given: SignUp) -> Reply:
     """Create a user. Log in next."""
-    user = await call.wallet.identity.sign_up(given.username, given.email, given.password)
+    user = await call.wallet.identity.sign_up(given.username, given.email, given.password, call.caller.visitor)
     return Reply(user_view(user), CREATED, {"Location": "/v1/user"})
 
 
@@ -89,19 +90,36 @@ async def read_user(call: Call, _: None) -> Reply:
 async def log_in(call: Call, given: LogIn) -> Reply:
     """Start a session: in a cookie for browsers, as a bearer token for other clients. It cannot be replayed."""
     kind = SessionKind(given.session)
-    made = await call.wallet.identity.log_in(given.login, given.password, kind)
-    is_cookie = kind is SessionKind.COOKIE
+    made = await call.wallet.identity.log_in(given.login, given.password, kind, call.caller.visitor)
+    return _begun(call, made, CREATED)
+
+
+async def renew_session(call: Call, _: None) -> Reply:
+    """Get a new token for your session; the old one ends at once. A bearer token lasts another 30 days."""
+    session = await call.caller.session()
+    return _begun(call, await call.wallet.identity.renew(session, call.caller.visitor), CREATED)
+
+
+def _begun(call: Call, made: LoggedIn, status: HTTPStatus) -> Reply:
+    is_cookie = made.session.kind is SessionKind.COOKIE
     body = told.Session(
         user=user_view(made.user), token=None if is_cookie else made.token, expires_at=made.session.expires_at
     )
-    adorn = (lambda response: set_cookie(response, made.token)) if is_cookie else None
-    return Reply(body, CREATED, {"Location": "/v1/session"}, adorn)
+    adorn = (lambda response: call.caller.keep(response, made.token)) if is_cookie else None
+    return Reply(body, status, {"Location": "/v1/session"}, adorn)
 
 
 async def log_out(call: Call, _: None) -> Reply:
     """End the session at once, on every server. Without a session there is nothing to do, and that is no error."""
     await call.caller.log_out()
-    return Reply(None, HTTPStatus.NO_CONTENT, adorn=clear_cookie)
+    return Reply(None, HTTPStatus.NO_CONTENT, adorn=call.caller.forget)
+
+
+async def list_events(call: Call, given: EventsQuery) -> Reply:
+    """What happened to your access, newest first: log-ins and failed ones, new passwords, ended sessions, freezes."""
+    page = await call.wallet.identity.events.page(await call.user_id(), given.first, after=given.after or "")
+    events = [event_view(event) for event in page.items]
+    return Reply(told.Events(events=events, next=events[-1].id if page.has_more else None))
 
 
 async def list_accounts(call: Call, given: AccountsQuery) -> Reply:
@@ -285,6 +303,8 @@ OPERATIONS: Final = (
         LogIn,
         session=False,
     ),
+    Operation("POST", "/v1/session/renewal", renew_session, {CREATED: told.Session}, (InvalidInput,)),
+    Operation("GET", "/v1/event", list_events, {OK: told.Events}, (InvalidInput,), query=EventsQuery),
     Operation("DELETE", "/v1/session", log_out, {HTTPStatus.NO_CONTENT: None}, (InvalidInput,), session=False),
     Operation("GET", "/v1/account", list_accounts, {OK: told.Accounts}, (InvalidInput,), query=AccountsQuery),
     Operation("POST", "/v1/account", open_account, {CREATED: told.Account}, (InvalidInput, AccountExists), OpenAccount),

@@ -19,6 +19,7 @@ from ..domain.errors import InvalidAmount, InvalidInput
 from ..domain.ids import AccountId, is_id
 from ..domain.model import AccountStatus, HoldState, TransferKind
 from ..domain.money import AMOUNT_MAX_MINOR, EXPONENTS, format_decimal
+from ..domain.security_events import EventKind, is_event_id
 from ..domain.users import EMAIL_MAX, PASSWORD_MAX, PASSWORD_MIN
 from ..ledger import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, To
 from ..storage import PAGE_MAX
@@ -67,6 +68,12 @@ def _account_id(value: str) -> str:
     return value
 
 
+def _event_id(value: str) -> str:
+    if not is_event_id(value):
+        raise ValueError("must be the id of an event, such as evt_0193…")
+    return value
+
+
 Text = Annotated[str, WithJsonSchema({"type": "string"})]
 Count = Annotated[int, BeforeValidator(_count)]
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -74,6 +81,11 @@ AccountIdText = Annotated[
     str,
     AfterValidator(_account_id),
     WithJsonSchema({"type": "string", "pattern": _id_pattern("acc")}),
+]
+EventIdText = Annotated[
+    str,
+    AfterValidator(_event_id),
+    WithJsonSchema({"type": "string", "pattern": "^evt_[0-9a-f]{32}$"}),
 ]
 CurrencyText = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(EXPONENTS)})]
 MinorUnits = Annotated[
@@ -223,6 +235,13 @@ class EntriesQuery(Given):
     until: Moment | None = Field(None, description="Earlier than this moment.")
 
 
+class EventsQuery(Given):
+    """Which of your security events."""
+
+    first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many events at most.")
+    after: EventIdText | None = Field(None, description="Only events older than this one: `next` of the page before.")
+
+
 class KeyQuery(Given):
     """Which key to ask about."""
 
@@ -262,6 +281,24 @@ class Session(Told):
     user: User
     token: str | None = Field(description="For `bearer`, told only now; goes into `Authorization: Bearer …`.")
     expires_at: datetime = Field(description="When the session ends unless it is used before.")
+
+
+class Event(Told):
+    """Something that happened to your access."""
+
+    id: str
+    kind: EventKind
+    at: datetime
+    address: str | None = Field(description="The IP address it came from; null if it came from none.")
+    user_agent: str | None = Field(description="What the client called itself, shortened; null if nothing.")
+    subject: str | None = Field(description="The id of the session or account that it was done to; null for others.")
+
+
+class Events(Told):
+    """A page of your events."""
+
+    events: list[Event]
+    next: str | None = Field(description="`after` of the next page; null at the end.")
 
 
 class Counterparty(Told):

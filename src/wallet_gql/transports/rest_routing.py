@@ -17,12 +17,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..domain.errors import Contended, InDoubt, InvalidInput, NodeUnavailable, Unauthenticated, Unavailable, WalletError
+from ..domain.errors import (
+    Contended,
+    InDoubt,
+    InvalidInput,
+    NodeUnavailable,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+    WalletError,
+)
 from ..domain.ids import UserId
 from ..ledger import Ledger
 from ..runtime import Wallet
-from .auth import Caller, check_same_site, token_of
+from .auth import Caller, caller_of, check_same_site
 from .problems import Problem
+from .rate_limits import MONEY
 from .rest_errors import problem
 from .rest_models import Given, Told, read
 
@@ -108,7 +118,7 @@ class Operation:
     @property
     def all_errors(self) -> Errors:
         """Everything it may raise."""
-        found = [*self.errors, Unavailable, Contended, NodeUnavailable]
+        found = [*self.errors, Unavailable, Contended, NodeUnavailable, RateLimited]
         if self.session:
             found.append(Unauthenticated)
         if self.method != "GET":
@@ -137,13 +147,15 @@ async def _answer(operation: Operation, request: Request) -> Response:
     """Raises Problem."""
     check_same_site(request)
     wallet: Wallet = request.app.state.wallet
-    call = Call(request, wallet, Caller(wallet.identity, token_of(request)))
+    call = Call(request, wallet, caller_of(request))
     try:
         if operation.body is not None:
             check_media_type(request)
         if operation.session:
             await call.caller.session()
-        reply = await operation.handler(call, await _given(operation, request))
+        given = await _given(operation, request)
+        await call.caller.count(operation.name, *((MONEY,) if operation.keyed else ()))
+        reply = await operation.handler(call, given)
     except WalletError as error:
         if type(error) not in operation.all_errors:
             log.error("%s is not documented to answer with %s", operation.name, error.code)  # noqa: TRY400 - no bug

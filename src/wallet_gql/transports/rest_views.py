@@ -11,6 +11,7 @@ from ..domain import model
 from ..domain.changes import Scope
 from ..domain.errors import WalletError
 from ..domain.ids import AccountId, UserId, is_system
+from ..domain.security_events import SecurityEvent
 from ..domain.users import User as DomainUser
 from ..ledger import Known, Posted
 from ..runtime import Wallet
@@ -114,6 +115,19 @@ async def outcome_view(wallet: Wallet, user_id: UserId, known: Known) -> told.Ou
 def user_view(user: DomainUser) -> told.User:
     """A user as the user."""
     return told.User(id=user.id, username=user.username, email=user.email, created_at=user.created_at)
+
+
+def event_view(event: SecurityEvent) -> told.Event:
+    """A security event as its user."""
+    visitor = event.visitor
+    return told.Event(
+        id=event.id,
+        kind=event.kind,
+        at=event.at,
+        address=(visitor.address or None) if visitor else None,
+        user_agent=(visitor.user_agent or None) if visitor else None,
+        subject=event.subject,
+    )
 
 
 def account_view(account: model.Account) -> told.Account:

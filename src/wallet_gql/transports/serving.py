@@ -18,8 +18,11 @@ from ..domain.errors import ConfigurationError
 from ..runtime import Wallet, open_wallet
 from ..settings import Settings
 from .graphiql import Tab
+from .graphql.documents import Documents
 from .http import create_app, playground
 from .logs import log_config
+from .problems import BODY_MAX
+from .tls import check_transport
 
 _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 5
@@ -31,6 +34,7 @@ Ready = Callable[[str], None]
 
 def serve(settings: Settings, ready: Ready) -> None:
     """Serve until SIGINT or SIGTERM. Raises ConfigurationError."""
+    check_transport(settings)
     listener = listen(settings.host, settings.port)
     if settings.workers == 1:
         run(settings, lambda: _open_and_serve(settings, listener, ready))
@@ -48,10 +52,11 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from error
 
 
-def url_of(listener: socket.socket) -> str:
-    """Where a listening socket is reached."""
+def url_of(listener: socket.socket, settings: Settings | None = None) -> str:
+    """Where a listening socket is reached; `settings` tell whether by TLS."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if settings is not None and settings.tls_cert else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def run(settings: Settings, main: Callable[[], Any]) -> None:
@@ -65,7 +70,7 @@ async def serve_wallet(
     wallet: Wallet, listener: socket.socket, ready: Ready, tabs: Sequence[Tab] | None = None
 ) -> None:
     """Serve a wallet that is open, in this process; `tabs` opens GraphiQL with these examples."""
-    url = url_of(listener)
+    url = url_of(listener, wallet.settings)
     server = _Server(_config(wallet.settings, create_app(wallet, tabs)), lambda: ready(url))
     await server.serve(sockets=[listener])
 
@@ -81,13 +86,14 @@ def _serve_many(settings: Settings, listener: socket.socket, ready: Ready) -> No
     listener.set_inheritable(True)
     factory = "wallet_gql.transports.http:app_from_environment"
     supervisor = Multiprocess(_config(settings, factory, factory=True, workers=settings.workers), [listener])
-    ready(url_of(listener))
+    ready(url_of(listener, settings))
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise ConfigurationError("a worker could not start; the log says why")
 
 
 async def _try_open(settings: Settings) -> None:
+    Documents.load(settings)
     async with open_wallet(settings, sweeps=False):
         pass
 
@@ -98,7 +104,12 @@ def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
         log_config=log_config(settings.log_level),
         access_log=False,
         server_header=False,
-        ws="none",
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=",".join(settings.proxies),
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
+        ws="websockets-sansio",
+        ws_max_size=BODY_MAX,
         lifespan="on",
         timeout_graceful_shutdown=math.ceil(settings.timeout_seconds) + _GRACE_SECONDS,
         **options,

@@ -8,6 +8,7 @@ import pytest
 
 from ...domain.errors import Unauthenticated, Unavailable, UsernameTaken, WalletError
 from ...domain.ids import UserId
+from ...domain.model import Record
 from ...domain.users import CLAIM_LASTS, User, username_claim
 from ..world import CheapIdentity, World
 from ._suite import Suite, kinds, within
@@ -24,11 +25,14 @@ class SlowIdentity(CheapIdentity):
         """Over the world's store and clock."""
         super().__init__(world.store, world.clock)
         self.reserved, self.go_on = asyncio.Event(), asyncio.Event()
+        create = self.names.create
 
-    async def _create(self, user: User) -> None:
-        self.reserved.set()
-        await self.go_on.wait()
-        await super()._create(user)
+        async def slowly(user: User, *beside: Record) -> None:
+            self.reserved.set()
+            await self.go_on.wait()
+            await create(user, *beside)
+
+        self.names.create = slowly  # type: ignore[method-assign]  # stands in for a process that sleeps
 
 
 class Users(Suite):

@@ -20,6 +20,7 @@ from .filters import HistoryFilterInput, filter_of
 from .history import EntryConnection, check_first, filtered_page_of, page_of
 from .holds import Hold
 from .scalars import CurrencyCode
+from .security_events import SecurityEventConnection, events_of
 from .sessions import Session, sessions_of
 from .statements import Statement, statement_of
 from .types import Money, Node
@@ -121,6 +122,19 @@ class User(Node):
     async def sessions(self, info: Info) -> list[Session]:
         """Where the user is logged in, newest first; `revokeSession` ends one."""
         return await sessions_of(info, UserId(self.id))
+
+    @strawberry.field
+    async def security_events(
+        self,
+        info: Info,
+        first: Annotated[int, argument("How many events at most: 1 to 100.")],
+        after: Annotated[str | None, argument("Only events older than the one with this cursor.")] = strawberry.UNSET,
+    ) -> SecurityEventConnection:
+        """What happened to the user's access, newest first: log-ins and failed ones, new passwords, ended sessions.
+
+        Events are kept for 180 days.
+        """
+        return await events_of(info, UserId(self.id), first, None if after is strawberry.UNSET else after)
 
     @classmethod
     def of(cls, user: DomainUser) -> User:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from graphql import (
@@ -16,6 +17,7 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLInputType,
+    GraphQLSchema,
     InlineFragmentNode,
     OperationDefinitionNode,
     SelectionSetNode,
@@ -31,6 +33,7 @@ DEPTH_MAX: Final = 12
 
 TOKENS_MAX: Final = 1_000
 ALIASES_MAX: Final = 15
+DIRECTIVES_MAX: Final = 50
 MONEY_MUTATIONS_MAX: Final = 5
 """Mutations that take an idempotency key, or several: a batch counts once, for it has a limit of its own."""
 
@@ -45,11 +48,19 @@ class _Measure:
 
 
 class LimitsRule(ValidationRule):
-    """Refuses documents that are too deep, have too many aliases, or too many costly mutations."""
+    """Refuses documents that are too deep, have too many aliases or directives, or too many costly mutations."""
+
+    directives = 0
+
+    def enter_directive(self, *_: Any) -> None:
+        """Count it."""
+        self.directives += 1
+        if self.directives == DIRECTIVES_MAX + 1:
+            self.report_error(OverLimit(f"The document has more than {DIRECTIVES_MAX} directives."))
 
     def enter_document(self, document: DocumentNode, *_: Any) -> None:
         """Measure the whole document at once."""
-        meter = _Meter(document)
+        meter = Meter(document)
         operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
         measures = [meter.of(node.selection_set) for node in operations]
         if any(measure.depth > DEPTH_MAX for measure in measures):
@@ -60,21 +71,23 @@ class LimitsRule(ValidationRule):
         self._check_mutations([name for node in operations for name in meter.roots(node)])
 
     def _check_mutations(self, names: list[str]) -> None:
-        money = self._money_mutations()
+        money = money_mutations(self.context.schema)
         if sum(name in money for name in names) > MONEY_MUTATIONS_MAX:
             self.report_error(OverLimit(f"A document may move money {MONEY_MUTATIONS_MAX} times; send several."))
         for name in ONCE:
             if names.count(name) > 1:
                 self.report_error(OverLimit(f"A document may contain {name} once."))
 
-    def _money_mutations(self) -> set[str]:
-        root = self.context.schema.mutation_type
-        fields = root.fields if root else {}
-        return {
-            name
-            for name, field in fields.items()
-            if any(_takes_key(argument.type, set()) for argument in field.args.values())
-        }
+
+@cache
+def money_mutations(schema: GraphQLSchema) -> frozenset[str]:
+    """The mutations of a schema that take an idempotency key."""
+    fields = schema.mutation_type.fields if schema.mutation_type else {}
+    return frozenset(
+        name
+        for name, field in fields.items()
+        if any(_takes_key(argument.type, set()) for argument in field.args.values())
+    )
 
 
 def _takes_key(given: GraphQLInputType, seen: set[str]) -> bool:
@@ -86,7 +99,7 @@ def _takes_key(given: GraphQLInputType, seen: set[str]) -> bool:
     return "idempotencyKey" in kind.fields or any(_takes_key(field.type, seen) for field in kind.fields.values())
 
 
-class _Meter:
+class Meter:
     """Measures selection sets; each fragment once."""
 
     def __init__(self, document: DocumentNode) -> None:

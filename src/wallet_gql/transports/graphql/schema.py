@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
+from typing import Any, Final, cast
 
 import strawberry
 from graphql import ASTValidationRule, GraphQLError, OperationDefinitionNode
@@ -12,12 +12,16 @@ from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCa
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.execution import ExecutionContext, ExecutionResult
 
+from .cost import Cost
+from .counting import CountVerbs
 from .errors import HANDLERS
-from .failures import BadRequest, public, report
+from .failures import Fault, Unanswerable, report, told
+from .introspection import HideSchema
 from .limits import TOKENS_MAX, LimitsRule
 from .mutations import Mutation
 from .queries import Query
 from .scalars import SCALARS
+from .subscriptions import Subscription
 
 _RULES: Final[list[type[ASTValidationRule]]] = [LimitsRule]
 
@@ -47,7 +51,7 @@ class OneOperation(SchemaExtension):
         operations = [node for node in definitions if isinstance(node, OperationDefinitionNode)]
         if context._provided_operation_name is None and len(operations) > 1:  # noqa: SLF001 - nothing public tells
             message = "The document has several operations; say with operationName which one to run."
-            context.pre_execution_errors = [BadRequest(message)]
+            context.pre_execution_errors = [Unanswerable(Fault.OPERATION, message)]
         yield
 
 
@@ -56,10 +60,11 @@ class WalletSchema(strawberry.Schema):
 
     async def execute(self, *args: Any, **kwargs: Any) -> ExecutionResult:
         """Run an operation; every error in the result has a code, a request id and `retryable`."""
-        result = await super().execute(*args, **kwargs)
-        if result.errors:
-            result.errors = [public(error) for error in result.errors]
-        return result
+        return told(await super().execute(*args, **kwargs))
+
+    async def stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[ExecutionResult, None]:
+        """Run an operation whose results come one by one, a subscription's; the errors are the same."""
+        return _told(cast("AsyncGenerator[ExecutionResult, None]", await super().stream(*args, **kwargs)))
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Log our bugs; not every typo of a client, with a traceback, as Strawberry would."""
@@ -68,12 +73,19 @@ class WalletSchema(strawberry.Schema):
             report(error)
 
 
+async def _told(results: AsyncGenerator[ExecutionResult, None]) -> AsyncGenerator[ExecutionResult, None]:
+    async with aclosing(results):
+        async for result in results:
+            yield told(result)
+
+
 def make_schema(*, sort: bool = False) -> WalletSchema:
     """The schema. `sort` is for printing only: Strawberry cannot resolve unions in a sorted schema."""
     return WalletSchema(
         Query,
         Mutation,
-        config=StrawberryConfig(scalar_map=SCALARS, sort_schema=sort),
+        Subscription,
+        config=StrawberryConfig(scalar_map=SCALARS, sort_schema=sort, disable_field_suggestions=True),
         exception_handlers=HANDLERS,
         extensions=[
             lambda: MaxTokensLimiter(TOKENS_MAX),
@@ -81,6 +93,9 @@ def make_schema(*, sort: bool = False) -> WalletSchema:
             lambda: AddValidationRules(_RULES),
             ValidationCache,
             OneOperation,
+            HideSchema,
+            Cost,
+            CountVerbs,
         ],
     )
 

@@ -34,17 +34,22 @@ class Session:
     created_at: datetime = about("When the user logged in, UTC.")
     last_seen_at: datetime = about("When it was last used, UTC, to about a minute.")
     expires_at: datetime = about("When it ends unless it is used before, UTC.")
+    address: str | None = about("The IP address that the log-in came from; null if it is not known.")
+    user_agent: str | None = about("What the client called itself when it logged in; null if nothing.")
     current: bool = about("Whether it is the one that this request came with.")
 
     @classmethod
     def of(cls, session: DomainSession, *, current: bool) -> Session:
         """A session as its user sees it."""
+        visitor = session.visitor
         return cls(
             id=strawberry.ID(session.id),
             kind=session.kind,
             created_at=session.created_at,
             last_seen_at=session.seen_at,
             expires_at=session.expires_at,
+            address=(visitor.address or None) if visitor else None,
+            user_agent=(visitor.user_agent or None) if visitor else None,
             current=current,
         )
 

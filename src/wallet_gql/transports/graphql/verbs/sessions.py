@@ -8,11 +8,11 @@ from typing import Annotated, TypeAlias
 import strawberry
 
 from ....domain.users import SessionKind
-from ...auth import clear_cookie, set_cookie
+from ....identity import LoggedIn
 from ..accounts import User
 from ..context import Context, Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import InDoubt, Refusal, Unavailable
+from ..errors import InDoubt, RateLimited, Refusal, Unavailable
 
 
 @input_type
@@ -48,6 +48,14 @@ class LogInSuccess:
 
 
 @object_type
+class RenewSessionSuccess:
+    """Your session goes on under a new token; the old one is dead."""
+
+    token: str | None = about("For a `BEARER` session, told only now. Null for a `COOKIE` session.")
+    expires_at: datetime = about("When the session ends unless it is used before, UTC.")
+
+
+@object_type
 class LogOutSuccess:
     """You have no session any more."""
 
@@ -69,8 +77,12 @@ class RevokeSessionSuccess:
 
 
 LogInResult: TypeAlias = Annotated[
-    LogInSuccess | Refusal | Unavailable | InDoubt,
+    LogInSuccess | Refusal | RateLimited | Unavailable | InDoubt,
     strawberry.union("LogInResult", description="What `logIn` answers."),
+]
+RenewSessionResult: TypeAlias = Annotated[
+    RenewSessionSuccess | Refusal | Unavailable | InDoubt,
+    strawberry.union("RenewSessionResult", description="What `renewSession` answers."),
 ]
 LogOutResult: TypeAlias = Annotated[
     LogOutSuccess | Refusal | Unavailable | InDoubt,
@@ -94,12 +106,25 @@ class SessionMutations:
     async def log_in(
         self, info: Info, given: Annotated[LogInInput, argument("Who wants a session.", name="input")]
     ) -> LogInResult | None:
-        """Start a session. Refused with `INVALID_CREDENTIALS`. At most once in a document."""
-        made = await info.context.wallet.identity.log_in(given.login, given.password, given.session)
-        if given.session is SessionKind.COOKIE:
-            set_cookie(info.context.response, made.token)
-        token = made.token if given.session is SessionKind.BEARER else None
-        return LogInSuccess(user=User.of(made.user), token=token, expires_at=made.session.expires_at)
+        """Start a session. Refused with `INVALID_CREDENTIALS`. At most once in a document.
+
+        After 10 failures under one name from one address `RateLimited` says when to try again.
+        """
+        context = info.context
+        made = await context.wallet.identity.log_in(given.login, given.password, given.session, context.caller.visitor)
+        return LogInSuccess(user=User.of(made.user), token=_told(context, made), expires_at=made.session.expires_at)
+
+    @strawberry.mutation
+    async def renew_session(self, info: Info) -> RenewSessionResult | None:
+        """Get a new token for your session; the old one ends at once, so of several requests one succeeds.
+
+        A `BEARER` session lasts another 30 days, until 180 days after the log-in; a `COOKIE` session still ends 12
+        hours after the log-in. Refused with `UNAUTHENTICATED` if the session has ended.
+        """
+        context = info.context
+        session = await context.caller.session()
+        made = await context.wallet.identity.renew(session, context.caller.visitor)
+        return RenewSessionSuccess(token=_told(context, made), expires_at=made.session.expires_at)
 
     @strawberry.mutation
     async def log_out(self, info: Info) -> LogOutResult | None:
@@ -112,7 +137,9 @@ class SessionMutations:
     ) -> LogOutEverywhereResult | None:
         """End all your sessions at once, on every server; `{keepThis: true}` spares the one of this request."""
         session = await info.context.caller.session()
-        ended = await info.context.wallet.identity.log_out_everywhere(session.user_id, keep=session)
+        ended = await info.context.wallet.identity.log_out_everywhere(
+            session.user_id, keep=session, visitor=info.context.caller.visitor
+        )
         if not given.keep_this:
             ended += await _log_out(info.context)
         return LogOutEverywhereSuccess(ended=ended)
@@ -125,11 +152,21 @@ class SessionMutations:
         session = await info.context.caller.session()
         if given.session_id == session.id:
             return RevokeSessionSuccess(ended=await _log_out(info.context))
-        ended = await info.context.wallet.identity.revoke(session.user_id, given.session_id)
+        ended = await info.context.wallet.identity.revoke(
+            session.user_id, given.session_id, info.context.caller.visitor
+        )
         return RevokeSessionSuccess(ended=ended)
 
 
 async def _log_out(context: Context) -> bool:
     ended = await context.caller.log_out()
-    clear_cookie(context.response)
+    context.caller.forget(context.response)
     return ended
+
+
+def _told(context: Context, made: LoggedIn) -> str | None:
+    """The token, if the answer is to say it; a browser gets it in the cookie."""
+    if made.session.kind is SessionKind.BEARER:
+        return made.token
+    context.caller.keep(context.response, made.token)
+    return None

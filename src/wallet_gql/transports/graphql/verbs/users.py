@@ -10,7 +10,7 @@ from ....domain.errors import InvalidInput as InvalidInputError
 from ..accounts import User
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import InDoubt, InvalidInput, Refusal, Unavailable
+from ..errors import InDoubt, InvalidInput, RateLimited, Refusal, Unavailable
 from ..nodes import find_viewer
 
 
@@ -50,7 +50,7 @@ SignUpResult: TypeAlias = Annotated[
     strawberry.union("SignUpResult", description="What `signUp` answers."),
 ]
 ChangePasswordResult: TypeAlias = Annotated[
-    ChangePasswordSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
+    ChangePasswordSuccess | InvalidInput | Refusal | RateLimited | Unavailable | InDoubt,
     strawberry.union("ChangePasswordResult", description="What `changePassword` answers."),
 ]
 
@@ -64,7 +64,10 @@ class UserMutations:
         self, info: Info, given: Annotated[SignUpInput, argument("Who wants to join.", name="input")]
     ) -> SignUpResult | None:
         """Create a user. Refused with `USERNAME_TAKEN` or `EMAIL_TAKEN`."""
-        user = await info.context.wallet.identity.sign_up(given.username, given.email, given.password)
+        context = info.context
+        user = await context.wallet.identity.sign_up(
+            given.username, given.email, given.password, context.caller.visitor
+        )
         return SignUpSuccess(user=User.of(user))
 
     @strawberry.mutation
@@ -77,7 +80,9 @@ class UserMutations:
         """
         session = await info.context.caller.session()
         try:
-            await info.context.wallet.identity.change_password(session, given.old_password, given.new_password)
+            await info.context.wallet.identity.change_password(
+                session, given.old_password, given.new_password, info.context.caller.visitor
+            )
         except InvalidInputError as error:
             raise InvalidInputError("newPassword", str(error.fields["reason"])) from error
         return ChangePasswordSuccess(user=await find_viewer(info.context, session.user_id))

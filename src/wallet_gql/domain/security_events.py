@@ -1,0 +1,178 @@
+"""What happens to a user's access, as `Record`s: shapes, pure. Kinds of records: `event`, `throttle`.
+
+A security event tells who did what to an account's safety, when and from where. Its user reads it, nobody edits it, and
+after `EVENTS_KEPT` a sweep removes it. A throttle counts failed log-ins; it outlives a restart because it is a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+from .codec import from_micros, to_micros
+from .ids import UserId, slot_of, slot_of_text
+from .model import AccountStatus, Record, RecordKey
+
+EVENTS_KEPT: Final = timedelta(days=180)
+"""How long a user's events can be read: addresses are personal data."""
+
+STRANGERS_KEPT: Final = timedelta(hours=1)
+"""How long failed log-ins under names of nobody are kept. Nobody reads them: they make both cases cost the same."""
+
+FAILURES_LAST: Final = timedelta(minutes=15)
+"""How long failed log-ins count, from the first one on."""
+
+FAILURES_MAX: Final = 10
+"""Failed log-ins of one name from one address. Other addresses are not touched, so nobody can lock a user out."""
+
+ADDRESS_FAILURES_MAX: Final = 100
+"""Failed log-ins from one address, whatever the names."""
+
+USER_AGENT_MAX: Final = 200
+_IPV6_SITE_BITS: Final = 64
+_EVENT_ID: Final = re.compile(r"evt_[0-9a-f]{32}", re.ASCII)
+_LATEST_MS: Final = 2**48 - 1
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    SIGNED_UP = "signed_up"
+    LOGGED_IN = "logged_in"
+    LOG_IN_FAILED = "log_in_failed"
+    LOGGED_OUT = "logged_out"
+    SESSION_RENEWED = "session_renewed"
+    SESSION_REVOKED = "session_revoked"
+    SESSIONS_REVOKED = "sessions_revoked"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 - no password
+    PASSWORD_CHANGE_FAILED = "password_change_failed"  # noqa: S105 - same
+    ACCOUNT_FROZEN = "account_frozen"
+    ACCOUNT_UNFROZEN = "account_unfrozen"
+    ACCOUNT_CLOSED = "account_closed"
+
+
+STATUS_EVENTS: Final = {
+    AccountStatus.OPEN: EventKind.ACCOUNT_UNFROZEN,
+    AccountStatus.FROZEN: EventKind.ACCOUNT_FROZEN,
+    AccountStatus.CLOSED: EventKind.ACCOUNT_CLOSED,
+}
+"""What is told when an account's status is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Where a request comes from: an IP address (empty if there is none), and what the client calls itself."""
+
+    address: str
+    user_agent: str = ""
+
+    @classmethod
+    def of(cls, address: str, user_agent: str) -> Visitor:
+        """From what a server was told: an address that is none becomes empty, text becomes short and printable."""
+        found = _parsed(address)
+        printable = "".join(letter if letter.isprintable() else "?" for letter in user_agent[:USER_AGENT_MAX])
+        return cls(str(found) if found else "", printable)
+
+    @property
+    def network(self) -> str:
+        """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has whole."""
+        found = _parsed(self.address)
+        if isinstance(found, IPv6Address):
+            return str(IPv6Address(int(found) >> _IPV6_SITE_BITS << _IPV6_SITE_BITS)) + f"/{_IPV6_SITE_BITS}"
+        return str(found or "")
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityEvent:
+    """One event. `subject` is the id of the session or account that it was done to, if it was done to one."""
+
+    id: str
+    kind: EventKind
+    at: datetime
+    visitor: Visitor | None = None
+    subject: str | None = None
+
+    def key(self, user_id: UserId) -> RecordKey:
+        """Where it lives: with its user."""
+        return RecordKey("event", self.id, slot_of(user_id))
+
+    def to_record(self, user_id: UserId) -> Record:
+        """As it is stored for its user."""
+        return Record("event", self.id, slot_of(user_id), user_id, 1, self._body(), self.at + EVENTS_KEPT)
+
+    def to_strangers_record(self, login: str) -> Record:
+        """As it is stored where a name is nobody's; the name itself is not."""
+        slot = slot_of_text(f"stranger:{login}")
+        return Record("event", self.id, slot, "stranger", 1, self._body(), self.at + STRANGERS_KEPT)
+
+    def _body(self) -> dict[str, object]:
+        body: dict[str, object] = {"kind": self.kind.value, "at": to_micros(self.at), "subject": self.subject}
+        if self.visitor is not None:
+            body |= {"address": self.visitor.address, "user_agent": self.visitor.user_agent}
+        return body
+
+    @classmethod
+    def from_record(cls, record: Record) -> SecurityEvent:
+        """The event of a record."""
+        body = record.body
+        visitor = Visitor(str(body["address"]), str(body["user_agent"])) if "address" in body else None
+        subject = body["subject"]
+        at = from_micros(int(str(body["at"])))
+        return cls(record.id, EventKind(str(body["kind"])), at, visitor, None if subject is None else str(subject))
+
+
+def make_event_id(at: datetime, entropy: int) -> str:
+    """An event's id: later events have smaller ids, so that a list in order of ids begins with the newest."""
+    at_ms = int(at.timestamp() * 1000)
+    return f"evt_{(_LATEST_MS - at_ms) & _LATEST_MS:012x}{entropy & (2**80 - 1):020x}"
+
+
+def is_event_id(text: str) -> bool:
+    """Whether text has the form of an event's id."""
+    return _EVENT_ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Failures of one client since `since`."""
+
+    count: int
+    since: datetime
+
+    @property
+    def ends_at(self) -> datetime:
+        """When they are forgotten."""
+        return self.since + FAILURES_LAST
+
+    def to_record(self, key: RecordKey, version: int) -> Record:
+        """As it is stored; due when it is forgotten."""
+        body = {"count": self.count, "since": to_micros(self.since)}
+        return Record(key.kind, key.id, key.slot, "throttle", version, body, self.ends_at)
+
+    @classmethod
+    def from_record(cls, record: Record | None, now: datetime) -> Throttle:
+        """The throttle of a record; a new one if there is none, or it is over."""
+        if record is not None:
+            found = cls(int(str(record.body["count"])), from_micros(int(str(record.body["since"]))))
+            if found.ends_at > now:
+                return found
+        return cls(0, now)
+
+
+def throttle_key(*parts: str) -> RecordKey:
+    """Where the failures of a client are counted: under a hash, so that an id shows neither name nor address."""
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return RecordKey("throttle", digest, slot_of_text(digest))

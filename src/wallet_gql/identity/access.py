@@ -1,0 +1,367 @@
+"""Users and their sessions over any store."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from ..domain.changes import Changes, Decision, Scope, Snapshot
+from ..domain.errors import (
+    Contended,
+    EmailTaken,
+    InvalidCredentials,
+    InvalidInput,
+    Unauthenticated,
+    Unavailable,
+    UsernameTaken,
+)
+from ..domain.ids import UserId, make_user_id, slot_of
+from ..domain.model import Record
+from ..domain.security_events import EventKind, SecurityEvent, Visitor
+from ..domain.users import (
+    PASSWORD_MAX,
+    Session,
+    SessionKind,
+    User,
+    check_email,
+    check_password,
+    check_username,
+    email_claim,
+    make_token,
+    token_key,
+    user_key,
+    username_claim,
+)
+from ..storage import Store
+from ._records import put, read, remove
+from .events import Events, tell
+from .names import Names
+from .passwords import Passwords
+from .throttle import Throttles
+
+SEEN_EVERY: Final = timedelta(seconds=60)
+"""How often a session in use is written back."""
+
+_NOBODY: Final = make_user_id(0, 0)
+"""Looked up in place of a user who does not exist, so that both take as many reads."""
+
+_SWEPT: Final = ("session", "event", "throttle")
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """A new session: `token` is told once and stored only as a hash."""
+
+    user: User
+    session: Session
+    token: str
+
+
+class Identity:
+    """Users and their sessions. `visitor` is where a request comes from; None for the operator's own commands."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], datetime], passwords: Passwords | None = None) -> None:
+        self.store = store
+        self.passwords = Passwords() if passwords is None else passwords
+        self.names = Names(store, clock)
+        self.throttles = Throttles(store, clock)
+        self.events = Events(store, clock)
+        self._clock = clock
+
+    async def sign_up(self, username: str, email: str, password: str, visitor: Visitor | None = None) -> User:
+        """Create a user.
+
+        Raises:
+            InvalidInput: a name or the password has the wrong shape.
+            UsernameTaken, EmailTaken: somebody has it.
+            Unavailable: nothing was created, or the answer was lost; if it was created, logging in works.
+        """
+        username, email = check_username(username), check_email(email)
+        check_password(password, username=username, email=email)
+        password_hash = await self.passwords.hash(password, _client(visitor))
+        now = self._clock()
+        user_id = make_user_id(int(now.timestamp() * 1000), secrets.randbits(62))
+        user = User(user_id, username, email, password_hash, now)
+        names = {username_claim(username): UsernameTaken(username), email_claim(email): EmailTaken(email)}
+        await self.names.reserve_all(names, user_id)
+        event = self.events.make(EventKind.SIGNED_UP, visitor)
+        await self.names.create(user, event.to_record(user_id))
+        for key in names:
+            await self.names.confirm(key, user_id)
+        tell(event, user_id)
+        return user
+
+    async def log_in(
+        self, login: str, password: str, kind: SessionKind = SessionKind.COOKIE, visitor: Visitor | None = None
+    ) -> LoggedIn:
+        """Start a session by username or e-mail. One argon2 verification is done on every path that gets that far.
+
+        Raises:
+            InvalidCredentials: unknown user or wrong password, not told which.
+            RateLimited: too many failures under this name from this address, or from this address.
+            Contended: too many log-ins at once, or all sessions were ended meanwhile.
+        """
+        name = login[:PASSWORD_MAX].strip().lower()
+        attempt = await self.throttles.attempt(name, visitor)
+        user = await self.find(login)
+        usable = len(password) <= PASSWORD_MAX
+        stored = user.password_hash if user and usable else None
+        try:
+            matches = await self.passwords.verify(stored, password[:PASSWORD_MAX], _client(visitor))
+        except Contended:
+            await self.throttles.not_made(attempt)
+            raise
+        if user is None or not matches:
+            await self.throttles.failed(visitor)
+            await self.events.note(user.id if user else None, name, EventKind.LOG_IN_FAILED, visitor)
+            raise InvalidCredentials
+        if self.passwords.is_outdated(user.password_hash) and await self._rehash(user, password):
+            user = await self.find(login) or user
+        now = self._clock()
+        session, token = _new_session(Session("", user.id, kind, now, now, now, user.epoch, visitor))
+        event = self.events.make(EventKind.LOGGED_IN, visitor, session.id)
+        await self._begin(session, user, event)
+        await self.throttles.succeeded(attempt)
+        tell(event, user.id)
+        return LoggedIn(user, session, token)
+
+    async def renew(self, session: Session, visitor: Visitor | None = None) -> LoggedIn:
+        """A new token for the session; the old one ends in the same commit, so of several renewals one succeeds.
+
+        A bearer's 30 days begin anew, until `RENEWABLE` days after the log-in; a cookie's 12 hours do not.
+
+        Raises:
+            Unauthenticated: the session has ended meanwhile.
+        """
+        user = await self.user(session.user_id)
+        if user is None:
+            raise Unauthenticated
+        now = self._clock()
+        renewed, token = _new_session(replace(session, created_at=now, seen_at=now, visitor=visitor))
+        event = self.events.make(EventKind.SESSION_RENEWED, visitor, renewed.id)
+        key = user_key(user.id)
+
+        def decide(snapshot: Snapshot) -> Decision[Session]:
+            current, before = User.from_record(snapshot.record(key)), snapshot.record(session.key)
+            epoch = None if before is None else Session.from_record(before).epoch
+            if current is None or current.epoch != epoch:
+                raise Unauthenticated
+            stored = replace(renewed, epoch=epoch)
+            written = stored.to_record(1), event.to_record(user.id)
+            return Decision(Changes(records=written, removed=(session.key,)), stored)
+
+        scope = Scope(key.slot, records=(key, session.key, renewed.key, event.key(user.id)))
+        stored = (await self.store.execute(scope, decide)).result
+        tell(event, user.id)
+        return LoggedIn(user, stored, token)
+
+    async def log_out(
+        self, session: Session, visitor: Visitor | None = None, kind: EventKind = EventKind.LOGGED_OUT
+    ) -> None:
+        """End a session at once. Ending it twice is no error."""
+        event = self.events.make(kind, visitor, session.id)
+        owned = session.user_id
+        if await remove(self.store, session.key, lambda found: found.owner == owned, event.to_record(owned)):
+            tell(event, owned)
+
+    async def log_out_everywhere(
+        self, user_id: UserId, *, keep: Session | None = None, visitor: Visitor | None = None
+    ) -> int:
+        """End all sessions of a user at once, but for `keep`; answers how many.
+
+        No session that began before survives: see `_end_all`.
+        """
+        user = await self.user(user_id)
+        if user is None:
+            return 0
+        event = self.events.make(EventKind.SESSIONS_REVOKED, visitor)
+        ended = await self._end_all(user, keep, event)
+        tell(event, user_id)
+        return ended
+
+    async def change_password(self, session: Session, old: str, new: str, visitor: Visitor | None = None) -> None:
+        """Choose a new password; every other session ends at once.
+
+        Raises:
+            InvalidCredentials: the old password is wrong. InvalidInput: the new one may not be chosen.
+            RateLimited: too many wrong ones. Contended: it was changed meanwhile; log in with the new one.
+        """
+        attempt = await self.throttles.attempt(session.user_id, visitor)
+        user = await self.user(session.user_id)
+        stored = user.password_hash if user else None
+        try:
+            matches = await self.passwords.verify(stored, old[:PASSWORD_MAX], _client(visitor))
+        except Contended:
+            await self.throttles.not_made(attempt)
+            raise
+        if user is None or not matches:
+            await self.throttles.failed(visitor)
+            await self.events.note(session.user_id, "", EventKind.PASSWORD_CHANGE_FAILED, visitor)
+            raise InvalidCredentials
+        await self.throttles.succeeded(attempt)
+        check_password(new, username=user.username, email=user.email)
+        password_hash = await self.passwords.hash(new, _client(visitor))
+        event = self.events.make(EventKind.PASSWORD_CHANGED, visitor)
+        await self._end_all(user, session, event, password_hash=password_hash)
+        tell(event, user.id)
+
+    async def sessions(self, user_id: UserId) -> list[Session]:
+        """The user's live sessions, the newest first."""
+        now = self._clock()
+        found: list[Session] = []
+        after = ""
+        while True:
+            page = await self.store.list_records("session", user_id, after=after)
+            found += [Session.from_record(record) for record in page.items]
+            if not page.has_more:
+                break
+            after = page.items[-1].id
+        live = (session for session in found if session.expires_at > now)
+        return sorted(live, key=lambda session: (session.created_at, session.id), reverse=True)
+
+    async def revoke(self, user_id: UserId, session_id: str, visitor: Visitor | None = None) -> bool:
+        """End one of the user's own sessions by id; answers whether there was one."""
+        for session in await self.sessions(user_id):
+            if session.id == session_id:
+                await self.log_out(session, visitor, EventKind.SESSION_REVOKED)
+                return True
+        return False
+
+    async def authenticate(self, token: str, *, is_use: bool = True) -> Session:
+        """The live session of a token; unless this is no use of it, its idle time is anew. Raises Unauthenticated."""
+        key = token_key(token)
+        record = None if key is None else await read(self.store, key)
+        now = self._clock()
+        if record is None or Session.from_record(record).expires_at <= now:
+            raise Unauthenticated
+        session = Session.from_record(record)
+        if is_use and now - session.seen_at >= SEEN_EVERY:
+            session = await self._touch(session, now)
+        return session
+
+    async def user(self, user_id: UserId) -> User | None:
+        """A user by id; None if there is none."""
+        return User.from_record(await read(self.store, user_key(user_id)))
+
+    async def users(self, user_ids: set[UserId]) -> dict[UserId, User]:
+        """Several users at once."""
+        keys = tuple(user_key(user_id) for user_id in user_ids)
+        snapshot = await self.store.fetch(Scope(0, records=keys))
+        found = (User.from_record(snapshot.record(key)) for key in keys)
+        return {user.id: user for user in found if user is not None}
+
+    async def find(self, login: str) -> User | None:
+        """A user by username or e-mail; None if there is none. Takes two reads in both cases."""
+        try:
+            key = email_claim(check_email(login)) if "@" in login else username_claim(check_username(login))
+        except InvalidInput:
+            key = username_claim("")
+        claimed = await read(self.store, key)
+        return await self.user(_NOBODY if claimed is None else UserId(str(claimed.body["user"])))
+
+    async def sweep(self, limit: int = 1_000) -> int:
+        """Settle open claims, and remove sessions, events and throttles that are over; answers how many."""
+        now = self._clock()
+        count = 0
+        for kind in _SWEPT:
+            due = await self.store.list_due(kind, now, limit)
+            for record in due:
+                assert isinstance(record, Record)
+                await remove(self.store, record.key, lambda found: found.due_at is not None and found.due_at <= now)
+            count += len(due)
+        return count + await self.names.sweep(limit)
+
+    async def _begin(self, session: Session, user: User, event: SecurityEvent) -> None:
+        """Store a session, unless the password was changed or all sessions were ended since `user` was read."""
+        key = user_key(user.id)
+        made = session.to_record(1), event.to_record(user.id)
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            current = User.from_record(snapshot.record(key))
+            if current is None or current.password_hash != user.password_hash:
+                raise InvalidCredentials
+            if current.epoch != user.epoch:
+                raise Contended("all sessions were ended during this log-in")
+            return Decision(Changes(records=made), None)
+
+        scope = Scope(key.slot, records=(key, *(record.key for record in made)))
+        await self.store.execute(scope, decide)
+
+    async def _end_all(
+        self, user: User, keep: Session | None, event: SecurityEvent, *, password_hash: str | None = None
+    ) -> int:
+        """End all sessions but `keep`, in one commit with the new password if there is one; answers how many.
+
+        That commit also moves the user's epoch on. A log-in that began before cannot start a session any more, and a
+        session that was not in the list is of an older epoch: it cannot be renewed, and is looked for afterwards.
+        """
+        listed = (record.key for record in (await self.store.list_records("session", user.id)).items)
+        key, keys = user_key(user.id), tuple(dict.fromkeys((*((keep.key,) if keep else ()), *listed)))
+
+        def decide(snapshot: Snapshot) -> Decision[tuple[int, int]]:
+            before = snapshot.record(key)
+            current = User.from_record(before)
+            if before is None or current is None:
+                raise Unauthenticated
+            if password_hash is not None and current.password_hash != user.password_hash:
+                raise Contended("the password was changed by somebody else meanwhile")
+            later = replace(current, epoch=current.epoch + 1, password_hash=password_hash or current.password_hash)
+            written = [later.to_record(before.version + 1), event.to_record(user.id)]
+            ended: list[Session] = []
+            for found in filter(None, map(snapshot.record, keys)):
+                session = Session.from_record(found)
+                if keep is not None and session.id == keep.id:
+                    written.append(replace(session, epoch=later.epoch).to_record(found.version + 1))
+                else:
+                    ended.append(session)
+            live = sum(session.expires_at > event.at for session in ended)
+            changes = Changes(records=tuple(written), removed=tuple(session.key for session in ended))
+            return Decision(changes, (later.epoch, live))
+
+        scope = Scope(key.slot, records=(key, event.key(user.id), *keys))
+        epoch, count = (await self.store.execute(scope, decide)).result
+        for session in await self.sessions(user.id):
+            if session.epoch < epoch:
+                count += await remove(self.store, session.key, lambda found: found.owner == user.id)
+        return count
+
+    async def _touch(self, session: Session, now: datetime) -> Session:
+        """Move the idle limit; a session that was ended meanwhile stays ended."""
+
+        def make(before: Record | None) -> Record | None:
+            return replace(Session.from_record(before), seen_at=now).to_record(before.version + 1) if before else None
+
+        try:
+            await put(self.store, session.key, make)
+        except Unavailable:
+            return session
+        return replace(session, seen_at=now)
+
+    async def _rehash(self, user: User, password: str) -> bool:
+        """Store a new hash of the same password unless the old one is gone; answers whether it was stored."""
+        password_hash = await self.passwords.hash(password)
+
+        def make(before: Record | None) -> Record | None:
+            current = User.from_record(before)
+            if before is None or current is None or current.password_hash != user.password_hash:
+                return None
+            return replace(current, password_hash=password_hash).to_record(before.version + 1)
+
+        return await put(self.store, user_key(user.id), make)
+
+
+def _new_session(draft: Session) -> tuple[Session, str]:
+    """A session that is not stored yet, as the draft but under a new id, and its token."""
+    secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+    token = make_token(slot_of(draft.user_id), secret)
+    key = token_key(token)
+    assert key is not None
+    return replace(draft, id=key.id), token
+
+
+def _client(visitor: Visitor | None) -> str:
+    return visitor.network if visitor else ""

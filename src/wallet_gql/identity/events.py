@@ -1,0 +1,47 @@
+"""The security events of users: who logged in, failed to, changed a password, ended sessions, froze an account."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from ..domain.ids import UserId
+from ..domain.security_events import EventKind, SecurityEvent, Visitor, make_event_id
+from ..storage import PAGE_MAX, Page, Store
+from ._records import put
+
+log: Final = logging.getLogger("wallet_gql.security")
+
+
+class Events:
+    """Events as they are made and read. Where an event belongs to a change, both are one commit."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._clock = clock
+
+    def make(self, kind: EventKind, visitor: Visitor | None, subject: str | None = None) -> SecurityEvent:
+        """A new event, not stored yet."""
+        now = self._clock()
+        return SecurityEvent(make_event_id(now, secrets.randbits(80)), kind, now, visitor, subject)
+
+    async def note(self, user_id: UserId | None, login: str, kind: EventKind, visitor: Visitor | None) -> None:
+        """Store an event that comes alone. Where the login is nobody's (None), the same work is done."""
+        event = self.make(kind, visitor)
+        record = event.to_strangers_record(login) if user_id is None else event.to_record(user_id)
+        await put(self._store, record.key, lambda _: record)
+        tell(event, user_id or "nobody")
+
+    async def page(self, user_id: UserId, limit: int = PAGE_MAX, *, after: str = "") -> Page[SecurityEvent]:
+        """The user's events, newest first: those older than the one with the id `after`."""
+        found = await self._store.list_records("event", user_id, after=after, limit=limit)
+        return Page(tuple(SecurityEvent.from_record(record) for record in found.items), found.has_more)
+
+
+def tell(event: SecurityEvent, user: str) -> None:
+    """Log an event, for operators: no names, no secrets."""
+    address = event.visitor.address if event.visitor else ""
+    log.info("%s of %s from %s", event.kind.value, user, address or "nowhere")

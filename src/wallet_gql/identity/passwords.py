@@ -1,0 +1,68 @@
+"""Hashing passwords, off the event loop and bounded: for everybody together, and for each client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from ..domain.errors import Contended
+
+R = TypeVar("R")
+
+WAITING_MAX: Final = 64
+"""Hashes that wait or run at once."""
+
+CLIENT_WAITING_MAX: Final = 16
+"""The same for one client, so that one alone cannot keep all others from logging in."""
+
+
+class Passwords:
+    """argon2id (19 MiB, 2 passes, 1 lane: the OWASP floor). `client` is whom the work is done for: a network, or ""."""
+
+    def __init__(self) -> None:
+        self._hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+        workers = max(1, (os.cpu_count() or 1) - 1)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="wallet-argon2")
+        self._waiting: Counter[str] = Counter()
+        self._dummy = self._hasher.hash(secrets.token_urlsafe())
+
+    async def hash(self, password: str, client: str = "") -> str:
+        """Hash a new password. Raises Contended when too many are waiting."""
+        return await self._run(client, lambda: self._hasher.hash(password))
+
+    async def verify(self, stored: str | None, password: str, client: str = "") -> bool:
+        """Check a password; for an unknown user (None) the same work is done in vain. Raises Contended."""
+        return await self._run(client, lambda: self._verify(stored or self._dummy, password)) and stored is not None
+
+    def is_outdated(self, stored: str) -> bool:
+        """Whether the hash was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(stored)
+
+    def close(self) -> None:
+        """End the pool's threads."""
+        self._pool.shutdown()
+
+    def _verify(self, stored: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    async def _run(self, client: str, work: Callable[[], R]) -> R:
+        if self._waiting.total() >= WAITING_MAX or (client and self._waiting[client] >= CLIENT_WAITING_MAX):
+            raise Contended("too many log-ins are waiting")
+        self._waiting[client] += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        finally:
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client]

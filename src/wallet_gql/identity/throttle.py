@@ -1,0 +1,86 @@
+"""Failed log-ins are counted, and too many are refused before any password is looked at.
+
+They are counted for each name from each address, and for each address. So guessing is slow, and nobody can lock a user
+out from elsewhere. An attempt is counted before it is made and taken back if it succeeds: however many are sent at
+once, no more than `FAILURES_MAX` passwords are tried. Counts are records: a restart forgets nothing, and all processes
+count together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from ..domain.errors import RateLimited
+from ..domain.model import Record, RecordKey
+from ..domain.security_events import ADDRESS_FAILURES_MAX, FAILURES_MAX, Throttle, Visitor, throttle_key
+from ..storage import Store
+from ._records import put, read, remove
+
+
+class Throttles:
+    """The counts. Without an address (the command line) nothing is counted."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def attempt(self, name: str, visitor: Visitor | None) -> RecordKey | None:
+        """Count an attempt under a name, as failed until it succeeds. Raises RateLimited: one too many."""
+        if visitor is None or not visitor.network:
+            return None
+        now = self._clock()
+        everything = Throttle.from_record(await read(self._store, _of_address(visitor)), now)
+        if everything.count >= ADDRESS_FAILURES_MAX:
+            raise _refusal(everything, now)
+        key = throttle_key("name", name, visitor.network)
+
+        def make(before: Record | None) -> Record:
+            found = Throttle.from_record(before, now)
+            if found.count >= FAILURES_MAX:
+                raise _refusal(found, now)
+            return replace(found, count=found.count + 1).to_record(key, before.version + 1 if before else 1)
+
+        await put(self._store, key, make)
+        return key
+
+    async def failed(self, visitor: Visitor | None) -> None:
+        """Count a failure of an address too."""
+        if visitor is None or not visitor.network:
+            return
+        now, key = self._clock(), _of_address(visitor)
+
+        def make(before: Record | None) -> Record:
+            found = Throttle.from_record(before, now)
+            return replace(found, count=found.count + 1).to_record(key, before.version + 1 if before else 1)
+
+        await put(self._store, key, make)
+
+    async def succeeded(self, attempt: RecordKey | None) -> None:
+        """Forget the failures under the name from the address."""
+        if attempt is not None:
+            await remove(self._store, attempt, lambda _: True)
+
+    async def not_made(self, attempt: RecordKey | None) -> None:
+        """Take back an attempt that came to nothing: no password was looked at."""
+        if attempt is None:
+            return
+        now = self._clock()
+
+        def make(before: Record | None) -> Record | None:
+            found = Throttle.from_record(before, now)
+            if before is None or not found.count:
+                return None
+            return replace(found, count=found.count - 1).to_record(attempt, before.version + 1)
+
+        await put(self._store, attempt, make)
+
+
+def _of_address(visitor: Visitor) -> RecordKey:
+    return throttle_key("address", visitor.network)
+
+
+def _refusal(found: Throttle, now: datetime) -> RateLimited:
+    return RateLimited(max(1, math.ceil((found.ends_at - now).total_seconds())))
