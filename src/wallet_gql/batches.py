@@ -111,7 +111,7 @@ async def _together(ledger: Ledger, actor: UserId, items: Sequence[BatchItem]) -
 
 async def _prepare(ledger: Ledger, actor: UserId, item: BatchItem, now: datetime) -> _Prepared:
     check_money(item.amount_minor, item.currency, item.reference)
-    parse_account_id(item.source)
+    parse_account_id(item.source, "fromAccountId")
     amount = item.amount_minor, item.currency, item.reference
     attempt = ledger.transfer_attempt(actor, item.key, item.source, item.to, *amount)
     command = commands.MoveMoney(

@@ -81,11 +81,12 @@ class Posted(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The outcome of a key: the transfer it stands for, or the refusal that is remembered, or neither (a hold)."""
+    """The outcome of a key: the transfer that it stands for, the hold as it is now, or the refusal."""
 
     operation: str
     at: datetime
     transfer: Transfer | None
+    hold: Hold | None
     refusal: Rejected | None
 
 
@@ -208,7 +209,7 @@ class Ledger:
             Unavailable, InDoubt: retry with the same key.
         """
         check_money(amount_minor, currency, reference)
-        parse_account_id(source)
+        parse_account_id(source, "fromAccountId")
         attempt = self.transfer_attempt(actor, key, source, to, amount_minor, currency, reference)
         try:
             payee = await self.payee(to, currency)
@@ -344,7 +345,7 @@ class Ledger:
             Rejected: what `rules.place_hold` says. Unavailable, InDoubt: retry with the same key.
         """
         check_money(amount_minor, currency, reference)
-        parse_account_id(source)
+        parse_account_id(source, "fromAccountId")
         if not 1 <= expires_in_seconds <= HOLD_SECONDS_MAX:
             raise InvalidInput("expiresInSeconds", f"1 to {HOLD_SECONDS_MAX}")
         values = {"from": source, "toAccount": to.account_id, "toUsername": to.username, "reference": reference}
@@ -473,8 +474,13 @@ class Ledger:
         if found is None:
             return None
         kept = replay(found, Attempt(found.slot, actor, key, found.operation, found.fingerprint))
+        if isinstance(kept, Refused):
+            return Known(found.operation, found.at, None, None, kept.error)
         transfer = await self._header(found.transfer_id) if found.transfer_id else None
-        return Known(found.operation, found.at, transfer, kept.error if isinstance(kept, Refused) else None)
+        placed = (kept.outcome or {}).get("hold")
+        hold_id = HoldId(str(placed["id"])) if isinstance(placed, dict) else None
+        hold = (await self.store.fetch(Scope(slot_of(hold_id), holds=(hold_id,)))).hold(hold_id) if hold_id else None
+        return Known(found.operation, found.at, transfer, hold, None)
 
     # Helpers
 

@@ -23,7 +23,8 @@ CAPTURE: Final = """mutation($input: CaptureHoldInput!) { captureHold(input: $in
   ... on CaptureHoldSuccess { replayed credited toAccount { id posted { minorUnits } }
     transfer { id kind holdId reference amount { minorUnits } counterparty { username } } }
   ... on WalletError { code message retryable } ... on InvalidInput { field }
-  ... on HoldNotOpen { holdId state } ... on CaptureExceedsHold { holdId heldMinorUnits requestedMinorUnits } } }"""
+  ... on HoldNotOpen { holdId state } ... on CaptureExceedsHold {
+    holdId held { minorUnits } requested { decimal currency } } } }"""
 VOID: Final = f"""mutation($input: VoidHoldInput!) {{ voidHold(input: $input) {{ __typename
   ... on VoidHoldSuccess {{ replayed hold {HOLD} }}
   ... on WalletError {{ code message retryable }} ... on InvalidInput {{ field }}
@@ -32,10 +33,10 @@ REVERSE: Final = """mutation($input: ReverseTransferInput!) { reverseTransfer(in
   ... on ReverseTransferSuccess { replayed credited fromAccount { id posted { minorUnits } }
     transfer { id kind reversesId reference amount { minorUnits } counterparty { username } } }
   ... on WalletError { code message retryable } ... on InvalidInput { field }
-  ... on ReversalExceedsOriginal { transferId remainingMinorUnits requestedMinorUnits } } }"""
+  ... on ReversalExceedsOriginal { transferId remaining { minorUnits } requested { decimal currency } } } }"""
 CLOSE: Final = """mutation($input: CloseAccountInput!) { closeAccount(input: $input) { __typename
   ... on CloseAccountSuccess { account { id status } }
-  ... on AccountNotEmpty { accountId postedMinorUnits heldMinorUnits }
+  ... on AccountNotEmpty { accountId posted { decimal currency } held { minorUnits } }
   ... on WalletError { code message retryable } ... on InvalidInput { field } } }"""
 ASK: Final = f"query($id: ID!) {{ hold(id: $id) {HOLD} }}"
 ACCOUNT: Final = """query($id: ID!, $first: Int!) { account(id: $id) {
@@ -154,7 +155,7 @@ def test_capturing_too_much(cast: Cast) -> None:
     hold_id = cast.held(700)
     refused = cast.capture(hold_id, 701)
     assert refused["__typename"] == "CaptureExceedsHold"
-    assert (refused["heldMinorUnits"], refused["requestedMinorUnits"]) == ("700", "701")
+    assert (refused["held"], refused["requested"]) == ({"minorUnits": "700"}, {"decimal": "7.01", "currency": "EUR"})
     assert cast.capture(hold_id, 0)["__typename"] == "InvalidAmount"
     assert cast.capture(hold_id, 700)["__typename"] == "CaptureHoldSuccess"
 
@@ -267,9 +268,10 @@ def test_reversing(cast: Cast) -> None:
     assert (again["replayed"], again["transfer"]) == (True, part["transfer"])
     refused = reverse(cast.takes, moved, 701)
     assert (refused["__typename"], refused["transferId"]) == ("ReversalExceedsOriginal", moved)
-    assert (refused["remainingMinorUnits"], refused["requestedMinorUnits"]) == ("700", "701")
+    assert refused["remaining"] == {"minorUnits": "700"}
+    assert refused["requested"] == {"decimal": "7.01", "currency": "EUR"}
     assert reverse(cast.takes, moved)["transfer"]["amount"]["minorUnits"] == "700"
-    assert reverse(cast.takes, moved)["remainingMinorUnits"] == "0"
+    assert reverse(cast.takes, moved)["remaining"] == {"minorUnits": "0"}
     assert cast.account()[0] == 100_000
 
 
@@ -293,7 +295,8 @@ def test_closing_an_account(cast: Cast) -> None:
     close = {"input": {"accountId": cast.payee.account_id}}
     cast.pays.transfer(**cast.payer.pay(cast.payee.username, 100))
     full = cast.takes.run(CLOSE, close)
-    assert (full["__typename"], full["postedMinorUnits"], full["heldMinorUnits"]) == ("AccountNotEmpty", "100", "0")
+    assert (full["__typename"], full["held"]) == ("AccountNotEmpty", {"minorUnits": "0"})
+    assert full["posted"] == {"decimal": "1.00", "currency": "EUR"}
     cast.takes.transfer(**cast.payee.pay(cast.payer.username, 100))
     assert cast.looks_on.run(CLOSE, close)["code"] == "ACCOUNT_NOT_FOUND"
     assert cast.takes.run(CLOSE, close)["account"] == {"id": cast.payee.account_id, "status": "CLOSED"}

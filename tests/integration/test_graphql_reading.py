@@ -19,7 +19,8 @@ from wallet_gql.ledger import To
 
 TRANSFER: Final = """mutation($input: TransferInput!) { transfer(input: $input) {
   __typename ... on TransferSuccess { transfer { id at } } } }"""
-KEY: Final = """query($key: ID!) { transferByIdempotencyKey(key: $key) { operation at transfer { id kind }
+KEY: Final = """query($key: ID!) { transferByIdempotencyKey(key: $key) {
+  operation at transfer { id kind } hold { id state }
   refusal { __typename code message retryable ... on InsufficientFunds { required { minorUnits } } } } }"""
 HISTORY: Final = """query($id: ID!, $first: Int!, $after: String, $filter: HistoryFilterInput) { account(id: $id) {
   history(first: $first, after: $after, filter: $filter) {
@@ -182,13 +183,17 @@ def test_keys_of_other_operations(server: Server, client: Client, past: Past) ->
     hold = client.run(PLACE, {"input": past.payer.pay(past.payee.username, 1, key)})["hold"]["id"]
     placed = client.run(KEY, {"key": key})
     assert (placed["operation"], placed["transfer"], placed["refusal"]) == ("placeHold", None, None)
+    assert placed["hold"] == {"id": hold, "state": "OPEN"}
     with Client(server.url, past.payee.token) as payee:
         assert payee.run(KEY, {"key": key}) is None
         wanted = {"idempotencyKey": key, "holdId": hold, "minorUnits": 10**14}
         payee.run(CAPTURE, {"input": wanted})
         known = payee.run(KEY, {"key": key})
         assert (known["operation"], known["refusal"]["__typename"]) == ("captureHold", "CaptureExceedsHold")
-        payee.run(VOID, {"input": {"idempotencyKey": new_key(), "holdId": hold}})
+        let_go = new_key()
+        payee.run(VOID, {"input": {"idempotencyKey": let_go, "holdId": hold}})
+        assert payee.run(KEY, {"key": let_go})["hold"] == {"id": hold, "state": "VOIDED"}
+    assert client.run(KEY, {"key": key})["hold"] == {"id": hold, "state": "VOIDED"}
 
 
 # Histories

@@ -38,7 +38,7 @@ ABSTRACT: Final = {Rejected}
 NEVER_HERE: Final = {ConfigurationError, InvariantViolated, BatchAborted, AccountNotEmpty, *ABSTRACT}
 """What no operation of REST is documented to answer with."""
 
-SAMPLES: Final[dict[str, Any]] = {"str": "x", "int": 10**18}
+SAMPLES: Final[dict[str, Any]] = {"str": "x", "int": 10**18, "str | None": "x"}
 
 
 def references(value: Any) -> Iterator[str]:

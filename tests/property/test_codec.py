@@ -62,6 +62,21 @@ def test_every_refusal_comes_back_from_its_code_and_fields(kind: type[WalletErro
     assert (type(first), first.message, first.fields) == (type(again), again.message, again.fields)
 
 
+@pytest.mark.parametrize(
+    ("code", "about", "amount"),
+    [
+        ("CAPTURE_EXCEEDS_HOLD", "hold_id", "held_minor"),
+        ("REVERSAL_EXCEEDS_ORIGINAL", "transfer_id", "remaining_minor"),
+    ],
+)
+def test_refusals_of_older_receipts_come_back(code: str, about: str, amount: str) -> None:
+    """Receipts that were written before these refusals named their currency are told without it."""
+    again = restore(code, {about: "it", amount: 5, "requested_minor": 7})
+
+    assert again.fields == {about: "it", amount: 5, "requested_minor": 7, "currency": None}
+    assert "5 minor units" in again.message
+
+
 def test_codes_are_unique_and_unknown_ones_are_refused() -> None:
     """A code names one class."""
     codes = [kind.code for kind in error_classes()]

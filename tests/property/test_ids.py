@@ -58,8 +58,10 @@ def test_ids_sort_by_time(slot: int, first: int, second: int, a: int, b: int) ->
 def test_malformed_ids_are_refused_with_the_name_of_the_thing(text: str) -> None:
     """Nothing that was not made by `make_…` passes."""
     for parse in (ids.parse_account_id, ids.parse_transfer_id, ids.parse_hold_id, ids.parse_user_id):
-        with pytest.raises(InvalidInput, match="id"):
+        with pytest.raises(InvalidInput, match=r"^[a-z]+Id: .* id such as"):
             parse(text)
+    with pytest.raises(InvalidInput, match=r"^fromAccountId: "):
+        ids.parse_account_id(text, "fromAccountId")
 
 
 def test_users_spread_over_the_slots() -> None:

@@ -179,12 +179,14 @@ class AccountNotEmpty(Rejected):
 
     code = "ACCOUNT_NOT_EMPTY"
 
-    def __init__(self, account_id: str, posted_minor: int, held_minor: int) -> None:
+    def __init__(self, account_id: str, posted_minor: int, held_minor: int, currency: str) -> None:
         super().__init__(
-            f"account {account_id} still has {posted_minor} posted and {held_minor} held minor units; empty it first",
+            f"account {account_id} still has {posted_minor} posted and {held_minor} held {currency} minor units; "
+            "empty it first",
             account_id=account_id,
             posted_minor=posted_minor,
             held_minor=held_minor,
+            currency=currency,
         )
 
 
@@ -240,12 +242,14 @@ class CaptureExceedsHold(Rejected):
 
     code = "CAPTURE_EXCEEDS_HOLD"
 
-    def __init__(self, hold_id: str, held_minor: int, requested_minor: int) -> None:
+    def __init__(self, hold_id: str, held_minor: int, requested_minor: int, currency: str | None = None) -> None:
+        """`currency` is None in a refusal that was remembered before there was this field."""
         super().__init__(
-            f"hold {hold_id} holds {held_minor} minor units, {requested_minor} were asked for",
+            f"hold {hold_id} holds {_minor_units(held_minor, currency)}, {requested_minor} were asked for",
             hold_id=hold_id,
             held_minor=held_minor,
             requested_minor=requested_minor,
+            currency=currency,
         )
 
 
@@ -274,12 +278,17 @@ class ReversalExceedsOriginal(Rejected):
 
     code = "REVERSAL_EXCEEDS_ORIGINAL"
 
-    def __init__(self, transfer_id: str, remaining_minor: int, requested_minor: int) -> None:
+    def __init__(
+        self, transfer_id: str, remaining_minor: int, requested_minor: int, currency: str | None = None
+    ) -> None:
+        """`currency` is None in a refusal that was remembered before there was this field."""
+        left = _minor_units(remaining_minor, currency)
         super().__init__(
-            f"of transfer {transfer_id} {remaining_minor} minor units are left to reverse, not {requested_minor}",
+            f"of transfer {transfer_id} {left} are left to reverse, not {requested_minor}",
             transfer_id=transfer_id,
             remaining_minor=remaining_minor,
             requested_minor=requested_minor,
+            currency=currency,
         )
 
 
@@ -455,6 +464,10 @@ def error_classes(root: type[WalletError] = WalletError) -> list[type[WalletErro
     for child in root.__subclasses__():
         found += [child, *error_classes(child)]
     return found
+
+
+def _minor_units(amount_minor: int, currency: str | None) -> str:
+    return f"{amount_minor} {currency} minor units" if currency else f"{amount_minor} minor units"
 
 
 def restore(code: str, fields: dict[str, Field]) -> Rejected:

@@ -74,30 +74,30 @@ def is_id(prefix: str, text: str) -> bool:
     return prefix != "usr" or _user_slot(text) == int(match["slot"], 16)
 
 
-def _parse(prefix: str, text: str) -> str:
+def _parse(prefix: str, text: str, field: str) -> str:
     if not is_id(prefix, text):
-        raise InvalidInput(f"{_NAMES[prefix]} id", f"{text[:48]!r} is not an id such as {prefix}_0193…")
+        raise InvalidInput(field, f"{text[:48]!r} is no {_NAMES[prefix]} id such as {prefix}_0193…")
     return text
 
 
-def parse_user_id(text: str) -> UserId:
-    """Check a user id that came from outside. Raises InvalidInput."""
-    return UserId(_parse("usr", text))
+def parse_user_id(text: str, field: str = "userId") -> UserId:
+    """Check a user id that came from outside, in the input's `field`. Raises InvalidInput."""
+    return UserId(_parse("usr", text, field))
 
 
-def parse_account_id(text: str) -> AccountId:
-    """Check an account id that came from outside. Raises InvalidInput."""
-    return AccountId(_parse("acc", text))
+def parse_account_id(text: str, field: str = "accountId") -> AccountId:
+    """Check an account id that came from outside, in the input's `field`. Raises InvalidInput."""
+    return AccountId(_parse("acc", text, field))
 
 
-def parse_transfer_id(text: str) -> TransferId:
-    """Check a transfer id that came from outside. Raises InvalidInput."""
-    return TransferId(_parse("trf", text))
+def parse_transfer_id(text: str, field: str = "transferId") -> TransferId:
+    """Check a transfer id that came from outside, in the input's `field`. Raises InvalidInput."""
+    return TransferId(_parse("trf", text, field))
 
 
-def parse_hold_id(text: str) -> HoldId:
-    """Check a hold id that came from outside. Raises InvalidInput."""
-    return HoldId(_parse("hld", text))
+def parse_hold_id(text: str, field: str = "holdId") -> HoldId:
+    """Check a hold id that came from outside, in the input's `field`. Raises InvalidInput."""
+    return HoldId(_parse("hld", text, field))
 
 
 def slot_of(identifier: str) -> int:

@@ -199,7 +199,7 @@ def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Cha
         _payee(snapshot, Payee(hold.payee_account_id, hold.payee_account_id), hold.currency)
     amount_minor = hold.amount_minor if command.amount_minor is None else command.amount_minor
     if amount_minor > hold.amount_minor:
-        raise CaptureExceedsHold(hold.id, hold.amount_minor, amount_minor)
+        raise CaptureExceedsHold(hold.id, hold.amount_minor, amount_minor, hold.currency)
     moved = Transfer(
         id=command.transfer_id,
         kind=TransferKind.WITHDRAWAL if is_system(hold.payee_account_id) else TransferKind.CAPTURE,
@@ -263,7 +263,7 @@ def reverse_transfer(snapshot: Snapshot, command: ReverseTransfer, now: datetime
     left_minor = limit_minor - snapshot.reversed_minor(original.id)
     amount_minor = left_minor if command.amount_minor is None else command.amount_minor
     if left_minor == 0 or amount_minor > left_minor:
-        raise ReversalExceedsOriginal(original.id, left_minor, amount_minor)
+        raise ReversalExceedsOriginal(original.id, left_minor, amount_minor, original.currency)
     expired = _spend(snapshot, source, amount_minor, now)
     moved = Transfer(
         id=command.transfer_id,
@@ -298,7 +298,7 @@ def set_account_status(snapshot: Snapshot, command: SetAccountStatus, now: datet
     expired = _expired(snapshot, account.id, now)
     held_minor = account.held_minor - due_minor(snapshot, account.id, now)
     if command.status is AccountStatus.CLOSED and (account.posted_minor or held_minor):
-        raise AccountNotEmpty(account.id, account.posted_minor, held_minor)
+        raise AccountNotEmpty(account.id, account.posted_minor, held_minor, account.currency)
     return Changes(statuses=((account.id, command.status),), closed=expired)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from ..domain import model
 from ..domain.changes import Scope
-from ..domain.errors import AccountExists, PayeeNotFound
+from ..domain.errors import AccountExists, InvalidInput
 from ..domain.ids import OPERATOR, AccountId, UserId, is_system
 from ..domain.model import Account, AccountStatus, Record
 from ..domain.money import format_decimal, parse_decimal
@@ -162,7 +162,7 @@ def _account_line(account: Account) -> str:
 async def _find(wallet: Wallet, login: str) -> User:
     found = await wallet.identity.find(login)
     if found is None:
-        raise PayeeNotFound(login)
+        raise InvalidInput("user", f"nobody has the name or address {shown(login)}; `wallet-gql users` lists all")
     return found
 
 

@@ -22,7 +22,7 @@ from .rest_routing import BAD_REQUEST, JSON, KEY, REPLAYED, Operation
 VERSION: Final = "3.1.0"
 
 _PREFIXES: Final = {"account_id": "acc", "transfer_id": "trf", "hold_id": "hld"}
-_TYPES: Final = {"str": "string", "int": "integer"}
+_TYPES: Final = {"str": "string", "int": "integer", "str | None": ["string", "null"]}
 _HTTP_ERRORS: Final = {
     "CROSS_SITE": (HTTPStatus.FORBIDDEN, "A browser was made to send it by another site."),
     "INTERNAL": (HTTPStatus.INTERNAL_SERVER_ERROR, "Our bug; the log has it under the same request id."),

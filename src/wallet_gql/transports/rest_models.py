@@ -412,6 +412,7 @@ class Outcome(Told):
     operation: str = Field(description="What was asked for under it, such as `transfer` or `placeHold`.")
     at: datetime = Field(description="When it was decided.")
     transfer: Transfer | None = Field(description="The transfer it made; null for a hold or a refusal.")
+    hold: Hold | None = Field(description="The hold it placed or voided, as it is now.")
     refusal: Refusal | None = Field(description="Why it was refused, if it was.")
 
 

@@ -108,6 +108,7 @@ async def outcome_view(wallet: Wallet, user_id: UserId, known: Known) -> told.Ou
         operation=known.operation,
         at=known.at,
         transfer=view.transfer(moved) if moved else None,
+        hold=hold_view(known.hold) if known.hold else None,
         refusal=told.Refusal(code=refused.code, message=refused.message, **values_of(refused)) if refused else None,
     )
 

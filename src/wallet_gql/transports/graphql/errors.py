@@ -15,7 +15,7 @@ import strawberry
 from ...domain import errors as domain
 from ...domain import model
 from .describe import about, enum_type, interface_type, object_type
-from .scalars import BigInt, CurrencyCode
+from .scalars import CurrencyCode
 from .types import Money
 
 
@@ -169,12 +169,12 @@ class AccountNotEmpty(WalletError):
     """Money or open holds are left on the account, so that it cannot be closed. Empty it first."""
 
     account_id: strawberry.ID = about("The account.")
-    posted_minor_units: BigInt = about("The balance that is left, in the account's minor unit.")
-    held_minor_units: BigInt = about("The part of it that open holds reserve.")
+    posted: Money = about("The balance that is left.")
+    held: Money = about("The part of it that open holds reserve.")
 
     @classmethod
     def _data(cls, error: domain.AccountNotEmpty) -> dict[str, Any]:
-        return {"account_id": error.fields["account_id"], **_minor_units(error, "posted", "held")}
+        return {"account_id": error.fields["account_id"], **_amounts(error, "posted", "held")}
 
 
 @object_type
@@ -217,12 +217,12 @@ class CaptureExceedsHold(WalletError):
     """More was asked for than the hold reserves. The hold stays open; capture at most what is held."""
 
     hold_id: strawberry.ID = about("The hold.")
-    held_minor_units: BigInt = about("What it reserves, in the minor unit of its currency.")
-    requested_minor_units: BigInt = about("What was asked for.")
+    held: Money | None = about("What it reserves; null in a refusal that an older version remembered.")
+    requested: Money | None = about("What was asked for; null in a refusal that an older version remembered.")
 
     @classmethod
     def _data(cls, error: domain.CaptureExceedsHold) -> dict[str, Any]:
-        return {"hold_id": error.fields["hold_id"], **_minor_units(error, "held", "requested")}
+        return {"hold_id": error.fields["hold_id"], **_amounts(error, "held", "requested")}
 
 
 @object_type
@@ -230,12 +230,12 @@ class ReversalExceedsOriginal(WalletError):
     """Less than that is left of the transfer to send back: its reversals add up to at most its amount."""
 
     transfer_id: strawberry.ID = about("The transfer.")
-    remaining_minor_units: BigInt = about("What can still be sent back, in the minor unit of its currency.")
-    requested_minor_units: BigInt = about("What was asked for.")
+    remaining: Money | None = about("What can still be sent back; null in a refusal that an older version remembered.")
+    requested: Money | None = about("What was asked for; null in a refusal that an older version remembered.")
 
     @classmethod
     def _data(cls, error: domain.ReversalExceedsOriginal) -> dict[str, Any]:
-        return {"transfer_id": error.fields["transfer_id"], **_minor_units(error, "remaining", "requested")}
+        return {"transfer_id": error.fields["transfer_id"], **_amounts(error, "remaining", "requested")}
 
 
 @object_type
@@ -317,5 +317,8 @@ def as_data(error: domain.WalletError) -> WalletError:
     raise error
 
 
-def _minor_units(error: domain.WalletError, *names: str) -> dict[str, Any]:
-    return {f"{name}_minor_units": error.fields[f"{name}_minor"] for name in names}
+def _amounts(error: domain.WalletError, *names: str) -> dict[str, Money | None]:
+    """An error's amounts; None where it does not know their currency."""
+    currency = error.fields["currency"]
+    amounts = {name: int(error.fields[f"{name}_minor"] or 0) for name in names}
+    return {name: Money.of(minor, str(currency)) if currency else None for name, minor in amounts.items()}

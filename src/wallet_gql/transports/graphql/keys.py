@@ -8,24 +8,27 @@ from ...domain.ids import UserId
 from ...ledger import Known
 from .describe import about, object_type
 from .errors import WalletError, as_data
+from .holds import Hold
 from .types import Transfer
 
 
 @object_type
 class KeyOutcome:
-    """What a key stands for, for good: a transfer, or a refusal; neither where it placed or voided a hold."""
+    """What a key stands for, for good: a transfer, a hold or a refusal."""
 
     operation: str = about("What was asked for under the key: `transfer`, `captureHold`, `reverseTransfer` …")
     at: datetime = about("When it was decided, UTC.")
     transfer: Transfer | None = about("The transfer that was made.")
+    hold: Hold | None = about("The hold that was placed or voided, as it is now.")
     refusal: WalletError | None = about("Why it was refused; no money moved, and under this key none ever will.")
 
     @classmethod
-    def of(cls, known: Known, viewer_id: UserId) -> KeyOutcome:
+    def of(cls, known: Known, viewer_id: UserId, now: datetime) -> KeyOutcome:
         """As the user who sent the key sees it."""
         return cls(
             operation=known.operation,
             at=known.at,
             transfer=Transfer.of(known.transfer, viewer_id) if known.transfer else None,
+            hold=Hold.of(known.hold, viewer_id, now) if known.hold else None,
             refusal=as_data(known.refusal) if known.refusal else None,
         )

@@ -69,7 +69,7 @@ class Query:
             known = await info.context.ledger.outcome(user_id, key)
         except InvalidInput:  # what cannot be a key was never one
             return None
-        return KeyOutcome.of(known, user_id) if known else None
+        return KeyOutcome.of(known, user_id, info.context.ledger.clock()) if known else None
 
     @strawberry.field
     async def hold(
