@@ -74,13 +74,18 @@ class Merchants:
         *,
         fee_basis_points: int = 0,
         check_url: Callable[[str], str] = lambda url: url,
+        on_paid: Callable[[UserId], None] = lambda _: None,
         entropy: Callable[[], bytes] = lambda: secrets.token_bytes(_SECRET_BYTES),
     ) -> None:
-        """`fee_basis_points` is what new merchants pay; `check_url` refuses webhook targets, by InvalidInput."""
+        """`fee_basis_points` is what new merchants pay; `check_url` refuses webhook targets, by InvalidInput.
+
+        `on_paid` is told who was paid, after the commit: a hint that there is an event.
+        """
         self.ledger = ledger
         self.store = ledger.store
         self.fee_basis_points = fee_basis_points
         self.check_url = check_url
+        self.on_paid = on_paid
         self.entropy = entropy
 
     # Who is a merchant
@@ -209,7 +214,10 @@ class Merchants:
             return made + Changes(receipts=tuple(receipts))
 
         scope = money_scope(attempt, source, payee.account_id, now)
-        return await self._paid(await self.ledger.move(_with_parts(scope, command), attempt, now, rule))
+        payment = await self.ledger.move(_with_parts(scope, command), attempt, now, rule)
+        if found is not None:
+            self.on_paid(found.id)
+        return await self._paid(payment)
 
     async def hold(
         self,
@@ -330,5 +338,3 @@ def _split_values(splits: Sequence[Split]) -> dict[str, str | None]:
         f"split{place}": f"{split.to.account_id or ''}|{split.to.username or ''}|{split.basis_points}"
         for place, split in enumerate(splits)
     }
-
-
