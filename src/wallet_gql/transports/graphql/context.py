@@ -14,6 +14,7 @@ from ...domain.ids import AccountId, UserId
 from ...ledger import Ledger
 from ...runtime import Wallet
 from ..auth import Caller
+from .live import Live
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class Context:
     wallet: Wallet
     caller: Caller
     response: Response
+    live: Live = field(default_factory=Live)
+    resume_from: int | None = None
+    """Where the transport itself knows a subscription to go on from."""
+    sequence: int | None = None
+    """Of the newest event of a subscription."""
     holders: DataLoader[AccountId, Holder | None] = field(init=False)
     """Account id -> its holder; however many are asked for, two reads."""
 

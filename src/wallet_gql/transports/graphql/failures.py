@@ -3,8 +3,12 @@
 | code | when | retryable |
 |---|---|---|
 | `BAD_REQUEST` | the document, its variables or an argument is wrong | no |
+| `PERSISTED_QUERY_NOT_FOUND` | no document is known under the id or hash | no: send the document itself |
+| `PERSISTED_QUERY_NOT_SUPPORTED` | this server looks no document up | no: send the document itself |
+| `DOCUMENT_NOT_TRUSTED` | this server runs only documents it knows | no |
 | `LIMIT_EXCEEDED` | the document is too deep, too long, or asks for too much at once | no |
 | `UNAUTHENTICATED` | there is no session, or it is over | no: log in first |
+| `RATE_LIMITED` | too many requests; nothing was done, `retryAfterSeconds` says how long to wait | yes |
 | `UNAVAILABLE` (and its kinds) | a read met a busy or absent server | yes |
 | `INTERNAL` | our bug; the log has it under the same request id | no |
 """
@@ -12,12 +16,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Final
 
 from graphql import GraphQLError, GraphQLSyntaxError
 from graphql.validation.validate import ValidationAbortedError
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.execution import ExecutionResult, PreExecutionError
 
-from ...domain.errors import InDoubt, Rejected, Unauthenticated, Unavailable, WalletError
+from ...domain.errors import InDoubt, RateLimited, Rejected, Unauthenticated, Unavailable, WalletError
 from ..logs import REQUEST_ID
 
 log = logging.getLogger(__name__)
@@ -25,7 +34,35 @@ log = logging.getLogger(__name__)
 BAD_REQUEST: Final = "BAD_REQUEST"
 LIMIT_EXCEEDED: Final = "LIMIT_EXCEEDED"
 INTERNAL: Final = "INTERNAL"
+PERSISTED_QUERY_NOT_FOUND: Final = "PERSISTED_QUERY_NOT_FOUND"
+PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
+DOCUMENT_NOT_TRUSTED: Final = "DOCUMENT_NOT_TRUSTED"
 _TELLABLE: Final = (Unauthenticated, Unavailable, InDoubt, Rejected)
+_CLIENTS_OWN: Final = (CannotGetOperationTypeError, InvalidOperationTypeError, MissingQueryError)
+"""What Strawberry raises about a document that it does not run."""
+
+
+class Fault(Enum):
+    """Why a request was not executed. Which status code each has over HTTP is in `http_spec`."""
+
+    JSON = auto()
+    """The body, or a parameter in the address, is not JSON."""
+    REQUEST = auto()
+    """It is JSON, but no GraphQL request."""
+    DOCUMENT = auto()
+    """It names a document that is not known, or brings one that is not trusted."""
+    PARSE = auto()
+    """The document has a syntax error."""
+    OPERATION = auto()
+    """Which operation of the document should run cannot be told."""
+    VALIDATION = auto()
+    """The document does not fit the schema or goes beyond a limit."""
+    VARIABLES = auto()
+    """A variable has the wrong type."""
+    THROTTLED = auto()
+    """Too many requests in too short a time."""
+    INTERNAL = auto()
+    """Our own bug, or the store's absence, before any field was resolved."""
 
 
 class BadRequest(GraphQLError):
@@ -33,6 +70,15 @@ class BadRequest(GraphQLError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, extensions={"code": BAD_REQUEST})
+
+
+class Unanswerable(BadRequest):
+    """A request that never becomes an operation; `code` where `BAD_REQUEST` would not tell clients what to do."""
+
+    def __init__(self, fault: Fault, message: str, code: str = BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.extensions = {"code": code}
 
 
 class OverLimit(GraphQLError):
@@ -50,22 +96,66 @@ def cause_of(error: GraphQLError) -> Exception | None:
     return cause
 
 
+def fault_of(result: ExecutionResult) -> Fault | None:
+    """Why a result, with its errors as they were raised, is none; None if the operation was executed."""
+    errors = result.errors or ()
+    if result.data is not None or not errors or any(error.path for error in errors):
+        return None
+    first = errors[0]
+    if isinstance(first, Unanswerable):
+        return first.fault
+    cause = cause_of(first)
+    if isinstance(cause, _CLIENTS_OWN):
+        return Fault.OPERATION
+    if cause is not None:
+        return Fault.THROTTLED if isinstance(cause, RateLimited) else Fault.INTERNAL
+    if isinstance(first, GraphQLSyntaxError):
+        return Fault.PARSE
+    return Fault.VALIDATION if isinstance(result, PreExecutionError) else Fault.VARIABLES
+
+
+class Refused(PreExecutionError):
+    """The result of a request that was not executed: errors for the client, no data, and the fault."""
+
+    def __init__(
+        self, fault: Fault, errors: Sequence[GraphQLError], extensions: dict[str, object] | None = None
+    ) -> None:
+        super().__init__(None, [public(error) for error in errors], extensions)
+        self.fault = fault
+
+
+def told(result: ExecutionResult) -> ExecutionResult:
+    """A result as its client may see it."""
+    fault = fault_of(result)
+    if fault is not None:
+        return Refused(fault, result.errors or (), result.extensions)
+    if result.errors:
+        result.errors = [public(error) for error in result.errors]
+    return result
+
+
 def public(error: GraphQLError) -> GraphQLError:
     """A copy for the client: with code, request id and retryability; masked where it is our own bug."""
     cause = cause_of(error)
     message, code, retryable = error.message, _code_of(error), False
     if isinstance(cause, _TELLABLE):
         message, code, retryable = cause.message, cause.code, cause.retryable
+    elif isinstance(cause, InvalidOperationTypeError):
+        message, code = f"a {cause.operation_type.value} is not run here; send it by HTTP POST", BAD_REQUEST
+    elif isinstance(cause, CannotGetOperationTypeError):
+        message, code = cause.as_http_error_reason(), BAD_REQUEST
     elif cause is not None:
         message, code = "something went wrong on our side; the request id helps us find it", INTERNAL
-    extensions = {"code": code, "requestId": REQUEST_ID.get(), "retryable": retryable}
+    extensions: dict[str, object] = {"code": code, "requestId": REQUEST_ID.get(), "retryable": retryable}
+    if isinstance(cause, RateLimited):
+        extensions["retryAfterSeconds"] = cause.fields["retry_after_seconds"]
     return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions=extensions)
 
 
 def report(error: GraphQLError) -> None:
     """Log our own bugs with their traceback, and nothing of what clients mistype."""
     cause = cause_of(error)
-    if cause is None or isinstance(cause, _TELLABLE):
+    if cause is None or isinstance(cause, _TELLABLE + _CLIENTS_OWN):
         log.debug("answered with %s", cause.code if isinstance(cause, WalletError) else _code_of(error))
     else:
         path = ".".join(str(part) for part in error.path or ())

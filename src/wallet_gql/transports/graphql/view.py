@@ -1,134 +1,162 @@
-"""GraphQL over HTTP: POST with a JSON body, or GET for queries alone. No multipart, no batches, no WebSockets yet."""
+"""GraphQL over HTTP, server-sent events and WebSockets, at one address.
+
+HTTP: POST with a JSON body, or GET for queries alone; no multipart, no batches. What is answered with which status code
+is in `http_spec`.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from http import HTTPStatus
-from json import JSONDecodeError
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
-from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
-from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
-from strawberry.schema.exceptions import InvalidOperationTypeError
-from strawberry.types.execution import ExecutionResult, PreExecutionError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types.execution import ExecutionResult
+from strawberry.types.graphql import OperationType
 
-from ..auth import Caller, check_same_site, token_of
-from ..logs import REQUEST_ID
+from ...settings import Settings
+from ..auth import caller_of, check_same_site
 from ..problems import Problem
+from .asked import Asked
 from .context import Context
-from .failures import BAD_REQUEST
+from .documents import Documents
+from .failures import Fault, Refused, Unanswerable
+from .http_spec import EVENT_STREAM, Wanted, check_body_type, payload, status_of, wanted_by
+from .live import Live
 from .schema import schema
+from .sockets import Connection
+from .sse import EventStream, last_event_id, single
 
-MEDIA_TYPE: Final = "application/json"
-_OBJECTS: Final = ("variables", "extensions")
-_STRINGS: Final = ("query", "operationName")
+T = TypeVar("T")
+
+_AT_ONCE: Final = {
+    "GET": (OperationType.QUERY,),
+    "POST": (OperationType.QUERY, OperationType.MUTATION),
+}
+"""Which operations have one result, by the method that may ask for them."""
 
 
-class WalletView(GraphQL[Context, None]):
+class WalletView:
     """The ASGI app behind `/graphql`.
 
-    What is wrong with the request itself is answered with 4xx: 400 for a body that is no GraphQL request, and see
-    `problems` for the others. Everything else is 200 with `data` or `errors`.
+    Raises:
+        ConfigurationError: the manifest of trusted documents is not there, or is wrong.
     """
 
-    def __init__(self) -> None:
-        super().__init__(schema, graphql_ide=None, subscription_protocols=())
+    def __init__(self, settings: Settings) -> None:
+        self._profile = settings.graphql_profile
+        self._documents = Documents.load(settings)
+        self._running: set[asyncio.Task[Any]] = set()
+        self.live = Live(settings.subscriptions_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Raises Problem."""
+        """Answer one request, or speak on one WebSocket. Raises Problem for a request that HTTP itself refuses."""
+        if scope["type"] == "websocket":
+            await self._connect(WebSocket(scope, receive, send))
+            return
         request = Request(scope, receive)
         check_same_site(request)
+        answer = await self.run(request)
+        await answer(scope, receive, send)
+
+    async def run(self, request: Request) -> ASGIApp:
+        """The answer to one request. Raises Problem."""
+        wanted = wanted_by(request.headers.get("accept"))
         if request.method == "POST":
-            check_media_type(request)
+            check_body_type(request.headers)
+        context = self._context(request)
         try:
-            response = await self.run(request)
-        except HTTPException as error:
-            response = _refusal(error)
-        await response(scope, receive, send)
+            asked = await _read(request)
+            query = self._documents.text_of(asked)
+        except Unanswerable as error:
+            return self._answer(Refused(error.fault, [error]), wanted, context)
+        try:
+            result = await self._to_the_end(_execute(query, asked, context, _AT_ONCE[request.method]))
+        except CannotGetOperationTypeError as error:
+            result = Refused(Fault.OPERATION, [Unanswerable(Fault.OPERATION, error.as_http_error_reason())])
+        except InvalidOperationTypeError as error:
+            if error.operation_type is OperationType.SUBSCRIPTION:
+                return await _subscribe(query, asked, context, wanted)
+            raise _only_by_post() from error
+        return self._answer(result, wanted, context)
 
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
-        """What resolvers reach."""
-        assert isinstance(request, Request)
-        assert isinstance(response, Response)
+    async def finish(self) -> None:
+        """Wait for the operations whose client did not."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _answer(self, result: ExecutionResult, wanted: Wanted, context: Context) -> ASGIApp:
+        if wanted.stream_first or wanted.json is None:
+            return EventStream(single(result), context)
+        response = Response(
+            orjson.dumps(payload(result)),
+            status_of(result, wanted.json, self._profile),
+            media_type=f"{wanted.json}; charset=utf-8",
+        )
+        response.headers.raw.extend(context.response.headers.raw)
+        return response
+
+    async def _connect(self, socket: WebSocket) -> None:
+        try:
+            check_same_site(socket)
+        except Problem:
+            await socket.close()  # before it is accepted: 403
+            return
+        await Connection(socket, socket.app.state.wallet, self._documents, self.live).serve()
+
+    def _context(self, request: Request) -> Context:
         wallet = request.app.state.wallet
-        return Context(wallet, Caller(wallet.identity, token_of(request)), response)
+        response = Response()
+        del response.headers["content-length"]
+        context = Context(wallet, caller_of(request), response, self.live)
+        context.resume_from = last_event_id(request)
+        return context
 
-    def should_render_graphql_ide(self, request: object) -> bool:
-        """Never: the one that Strawberry ships loads its scripts from the network."""
-        del request
-        return False
-
-    def decode_json(self, data: str | bytes) -> object:
-        """Strict JSON: no NaN, no invalid UTF-8, no nesting beyond reason."""
-        return orjson.loads(data)
-
-    def encode_json(self, data: object) -> bytes:
-        """Compact JSON."""
-        return orjson.dumps(data)
-
-    def parse_json(self, data: str | bytes) -> Any:
-        """A JSON object. Raises HTTPException with 400."""
-        try:
-            value = self.decode_json(data)
-        except JSONDecodeError as error:
-            raise HTTPException(HTTPStatus.BAD_REQUEST, f"This is not valid JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise HTTPException(HTTPStatus.BAD_REQUEST, 'Send a JSON object such as {"query": "{ … }"}.')
-        return value
-
-    async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> GraphQLRequestData:
-        """The one operation that is asked for. Raises HTTPException with 400."""
-        if request.method == "GET":
-            given = self.parse_query_params(request.query_params)
-        else:
-            given = self.parse_json(await request.get_body())
-        for names, kind, shown in ((_STRINGS, str, "a string"), (_OBJECTS, dict, "an object")):
-            for name in names:
-                if not isinstance(given.get(name), kind | None):
-                    raise HTTPException(HTTPStatus.BAD_REQUEST, f"{name} must be {shown} or null.")
-        return GraphQLRequestData(
-            given.get("query"), given.get("variables"), given.get("operationName"), given.get("extensions")
-        )
-
-    async def execute_single(self, *args: Any, **kwargs: Any) -> ExecutionResult:
-        """Run one operation. Raises Problem (405) for a mutation by GET, HTTPException with 400 for no operation."""
-        try:
-            return await super().execute_single(*args, **kwargs)
-        except HTTPException as error:
-            if isinstance(error.__cause__, InvalidOperationTypeError):
-                detail = "only queries can be sent with GET; send mutations with POST"
-                raise Problem(
-                    HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.METHOD_NOT_ALLOWED.name, detail, {"Allow": "POST"}
-                ) from error
-            raise
-
-    async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
-        """The response's body; a request that was never executed has no `data`."""
-        body = await super().process_result(request, result)
-        if isinstance(result, PreExecutionError):
-            del body["data"]
-        return body
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run an operation to its end, even where the server cancels whose client has hung up."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
 
 
-def check_media_type(request: Request) -> None:
-    """Refuse any body but JSON, for forms and plain text are what other sites can send. Raises Problem (415)."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != MEDIA_TYPE:
-        detail = f"send the body as {MEDIA_TYPE}"
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE.name,
-            detail,
-            {"Accept-Post": MEDIA_TYPE},
-        )
+async def _read(request: Request) -> Asked:
+    if request.method == "GET":
+        return Asked.of_query(request.query_params)
+    return Asked.of_body(await request.body())
 
 
-def _refusal(error: HTTPException) -> Response:
-    extensions = {"code": BAD_REQUEST, "requestId": REQUEST_ID.get(), "retryable": False}
-    body = {"errors": [{"message": error.reason, "extensions": extensions}]}
-    return Response(orjson.dumps(body), error.status_code, media_type=MEDIA_TYPE)
+async def _execute(query: str, asked: Asked, context: Context, allowed: tuple[OperationType, ...]) -> ExecutionResult:
+    return await schema.execute(
+        query,
+        asked.variables,
+        context,
+        operation_name=asked.operation_name,
+        operation_extensions=asked.extensions,
+        allowed_operation_types=allowed,
+    )
+
+
+async def _subscribe(query: str, asked: Asked, context: Context, wanted: Wanted) -> ASGIApp:
+    if not wanted.stream:
+        detail = f"a subscription is answered as a stream: accept {EVENT_STREAM}, or use a WebSocket"
+        raise Problem(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.NOT_ACCEPTABLE.name, detail)
+    results = await schema.stream(
+        query,
+        asked.variables,
+        context,
+        operation_name=asked.operation_name,
+        operation_extensions=asked.extensions,
+        allowed_operation_types=(OperationType.SUBSCRIPTION,),
+    )
+    return EventStream(results, context)
+
+
+def _only_by_post() -> Problem:
+    detail = "only queries can be sent with GET; send mutations with POST"
+    return Problem(HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.METHOD_NOT_ALLOWED.name, detail, {"Allow": "POST"})

@@ -1,0 +1,171 @@
+"""GraphQL over HTTP, as far as it is a matter of headers and numbers: media types and the one table of status codes.
+
+The draft of August 2026 and the clients and audits in use disagree on status codes. The default is what clients and
+audits expect; `WALLET_GRAPHQL_PROFILE=draft2026` is the draft.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, Final
+
+from starlette.datastructures import Headers
+from strawberry.types.execution import ExecutionResult
+
+from ...settings import GraphqlProfile
+from ..problems import Problem
+from .failures import Fault, Refused
+
+JSON: Final = "application/json"
+RESPONSE_JSON: Final = "application/graphql-response+json"
+EVENT_STREAM: Final = "text/event-stream"
+
+PARTIAL_SUCCESS: Final = 294
+
+
+class Answer(Enum):
+    """An operation that was executed; one that was not is a `Fault`."""
+
+    WHOLE = auto()
+    """With data and no errors."""
+    PARTIAL = auto()
+    """With errors, and data beside them, or null in its place."""
+
+
+class Column(Enum):
+    """Which of the three answers to "which status?" a client gets."""
+
+    RESPONSE = auto()
+    """It accepts `application/graphql-response+json`: 4xx is safe, for it knows who said it."""
+    LEGACY = auto()
+    """It accepts `application/json` alone: 200 for everything that is GraphQL at all."""
+    DRAFT = auto()
+    """The draft of August 2026, which makes no difference between the two."""
+
+
+_CODES: Final[Mapping[Answer | Fault, tuple[int, int, int]]] = {
+    #                RESPONSE LEGACY DRAFT
+    Answer.WHOLE: (200, 200, 200),
+    Answer.PARTIAL: (200, 200, PARTIAL_SUCCESS),
+    Fault.JSON: (400, 400, 400),
+    Fault.REQUEST: (400, 400, 422),
+    Fault.DOCUMENT: (400, 200, 422),
+    Fault.PARSE: (400, 200, 400),
+    Fault.OPERATION: (400, 200, 422),
+    Fault.VALIDATION: (400, 200, 422),
+    Fault.VARIABLES: (400, 200, 422),
+    Fault.THROTTLED: (429, 429, 429),
+    Fault.INTERNAL: (500, 500, 500),
+}
+STATUSES: Final[Mapping[Answer | Fault, Mapping[Column, int]]] = MappingProxyType(
+    {of: MappingProxyType(dict(zip(Column, codes, strict=True))) for of, codes in _CODES.items()}
+)
+"""The one table of status codes. What is refused before there is a GraphQL request (405, 406, 413, 415) is no part."""
+
+
+def status_of(result: ExecutionResult, media_type: str, profile: GraphqlProfile) -> int:
+    """The status code that a result is answered with."""
+    if profile is GraphqlProfile.DRAFT2026:
+        column = Column.DRAFT
+    else:
+        column = Column.RESPONSE if media_type == RESPONSE_JSON else Column.LEGACY
+    if isinstance(result, Refused):
+        return STATUSES[result.fault][column]
+    return STATUSES[Answer.PARTIAL if result.errors else Answer.WHOLE][column]
+
+
+def payload(result: ExecutionResult) -> dict[str, Any]:
+    """A result as it is sent, over any transport; what was not executed has no `data`."""
+    shown: dict[str, Any] = {} if isinstance(result, Refused) else {"data": result.data}
+    if result.errors:
+        shown["errors"] = [error.formatted for error in result.errors]
+    if result.extensions:
+        shown["extensions"] = result.extensions
+    return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client accepts: `json` is the media type of a single answer, None if it accepts none.
+
+    `stream`: it named `text/event-stream`, so a subscription can be answered. `stream_first`: it would rather have
+    that than JSON, for any operation.
+    """
+
+    json: str | None
+    stream: bool = False
+    stream_first: bool = False
+
+
+_RANGE: Final = re.compile(r"\s*(?P<type>[\w!#$&^.+*-]+/[\w!#$&^.+*-]+)\s*(?P<parameters>(?:;[^,]*)?)", re.ASCII)
+_QUALITY: Final = re.compile(r";\s*q\s*=\s*(?P<q>[01](?:\.\d{0,3})?)\s*(?:;|$)", re.ASCII | re.IGNORECASE)
+
+
+def wanted_by(accept: str | None) -> Wanted:
+    """What an `Accept` header asks for: the best quality, and among equals what it names first.
+
+    `*/*`, or no header, means `application/json`, as clients of old expect, and never a stream: a client that lists
+    `text/event-stream` last, behind JSON, wants JSON wherever one answer is enough.
+
+    Raises:
+        Problem: 406, nothing that it accepts can be had.
+    """
+    if accept is None or not accept.strip():
+        return Wanted(JSON)
+    ranges = _ranges(accept)
+    ranked = {kind: _rank(kind, ranges) for kind in (JSON, RESPONSE_JSON)}
+    json = max((kind for kind in ranked if ranked[kind] > _NEVER), key=lambda kind: ranked[kind], default=None)
+    stream = _rank(EVENT_STREAM, {name: place for name, place in ranges.items() if name != "*/*"})
+    if stream > _NEVER:
+        return Wanted(json, stream=True, stream_first=json is None or stream > ranked[json])
+    if json is None:
+        offered = f"{RESPONSE_JSON}, {JSON}, {EVENT_STREAM}"
+        raise Problem(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.NOT_ACCEPTABLE.name, f"the answer can be one of: {offered}")
+    return Wanted(json)
+
+
+_Rank = tuple[float, int, int]
+"""Quality, how exactly the type is named (0 to 2), place in the header (later is lower)."""
+
+_NEVER: Final[_Rank] = (0.0, 2, 1)
+
+
+def _ranges(accept: str) -> dict[str, tuple[float, int]]:
+    """Media range -> quality and place. What cannot be read is left out."""
+    found: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate(accept.split(",")):
+        if match := _RANGE.fullmatch(part):
+            quality = _QUALITY.search(match["parameters"])
+            found.setdefault(match["type"].lower(), (min(float(quality["q"]), 1.0) if quality else 1.0, -place))
+    return found
+
+
+def _rank(kind: str, ranges: Mapping[str, tuple[float, int]]) -> _Rank:
+    for exactness, name in ((2, kind), (1, f"{kind.partition('/')[0]}/*"), (0, "*/*")):
+        if name in ranges:
+            quality, place = ranges[name]
+            return quality, exactness, place
+    return _NEVER
+
+
+_CHARSET: Final = re.compile(r"charset\s*=\s*\"?utf-?8\"?", re.ASCII | re.IGNORECASE)
+
+
+def check_body_type(headers: Headers) -> None:
+    """Refuse any body but JSON in UTF-8: forms and plain text are what other sites can send. Raises Problem (415)."""
+    media_type, _, rest = headers.get("content-type", "").partition(";")
+    parameters = [part.strip() for part in rest.split(";") if part.strip()]
+    charsets = [part for part in parameters if part.lower().startswith("charset")]
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if media_type.strip().lower() != JSON or encoding != "identity" or not all(map(_CHARSET.fullmatch, charsets)):
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE.name,
+            f"send the body as {JSON} in UTF-8",
+            {"Accept-Post": JSON},
+        )

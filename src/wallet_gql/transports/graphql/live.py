@@ -1,0 +1,80 @@
+"""Subscriptions that are open in this process: how many a user has, and the word that the server is being stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+from ...domain.ids import UserId
+from .failures import OverLimit
+
+T = TypeVar("T")
+
+PER_USER_MAX: Final = 20
+"""How many subscriptions a user may have open in one process, unless settings say otherwise."""
+
+
+class Live:
+    """Shared by every transport of one process; belongs to the event loop it runs on."""
+
+    def __init__(self, per_user_max: int = PER_USER_MAX) -> None:
+        self.stopping = asyncio.Event()
+        """Set when the server begins to stop: streams then end, for their clients to go on elsewhere."""
+        self._per_user_max = per_user_max
+        self._open: Counter[UserId] = Counter()
+
+    def __len__(self) -> int:
+        return self._open.total()
+
+    @contextmanager
+    def place(self, user_id: UserId) -> Iterator[None]:
+        """Take one of the user's places while inside. Raises OverLimit: all are taken."""
+        if self._open[user_id] >= self._per_user_max:
+            raise OverLimit(f"you have {self._per_user_max} subscriptions open; close one first")
+        self._open[user_id] += 1
+        try:
+            yield
+        finally:
+            self._open[user_id] -= 1
+            if not self._open[user_id]:
+                del self._open[user_id]
+
+
+async def ticking(source: AsyncIterator[T], seconds: float) -> AsyncGenerator[T | None, None]:
+    """What a source gives, and None whenever it has given nothing for so long. Closes the source at the end."""
+    pending: asyncio.Task[T] | None = None
+    try:
+        while True:
+            pending = pending or asyncio.ensure_future(_next(source))
+            done, _ = await asyncio.wait({pending}, timeout=seconds)
+            if not done:
+                yield None
+                continue
+            try:
+                item = pending.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                pending = None
+            yield item
+    finally:
+        if pending is not None:
+            await cancelled(pending)
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
+
+
+async def cancelled(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have cleaned up; what they raise is of no interest any more."""
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+async def _next(source: AsyncIterator[T]) -> T:
+    return await anext(source)

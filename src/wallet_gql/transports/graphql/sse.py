@@ -1,0 +1,102 @@
+"""Server-sent events, in the "distinct connections" mode of the GraphQL over SSE protocol: one operation a response.
+
+`next` events carry results, `complete` ends the operation. A stream that ends without `complete` was cut: the client
+connects anew. The events of a subscription carry its sequence as their id; an `EventSource` sends it back by itself
+(`Last-Event-ID`) when it connects again, and so resumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final
+
+import orjson
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+from strawberry.types.execution import ExecutionResult
+
+from .context import Context
+from .http_spec import EVENT_STREAM, payload
+from .live import cancelled, ticking
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS: Final = 12.0
+"""How often something is sent, so that proxies and clients know that the connection lives."""
+
+SEND_SECONDS: Final = 30.0
+"""How long a client may refuse to take what is sent to it before it is given up."""
+
+_HEADERS: Final = {
+    "content-type": f"{EVENT_STREAM}; charset=utf-8",
+    "cache-control": "no-store, no-transform",
+    "x-accel-buffering": "no",  # nginx would keep events back
+}
+_SEQUENCE_DIGITS_MAX: Final = 18
+
+
+class EventStream:
+    """An ASGI response that sends results as they come, until they end, the client leaves or the server stops."""
+
+    def __init__(self, results: AsyncGenerator[ExecutionResult, None], context: Context) -> None:
+        self._results = results
+        self._context = context
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything."""
+        message: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+        headers = MutableHeaders(scope=message)
+        headers.raw.extend(self._context.response.headers.raw)
+        headers.update(_HEADERS)
+        await send(message)
+        writing = asyncio.ensure_future(self._write(send))
+        others = [asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(self._context.live.stopping.wait())]
+        try:
+            await asyncio.wait({writing, *others}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancelled(*others, *([] if writing.done() else [writing]))
+        try:
+            if not writing.cancelled():
+                writing.result()
+        except TimeoutError:
+            log.info("a client that takes nothing any more was given up")
+            return
+        if not others[0].done() or others[0].cancelled():
+            await _send(send, b"", more=False)
+
+    async def _write(self, send: Send) -> None:
+        await _send(send, b":\n\n")
+        async with aclosing(ticking(self._results, HEARTBEAT_SECONDS)) as results:
+            async for result in results:
+                if result is None:
+                    await _send(send, b":\n\n")
+                    continue
+                number = b"" if self._context.sequence is None else b"id: %d\n" % self._context.sequence
+                await _send(send, number + b"event: next\ndata: " + orjson.dumps(payload(result)) + b"\n\n")
+        await _send(send, b"event: complete\ndata: \n\n")
+
+
+def last_event_id(request: Request) -> int | None:
+    """The sequence that an `EventSource` saw last; None if it says none."""
+    given = request.headers.get("last-event-id", "")
+    return int(given) if given.isascii() and given.isdigit() and len(given) <= _SEQUENCE_DIGITS_MAX else None
+
+
+async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
+    async with asyncio.timeout(SEND_SECONDS):
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def single(result: ExecutionResult) -> AsyncGenerator[ExecutionResult, None]:
+    """A stream of the one result of an operation that is over."""
+    yield result

@@ -1,0 +1,118 @@
+"""What can be watched: an account's events, resumable by sequence number.
+
+Every entry comes once, in order, whoever wrote it and in whichever process. Between entries come changes of the
+account's state that have no entry: a hold, a freeze. Before each event the session and the ownership are checked
+anew, and at least every `CHECK_SECONDS`, so that a revoked session sees nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Final
+
+import strawberry
+
+from ...domain import model
+from ...domain.errors import InvariantViolated
+from ...domain.ids import AccountId
+from ...storage import HistoryLine
+from .accounts import Account
+from .context import Context, Info
+from .describe import about, argument, object_type
+from .failures import BadRequest
+from .history import Entry
+from .live import ticking
+from .scalars import BigInt
+
+CHECK_SECONDS: Final = 1.0
+"""How long a revoked session, a hold or a freeze may go unnoticed while there are no entries."""
+
+
+@object_type
+class AccountEvent:
+    """Something that happened on an account."""
+
+    sequence: BigInt = about(
+        "The newest entry that has come so far. Resume with it as `afterSequence`: nothing is missed or comes twice."
+    )
+    entry: Entry | None = about(
+        "The new entry; null where only the account's state changed, and in the event that a subscription without "
+        "`afterSequence` begins with."
+    )
+    account: Account = about("The account as it is now; it may already have entries whose events are still to come.")
+
+
+@object_type
+class Subscription:
+    """Everything that can be watched, over WebSockets (`graphql-transport-ws`) or server-sent events."""
+
+    @strawberry.subscription
+    async def account_events(
+        self,
+        info: Info,
+        account_id: Annotated[strawberry.ID, argument("One of your accounts.")],
+        after_sequence: Annotated[
+            BigInt | None,
+            argument("Send every entry above this sequence, then each new one. Without it: from now on."),
+        ] = strawberry.UNSET,
+    ) -> AsyncGenerator[AccountEvent, None]:
+        """What happens on one of your accounts, as it is committed: each entry exactly once and in order.
+
+        Keep the `sequence` of the last event. When the connection is lost, subscribe again with it as
+        `afterSequence`. It ends with `UNAUTHENTICATED` when your session does.
+        """
+        after = None if after_sequence is strawberry.UNSET else after_sequence
+        events = follow(info.context, AccountId(account_id), after)
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+
+async def follow(
+    context: Context, account_id: AccountId, after_sequence: int | None
+) -> AsyncGenerator[AccountEvent, None]:
+    """The events of an account, until the session ends.
+
+    Raises:
+        Unauthenticated: there is no session, or it has ended meanwhile.
+        AccountNotFound: the user has no such account; other people's look the same.
+        BadRequest: `after_sequence` is none of this account's. OverLimit: too many subscriptions.
+        Unavailable: the store does not answer; subscribe again with the last sequence.
+    """
+    session = await context.caller.session()
+    with context.live.place(session.user_id):
+        shown = await context.ledger.account(session.user_id, account_id)
+        after = context.resume_from if context.resume_from is not None else after_sequence
+        if after is not None and not 0 <= after <= shown.sequence:
+            raise BadRequest(f"afterSequence must be 0 to {shown.sequence} on this account, not {after}")
+        sent = shown.sequence if after is None else after
+        if after is None:
+            yield _event(context, sent, None, shown)
+        async with aclosing(ticking(context.wallet.store.watch(account_id, sent), CHECK_SECONDS)) as lines:
+            async for line in lines:
+                await context.caller.check_again()
+                account = await context.ledger.account(session.user_id, account_id)
+                if line is not None:
+                    if line.entry.sequence != sent + 1:
+                        raise InvariantViolated(f"{account_id}: entry {line.entry.sequence} came after {sent}")
+                    sent += 1
+                    yield _event(context, sent, line, account)
+                elif account.sequence == sent and _state(account) != _state(shown):
+                    yield _event(context, sent, None, account)
+                shown = account
+
+
+def _event(context: Context, sequence: int, line: HistoryLine | None, account: model.Account) -> AccountEvent:
+    context.holders.clear_all()  # a subscription outlives what one request may remember
+    context.sequence = sequence
+    return AccountEvent(
+        sequence=BigInt(sequence),
+        entry=None if line is None else Entry.of(line, account),
+        account=Account.of(account),
+    )
+
+
+def _state(account: model.Account) -> tuple[object, ...]:
+    """What of an account changes without an entry."""
+    return account.held_minor, account.status

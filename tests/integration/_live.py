@@ -1,0 +1,114 @@
+"""Subscribers for the tests: the protocols `graphql-transport-ws` and server-sent events, spoken by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+PROTOCOL: Final = Subprotocol("graphql-transport-ws")
+SECONDS: Final = 15.0
+EVENTS: Final = """subscription($id: ID!, $after: BigInt) { accountEvents(accountId: $id, afterSequence: $after) {
+  sequence entry { sequence amount { minorUnits } } account { status held { minorUnits } posted { minorUnits } } } }"""
+
+
+class Talk:
+    """One WebSocket."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def say(self, kind: str, **more: Any) -> None:
+        """Send a message."""
+        await self.socket.send(json.dumps({"type": kind, **more}))
+
+    async def hear(self) -> dict[str, Any]:
+        """The next message."""
+        async with asyncio.timeout(SECONDS):
+            message: dict[str, Any] = json.loads(await self.socket.recv())
+            return message
+
+    async def begin(self, token: str | None = None) -> None:
+        """Introduce oneself."""
+        given = {"payload": {"authorization": f"Bearer {token}"}} if token else {}
+        await self.say("connection_init", **given)
+        assert (await self.hear())["type"] == "connection_ack"
+
+    async def ask(self, query: str, variables: dict[str, Any] | None = None, name: str = "1", **more: Any) -> None:
+        """Start an operation."""
+        await self.say("subscribe", id=name, payload={"query": query, "variables": variables, **more})
+
+    async def watch(self, account_id: str, after: int | None = None, name: str = "1") -> None:
+        """Subscribe to an account."""
+        await self.ask(EVENTS, {"id": account_id, "after": None if after is None else str(after)}, name)
+
+    async def event(self) -> dict[str, Any]:
+        """The next event of the only subscription."""
+        message = await self.hear()
+        assert message["type"] == "next", message
+        assert "errors" not in message["payload"], message
+        event: dict[str, Any] = message["payload"]["data"]["accountEvents"]
+        return event
+
+    async def closed(self) -> tuple[int, str]:
+        """Wait for the server to hang up; its code and reason."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                while True:
+                    await self.socket.recv()
+        except ConnectionClosed as error:
+            assert error.rcvd is not None, error
+            return error.rcvd.code, error.rcvd.reason
+
+    def kill(self) -> None:
+        """Be gone, without a word."""
+        self.socket.transport.abort()
+
+
+@asynccontextmanager
+async def talking(url: str, token: str | None = None, *, begin: bool = True, **options: Any) -> AsyncIterator[Talk]:
+    """A WebSocket to a server."""
+    address = url.replace("http", "ws", 1) + "/graphql"
+    options.setdefault("subprotocols", [PROTOCOL])
+    async with connect(address, **options) as socket:
+        talk = Talk(socket)
+        if begin:
+            await talk.begin(token)
+        yield talk
+
+
+@asynccontextmanager
+async def streaming(
+    url: str, token: str, account_id: str, after: int | None = None, **headers: str
+) -> AsyncIterator[AsyncIterator[tuple[str, Any]]]:
+    """The server-sent events of an account: kind and data."""
+    sent = {"Accept": "text/event-stream", "Authorization": f"Bearer {token}", **headers}
+    body = {"query": EVENTS, "variables": {"id": account_id, "after": after}}
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=SECONDS) as client,
+        client.stream("POST", "/graphql", json=body, headers=sent) as answer,
+    ):
+        assert answer.status_code == 200
+        yield _events(answer)
+
+
+async def _events(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+    kind = ""
+    async for line in answer.aiter_lines():
+        if line.startswith("event: "):
+            kind = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            data = line.removeprefix("data: ")
+            yield kind, json.loads(data) if data else None
+
+
+def sequence_of(event: dict[str, Any]) -> int:
+    """Where to resume."""
+    return int(event["sequence"])
