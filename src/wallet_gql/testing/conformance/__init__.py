@@ -17,7 +17,10 @@ from __future__ import annotations
 
 import pytest
 
-_PARTS = ("_suite", "_guarantees", "_protocol", "_idempotency", "_races", "_reading", "_users", "_capabilities")
+_PARTS = (
+    *("_suite", "_guarantees", "_protocol", "_idempotency", "_races", "_reversals", "_reading", "_users"),
+    "_capabilities",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from ._capabilities import Capabilities  # noqa: E402 - pytest must hear of the parts before they are imported
@@ -26,8 +29,9 @@ from ._idempotency import Idempotency  # noqa: E402 - the same
 from ._protocol import Protocol  # noqa: E402 - the same
 from ._races import Races  # noqa: E402 - the same
 from ._reading import Reading  # noqa: E402 - the same
+from ._reversals import Reversals  # noqa: E402 - the same
 from ._users import Users  # noqa: E402 - the same
 
 
-class StoreConformance(Guarantees, Protocol, Idempotency, Races, Reading, Users, Capabilities):
+class StoreConformance(Guarantees, Protocol, Idempotency, Races, Reversals, Reading, Users, Capabilities):
     """The whole suite."""

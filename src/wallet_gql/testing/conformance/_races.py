@@ -93,6 +93,10 @@ class Races(Suite):
         """A hold is voided or expired, never both."""
         await self._close(world, _void, _expire, {HoldState.VOIDED, HoldState.EXPIRED})
 
+    async def test_race_expiry_expiry(self, world: World) -> None:
+        """Fifty sweeps of servers whose clocks are ahead expire a hold once."""
+        await self._close(world, _expire, _expire, {HoldState.EXPIRED})
+
     async def test_race_capture_spending_after_expiry(self, world: World) -> None:
         """Money of a hold goes to its captor, or, where it counts as expired, to another payee: never to both."""
         states = set()
