@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import shlex
 import sqlite3
-from contextlib import closing
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from tests.integration._server import Person, environment, new_key, run_cli, settle_all
+from tests.integration._server import command as command_line
 from wallet_gql.transports.cli import app, main
 
 ROOT = Path(__file__).parents[2]
@@ -80,17 +88,81 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
         assert word in done.stdout
 
 
+def commands(group: Any, path: str = "wallet-gql") -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with how it is called."""
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
 def test_every_command_has_an_example() -> None:
     """Each command says what it does and shows how it is used."""
-    group = get_command(app)
-    assert isinstance(group, TyperGroup)
-    config = group.commands["config"]
-    assert isinstance(config, TyperGroup)
-    for name, command in {**group.commands, **config.commands}.items():
-        if command is config:
-            continue
-        assert command.help, name
-        assert f"wallet-gql {'config ' if name in config.commands else ''}{name}" in (command.epilog or ""), name
+    for path, command in commands(get_command(app)):
+        assert command.help, path
+        assert path in (command.epilog or ""), path
+
+
+def examples(command: Any) -> Iterator[list[str]]:
+    """The arguments of every example of a command, without what stands before and behind them."""
+    for example in re.findall(r"Example: +(.+)", command.epilog or ""):
+        words = shlex.split(example)
+        for place in (place for place, word in enumerate(words) if word == "wallet-gql"):
+            yield list(takewhile(lambda word: word not in {"|", "||", "&&", ">"}, words[place + 1 :]))
+
+
+def test_examples_are_understood() -> None:
+    """Every example names a command that there is, with options and arguments that it takes."""
+    group: Any = get_command(app)
+    found = [arguments for _, command in commands(group) for arguments in examples(command)]
+    assert len(found) > 20
+    for arguments in found:
+        command, rest, context = group, arguments, None
+        while isinstance(command, TyperGroup):
+            context = command.make_context("wallet-gql", list(rest), parent=context)
+            _, command, rest = command.resolve_command(context, rest)
+        command.make_context("wallet-gql", list(rest), parent=context)  # raises on what it does not take
+
+
+def watched(folder: Path, *arguments: str, storage: str) -> tuple[str, str]:
+    """Run a command whose standard error is a terminal; what came on standard output, and what the terminal showed."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command_line(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        cwd=folder,
+        env={**environment(storage), "TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # how Linux says that the other end is closed
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    return told, shown.decode()
+
+
+def test_progress_is_shown_to_a_terminal(tmp_path: Path, storage: str, person: Person) -> None:
+    """Whoever watches sees how far it is, and nothing of it is left at the end; a pipe gets not a byte of it."""
+    assert person.account_id
+    file, shown = tmp_path / "export.jsonl", ""
+    for arguments, where, says in (
+        (("audit", "--json"), storage, "reading: "),
+        (("export", str(file)), storage, "writing: "),
+        (("import", str(file), "--json"), f"sqlite:///{tmp_path / 'copy.db'}", "importing: "),
+    ):
+        told, shown = watched(tmp_path, *arguments, storage=where)
+        assert says in shown, shown
+        assert "\x1b[2K" in shown, "it takes its line away again"
+        assert "\x1b" not in told
+    assert "100%" in shown, "an import knows how much there is"
+    piped = run_cli(tmp_path, "audit", storage=storage)
+    assert (piped.stderr, piped.stdout.count("\n")) == ("", 1)
 
 
 def test_the_committed_schema_is_current(tmp_path: Path, here: Here) -> None:

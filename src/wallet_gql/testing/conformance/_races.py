@@ -14,6 +14,8 @@ from ._suite import PARALLEL, Suite, kinds, within
 
 ROUNDS = 5
 HOLD_SECONDS = 60
+PATIENCE_SECONDS = 30
+"""So that a busy machine is not taken for a wrong answer: in less time some would be told `Contended`."""
 
 Closer = Callable[[World, Ledger, Hold], Awaitable[object]]
 """One way to close a hold."""
@@ -209,8 +211,8 @@ class Races(Suite):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
             placed = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)
-            ledgers = [world.ledger_on(store) for store in stores]
-            late = [world.ledger_on(store, late_seconds=2 * HOLD_SECONDS) for store in stores]
+            ledgers = [world.ledger_on(store, PATIENCE_SECONDS) for store in stores]
+            late = [world.ledger_on(store, PATIENCE_SECONDS, late_seconds=2 * HOLD_SECONDS) for store in stores]
             closers = [one, other] if i % 2 else [other, one]
             chosen = [closers[j % 2] for j in range(PARALLEL)]
             outcomes = await world.together(

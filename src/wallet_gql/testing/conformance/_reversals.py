@@ -9,10 +9,9 @@ from typing import Any
 from ...domain.model import Hold, HoldState, Transfer
 from ...ledger import Ledger
 from ..world import Person, World
+from ._races import HOLD_SECONDS, PATIENCE_SECONDS, ROUNDS
 from ._suite import PARALLEL, Suite, kinds
 
-ROUNDS = 5
-HOLD_SECONDS = 60
 HALF = PARALLEL // 2
 
 BACK = [(100, 0), (0, 0), (0, 0)]
@@ -60,7 +59,7 @@ class Received:
     async def race(self, other: Callable[[Ledger], Awaitable[object]], late_seconds: float = 0) -> tuple[Any, Any]:
         """25 reversals, and 25 times something else, all at once: what each of them said, sorted."""
         stores = await self.world.stores(2)
-        ledgers = [self.world.ledger_on(store, late_seconds=late_seconds) for store in stores]
+        ledgers = [self.world.ledger_on(store, PATIENCE_SECONDS, late_seconds=late_seconds) for store in stores]
         turns = [ledgers[turn % len(ledgers)] for turn in range(HALF)]
         commands = [command(ledger) for ledger in turns for command in (self.reverse, other)]
         outcomes = await self.world.together(commands)
