@@ -24,6 +24,7 @@ from wallet_gql.backends._pg_json import fill, wish
 from wallet_gql.backends._pg_node import Lease, PgNode
 from wallet_gql.backends._two_phase import Gid, Recovery
 from wallet_gql.domain.changes import State
+from wallet_gql.domain.errors import Contended
 from wallet_gql.testing import writer
 
 AT_ONCE: Final = "wallet_load_at_once"
@@ -39,12 +40,10 @@ def _put(name: str, value: object, module: ModuleType = postgres) -> None:
 def unfenced_recovery() -> None:
     """Recovery looks for a decision and, where there is none yet, rolls back without a fence."""
 
-    async def settle(self: Recovery, node: PgNode, text: str) -> str | None:
-        gid = Gid.parse(text)
-        assert gid is not None
+    async def settle(self: Recovery, node: PgNode, gid: Gid) -> str:
         verdict = await self._nodes[gid.leader].ask(_two_phase._VERDICT, gid.attempt)
         word = "COMMIT" if verdict == "commit" else "ROLLBACK"
-        await self._carry_out(node, f"{word} PREPARED '{text}'")
+        await self._carry_out(node, f"{word} PREPARED '{gid.text}'")
         return "commit" if verdict == "commit" else "abort"
 
     Recovery._settle = settle  # type: ignore[method-assign]
@@ -53,11 +52,11 @@ def unfenced_recovery() -> None:
 def roll_back_by_age() -> None:
     """Recovery believes that what is a tenth of a second old has no coordinator any more."""
 
-    async def settle(self: Recovery, node: PgNode, text: str) -> str | None:
+    async def settle(self: Recovery, node: PgNode, gid: Gid) -> str:
         old = "SELECT clock_timestamp() - prepared > interval '100 ms' FROM pg_prepared_xacts WHERE gid = $1"
-        if not await node.ask(old, text):
-            return None
-        await self._carry_out(node, f"ROLLBACK PREPARED '{text}'")
+        if not await node.ask(old, gid.text):
+            raise Contended
+        await self._carry_out(node, f"ROLLBACK PREPARED '{gid.text}'")
         return "abort"
 
     Recovery._settle = settle  # type: ignore[method-assign]
@@ -99,7 +98,7 @@ def receipt_apart() -> None:
 def _split(branch: Branch) -> tuple[Branch, Branch]:
     writes = json.loads(branch.writes)
     nothing: dict[str, list[Any]] = {name: [] for name in writes if name != "decision"}
-    receipts = {**nothing, "receipts": writes["receipts"]}
+    receipts = {**nothing, "receipts": writes.get("receipts", [])}
     return Branch(branch.lease, json.dumps({**writes, "receipts": []})), Branch(branch.lease, json.dumps(receipts))
 
 

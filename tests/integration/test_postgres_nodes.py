@@ -320,6 +320,7 @@ async def test_a_node_down_stops_only_what_needs_it(world: World, kind: str) -> 
     for outcome, _ in outcomes:
         assert isinstance(outcome, Unavailable), outcome
     assert max(took for _, took in outcomes) < READ_SECONDS_MAX
+    assert max(took for _, took in outcomes[:2]) < DEADLINE_SECONDS + 0.5
     began = time.monotonic()
     while isinstance((await timed(world.pay(first, third, 7, "again", ledger=patient)))[0], Unavailable):
         assert time.monotonic() - began < BACK_SECONDS_MAX
@@ -541,6 +542,46 @@ async def test_recovery_gets_through_exhausted_pools(quiet: World, monkeypatch: 
     assert len(payees) >= 6
     assert [outcome for outcome in outcomes if isinstance(outcome, WalletError)] == []
     assert prepared(quiet) == []
+
+
+async def test_locked_accounts_leave_room_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as many accounts as connections are locked by somebody else, each with callers: everybody else goes on."""
+    monkeypatch.setattr(_pg_node, "POOL_MAX", 4)
+    people = [person for person in await world.people(48, 100) if store_of(world)._map.home(person.slot) == "n1"]
+    locked, free, payee = people[:8], people[8:10], people[10]
+    assert len(people) > 10
+    ledger = world.ledger_on(await world.another(), DEADLINE_SECONDS)
+    names = ", ".join(f"'{person.account}'" for person in locked)
+    node = store_of(world)._nodes["n1"]
+    async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
+        await lease.do(f"BEGIN; SELECT 1 FROM accounts WHERE id IN ({names}) FOR UPDATE")
+        stuck = [asyncio.create_task(timed(world.pay(person, payee, 1, ledger=ledger))) for person in locked * 3]
+        await asyncio.sleep(0.5)
+        for _ in range(20):
+            outcome, took = await timed(world.pay(free[0], free[1], 1, ledger=ledger))
+            assert not isinstance(outcome, WalletError), outcome
+            assert took < 1
+        await ledger.account(locked[0].id, locked[0].account)
+        assert not any(task.done() for task in stuck)
+        await lease.do("ROLLBACK")
+    failures = [outcome for outcome, _ in await asyncio.gather(*stuck) if isinstance(outcome, WalletError)]
+    assert failures == []
+
+
+async def test_old_decisions_are_forgotten(quiet: World) -> None:
+    """All but those that a prepared transaction waits for, and none while a node does not say what it waits for."""
+    ann, bob = (await one_each(quiet))[:2]
+    await quiet.pay(ann, bob, 1)
+    waiting = orphan(quiet, 1)
+    sql_on(quiet, 0, f"INSERT INTO decisions VALUES ('{waiting.attempt}', 'commit'), ('{'0' * 32}', 'abort')")
+    recovery = recovery_of(store_of(quiet))
+    assert await recovery.prune() == 0
+    async with down(store_cluster(quiet).nodes[2], "kill"):
+        with pytest.raises(Unavailable):
+            await recovery.prune(older_than_seconds=-1)
+    assert await recovery.prune(older_than_seconds=-1) == 2
+    assert sql_on(quiet, 0, "SELECT attempt FROM decisions") == waiting.attempt
+    assert (await recovery.run(10, at_once=True)).committed == 1
 
 
 async def test_two_connections_serve_hundreds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import orjson
@@ -17,7 +16,7 @@ from ._nodes import NodeMap
 
 def wish(wanted: Wanted, **more: Any) -> str:
     """What `wallet_load` and `wallet_claim` are asked for."""
-    return json.dumps(
+    return orjson.dumps(
         {
             **more,
             "accounts": [*wanted.accounts, *wanted.credits],
@@ -29,7 +28,7 @@ def wish(wanted: Wanted, **more: Any) -> str:
             "due_at": None if wanted.due_at is None else to_micros(wanted.due_at),
             "open_holds": wanted.open_holds,
         }
-    )
+    ).decode()
 
 
 def fill(state: State, wanted: Wanted, found: dict[str, Any]) -> None:
@@ -51,10 +50,10 @@ def fill(state: State, wanted: Wanted, found: dict[str, Any]) -> None:
 
 
 def given(writes: Writes, **more: Any) -> str:
-    """What `wallet_write` is given, as JSON text; `more` goes beside the writes."""
+    """What `wallet_write` is given, as JSON text: what there is to write, and `more` beside it."""
     changed = writes.records.items()
     updated = [(before, after) for _, (before, after) in changed if before is not None and after is not None]
-    found: dict[str, Any] = {
+    named: dict[str, Any] = {
         "opened": [rows.account_row(account) for account in writes.opened],
         "accounts": [rows.account_update(before, after) for before, after in writes.accounts.values()],
         "transfers": [rows.transfer_row(transfer) for transfer in writes.transfers],
@@ -66,9 +65,8 @@ def given(writes: Writes, **more: Any) -> str:
         "created": [rows.record_row(after) for _, (before, after) in changed if before is None and after is not None],
         "updated": [(*rows.record_row(after), before.version) for before, after in updated],
         "removed": [(k.kind, k.id, k.slot) for k, (before, after) in changed if before is not None and after is None],
-        **more,
     }
-    return orjson.dumps(found).decode()
+    return orjson.dumps({**{name: found for name, found in named.items() if found}, **more}).decode()
 
 
 def split(wanted: Wanted, nodes: NodeMap) -> dict[str, Wanted]:

@@ -17,10 +17,16 @@ import asyncpg
 from ..domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 
 POOL_MAX: Final = 16
+"""Connections of one process to a node for commands."""
+READS_MAX: Final = 4
+"""Connections for reads, which wait for no lock and so must not wait for those who do."""
 ASIDE_MAX: Final = 2
 """Connections kept for recovery: it must get through while every other one waits for what it alone can free."""
 
 CONNECT_SECONDS: Final = 2.0
+
+SILENT_SECONDS: Final = 0.5
+"""How long a node that did not answer is not asked again, so that its callers hear of it before their deadlines."""
 
 _SETTINGS: Final = {
     "application_name": "wallet-gql",
@@ -98,13 +104,14 @@ class PgNode:
     def __init__(self, name: str, url: str) -> None:
         self.name = name
         self.url = url
-        self._pools: dict[bool, asyncpg.Pool] = {}
+        self._pools: dict[str, asyncpg.Pool] = {}
+        self._silent_until = 0.0
 
     async def open(self) -> None:
-        """Make the pools: one for commands and reads, one aside for recovery. Raises NodeUnavailable."""
+        """Make the pools; they connect when first used. Raises NodeUnavailable."""
         try:
-            for aside, most in ((False, POOL_MAX), (True, ASIDE_MAX)):
-                self._pools[aside] = await asyncpg.create_pool(
+            for purpose, most in (("commands", POOL_MAX), ("reads", READS_MAX), ("aside", ASIDE_MAX)):
+                self._pools[purpose] = await asyncpg.create_pool(
                     self.url,
                     min_size=0,
                     max_size=most,
@@ -126,13 +133,20 @@ class PgNode:
                 pool.terminate()
 
     @asynccontextmanager
-    async def lease(self, deadline: float, *, aside: bool = False) -> AsyncIterator[Lease]:
-        """A connection until `deadline` (event loop's clock). Raises NodeUnavailable if there is none in time."""
-        pool = self._pools[aside]
+    async def lease(self, deadline: float, *, aside: bool = False, reads: bool = False) -> AsyncIterator[Lease]:
+        """A connection until `deadline` (event loop's clock): for commands, unless something else is said.
+
+        Raises Contended if none is free in time, NodeUnavailable if none can be made, or could not a moment ago.
+        """
+        pool = self._pools["aside" if aside else "reads" if reads else "commands"]
         loop = asyncio.get_running_loop()
+        if loop.time() < self._silent_until and not aside:
+            raise NodeUnavailable(self.name)
         try:
             connection = await pool.acquire(timeout=max(deadline - loop.time(), 0.001))
         except Exception as error:
+            if isinstance(error, TimeoutError) and loop.time() < deadline:  # connecting took too long
+                raise self.silent() from error
             raise translate(error, self.name) from error
         lease = Lease(self.name, connection, deadline)
         try:
@@ -146,14 +160,19 @@ class PgNode:
                     connection.terminate()
                 await pool.release(connection)
 
+    def silent(self) -> NodeUnavailable:
+        """Note that the node did not answer: for a moment nobody is made to wait for it. The error to raise."""
+        self._silent_until = asyncio.get_running_loop().time() + SILENT_SECONDS
+        return NodeUnavailable(self.name)
+
     async def ask(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> Any:
         """One value from one statement in a transaction of its own. Raises NodeUnavailable, Contended."""
-        async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside) as lease:
+        async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as lease:
             return await lease.value(statement, *values)
 
     async def rows(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> list[Any]:
         """Rows of one statement. Raises NodeUnavailable, Contended."""
-        async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside) as lease:
+        async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as lease:
             return await lease.rows(statement, *values)
 
 

@@ -50,7 +50,8 @@ log = logging.getLogger("wallet_gql.postgres")
 
 RECOVER_EVERY_SECONDS: Final = 0.5
 
-_READ_SECONDS: Final = 5.0
+_FETCH_SECONDS: Final = 2.0
+"""How long a node may take for a few named records; commands look them up before they begin."""
 
 
 class PgStore(GroupStore):
@@ -106,6 +107,8 @@ class PgStore(GroupStore):
             await asyncio.sleep(RECOVER_EVERY_SECONDS)
             try:
                 await self._sweep()
+            except WalletError as error:
+                log.info("recovery will try again: %s", error)
             except Exception:
                 log.exception("recovery failed and will try again")
 
@@ -131,8 +134,8 @@ class PgStore(GroupStore):
         parts = split(Wanted.of([scope]), self._map)
 
         async def read(name: str, wanted: Wanted) -> None:
-            deadline = asyncio.get_running_loop().time() + _READ_SECONDS
-            async with self._nodes[name].lease(deadline) as lease:
+            deadline = asyncio.get_running_loop().time() + _FETCH_SECONDS
+            async with self._nodes[name].lease(deadline, reads=True) as lease:
                 await self._load(lease, state, wanted, "read")
 
         await asyncio.gather(*(read(name, wanted) for name, wanted in parts.items()))

@@ -36,6 +36,15 @@ _GID: Final = re.compile(r"wgql:(?P<cluster>[0-9a-f]{16}):(?P<leader>[A-Za-z0-9_
 _PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE $1 ORDER BY gid"
 _FENCE: Final = "INSERT INTO decisions (attempt, verdict) VALUES ($1, 'abort') ON CONFLICT (attempt) DO NOTHING"
 _VERDICT: Final = "SELECT verdict FROM decisions WHERE attempt = $1"
+_PRUNE: Final = """
+DELETE FROM decisions WHERE attempt IN (
+  SELECT attempt FROM decisions WHERE decided_at < now() - make_interval(secs => $1) AND attempt <> ALL ($2) LIMIT $3
+) RETURNING attempt
+"""
+
+PRUNE_AFTER_SECONDS: Final = 24 * 3600
+"""How old a decision is before it may go: far older than any coordinator's connection, which the server cuts off."""
+_PRUNE_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,41 +174,61 @@ class Recovery:
         )
 
     async def _node(self, node: PgNode, limit: int, *, at_once: bool) -> tuple[int, int]:
-        counts = {"commit": 0, "abort": 0}
         try:
-            rows = await node.rows(_PREPARED, f"wgql:{self._cluster}:%", seconds=FINISH_SECONDS, aside=True)
+            found = await self._prepared(node)
         except WalletError as error:
             log.info("recovery passes %s over: %s", node.name, error)
             return 0, 0
-        found = {str(row["gid"]) for row in rows}
         ripe = sorted(found if at_once else found & self._seen[node.name])[:limit]
         self.unripe |= not at_once and bool(found - self._seen[node.name])
         self._seen[node.name] = found
+        leaders: dict[str, list[Gid]] = {}
         for text in ripe:
-            verdict = await self._settle(node, text)
-            if verdict is not None:
-                counts[verdict] += 1
-        return counts["commit"], counts["abort"]
+            gid = Gid.parse(text)
+            if gid is None or gid.leader not in self._nodes:
+                log.error("prepared transaction %s on %s names no leader of this cluster; left alone", text, node.name)
+            else:
+                leaders.setdefault(gid.leader, []).append(gid)
+        verdicts = await asyncio.gather(*(self._settle_all(node, gids) for gids in leaders.values()))
+        settled = [verdict for some in verdicts for verdict in some]
+        return settled.count("commit"), settled.count("abort")
 
-    async def _settle(self, node: PgNode, text: str) -> str | None:
-        """Fence, read the verdict, and carry it out. None: not now."""
-        gid = Gid.parse(text)
-        leader = self._nodes.get(gid.leader) if gid else None
-        if gid is None or leader is None:
-            log.error(
-                "prepared transaction %s on %s names no leader of this cluster; it is left alone", text, node.name
-            )
-            return None
-        try:
-            await leader.rows(_FENCE, gid.attempt, seconds=FINISH_SECONDS, aside=True)
-            verdict = str(await leader.ask(_VERDICT, gid.attempt, seconds=FINISH_SECONDS, aside=True))
-            reach("postgres.fenced")
-            word = "COMMIT" if verdict == "commit" else "ROLLBACK"
-            await self._carry_out(node, f"{word} PREPARED '{text}'")
-        except WalletError as error:
-            log.info("recovery of %s on %s will try again: %s", text, node.name, error)
-            return None
+    async def _prepared(self, node: PgNode) -> set[str]:
+        rows = await node.rows(_PREPARED, f"wgql:{self._cluster}:%", seconds=FINISH_SECONDS, aside=True)
+        return {str(row["gid"]) for row in rows}
+
+    async def _settle_all(self, node: PgNode, gids: Sequence[Gid]) -> list[str]:
+        """Settle what one leader decided, one by one, up to the first that cannot be settled now."""
+        verdicts: list[str] = []
+        for gid in gids:
+            try:
+                verdicts.append(await self._settle(node, gid))
+            except WalletError as error:
+                log.info("recovery of %s on %s will try again: %s", gid.text, node.name, error)
+                break
+        return verdicts
+
+    async def _settle(self, node: PgNode, gid: Gid) -> str:
+        """Fence, read the verdict, and carry it out. Raises Unavailable: not now."""
+        leader = self._nodes[gid.leader]
+        await leader.rows(_FENCE, gid.attempt, seconds=FINISH_SECONDS, aside=True)
+        verdict = str(await leader.ask(_VERDICT, gid.attempt, seconds=FINISH_SECONDS, aside=True))
+        fail_point("postgres.fenced")
+        word = "COMMIT" if verdict == "commit" else "ROLLBACK"
+        await self._carry_out(node, f"{word} PREPARED '{gid.text}'")
         return verdict
+
+    async def prune(self, *, older_than_seconds: float = PRUNE_AFTER_SECONDS) -> int:
+        """Forget old decisions that no prepared transaction waits for; how many.
+
+        Raises:
+            Unavailable: a node did not tell what is prepared on it, so nothing was forgotten.
+        """
+        listed = await asyncio.gather(*(self._prepared(node) for node in self._nodes.values()))
+        open_now = [gid.attempt for text in set().union(*listed) if (gid := Gid.parse(text)) is not None]
+        values = (float(older_than_seconds), open_now, _PRUNE_MAX)
+        gone = await asyncio.gather(*(node.rows(_PRUNE, *values, aside=True) for node in self._nodes.values()))
+        return sum(map(len, gone))
 
     async def _carry_out(self, node: PgNode, statement: str) -> None:
         async with node.lease(asyncio.get_running_loop().time() + FINISH_SECONDS, aside=True) as lease:

@@ -26,6 +26,7 @@ from ..domain.errors import Contended, NodeUnavailable
 from ..domain.ids import AccountId, slot_of
 from ..domain.model import AccountFacts
 from ..storage import Capabilities, Recovered
+from . import _pg_node
 from ._group_commit import BATCH_MAX, Command, Deferred, Wanted
 from ._pg_commit import Branch
 from ._pg_json import given
@@ -40,13 +41,12 @@ ACROSS_MAX: Final = 64
 LOCK_MS_MAX: Final = 2_000
 """How long a batch waits for one lock, in milliseconds."""
 
+PRUNE_EVERY_SECONDS: Final = 3_600.0
+
 _RECOVER_MAX: Final = 1_000
 _RIPE_SECONDS: Final = 0.1
 _PATIENCE_SHARE: Final = 0.8
 """The server gives a lock up before the caller gives the server up: the first is contention, the second a dead node."""
-
-_SILENT_SECONDS: Final = 0.5
-"""How long a node that did not answer is not asked again, so that its callers hear of it before their deadlines."""
 
 _COMMIT_SECONDS_MIN: Final = 0.05
 """With less than that nothing is begun, so that its caller hears a certain no before his deadline, not a doubt."""
@@ -80,9 +80,10 @@ class PostgresStore(PgStore):
         """See the module for URLs. Raises ConfigurationError."""
         super().__init__(parse_url(url))
         self.groups.lane_max = lambda lane: ACROSS_MAX if isinstance(lane, _Lane) and lane.others else BATCH_MAX
-        self._silent: dict[str, float] = {}
         self._turns: dict[frozenset[str], asyncio.Lock] = {}
+        self._waiting = {name: asyncio.Semaphore(waiting_max()) for name in self._nodes}
         self._recovery: Recovery | None = None
+        self._prune_at = 0.0
         many = len(self._nodes) > 1
         self.capabilities = Capabilities(
             durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="atomic"
@@ -94,6 +95,10 @@ class PostgresStore(PgStore):
     async def _sweep(self) -> None:
         assert self._recovery is not None
         await self._recovery.run(_RECOVER_MAX)
+        now = asyncio.get_running_loop().time()
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_EVERY_SECONDS
+            await self._recovery.prune()
 
     # Writing
 
@@ -127,30 +132,31 @@ class PostgresStore(PgStore):
     async def _take_turn(self, stack: AsyncExitStack, lane: _Lane, deadline: float) -> None:
         """Of the lanes between the same nodes one commits at a time, else they would lock each other's accounts away.
 
-        Batches that wait for an account have no turn to take: nobody waits for them. Raises Contended.
+        Of the batches that wait for an account a few at once hold connections to a node, so that accounts which others
+        keep locked, however many, leave connections for everybody else. Raises Contended.
         """
-        if not lane.others or lane.behind is not None:
-            return
-        turn = self._turns.setdefault(frozenset((lane.leader, *lane.others)), asyncio.Lock())
+        names = lock_order(lane.leader, lane.others)
+        turns: list[asyncio.Lock | asyncio.Semaphore] = []
+        if lane.behind is not None:
+            turns = [self._waiting[name] for name in names]
+        elif lane.others:
+            turns = [self._turns.setdefault(frozenset(names), asyncio.Lock())]
         try:
             async with asyncio.timeout_at(deadline):
-                await stack.enter_async_context(turn)
+                for turn in turns:
+                    await stack.enter_async_context(turn)
         except TimeoutError as error:
-            raise Contended("other batches between the same nodes took all the time given") from error
+            raise Contended("other batches on the same nodes took all the time given") from error
 
     async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Lease]:
         """Begin on every node before anything is locked on any: a node that hangs then keeps nobody else waiting."""
-        now = asyncio.get_running_loop().time()
-        for name in names:
-            if self._silent.get(name, 0.0) > now:
-                raise NodeUnavailable(name)
         leases = {name: await stack.enter_async_context(self._nodes[name].lease(deadline)) for name in names}
         patience_ms = max(int((deadline - asyncio.get_running_loop().time()) * 1000 * _PATIENCE_SHARE), 1)
         statement = f"BEGIN; SET LOCAL lock_timeout = {min(patience_ms, LOCK_MS_MAX)}"
         begun = await asyncio.gather(*(lease.begin(statement) for lease in leases.values()), return_exceptions=True)
         for name, failure in zip(leases, begun, strict=True):
             if isinstance(failure, NodeUnavailable) and isinstance(failure.__cause__, TimeoutError):
-                self._silent[name] = asyncio.get_running_loop().time() + _SILENT_SECONDS
+                self._nodes[name].silent()
             if isinstance(failure, BaseException):
                 raise failure
         return leases
@@ -203,6 +209,11 @@ class PostgresStore(PgStore):
         await asyncio.sleep(_RIPE_SECONDS)
         more = await self._recovery.run(limit)
         return Recovered(done.committed + more.committed, done.rolled_back + more.rolled_back)
+
+
+def waiting_max() -> int:
+    """How many batches that wait for a lock may hold a connection to one node."""
+    return max(_pg_node.POOL_MAX // 4, 1)
 
 
 def lock_order(leader: str, others: Sequence[str]) -> list[str]:
