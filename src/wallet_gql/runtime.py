@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from .backends import open_store
 from .domain.errors import WalletError
 from .identity import Identity
+from .integrations.merchant_events import HttpSender
+from .integrations.merchant_targets import check_url
+from .integrations.merchant_webhooks import Webhooks
+from .integrations.payments import Payments, open_payments
 from .ledger import Ledger, utc_now
+from .merchants import Merchants
 from .settings import Settings
 from .storage import Store
 
 log = logging.getLogger("wallet_gql")
 
 _RECOVER_MAX = 1_000
+
+Job = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,9 @@ class Wallet:
     store: Store
     ledger: Ledger
     identity: Identity
+    payments: Payments
+    merchants: Merchants
+    webhooks: Webhooks
 
 
 @asynccontextmanager
@@ -37,16 +47,18 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True) -> AsyncIterat
     Raises:
         ConfigurationError: the store refuses to start, and says why.
     """
-    async with open_store(settings.storage) as store:
+    async with open_store(settings.storage) as store, open_payments(settings, store, utc_now) as payments:
         ledger = Ledger(
             store,
             transfer_fee_basis_points=settings.transfer_fee_basis_points,
             timeout_seconds=settings.timeout_seconds,
         )
         identity = Identity(store, clock=utc_now)
-        wallet = Wallet(settings, store, ledger, identity)
+        merchants, webhooks, sender = _merchants(settings, ledger)
+        wallet = Wallet(settings, store, ledger, identity, payments, merchants, webhooks)
         await store.recover(_RECOVER_MAX)
-        tasks = [asyncio.create_task(_sweep(wallet))] if sweeps else []
+        jobs: list[list[Job]] = [_own_jobs(wallet), _outside_jobs(wallet), [webhooks.sweep]] if sweeps else []
+        tasks = [asyncio.create_task(_sweep(part, settings.sweep_seconds)) for part in jobs]
         try:
             yield wallet
         finally:
@@ -54,17 +66,40 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True) -> AsyncIterat
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            await webhooks.aclose()
+            await sender.aclose()
             identity.passwords.close()
 
 
-async def _sweep(wallet: Wallet) -> None:
-    jobs: list[Callable[[], Awaitable[object]]] = [
+def _merchants(settings: Settings, ledger: Ledger) -> tuple[Merchants, Webhooks, HttpSender]:
+    is_free = settings.webhook_private_targets
+    sender = HttpSender(allow_private=is_free)
+    webhooks = Webhooks(ledger.store, sender, clock=utc_now, retry_seconds=settings.webhook_retry_seconds)
+
+    def check(url: str) -> str:
+        return check_url(url, allow_private=is_free)
+
+    points = settings.merchant_fee_basis_points
+    merchants = Merchants(ledger, fee_basis_points=points, check_url=check, on_paid=webhooks.wake)
+    return merchants, webhooks, sender
+
+
+def _own_jobs(wallet: Wallet) -> list[Job]:
+    return [
         lambda: wallet.store.recover(_RECOVER_MAX),
         wallet.ledger.expire_due_holds,
         wallet.identity.sweep,
     ]
+
+
+def _outside_jobs(wallet: Wallet) -> list[Job]:
+    """What waits for others, who may be slow: in a task of its own, so that nothing of ours waits with it."""
+    return [wallet.payments.sweep]
+
+
+async def _sweep(jobs: list[Job], every_seconds: float) -> None:
     while True:
-        await asyncio.sleep(wallet.settings.sweep_seconds)
+        await asyncio.sleep(every_seconds)
         for job in jobs:
             try:
                 await job()

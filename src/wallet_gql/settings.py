@@ -70,9 +70,19 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     timeout_seconds: float = Field(10.0, gt=0, le=60, description="How long one money command may take")
     transfer_fee_basis_points: int = Field(0, ge=0, le=5000, description="Fee on transfers, in 1/10,000 of the amount")
+    merchant_fee_basis_points: int = Field(
+        0, ge=0, le=5000, description="Fee of new merchants, in 1/10,000 of a payment"
+    )
+    webhook_private_targets: bool = Field(
+        default=False, description="Whether merchants' webhooks may go to http and to private addresses"
+    )
+    webhook_retry_seconds: float = Field(
+        5.0, gt=0, le=3600, description="The first wait after a merchant's webhook failed; it doubles"
+    )
     sweep_seconds: float = Field(
         1.0, gt=0, le=3600, description="How often expired holds, claims and sessions are swept"
     )
+    drain_seconds: float = Field(0.0, ge=0, le=300, description="How long it serves on after a stop signal, not ready")
     graphql_profile: GraphqlProfile = Field(GraphqlProfile.DEFAULT, description="Status codes: default or draft2026")
     trusted_documents: TrustedDocuments = Field(TrustedDocuments.OFF, description="off, prefer or only")
     trusted_documents_file: str = Field("", description="The manifest of trusted documents (JSON, id to document)")

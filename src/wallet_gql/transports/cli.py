@@ -16,7 +16,7 @@ import typer
 from .. import __version__
 from ..domain.errors import WalletError
 from ..settings import load_settings
-from . import cli_accounts, cli_config, cli_data, cli_nodes
+from . import cli_accounts, cli_config, cli_data, cli_merchants, cli_nodes, cli_stripe
 from .cli_common import hidden
 
 SCHEMA_FILE: Final = Path("schema.graphql")
@@ -153,4 +153,7 @@ def openapi() -> None:
 app.add_typer(cli_data.app)
 app.add_typer(cli_accounts.app)
 app.add_typer(cli_config.app, name="config")
+app.add_typer(cli_stripe.app)
+app.add_typer(cli_stripe.group, name="payments")
 app.add_typer(cli_nodes.app, name="nodes")
+app.add_typer(cli_merchants.app, name="merchants")

@@ -33,7 +33,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..domain.errors import Unavailable
 from ..runtime import Wallet, open_wallet
 from ..settings import Mode, Settings, load_settings
-from . import graphiql, rest
+from . import graphiql, rest, webhooks
 from .graphql.view import WalletView
 from .logs import REQUEST_ID
 from .pages import start_page
@@ -66,7 +66,7 @@ def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = 
             app.state.limits = Limits(opened.settings)
             stack.push_async_callback(app.state.limits.close)
             stack.push_async_callback(view.finish)
-            stack.enter_context(_draining_on_signal(app))
+            stack.enter_context(_draining_on_signal(app, opened.settings.drain_seconds))
             yield
 
     settings = source.settings if isinstance(source, Wallet) else source
@@ -77,6 +77,7 @@ def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = 
             Route("/", home),
             *_graphql(view),
             *rest.routes(),
+            *webhooks.routes(),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *(graphiql.routes(tabs) if tabs is not None else []),
@@ -203,20 +204,36 @@ def _request_id(headers: Headers) -> str:
 
 
 @contextmanager
-def _draining_on_signal(app: Starlette) -> Iterator[None]:
-    """Note a stop signal for `/readyz`, then let the server's own handler stop it."""
+def _draining_on_signal(app: Starlette, drain_seconds: float) -> Iterator[None]:
+    """Note a stop signal for `/readyz`, and after `drain_seconds` let the server's own handler stop it.
+
+    Meanwhile everything is served as before, so that a load balancer has time to see it. A second signal stops at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     loop = asyncio.get_running_loop()
+    stopping = False
 
-    def drain(number: int, frame: FrameType | None) -> None:
-        app.state.draining = True
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
         loop.call_soon_threadsafe(app.state.live.stopping.set)  # or a stream would keep the server from ending
         handler = before[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)
+
+    def drained(number: int) -> None:
+        if not stopping:
+            stop(number, None)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        if app.state.draining or not drain_seconds:
+            stop(number, frame)
+        else:
+            loop.call_soon_threadsafe(loop.call_later, drain_seconds, drained, number)
+        app.state.draining = True
 
     for number in before:
         signal.signal(number, drain)

@@ -21,7 +21,13 @@ from .rest_routing import BAD_REQUEST, JSON, KEY, REPLAYED, Operation
 
 VERSION: Final = "3.1.0"
 
-_PREFIXES: Final = {"account_id": "acc", "transfer_id": "trf", "hold_id": "hld"}
+_PREFIXES: Final = {
+    "account_id": "acc",
+    "transfer_id": "trf",
+    "hold_id": "hld",
+    "top_up_id": "top",
+    "withdrawal_id": "wdr",
+}
 _TYPES: Final = {"str": "string", "int": "integer", "str | None": ["string", "null"]}
 _HTTP_ERRORS: Final = {
     "CROSS_SITE": (HTTPStatus.FORBIDDEN, "A browser was made to send it by another site."),

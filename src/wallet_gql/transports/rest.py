@@ -48,6 +48,7 @@ from ..domain.users import SessionKind
 from ..history import HistoryFilter, page_of_history
 from ..identity import LoggedIn
 from ..ledger import Posted
+from . import rest_merchants, rest_payments
 from . import rest_models as told
 from .openapi import document
 from .problems import Problem
@@ -64,7 +65,7 @@ from .rest_models import (
     Reverse,
     SignUp,
 )
-from .rest_routing import JSON, REPLAYED, Call, Errors, Operation, Reply, routes_of
+from .rest_routing import JSON, Call, Errors, Operation, Reply, keyed_reply, routes_of
 from .rest_views import View, account_view, event_view, hold_view, outcome_view, posted_view, user_view
 
 KEY_UNKNOWN: Final = "KEY_UNKNOWN"
@@ -255,16 +256,12 @@ def _hold_id(call: Call) -> HoldId:
 async def _moved(call: Call, posted: Posted[Transfer], *, paid: bool) -> Reply:
     body = await posted_view(call.wallet, await call.user_id(), posted, paid=paid)
     headers = {"Location": f"/v1/transfer/{posted.result.id}"}
-    return _keyed(body, CREATED, headers, replayed=posted.replayed)
+    return keyed_reply(body, CREATED, headers, replayed=posted.replayed)
 
 
 def _held(posted: Posted[Hold], status: HTTPStatus) -> Reply:
     body = told.HoldAnswer(hold=hold_view(posted.result), replayed=posted.replayed)
-    return _keyed(body, status, {"Location": f"/v1/hold/{posted.result.id}"}, replayed=posted.replayed)
-
-
-def _keyed(body: told.Told, status: HTTPStatus, headers: dict[str, str], *, replayed: bool) -> Reply:
-    return Reply(body, OK, {**headers, REPLAYED: "true"}) if replayed else Reply(body, status, headers)
+    return keyed_reply(body, status, {"Location": f"/v1/hold/{posted.result.id}"}, replayed=posted.replayed)
 
 
 _KEYED: Final[Errors] = (InvalidInput, InvalidAmount, IdempotencyKeyReused)
@@ -379,6 +376,8 @@ OPERATIONS: Final = (
         (*_HOLDING, IdempotencyKeyReused, HoldNotOpen),
         keyed=True,
     ),
+    *rest_payments.OPERATIONS,
+    *rest_merchants.OPERATIONS,
 )
 
 

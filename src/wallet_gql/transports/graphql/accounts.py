@@ -19,6 +19,8 @@ from .describe import about, argument, object_type
 from .filters import HistoryFilterInput, filter_of
 from .history import EntryConnection, check_first, filtered_page_of, page_of
 from .holds import Hold
+from .merchants import Merchant, own_merchant
+from .payments import TopUp, Withdrawal, top_ups_of, withdrawals_of
 from .scalars import CurrencyCode
 from .security_events import SecurityEventConnection, events_of
 from .sessions import Session, sessions_of
@@ -135,6 +137,33 @@ class User(Node):
         Events are kept for 180 days.
         """
         return await events_of(info, UserId(self.id), first, None if after is strawberry.UNSET else after)
+
+    @strawberry.field
+    async def top_ups(
+        self,
+        info: Info,
+        first: Annotated[int, argument("How many top-ups at most: 1 to 100.")],
+        after: Annotated[str | None, argument("Only those behind the one with this id.")] = None,
+    ) -> list[TopUp]:
+        """The money that the user brought in, or began to, oldest first."""
+        check_first(first)
+        return await top_ups_of(info.context, UserId(self.id), first, after)
+
+    @strawberry.field
+    async def withdrawals(
+        self,
+        info: Info,
+        first: Annotated[int, argument("How many withdrawals at most: 1 to 100.")],
+        after: Annotated[str | None, argument("Only those behind the one with this id.")] = None,
+    ) -> list[Withdrawal]:
+        """The money that the user took out, or began to, oldest first."""
+        check_first(first)
+        return await withdrawals_of(info.context, UserId(self.id), first, after)
+
+    @strawberry.field
+    async def merchant(self, info: Info) -> Merchant | None:
+        """The user as merchant, with how far the webhook has been told; null if the user is none."""
+        return await own_merchant(info, UserId(self.id))
 
     @classmethod
     def of(cls, user: DomainUser) -> User:

@@ -49,6 +49,10 @@ class ErrorCode(Enum):
     USERNAME_TAKEN = domain.UsernameTaken.code
     EMAIL_TAKEN = domain.EmailTaken.code
     INVALID_CREDENTIALS = domain.InvalidCredentials.code
+    TOP_UP_NOT_FOUND = domain.TopUpNotFound.code
+    WITHDRAWAL_NOT_FOUND = domain.WithdrawalNotFound.code
+    PAYOUT_ACCOUNT_MISSING = domain.PayoutAccountMissing.code
+    PAYMENTS_NOT_CONFIGURED = domain.PaymentsNotConfigured.code
     UNAVAILABLE = domain.Unavailable.code
     CONTENDED = domain.Contended.code
     RATE_LIMITED = domain.RateLimited.code
@@ -250,6 +254,16 @@ class BatchAborted(WalletError):
 
 
 @object_type
+class PayoutAccountMissing(WalletError):
+    """Nobody has said yet to which account your money is to be paid out. Ask support; then use a new key."""
+
+
+@object_type
+class PaymentsNotConfigured(WalletError):
+    """This wallet has no payment provider: nothing can be paid in or out. The key was not used up."""
+
+
+@object_type
 class Unavailable(WalletError):
     """Nothing was changed: too busy, or a server does not answer. Send it again with the same idempotency key."""
 
@@ -297,6 +311,8 @@ HANDLERS: Final = (
     Handler(domain.CaptureExceedsHold, CaptureExceedsHold),
     Handler(domain.ReversalExceedsOriginal, ReversalExceedsOriginal),
     Handler(domain.BatchAborted, BatchAborted),
+    Handler(domain.PayoutAccountMissing, PayoutAccountMissing),
+    Handler(domain.PaymentsNotConfigured, PaymentsNotConfigured),
     Handler(domain.Rejected, Refusal),
     Handler(domain.RateLimited, RateLimited),
     Handler(domain.Unavailable, Unavailable),

@@ -12,6 +12,7 @@ from .accounts import Account, User
 from .context import Context
 from .failures import OverLimit
 from .holds import Hold
+from .payments import find_top_up, find_withdrawal
 from .types import Node, Transfer
 
 NODES_MAX: Final = 100
@@ -26,6 +27,8 @@ async def find_node(context: Context, user_id: UserId, node_id: str) -> Node | N
         await find_account(context, user_id, node_id)
         or await find_transfer(context, user_id, node_id)
         or await find_hold(context, user_id, node_id)
+        or await find_top_up(context, user_id, node_id)
+        or await find_withdrawal(context, user_id, node_id)
     )
 
 

@@ -15,7 +15,9 @@ from .describe import about, argument, object_type
 from .filters import find_user
 from .holds import Hold
 from .keys import KeyOutcome
+from .merchants import PublicMerchant, find_merchant
 from .nodes import NODES_MAX, find_account, find_hold, find_node, find_nodes, find_transfer, find_viewer
+from .payments import TopUp, Withdrawal, find_top_up, find_withdrawal
 from .scalars import CurrencyCode
 from .types import Node, Transfer
 
@@ -81,6 +83,24 @@ class Query:
         return await find_hold(info.context, await info.context.user_id(), id)
 
     @strawberry.field
+    async def top_up(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, argument("The top-up's id.")],  # noqa: A002 - same
+    ) -> TopUp | None:
+        """One of your top-ups; null if there is none with this id."""
+        return await find_top_up(info.context, await info.context.user_id(), id)
+
+    @strawberry.field
+    async def withdrawal(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, argument("The withdrawal's id.")],  # noqa: A002 - same
+    ) -> Withdrawal | None:
+        """One of your withdrawals; null if there is none with this id."""
+        return await find_withdrawal(info.context, await info.context.user_id(), id)
+
+    @strawberry.field
     async def user(
         self, info: Info, username: Annotated[str, argument("The username, in any case; no e-mail address.")]
     ) -> PublicUser | None:
@@ -90,12 +110,23 @@ class Query:
         return PublicUser.of(found) if found else None
 
     @strawberry.field
+    async def merchant(
+        self, info: Info, username: Annotated[str, argument("The merchant's username, in any case.")]
+    ) -> PublicMerchant | None:
+        """What everybody may know of a merchant; null if there is none of that name."""
+        await info.context.user_id()
+        return await find_merchant(info, username)
+
+    @strawberry.field
     async def node(
         self,
         info: Info,
         id: Annotated[strawberry.ID, argument("The id of anything that has one.")],  # noqa: A002 - same
     ) -> Node | None:
-        """Anything of yours by its id: user, account, transfer or hold. Null if there is none that you may see."""
+        """Anything of yours by its id: user, account, transfer, hold, top-up or withdrawal.
+
+        Null if there is none that you may see.
+        """
         return await find_node(info.context, await info.context.user_id(), id)
 
     @strawberry.field

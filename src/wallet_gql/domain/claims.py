@@ -1,0 +1,144 @@
+"""Refunds and disputes: what the provider takes back of a top-up, and perhaps gives up again.
+
+A claim is laid on the *lots* of its top-up, which are credits not yet taken back, so that each movement is a reversal
+linked to what it reverses, and reversals never pass what they reverse. What the customer has not got any more is owed
+(the receivable account): a customer's balance is never negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from .changes import Changes, Snapshot
+from .ids import AccountId, TransferId, system_account
+from .model import Transfer, TransferKind
+from .payments import PROVIDER, RECEIVABLE, Alarm, Step, effect_receipt, stripe_account
+from .rules import free_minor
+from .topups import Claim, ClaimSeen, Lot, Piece, TopUp, TopUpState
+
+
+def pieces_max(top_up: TopUp) -> int:
+    """The most transfers that one claim can need: each lot, one of them split, and a rest that no lot covers."""
+    known = max((len(claim.pieces) for claim in top_up.claims), default=0)
+    return max(len(top_up.lots) + 3, known)
+
+
+def claim_keys(top_up: TopUp, claim_id: str) -> tuple[str, ...]:
+    """Every (object, effect) that folding this claim may use."""
+    return tuple(f"{claim_id}/{effect}/{i}" for effect in ("taken", "returned") for i in range(pieces_max(top_up)))
+
+
+def linked(top_up: TopUp) -> tuple[TransferId, ...]:
+    """The transfers that folding a claim may reverse."""
+    pieces = (piece.transfer_id for claim in top_up.claims for piece in claim.pieces)
+    return tuple(dict.fromkeys((*(lot.transfer_id for lot in top_up.lots), *pieces)))
+
+
+def fold_claim(
+    snapshot: Snapshot, top_up: TopUp, seen: ClaimSeen, now: datetime, transfer_ids: Sequence[TransferId]
+) -> Step[TopUp]:
+    """Take in what the provider says of a refund or a dispute: take the money once, or give it back once.
+
+    What the customer has not got any more goes to the receivable account: a balance is never negative. A frozen account
+    is debited, too: the money has left already. The scope names the account with its due holds, `linked`, and the
+    receipts of `claim_keys`; `transfer_ids` are `pieces_max` fresh ones.
+    """
+    if top_up.state is not TopUpState.SUCCEEDED or seen.taken is None:
+        return Step(top_up)
+    if seen.currency != top_up.currency:
+        return Step(top_up, alarm=Alarm(seen.id, f"it is in {seen.currency}, not {top_up.currency}", top_up.id))
+    known = next((claim for claim in top_up.claims if claim.id == seen.id), None)
+    if known is None and seen.taken:
+        return _take(snapshot, top_up, seen, now, transfer_ids)
+    if known is not None and not known.returned and not seen.taken:
+        return _give_back(snapshot, top_up, known, now, transfer_ids)
+    return Step(top_up)
+
+
+def _take(
+    snapshot: Snapshot, top_up: TopUp, seen: ClaimSeen, now: datetime, transfer_ids: Sequence[TransferId]
+) -> Step[TopUp]:
+    if snapshot.receipt(PROVIDER, f"{seen.id}/taken/0") is not None:
+        return Step(top_up)
+    account = snapshot.account(top_up.account_id)
+    assert account is not None, "a top-up that was credited has an account"
+    available_minor, expired = free_minor(snapshot, account, now)
+    shares = _shares(top_up.lots, seen.amount_minor, min(available_minor, seen.amount_minor))
+    moved: list[Transfer] = []
+    for i, (lot, amount_minor, receivable) in enumerate(shares):
+        debit = system_account(RECEIVABLE, top_up.currency) if receivable else account.id
+        key = f"{seen.id}/taken/{i}"
+        moved.append(
+            _moved(transfer_ids[i], lot, debit, stripe_account(top_up.currency), amount_minor, top_up, key, now)
+        )
+    pieces = tuple(Piece(one.id, share[1], share[2]) for one, share in zip(moved, shares, strict=True))
+    used: dict[TransferId, int] = {}
+    for lot, amount_minor, _ in shares:
+        if lot is not None:
+            used[lot] = used.get(lot, 0) + amount_minor
+    lots = (Lot(lot.transfer_id, lot.left_minor - used.get(lot.transfer_id, 0)) for lot in top_up.lots)
+    kept = tuple(lot for lot in lots if lot.left_minor)
+    after = replace(top_up, lots=kept, claims=(*top_up.claims, Claim(seen.id, pieces)))
+    unlinked_minor = sum(amount_minor for lot, amount_minor, _ in shares if lot is None)
+    reason = f"{unlinked_minor} minor units more were taken back than the top-up brought"
+    alarm = Alarm(seen.id, reason, top_up.id) if unlinked_minor else None
+    receipts = tuple(effect_receipt(one, "takeBack") for one in moved)
+    return Step(after, Changes(transfers=tuple(moved), closed=expired, receipts=receipts), alarm)
+
+
+def _shares(lots: Sequence[Lot], amount_minor: int, own_minor: int) -> list[tuple[TransferId | None, int, bool]]:
+    """How a claim is laid on the lots: (lot, amount, receivable), first what the customer has, then what is owed."""
+    shares: list[tuple[TransferId | None, int, bool]] = []
+    owed_minor = amount_minor - own_minor
+    for lot in lots:
+        own = min(lot.left_minor, own_minor)
+        owed = min(lot.left_minor - own, owed_minor)
+        shares += [(lot.transfer_id, own, False)] if own else []
+        shares += [(lot.transfer_id, owed, True)] if owed else []
+        own_minor, owed_minor = own_minor - own, owed_minor - owed
+    shares += [(None, own_minor, False)] if own_minor else []
+    shares += [(None, owed_minor, True)] if owed_minor else []
+    return shares
+
+
+def _give_back(
+    snapshot: Snapshot, top_up: TopUp, claim: Claim, now: datetime, transfer_ids: Sequence[TransferId]
+) -> Step[TopUp]:
+    if snapshot.receipt(PROVIDER, f"{claim.id}/returned/0") is not None:
+        return Step(top_up)
+    moved: list[Transfer] = []
+    for i, piece in enumerate(claim.pieces):
+        credit = system_account(RECEIVABLE, top_up.currency) if piece.receivable else top_up.account_id
+        debit = stripe_account(top_up.currency)
+        key = f"{claim.id}/returned/{i}"
+        moved.append(_moved(transfer_ids[i], piece.transfer_id, debit, credit, piece.amount_minor, top_up, key, now))
+    lots = (*top_up.lots, *(Lot(one.id, one.amount_minor) for one in moved))
+    claims = tuple(replace(one, returned=True) if one.id == claim.id else one for one in top_up.claims)
+    receipts = tuple(effect_receipt(one, "giveBack") for one in moved)
+    return Step(replace(top_up, lots=lots, claims=claims), Changes(transfers=tuple(moved), receipts=receipts))
+
+
+def _moved(  # noqa: PLR0917 - two callers, right above
+    transfer_id: TransferId,
+    reverses: TransferId | None,
+    debit: AccountId,
+    credit: AccountId,
+    amount_minor: int,
+    top_up: TopUp,
+    key: str,
+    now: datetime,
+) -> Transfer:
+    return Transfer(
+        id=transfer_id,
+        kind=TransferKind.WITHDRAWAL if reverses is None else TransferKind.REVERSAL,
+        debit_account_id=debit,
+        credit_account_id=credit,
+        amount_minor=amount_minor,
+        currency=top_up.currency,
+        at=now,
+        actor=PROVIDER,
+        idempotency_key=key,
+        reverses=reverses,
+    )

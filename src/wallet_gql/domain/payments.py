@@ -1,0 +1,124 @@
+"""What top-ups and withdrawals have in common: the provider as an actor, its accounts, and what is put aside.
+
+Between the wallet and a payment provider nothing can be atomic. So each flow is a record that remembers how far it has
+come; every call outside is one *step* between two commits, made under a key that follows from the record; and money
+moves in the commit that remembers why. What the provider says is folded into the record by pure functions, each effect
+once: (object, effect) names a receipt, which commits with the money.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+from .changes import Changes
+from .codec import from_micros, to_micros
+from .errors import InvalidInput
+from .ids import AccountId, TransferId, slot_of_text, system_account
+from .model import Receipt, Record, RecordKey, Transfer
+from .money import check_currency
+
+F = TypeVar("F")
+
+PROVIDER: Final = "op:stripe"
+"""The actor of what the provider did: not a user, owns nothing."""
+
+STRIPE: Final = "stripe"
+"""The system account that stands for the balance at the provider, with the opposite sign."""
+
+RECEIVABLE: Final = "receivable"
+"""The system account of what customers owe after the provider took back more than they had left."""
+
+QUARANTINE: Final = "quarantine"
+"""The kind of records about what the provider said that cannot be true; an operator looks at them."""
+
+UNSUPPORTED: Final = frozenset({"ISK", "MGA", "UGX"})
+"""Currencies whose minor unit at Stripe is not ISO 4217's."""
+
+
+def stripe_account(currency: str) -> AccountId:
+    """The id of the provider's system account in a currency."""
+    return system_account(STRIPE, currency)
+
+
+def check_payable(currency: str) -> None:
+    """Raise InvalidInput unless the currency can be paid in and out."""
+    if check_currency(currency) in UNSUPPORTED:
+        raise InvalidInput("currency", f"{currency} cannot be paid in or out")
+
+
+def next_look(now: datetime, looks: int, first_seconds: int, most_seconds: int) -> datetime:
+    """When to look at something again: twice as late each time, from `first_seconds` to `most_seconds`."""
+    return now + timedelta(seconds=min(first_seconds << min(looks, 20), most_seconds))
+
+
+def effect_receipt(moved: Transfer, operation: str) -> Receipt:
+    """What remembers an effect of the provider's: its key is (object, effect), as the transfer carries it."""
+    key = moved.idempotency_key
+    return Receipt(moved.slot, PROVIDER, key, operation, key, moved.at, moved.id, '{"ok":{}}')
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[F]):
+    """What looking at the provider's state came to: the flow as it stands now, and the money that moves with it.
+
+    `alarm` is set where what the provider says cannot be true; then no money moves.
+    """
+
+    flow: F
+    changes: Changes = field(default_factory=Changes)
+    alarm: Alarm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that only an operator can settle. `about` is the provider's object, `reason` says what is wrong.
+
+    `flow_id` is the top-up or withdrawal it claims to belong to, or empty. Nothing in it is secret.
+    """
+
+    about: str
+    reason: str
+    flow_id: str = ""
+
+    def key(self, slot: int | None = None) -> RecordKey:
+        """Where it is kept: under what it says, so that it is told once; `slot` is the flow's, where there is one."""
+        name = hashlib.sha256(f"{self.about}\n{self.reason}\n{self.flow_id}".encode()).hexdigest()[:32]
+        return RecordKey(QUARANTINE, name, slot_of_text(name) if slot is None else slot)
+
+    def to_record(self, at: datetime, slot: int | None = None) -> Record:
+        """As it is stored."""
+        key = self.key(slot)
+        body: dict[str, object] = {
+            "about": self.about[:200],
+            "reason": self.reason[:500],
+            "flow": self.flow_id[:100],
+            "at": to_micros(at),
+        }
+        return Record(key.kind, key.id, key.slot, PROVIDER, 1, body)
+
+    @classmethod
+    def from_record(cls, record: Record) -> tuple[Alarm, datetime]:
+        """The alarm of a record, and when it was raised."""
+        body = record.body
+        return cls(str(body["about"]), str(body["reason"]), str(body["flow"])), time_of(body, "at")
+
+
+def time_of(body: Mapping[str, object], name: str) -> datetime:
+    """A moment in a record's body."""
+    return from_micros(int(str(body[name])))
+
+
+def text_of(body: Mapping[str, object], name: str) -> str | None:
+    """A text in a record's body; None if there is none."""
+    value = body.get(name)
+    return None if value is None else str(value)
+
+
+def transfer_of(body: Mapping[str, object], name: str) -> TransferId | None:
+    """A transfer's id in a record's body; None if there is none."""
+    value = text_of(body, name)
+    return None if value is None else TransferId(value)

@@ -1,0 +1,324 @@
+"""Money out: a withdrawal from its hold to the bank, and back if the bank does not take it.
+
+```
+requested ──> sent ──> in_transit ──> paid ──> returning ──> returned    the bank gave it back after all
+    │          └─────────────┴──> undoing ──> failed                     the money is free again
+    └──> failed
+```
+
+Two calls move money at the provider: a transfer to the customer's connected account, then a payout from there to the
+bank; a third, the transfer's reversal, undoes the first. The hold is captured when the payout is paid, and voided when
+nothing of the money is away any more. A call without an answer changes nothing here: the provider is asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from .changes import Changes, Snapshot
+from .codec import to_micros
+from .commands import PlaceHold
+from .errors import AccountNotFound, InvariantViolated
+from .ids import AccountId, HoldId, TransferId, UserId, WithdrawalId, actor_slot, slot_of
+from .model import Hold, HoldState, Record, RecordKey, Transfer, TransferKind
+from .payments import PROVIDER, Alarm, Step, effect_receipt, next_look, stripe_account, text_of, time_of, transfer_of
+from .rules import close_hold, place_hold
+
+WITHDRAWAL: Final = "withdrawal"
+"""The kind of a withdrawal's record."""
+
+PAYOUT_ACCOUNT: Final = "payout-account"
+"""The kind of the record that says to which connected account a user's money goes."""
+
+WATCHED_FOR: Final = timedelta(days=14)
+"""How long a paid withdrawal is looked at: banks give payouts back for some days."""
+
+
+class WithdrawalState(StrEnum):
+    """How far a withdrawal has come."""
+
+    REQUESTED = "requested"
+    SENT = "sent"
+    IN_TRANSIT = "in_transit"
+    PAID = "paid"
+    UNDOING = "undoing"
+    FAILED = "failed"
+    RETURNING = "returning"
+    RETURNED = "returned"
+
+
+OPEN: Final = frozenset(WithdrawalState) - {WithdrawalState.PAID, WithdrawalState.FAILED, WithdrawalState.RETURNED}
+"""The states in which something is still to be done or to come."""
+
+_FIRST_SECONDS: Final = {WithdrawalState.IN_TRANSIT: 300, WithdrawalState.PAID: 6 * 3600}
+_MOST_SECONDS: Final = {WithdrawalState.IN_TRANSIT: 6 * 3600, WithdrawalState.PAID: 24 * 3600}
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Money on its way out.
+
+    `destination` is the customer's connected account; `sent_id` and `payout_id` are the provider's transfer and payout;
+    `transfer_id` is the ledger's transfer that captured the hold.
+    """
+
+    id: WithdrawalId
+    owner: UserId
+    account_id: AccountId
+    hold_id: HoldId
+    amount_minor: int
+    currency: str
+    destination: str
+    created_at: datetime
+    state: WithdrawalState = WithdrawalState.REQUESTED
+    looks: int = 0
+    due_at: datetime | None = None
+    sent_id: str | None = None
+    payout_id: str | None = None
+    transfer_id: TransferId | None = None
+    reason: str = ""
+    version: int = 0
+
+    @property
+    def key(self) -> RecordKey:
+        """Where it lives: with its account."""
+        return withdrawal_key(self.id)
+
+    def to_record(self) -> Record:
+        """As it is stored, one version on."""
+        body: dict[str, object] = {
+            "account": self.account_id,
+            "hold": self.hold_id,
+            "amount_minor": self.amount_minor,
+            "currency": self.currency,
+            "destination": self.destination,
+            "created_at": to_micros(self.created_at),
+            "state": self.state.value,
+            "looks": self.looks,
+            "sent": self.sent_id,
+            "payout": self.payout_id,
+            "transfer": self.transfer_id,
+            "reason": self.reason,
+        }
+        return Record(WITHDRAWAL, self.id, slot_of(self.id), self.owner, self.version + 1, body, self.due_at)
+
+    @classmethod
+    def from_record(cls, record: Record) -> Withdrawal:
+        """The withdrawal of a record."""
+        body: Mapping[str, Any] = record.body
+        return cls(
+            id=WithdrawalId(record.id),
+            owner=UserId(record.owner),
+            account_id=AccountId(str(body["account"])),
+            hold_id=HoldId(str(body["hold"])),
+            amount_minor=int(body["amount_minor"]),
+            currency=str(body["currency"]),
+            destination=str(body["destination"]),
+            created_at=time_of(body, "created_at"),
+            state=WithdrawalState(str(body["state"])),
+            looks=int(body["looks"]),
+            due_at=record.due_at,
+            sent_id=text_of(body, "sent"),
+            payout_id=text_of(body, "payout"),
+            transfer_id=transfer_of(body, "transfer"),
+            reason=str(body["reason"]),
+            version=record.version,
+        )
+
+
+def withdrawal_key(withdrawal_id: WithdrawalId) -> RecordKey:
+    """Where a withdrawal lives."""
+    return RecordKey(WITHDRAWAL, withdrawal_id, slot_of(withdrawal_id))
+
+
+def payout_account_key(user_id: UserId) -> RecordKey:
+    """Where it says to which connected account a user's money goes."""
+    return RecordKey(PAYOUT_ACCOUNT, user_id, slot_of(user_id))
+
+
+@dataclass(frozen=True, slots=True)
+class PayoutSeen:
+    """A payout as the provider shows it. `withdrawal_id` is what its metadata say."""
+
+    id: str
+    status: str
+    amount_minor: int
+    currency: str
+    destination: str
+    withdrawal_id: str
+
+
+def request_withdrawal(snapshot: Snapshot, withdrawal: Withdrawal, hold: PlaceHold, now: datetime) -> Changes:
+    """Reserve the money by a hold that only this flow closes, and note what it is for.
+
+    Raises:
+        Rejected: what `rules.place_hold` says.
+    """
+    if slot_of(withdrawal.account_id) != actor_slot(hold.actor):
+        raise AccountNotFound(withdrawal.account_id)
+    changes = place_hold(snapshot, hold, now)
+    return changes + Changes(records=(look_again(withdrawal, now).to_record(),))
+
+
+def look_again(withdrawal: Withdrawal, now: datetime) -> Withdrawal:
+    """The provider could not be asked, or said nothing new: it is asked later; a paid one not for ever."""
+    state = withdrawal.state
+    if state is WithdrawalState.PAID and now - withdrawal.created_at >= WATCHED_FOR:
+        return replace(withdrawal, due_at=None)
+    bounds = _FIRST_SECONDS.get(state, 15), _MOST_SECONDS.get(state, 3600)
+    due_at = next_look(now, withdrawal.looks, *bounds)
+    return replace(withdrawal, looks=withdrawal.looks + 1, due_at=due_at)
+
+
+def fold_sent(withdrawal: Withdrawal, sent_id: str, now: datetime) -> Step[Withdrawal]:
+    """The provider has moved the money to the connected account."""
+    if withdrawal.state is not WithdrawalState.REQUESTED:
+        return Step(withdrawal)
+    return Step(_goes_on(withdrawal, WithdrawalState.SENT, now, sent_id=sent_id))
+
+
+def fold_refusal(
+    snapshot: Snapshot, withdrawal: Withdrawal, asked_in: WithdrawalState, reason: str, now: datetime
+) -> Step[Withdrawal]:
+    """The provider refused a call for good: undo what was done before it.
+
+    `asked_in` is the state that the call was made in: if the flow has gone on since, the call was not needed any more.
+    The scope names account and hold.
+    """
+    if withdrawal.state is not asked_in:
+        return Step(withdrawal)
+    if asked_in is WithdrawalState.REQUESTED:
+        return _fail(snapshot, replace(withdrawal, reason=reason), now)
+    if asked_in is WithdrawalState.SENT:
+        return Step(_goes_on(withdrawal, WithdrawalState.UNDOING, now, reason=reason))
+    alarm = Alarm(withdrawal.sent_id or "", f"it cannot go on from {asked_in}: {reason}", withdrawal.id)
+    return Step(look_again(withdrawal, now), alarm=alarm)
+
+
+def mismatch(withdrawal: Withdrawal, seen: PayoutSeen) -> str | None:
+    """Why a payout is not the one of this withdrawal; None if it is."""
+    if seen.withdrawal_id != withdrawal.id or withdrawal.payout_id not in (None, seen.id):
+        known = withdrawal.payout_id or "not known"
+        return f"it names {seen.withdrawal_id or 'no withdrawal'}, whose payout is {known}"
+    if seen.destination != withdrawal.destination:
+        return f"it goes to {seen.destination or 'nobody'}, not to {withdrawal.destination}"
+    if (seen.amount_minor, seen.currency) != (withdrawal.amount_minor, withdrawal.currency):
+        asked = f"{withdrawal.amount_minor} {withdrawal.currency}"
+        return f"it is for {seen.amount_minor} {seen.currency} minor units, {asked} were asked for"
+    return None
+
+
+def fold_payout(
+    snapshot: Snapshot, withdrawal: Withdrawal, seen: PayoutSeen, now: datetime, transfer_id: TransferId
+) -> Step[Withdrawal]:
+    """Take in what the provider says of the payout. `paid` may later become `failed`, never the other way round.
+
+    The scope names account, hold and the receipt of `paid_key`.
+    """
+    wrong = mismatch(withdrawal, seen)
+    if wrong is not None:
+        return Step(withdrawal, alarm=Alarm(seen.id, wrong, withdrawal.id))
+    withdrawal = replace(withdrawal, payout_id=seen.id)
+    on_its_way = withdrawal.state in (WithdrawalState.SENT, WithdrawalState.IN_TRANSIT)
+    if seen.status in ("failed", "canceled"):
+        return Step(_bounced(withdrawal, f"the payout {seen.status}", now))
+    if seen.status == "paid" and on_its_way:
+        return _capture(snapshot, withdrawal, now, transfer_id)
+    if withdrawal.state is WithdrawalState.SENT:
+        return Step(_goes_on(withdrawal, WithdrawalState.IN_TRANSIT, now))
+    if withdrawal.state in (WithdrawalState.IN_TRANSIT, WithdrawalState.PAID):
+        return Step(look_again(withdrawal, now))
+    reason = f"it is {seen.status} although the withdrawal is {withdrawal.state}"
+    return Step(withdrawal, alarm=Alarm(seen.id, reason, withdrawal.id))
+
+
+def _bounced(withdrawal: Withdrawal, reason: str, now: datetime) -> Withdrawal:
+    if withdrawal.state in (WithdrawalState.SENT, WithdrawalState.IN_TRANSIT):
+        return _goes_on(withdrawal, WithdrawalState.UNDOING, now, reason=reason)
+    if withdrawal.state is WithdrawalState.PAID:
+        return _goes_on(withdrawal, WithdrawalState.RETURNING, now, reason=reason)
+    return withdrawal
+
+
+def fold_undone(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
+    """The provider has moved the money back to us: it is the customer's again.
+
+    The scope names account, hold, `withdrawal.transfer_id` and the receipt of `returned_key`.
+    """
+    if withdrawal.state is WithdrawalState.UNDOING:
+        return _fail(snapshot, withdrawal, now)
+    if withdrawal.state is WithdrawalState.RETURNING:
+        return _give_back(snapshot, withdrawal, now, transfer_id)
+    return Step(withdrawal)
+
+
+def paid_key(withdrawal: Withdrawal) -> str:
+    """The (object, effect) of the money's leaving."""
+    return f"{withdrawal.id}/paid"
+
+
+def returned_key(withdrawal: Withdrawal) -> str:
+    """The (object, effect) of the money's coming back after that."""
+    return f"{withdrawal.id}/returned"
+
+
+def _goes_on(withdrawal: Withdrawal, state: WithdrawalState, now: datetime, **values: Any) -> Withdrawal:
+    return look_again(replace(withdrawal, state=state, looks=0, **values), now)
+
+
+def _hold_of(snapshot: Snapshot, withdrawal: Withdrawal) -> Hold:
+    hold = snapshot.hold(withdrawal.hold_id)
+    if hold is None or hold.state is not HoldState.OPEN:
+        raise InvariantViolated(f"withdrawal {withdrawal.id} is {withdrawal.state}, but its hold is {hold}")
+    return hold
+
+
+def _fail(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime) -> Step[Withdrawal]:
+    voided = close_hold(_hold_of(snapshot, withdrawal), HoldState.VOIDED, now)
+    return Step(replace(withdrawal, state=WithdrawalState.FAILED, due_at=None), Changes(closed=(voided,)))
+
+
+def _capture(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
+    """The bank has it. A frozen account pays, too: the money has left already."""
+    hold = _hold_of(snapshot, withdrawal)
+    if snapshot.receipt(PROVIDER, paid_key(withdrawal)) is not None:
+        return Step(withdrawal)
+    moved = Transfer(
+        id=transfer_id,
+        kind=TransferKind.WITHDRAWAL,
+        debit_account_id=hold.account_id,
+        credit_account_id=hold.payee_account_id,
+        amount_minor=hold.amount_minor,
+        currency=hold.currency,
+        at=now,
+        actor=PROVIDER,
+        idempotency_key=paid_key(withdrawal),
+        hold_id=hold.id,
+        reference=hold.reference,
+    )
+    captured = close_hold(hold, HoldState.CAPTURED, now, hold.amount_minor, moved)
+    after = _goes_on(withdrawal, WithdrawalState.PAID, now, transfer_id=moved.id)
+    return Step(after, Changes(transfers=(moved,), closed=(captured,), receipts=(effect_receipt(moved, "withdraw"),)))
+
+
+def _give_back(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
+    if snapshot.receipt(PROVIDER, returned_key(withdrawal)) is not None:
+        return Step(withdrawal)
+    moved = Transfer(
+        id=transfer_id,
+        kind=TransferKind.REVERSAL,
+        debit_account_id=stripe_account(withdrawal.currency),
+        credit_account_id=withdrawal.account_id,
+        amount_minor=withdrawal.amount_minor,
+        currency=withdrawal.currency,
+        at=now,
+        actor=PROVIDER,
+        idempotency_key=returned_key(withdrawal),
+        reverses=withdrawal.transfer_id,
+    )
+    after = replace(withdrawal, state=WithdrawalState.RETURNED, due_at=None)
+    return Step(after, Changes(transfers=(moved,), receipts=(effect_receipt(moved, "returnWithdrawal"),)))

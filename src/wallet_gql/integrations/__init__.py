@@ -1,0 +1,1 @@
+"""What the wallet does with services outside: calls between commits, never inside one."""

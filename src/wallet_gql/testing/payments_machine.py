@@ -1,0 +1,401 @@
+"""A Hypothesis state machine of money in and out: clients that repeat themselves, a network that loses, crashes.
+
+Between customers, banks and card holders on one side (the stand-in's state) and the ledger on the other, every call,
+answer, commit and webhook may be lost, doubled or late, in drawn order. When all is quiet at the end, both must agree
+to the cent, and each intent must have happened once.
+
+```python
+run_payments_machine("memory", examples=200, steps=25)
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from .. import failpoints
+from ..domain import topups, withdrawals
+from ..domain.errors import Rejected, WalletError
+from ..domain.ids import OPERATOR
+from ..domain.model import AccountStatus
+from ..domain.topups import TOP_UP, TopUp, TopUpState
+from ..domain.withdrawals import WITHDRAWAL, Withdrawal
+from ..failpoints import FailpointError
+from ..integrations.desk import Desk
+from ..integrations.payments import Payments, make_payments
+from ..integrations.provider import NoAnswer
+from ..integrations.stripe_api import TOP_UP_ID, WITHDRAWAL_ID, StripeApi
+from ..ledger import To
+from .faults import Flaky
+from .harness import harness_for
+from .stripe_fake import FAULTS, FakeStripe
+from .stripe_state import Body, StripeState
+from .world import CURRENCY, Person, World
+
+T = TypeVar("T")
+
+PEOPLE: Final = 2
+MONEY_MINOR: Final = 100
+FLOAT_MINOR: Final = 2_000
+DAY_SECONDS: Final = 25 * 3600
+POINTS: Final = (
+    "topup.requested",
+    "topup.answered",
+    "topup.event",
+    "topup.claim",
+    "withdrawal.requested",
+    "withdrawal.sent",
+    "withdrawal.undone",
+    "withdrawal.paid_out",
+    "withdrawal.event",
+    "payments.folded",
+)
+"""Where the process can die between two phases."""
+
+persons = st.integers(0, PEOPLE - 1)
+keys = st.integers(0, 5)
+amounts = st.sampled_from((50, 60, 100, 250))
+numbers = st.integers(0, 30)
+troubles: st.SearchStrategy[list[str]] = st.just([]) | st.lists(
+    st.sampled_from((*FAULTS, "ok", "ok", "ok")), min_size=1, max_size=4
+)
+deaths = st.none() | st.none() | st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 3))
+
+
+class PaymentsMachine(RuleBasedStateMachine):
+    """The machine; see `run_payments_machine`."""
+
+    backend: ClassVar[str]
+    runner: ClassVar[asyncio.Runner]
+    fake: ClassVar[FakeStripe]
+    api: ClassVar[StripeApi]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="wallet-payments-"))
+
+    @initialize(seed=st.integers(0, 2**32 - 1), float_minor=st.sampled_from((FLOAT_MINOR, FLOAT_MINOR, 0)))
+    def begin(self, seed: int, float_minor: int) -> None:
+        """Two people with some money and a bank each."""
+        self.fake.reset()
+        failpoints.arm("")
+        self.world = World(harness_for(self.backend), self.folder, seed=seed)
+        self.run(self.world.__aenter__())
+        self.people: list[Person] = self.run(self.world.people(PEOPLE, MONEY_MINOR))
+        self.calm = self._payments(self.world.store)
+        self.payments = self._payments(Flaky(self.world.store, seed))
+        self.pending: list[Body] = []
+        self.told = 0
+        self.secrets: dict[str, str] = {}
+        """Intent by the client secret that a customer was given."""
+        self.spent: Counter[int] = Counter()
+        if float_minor:
+            self.state.fund(float_minor, CURRENCY)
+        for number, person in enumerate(self.people):
+            account = self.state.connect(f"acct_person{number}")
+            self.run(self.calm.withdrawals.set_payout_account(person.id, account))
+
+    def _payments(self, store: Any) -> Payments:
+        entropy = lambda: self.world.random.getrandbits(62)  # noqa: E731 - as it is taken
+        # One at a time, so that a schedule can be repeated.
+        return make_payments(Desk(store, self.world.clock, entropy, sweep_at_once=1), self.api, self.fake.secrets)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to its end on the machine's own loop."""
+        return self.runner.run(work)
+
+    @property
+    def state(self) -> StripeState:
+        """What Stripe knows."""
+        return self.fake.state
+
+    @contextmanager
+    def trouble(self, faults: list[str], death: tuple[str, int] | None) -> Iterator[None]:
+        """The network fails as drawn, and the process dies where drawn; whoever asked gets no answer then."""
+        self.fake.faults.extend(faults)
+        failpoints.arm(f"{death[0]}=fail@{death[1]}" if death else "")
+        try:
+            yield
+        except (FailpointError, NoAnswer, Rejected):
+            pass
+        except WalletError as error:
+            if not error.retryable:
+                raise
+        finally:
+            failpoints.arm("")
+            self.fake.faults.clear()
+            self._listen()
+
+    def _listen(self) -> None:
+        """Stripe posts what happened; it lies about until it is delivered."""
+        self.state.now = int(self.world.clock().timestamp())
+        self.pending += self.state.events[self.told :]
+        self.told = len(self.state.events)
+
+    # What clients do
+
+    @rule(
+        person=persons,
+        key=keys,
+        amount=amounts,
+        pays=st.sampled_from((True, True, False)),
+        faults=troubles,
+        death=deaths,
+    )
+    def top_up(  # noqa: PLR0917 - drawn
+        self,
+        person: int,
+        key: int,
+        amount: int,
+        pays: bool,  # noqa: FBT001
+        faults: list[str],
+        death: tuple[str, int] | None,
+    ) -> None:
+        """Somebody asks for a top-up, perhaps again, and perhaps pays at once."""
+        who = self.people[person]
+        with self.trouble(faults, death):
+            name = f"in-{key}"
+            started = self.run(self.payments.top_ups.request(who.id, name, who.account, amount, CURRENCY))
+            if started.client_secret is not None and started.top_up.intent_id is not None:
+                self.secrets[started.client_secret] = started.top_up.intent_id
+                if pays:
+                    self.state.pay(started.top_up.intent_id)
+
+    @rule(person=persons, key=keys, amount=amounts, faults=troubles, death=deaths)
+    def withdraw(self, person: int, key: int, amount: int, faults: list[str], death: tuple[str, int] | None) -> None:
+        """Somebody asks for their money, perhaps again."""
+        who = self.people[person]
+        with self.trouble(faults, death):
+            self.run(self.payments.withdrawals.request(who.id, f"out-{key}", who.account, amount, CURRENCY))
+
+    @rule(person=persons)
+    def spend(self, person: int) -> None:
+        """All money that came in goes on to somebody else."""
+        payer, payee = self.people[person], self.people[1 - person]
+        with self.trouble([], None):
+            amount = self.run(self.world.account(payer)).available_minor
+            money: dict[str, Any] = {"amount_minor": amount, "currency": CURRENCY}
+            key = f"spend-{self.world.random.getrandbits(62)}"
+            pay = self.world.ledger.transfer(payer.id, key, source=payer.account, to=To(payee.account), **money)
+            self.run(pay)
+            self.spent[person] += amount
+            self.spent[1 - person] -= amount
+
+    @rule(person=persons, act=st.sampled_from(("freeze", "unfreeze", "refuse", "take", "drop", "day", "reconcile")))
+    def seldom(self, person: int, act: str) -> None:
+        """What does not happen every day: an account is frozen, payouts are stopped, an event is lost, keys are."""
+        if act in ("freeze", "unfreeze"):
+            status = AccountStatus.FROZEN if act == "freeze" else AccountStatus.OPEN
+            self.run(self.world.ledger.set_account_status(OPERATOR, self.people[person].account, status))
+        elif act in ("refuse", "take"):
+            self.state.refuse_payouts = act == "refuse"
+        elif act == "drop":
+            del self.pending[:1]
+        elif act == "reconcile":
+            with self.trouble([], None):
+                self.run(self.payments.reconciler.run())
+        else:
+            self.world.clock.advance(DAY_SECONDS)
+            self.fake.forget_keys()
+            self._listen()
+
+    # What customers, card holders and banks do
+
+    @precondition(lambda self: self.secrets)
+    @rule(number=numbers, act=st.sampled_from(("pay", "pay", "pay", "process", "fail_payment")))
+    def customer(self, number: int, act: str) -> None:
+        """A customer does something with a secret that came in an answer."""
+        intents = list(self.secrets.values())
+        getattr(self.state, act)(intents[number % len(intents)])
+        self._listen()
+
+    @rule(number=numbers, amount=amounts, kind=st.sampled_from(("refund", "dispute")), ends=st.booleans())
+    def take_back(self, number: int, amount: int, kind: str, ends: bool) -> None:  # noqa: FBT001 - drawn
+        """Money goes back to where it came from, and perhaps comes again at once."""
+        if not self._paid():
+            self._earn(number)
+        paid = self._paid()
+        if paid:
+            chosen = paid[number % len(paid)]
+            claim_id = getattr(self.state, kind)(chosen["id"], min(amount, chosen["amount"]))
+            self._listen()
+            if ends and claim_id is not None:
+                self._decide(claim_id, won=True)
+
+    @precondition(lambda self: self._claims())
+    @rule(number=numbers, won=st.sampled_from((True, True, False)))
+    def give_up(self, number: int, won: bool) -> None:  # noqa: FBT001 - drawn
+        """A refund does not arrive, or a dispute is decided."""
+        claims = self._claims()
+        self._decide(claims[number % len(claims)]["id"], won=won)
+
+    def _decide(self, claim_id: str, *, won: bool) -> None:
+        if self.state.objects[claim_id]["object"] == "refund":
+            self.state.fail_refund(claim_id)
+        else:
+            self.state.close_dispute(claim_id, won=won)
+        self._listen()
+
+    def _earn(self, number: int) -> None:
+        """A top-up on a quiet day, paid and credited."""
+        who = self.people[number % PEOPLE]
+        with self.trouble([], None):
+            started = self.run(self.calm.top_ups.request(who.id, f"quiet-{number}", who.account, 100, CURRENCY))
+            if started.client_secret is not None and started.top_up.intent_id is not None:
+                self.state.pay(started.top_up.intent_id)
+                self.run(self.calm.top_ups.advance(started.top_up.id))
+
+    @rule(number=numbers, status=st.sampled_from(("in_transit", "paid", "paid", "failed", "failed", "canceled")))
+    def bank(self, number: int, status: str) -> None:
+        """A bank does something with a payout; what was paid may yet come back."""
+        if not self._objects("payout"):
+            who = self.people[number % PEOPLE]
+            with self.trouble([], None):
+                ask = self.calm.withdrawals.request(who.id, f"quiet-out-{number}", who.account, 50, CURRENCY)
+                self.run(ask)
+        payouts = self._objects("payout")
+        if payouts:
+            self.state.settle_payout(payouts[number % len(payouts)]["id"], status)
+            self._listen()
+
+    # What the network does with webhooks
+
+    @precondition(lambda self: self.pending)
+    @rule(number=numbers, keep=st.booleans(), faults=troubles, death=deaths)
+    def deliver(self, number: int, keep: bool, faults: list[str], death: tuple[str, int] | None) -> None:  # noqa: FBT001
+        """One of the events comes, out of turn; it comes again if it failed, or by mistake (`keep`)."""
+        index = number % len(self.pending)
+        with self.trouble(faults, death):
+            self.run(self._post(self.payments, self.pending[index]))
+            if not keep:
+                del self.pending[index]
+
+    async def _post(self, payments: Payments, event: Body) -> str:
+        raw, header = self.fake.signed(event, at=int(self.world.clock().timestamp()))
+        return await payments.events.receive(raw, header)
+
+    # Time
+
+    @rule(seconds=st.sampled_from((20, 100, 4000)), faults=troubles, death=deaths)
+    def sweep(self, seconds: int, faults: list[str], death: tuple[str, int] | None) -> None:
+        """Some time later a sweep looks at what is due."""
+        self.world.clock.advance(seconds)
+        with self.trouble(faults, death):
+            self.run(self.payments.sweep())
+
+    # What must hold when all is quiet
+
+    def teardown(self) -> None:
+        """Let everything come to its end, then compare."""
+        try:
+            if hasattr(self, "people"):
+                self.run(self._come_to_rest())
+                self.run(self._agree())
+        finally:
+            if hasattr(self, "world"):
+                self.run(self.world.__aexit__(None, None, None))
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def _come_to_rest(self) -> None:
+        self.state.refuse_payouts = False
+        for _ in range(3):
+            await self._days(25 * 3600)
+            for one in self._objects("payment_intent"):
+                if one["status"] == "processing":
+                    self.state.pay(one["id"])
+            for one in self._objects("payout"):
+                if one["status"] in ("pending", "in_transit"):
+                    self.state.settle_payout(one["id"], "paid")
+        await self._days(30 * 24 * 3600)
+        await self.calm.reconciler.run()
+
+    async def _days(self, seconds: int) -> None:
+        """A long time, at whose end sweeps find nothing new to do."""
+        self.world.clock.advance(seconds)
+        self.state.now = int(self.world.clock().timestamp())
+        self.fake.forget_keys()
+        for _ in range(3):
+            await self.calm.sweep()
+            self.world.clock.advance(4_000)
+
+    async def _agree(self) -> None:
+        ins, outs = await self._flows()
+        assert not [one for one in ins if one.state in topups.OPEN or one.state is TopUpState.QUARANTINED], ins
+        assert not [one for one in outs if one.state in withdrawals.OPEN], outs
+        self._each_once(ins, outs)
+        report = await self.calm.reconciler.run(settle=False)
+        assert not report.differences, report.differences
+        assert report.stripe_minor == report.books_minor
+        for number, person in enumerate(self.people):
+            account = await self.world.account(person)
+            assert account.held_minor == 0
+            owed = sum(one.receivable_minor for one in ins if one.owner == person.id)
+            expected = MONEY_MINOR - self.spent[number] + self._moved(ins, outs, person)
+            assert account.posted_minor - owed == expected, f"person {number}"
+
+    def _moved(self, ins: list[TopUp], outs: list[Withdrawal], person: Person) -> int:
+        """What Stripe's own objects say came in for a person, less what went out and back."""
+        intents = {one.intent_id for one in ins if one.owner == person.id}
+        flows = {one.id for one in outs if one.owner == person.id}
+        total: int = sum(one["amount_received"] for one in self._objects("payment_intent") if one["id"] in intents)
+        for one in self._objects("refund"):
+            total -= one["amount"] if one["payment_intent"] in intents and one["status"] == "succeeded" else 0
+        for one in self._objects("dispute"):
+            total -= one["amount"] if one["payment_intent"] in intents and one["status"] != "won" else 0
+        for one in self._objects("transfer"):
+            left = one["amount"] - one["amount_reversed"]
+            total -= left if one["metadata"].get(WITHDRAWAL_ID) in flows else 0
+        return total
+
+    def _each_once(self, ins: list[TopUp], outs: list[Withdrawal]) -> None:
+        """One paid intent a top-up at most, one transfer and one payout a withdrawal; what is paid is credited."""
+        paid = self._paid()
+        assert max(Counter(one["metadata"][TOP_UP_ID] for one in paid).values(), default=0) <= 1
+        assert {one["id"] for one in paid} == {one.intent_id for one in ins if one.state is TopUpState.SUCCEEDED}
+        for kind in ("transfer", "payout"):
+            counts = Counter(one["metadata"][WITHDRAWAL_ID] for one in self._objects(kind))
+            assert max(counts.values(), default=0) <= 1, kind
+        standing = {one["metadata"][WITHDRAWAL_ID] for one in self._objects("payout") if one["status"] == "paid"}
+        assert standing == {one.id for one in outs if one.state is withdrawals.WithdrawalState.PAID}
+
+    async def _flows(self) -> tuple[list[TopUp], list[Withdrawal]]:
+        records = (await self.world.books()).records.values()
+        ins = [TopUp.from_record(record) for record in records if record.kind == TOP_UP]
+        return ins, [Withdrawal.from_record(record) for record in records if record.kind == WITHDRAWAL]
+
+    def _paid(self) -> list[Body]:
+        return [one for one in self._objects("payment_intent") if one["status"] == "succeeded"]
+
+    def _claims(self) -> list[Body]:
+        return [*self._objects("refund"), *self._objects("dispute")]
+
+    def _objects(self, kind: str) -> list[Body]:
+        return [one for one in self.state.objects.values() if one["object"] == kind]
+
+
+def run_payments_machine(backend: str, *, examples: int, steps: int, profile: str | None = None) -> None:
+    """Run so many schedules of at most so many steps. Raises what Hypothesis found."""
+    parent = settings.get_profile(profile) if profile else settings()
+    chosen = settings(parent, max_examples=examples, stateful_step_count=steps, deadline=None)
+    with FakeStripe() as fake, asyncio.Runner() as runner:
+
+        async def connect() -> StripeApi:
+            return StripeApi(fake.key, base_url=fake.url, timeout_seconds=5)
+
+        api = runner.run(connect())
+        values = {"backend": backend, "runner": runner, "fake": fake, "api": api}
+        try:
+            run_state_machine_as_test(type("Machine", (PaymentsMachine,), values), settings=chosen)
+        finally:
+            runner.run(api.close())

@@ -1,0 +1,151 @@
+"""Bringing money in, and taking it out."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from ....domain.ids import AccountId, UserId
+from ..accounts import Account, own_account
+from ..context import Info
+from ..describe import about, argument, input_type, object_type
+from ..errors import (
+    CurrencyMismatch,
+    IdempotencyKeyReused,
+    InDoubt,
+    InsufficientFunds,
+    InvalidAmount,
+    InvalidInput,
+    PaymentsNotConfigured,
+    PayoutAccountMissing,
+    Refusal,
+    Unavailable,
+)
+from ..payments import TopUp, Withdrawal
+from .inputs import KEY, MoneyInput, account_id_of
+
+
+@input_type
+class TopUpInput:
+    """Money to bring in."""
+
+    idempotency_key: strawberry.ID = about(KEY)
+    to_account_id: strawberry.ID = about("Your account that gets it.")
+    amount: MoneyInput = about("How much.")
+
+
+@input_type
+class WithdrawInput:
+    """Money to take out."""
+
+    idempotency_key: strawberry.ID = about(KEY)
+    from_account_id: strawberry.ID = about("Your account that it leaves.")
+    amount: MoneyInput = about("How much.")
+    reference: str | None = strawberry.field(
+        description="What it is for, at most 140 characters; only you see it.", default=""
+    )
+
+
+@object_type
+class TopUpSuccess:
+    """The top-up is noted, since now or since this key was first sent. The account has nothing yet: pay it."""
+
+    top_up: TopUp | None = about("The top-up as it is now; ask `topUp(id:)` how it goes on.")
+    client_secret: str | None = about(
+        "What the provider's library in the browser pays it with; null if the provider does not answer now: send the "
+        "same again, or ask `topUp(id:)`. Keep it out of logs, URLs and storage."
+    )
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+
+
+@object_type
+class WithdrawSuccess:
+    """The money is held for the withdrawal, since now or since this key was first sent."""
+
+    withdrawal: Withdrawal | None = about("The withdrawal as it is now; ask `withdrawal(id:)` how it goes on.")
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+    account_id: strawberry.Private[AccountId]
+    viewer_id: strawberry.Private[UserId]
+
+    @strawberry.field
+    async def from_account(self, info: Info) -> Account | None:
+        """Your account as it is now. Null if it could not be read: the withdrawal stands all the same."""
+        return await own_account(info, self.viewer_id, self.account_id)
+
+
+TopUpResult: TypeAlias = Annotated[
+    TopUpSuccess
+    | PaymentsNotConfigured
+    | CurrencyMismatch
+    | InvalidAmount
+    | InvalidInput
+    | IdempotencyKeyReused
+    | Refusal
+    | Unavailable
+    | InDoubt,
+    strawberry.union("TopUpResult", description="What `topUp` answers."),
+]
+WithdrawResult: TypeAlias = Annotated[
+    WithdrawSuccess
+    | PaymentsNotConfigured
+    | PayoutAccountMissing
+    | InsufficientFunds
+    | CurrencyMismatch
+    | InvalidAmount
+    | InvalidInput
+    | IdempotencyKeyReused
+    | Refusal
+    | Unavailable
+    | InDoubt,
+    strawberry.union("WithdrawResult", description="What `withdraw` answers."),
+]
+
+
+@object_type
+class PaymentMutations:
+    """What brings money in and takes it out."""
+
+    @strawberry.mutation
+    async def top_up(
+        self, info: Info, given: Annotated[TopUpInput, argument("What to bring in.", name="input")]
+    ) -> TopUpResult | None:
+        """Begin to bring money in. The account gets it when the payment provider says that it was paid, and not before.
+
+        Safe to repeat with the same idempotency key.
+        """
+        user_id = await info.context.user_id()
+        started = await info.context.wallet.payments.top_ups.request(
+            user_id,
+            given.idempotency_key,
+            account_id_of(given.to_account_id, "toAccountId"),
+            given.amount.minor_units,
+            given.amount.currency,
+        )
+        return TopUpSuccess(
+            top_up=TopUp.of(started.top_up), client_secret=started.client_secret, replayed=started.replayed
+        )
+
+    @strawberry.mutation
+    async def withdraw(
+        self, info: Info, given: Annotated[WithdrawInput, argument("What to take out.", name="input")]
+    ) -> WithdrawResult | None:
+        """Take money out, to your bank. It is held at once, and leaves when the bank has it, some days later.
+
+        Safe to repeat with the same idempotency key.
+        """
+        user_id = await info.context.user_id()
+        asked = await info.context.wallet.payments.withdrawals.request(
+            user_id,
+            given.idempotency_key,
+            account_id_of(given.from_account_id, "fromAccountId"),
+            given.amount.minor_units,
+            given.amount.currency,
+            reference=given.reference or "",
+        )
+        return WithdrawSuccess(
+            withdrawal=Withdrawal.of(asked.withdrawal),
+            replayed=asked.replayed,
+            account_id=asked.withdrawal.account_id,
+            viewer_id=user_id,
+        )
