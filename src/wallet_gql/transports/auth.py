@@ -13,7 +13,7 @@ from typing import Final
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from ..domain.errors import Unauthenticated
+from ..domain.errors import RateLimited, Unauthenticated, Unavailable
 from ..domain.security_events import Visitor
 from ..domain.users import ABSOLUTE, Session, SessionKind
 from ..identity import Identity
@@ -115,12 +115,17 @@ class Caller:
         self._session = await self._identity.authenticate(self._token, is_use=False)
 
     async def count(self, *verbs: str) -> None:
-        """Count what a request is about to do, all of it or nothing. Raises RateLimited."""
+        """Count what a request is about to do, before it does any of it. Raises RateLimited.
+
+        A session that cannot be had now is no matter here: what needs it says so.
+        """
         if self._limits is None or not verbs:
             return
         try:
             user_id = (await self.session()).user_id
-        except Unauthenticated:
+        except RateLimited:
+            raise
+        except (Unauthenticated, Unavailable):
             user_id = None
         await self._limits.count_verbs(user_id, self.visitor, verbs)
 

@@ -1,0 +1,303 @@
+"""Rate limits: what is counted, who is counted together, what a refusal says, and what happens without Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from starlette.requests import HTTPConnection
+
+from tests.integration._server import (
+    JSON,
+    LOG_IN,
+    PASSWORD,
+    SIGN_UP,
+    TRANSFER,
+    VIEWER,
+    Client,
+    Person,
+    new_key,
+    new_name,
+    serving,
+    settle,
+)
+from wallet_gql.domain.errors import ConfigurationError, RateLimited
+from wallet_gql.domain.ids import UserId
+from wallet_gql.domain.security_events import Visitor
+from wallet_gql.runtime import open_wallet
+from wallet_gql.settings import RATE_LIMITS, Rate, load_settings, rates_of
+from wallet_gql.testing.servers._process import ServerMissing
+from wallet_gql.testing.servers.redis import RedisServer
+from wallet_gql.transports.http import create_app
+from wallet_gql.transports.rate_limits import GROUPS, Counters, Limits, check_names
+from wallet_gql.transports.verbs import verbs
+
+SOMEBODY: Final = UserId("usr_019b0000000070008000000000000001")
+HOUR: Final = 3_600
+
+
+@asynccontextmanager
+async def serving_here(limits: str, client: str = "192.0.2.1") -> AsyncIterator[tuple[httpx.AsyncClient, list[Person]]]:
+    """A client at that address of an application with those limits, and two people with money."""
+    settings = load_settings(storage="memory://", rate_limits=limits)
+    async with open_wallet(settings, sweeps=False) as wallet:
+        app = create_app(wallet)
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app, client=(client, 50_000))
+            async with httpx.AsyncClient(transport=transport, base_url="http://wallet.test") as http:
+                yield http, [await settle(wallet, 1_000) for _ in range(2)]
+
+
+def by(person: Person) -> dict[str, str]:
+    """The person's authorization."""
+    return {"Authorization": f"Bearer {person.token}"}
+
+
+async def ask(http: httpx.AsyncClient, person: Person | None, query: str, given: Any = None) -> httpx.Response:
+    """A GraphQL request."""
+    body = {"query": query, "variables": {"input": given} if given is not None else None}
+    return await http.post("/graphql", json=body, headers=by(person) if person else {})
+
+
+def check_refused(answer: httpx.Response) -> None:
+    """The answer says that and for how long to wait, in the header and in the body, to programs and people."""
+    assert answer.status_code == 429, answer.text
+    wait = int(answer.headers["retry-after"])
+    assert 1 <= wait <= HOUR
+    body = answer.json()
+    if "errors" in body:
+        assert "data" not in body
+        (error,) = body["errors"]
+        extensions, message = error["extensions"], error["message"]
+    else:
+        assert answer.headers["content-type"] == "application/problem+json"
+        extensions, message = body, body["detail"]
+    assert (extensions["code"], extensions["retryable"]) == ("RATE_LIMITED", True)
+    assert extensions["retryAfterSeconds"] == wait
+    assert f"wait {wait} seconds" in message
+    assert extensions["requestId"] == answer.headers["x-request-id"]
+
+
+async def test_by_address() -> None:
+    """Every request to the API counts, also those without a session; health checks do not."""
+    async with serving_here("address=3/hour") as (http, (ann, _)):
+        for _ in range(3):
+            assert (await ask(http, None, VIEWER)).status_code == 200
+        check_refused(await ask(http, ann, VIEWER))
+        check_refused(await http.get("/v1/user", headers=by(ann)))
+        for path in ("/healthz", "/readyz", "/", "/openapi.json"):
+            assert (await http.get(path)).status_code == 200
+
+
+async def test_by_user() -> None:
+    """All of a user's requests count together over both APIs and all sessions; other users' do not."""
+    async with serving_here("user=3/hour") as (http, (ann, bob)):
+        for _ in range(2):
+            assert (await ask(http, ann, VIEWER)).json()["data"]["viewer"]
+        assert (await http.get("/v1/user", headers=by(ann))).status_code == 200
+        check_refused(await ask(http, ann, VIEWER))
+        check_refused(await ask(http, ann, TRANSFER, ann.pay(bob.username, 1)))
+        check_refused(await http.get("/v1/user", headers=by(ann)))
+        assert (await ask(http, bob, VIEWER)).json()["data"]["viewer"]
+        assert (await ask(http, None, "{ currencies { code } }")).status_code == 200
+
+
+async def test_each_money_mutation_of_a_document_counts() -> None:
+    """Five aliases are five payments for the limit; a document over it moves nothing at all."""
+    async with serving_here("money=7/hour") as (http, (ann, bob)):
+
+        def many(times: int) -> tuple[str, dict[str, Any]]:
+            names = [f"a{n}" for n in range(times)]
+            query = "mutation({}) {{ {} }}".format(
+                ", ".join(f"${name}: TransferInput!" for name in names),
+                " ".join(f"{name}: transfer(input: ${name}) {{ __typename }}" for name in names),
+            )
+            return query, {name: ann.pay(bob.username, 1) for name in names}
+
+        async def send(times: int) -> httpx.Response:
+            query, variables = many(times)
+            return await http.post("/graphql", json={"query": query, "variables": variables}, headers=by(ann))
+
+        assert set((await send(5)).json()["data"]) == {f"a{n}" for n in range(5)}
+        check_refused(await send(3))
+        assert (await ask(http, ann, VIEWER)).json()["data"]["viewer"]["accounts"][0]["posted"]["minorUnits"] == "995"
+        assert (await send(2)).status_code == 200
+        check_refused(await send(1))
+        payment = {key: value for key, value in ann.pay(bob.username, 1).items() if key != "idempotencyKey"}
+        headers = {**by(ann), "Idempotency-Key": new_key()}
+        check_refused(await http.post("/v1/transfer", json=payment, headers=headers))
+        assert (await http.get("/v1/account", headers=by(ann))).json()["accounts"][0]["posted"]["minorUnits"] == "993"
+
+
+async def test_a_refused_payment_keeps_its_key() -> None:
+    """The same request with the same key pays once when the time has come."""
+    async with serving_here("money=1/second") as (http, (ann, bob)):
+        await ask(http, ann, TRANSFER, ann.pay(bob.username, 1))
+        payment = ann.pay(bob.username, 1)
+        answer = await ask(http, ann, TRANSFER, payment)
+        while answer.status_code == 429:
+            await asyncio.sleep(int(answer.headers["retry-after"]))
+            answer = await ask(http, ann, TRANSFER, payment)
+        assert answer.json()["data"]["transfer"]["replayed"] is False
+
+
+async def test_by_verb_and_by_lookup() -> None:
+    """A verb is limited in both APIs under one name; asking who exists is limited; aliases count."""
+    async with serving_here("openAccount=2/hour; lookup=3/hour") as (http, (ann, bob)):
+        opening = "mutation($input: OpenAccountInput!) { openAccount(input: $input) { __typename } }"
+        assert (await ask(http, ann, opening, {"currency": "USD"})).status_code == 200
+        made = await http.post("/v1/account", json={"currency": "JPY"}, headers=by(ann))
+        assert made.status_code == 201
+        check_refused(await ask(http, ann, opening, {"currency": "GBP"}))
+        check_refused(await http.post("/v1/account", json={"currency": "GBP"}, headers=by(ann)))
+        who = f'{{ a: user(username: "{bob.username}") {{ id }} b: user(username: "nobody") {{ id }} }}'
+        assert (await ask(http, ann, who)).json()["data"]["b"] is None
+        check_refused(await ask(http, ann, who))
+        assert (await ask(http, bob, who)).status_code == 200
+
+
+async def test_a_hundred_log_ins_are_counted_by_address() -> None:
+    """With or without a session: log-ins and sign-ups of one address count together, whoever they are for."""
+    async with serving_here("logIn=4/hour; signUp=1/hour") as (http, (ann, bob)):
+        given = {"login": "nobody", "password": PASSWORD}
+        for person in (None, ann, bob):
+            answer = await ask(http, person, LOG_IN, given)
+            assert answer.json()["data"]["logIn"]["code"] == "INVALID_CREDENTIALS"
+        assert (await http.post("/v1/session", json=given)).status_code == 401
+        check_refused(await ask(http, ann, LOG_IN, given))
+        check_refused(await http.post("/v1/session", json=given))
+        name = new_name()
+        joining = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+        assert (await ask(http, None, SIGN_UP, joining)).json()["data"]["signUp"]["__typename"] == "SignUpSuccess"
+        check_refused(await ask(http, None, SIGN_UP, joining))
+
+
+async def test_log_ins_that_fail_too_often_say_so_as_data() -> None:
+    """The throttle of one name has a type of its own in the answer; over REST it is a 429."""
+    async with serving_here("off") as (http, (ann, _)):
+        given = {"login": ann.username, "password": "not the one"}
+        for _ in range(10):
+            assert (await http.post("/v1/session", json=given)).status_code == 401
+        query = LOG_IN.replace("... on WalletError", "... on RateLimited { retryAfterSeconds } ... on WalletError")
+        answer = (await ask(http, None, query, {**given, "password": PASSWORD})).json()["data"]["logIn"]
+        assert (answer["__typename"], answer["code"]) == ("RateLimited", "RATE_LIMITED")
+        assert 0 < answer["retryAfterSeconds"] <= 900
+        check_refused(await http.post("/v1/session", json={**given, "password": PASSWORD}))
+
+
+async def test_defaults_are_generous() -> None:
+    """A client may send hundreds of requests without a pause."""
+    async with serving_here(RATE_LIMITS) as (http, (ann, _)):
+        assert {(await ask(http, ann, VIEWER)).status_code for _ in range(300)} == {200}
+
+
+def test_limits_over_a_socket(tmp_path: Path) -> None:
+    """A request over the limit is refused before anything of it is read."""
+    with serving(tmp_path, rate_limits="address=5/hour") as server, Client(server.url) as client:
+        codes = [client.http.post("/graphql", content=b"x", headers=JSON).status_code for _ in range(7)]
+    assert codes == [400] * 5 + [429] * 2
+
+
+def test_names_that_mean_nothing_are_refused() -> None:
+    """A limit on a misspelt verb would protect nothing, so the server does not start."""
+    settings = load_settings(rate_limits="tranfser=5/minute")
+    with pytest.raises(ConfigurationError, match="tranfser"):
+        check_names(settings, verbs())
+    assert {"transfer", "logIn", "captureHold", "readAccount", "viewer"} <= verbs()
+    assert set(rates_of(RATE_LIMITS)) <= GROUPS | verbs()
+    for text in ("transfer", "transfer=0/minute", "transfer=5/week", "a=1/minute;a=2/minute", "transfer=-1/hour"):
+        with pytest.raises(ConfigurationError, match="WALLET_RATE_LIMITS"):
+            load_settings(rate_limits=text)
+    assert rates_of("a=5/15minute; b=7/day;") == {"a": Rate(5, 900), "b": Rate(7, 86_400)}
+    assert rates_of("off") == rates_of("") == {}
+    with pytest.raises(ConfigurationError, match="WALLET_RATE_LIMIT_STORAGE"):
+        load_settings(rate_limit_storage="postgres://x")
+
+
+async def test_the_window_slides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At no moment more than the limit fits into the time, also across the border of two windows."""
+    now = 1_000_000.0 * 60
+    monkeypatch.setattr(time, "time", lambda: now)
+    limits = Limits(load_settings(rate_limits="user=10/minute"))
+    passed: list[float] = []
+    for _ in range(400):
+        now += 0.6
+        try:
+            await limits.count_user(SOMEBODY)
+        except RateLimited:
+            continue
+        passed.append(now)
+    assert 30 <= len(passed) <= 45
+    busiest = max(sum(start <= at < start + 60 for at in passed) for start in passed)
+    assert busiest <= 11  # the window is estimated from two counters
+
+
+async def test_counters_in_memory_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody asks for any more takes no memory, and one hit does not look at everybody's counters."""
+    now = 5_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    counters = Counters()
+    for n in range(1_000):
+        await counters.incr(f"k{n}", 10)
+    assert len(counters.storage) == 1_000
+    now += 31
+    assert await counters.incr("k1", 10) == 1
+    assert (len(counters.storage), len(counters.expirations)) == (1, 1)
+    assert await counters.decr("k1", 5) == 0
+
+
+async def test_a_thousand_hits_at_once_let_the_limit_through() -> None:
+    """Nothing is awaited between looking and counting, so a race gains nothing."""
+    limits = Limits(load_settings(rate_limits="user=100/hour"))
+    done = await asyncio.gather(*(limits.count_user(SOMEBODY) for _ in range(1_000)), return_exceptions=True)
+    assert sum(one is None for one in done) == 100
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of the test's own."""
+    try:
+        server = RedisServer()
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+    yield server
+    server.stop()
+
+
+@pytest.mark.service("redis")
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_redis_counts_for_all_processes(redis_server: RedisServer, fault: str) -> None:
+    """Two processes share one count; without Redis each counts alone, and nobody is kept from their money."""
+    url = f"redis://127.0.0.1:{redis_server.port}/0"
+    settings = load_settings(rate_limits="user=6/hour", rate_limit_storage=url)
+    one, two = Limits(settings), Limits(settings)
+    for limits in (one, two, one, two, one, two):
+        await limits.count_user(SOMEBODY)
+    for limits in (one, two):
+        with pytest.raises(RateLimited):
+            await limits.count_user(SOMEBODY)
+    getattr(redis_server, fault)()
+    started = time.monotonic()
+    for _ in range(6):
+        await one.count_user(SOMEBODY)
+    with pytest.raises(RateLimited):
+        await one.count_user(SOMEBODY)
+    assert time.monotonic() - started < 2
+    await one.close()
+    await two.close()
+
+
+async def test_a_visitor_without_an_address_is_not_counted() -> None:
+    """A server on a Unix socket knows no addresses: all its clients would share one limit."""
+    limits = Limits(load_settings(rate_limits="address=1/hour; logIn=1/hour"))
+    nobody = Visitor("")
+    for _ in range(3):
+        await limits.count_address(nobody)
+        await limits.count_verbs(None, nobody, ["logIn"])
+    assert HTTPConnection({"type": "http", "headers": [], "client": None}).client is None
