@@ -7,6 +7,7 @@ far is; the total of a split payment never changes, and so may be read from the 
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from .domain.errors import (
     NotReversible,
     Unauthenticated,
     Unavailable,
+    WalletError,
 )
 from .domain.ids import AccountId, TransferId, UserId, actor_slot, make_transfer_id, parse_account_id, slot_of
 from .domain.merchants import Merchant, merchant_key, terms_key
@@ -33,6 +35,8 @@ from .idempotency import Attempt, side_receipt
 from .ledger import HOLD_SECONDS_DEFAULT, Ledger, Posted, To
 
 R = TypeVar("R")
+
+log = logging.getLogger("wallet_gql.merchants")
 
 ROTATION: Final = timedelta(hours=24)
 """How long the old webhook secret still signs beside the new one."""
@@ -51,10 +55,13 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """A payment that is in the books: the merchant's transfer, and those of the splits, in their order."""
+    """A payment that is in the books: the merchant's transfer, and those of the splits, in their order.
+
+    `splits` is None if they could not be read: they are in the books all the same.
+    """
 
     payment: Posted[Transfer]
-    splits: tuple[Transfer, ...]
+    splits: tuple[Transfer, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +313,11 @@ class Merchants:
         return SplitPart(transfer_id, f"split:{place}:{transfer_id}", payee, split.basis_points)
 
     async def _paid(self, payment: Posted[Transfer]) -> Paid:
-        return Paid(payment, await self.splits(payment.result))
+        try:
+            return Paid(payment, await self.splits(payment.result))
+        except WalletError as error:
+            log.warning("the splits of %s could not be read: %s", payment.result.id, error)
+            return Paid(payment, None)
 
     async def splits(self, payment: Transfer) -> tuple[Transfer, ...]:
         """The splits of a payment, in their order."""

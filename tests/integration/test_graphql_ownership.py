@@ -53,6 +53,7 @@ ADDRESSES: Final = {
     "Mutation.transfer(input.to.accountId)",
     "Mutation.transferBatch(input.items.to.accountId)",
     "Mutation.placeHold(input.to.accountId)",
+    "Mutation.payMerchant(input.splits.to.accountId)",
 }
 """An account's id is its address: whoever was told it may pay to it, and do nothing else with it."""
 
@@ -91,6 +92,7 @@ class Town:
     wallet: Wallet
     owner: Person
     third: Person
+    fourth: Person
     ids: dict[str, str]
     """Everything of the owner's that has an id."""
 
@@ -99,14 +101,14 @@ class Town:
 async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     """The owner's account, transfer, hold, key and session; no stranger is part of any."""
     async with wallet_in(tmp_path_factory.mktemp("town")) as wallet:
-        owner, third = await settle(wallet, 1_000), await settle(wallet, 100_000)
+        owner, third, fourth = [await settle(wallet, balance) for balance in (1_000, 100_000, 0)]
         key, account_id = new_key(), AccountId(owner.account_id)
         pay: dict[str, Any] = {"source": account_id, "to": To(username=third.username), "currency": "EUR"}
         moved = await wallet.ledger.transfer(UserId(owner.id), key, amount_minor=10, **pay)
         held = await wallet.ledger.place_hold(UserId(owner.id), new_key(), amount_minor=20, **pay)
         (session,) = await wallet.identity.sessions(UserId(owner.id))
         ids = {"user": owner.id, "account": account_id, "transfer": moved.result.id, "hold": held.result.id}
-        yield Town(wallet, owner, third, {**ids, "key": key, "session": session.id})
+        yield Town(wallet, owner, third, fourth, {**ids, "key": key, "session": session.id})
 
 
 def unknown(kind: str, like: str, *, near: bool) -> str:
@@ -165,6 +167,34 @@ async def nothing(_town: Town, _stranger: Person) -> dict[str, Any]:
     return {}
 
 
+async def purchase(town: Town, stranger: Person) -> dict[str, Any]:
+    """A split payment of the stranger's to the third person, who is a merchant: half of it is one cent."""
+    third = town.third
+    if await town.wallet.merchants.merchant(UserId(third.id)) is None:
+        await town.wallet.merchants.register(UserId(third.id), "Third")
+    given = stranger.pay(third.username, 2)
+    del given["to"]
+    half = {"to": {"username": town.fourth.username}, "basisPoints": 5_000}
+    return {**given, "merchant": third.username, "splits": [half]}
+
+
+async def sold(town: Town, stranger: Person) -> dict[str, Any]:
+    """A refund of something that the stranger sold."""
+    third = town.third
+    if await town.wallet.merchants.merchant(UserId(stranger.id)) is None:
+        await town.wallet.merchants.register(UserId(stranger.id), "Stranger")
+    pay: dict[str, Any] = {"source": AccountId(third.account_id), "merchant": stranger.username, "currency": "EUR"}
+    paid = await town.wallet.merchants.pay(UserId(third.id), new_key(), amount_minor=5, **pay)
+    return {"idempotencyKey": new_key(), "paymentId": paid.payment.result.id}
+
+
+async def events(town: Town, stranger: Person) -> dict[str, Any]:
+    """A replay of the stranger's events."""
+    if await town.wallet.merchants.merchant(UserId(stranger.id)) is None:
+        await town.wallet.merchants.register(UserId(stranger.id), "Stranger")
+    return {"accountId": stranger.account_id, "fromSequence": 1}
+
+
 Make = Callable[[Town, Person], Awaitable[dict[str, Any]]]
 INPUTS: Final[dict[str, tuple[Make, ...]]] = {
     "transfer": (payment,),
@@ -174,6 +204,9 @@ INPUTS: Final[dict[str, tuple[Make, ...]]] = {
     "captureHold": (payable,),
     "voidHold": (payable,),
     "closeAccount": (nothing,),
+    "payMerchant": (purchase,),
+    "refundPayment": (sold,),
+    "replayEvents": (events,),
     "revokeSession": (nothing,),
 }
 

@@ -183,6 +183,7 @@ async def test_a_split_payment(town: Town) -> None:
     """One debit in one commit; the fee is the merchant's alone, the splits are transfers of their own; it replays."""
     paid = await town.pay(1_001, 1_000, 3_333, key="split")
     assert paid.payment.result.amount_minor == 568
+    assert paid.splits is not None
     assert [one.amount_minor for one in paid.splits] == [100, 333]
     assert {one.kind for one in paid.splits} == {TransferKind.SPLIT}
     assert await town.balances() == [8_999, 10_000 + 568 - 25, 10_100, 10_333]
@@ -298,6 +299,7 @@ async def test_a_refund_above_the_original_is_convicted(tmp_path: Path, monkeypa
 async def test_splits_return_to_the_merchant(town: Town) -> None:
     """Who got a split sends it back to the merchant, up to what it was; nobody else can."""
     paid = await town.pay(1_000, 2_000)
+    assert paid.splits is not None
     (split,) = paid.splits
     reverse = town.world.ledger.reverse_transfer
     back = await reverse(town.ann.id, "b1", split.id, amount_minor=150)

@@ -17,7 +17,7 @@ import random
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -43,6 +43,27 @@ _AT_ONCE: Final = 64
 _ROUND_MAX: Final = 100
 _ERROR_MAX: Final = 200
 _LOOK_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that was given up at `at`, and what went wrong the last time."""
+
+    merchant_id: UserId
+    account_id: AccountId
+    sequence: int
+    event_id: str
+    transfer_id: str
+    error: str
+    at: datetime
+
+    @classmethod
+    def from_record(cls, record: Record) -> DeadLetter:
+        """From the record that remembers it."""
+        account_id, _, sequence = record.id.partition(":")
+        event, moved, error = (str(record.body[name]) for name in ("event", "transfer", "error"))
+        assert record.due_at is not None
+        return cls(UserId(record.owner), AccountId(account_id), int(sequence), event, moved, error, record.due_at)
 
 
 class Sender(Protocol):
@@ -291,13 +312,15 @@ class Webhooks:
         record = (await self.store.fetch(Scope(key.slot, records=(key,)))).record(key)
         return None if record is None else Delivery.from_record(record)
 
-    async def dead_letters(self, merchant_id: UserId, *, limit: int = PAGE_MAX) -> Sequence[Record]:
+    async def dead_letters(self, merchant_id: UserId, *, limit: int = PAGE_MAX) -> Sequence[DeadLetter]:
         """Events that were given up, by account and sequence; `limit` up to `PAGE_MAX`."""
-        return (await self.store.list_records(DEAD, merchant_id, limit=limit)).items
+        page = await self.store.list_records(DEAD, merchant_id, limit=limit)
+        return [DeadLetter.from_record(record) for record in page.items]
 
-    async def all_dead_letters(self, limit: int) -> Sequence[Record]:
+    async def all_dead_letters(self, limit: int) -> Sequence[DeadLetter]:
         """Events of all merchants that were given up, oldest first."""
-        return [one for one in await self.store.list_due(DEAD, self.clock(), limit) if isinstance(one, Record)]
+        found = await self.store.list_due(DEAD, self.clock(), limit)
+        return [DeadLetter.from_record(record) for record in found if isinstance(record, Record)]
 
     async def replay(self, merchant_id: UserId, account_id: AccountId, from_sequence: int) -> Delivery:
         """Tell everything on an account again, from this sequence on; dead letters behind it are none any more.

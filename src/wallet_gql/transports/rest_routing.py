@@ -87,6 +87,13 @@ class Call:
         return given[0]
 
 
+def keyed_reply(body: Told, status: HTTPStatus, headers: Mapping[str, str], *, replayed: bool) -> Reply:
+    """The answer to a command with a key: the first time with `status`, again with 200 and a header that says so."""
+    if replayed:
+        return Reply(body, HTTPStatus.OK, {**headers, REPLAYED: "true"})
+    return Reply(body, status, headers)
+
+
 Handler = Callable[[Call, Any], Awaitable[Reply]]
 
 

@@ -17,7 +17,7 @@ from ..rate_limits import LOOKUP, MONEY
 from .context import Context
 from .limits import Meter, money_mutations
 
-_LOOKUPS: Final = frozenset({"user"})
+_LOOKUPS: Final = frozenset({"user", "merchant"})
 """Queries that tell whether somebody exists."""
 
 

@@ -1,0 +1,134 @@
+"""Merchants: what everybody sees of them, and what they see of themselves and of their events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+
+from ...domain.ids import UserId
+from ...domain.merchants import Delivery
+from ...domain.merchants import Merchant as DomainMerchant
+from ...integrations.merchant_webhooks import DeadLetter as DomainLetter
+from .context import Info
+from .describe import about, argument, object_type
+from .history import check_first
+from .scalars import BigInt
+
+
+@object_type
+class PublicMerchant:
+    """What everybody who is logged in may know of a merchant: enough to pay the right one."""
+
+    username: str = about("Pay the merchant under this name.")
+    name: str = about("The merchant's name, to be shown.")
+
+
+@object_type
+class EventPosition:
+    """How far the merchant has been told of an account."""
+
+    account_id: strawberry.ID = about("The merchant's account.")
+    sequence: BigInt = about("The last entry that was told; zero if none was.")
+
+
+@object_type
+class DeadLetter:
+    """An event that was given up. `replayEvents` from its sequence tells it again."""
+
+    account_id: strawberry.ID = about("The merchant's account.")
+    sequence: BigInt = about("The entry that was not told.")
+    event_id: strawberry.ID = about("The event's `webhook-id`.")
+    transfer_id: strawberry.ID = about("The entry's transfer.")
+    error: str = about("What went wrong the last time.")
+    at: datetime = about("When it was given up, UTC.")
+
+    @classmethod
+    def of(cls, letter: DomainLetter) -> DeadLetter:
+        """As the merchant sees it."""
+        return cls(
+            account_id=strawberry.ID(letter.account_id),
+            sequence=BigInt(letter.sequence),
+            event_id=strawberry.ID(letter.event_id),
+            transfer_id=strawberry.ID(letter.transfer_id),
+            error=letter.error,
+            at=letter.at,
+        )
+
+
+@object_type
+class EventDelivery:
+    """How the merchant's webhook fares."""
+
+    positions: list[EventPosition] = about("How far each account has been told; an account that is absent, not at all.")
+    failures: int = about("How often the next event has failed in a row.")
+    last_error: str | None = about("What went wrong the last time; null if it arrived since.")
+    next_attempt_at: datetime | None = about("When the webhook is looked at next, UTC; null while it is off.")
+    dead_letter_count: int = about("How many events were given up and not replayed.")
+    merchant_id: strawberry.Private[UserId]
+
+    @strawberry.field
+    async def dead_letters(
+        self, info: Info, first: Annotated[int, argument("How many at most: 1 to 100.")]
+    ) -> list[DeadLetter]:
+        """Events that were given up, by account and sequence."""
+        check_first(first)
+        found = await info.context.wallet.webhooks.dead_letters(self.merchant_id, limit=first)
+        return [DeadLetter.of(letter) for letter in found]
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> EventDelivery:
+        """As the merchant sees it."""
+        positions = [
+            EventPosition(account_id=strawberry.ID(account_id), sequence=BigInt(sequence))
+            for account_id, sequence in sorted(delivery.positions.items())
+        ]
+        return cls(
+            positions=positions,
+            failures=delivery.attempts,
+            last_error=delivery.last_error or None,
+            next_attempt_at=delivery.due_at,
+            dead_letter_count=delivery.dead,
+            merchant_id=delivery.merchant_id,
+        )
+
+
+@object_type
+class Merchant:
+    """A user who takes payments. Only the merchant sees this."""
+
+    name: str = about("The name that payers see.")
+    fee_basis_points: int = about("What the wallet keeps of each payment, in 1/10,000; rounded down.")
+    webhook_url: str | None = about("Where events go; null: nowhere.")
+    created_at: datetime = about("When the user became a merchant, UTC.")
+    merchant_id: strawberry.Private[UserId]
+
+    @strawberry.field
+    async def delivery(self, info: Info) -> EventDelivery | None:
+        """How far the merchant has been told of its entries."""
+        found = await info.context.wallet.webhooks.delivery(self.merchant_id)
+        return EventDelivery.of(found) if found else None
+
+    @classmethod
+    def of(cls, merchant: DomainMerchant) -> Merchant:
+        """As the merchant."""
+        return cls(
+            name=merchant.name,
+            fee_basis_points=merchant.fee_basis_points,
+            webhook_url=merchant.webhook_url,
+            created_at=merchant.created_at,
+            merchant_id=merchant.id,
+        )
+
+
+async def own_merchant(info: Info, user_id: UserId) -> Merchant | None:
+    """The user as merchant; None if the user is none."""
+    found = await info.context.wallet.merchants.merchant(user_id)
+    return Merchant.of(found) if found else None
+
+
+async def find_merchant(info: Info, username: str) -> PublicMerchant | None:
+    """A merchant by name; None if there is none."""
+    found = await info.context.wallet.merchants.find(username)
+    return PublicMerchant(username=username.lower(), name=found.name) if found else None

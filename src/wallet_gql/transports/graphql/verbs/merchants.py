@@ -1,0 +1,381 @@
+"""Becoming a merchant, paying one, refunding."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from ....domain.errors import InvalidInput as DomainInvalidInput
+from ....domain.errors import WalletError as DomainError
+from ....domain.ids import AccountId, UserId
+from ....domain.merchants import SPLITS_MAX
+from ....domain.model import Hold as DomainHold
+from ....domain.model import Transfer as DomainTransfer
+from ....ledger import HOLD_SECONDS_MAX, Posted
+from ....merchants import Paid, Split
+from ..accounts import Account, own_account
+from ..context import Info
+from ..describe import about, argument, input_type, object_type
+from ..errors import (
+    CurrencyMismatch,
+    IdempotencyKeyReused,
+    InDoubt,
+    InsufficientFunds,
+    InvalidAmount,
+    InvalidInput,
+    PayeeCannotReceive,
+    PayeeNotFound,
+    Refusal,
+    ReversalExceedsOriginal,
+    Unavailable,
+)
+from ..holds import Hold
+from ..merchants import Merchant
+from ..scalars import BigInt
+from ..types import Transfer
+from .inputs import KEY, MoneyInput, Recipient, account_id_of, transfer_id_of
+
+log = logging.getLogger(__name__)
+
+
+@input_type
+class RegisterMerchantInput:
+    """What a merchant begins with."""
+
+    name: str = about("The name that payers see, at most 80 characters.")
+    webhook_url: str | None = strawberry.field(
+        description="An https URL of a public server, which gets an event for each entry from now on.", default=None
+    )
+
+
+@input_type
+class UpdateMerchantInput:
+    """What to change; what is absent stays."""
+
+    name: str | None = strawberry.field(description="The name that payers see.", default=None)
+    webhook_url: str | None = strawberry.field(
+        description="Where events go from now on; also turns the webhook on again after it failed.", default=None
+    )
+    webhook: bool | None = strawberry.field(
+        description="`false` turns the webhook off; a URL turns it on.", default=None
+    )
+
+
+@input_type
+class ReplayEventsInput:
+    """From where to tell events again."""
+
+    account_id: strawberry.ID = about("Your account.")
+    from_sequence: BigInt = about("The first entry to tell again; 1 is the oldest.")
+
+
+@input_type
+class SplitInput:
+    """Somebody who shares in a payment."""
+
+    to: Recipient = about("Who.")
+    basis_points: int = about("Which part of the amount, in 1/10,000.")
+
+
+@input_type
+class HoldInput:
+    """How long the merchant may wait before taking the money."""
+
+    expires_in_seconds: int = about(f"1 to {HOLD_SECONDS_MAX}.")
+
+
+@input_type
+class PayMerchantInput:
+    """A payment to a merchant from one of your accounts."""
+
+    idempotency_key: strawberry.ID = about(KEY)
+    from_account_id: strawberry.ID = about("Your account that pays.")
+    merchant: str = about("The merchant's username.")
+    amount: MoneyInput = about("How much in all.")
+    splits: list[SplitInput] | None = strawberry.field(
+        description=f"Who shares in it, {SPLITS_MAX} at most; the merchant has the rest, and pays the fee.",
+        default=None,
+    )
+    hold: HoldInput | None = strawberry.field(
+        description="If given the money is only reserved: the merchant takes it with `captureHold`. Not with `splits`.",
+        default=None,
+    )
+    reference: str | None = strawberry.field(
+        description="What it is for, at most 140 characters; the merchant sees it.", default=""
+    )
+
+
+@input_type
+class RefundPaymentInput:
+    """What to refund of a payment that you received as merchant."""
+
+    idempotency_key: strawberry.ID = about(KEY)
+    payment_id: strawberry.ID = about("The payment: the transfer that you received.")
+    minor_units: BigInt | None = strawberry.field(
+        description="How much, in the minor unit of its currency; all that is left if absent.", default=None
+    )
+    reference: str | None = strawberry.field(
+        description="What it is for, at most 140 characters; the payer sees it.", default=""
+    )
+
+
+@object_type
+class RegisterMerchantSuccess:
+    """You are a merchant."""
+
+    merchant: Merchant | None = about("You as merchant.")
+    webhook_secret: str = about("What signs the events (Standard Webhooks). Told only now: keep it safe.")
+
+
+@object_type
+class UpdateMerchantSuccess:
+    """It is changed."""
+
+    merchant: Merchant | None = about("You as merchant.")
+
+
+@object_type
+class RotateWebhookSecretSuccess:
+    """There is a new secret; for 24 hours the one before signs beside it."""
+
+    merchant: Merchant | None = about("You as merchant.")
+    webhook_secret: str = about("The new secret. Told only now: keep it safe.")
+
+
+@object_type
+class ReplayEventsSuccess:
+    """The events will be told again, in order."""
+
+    merchant: Merchant | None = about("You as merchant. Null if it could not be read: the replay has begun.")
+
+
+@object_type
+class PaymentSplits:
+    """Those who share in a payment."""
+
+    transfers: list[Transfer] = about("What each of them got, in the order of the input.")
+
+    @classmethod
+    def of(cls, splits: Sequence[DomainTransfer], viewer_id: UserId) -> PaymentSplits:
+        """As the payer sees them."""
+        return cls(transfers=[Transfer.of(split, viewer_id) for split in splits])
+
+
+@object_type
+class PayMerchantSuccess:
+    """The money moved or is reserved, now or when this key was first sent."""
+
+    payment: Transfer | None = about("The merchant's transfer; null if the money is only reserved.")
+    splits: PaymentSplits | None = about("Who shares in it; null if nobody does, or if it could not be read.")
+    hold: Hold | None = about("The hold, if the money is only reserved.")
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+    credited: bool = about("Whether all payees have it already; if not, it is certain and on its way.")
+    account_id: strawberry.Private[AccountId]
+    viewer_id: strawberry.Private[UserId]
+
+    @strawberry.field
+    async def from_account(self, info: Info) -> Account | None:
+        """Your account as it is now. Null if it could not be read: the payment stands all the same."""
+        return await own_account(info, self.viewer_id, self.account_id)
+
+    @classmethod
+    def of_payment(cls, paid: Paid, viewer_id: UserId) -> PayMerchantSuccess:
+        """A payment at once."""
+        posted = paid.payment
+        return cls(
+            payment=Transfer.of(posted.result, viewer_id),
+            splits=PaymentSplits.of(paid.splits, viewer_id) if paid.splits else None,
+            hold=None,
+            replayed=posted.replayed,
+            credited=posted.credited,
+            account_id=posted.result.debit_account_id,
+            viewer_id=viewer_id,
+        )
+
+    @classmethod
+    def of_hold(cls, info: Info, placed: Posted[DomainHold], viewer_id: UserId) -> PayMerchantSuccess:
+        """A payment that the merchant has still to take."""
+        return cls(
+            payment=None,
+            splits=None,
+            hold=Hold.of(placed.result, viewer_id, info.context.ledger.clock()),
+            replayed=placed.replayed,
+            credited=placed.credited,
+            account_id=placed.result.account_id,
+            viewer_id=viewer_id,
+        )
+
+
+@object_type
+class RefundPaymentSuccess:
+    """The money went back, now or when this key was first sent."""
+
+    refund: Transfer | None = about("The new transfer, which sends the money back; it names the payment.")
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+    credited: bool = about("Whether the payer has it already; if not, it is certain and on its way.")
+    account_id: strawberry.Private[AccountId]
+    viewer_id: strawberry.Private[UserId]
+
+    @strawberry.field
+    async def from_account(self, info: Info) -> Account | None:
+        """Your account as it is now. Null if it could not be read: the refund stands all the same."""
+        return await own_account(info, self.viewer_id, self.account_id)
+
+    @classmethod
+    def of(cls, posted: Posted[DomainTransfer], viewer_id: UserId) -> RefundPaymentSuccess:
+        """A refund as the merchant sees it."""
+        return cls(
+            refund=Transfer.of(posted.result, viewer_id),
+            replayed=posted.replayed,
+            credited=posted.credited,
+            account_id=posted.result.debit_account_id,
+            viewer_id=viewer_id,
+        )
+
+
+RegisterMerchantResult: TypeAlias = Annotated[
+    RegisterMerchantSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
+    strawberry.union("RegisterMerchantResult", description="What `registerMerchant` answers."),
+]
+UpdateMerchantResult: TypeAlias = Annotated[
+    UpdateMerchantSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
+    strawberry.union("UpdateMerchantResult", description="What `updateMerchant` answers."),
+]
+RotateWebhookSecretResult: TypeAlias = Annotated[
+    RotateWebhookSecretSuccess | Refusal | Unavailable | InDoubt,
+    strawberry.union("RotateWebhookSecretResult", description="What `rotateWebhookSecret` answers."),
+]
+ReplayEventsResult: TypeAlias = Annotated[
+    ReplayEventsSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
+    strawberry.union("ReplayEventsResult", description="What `replayEvents` answers."),
+]
+PayMerchantResult: TypeAlias = Annotated[
+    PayMerchantSuccess
+    | InsufficientFunds
+    | CurrencyMismatch
+    | PayeeNotFound
+    | PayeeCannotReceive
+    | InvalidAmount
+    | InvalidInput
+    | IdempotencyKeyReused
+    | Refusal
+    | Unavailable
+    | InDoubt,
+    strawberry.union("PayMerchantResult", description="What `payMerchant` answers."),
+]
+RefundPaymentResult: TypeAlias = Annotated[
+    RefundPaymentSuccess
+    | ReversalExceedsOriginal
+    | InsufficientFunds
+    | InvalidAmount
+    | InvalidInput
+    | IdempotencyKeyReused
+    | Refusal
+    | Unavailable
+    | InDoubt,
+    strawberry.union("RefundPaymentResult", description="What `refundPayment` answers."),
+]
+
+
+@object_type
+class MerchantMutations:
+    """What merchants and their customers do."""
+
+    @strawberry.mutation
+    async def register_merchant(
+        self, info: Info, given: Annotated[RegisterMerchantInput, argument("The merchant.", name="input")]
+    ) -> RegisterMerchantResult | None:
+        """Become a merchant, once. If the answer is lost `rotateWebhookSecret` makes a new secret."""
+        user_id = await info.context.user_id()
+        made = await info.context.wallet.merchants.register(user_id, given.name, given.webhook_url)
+        return RegisterMerchantSuccess(merchant=Merchant.of(made.merchant), webhook_secret=made.secret)
+
+    @strawberry.mutation
+    async def update_merchant(
+        self, info: Info, given: Annotated[UpdateMerchantInput, argument("What to change.", name="input")]
+    ) -> UpdateMerchantResult | None:
+        """Change your name or webhook. Events that waited meanwhile are told now."""
+        user_id = await info.context.user_id()
+        merchants = info.context.wallet.merchants
+        changed = await merchants.update(user_id, name=given.name, webhook_url=given.webhook_url, webhook=given.webhook)
+        return UpdateMerchantSuccess(merchant=Merchant.of(changed))
+
+    @strawberry.mutation
+    async def rotate_webhook_secret(self, info: Info) -> RotateWebhookSecretResult | None:
+        """Make a new webhook secret. For 24 hours events are signed by both, so that none is lost while you change."""
+        made = await info.context.wallet.merchants.rotate_secret(await info.context.user_id())
+        return RotateWebhookSecretSuccess(merchant=Merchant.of(made.merchant), webhook_secret=made.secret)
+
+    @strawberry.mutation
+    async def replay_events(
+        self, info: Info, given: Annotated[ReplayEventsInput, argument("From where.", name="input")]
+    ) -> ReplayEventsResult | None:
+        """Tell the events of an account again, from an entry on. They have the same ids as before."""
+        user_id = await info.context.user_id()
+        account_id = account_id_of(given.account_id, "accountId")
+        await info.context.wallet.webhooks.replay(user_id, account_id, given.from_sequence)
+        try:
+            found = await info.context.wallet.merchants.merchant(user_id)
+        except DomainError as error:
+            log.warning("a merchant could not be read after a replay: %s", error)
+            found = None
+        return ReplayEventsSuccess(merchant=Merchant.of(found) if found else None)
+
+    @strawberry.mutation
+    async def pay_merchant(
+        self, info: Info, given: Annotated[PayMerchantInput, argument("The payment.", name="input")]
+    ) -> PayMerchantResult | None:
+        """Pay a merchant, at once or by a hold; with splits all payees are paid in one commit, or none.
+
+        Safe to repeat with the same idempotency key.
+        """
+        user_id = await info.context.user_id()
+        merchants = info.context.wallet.merchants
+        source = account_id_of(given.from_account_id, "fromAccountId")
+        amount_minor, currency = given.amount.minor_units, given.amount.currency
+        if given.hold is None:
+            paid = await merchants.pay(
+                user_id,
+                given.idempotency_key,
+                source=source,
+                merchant=given.merchant,
+                amount_minor=amount_minor,
+                currency=currency,
+                splits=[Split(one.to.as_to(), one.basis_points) for one in given.splits or ()],
+                reference=given.reference or "",
+            )
+            return PayMerchantSuccess.of_payment(paid, user_id)
+        if given.splits:
+            raise DomainInvalidInput("splits", "a payment by a hold cannot be split; leave one of the two out")
+        placed = await merchants.hold(
+            user_id,
+            given.idempotency_key,
+            source=source,
+            merchant=given.merchant,
+            amount_minor=amount_minor,
+            currency=currency,
+            expires_in_seconds=given.hold.expires_in_seconds,
+            reference=given.reference or "",
+        )
+        return PayMerchantSuccess.of_hold(info, placed, user_id)
+
+    @strawberry.mutation
+    async def refund_payment(
+        self, info: Info, given: Annotated[RefundPaymentInput, argument("What to refund.", name="input")]
+    ) -> RefundPaymentResult | None:
+        """Refund a payment that you received, all of it or a part; refunds add up to at most its total, with splits.
+
+        The fee is not returned. Who got a split sends it to you with `reverseTransfer`.
+        """
+        user_id = await info.context.user_id()
+        posted = await info.context.wallet.merchants.refund(
+            user_id,
+            given.idempotency_key,
+            transfer_id_of(given.payment_id, "paymentId"),
+            amount_minor=given.minor_units,
+            reference=given.reference or "",
+        )
+        return RefundPaymentSuccess.of(posted, user_id)

@@ -1,0 +1,569 @@
+"""Events to merchants: in order, at least once, signed, to public addresses alone; two processes, kill -9, mutants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+from standardwebhooks import Webhook
+
+from tests.integration._server import serving, settle_all
+from wallet_gql.backends import open_store
+from wallet_gql.domain.errors import AccountNotFound, InvalidInput, NotAMerchant
+from wallet_gql.domain.ids import AccountId, UserId
+from wallet_gql.domain.model import Record
+from wallet_gql.domain.users import username_claim
+from wallet_gql.integrations import merchant_targets
+from wallet_gql.integrations.merchant_events import Event, HttpSender, SendFailed, headers_of
+from wallet_gql.integrations.merchant_targets import TargetRefused, check_url, is_public, resolve
+from wallet_gql.integrations.merchant_webhooks import Webhooks
+from wallet_gql.ledger import Ledger, To
+from wallet_gql.merchants import Merchants
+from wallet_gql.storage import HistoryLine
+from wallet_gql.testing.harness import harness_for
+from wallet_gql.testing.world import CURRENCY, Person, World
+
+URL: Final = "https://shop.example/events"
+
+
+@dataclass
+class Inbox:
+    """A merchant's server in the process: notes what arrives, answers as it is told to."""
+
+    answers: list[int | str] = field(default_factory=list)
+    got: list[int] = field(default_factory=list)
+    sent: list[tuple[Event, Sequence[str]]] = field(default_factory=list)
+    on_event: Callable[[Event], None] = lambda _: None
+
+    async def __call__(self, url: str, event: Event, secrets: Sequence[str], turn: int) -> int:
+        """Take an event."""
+        assert url == URL
+        assert turn >= 0
+        self.sent.append((event, secrets))
+        await asyncio.sleep(0)
+        self.on_event(event)
+        answer = self.answers.pop(0) if self.answers else 200
+        if isinstance(answer, str):
+            raise SendFailed(answer)
+        if 200 <= answer < 300:
+            self.got.append(event.sequence)
+        return answer
+
+
+class Town:
+    """A payer and a shop whose events go to an inbox."""
+
+    def __init__(self, world: World, payer: Person, shop: Person, inbox: Inbox) -> None:
+        self.world, self.payer, self.shop, self.inbox = world, payer, shop, inbox
+        self.webhooks = self.teller()
+        self.merchants = Merchants(world.ledger, on_paid=self.webhooks.wake)
+
+    def teller(self, kind: type[Webhooks] = Webhooks, **more: Any) -> Webhooks:
+        """What a further process would run."""
+        return kind(self.world.store, self.inbox, clock=self.world.clock, **{"attempts_max": 4, **more})
+
+    async def pay(self, count: int = 1) -> None:
+        """Pay the shop."""
+        for _ in range(count):
+            pay: dict[str, Any] = {"source": self.payer.account, "merchant": "shop", "currency": CURRENCY}
+            await self.merchants.pay(self.payer.id, self.world.key(), amount_minor=10, **pay)
+
+    async def rounds(self, count: int = 1, seconds: float = 0.0, webhooks: Webhooks | None = None) -> None:
+        """Some sweeps, with time between them."""
+        for _ in range(count):
+            self.world.clock.advance(seconds)
+            await (webhooks or self.webhooks).sweep()
+            await (webhooks or self.webhooks).settle()
+
+
+@pytest_asyncio.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    """A shop that has one entry from before it was a merchant."""
+    async with World(harness_for("memory"), tmp_path) as world:
+        payer, shop = await world.people(2, 10_000)
+        claim = username_claim("shop")
+        await world.put(Record(claim.kind, claim.id, claim.slot, shop.id, 1, {"user": shop.id, "confirmed": True}))
+        town = Town(world, payer, shop, Inbox())
+        await town.merchants.register(shop.id, "Shop", URL)
+        yield town
+
+
+# What is told
+
+
+async def test_events_in_order_and_once(town: Town) -> None:
+    """Everything since the registration, in order; one 2xx each; the payload is exact, and the signature fits."""
+    await town.pay(3)
+    await town.merchants.refund(town.shop.id, "refund", (await newest(town)).transfer.id, amount_minor=4)
+    await town.rounds(3)
+    assert town.inbox.got == [2, 3, 4, 5]
+    event, secrets = town.inbox.sent[-1]
+    told = json.loads(event.body)
+    assert told["type"] == "reversal.sent"
+    assert (told["data"]["amountMinor"], told["data"]["sequence"], told["data"]["currency"]) == ("-4", 5, "EUR")
+    assert told["data"]["balanceMinor"] == "10026"
+    assert json.loads(town.inbox.sent[0][0].body)["type"] == "payment.received"
+    assert len({sent.id for sent, _ in town.inbox.sent}) == 4
+    headers = headers_of(event, secrets, datetime.now(UTC))
+    assert Webhook(secrets[0]).verify(event.body, headers) == told
+    delivery = await town.webhooks.delivery(town.shop.id)
+    assert delivery is not None
+    assert (delivery.positions[town.shop.account], delivery.lease, delivery.attempts) == (5, "", 0)
+
+
+async def newest(town: Town) -> HistoryLine:
+    """The shop's last entry."""
+    from wallet_gql.storage import PageRequest  # noqa: PLC0415 - here alone
+
+    return (await town.world.store.list_transfers(town.shop.account, PageRequest(1))).items[0]
+
+
+async def test_two_live_secrets(town: Town) -> None:
+    """After a rotation each event is signed by both secrets; when the old one has ended, by the new one alone."""
+    old = await town.merchants.merchant(town.shop.id)
+    new = await town.merchants.rotate_secret(town.shop.id)
+    assert old is not None
+    for seconds, both in ((0, True), (24 * 3600 + 1, False)):
+        town.world.clock.advance(seconds)
+        await town.pay()
+        await town.rounds(1, 20)
+        event, secrets = town.inbox.sent[-1]
+        headers = headers_of(event, secrets, datetime.now(UTC))
+        assert len(headers["webhook-signature"].split()) == (2 if both else 1)
+        Webhook(new.secret).verify(event.body, headers)
+        if both:
+            Webhook(old.live_secrets(datetime.now(UTC))[0]).verify(event.body, headers)
+
+
+async def check_failures(town: Town, webhooks: Webhooks) -> None:
+    """Raise AssertionError unless a failed event is sent again before those behind it, and nothing is lost."""
+    town.inbox.answers = [200, 500, "no answer: ConnectError", 302]
+    await town.pay(3)
+    await town.rounds(12, 40, webhooks)
+    assert [event.sequence for event, _ in town.inbox.sent] == [2, 3, 3, 3, 3, 4]
+    assert town.inbox.got == [2, 3, 4]
+
+
+async def test_failures_are_tried_again_in_order(town: Town) -> None:
+    """A redirect, a 5xx and no answer are failures; nothing overtakes."""
+    await check_failures(town, town.webhooks)
+
+
+async def test_waits_grow_to_a_cap(town: Town) -> None:
+    """The wait doubles with each failure, is never longer than the cap, and is random in its half."""
+    webhooks = town.teller(retry_seconds=5, retry_max_seconds=60)
+    waits = {attempts: [webhooks._wait_seconds(attempts) for _ in range(50)] for attempts in (1, 2, 3, 10, 500)}
+    for attempts, longest in ((1, 5), (2, 10), (3, 20), (10, 60), (500, 60)):
+        assert longest / 2 <= min(waits[attempts]) < max(waits[attempts]) <= longest
+    town.inbox.answers = [500]
+    await town.pay()
+    await town.rounds(2)
+    assert len(town.inbox.sent) == 1, "it did not wait"
+    town.webhooks.wake(town.shop.id)
+    await town.rounds()
+    assert len(town.inbox.sent) == 1, "a hint cut the wait short"
+
+
+async def test_dead_letters_and_replay(town: Town) -> None:
+    """What fails too often is put aside, those behind it go on; a replay tells it again, from there in order."""
+    town.inbox.answers = [500] * 4
+    await town.pay(2)
+    await town.rounds(8, 60)
+    assert town.inbox.got == [3]
+    (dead,) = await town.webhooks.dead_letters(town.shop.id)
+    assert (dead.error, dead.account_id, dead.sequence) == ("status 500", town.shop.account, 2)
+    assert await town.webhooks.all_dead_letters(10) == [dead]
+    assert (await town.webhooks.delivery(town.shop.id)).dead == 1  # type: ignore[union-attr]
+    await town.webhooks.replay(town.shop.id, town.shop.account, 2)
+    await town.rounds(1, 60)
+    assert town.inbox.got == [3, 2, 3]
+    assert await town.webhooks.dead_letters(town.shop.id) == []
+    await town.webhooks.replay(town.shop.id, town.shop.account, 1)
+    await town.rounds(1, 60)
+    assert town.inbox.got[3:] == [1, 2, 3]
+    for bad, error in ((0, InvalidInput), (5, InvalidInput)):
+        with pytest.raises(error):
+            await town.webhooks.replay(town.shop.id, town.shop.account, bad)
+    with pytest.raises(AccountNotFound):
+        await town.webhooks.replay(town.shop.id, town.payer.account, 1)
+    with pytest.raises(NotAMerchant):
+        await town.webhooks.replay(town.payer.id, town.payer.account, 1)
+
+
+async def test_a_server_that_is_gone(town: Town) -> None:
+    """After 410 nothing is sent until there is a URL again; then nothing is missing. Off and on works so too."""
+    town.inbox.answers = [410]
+    await town.pay(2)
+    await town.rounds(5, 100)
+    assert len(town.inbox.sent) == 1
+    await town.merchants.update(town.shop.id, webhook_url=URL)
+    await town.rounds()
+    assert town.inbox.got == [2, 3]
+    await town.merchants.update(town.shop.id, webhook=False)
+    await town.pay()
+    await town.rounds(3, 100)
+    assert town.inbox.got == [2, 3]
+    await town.merchants.update(town.shop.id, webhook_url=URL)
+    await town.rounds()
+    assert town.inbox.got == [2, 3, 4]
+
+
+async def test_the_idle_are_looked_at_ever_less(town: Town) -> None:
+    """With nothing to tell there is a look every few seconds; a payment elsewhere is found, a hint finds it at once."""
+    await town.rounds(10, 20)
+    delivery = await town.webhooks.delivery(town.shop.id)
+    assert delivery is not None
+    assert delivery.due_at is not None
+    assert delivery.due_at - town.world.clock() == timedelta(seconds=15)
+    await town.world.pay(town.payer, town.shop, 10)
+    await town.rounds()
+    assert town.inbox.got == []
+    await town.rounds(1, 16)
+    assert town.inbox.got == [2]
+    await town.pay()
+    await town.rounds()
+    assert town.inbox.got == [2, 3]
+
+
+# Several processes
+
+
+async def check_two_tellers(town: Town, kind: type[Webhooks] = Webhooks) -> None:
+    """Raise AssertionError unless two processes beside each other tell every event once and in order."""
+    await town.pay(30)
+    tellers = [town.teller(kind) for _ in range(2)]
+    for _ in range(3):
+        await asyncio.gather(*(teller.sweep() for teller in tellers))
+        await asyncio.gather(*(teller.settle() for teller in tellers))
+    assert town.inbox.got == list(range(2, 32))
+
+
+async def test_two_processes_do_not_interleave(town: Town) -> None:
+    """One has the lease; the other tells nothing meanwhile."""
+    await check_two_tellers(town)
+
+
+async def test_a_process_that_was_taken_for_dead_moves_nothing(town: Town) -> None:
+    """Its lease runs out while it sends; another tells on; the late one sees it and stops."""
+    await town.pay(4)
+    other = town.teller()
+
+    async def slow(url: str, event: Event, secrets: Sequence[str], turn: int) -> int:
+        town.world.clock.advance(61)
+        await other.sweep()
+        await other.settle()
+        return await town.inbox(url, event, secrets, turn)
+
+    late = Webhooks(town.world.store, slow, clock=town.world.clock)
+    assert await late.tell(town.shop.id) == 0
+    assert town.inbox.got == [2, 3, 4, 5, 2], "an event twice is allowed, one out of order behind it is not"
+
+
+# Mutants
+
+
+class MovesFirst(Webhooks):
+    """A mutant: the position moves on before the merchant has answered."""
+
+    async def _attempt(self, merchant: Any, event: Event, delivery: Any) -> str:
+        def told(found: Any) -> Any:
+            return found.told(event.account_id, event.sequence)
+
+        await self._change(merchant.id, told)
+        return await super()._attempt(merchant, event, delivery)
+
+
+class OutOfOrder(Webhooks):
+    """A mutant: the newest event first."""
+
+    async def _lines(self, account: Any, after: int) -> Any:
+        found = [line async for line in super()._lines(account, after)]
+        for line in reversed(found):
+            yield line
+
+
+class Unleased(Webhooks):
+    """A mutant: whoever finds events tells them, lease or not."""
+
+    async def _take(self, merchant_id: UserId, token: str) -> Any:
+        del token
+        return await self._change(merchant_id, lambda found: found)
+
+    async def _move(self, merchant_id: UserId, token: str, line: HistoryLine) -> Any:
+        del token
+        entry = line.entry
+        return await self._change(merchant_id, lambda found: found.told(entry.account_id, entry.sequence))
+
+
+async def test_a_position_before_the_2xx_is_convicted(town: Town) -> None:
+    """The check of failures finds the mutant: the event that failed is never sent again."""
+    with pytest.raises(AssertionError):
+        await check_failures(town, town.teller(MovesFirst))
+
+
+async def test_events_out_of_order_are_convicted(town: Town) -> None:
+    """The check of two tellers finds the mutant."""
+    with pytest.raises(AssertionError):
+        await check_two_tellers(town, OutOfOrder)
+
+
+async def test_a_missing_lease_is_convicted(town: Town) -> None:
+    """The check of two tellers finds events told twice."""
+    with pytest.raises(AssertionError):
+        await check_two_tellers(town, Unleased)
+
+
+# Where events may go
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
+        "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fe80::1%eth0",
+        "fc00::1", "fd00::1", "fec0::1", "ff02::1", "2001:db8::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1", "2002:7f00:1::1", "::7f00:1", "2001:0:7f00:1::1",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_public(address: str) -> None:
+    """Private, local, special and tunnelled ones are refused, in a URL as behind a name."""
+    assert not is_public(address)
+    if "%" not in address:
+        host = f"[{address}]" if ip_address(address).version == 6 else address
+        with pytest.raises(InvalidInput):
+            check_url(f"https://{host}/x")
+
+
+def test_public_addresses() -> None:
+    """Ordinary ones are allowed."""
+    for address in ("1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1"):
+        assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://shop.example/x", "ftp://shop.example/x", "https://", "https:///x", "shop.example", "https://a@shop.example/",
+        "https://shop.example/#x", "https://shop.example:0/", "https://shop.example:99999/", "https://shop.example/ x",
+        "https://shop.example\\@evil.example/", "https://shöp.example/", "https://shop.example/\n", "https://[::1/x",
+        f"https://shop.example/{'x' * 2_000}", "javascript:alert(1)", "https://127.0.0.1/", "https://[::1]/",
+    ],
+)  # fmt: skip
+def test_urls_that_are_refused(url: str) -> None:
+    """No https URL of a public server; the refusal does not repeat it."""
+    with pytest.raises(InvalidInput) as refused:
+        check_url(url)
+    assert "evil" not in refused.value.message
+
+
+async def test_every_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One private address among public ones refuses them all; else the checked address is what is connected to."""
+    found = ["1.1.1.1", "10.0.0.1"]
+
+    async def look_up(host: str, port: int) -> list[str]:
+        assert (host, port) == ("shop.example", 8443)
+        return found
+
+    monkeypatch.setattr(merchant_targets, "_look_up", look_up)
+    with pytest.raises(TargetRefused):
+        await resolve("https://shop.example:8443/x?y=1")
+    found[:] = ["1.1.1.1", "2606:4700::1111"]
+    target = await resolve("https://shop.example:8443/x?y=1")
+    assert (target.url, target.host, target.name) == (
+        "https://1.1.1.1:8443/x?y=1", "shop.example:8443", "shop.example",
+    )  # fmt: skip
+    assert (await resolve("https://shop.example:8443", turn=1)).url == "https://[2606:4700::1111]:8443/"
+    found[:] = []
+    with pytest.raises(TargetRefused):
+        await resolve("https://shop.example:8443/x")
+
+
+# Over real sockets
+
+
+@dataclass
+class Listener:
+    """A tiny server: notes requests and answers with fixed bytes."""
+
+    port: int = 0
+    heads: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    answer: bytes = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, one request."""
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await self._answer(reader, writer)
+            if writer.get_extra_info("ssl_object"):
+                await reader.read()
+        if writer.get_extra_info("ssl_object"):
+            writer.transport.abort()  # a polite end of TLS waits for the other side's
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().split("content-length:", 1)[1].split("\r\n", 1)[0])
+        body = await reader.readexactly(length)
+        self.heads.append(head)
+        self.bodies.append(body)
+        writer.write(self.answer)
+        await writer.drain()
+
+
+@asynccontextmanager
+async def listening(tls: ssl.SSLContext | None = None) -> AsyncIterator[Listener]:
+    """A listener on a free port of loopback."""
+    listener = Listener()
+    server = await asyncio.start_server(listener.handle, "127.0.0.1", 0, ssl=tls)
+    listener.port = server.sockets[0].getsockname()[1]
+    try:
+        yield listener
+    finally:
+        server.close()
+        await server.wait_closed()
+        await asyncio.sleep(0.05)  # what a client hung up on has its end, too
+
+
+EVENT: Final = Event("evt_1_1", AccountId("acc_1"), 1, "trf_1", '{"type":"payment.received"}')
+SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+async def test_a_request_as_it_travels() -> None:
+    """The body is the signed text; the headers verify; redirects are not followed, and answers not read."""
+    sender = HttpSender(allow_private=True)
+    async with listening() as listener, listening() as other:
+        url = f"http://localhost:{listener.port}/events?a=1"
+        assert await sender(url, EVENT, [SECRET], 0) == 204
+        head = listener.heads[0]
+        lines = [line.partition(": ") for line in head.split("\r\n")[1:] if line]
+        headers = {name.lower(): value for name, _, value in lines}
+        assert head.startswith("POST /events?a=1 HTTP/1.1")
+        assert headers["host"] == f"localhost:{listener.port}"
+        assert Webhook(SECRET).verify(listener.bodies[0], headers) == {"type": "payment.received"}
+        listener.answer = f"HTTP/1.1 307 Go\r\nlocation: http://127.0.0.1:{other.port}/\r\n\r\n".encode()
+        assert await sender(url, EVENT, [SECRET], 0) == 307
+        assert other.heads == []
+        listener.answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n" + b"x" * 100_000
+        assert await sender(url, EVENT, [SECRET], 0) == 200
+        listener.answer = b"HTTP/1.1 200 OK\r\nx: " + b"y" * 1_000_000
+        for answer in (listener.answer, b"nonsense\r\n\r\n", b""):
+            listener.answer = answer
+            with pytest.raises(SendFailed):
+                await sender(url, EVENT, [SECRET], 0)
+    with pytest.raises(SendFailed):
+        await sender(url, EVENT, [SECRET], 0)
+    with pytest.raises(SendFailed) as refused:
+        await HttpSender()("https://localhost:9/x", EVENT, [SECRET], 0)
+    assert SECRET not in str(refused.value)
+    await sender.aclose()
+
+
+async def test_a_slow_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes the request and never answers costs no more than the time-out."""
+    monkeypatch.setattr("wallet_gql.integrations.merchant_events.SEND_SECONDS", 0.2)
+
+    ended = asyncio.Event()
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    server = await asyncio.start_server(never, "127.0.0.1", 0)
+    sender = HttpSender(allow_private=True)
+    with pytest.raises(SendFailed, match="Time"):
+        await sender(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", EVENT, [SECRET], 0)
+    await sender.aclose()
+    await asyncio.wait_for(ended.wait(), 5)
+    server.close()
+
+
+async def test_the_certificate_is_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request goes to the checked address, and the certificate must be that of the name."""
+    context, trusted = certificate(tmp_path, "shop.test")
+
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(merchant_targets, "_look_up", look_up)
+    sender = HttpSender(allow_private=True, verify=trusted)
+    async with listening(context) as listener:
+        assert await sender(f"https://shop.test:{listener.port}/", EVENT, [SECRET], 0) == 204
+        with pytest.raises(SendFailed):
+            await sender(f"https://evil.test:{listener.port}/", EVENT, [SECRET], 0)
+        assert len(listener.heads) == 1
+    await sender.aclose()
+
+
+def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context with a certificate of that name, and a client's that trusts it."""
+    from cryptography import x509  # noqa: PLC0415 - here alone
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - the same
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - the same
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "server.pem"
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(private + made.public_bytes(pem))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(file)
+    return server, ssl.create_default_context(cadata=made.public_bytes(pem).decode())
+
+
+# kill -9
+
+
+@pytest.mark.slow
+@pytest.mark.backend("sqlite")
+@pytest.mark.parametrize(("point", "twice"), [("webhooks.leased", 0), ("webhooks.sent@2", 1), ("webhooks.moved@2", 0)])
+async def test_kill_9_loses_no_event(tmp_path: Path, point: str, twice: int) -> None:
+    """Killed with the lease, between the 2xx and the position, or behind it: the next process goes on in order."""
+    storage = f"sqlite:///{tmp_path / 'wallet.db'}"
+    payer, shop = await asyncio.to_thread(settle_all, storage, 1_000, 0)
+    async with listening() as listener, open_store(storage) as store:
+        ledger = Ledger(store)
+        merchants = Merchants(ledger)
+        await merchants.register(UserId(shop.id), "Shop", f"http://127.0.0.1:{listener.port}/")
+        for n in range(4):
+            source, to = AccountId(payer.account_id), To(username=shop.username)
+            pay: dict[str, Any] = {"source": source, "amount_minor": 10, "currency": "EUR"}
+            await ledger.transfer(UserId(payer.id), f"k{n}", to=to, **pay)
+        name, _, hit = point.partition("@")
+        settings = {"webhook_private_targets": "true", "sweep_seconds": "0.1", "webhook_retry_seconds": "0.1"}
+        with serving(tmp_path, storage=storage, failpoints=f"{name}=kill@{hit or 1}", **settings) as server:
+            assert await asyncio.to_thread(server.process.wait, 20) == -9
+        later = Webhooks(store, HttpSender(allow_private=True), clock=lambda: datetime.now(UTC) + timedelta(61))
+        await later.sweep()
+        await later.settle()
+        assert [json.loads(body)["data"]["sequence"] for body in listener.bodies] == sorted([1, 2, 3, 4] + [2] * twice)
+        delivery = await later.delivery(UserId(shop.id))
+        assert delivery is not None
+        assert delivery.positions[AccountId(shop.account_id)] == 4
