@@ -43,7 +43,7 @@ def open_store(url: str) -> Store:
     """
     scheme = urlsplit(url).scheme
     if not scheme:
-        raise ConfigurationError(f"{url!r} is no storage URL; write for example sqlite:///wallet.db")
+        raise ConfigurationError("this is no storage URL: it names no scheme; write for example sqlite:///wallet.db")
     return _factory(scheme)(url)
 
 

@@ -17,10 +17,10 @@ MEDIA_TYPE: Final = "application/problem+json"
 BODY_MAX: Final = 256 * 1024
 """The largest request body, in bytes."""
 
-_TOO_LARGE: Final = HTTPStatus.REQUEST_ENTITY_TOO_LARGE.name
+_TOO_LARGE: Final = "REQUEST_ENTITY_TOO_LARGE"  # written out: Python 3.13 renamed the status
 _DETAILS: Final = {
     _TOO_LARGE: f"the body is larger than {BODY_MAX} bytes",
-    HTTPStatus.NOT_FOUND.name: "there is nothing at this path; the API is at /graphql",
+    HTTPStatus.NOT_FOUND.name: "there is nothing at this path; the API is at /graphql and /v1",
 }
 
 
@@ -58,7 +58,8 @@ async def on_problem(_request: Request, error: Exception) -> Response:
 async def on_http_exception(_request: Request, error: Exception) -> Response:
     """Starlette's handler for its own refusals: no such path, wrong method, a body that is too large."""
     assert isinstance(error, HTTPException)
-    code = HTTPStatus(error.status_code).name
+    status = HTTPStatus(error.status_code)
+    code = _TOO_LARGE if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else status.name
     return respond(Problem(error.status_code, code, _DETAILS.get(code, error.detail), error.headers))
 
 

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
@@ -37,6 +38,12 @@ INTERNAL: Final = "INTERNAL"
 PERSISTED_QUERY_NOT_FOUND: Final = "PERSISTED_QUERY_NOT_FOUND"
 PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
 DOCUMENT_NOT_TRUSTED: Final = "DOCUMENT_NOT_TRUSTED"
+ERRORS_MAX: Final = 5
+"""How many errors of a document are told: it may have one for every word."""
+
+_HINT: Final = re.compile(r" Did you mean [^?\n]*\?")
+"""What would help to guess the schema letter by letter; editors know the schema and hint by themselves."""
+
 _TELLABLE: Final = (Unauthenticated, Unavailable, InDoubt, Rejected)
 _CLIENTS_OWN: Final = (CannotGetOperationTypeError, InvalidOperationTypeError, MissingQueryError)
 """What Strawberry raises about a document that it does not run."""
@@ -120,7 +127,8 @@ class Refused(PreExecutionError):
     def __init__(
         self, fault: Fault, errors: Sequence[GraphQLError], extensions: dict[str, object] | None = None
     ) -> None:
-        super().__init__(None, [public(error) for error in errors], extensions)
+        limits = [error for error in errors if isinstance(error, OverLimit)]
+        super().__init__(None, [public(error) for error in (limits or errors)[:ERRORS_MAX]], extensions)
         self.fault = fault
 
 
@@ -137,7 +145,7 @@ def told(result: ExecutionResult) -> ExecutionResult:
 def public(error: GraphQLError) -> GraphQLError:
     """A copy for the client: with code, request id and retryability; masked where it is our own bug."""
     cause = cause_of(error)
-    message, code, retryable = error.message, _code_of(error), False
+    message, code, retryable = _HINT.sub("", error.message), _code_of(error), False
     if isinstance(cause, _TELLABLE):
         message, code, retryable = cause.message, cause.code, cause.retryable
     elif isinstance(cause, InvalidOperationTypeError):

@@ -53,11 +53,11 @@ def parse_datetime(value: object) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise GraphQLError(f"DateTime takes text such as 2026-11-22T14:20:00Z, not {_shown(value)}.")
-    return moment.astimezone(UTC)
+        if moment is not None and moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # no moment, or one that is in no year of UTC
+        pass
+    raise GraphQLError(f"DateTime takes text such as 2026-11-22T14:20:00Z, not {_shown(value)}.")
 
 
 def _shown(value: object) -> str:
