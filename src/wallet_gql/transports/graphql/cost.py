@@ -1,8 +1,8 @@
 """What an operation costs before it runs: the number of fields it may resolve, with every page as large as it asks for.
 
-`extensions.cost` of each response tells `requested` and `maximum`. A list that takes `first` counts as often as that
-says, `nodes` as often as it has ids, any other list as `LIST_SIZE`; introspection costs nothing, for other limits hold
-it. Each fragment is measured once, so that measuring costs no more than the document is long.
+`extensions.cost` of each response tells `requested` and `maximum`. The items of a connection count as often as its
+`first` says, `nodes` as often as it has ids, those of any other list `LIST_SIZE` times. Introspection costs nothing,
+for other limits hold it. Each fragment is measured once, so measuring costs no more than the document is long.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLCompositeType,
-    GraphQLOutputType,
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
@@ -36,7 +35,7 @@ from ...storage import PAGE_MAX
 from .failures import OverLimit
 
 COST_MAX: Final = 25_000
-"""The most that one operation may cost: a history page of 100 for each of ten accounts, with all that there is."""
+"""The most that one operation may cost: all there is of a page of 80 entries for each of ten accounts."""
 
 LIST_SIZE: Final = 10
 """What a list counts that takes no `first`."""
@@ -56,7 +55,7 @@ class Cost(SchemaExtension):
         """Measure."""
         context = self.execution_context
         if not context.pre_execution_errors and context.graphql_document is not None:
-            meter = _Meter(context.schema._schema, context.graphql_document, context.variables or {})  # noqa: SLF001
+            meter = Meter(context.schema._schema, context.graphql_document, context.variables or {})  # noqa: SLF001
             self.requested = meter.of_operation(context.operation_name)
             if self.requested > COST_MAX:
                 message = f"The operation costs {self.requested}, {COST_MAX} at most; ask for smaller pages."
@@ -68,7 +67,7 @@ class Cost(SchemaExtension):
         return {} if self.requested is None else {"cost": {"requested": self.requested, "maximum": COST_MAX}}
 
 
-class _Meter:
+class Meter:
     """Measures one operation of a valid document."""
 
     def __init__(self, schema: GraphQLSchema, document: DocumentNode, variables: Mapping[str, Any]) -> None:
@@ -77,7 +76,7 @@ class _Meter:
         self._variables = variables
         nodes = (node for node in document.definitions if isinstance(node, FragmentDefinitionNode))
         self._fragments = {node.name.value: node for node in nodes}
-        self._known: dict[str, int] = {}
+        self._known: dict[tuple[str, int | None], int] = {}
         self._defaults: dict[str, ValueNode | None] = {}
 
     def of_operation(self, name: str | None) -> int:
@@ -90,41 +89,48 @@ class _Meter:
                 return self._of(node.selection_set, root) if root else 0
         return 0
 
-    def _of(self, selection_set: SelectionSetNode | None, parent: GraphQLCompositeType) -> int:
-        return sum(self._of_selection(node, parent) for node in selection_set.selections) if selection_set else 0
+    def _of(self, selection_set: SelectionSetNode | None, parent: GraphQLCompositeType, page: int | None = None) -> int:
+        """The cost of one object of a type; its lists have `page` items, if that is known."""
+        selections = selection_set.selections if selection_set else ()
+        return sum(self._of_selection(node, parent, page) for node in selections)
 
-    def _of_selection(self, node: Any, parent: GraphQLCompositeType) -> int:
+    def _of_selection(self, node: Any, parent: GraphQLCompositeType, page: int | None) -> int:
         if isinstance(node, FragmentSpreadNode):
-            return self._of_fragment(node.name.value)
+            return self._of_fragment(node.name.value, page)
         if isinstance(node, InlineFragmentNode):
-            return self._of(node.selection_set, self._condition(node) or parent)
-        return self._of_field(node, parent)
+            return self._of(node.selection_set, self._condition(node) or parent, page)
+        return self._of_field(node, parent, page)
 
-    def _of_fragment(self, name: str) -> int:
-        if name not in self._known:
+    def _of_fragment(self, name: str, page: int | None) -> int:
+        key = name, page
+        if key not in self._known:
             node = self._fragments[name]
             kind = self._condition(node)
-            self._known[name] = self._of(node.selection_set, kind) if kind else 0
-        return self._known[name]
+            self._known[key] = self._of(node.selection_set, kind, page) if kind else 0
+        return self._known[key]
 
     def _condition(self, node: InlineFragmentNode | FragmentDefinitionNode) -> GraphQLCompositeType | None:
         kind = self._schema.get_type(node.type_condition.name.value) if node.type_condition else None
         return kind if is_composite_type(kind) else None
 
-    def _of_field(self, node: FieldNode, parent: GraphQLCompositeType) -> int:
+    def _of_field(self, node: FieldNode, parent: GraphQLCompositeType, page: int | None) -> int:
         field = getattr(parent, "fields", {}).get(node.name.value)
         if field is None:  # introspection
             return 0
-        kind = get_named_type(field.type)
-        inner = self._of(node.selection_set, kind) if is_composite_type(kind) else 0
-        return 1 + self._size(node, field.type) * inner
+        kind, asked = get_named_type(field.type), self._size(node)
+        if not is_composite_type(kind):
+            return 1
+        if not is_list_type(get_nullable_type(field.type)):
+            return 1 + self._of(node.selection_set, kind, asked)
+        size = asked if asked is not None else page
+        return 1 + (LIST_SIZE if size is None else size) * self._of(node.selection_set, kind)
 
-    def _size(self, node: FieldNode, kind: GraphQLOutputType) -> int:
-        """How many times what is below a field is resolved."""
+    def _size(self, node: FieldNode) -> int | None:
+        """What a field says of its size; None if nothing."""
         for argument in node.arguments or ():
             if argument.name.value in _SIZES:
                 return self._number(argument.value)
-        return LIST_SIZE if is_list_type(get_nullable_type(kind)) else 1
+        return None
 
     def _number(self, value: ValueNode | None) -> int:
         """A page's size, never more than a page may have: a larger one is refused when it runs."""
