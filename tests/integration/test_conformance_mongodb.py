@@ -6,7 +6,6 @@ from wallet_gql.testing.conformance import StoreConformance
 
 # The driver forgets to close a socket whose connecting was cancelled by the end of its client.
 pytestmark = [
-    pytest.mark.soak,
     pytest.mark.filterwarnings("ignore:Exception ignored in.*socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 

@@ -37,7 +37,6 @@ from wallet_gql.storage import PageRequest
 from wallet_gql.testing.servers.mongo import MongoHarness
 from wallet_gql.testing.world import World
 
-pytestmark = pytest.mark.soak  # minutes long, beside servers that are killed: `make soak`
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 slots = st.integers(0, 4095)
@@ -163,5 +162,5 @@ async def test_nothing_but_scans_and_sums_reads_more_than_it_gives(world: World)
     assert len(seen) > 20
     scans = [one for one in seen if "COLLSCAN" in one.get("planSummary", "")]
     assert not scans, [one["command"] for one in scans]
-    greedy = [one for one in seen if one.get("docsExamined", 0) > 30]
+    greedy = [one for one in seen if one.get("docsExamined", 0) > max(30, one.get("nreturned", 0))]
     assert not greedy, [(one["docsExamined"], one["command"]) for one in greedy]

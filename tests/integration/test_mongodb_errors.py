@@ -24,8 +24,6 @@ from wallet_gql.domain.errors import (
     Unavailable,
 )
 
-pytestmark = pytest.mark.soak  # minutes long, beside servers that are killed: `make soak`
-
 
 @pytest.mark.parametrize(
     ("error", "expected"),

@@ -24,7 +24,7 @@ from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.mongo import MongoHarness, ReplicaSet, shared_set
 from wallet_gql.testing.world import Person, World
 
-pytestmark = [pytest.mark.soak, pytest.mark.backend("mongodb")]
+pytestmark = [pytest.mark.backend("mongodb")]
 
 BACK_SECONDS_MAX = 15.0
 STOPPED_SECONDS = 12.0

@@ -5,13 +5,13 @@ import pytest
 from tests.integration._mongo import need_server
 from wallet_gql.testing.machine import run_machine
 
-pytestmark = [pytest.mark.soak, pytest.mark.backend("mongodb"), pytest.mark.slow]
+pytestmark = [pytest.mark.backend("mongodb"), pytest.mark.slow]
 
 
 def test_machine_on_mongodb() -> None:
     """Every answer is the model's, through restarts and kills of the server."""
     need_server()
-    run_machine("mongodb", examples=8, steps=25)
+    run_machine("mongodb", examples=5, steps=20)
 
 
 @pytest.mark.soak

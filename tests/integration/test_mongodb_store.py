@@ -40,7 +40,7 @@ from wallet_gql.testing.conformance._suite import counter_key, increment, number
 from wallet_gql.testing.servers.mongo import Mongod, MongoHarness, shared_set
 from wallet_gql.testing.world import World
 
-pytestmark = [pytest.mark.soak, pytest.mark.backend("mongodb")]
+pytestmark = [pytest.mark.backend("mongodb")]
 
 
 @pytest.fixture(autouse=True)
