@@ -37,7 +37,6 @@ from wallet_gql.storage import PageRequest
 from wallet_gql.testing.servers.mongo import MongoHarness
 from wallet_gql.testing.world import World
 
-
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 slots = st.integers(0, 4095)
 amounts = st.integers(1, BALANCE_MAX_MINOR)
