@@ -29,7 +29,7 @@ from ..errors import (
     Unavailable,
     as_data,
 )
-from .inputs import account_id_of, not_an_id
+from .inputs import account_id_of
 from .transfers import TransferInput, TransferSuccess
 
 log = logging.getLogger(__name__)
@@ -83,9 +83,6 @@ TransferBatchResult: TypeAlias = Annotated[
     strawberry.union("TransferBatchResult", description="What `transferBatch` answers."),
 ]
 
-_SOURCE: Final = "account id"
-"""What the ledger calls the field that is `fromAccountId` here."""
-
 
 @object_type
 class BatchMutations:
@@ -137,9 +134,7 @@ def _check_all(items: Sequence[BatchItem]) -> None:
 def _result(outcome: Outcome, viewer_id: UserId) -> Any:
     """An item's outcome as data. What only we can repair is an unknown outcome: other items have their answers."""
     if not isinstance(outcome, domain.WalletError):
-        return TransferSuccess.of(outcome, viewer_id)
-    if isinstance(outcome, domain.InvalidInput) and outcome.fields["field"] == _SOURCE:
-        outcome = not_an_id("acc", "fromAccountId")
+        return TransferSuccess.of(outcome, outcome.result.debit_account_id, viewer_id)
     if isinstance(outcome, domain.Rejected | domain.Unavailable | domain.InDoubt):
         made = as_data(outcome)
         return made if isinstance(made, _MEMBERS) else Refusal.of(outcome)

@@ -6,28 +6,15 @@ from typing import Annotated, TypeAlias
 
 import strawberry
 
-from ....domain.ids import AccountId, UserId
 from ....ledger import HOLD_SECONDS_DEFAULT
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import (
-    CaptureExceedsHold,
-    CurrencyMismatch,
-    HoldNotOpen,
-    IdempotencyKeyReused,
-    InDoubt,
-    InsufficientFunds,
-    InvalidAmount,
-    InvalidInput,
-    PayeeCannotReceive,
-    PayeeNotFound,
-    Refusal,
-    Unavailable,
-)
+from ..errors import CaptureExceedsHold, HoldNotOpen, InvalidAmount, PayeeCannotReceive
 from ..holds import Hold
 from ..scalars import BigInt
 from ..types import Transfer
+from .answers import FromAccount, KeyedFailure, Moved, PayingFailure
 from .inputs import KEY, MoneyInput, Recipient, account_id_of, hold_id_of
 
 
@@ -69,29 +56,18 @@ class VoidHoldInput:
 
 
 @object_type
-class PlaceHoldSuccess:
+class PlaceHoldSuccess(FromAccount):
     """The money is reserved, since now or since this key was first sent."""
 
     hold: Hold | None = about("The hold as it was placed; on a replay it may have closed since: ask `hold(id:)`.")
-    replayed: bool = about("Whether the key was used before: then nothing was done now.")
-    account_id: strawberry.Private[AccountId]
-    viewer_id: strawberry.Private[UserId]
-
-    @strawberry.field
-    async def from_account(self, info: Info) -> Account | None:
-        """Your account as it is now. Null if it could not be read: the hold stands all the same."""
-        return await own_account(info, self.viewer_id, self.account_id)
 
 
 @object_type
-class CaptureHoldSuccess:
+class CaptureHoldSuccess(Moved):
     """The money is yours, since now or since this key was first sent. The hold is closed."""
 
     transfer: Transfer | None = about("The transfer that brings the money; it names the hold.")
-    replayed: bool = about("Whether the key was used before: then nothing was done now.")
     credited: bool = about("Whether your account has it already; if not, it is certain and on its way.")
-    account_id: strawberry.Private[AccountId]
-    viewer_id: strawberry.Private[UserId]
 
     @strawberry.field
     async def to_account(self, info: Info) -> Account | None:
@@ -108,34 +84,14 @@ class VoidHoldSuccess:
 
 
 PlaceHoldResult: TypeAlias = Annotated[
-    PlaceHoldSuccess
-    | InsufficientFunds
-    | CurrencyMismatch
-    | PayeeNotFound
-    | PayeeCannotReceive
-    | InvalidAmount
-    | InvalidInput
-    | IdempotencyKeyReused
-    | Refusal
-    | Unavailable
-    | InDoubt,
-    strawberry.union("PlaceHoldResult", description="What `placeHold` answers."),
+    PlaceHoldSuccess | PayingFailure, strawberry.union("PlaceHoldResult", description="What `placeHold` answers.")
 ]
 CaptureHoldResult: TypeAlias = Annotated[
-    CaptureHoldSuccess
-    | HoldNotOpen
-    | CaptureExceedsHold
-    | PayeeCannotReceive
-    | InvalidAmount
-    | InvalidInput
-    | IdempotencyKeyReused
-    | Refusal
-    | Unavailable
-    | InDoubt,
+    CaptureHoldSuccess | HoldNotOpen | CaptureExceedsHold | PayeeCannotReceive | InvalidAmount | KeyedFailure,
     strawberry.union("CaptureHoldResult", description="What `captureHold` answers."),
 ]
 VoidHoldResult: TypeAlias = Annotated[
-    VoidHoldSuccess | HoldNotOpen | InvalidInput | IdempotencyKeyReused | Refusal | Unavailable | InDoubt,
+    VoidHoldSuccess | HoldNotOpen | KeyedFailure,
     strawberry.union("VoidHoldResult", description="What `voidHold` answers."),
 ]
 
@@ -179,13 +135,7 @@ class HoldMutations:
             hold_id_of(given.hold_id, "holdId"),
             amount_minor=given.minor_units,
         )
-        return CaptureHoldSuccess(
-            transfer=Transfer.of(posted.result, user_id),
-            replayed=posted.replayed,
-            credited=posted.credited,
-            account_id=posted.result.credit_account_id,
-            viewer_id=user_id,
-        )
+        return CaptureHoldSuccess.of(posted, posted.result.credit_account_id, user_id)
 
     @strawberry.mutation
     async def void_hold(

@@ -6,27 +6,12 @@ from typing import Annotated, TypeAlias
 
 import strawberry
 
-from ....domain.ids import AccountId, UserId
-from ....domain.model import Transfer as DomainTransfer
-from ....ledger import Posted
-from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import (
-    CurrencyMismatch,
-    IdempotencyKeyReused,
-    InDoubt,
-    InsufficientFunds,
-    InvalidAmount,
-    InvalidInput,
-    PayeeCannotReceive,
-    PayeeNotFound,
-    Refusal,
-    ReversalExceedsOriginal,
-    Unavailable,
-)
+from ..errors import InsufficientFunds, InvalidAmount, ReversalExceedsOriginal
 from ..scalars import BigInt
 from ..types import Transfer
+from .answers import FromAccount, KeyedFailure, Moved, PayingFailure
 from .inputs import KEY, MoneyInput, Recipient, account_id_of, transfer_id_of
 
 
@@ -58,72 +43,23 @@ class ReverseTransferInput:
 
 
 @object_type
-class TransferSuccess:
+class TransferSuccess(Moved, FromAccount):
     """The money moved, now or when this key was first sent."""
-
-    transfer: Transfer | None = about("The transfer; on a replay the one that the key first made.")
-    replayed: bool = about("Whether the key was used before: then nothing was done now.")
-    credited: bool = about("Whether the payee has it already; if not, it is certain and on its way.")
-    account_id: strawberry.Private[AccountId]
-    viewer_id: strawberry.Private[UserId]
-
-    @strawberry.field
-    async def from_account(self, info: Info) -> Account | None:
-        """Your account as it is now. Null if it could not be read: the transfer stands all the same."""
-        return await own_account(info, self.viewer_id, self.account_id)
-
-    @classmethod
-    def of(cls, posted: Posted[DomainTransfer], viewer_id: UserId) -> TransferSuccess:
-        """A transfer as its payer sees it."""
-        return cls(
-            transfer=Transfer.of(posted.result, viewer_id),
-            replayed=posted.replayed,
-            credited=posted.credited,
-            account_id=posted.result.debit_account_id,
-            viewer_id=viewer_id,
-        )
 
 
 @object_type
-class ReverseTransferSuccess:
+class ReverseTransferSuccess(Moved, FromAccount):
     """The money went back, now or when this key was first sent."""
 
     transfer: Transfer | None = about("The new transfer, which sends the money back; it names the old one.")
-    replayed: bool = about("Whether the key was used before: then nothing was done now.")
     credited: bool = about("Whether the first payer has it already; if not, it is certain and on its way.")
-    account_id: strawberry.Private[AccountId]
-    viewer_id: strawberry.Private[UserId]
-
-    @strawberry.field
-    async def from_account(self, info: Info) -> Account | None:
-        """Your account as it is now. Null if it could not be read: the reversal stands all the same."""
-        return await own_account(info, self.viewer_id, self.account_id)
 
 
 TransferResult: TypeAlias = Annotated[
-    TransferSuccess
-    | InsufficientFunds
-    | CurrencyMismatch
-    | PayeeNotFound
-    | PayeeCannotReceive
-    | InvalidAmount
-    | InvalidInput
-    | IdempotencyKeyReused
-    | Refusal
-    | Unavailable
-    | InDoubt,
-    strawberry.union("TransferResult", description="What `transfer` answers."),
+    TransferSuccess | PayingFailure, strawberry.union("TransferResult", description="What `transfer` answers.")
 ]
 ReverseTransferResult: TypeAlias = Annotated[
-    ReverseTransferSuccess
-    | ReversalExceedsOriginal
-    | InsufficientFunds
-    | InvalidAmount
-    | InvalidInput
-    | IdempotencyKeyReused
-    | Refusal
-    | Unavailable
-    | InDoubt,
+    ReverseTransferSuccess | ReversalExceedsOriginal | InsufficientFunds | InvalidAmount | KeyedFailure,
     strawberry.union("ReverseTransferResult", description="What `reverseTransfer` answers."),
 ]
 
@@ -147,7 +83,7 @@ class TransferMutations:
             currency=given.amount.currency,
             reference=given.reference or "",
         )
-        return TransferSuccess.of(posted, user_id)
+        return TransferSuccess.of(posted, posted.result.debit_account_id, user_id)
 
     @strawberry.mutation
     async def reverse_transfer(
@@ -165,10 +101,4 @@ class TransferMutations:
             amount_minor=given.minor_units,
             reference=given.reference or "",
         )
-        return ReverseTransferSuccess(
-            transfer=Transfer.of(posted.result, user_id),
-            replayed=posted.replayed,
-            credited=posted.credited,
-            account_id=posted.result.debit_account_id,
-            viewer_id=user_id,
-        )
+        return ReverseTransferSuccess.of(posted, posted.result.debit_account_id, user_id)

@@ -1,0 +1,73 @@
+"""What several mutations answer: an account as it is after the command, and why the command may be refused."""
+
+from __future__ import annotations
+
+from typing import Self, TypeAlias
+
+import strawberry
+
+from ....domain.ids import AccountId, UserId
+from ....domain.model import Transfer as DomainTransfer
+from ....ledger import Posted
+from ..accounts import Account, own_account
+from ..context import Info
+from ..describe import about, object_type
+from ..errors import (
+    CurrencyMismatch,
+    IdempotencyKeyReused,
+    InDoubt,
+    InsufficientFunds,
+    InvalidAmount,
+    InvalidInput,
+    PayeeCannotReceive,
+    PayeeNotFound,
+    Refusal,
+    Unavailable,
+)
+from ..types import Transfer
+
+KeyedFailure: TypeAlias = InvalidInput | IdempotencyKeyReused | Refusal | Unavailable | InDoubt
+"""What any command with a key may end in."""
+
+PayingFailure: TypeAlias = (
+    InsufficientFunds | CurrencyMismatch | PayeeNotFound | PayeeCannotReceive | InvalidAmount | KeyedFailure
+)
+"""What a command may end in that spends an account's money, or reserves it, for a payee."""
+
+
+@object_type
+class Keyed:
+    """An answer to a command with a key."""
+
+    replayed: bool = about("Whether the key was used before: then nothing was done now.")
+    account_id: strawberry.Private[AccountId]
+    viewer_id: strawberry.Private[UserId]
+
+
+@object_type
+class FromAccount(Keyed):
+    """An answer to a command that spends or reserves the money of one of your accounts."""
+
+    @strawberry.field
+    async def from_account(self, info: Info) -> Account | None:
+        """Your account as it is now. Null if it could not be read: what was done stands all the same."""
+        return await own_account(info, self.viewer_id, self.account_id)
+
+
+@object_type
+class Moved(Keyed):
+    """An answer to a command that moves money."""
+
+    transfer: Transfer | None = about("The transfer; on a replay the one that the key first made.")
+    credited: bool = about("Whether the payee has it already; if not, it is certain and on its way.")
+
+    @classmethod
+    def of(cls, posted: Posted[DomainTransfer], account_id: AccountId, viewer_id: UserId) -> Self:
+        """A transfer as one side sees it: `account_id` is the viewer's."""
+        return cls(
+            transfer=Transfer.of(posted.result, viewer_id),
+            replayed=posted.replayed,
+            credited=posted.credited,
+            account_id=account_id,
+            viewer_id=viewer_id,
+        )
