@@ -1,0 +1,45 @@
+"""The tests of money in and out convict the product when it is broken, and acquit it when it is not."""
+
+import pytest
+
+from tests.integration._suite_runs import run_suite
+
+SUITE = "tests/property/test_payments.py"
+PLUGIN = ("-p", "tests.integration.payments_mutants")
+CONVICTED_BY = {
+    "done_before_its_effect": "test_a_crash_before_the_credit_loses_nothing",
+    "dedupe_by_event_id": "test_one_payment_told_by_many_events_is_credited_once",
+    "void_on_time_out": "test_a_time_out_voids_nothing",
+    "credit_on_the_clients_word": "test_nobody_is_credited_on_a_clients_word",
+    "call_inside_the_commit": "test_no_call_is_made_inside_a_commit",
+}
+BY_SCHEDULES = ("done_before_its_effect", "dedupe_by_event_id", "void_on_time_out", "credit_on_the_clients_word")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", CONVICTED_BY)
+def test_a_mutant_is_convicted(mutant: str) -> None:
+    """The named test fails because of the mutation, and it says so with an assertion."""
+    name = CONVICTED_BY[mutant]
+    done = run_suite(f"{SUITE}::{name}", *PLUGIN, WALLET_MUTANT=mutant)
+
+    assert done.returncode == 1, done.stdout[-2000:]
+    assert any(line.startswith(("FAILED", "ERROR")) and name in line for line in done.stdout.splitlines())
+    assert "AssertionError" in done.stdout or "assert " in done.stdout
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mutant", BY_SCHEDULES)
+def test_random_schedules_convict_a_mutant(mutant: str) -> None:
+    """Nobody told the state machine what to look for."""
+    done = run_suite(f"{SUITE}::test_schedules_on_memory", *PLUGIN, WALLET_MUTANT=mutant)
+
+    assert done.returncode == 1, done.stdout[-2000:]
+
+
+@pytest.mark.slow
+def test_the_same_tests_acquit_the_product() -> None:
+    """With the plugin loaded and no mutation chosen, all of them pass."""
+    done = run_suite(*(f"{SUITE}::{name}" for name in CONVICTED_BY.values()), *PLUGIN, WALLET_MUTANT="")
+
+    assert done.returncode == 0, done.stdout[-2000:]
