@@ -19,12 +19,21 @@ UserId = NewType("UserId", str)
 AccountId = NewType("AccountId", str)
 TransferId = NewType("TransferId", str)
 HoldId = NewType("HoldId", str)
+TopUpId = NewType("TopUpId", str)
+WithdrawalId = NewType("WithdrawalId", str)
 
 SLOTS: Final = 4096
 """How many slots there are. Users hash to slots; slots are placed on nodes."""
 
-_ID = re.compile(r"(?P<prefix>usr|acc|trf|hld)_[0-9a-f]{12}7(?P<slot>[0-9a-f]{3})[89ab][0-9a-f]{15}", re.ASCII)
-_NAMES: Final = {"usr": "user", "acc": "account", "trf": "transfer", "hld": "hold"}
+_ID = re.compile(r"(?P<prefix>usr|acc|trf|hld|top|wdr)_[0-9a-f]{12}7(?P<slot>[0-9a-f]{3})[89ab][0-9a-f]{15}", re.ASCII)
+_NAMES: Final = {
+    "usr": "user",
+    "acc": "account",
+    "trf": "transfer",
+    "hld": "hold",
+    "top": "top-up",
+    "wdr": "withdrawal",
+}
 _ENTROPY_BITS: Final = 62
 _SYSTEM: Final = "sys:"
 OPERATOR: Final = "op:operator"
@@ -66,8 +75,18 @@ def make_hold_id(slot: int, at_ms: int, entropy: int) -> HoldId:
     return HoldId(_uuid7("hld", slot, at_ms, entropy))
 
 
+def make_top_up_id(slot: int, at_ms: int, entropy: int) -> TopUpId:
+    """A new top-up id in the slot of the account that is to be credited."""
+    return TopUpId(_uuid7("top", slot, at_ms, entropy))
+
+
+def make_withdrawal_id(slot: int, at_ms: int, entropy: int) -> WithdrawalId:
+    """A new withdrawal id in the slot of the account whose money leaves."""
+    return WithdrawalId(_uuid7("wdr", slot, at_ms, entropy))
+
+
 def is_id(prefix: str, text: str) -> bool:
-    """Whether `text` is a well-formed id with that prefix (`usr`, `acc`, `trf` or `hld`)."""
+    """Whether `text` is a well-formed id with that prefix (`usr`, `acc`, `trf`, `hld`, `top` or `wdr`)."""
     match = _ID.fullmatch(text)
     if match is None or match["prefix"] != prefix:
         return False
