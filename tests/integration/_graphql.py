@@ -18,9 +18,10 @@ from wallet_gql.transports.graphql.schema import schema
 
 
 @asynccontextmanager
-async def wallet_in(folder: Path) -> AsyncIterator[Wallet]:
+async def wallet_in(folder: Path, **settings: Any) -> AsyncIterator[Wallet]:
     """A wallet on a SQLite file, without sweeps: what happens is what a test does."""
-    async with open_wallet(load_settings(storage=f"sqlite:///{folder / 'wallet.db'}"), sweeps=False) as wallet:
+    given = load_settings(storage=f"sqlite:///{folder / 'wallet.db'}", **settings)
+    async with open_wallet(given, sweeps=False) as wallet:
         yield wallet
 
 

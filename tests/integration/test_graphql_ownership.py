@@ -31,6 +31,7 @@ from graphql import (
 
 from tests.integration._graphql import ask, execute, wallet_in
 from tests.integration._server import Person, new_key, settle
+from tests.integration._stripe import settings_of
 from wallet_gql.domain.ids import (
     AccountId,
     HoldId,
@@ -38,12 +39,15 @@ from wallet_gql.domain.ids import (
     UserId,
     make_account_id,
     make_hold_id,
+    make_top_up_id,
     make_transfer_id,
     make_user_id,
+    make_withdrawal_id,
     slot_of,
 )
 from wallet_gql.ledger import To
 from wallet_gql.runtime import Wallet
+from wallet_gql.testing.stripe_fake import FakeStripe
 from wallet_gql.transports.graphql.schema import sdl
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -57,7 +61,9 @@ ADDRESSES: Final = {
 }
 """An account's id is its address: whoever was told it may pay to it, and do nothing else with it."""
 
-VARYING: Final = re.compile(r"(trf|hld)_[0-9a-f]{32}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+\+00:00")
+VARYING: Final = re.compile(
+    r"(trf|hld|top|wdr)_[0-9a-f]{32}|pi_[0-9]+_secret_[0-9]+|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+\+00:00"
+)
 
 STATE: Final = """query($hold: ID!) { viewer { id email sessions { id }
   accounts { id status posted { minorUnits } held { minorUnits } history(first: 100) { edges { cursor } } } }
@@ -90,6 +96,7 @@ class Town:
     """An owner with something of everything, and a third person who deals with everybody."""
 
     wallet: Wallet
+    fake: FakeStripe
     owner: Person
     third: Person
     fourth: Person
@@ -100,15 +107,32 @@ class Town:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
     """The owner's account, transfer, hold, key and session; no stranger is part of any."""
-    async with wallet_in(tmp_path_factory.mktemp("town")) as wallet:
-        owner, third, fourth = [await settle(wallet, balance) for balance in (1_000, 100_000, 0)]
-        key, account_id = new_key(), AccountId(owner.account_id)
-        pay: dict[str, Any] = {"source": account_id, "to": To(username=third.username), "currency": "EUR"}
-        moved = await wallet.ledger.transfer(UserId(owner.id), key, amount_minor=10, **pay)
-        held = await wallet.ledger.place_hold(UserId(owner.id), new_key(), amount_minor=20, **pay)
-        (session,) = await wallet.identity.sessions(UserId(owner.id))
-        ids = {"user": owner.id, "account": account_id, "transfer": moved.result.id, "hold": held.result.id}
-        yield Town(wallet, owner, third, fourth, {**ids, "key": key, "session": session.id})
+    with FakeStripe() as fake:
+        async with wallet_in(tmp_path_factory.mktemp("town"), **settings_of(fake)) as wallet:
+            yield await furnish(wallet, fake)
+
+
+async def furnish(wallet: Wallet, fake: FakeStripe) -> Town:
+    """Make the people, and something of everything for the owner."""
+    owner, third, fourth = [await settle(wallet, balance) for balance in (1_000, 100_000, 0)]
+    key, account_id = new_key(), AccountId(owner.account_id)
+    pay: dict[str, Any] = {"source": account_id, "to": To(username=third.username), "currency": "EUR"}
+    moved = await wallet.ledger.transfer(UserId(owner.id), key, amount_minor=10, **pay)
+    held = await wallet.ledger.place_hold(UserId(owner.id), new_key(), amount_minor=20, **pay)
+    (session,) = await wallet.identity.sessions(UserId(owner.id))
+    ids = {"user": owner.id, "account": account_id, "transfer": moved.result.id, "hold": held.result.id}
+    fake.state.fund(100_000, "EUR")
+    await bank(wallet, fake, owner)
+    top_up = await wallet.payments.top_ups.request(UserId(owner.id), new_key(), account_id, 100, "EUR")
+    taken = await wallet.payments.withdrawals.request(UserId(owner.id), new_key(), account_id, 100, "EUR")
+    ids |= {"topUp": top_up.top_up.id, "withdrawal": taken.withdrawal.id}
+    return Town(wallet, fake, owner, third, fourth, {**ids, "key": key, "session": session.id})
+
+
+async def bank(wallet: Wallet, fake: FakeStripe, person: Person) -> None:
+    """Give somebody a connected account."""
+    connected = fake.state.connect(f"acct_{person.username}")
+    await wallet.payments.withdrawals.set_payout_account(UserId(person.id), connected)
 
 
 def unknown(kind: str, like: str, *, near: bool) -> str:
@@ -124,6 +148,8 @@ def unknown(kind: str, like: str, *, near: bool) -> str:
         "account": make_account_id,
         "transfer": make_transfer_id,
         "hold": make_hold_id,
+        "topUp": make_top_up_id,
+        "withdrawal": make_withdrawal_id,
     }[kind]
     return make(slot_of(like) if near else (slot_of(like) + 1) % 4096, at_ms, entropy)
 
@@ -195,6 +221,19 @@ async def events(town: Town, stranger: Person) -> dict[str, Any]:
     return {"accountId": stranger.account_id, "fromSequence": 1}
 
 
+async def money_in(_town: Town, stranger: Person) -> dict[str, Any]:
+    """A top-up of the stranger's."""
+    amount = {"minorUnits": 100, "currency": "EUR"}
+    return {"idempotencyKey": new_key(), "toAccountId": stranger.account_id, "amount": amount}
+
+
+async def money_out(town: Town, stranger: Person) -> dict[str, Any]:
+    """A withdrawal of the stranger's."""
+    await bank(town.wallet, town.fake, stranger)
+    amount = {"minorUnits": 10, "currency": "EUR"}
+    return {"idempotencyKey": new_key(), "fromAccountId": stranger.account_id, "amount": amount}
+
+
 Make = Callable[[Town, Person], Awaitable[dict[str, Any]]]
 INPUTS: Final[dict[str, tuple[Make, ...]]] = {
     "transfer": (payment,),
@@ -207,6 +246,8 @@ INPUTS: Final[dict[str, tuple[Make, ...]]] = {
     "payMerchant": (purchase,),
     "refundPayment": (sold,),
     "replayEvents": (events,),
+    "topUp": (money_in,),
+    "withdraw": (money_out,),
     "revokeSession": (nothing,),
 }
 
@@ -278,7 +319,7 @@ async def answer(town: Town, stranger: Person, path: str, make: Make, given: str
     result = await execute(town.wallet, stranger.token, document(path), sent)
     text = json.dumps([result.data, [error.message for error in result.errors or ()]], sort_keys=True, default=str)
     own = json.dumps(sent)
-    for value in re.findall(r"(?:trf|hld|acc)_[0-9a-f]{32}", own):
+    for value in re.findall(r"(?:trf|hld|acc|top|wdr)_[0-9a-f]{32}", own):
         text = text.replace(value, "OWN" if value != given else "ID")
     return VARYING.sub("…", text.replace(given, "ID"))
 
@@ -331,8 +372,9 @@ async def test_an_account_id_is_an_address(town: Town, path: str, make: Make) ->
 async def test_the_owner_has_all_of_it(town: Town) -> None:
     """The ids in question are real: the owner reaches each of them."""
     node = "query($id: ID!) { node(id: $id) { __typename } }"
-    for kind in ("user", "account", "transfer", "hold"):
-        assert await ask(town.wallet, town.owner.token, node, {"id": town.ids[kind]}) == {"__typename": kind.title()}
+    for kind in ("user", "account", "transfer", "hold", "topUp", "withdrawal"):
+        name = kind[0].upper() + kind[1:]
+        assert await ask(town.wallet, town.owner.token, node, {"id": town.ids[kind]}) == {"__typename": name}
     by_key = "query($id: ID!) { transferByIdempotencyKey(key: $id) { transfer { id } } }"
     known = await ask(town.wallet, town.owner.token, by_key, {"id": town.ids["key"]})
     assert known["transfer"]["id"] == town.ids["transfer"]
