@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from .backends import open_store
-from .domain.errors import WalletError
+from .domain.errors import InvalidInput, WalletError
 from .identity import Identity
-from .integrations.merchant_events import HttpSender
+from .integrations.merchant_events import HttpSender, can_send
 from .integrations.merchant_targets import check_url
 from .integrations.merchant_webhooks import Webhooks
 from .integrations.payments import Payments, open_payments
@@ -77,6 +77,8 @@ def _merchants(settings: Settings, ledger: Ledger) -> tuple[Merchants, Webhooks,
     webhooks = Webhooks(ledger.store, sender, clock=utc_now, retry_seconds=settings.webhook_retry_seconds)
 
     def check(url: str) -> str:
+        if not can_send():
+            raise InvalidInput("webhookUrl", "this wallet cannot send webhooks; ask the operator to install them")
         return check_url(url, allow_private=is_free)
 
     points = settings.merchant_fee_basis_points

@@ -26,7 +26,7 @@ from wallet_gql.backends import open_store
 from wallet_gql.domain.errors import InvalidInput
 from wallet_gql.idempotency import Effects, Guard, Outcome, Turn
 from wallet_gql.idempotency.asgi import IdempotencyMiddleware, parse_key
-from wallet_gql.idempotency.guard import Ask
+from wallet_gql.idempotency.turns import Ask
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 KEY: Final = "Idempotency-Key"

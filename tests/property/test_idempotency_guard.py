@@ -16,7 +16,7 @@ from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.errors import Contended, IdempotencyKeyReused, InDoubt, InvalidInput
 from wallet_gql.domain.model import Record, RecordKey
 from wallet_gql.idempotency import Effects, Guard, Joined, NothingDone, Outcome, Settled, StillRunning, Turn, Unfinished
-from wallet_gql.idempotency.guard import Ask
+from wallet_gql.idempotency.turns import Ask
 from wallet_gql.storage import Store
 from wallet_gql.testing.world import Clock
 

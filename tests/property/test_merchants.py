@@ -84,9 +84,9 @@ async def town_in(world: World, fee: int = 250) -> Town:
     return town
 
 
-@pytest_asyncio.fixture(params=["memory", "memory://?nodes=3"])
+@pytest_asyncio.fixture(params=["memory", "memory-3", "sqlite"])
 async def town(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Town]:
-    """On one node, and on three; the books are audited at the end."""
+    """On one node, on three, and on disk; the books are audited at the end."""
     async with World(harness_for(request.param), tmp_path) as world:
         yield await town_in(world)
 

@@ -5,7 +5,7 @@ around any async function, over any store, and `asgi` around any ASGI applicatio
 `Idempotency-Key`: both are for other services too, and need no framework.
 """
 
-from .guard import Completer, Effects, Guard, Joined, NothingDone, Outcome, Settled, StillRunning, Turn, Unfinished
+from .guard import Guard
 from .receipts import (
     FINGERPRINT_VERSION,
     KEY_MAX,
@@ -22,6 +22,7 @@ from .receipts import (
     replay,
     side_receipt,
 )
+from .turns import Completer, Effects, Joined, NothingDone, Outcome, Settled, StillRunning, Turn, Unfinished
 
 __all__ = [
     "FINGERPRINT_VERSION",

@@ -24,31 +24,37 @@ There is no framework here: any ASGI 3 application can be wrapped.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import inspect
 import json
-import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
 from ..domain.changes import Decision, Scope, Snapshot
 from ..domain.errors import IdempotencyKeyReused, InDoubt, InvalidInput, Unavailable
-from .guard import Ask, Effects, Guard, Joined, Outcome, StillRunning, Turn
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Connection = MutableMapping[str, Any]
-"""What ASGI calls the scope; here a `Scope` is what a command loads."""
+from ._http import (
+    HEADER,
+    Answer,
+    Connection,
+    Message,
+    Receive,
+    Send,
+    Stored,
+    keeps,
+    parse_key,
+    read_body,
+    replaying,
+    send_stored,
+)
+from .guard import Guard
+from .turns import Ask, Effects, Joined, Outcome, StillRunning, Turn
 
 Application = Callable[[Connection, Receive, Send], Awaitable[None]]
 Caller = Callable[[Connection], str | Awaitable[str | None] | None]
 """Who asks: keys of different callers never meet. None: the request passes through, for the application to refuse."""
 
-HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 TURN: Final = "wallet_gql.idempotency"
 """Under this name the application finds its turn in the ASGI scope."""
@@ -64,61 +70,6 @@ RESPONSE_MAX: Final = 64 * 1024
 _NAME: Final = HEADER.lower().encode()
 _RETRY_SECONDS: Final = 1
 _PATH_MAX: Final = 2_000
-_NOT_KEPT: Final = frozenset({400, 401, 403, 408, 411, 413, 415, 417, 421, 425, 426, 429, 431})
-_OWN_HEADERS: Final = frozenset(
-    {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"set-cookie", b"transfer-encoding"}
-)
-"""Not kept: what belongs to one connection, and cookies, which nobody shall get a second time."""
-
-_STRING: Final = r'"(?P<text>(?:[ !#-\[\]-~]|\\["\\])*)"'
-_NUMBER_OR_WORD: Final = r"-?[0-9]+(?:\.[0-9]+)?|[A-Za-z*][!#-'*+.^-z|~:/0-9]*"
-_BARE_ITEM: Final = rf"(?:{_STRING.replace('?P<text>', '?:')}|:[A-Za-z0-9+/=]*:|\?[01]|{_NUMBER_OR_WORD})"
-_ITEM: Final = re.compile(rf"{_STRING}(?:;[ ]*[a-z*][a-z0-9_.*-]*(?:={_BARE_ITEM})?)*", re.ASCII)
-_BARE_KEY: Final = re.compile(r"[!#-+\--:<-~]+", re.ASCII)
-"""Printable, without quotes, and without what parts and ends structured fields."""
-
-
-def keeps(status: int) -> bool:
-    """Whether an answer is kept: what was done, and refusals that depend on the state.
-
-    Not: malformed requests, missing log-ins, limits of rate and size, and faults of the server.
-    """
-    return status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_KEPT
-
-
-def parse_key(value: str, *, bare: bool = False) -> str:
-    """The key in a header's value: a structured-field string (RFC 9651) such as `"8e03978e-40d5"`.
-
-    Parameters behind it mean nothing. `bare` also takes a key without quotes, as many clients send it.
-
-    Raises:
-        InvalidInput: the value is something else.
-    """
-    text = value.strip(" ")
-    match = _ITEM.fullmatch(text)
-    if match is not None:
-        return re.sub(r"\\(.)", r"\1", match["text"])
-    if bare and _BARE_KEY.fullmatch(text):
-        return text
-    raise InvalidInput(HEADER, 'a string in double quotes, such as "8e03978e-40d5-43dd-bc93-6894a57f9324"')
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer that a joined decision gives: it takes the place of what the application sends."""
-
-    status: int
-    body: object = None
-    """Plain JSON data."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def plain(self) -> dict[str, object]:
-        """As it is kept: also what a completer gives as the value of `Settled`."""
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers.items()]
-        if not any(name == b"content-type" for name, _ in headers):
-            headers.append((b"content-type", b"application/json"))
-        return _Stored(self.status, headers, json.dumps(self.body).encode()).plain()
-
 
 JoinedDecide = Callable[[Snapshot], Decision[Answer | None]]
 
@@ -209,12 +160,12 @@ class IdempotencyMiddleware:
         if who is None or (not given and connection["method"] not in self.required):
             await self.app(connection, receive, send)
             return
-        body = await _body(receive, self.body_max)
+        body = await read_body(receive, self.body_max)
         if body is None:
             return
         found = await self._begin(connection, who, given, body)
         if not isinstance(found, Turn):
-            await _send(send, found)
+            await send_stored(send, found)
             return
         task = asyncio.create_task(self._run(found, connection, body, send))
         self._tasks.add(task)  # a client that hangs up does not end it
@@ -225,7 +176,7 @@ class IdempotencyMiddleware:
         found = self.caller(connection)
         return await found if inspect.isawaitable(found) else found
 
-    async def _begin(self, connection: Connection, who: str, given: list[bytes], body: bytes) -> Turn | _Stored:
+    async def _begin(self, connection: Connection, who: str, given: list[bytes], body: bytes) -> Turn | Stored:
         """The right to answer now, or the answer."""
         try:
             ask = self._ask(connection, who, given, body)
@@ -261,10 +212,10 @@ class IdempotencyMiddleware:
         note = {"method": values["method"], "path": target[:_PATH_MAX]}
         return self.guard.ask(who, key, OPERATION, values, effects=self.effects, slot=self.slot, note=note)
 
-    def _replay(self, found: Outcome) -> _Stored:
+    def _replay(self, found: Outcome) -> Stored:
         if not found.kept:
             return self._problem(409, "ANSWER_NOT_KEPT", "this request was done, and its answer is not kept")
-        stored = _Stored.read(found.value)
+        stored = Stored.read(found.value)
         stored.headers.append((REPLAYED.lower().encode(), b"true"))
         return stored
 
@@ -276,7 +227,7 @@ class IdempotencyMiddleware:
         extensions = {n: e for n, e in (connection.get("extensions") or {}).items() if n not in hidden}
         inner = {**connection, "extensions": extensions, TURN: http_turn}
         try:
-            await self.app(inner, _replaying(body), capture.send)
+            await self.app(inner, replaying(body), capture.send)
             if not capture.ended:
                 raise RuntimeError("the application returned without a whole response")  # noqa: TRY301 - as if raised
         except BaseException:
@@ -284,9 +235,9 @@ class IdempotencyMiddleware:
                 await self.guard.give_up(turn)
             raise
         if not capture.committed:
-            await _send(send, await self.end(http_turn, capture.stored))
+            await send_stored(send, await self.end(http_turn, capture.stored))
 
-    async def end(self, http_turn: HttpTurn, stored: _Stored, *, whole: bool = True) -> _Stored:
+    async def end(self, http_turn: HttpTurn, stored: Stored, *, whole: bool = True) -> Stored:
         """Write the end of a request; answers what to send. Not `whole`: only that it was answered is kept."""
         turn = http_turn.turn
         if not self.keep(stored.status):
@@ -306,16 +257,16 @@ class IdempotencyMiddleware:
         except BaseException:
             await self.guard.give_up(turn)
             raise
-        return stored if outcome.value is None else _Stored.read(outcome.value, cookies=stored)
+        return stored if outcome.value is None else Stored.read(outcome.value, cookies=stored)
 
-    def _problem(self, status: int, code: str, detail: str) -> _Stored:
+    def _problem(self, status: int, code: str, detail: str) -> Stored:
         """Problem details (RFC 9457)."""
         title = HTTPStatus(status).phrase
         body = {"type": self.help_url, "title": title, "status": status, "detail": detail, "code": code}
         headers = [(b"content-type", b"application/problem+json")]
         if status in (409, 503, 504):
             headers.append((b"retry-after", str(_RETRY_SECONDS).encode()))
-        return _Stored(status, headers, json.dumps(body).encode())
+        return Stored(status, headers, json.dumps(body).encode())
 
 
 class _Refused(Exception):
@@ -326,31 +277,6 @@ class _Refused(Exception):
         self.status, self.code, self.detail = status, code, detail
 
 
-@dataclass(slots=True)
-class _Stored:
-    """A response, as it is sent and kept."""
-
-    status: int = 0
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    body: bytes = b""
-
-    def plain(self) -> dict[str, object]:
-        """As plain JSON data, without what belongs to one connection."""
-        kept = [(name.lower(), value) for name, value in self.headers if name.lower() not in _OWN_HEADERS]
-        return {
-            "status": self.status,
-            "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in kept],
-            "body": base64.b64encode(self.body).decode(),
-        }
-
-    @classmethod
-    def read(cls, plain: Mapping[str, Any], cookies: _Stored | None = None) -> _Stored:
-        """Back from plain data; the first time also with the cookies that are not kept."""
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in plain["headers"]]
-        own = [(n, v) for n, v in (cookies.headers if cookies else ()) if n.lower() == b"set-cookie"]
-        return cls(plain["status"], headers + own, base64.b64decode(plain["body"]))
-
-
 class _Capture:
     """Collects the application's response; one that grows too large is written down as such and passed on."""
 
@@ -358,7 +284,7 @@ class _Capture:
         self._owner = owner
         self._turn = turn
         self._send = send
-        self.stored = _Stored()
+        self.stored = Stored()
         self.ended = False
         self.committed = False
 
@@ -384,7 +310,7 @@ class _Capture:
         sent = await self._owner.end(self._turn, self.stored, whole=False)
         self.committed = True
         if sent is not self.stored:
-            await _send(self._send, sent)
+            await send_stored(self._send, sent)
             raise RuntimeError("a response was too large to be kept, and could not be sent")
         await self._send({"type": "http.response.start", "status": sent.status, "headers": sent.headers})
         await self._send({"type": "http.response.body", "body": sent.body, "more_body": more})
@@ -403,34 +329,4 @@ def _with_answer(scope: Scope, decide: JoinedDecide, own: object) -> Joined:
     return Joined(scope, joined)
 
 
-def _replaying(body: bytes) -> Receive:
-    """Gives the body that was read, then nothing: the application does not hear of a client that hangs up."""
-    pending = [body]
-
-    async def receive() -> Message:
-        if pending:
-            return {"type": "http.request", "body": pending.pop(), "more_body": False}
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
-
-    return receive
-
-
-async def _body(receive: Receive, body_max: int) -> bytes | None:
-    """The body, or as much of it as shows that it is too large; None if the client has gone."""
-    body = b""
-    while len(body) <= body_max:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        if not message.get("more_body", False):
-            break
-    return body
-
-
-async def _send(send: Send, stored: _Stored) -> None:
-    headers = [(n, v) for n, v in stored.headers if n.lower() not in (b"content-length", b"transfer-encoding")]
-    headers.append((b"content-length", str(len(stored.body)).encode()))
-    await send({"type": "http.response.start", "status": stored.status, "headers": headers})
-    await send({"type": "http.response.body", "body": stored.body, "more_body": False})
+__all__ = ["HEADER", "REPLAYED", "Answer", "HttpTurn", "IdempotencyMiddleware", "keeps", "parse_key", "turn_of"]

@@ -18,36 +18,43 @@ a crash between the two leaves depends on where the effect is:
 | `OUTSIDE` | anywhere else: a mail, another service | `InDoubt`, until a *completer* has found out | once, or unknown |
 
 A claim is leased. A worker that was taken for dead cannot commit late: its token is no longer the claim's.
-
-The state is one generic `Record` a key, of kind `idempotency`, in the caller's slot.
+The state is one `Record` a key, of kind `idempotency`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any, Final
 
 from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot
 from ..domain.codec import from_micros, to_micros
 from ..domain.errors import Contended, IdempotencyKeyReused, InDoubt, InvalidInput, Unavailable, WalletError
 from ..domain.ids import actor_slot
-from ..domain.model import Record, RecordKey
+from ..domain.model import Record
 from ..failpoints import reach
 from ..storage import Store
 from .receipts import check_key, fingerprint
+from .turns import (
+    KIND,
+    Ask,
+    Completer,
+    Effects,
+    Joined,
+    NothingDone,
+    Outcome,
+    StillRunning,
+    Turn,
+    Unfinished,
+    Work,
+)
 
 log = logging.getLogger("wallet_gql.idempotency")
-
-KIND: Final = "idempotency"
-"""The kind of the guard's records."""
 
 OUTCOME_MAX: Final = 256 * 1024
 """The largest answer that is kept, in bytes of JSON text."""
@@ -59,105 +66,6 @@ _POLL_MAX_SECONDS: Final = 0.2
 _FINISH_TRIES: Final = 5
 
 
-class Effects(StrEnum):
-    """Where the effect of the guarded work is; see the table above."""
-
-    JOINED = "joined"
-    OUTSIDE = "outside"
-
-
-class StillRunning(Exception):
-    """A request with the same key is being worked on. Ask again later, with the same key."""
-
-
-class NothingDone(Exception):
-    """Raised by work with effects OUTSIDE that knows: nothing happened and nothing will. The key is free again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request under a key: who asks, what for, and what identifies the input."""
-
-    caller: str
-    key: str
-    operation: str
-    fingerprint: str
-    effects: Effects
-    slot: int
-    note: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def name(self) -> RecordKey:
-        """Where its record is."""
-        digest = hashlib.sha256(json.dumps([self.caller, self.key]).encode()).hexdigest()
-        return RecordKey(KIND, digest, self.slot)
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The right to do the work now. `token` fences off whoever had it before."""
-
-    ask: Ask
-    token: str
-
-    @property
-    def key_outside(self) -> str:
-        """An idempotency key for a service that the work calls: always the same for the same caller and key."""
-        return self.ask.name.id
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """What the work gives when its effect shall commit with the receipt: `decide` answers plain JSON data.
-
-    The scope's home must be the turn's slot.
-    """
-
-    scope: Scope
-    decide: Decide[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The answer to a key. `value` is plain JSON data; None also if it was too large to keep or has been pruned."""
-
-    value: Any
-    replayed: bool
-    kept: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """Work whose end nobody saw, for its completer: `note` is what the caller gave to be remembered."""
-
-    caller: str
-    key: str
-    key_outside: str
-    operation: str
-    note: Mapping[str, object]
-    began_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What a completer found out: it happened, with this answer; or it did not, and never will."""
-
-    happened: bool
-    value: Any = None
-
-
-Work = Callable[[Turn], Awaitable[Any]]
-"""Gives plain JSON data, or `Joined`."""
-
-Completer = Callable[[Unfinished], Awaitable[Settled | None]]
-"""Finds out what became of unfinished work; None: still unknown, ask again later."""
-
-
-def utc_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)
-
-
 class Guard:
     """Runs work at most once for each key of each caller, over any store."""
 
@@ -165,7 +73,7 @@ class Guard:
         self,
         store: Store,
         *,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         lease_seconds: float = 60.0,
         keep_seconds: float | None = None,
         outcome_max: int = OUTCOME_MAX,

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import __version__
-from ..domain.errors import ConfigurationError
 from ..domain.ids import AccountId
 from ..domain.model import TransferKind
 from ..storage import HistoryLine
@@ -132,7 +131,6 @@ class HttpSender:
             await self._client.aclose()
 
 
-def check_installed() -> None:
-    """Raise ConfigurationError unless webhooks can be sent."""
-    if find_spec("httpx") is None or find_spec("standardwebhooks") is None:
-        raise ConfigurationError("webhooks to merchants need: pip install 'wallet-gql[stripe]'")
+def can_send() -> bool:
+    """Whether what sends webhooks is installed: the extra `stripe`."""
+    return find_spec("httpx") is not None and find_spec("standardwebhooks") is not None

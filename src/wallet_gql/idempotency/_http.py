@@ -1,0 +1,135 @@
+"""What travels: the header's value, requests read whole, responses kept and given again."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from ..domain.errors import InvalidInput
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Connection = MutableMapping[str, Any]
+"""What ASGI calls the scope; here a `Scope` is what a command loads."""
+
+HEADER: Final = "Idempotency-Key"
+
+_NOT_KEPT: Final = frozenset({400, 401, 403, 408, 411, 413, 415, 417, 421, 425, 426, 429, 431})
+_OWN_HEADERS: Final = frozenset(
+    {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"set-cookie", b"transfer-encoding"}
+)
+"""Not kept: what belongs to one connection, and cookies, which nobody shall get a second time."""
+
+_STRING: Final = r'"(?P<text>(?:[ !#-\[\]-~]|\\["\\])*)"'
+_NUMBER_OR_WORD: Final = r"-?[0-9]+(?:\.[0-9]+)?|[A-Za-z*][!#-'*+.^-z|~:/0-9]*"
+_BARE_ITEM: Final = rf"(?:{_STRING.replace('?P<text>', '?:')}|:[A-Za-z0-9+/=]*:|\?[01]|{_NUMBER_OR_WORD})"
+_ITEM: Final = re.compile(rf"{_STRING}(?:;[ ]*[a-z*][a-z0-9_.*-]*(?:={_BARE_ITEM})?)*", re.ASCII)
+_BARE_KEY: Final = re.compile(r"[!#-+\--:<-~]+", re.ASCII)
+"""Printable, without quotes, and without what parts and ends structured fields."""
+
+
+def keeps(status: int) -> bool:
+    """Whether an answer is kept: what was done, and refusals that depend on the state.
+
+    Not: malformed requests, missing log-ins, limits of rate and size, and faults of the server.
+    """
+    return status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_KEPT
+
+
+def parse_key(value: str, *, bare: bool = False) -> str:
+    """The key in a header's value: a structured-field string (RFC 9651) such as `"8e03978e-40d5"`.
+
+    Parameters behind it mean nothing. `bare` also takes a key without quotes, as many clients send it.
+
+    Raises:
+        InvalidInput: the value is something else.
+    """
+    text = value.strip(" ")
+    match = _ITEM.fullmatch(text)
+    if match is not None:
+        return re.sub(r"\\(.)", r"\1", match["text"])
+    if bare and _BARE_KEY.fullmatch(text):
+        return text
+    raise InvalidInput(HEADER, 'a string in double quotes, such as "8e03978e-40d5-43dd-bc93-6894a57f9324"')
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that a joined decision gives: it takes the place of what the application sends."""
+
+    status: int
+    body: object = None
+    """Plain JSON data."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, object]:
+        """As it is kept: also what a completer gives as the value of `Settled`."""
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers.items()]
+        if not any(name == b"content-type" for name, _ in headers):
+            headers.append((b"content-type", b"application/json"))
+        return Stored(self.status, headers, json.dumps(self.body).encode()).plain()
+
+
+@dataclass(slots=True)
+class Stored:
+    """A response, as it is sent and kept."""
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytes = b""
+
+    def plain(self) -> dict[str, object]:
+        """As plain JSON data, without what belongs to one connection."""
+        kept = [(name.lower(), value) for name, value in self.headers if name.lower() not in _OWN_HEADERS]
+        return {
+            "status": self.status,
+            "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in kept],
+            "body": base64.b64encode(self.body).decode(),
+        }
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any], cookies: Stored | None = None) -> Stored:
+        """Back from plain data; the first time also with the cookies that are not kept."""
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in plain["headers"]]
+        own = [(n, v) for n, v in (cookies.headers if cookies else ()) if n.lower() == b"set-cookie"]
+        return cls(plain["status"], headers + own, base64.b64decode(plain["body"]))
+
+
+def replaying(body: bytes) -> Receive:
+    """Gives the body that was read, then nothing: the application does not hear of a client that hangs up."""
+    pending = [body]
+
+    async def receive() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    return receive
+
+
+async def read_body(receive: Receive, body_max: int) -> bytes | None:
+    """The body, or as much of it as shows that it is too large; None if the client has gone."""
+    body = b""
+    while len(body) <= body_max:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return body
+
+
+async def send_stored(send: Send, stored: Stored) -> None:
+    headers = [(n, v) for n, v in stored.headers if n.lower() not in (b"content-length", b"transfer-encoding")]
+    headers.append((b"content-length", str(len(stored.body)).encode()))
+    await send({"type": "http.response.start", "status": stored.status, "headers": headers})
+    await send({"type": "http.response.body", "body": stored.body, "more_body": False})

@@ -1,0 +1,111 @@
+"""The words of the guard: who asks, whose turn it is, what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from ..domain.changes import Decide, Scope
+from ..domain.model import RecordKey
+
+KIND: Final = "idempotency"
+"""The kind of the guard's records."""
+
+
+class Effects(StrEnum):
+    """Where the effect of the guarded work is; see the table in `guard`."""
+
+    JOINED = "joined"
+    OUTSIDE = "outside"
+
+
+class StillRunning(Exception):
+    """A request with the same key is being worked on. Ask again later, with the same key."""
+
+
+class NothingDone(Exception):
+    """Raised by work with effects OUTSIDE that knows: nothing happened and nothing will. The key is free again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request under a key: who asks, what for, and what identifies the input."""
+
+    caller: str
+    key: str
+    operation: str
+    fingerprint: str
+    effects: Effects
+    slot: int
+    note: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> RecordKey:
+        """Where its record is."""
+        digest = hashlib.sha256(json.dumps([self.caller, self.key]).encode()).hexdigest()
+        return RecordKey(KIND, digest, self.slot)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right to do the work now. `token` fences off whoever had it before."""
+
+    ask: Ask
+    token: str
+
+    @property
+    def key_outside(self) -> str:
+        """An idempotency key for a service that the work calls: always the same for the same caller and key."""
+        return self.ask.name.id
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What the work gives when its effect shall commit with the receipt: `decide` answers plain JSON data.
+
+    The scope's home must be the turn's slot.
+    """
+
+    scope: Scope
+    decide: Decide[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The answer to a key. `value` is plain JSON data; None also if it was too large to keep or has been pruned."""
+
+    value: Any
+    replayed: bool
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Work whose end nobody saw, for its completer: `note` is what the caller gave to be remembered."""
+
+    caller: str
+    key: str
+    key_outside: str
+    operation: str
+    note: Mapping[str, object]
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a completer found out: it happened, with this answer; or it did not, and never will."""
+
+    happened: bool
+    value: Any = None
+
+
+Work = Callable[[Turn], Awaitable[Any]]
+"""Gives plain JSON data, or `Joined`."""
+
+Completer = Callable[[Unfinished], Awaitable[Settled | None]]
+"""Finds out what became of unfinished work; None: still unknown, ask again later."""
