@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from sqlalchemy import Table
@@ -112,6 +112,18 @@ def test_commands_exist() -> None:
     assert shown <= known
     for command in sorted(shown):
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0, command
+
+
+def test_options_exist() -> None:
+    """Every `--option` that the docs show behind a command is one that it takes."""
+    for page in PAGES:
+        for words in re.findall(r"\bwallet-gql ([^`\n|;&]+)", code_of(page)):
+            command: Any = get_command(app)
+            for word in words.split():
+                command = getattr(command, "commands", {}).get(word, command)
+            known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {"--help"}
+            shown = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", words))
+            assert shown <= known, f"{page.name}: wallet-gql {words}"
 
 
 def test_make_targets_exist() -> None:
