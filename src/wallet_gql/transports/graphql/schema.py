@@ -19,6 +19,7 @@ from .failures import Fault, Unanswerable, report, told
 from .introspection import HideSchema
 from .limits import TOKENS_MAX, LimitsRule
 from .mutations import Mutation
+from .plain_fields import resolve_plainly
 from .queries import Query
 from .scalars import SCALARS
 from .subscriptions import Subscription
@@ -101,6 +102,7 @@ def make_schema(*, sort: bool = False) -> WalletSchema:
 
 
 schema: Final = make_schema()
+resolve_plainly(schema._schema)  # noqa: SLF001 - nothing public has it
 
 
 def sdl() -> str:
