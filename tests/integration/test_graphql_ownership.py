@@ -321,7 +321,7 @@ async def answer(town: Town, stranger: Person, path: str, make: Make, given: str
     own = json.dumps(sent)
     for value in re.findall(r"(?:trf|hld|acc|top|wdr)_[0-9a-f]{32}", own):
         text = text.replace(value, "OWN" if value != given else "ID")
-    return VARYING.sub("…", text.replace(given, "ID"))
+    return VARYING.sub("…", text.replace(given, "ID").replace(given[:48], "ID"))  # refusals quote 48 characters
 
 
 async def test_paths_are_found() -> None:

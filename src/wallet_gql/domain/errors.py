@@ -15,6 +15,7 @@ WalletError
 │ ├ PaymentsNotConfigured   no payment provider; never remembered
 │ ├ BatchAborted            another item of the batch was refused; never remembered
 │ ├ NotAMerchant            └ MerchantExists
+│ ├ FreshLogInRequired      the session is too old for this; never remembered
 │ ├ UsernameTaken           ├ EmailTaken             └ InvalidCredentials   (users, not money)
 ├ Unauthenticated           no valid session; log in, then send the same request with the same key
 ├ Unavailable               nothing changed; retry with the same key
@@ -355,6 +356,19 @@ class MerchantExists(Rejected):
 
     def __init__(self, merchant_id: str) -> None:
         super().__init__(f"{merchant_id} is a merchant already; update it instead", merchant_id=merchant_id)
+
+
+class FreshLogInRequired(Rejected):
+    """The password was given too long ago for this. Log in anew, then send the same request with the same key."""
+
+    code = "FRESH_LOG_IN_REQUIRED"
+    remembered = False
+
+    def __init__(self, minutes: int) -> None:
+        super().__init__(
+            f"this needs a log-in of the last {minutes} minutes; log in anew, then send it again with the same key",
+            minutes=minutes,
+        )
 
 
 class UsernameTaken(Rejected):

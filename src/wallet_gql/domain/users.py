@@ -18,6 +18,7 @@ from .codec import from_micros, to_micros
 from .errors import InvalidInput
 from .ids import UserId, slot_of, slot_of_text
 from .model import Record, RecordKey
+from .passwords import is_common
 from .security_events import Visitor
 
 USERNAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{2,31}", re.ASCII)
@@ -49,11 +50,13 @@ def check_email(text: str) -> str:
 
 
 def check_password(text: str, *, username: str, email: str) -> str:
-    """A password that may be chosen: 8 to 128 characters, not one's own name. Raises InvalidInput."""
+    """A password that may be chosen: 8 to 128 characters, neither common nor one's own name. Raises InvalidInput."""
     if not PASSWORD_MIN <= len(text) <= PASSWORD_MAX:
         raise InvalidInput("password", f"{PASSWORD_MIN} to {PASSWORD_MAX} characters")
     if text.lower() in (username, email):
         raise InvalidInput("password", "something other than your own name or address")
+    if is_common(text, username, email.partition("@")[0]):
+        raise InvalidInput("password", "something that is not among the first that anybody would try")
     return text
 
 
@@ -122,6 +125,10 @@ IDLE: Final = {SessionKind.COOKIE: timedelta(minutes=30), SessionKind.BEARER: ti
 ABSOLUTE: Final = {SessionKind.COOKIE: timedelta(hours=12), SessionKind.BEARER: timedelta(days=30)}
 RENEWABLE: Final = {SessionKind.COOKIE: timedelta(hours=12), SessionKind.BEARER: timedelta(days=180)}
 """How long renewing may go on before the password has to be given again."""
+
+
+FRESH: Final = timedelta(minutes=15)
+"""How long ago the password may have been given for what takes money out of the wallet."""
 
 
 @dataclass(frozen=True, slots=True)

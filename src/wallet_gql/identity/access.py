@@ -13,6 +13,7 @@ from ..domain.changes import Changes, Decision, Scope, Snapshot
 from ..domain.errors import (
     Contended,
     EmailTaken,
+    FreshLogInRequired,
     InvalidCredentials,
     InvalidInput,
     Unauthenticated,
@@ -23,6 +24,7 @@ from ..domain.ids import UserId, make_user_id, slot_of
 from ..domain.model import Record
 from ..domain.security_events import EventKind, SecurityEvent, Visitor
 from ..domain.users import (
+    FRESH,
     PASSWORD_MAX,
     Session,
     SessionKind,
@@ -242,6 +244,11 @@ class Identity:
         if is_use and now - session.seen_at >= SEEN_EVERY:
             session = await self._touch(session, now)
         return session
+
+    def check_fresh(self, session: Session) -> None:
+        """Raise FreshLogInRequired unless the password was given within `FRESH`; renewing does not count."""
+        if self._clock() - session.logged_in_at > FRESH:
+            raise FreshLogInRequired(int(FRESH.total_seconds()) // 60)
 
     async def user(self, user_id: UserId) -> User | None:
         """A user by id; None if there is none."""

@@ -105,6 +105,12 @@ class Caller:
                 self._session = session
             return self._session
 
+    async def fresh_session(self) -> Session:
+        """The same, for what takes money out of the wallet. Raises FreshLogInRequired: the password is due again."""
+        session = await self.session()
+        self._identity.check_fresh(session)
+        return session
+
     async def check_again(self) -> None:
         """Raise Unauthenticated if the session has ended meanwhile; for what goes on longer than a request.
 

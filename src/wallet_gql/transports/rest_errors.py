@@ -35,6 +35,7 @@ STATUS: Final[Mapping[type[WalletError], HTTPStatus]] = {
     domain.InvalidCredentials: HTTPStatus.UNAUTHORIZED,
     domain.Unauthenticated: HTTPStatus.UNAUTHORIZED,
     domain.NotPermitted: HTTPStatus.FORBIDDEN,
+    domain.FreshLogInRequired: HTTPStatus.FORBIDDEN,
     domain.AccountNotFound: HTTPStatus.NOT_FOUND,
     domain.PayeeNotFound: HTTPStatus.NOT_FOUND,
     domain.NotAMerchant: HTTPStatus.NOT_FOUND,

@@ -14,6 +14,7 @@ from ..domain.errors import (
     AccountFrozen,
     AccountNotFound,
     CurrencyMismatch,
+    FreshLogInRequired,
     IdempotencyKeyReused,
     InsufficientFunds,
     InvalidAmount,
@@ -140,9 +141,13 @@ async def list_top_ups(call: Call, given: PageQuery) -> Reply:
 
 
 async def withdraw(call: Call, given: Withdraw) -> Reply:
-    """Take money out, to your bank. It is held at once, and leaves when the bank has it, some days later."""
+    """Take money out, to your bank. It is held at once, and leaves when the bank has it, some days later.
+
+    The password must have been given in the last 15 minutes.
+    """
+    session = await call.caller.fresh_session()
     asked = await call.wallet.payments.withdrawals.request(
-        await call.user_id(),
+        session.user_id,
         call.key,
         AccountId(given.from_account_id),
         given.amount.minor_units,
@@ -229,7 +234,7 @@ OPERATIONS: Final = (
         "/v1/withdrawal",
         withdraw,
         {_CREATED: WithdrawalAnswer, _OK: WithdrawalAnswer},
-        (*_COMMON, AccountFrozen, InsufficientFunds, PayoutAccountMissing),
+        (*_COMMON, AccountFrozen, InsufficientFunds, PayoutAccountMissing, FreshLogInRequired),
         Withdraw,
         keyed=True,
     ),

@@ -34,7 +34,7 @@ PAGE_POLICY: Final = (
 )
 """Of the start page: its own style and nothing else."""
 
-_METHODS: Final = ("GET", "POST", "DELETE")
+_METHODS: Final = ("GET", "POST", "PATCH", "DELETE")
 _ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID_HEADER)
 _TOLD_HEADERS: Final = ("Idempotent-Replayed", "Location", "Retry-After", REQUEST_ID_HEADER)
 _PREFLIGHT_SECONDS: Final = 600

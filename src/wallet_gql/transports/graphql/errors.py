@@ -46,6 +46,7 @@ class ErrorCode(Enum):
     BATCH_ABORTED = domain.BatchAborted.code
     NOT_A_MERCHANT = domain.NotAMerchant.code
     MERCHANT_EXISTS = domain.MerchantExists.code
+    FRESH_LOG_IN_REQUIRED = domain.FreshLogInRequired.code
     USERNAME_TAKEN = domain.UsernameTaken.code
     EMAIL_TAKEN = domain.EmailTaken.code
     INVALID_CREDENTIALS = domain.InvalidCredentials.code

@@ -132,9 +132,10 @@ class PaymentMutations:
     ) -> WithdrawResult | None:
         """Take money out, to your bank. It is held at once, and leaves when the bank has it, some days later.
 
-        Safe to repeat with the same idempotency key.
+        Refused with `FRESH_LOG_IN_REQUIRED` unless the password was given in the last 15 minutes. Safe to repeat with
+        the same idempotency key.
         """
-        user_id = await info.context.user_id()
+        user_id = (await info.context.caller.fresh_session()).user_id
         asked = await info.context.wallet.payments.withdrawals.request(
             user_id,
             given.idempotency_key,
