@@ -86,7 +86,7 @@ class Merchants:
     ) -> None:
         """`fee_basis_points` is what new merchants pay; `check_url` refuses webhook targets, by InvalidInput.
 
-        `on_paid` is told who was paid, after the commit: a hint that there is an event.
+        `on_paid` is told whose account has a new entry, after the commit: a hint that there is an event.
         """
         self.ledger = ledger
         self.store = ledger.store
@@ -274,9 +274,11 @@ class Merchants:
         original = await self.ledger.transfer_by_id(actor, payment_id)
         if original.kind not in _PAID:
             raise NotReversible(original.id, original.kind)
-        return await self.ledger.reverse_transfer(
+        posted = await self.ledger.reverse_transfer(
             actor, key, payment_id, amount_minor=amount_minor, reference=reference
         )
+        self.on_paid(actor)
+        return posted
 
     # Inside
 

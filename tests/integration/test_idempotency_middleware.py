@@ -379,6 +379,22 @@ async def test_the_example_under_fifty_duplicates(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.backend("sqlite")
+async def test_two_processes_under_fifty_duplicates(tmp_path: Path) -> None:
+    """Half of the duplicates go to each of two servers over one store: one sale, one answer."""
+    with tickets(tmp_path) as (_, first), tickets(tmp_path) as (_, second):
+        async with httpx.AsyncClient(timeout=20) as client:
+            headers = {KEY: '"k"', "X-Customer": "ann"}
+            urls = [first, second] * 25
+            sends = (client.post(f"{url}/seats/", headers=headers, json={"seats": 2}) for url in urls)
+            answers = await asyncio.gather(*sends)
+            assert {(a.status_code, a.text) for a in answers} == {(201, '{"first": 1, "last": 2}')}
+            assert sum(REPLAYED in a.headers for a in answers) == 49
+            after = await client.post(f"{second}/seats/", headers={**headers, KEY: '"l"'}, json={"seats": 1})
+            assert after.json() == {"first": 3, "last": 3}
+
+
+@pytest.mark.slow
+@pytest.mark.backend("sqlite")
 @pytest.mark.parametrize(
     "point", ["guard.claimed", "sqlite.loaded@2", "sqlite.written@2", "sqlite.committed@2", "guard.committed"]
 )

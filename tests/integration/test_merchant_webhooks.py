@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
 import pytest_asyncio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from tests.integration._server import serving, settle_all
@@ -86,16 +89,21 @@ class Town:
             await (webhooks or self.webhooks).settle()
 
 
+async def town_in(world: World) -> Town:
+    """A shop that has one entry from before it was a merchant."""
+    payer, shop = await world.people(2, 10_000)
+    claim = username_claim("shop")
+    await world.put(Record(claim.kind, claim.id, claim.slot, shop.id, 1, {"user": shop.id, "confirmed": True}))
+    town = Town(world, payer, shop, Inbox())
+    await town.merchants.register(shop.id, "Shop", URL)
+    return town
+
+
 @pytest_asyncio.fixture
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
-    """A shop that has one entry from before it was a merchant."""
+    """The shop, in a world that is audited at the end."""
     async with World(harness_for("memory"), tmp_path) as world:
-        payer, shop = await world.people(2, 10_000)
-        claim = username_claim("shop")
-        await world.put(Record(claim.kind, claim.id, claim.slot, shop.id, 1, {"user": shop.id, "confirmed": True}))
-        town = Town(world, payer, shop, Inbox())
-        await town.merchants.register(shop.id, "Shop", URL)
-        yield town
+        yield await town_in(world)
 
 
 # What is told
@@ -267,6 +275,50 @@ async def test_a_process_that_was_taken_for_dead_moves_nothing(town: Town) -> No
     late = Webhooks(town.world.store, slow, clock=town.world.clock)
     assert await late.tell(town.shop.id) == 0
     assert town.inbox.got == [2, 3, 4, 5, 2], "an event twice is allowed, one out of order behind it is not"
+
+
+moves = st.lists(
+    st.sampled_from(("pay", "pay", "first", "second", "wait", "wait longer", "fail", "lost", "stop", "replay")),
+    max_size=40,
+)
+
+
+@given(moves)
+@settings(max_examples=60, deadline=None)
+def test_any_schedule_tells_everything_in_order(schedule: list[str]) -> None:
+    """Two processes, failures, lost answers, a process that is stopped: nothing is lost, nothing overtakes."""
+    asyncio.run(play(schedule))
+
+
+async def play(schedule: list[str]) -> None:
+    """Play it to the end. Raises AssertionError."""
+    with TemporaryDirectory() as folder:
+        async with World(harness_for("memory"), Path(folder)) as world:
+            town = await town_in(world)
+            tellers = {"first": town.teller(attempts_max=1_000), "second": town.teller(attempts_max=1_000)}
+            seconds = {"wait": 5, "wait longer": 61}
+            for move in schedule:
+                if move == "pay":
+                    await town.pay()
+                elif move in tellers:
+                    await tellers[move].sweep()
+                    await asyncio.sleep(0)
+                elif move in seconds:
+                    world.clock.advance(seconds[move])
+                elif move == "stop":
+                    await tellers["first"].aclose()
+                elif move == "replay":
+                    await town.webhooks.replay(town.shop.id, town.shop.account, 1)
+                else:
+                    town.inbox.answers.append(503 if move == "fail" else "no answer: ReadTimeout")
+            town.inbox.answers.clear()
+            for _ in range(4):
+                await town.rounds(1, 3_601, tellers["second"])
+            sequence = (await world.account(town.shop)).sequence
+            told = list(dict.fromkeys(town.inbox.got))
+            first = 1 if 1 in told else 2
+            assert sorted(told) == list(range(first, sequence + 1)), "an event is missing"
+            assert [one for one in told if one > 1] == list(range(2, sequence + 1)), "an event overtook another"
 
 
 # Mutants

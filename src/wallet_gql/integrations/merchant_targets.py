@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -17,6 +19,9 @@ from ..domain.errors import InvalidInput
 from ..domain.merchants import URL_MAX
 
 RESOLVE_SECONDS: Final = 5.0
+
+_RESOLVERS: Final = ThreadPoolExecutor(8, thread_name_prefix="wallet-webhooks")
+"""Threads of their own: a merchant whose name server never answers holds up merchants, and nothing else."""
 
 _PORTS: Final = {"http": 80, "https": 443}
 _TUNNELS: Final = tuple(map(IPv6Network, ("::/96", "64:ff9b::/32", "2001::/23", "2002::/16", "fec0::/10")))
@@ -93,7 +98,8 @@ async def resolve(url: str, *, allow_private: bool = False, turn: int = 0) -> Ta
 
 
 async def _look_up(host: str, port: int) -> list[str]:
-    lines = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    lines = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, look_up)
     return list(dict.fromkeys(str(line[4][0]) for line in lines))
 
 
