@@ -36,9 +36,10 @@ SYSTEM_ENTRIES_OF: Final = _select(tables.system_entries, "WHERE transfer_id = A
 
 _INTENT: Final = (
     f"SELECT {_named(tables.transfers, 't.')} FROM intents AS i JOIN transfers AS t ON t.id = i.transfer_id"  # noqa: S608 - names of our own tables
-    " WHERE i.peer = p.peer ORDER BY i.transfer_id LIMIT $2"
 )
-OPEN_INTENTS: Final = f"SELECT x.* FROM unnest($1::text[]) AS p(peer) CROSS JOIN LATERAL ({_INTENT}) AS x"  # noqa: S608 - as above
+_FIRST: Final = f"{_INTENT} WHERE i.peer = p.peer ORDER BY i.transfer_id LIMIT $2"
+OPEN_AMONG: Final = f"{_INTENT} WHERE i.peer = ANY ($1) AND i.transfer_id = ANY ($2)"
+OPEN_INTENTS: Final = f"SELECT x.* FROM unnest($1::text[]) AS p(peer) CROSS JOIN LATERAL ({_FIRST}) AS x"  # noqa: S608 - as above
 """So many a peer, so that one that is down hides no other's."""
 
 CLOSE_INTENTS: Final = """

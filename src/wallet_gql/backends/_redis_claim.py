@@ -26,6 +26,9 @@ from ._pg_json import fill, given, wish
 from ._pg_node import Lease, literal
 from ._redis_leases import Held, Leases
 
+CLAIM: Final = "SELECT wallet_claim($1, $2)"
+WRITE: Final = "SELECT wallet_write_fenced({given})"
+
 LOCK_MS_MAX: Final = 2_000
 """How long a statement waits for one lock of the database, in milliseconds. Leases make such waits rare."""
 
@@ -50,7 +53,7 @@ async def claim(lease: Lease, leases: Leases, held: Held, state: State, wanted: 
         Contended: a row has seen this token or a higher one. Unavailable: the node does not answer.
     """
     asked = wish(wanted, patience_ms=_patience_ms(lease))
-    found: dict[str, Any] = orjson.loads(await lease.value("SELECT wallet_claim($1, $2)", asked, held.token))
+    found: dict[str, Any] = orjson.loads(await lease.value(CLAIM, asked, held.token))
     if "stale" in found:
         await leases.raise_token(held.node, found["stale"])
         raise Contended(f"token {held.token} of node {held.node} comes after {found['stale']}")
@@ -77,7 +80,7 @@ async def write(lease: Lease, claimed: Claimed, intents: Sequence[tuple[str, str
         patience_ms=_patience_ms(lease),
         **more,
     )
-    await commit_by(lease, f"SELECT wallet_write_fenced({literal(text)})", "SELECT 1")
+    await commit_by(lease, WRITE.format(given=literal(text)), "SELECT 1")
 
 
 def _patience_ms(lease: Lease) -> str:

@@ -191,9 +191,11 @@ class Credits:
         """
         self.unripe = False
         found = await asyncio.gather(*(self._open_on(name, limit, at_once=at_once) for name in self._nodes))
-        arrived = await asyncio.gather(*self.send(credit for part in found for credit in part))
+        sent = self.send(credit for part in found for credit in part)
+        if sent:
+            await asyncio.wait(sent)  # which, unlike gather, leaves them alone when it is cancelled: others wait, too
         await self.closed()
-        return sum(arrived)
+        return sum(arrived.result() for arrived in sent)
 
     async def _open_on(self, leader: str, limit: int, *, at_once: bool) -> list[Credit]:
         others = [name for name in self._nodes if name != leader]

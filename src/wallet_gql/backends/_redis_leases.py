@@ -22,8 +22,8 @@ from typing import Any, Final
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from ..domain.errors import ConfigurationError, Contended, Unavailable
 from ._redis_url import RedisAddress
@@ -32,6 +32,9 @@ log = logging.getLogger("wallet_gql.redis")
 
 ANSWER_SECONDS: Final = 1.0
 """How long one call may take before the Redis counts as down."""
+
+OPEN_SECONDS: Final = 2.0
+"""How long a Redis that does not answer is waited for at the start."""
 
 RELEASE_SECONDS: Final = 0.25
 """How long the end of a batch waits for its release; what is not released expires."""
@@ -146,22 +149,41 @@ class Leases:
         self._held: set[Held] = set()
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._renewing: asyncio.Task[None] | None = None
+        self._forgetting: set[asyncio.Task[None]] = set()
 
     async def open(self, cluster: str) -> None:
-        """Use keys of that cluster; begin to renew. Raises ConfigurationError if the Redis does not answer."""
+        """Use keys of that cluster; begin to renew.
+
+        Raises:
+            ConfigurationError: the Redis does not answer for a while, or does not let us do what is needed.
+        """
         self.cluster = cluster
-        try:
-            await self.ping()
-        except Unavailable as error:
-            remedy = "start it, or correct the URL"
-            raise ConfigurationError(f"{self.address} does not answer ({error.__cause__!r}); {remedy}") from error
+        until = asyncio.get_running_loop().time() + OPEN_SECONDS
+        while True:
+            try:
+                await self._rehearse()
+                break
+            except Unavailable as error:
+                refused = isinstance(error.__cause__, ResponseError | AuthenticationError)
+                if refused or asyncio.get_running_loop().time() > until:
+                    said = f"{error.__cause__ or error}"
+                    raise ConfigurationError(f"{self.address}: {said}; start it, or correct the URL") from error
+            await asyncio.sleep(PAUSE_SECONDS_MAX)  # it may be restarting
         self._renewing = asyncio.create_task(self._renew_for_ever())
+
+    async def _rehearse(self) -> None:
+        """Every call once, on a row of no node. Raises Unavailable."""
+        await self.ping()
+        async with self.hold("", [["rehearsal"]]) as held:
+            await self._renew(held)
+            await self._call(_RAISE, [self._key("", "token")], [held.token + 1])
 
     async def close(self) -> None:
         """Stop renewing and disconnect."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
+        await asyncio.gather(*self._forgetting, return_exceptions=True)
         with suppress(RedisError, OSError):
             await self._client.aclose()
 
@@ -254,7 +276,8 @@ class Leases:
     def _forget(self, held: Held) -> None:
         """The reply was lost: what may have been taken is given back, if the Redis hears it; else it expires."""
         task = asyncio.ensure_future(self._release(held))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._forgetting.add(task)
+        task.add_done_callback(self._forgetting.discard)
 
     async def _release(self, held: Held) -> None:
         """Give back what is still ours. Never raises but for a cancellation."""

@@ -23,10 +23,13 @@ from typing import Any, Final, TypeVar
 
 from ..domain.changes import Credit, Decide, Done, Outcome, Scope, State, decide_all
 from ..domain.errors import Contended, NodeUnavailable
-from ..domain.ids import AccountId, UserId, is_system, slot_of
+from ..domain.ids import AccountId, TransferId, UserId, is_system, slot_of
 from ..domain.model import AccountFacts
 from ..storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
+from . import _pg_text as sql
+from . import _rows as rows
 from ._group_commit import Command, Deferred, Wanted
+from ._pg_node import Lease
 from ._pg_setup import parse_url
 from ._pg_store import PgStore
 from ._redis_claim import after_decision, before_decision, claim, write
@@ -204,12 +207,33 @@ class RedisStore(PgStore):
             state.facts.update(facts)
             both = [_decide(state, command) for command in batch]
             before_decision("redis.decided")
+            on_their_way = await self._on_their_way(lease, lane, batch, state)
             if state.writes:
                 intents = [(self._map.home(slot_of(c.account_id)), c.transfer.id) for c in state.writes.credits]
                 await write(lease, claimed, intents, epoch=self._epoch)
                 after_decision("redis.committed")
         self._hint(state.writes.accounts)
-        return [self._sent(outcome, credits_) for outcome, credits_ in both]
+        sent = []
+        for command, (outcome, credits_) in zip(batch, both, strict=True):
+            found = (on_their_way.get(name) for name in _answered(command, state))
+            sent.append(self._sent(outcome, credits_ or [credit for credit in found if credit is not None]))
+        return sent
+
+    async def _on_their_way(
+        self, lease: Lease, lane: _Lane, batch: Sequence[Command], state: State
+    ) -> dict[TransferId, Credit]:
+        """Credits that the batch sends, and those that its replayed answers are about and that are still open.
+
+        So a replay tells the truth about the payee, and pushes the credit on.
+        """
+        found = {credit.transfer.id: credit for credit in state.writes.credits}
+        names = {name for command in batch for name in _answered(command, state)}
+        names -= {transfer.id for transfer in state.writes.transfers}
+        if names and lane.others:
+            opened = await lease.rows(sql.OPEN_AMONG, list(lane.others), list(names))
+            for transfer in (rows.to_transfer(tuple(row)) for row in opened):
+                found[transfer.id] = Credit(transfer.credit_account_id, transfer.net_minor, transfer, lane.leader)
+        return found
 
     def _sent(self, outcome: Outcome, credits_: Sequence[Credit]) -> Outcome:
         """Let a decided command's credits go."""
@@ -245,6 +269,13 @@ class RedisStore(PgStore):
     async def ping(self) -> None:
         """Every node and the Redis answer. Raises Unavailable."""
         await asyncio.gather(super().ping(), self.leases.ping())
+
+
+def _answered(command: Command, state: State) -> set[TransferId]:
+    """The transfers that the command's receipts name."""
+    scope = command.scope
+    receipts = (state.receipts.get((scope.home, actor, key)) for actor, key in scope.receipts)
+    return {receipt.transfer_id for receipt in receipts if receipt is not None and receipt.transfer_id is not None}
 
 
 def _decide(state: State, command: Command) -> tuple[Outcome, list[Credit]]:

@@ -252,7 +252,12 @@ async def _one_life(lives: _Lives, kill: Kill, tally: Tally) -> None:
     action = "stop" if kill.stop else "kill"
     process = await lives.start("victim", point=f"{kill.point}={action}@{kill.hit}")
     if kill.stop:
-        await _until(lambda: _is_stopped(process), process)
+        try:
+            await _until(lambda: _is_stopped(process), process)
+        except TimeoutError:
+            tally.missed += 1
+            await _murder(process, RANDOM, tally)
+            return
         tally.stops[kill.point] += 1
         await asyncio.sleep(STOPPED_SECONDS)
         process.send_signal(signal.SIGCONT)

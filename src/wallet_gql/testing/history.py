@@ -8,7 +8,8 @@ cut off has only its `invoke`. `check` compares histories with the books of the 
 - an answered refusal moved nothing, and stays a refusal;
 - an unanswered call may have happened or not, but not twice;
 - nothing is in the books that nobody asked for;
-- on each account, real time agrees with the sequence: what was answered before another was asked comes first.
+- on each account, real time agrees with the sequence: what was answered before another was asked comes first. On the
+  payee's account only an answer counts that says it is credited.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Operation:
     oks: list[tuple[int, str, bool]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     unknowns: int = 0
+    credited_at: int = NEVER
+    """When a success was first told that said that the payee has it; `NEVER` if none did."""
 
     @property
     def answered(self) -> bool:
@@ -107,6 +110,8 @@ def add_line(operations: Operations, line: dict[str, Any]) -> None:
     assert known is not None, f"an answer to {name}, which nobody asked"
     if line["event"] == "ok":
         known.oks.append((line["at"], line["made"], line["replayed"]))
+        if line.get("credited", True):
+            known.credited_at = min(known.credited_at, line["at"])
     elif line["event"] == "refused":
         known.refusals.append(line["code"])
     else:
@@ -204,5 +209,7 @@ def _order(operations: Operations, books: Books) -> Iterator[str]:
                 continue
             if earliest_answer < operation.invoked_at:
                 yield f"{account_id}: {whose} was answered before {transfer.id} was asked, and comes after it"
-            if operation.answered_at < earliest_answer:
-                earliest_answer, whose = operation.answered_at, transfer.id
+            is_payee = entry.account_id == transfer.credit_account_id
+            answered_at = operation.credited_at if is_payee else operation.answered_at
+            if answered_at < earliest_answer:
+                earliest_answer, whose = answered_at, transfer.id

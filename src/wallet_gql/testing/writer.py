@@ -90,7 +90,8 @@ async def ask(ledger: Ledger, recorder: Recorder, actor: str, key: str, asked: A
                 raise
             await asyncio.sleep(min(0.002 * 2**attempt, 0.1))
         else:
-            recorder.write("ok", actor, key, made=posted.result.id, replayed=posted.replayed)
+            told = {"replayed": posted.replayed, "credited": posted.credited}
+            recorder.write("ok", actor, key, made=posted.result.id, **told)
             return posted
     raise RuntimeError(f"no answer to {key} after {ATTEMPTS_MAX} attempts")
 

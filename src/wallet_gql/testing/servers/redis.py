@@ -139,6 +139,7 @@ class RedisHarness(Harness):
         self._given = (cluster, server)
         self._lease_seconds = lease_seconds
         self._taken: tuple[PostgresCluster, str] | None = None
+        self.database: str | None = None
 
     def sibling(self) -> Self:
         """Another ledger on the same servers."""
@@ -150,7 +151,7 @@ class RedisHarness(Harness):
         cluster, server = self._given
         if cluster is None:
             cluster = await asyncio.to_thread(forbidding_cluster, self._size)
-        database = await asyncio.to_thread(cluster.take)
+        self.database = database = await asyncio.to_thread(cluster.take)
         self._taken = (cluster, database)
         first = os.environ.get(URL_VARIABLE, "") if server is None else server.url()
         if not first:

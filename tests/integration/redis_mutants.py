@@ -1,0 +1,203 @@
+"""A Redis backend that has been spoiled on purpose: what the trials must convict. Each mutant patches this process.
+
+Spoiled functions of the nodes stand beside the sound ones under names of their own, so that ledgers can be used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final
+
+from wallet_gql.backends import _pg_setup, _pg_store, _redis_claim, _redis_credits, _rows, migrations
+from wallet_gql.backends._pg_node import PgNode
+from wallet_gql.backends._redis_credits import Credits
+from wallet_gql.backends._redis_leases import Leases
+from wallet_gql.domain.changes import Credit, State
+from wallet_gql.domain.codec import to_micros
+from wallet_gql.domain.ids import TransferId
+from wallet_gql.domain.model import Account
+
+_LOCK: Final = 7205759403792799
+_FUNCTIONS: Final = ("wallet_claim", "wallet_write_fenced", "wallet_write")
+
+
+def sources() -> dict[str, str]:
+    """The sound functions by name, as the migrations define them."""
+    folder = Path(migrations.__file__).parent / "versions"
+    parts = [
+        part
+        for name in ("0002_functions.sql", "0003_leases.sql")
+        for part in (folder / name).read_text(encoding="utf-8").split("-- next\n")
+    ]
+    return {name: next(part for part in parts if f"FUNCTION {name}(" in part) for name in _FUNCTIONS}
+
+
+def replaced(text: str, *changes: tuple[str, str]) -> str:
+    """The text with every change made; each must find its place."""
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def spoil_functions(spoiled: Mapping[str, str]) -> None:
+    """Have these instead of the sound functions, on every node that this process opens; they call one another."""
+    checked = _pg_setup.prepare_node
+    bad = {name: f"{name}_spoiled" for name in spoiled}
+    text = ";\n".join(source.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") for source in spoiled.values())
+    for name in sorted(bad, key=len, reverse=True):
+        text = text.replace(f"{name}(", f"{bad[name]}(")
+
+    async def prepare_node(node: PgNode, *, two_phase: bool) -> None:
+        await checked(node, two_phase=two_phase)
+        async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
+            await lease.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
+            await lease.do(text)
+            await lease.do("COMMIT")
+
+    _put(_pg_store, "prepare_node", prepare_node)
+    if "wallet_claim" in bad:
+        _put(_redis_claim, "CLAIM", _redis_claim.CLAIM.replace("wallet_claim", bad["wallet_claim"]))
+    if "wallet_write_fenced" in bad:
+        _put(_redis_claim, "WRITE", _redis_claim.WRITE.replace("wallet_write_fenced", bad["wallet_write_fenced"]))
+
+
+def _put(owner: object, name: str, value: object) -> None:
+    assert hasattr(owner, name), name
+    setattr(owner, name, value)
+
+
+def _unclaimed() -> str:
+    """Rows are read without a token being put into them."""
+    return replaced(
+        sources()["wallet_claim"],
+        ("IF highest >= token THEN", "IF false THEN"),
+        ("SET fence = token", "SET fence = fence"),
+    )
+
+
+_UNCHECKED: Final = ("IF held + more <> wanted THEN", "IF false THEN")
+
+
+def no_fence() -> None:
+    """The lease alone is trusted: no token is put into rows, and none compared."""
+    spoil_functions(
+        {
+            "wallet_claim": _unclaimed(),
+            "wallet_write_fenced": replaced(sources()["wallet_write_fenced"], _UNCHECKED),
+        }
+    )
+
+
+def fence_only_at_the_write() -> None:
+    """A row takes any token that is not lower than its own, at the write: too late for what was read."""
+    late = (
+        "PERFORM wallet_write(given);",
+        "PERFORM wallet_write(given);\n  UPDATE accounts SET fence = token WHERE id = ANY (claimed_accounts);",
+    )
+    source = replaced(sources()["wallet_write_fenced"], ("fence = token)", "fence <= token)"), late)
+    spoil_functions({"wallet_claim": _unclaimed(), "wallet_write_fenced": source})
+
+
+def trusting_the_lock() -> None:
+    """Read, modify, write: balances are written as they were computed, whatever the row has become."""
+
+    def account_update(before: Account, after: Account) -> Sequence[Any]:
+        values = after.posted_minor, after.held_minor, after.sequence
+        return (*values, to_micros(after.changed_at), after.status.value, after.id, before.sequence)
+
+    _put(_rows, "account_update", account_update)
+    write = replaced(
+        sources()["wallet_write"],
+        ("posted_minor = a.posted_minor + (w ->> 0)::bigint", "posted_minor = (w ->> 0)::bigint"),
+        ("held_minor = a.held_minor + (w ->> 1)::bigint", "held_minor = (w ->> 1)::bigint"),
+        (" AND a.sequence = (w ->> 6)::bigint", ""),
+    )
+    spoil_functions(
+        {
+            "wallet_claim": _unclaimed(),
+            "wallet_write_fenced": replaced(sources()["wallet_write_fenced"], _UNCHECKED),
+            "wallet_write": write,
+        }
+    )
+
+
+def _without_keys() -> dict[str, str]:
+    """Headers and clearing entries that are there already are passed over: no key refuses a second credit."""
+    changes = [(f"FROM jsonb_array_elements(given -> '{name}') AS w;",) * 2 for name in ("transfers", "system_entries")]
+    write = replaced(
+        sources()["wallet_write"], *((old, old.replace(";", " ON CONFLICT DO NOTHING;")) for old, _ in changes)
+    )
+    return {"wallet_write_fenced": sources()["wallet_write_fenced"], "wallet_write": write}
+
+
+def credit_without_key() -> None:
+    """Nobody looks whether the payee has it already, and no key refuses it."""
+
+    def receive(state: State, credits_: Sequence[Credit]) -> set[TransferId]:
+        for credit in credits_:
+            state.receive(credit)
+        return {credit.transfer.id for credit in credits_}
+
+    _put(_redis_credits, "_receive", receive)
+    spoil_functions(_without_keys())
+
+
+def check_then_credit() -> None:
+    """Whether the payee has it is looked up first, in a transaction of its own; no key refuses it later."""
+    known: ContextVar[set[str]] = ContextVar("known")
+    whole = Credits._apply
+
+    async def apply(self: Credits, peer: str, batch: Sequence[Any], me: str) -> set[TransferId]:
+        names = [sending.credit.transfer.id for sending in batch]
+        found = await self._nodes[peer].rows("SELECT id FROM transfers WHERE id = ANY($1)", names)
+        known.set({row[0] for row in found})
+        await asyncio.sleep(0.02)
+        return await whole(self, peer, batch, me)
+
+    def receive(state: State, credits_: Sequence[Credit]) -> set[TransferId]:
+        for credit in credits_:
+            if credit.transfer.id not in known.get():
+                state.receive(credit)
+        return {credit.transfer.id for credit in credits_}
+
+    _put(_redis_credits.Credits, "_apply", apply)
+    _put(_redis_credits, "_receive", receive)
+    spoil_functions(_without_keys())
+
+
+def tokens_from_zero() -> None:
+    """After the Redis has forgotten them tokens begin anew, and rows take them."""
+
+    async def raise_token(self: Leases, node: str, floor: int) -> None:
+        del self, node, floor
+
+    _put(Leases, "raise_token", raise_token)
+    spoil_functions(
+        {"wallet_claim": replaced(sources()["wallet_claim"], ("IF highest >= token THEN", "IF false THEN"))}
+    )
+
+
+MUTANTS: Final[Mapping[str, Callable[[], None]]] = {
+    "no-fence": no_fence,
+    "fence-only-at-the-write": fence_only_at_the_write,
+    "trusting-the-lock": trusting_the_lock,
+    "credit-without-key": credit_without_key,
+    "check-then-credit": check_then_credit,
+    "tokens-from-zero": tokens_from_zero,
+}
+"""By name."""
+
+PATCHED: Final = (
+    (_pg_store, "prepare_node"),
+    (_redis_claim, "CLAIM"),
+    (_redis_claim, "WRITE"),
+    (_redis_credits, "_receive"),
+    (_rows, "account_update"),
+    (Credits, "_apply"),
+    (Leases, "raise_token"),
+)
+"""What they may touch."""

@@ -1,0 +1,57 @@
+"""Each way to spoil the Redis protocol is found out within `TRIALS_MAX` trials; the product passes twice as many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration._redis import Bench, PausedTally, bench, paused_trial
+from tests.integration.redis_mutants import MUTANTS, PATCHED
+from wallet_gql.domain.errors import InvariantViolated
+
+pytestmark = [*(pytest.mark.backend("redis-3"), pytest.mark.service("redis")), pytest.mark.slow]
+
+TRIALS_MAX = 50
+TRIALS = 6
+SOAK_TRIALS = 300
+FORGETTING = ("tokens-from-zero",)
+"""Mutants whose Redis is flushed all the time."""
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Bench]:
+    """Servers of this module's own."""
+    with bench() as servers:
+        yield servers
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+async def test_a_spoiled_protocol_is_found_out(
+    made: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """By the books, by the audit, by what leaves a frozen account, or by an answer that a promise is broken."""
+    for owner, attribute in PATCHED:
+        monkeypatch.setattr(owner, attribute, getattr(owner, attribute))
+    MUTANTS[name]()
+    for number in range(1, TRIALS_MAX + 1):
+        try:
+            await paused_trial(made, tmp_path / str(number), number, monkeypatch, forgetting=name in FORGETTING)
+        except (AssertionError, InvariantViolated) as found:
+            print(f"{name}: trial {number}: {found}")  # noqa: T201 - shown with -s
+            return
+    pytest.fail(f"{name} survived {TRIALS_MAX} trials")
+
+
+@pytest.mark.parametrize("forgetting", [False, True])
+async def test_the_product_passes(
+    made: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetting: bool
+) -> None:
+    """The same trials, on the same seeds; holders were late, and were refused."""
+    tally = PausedTally()
+    for number in range(1, TRIALS + 1):
+        tally.add(await paused_trial(made, tmp_path / str(number), number, monkeypatch, forgetting=forgetting))
+    assert tally.late > 5 * TRIALS
+    assert tally.refused > TRIALS
+    assert tally.paid > TRIALS
