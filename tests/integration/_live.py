@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import httpx
+from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -59,13 +60,12 @@ class Talk:
 
     async def closed(self) -> tuple[int, str]:
         """Wait for the server to hang up; its code and reason."""
-        try:
+        with suppress(ConnectionClosed):
             async with asyncio.timeout(SECONDS):
                 while True:
                     await self.socket.recv()
-        except ConnectionClosed as error:
-            assert error.rcvd is not None, error
-            return error.rcvd.code, error.rcvd.reason
+        assert self.socket.close_code is not None
+        return self.socket.close_code, self.socket.close_reason or ""
 
     def kill(self) -> None:
         """Be gone, without a word."""
@@ -112,3 +112,31 @@ async def _events(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
 def sequence_of(event: dict[str, Any]) -> int:
     """Where to resume."""
     return int(event["sequence"])
+
+
+async def speak(app: Starlette, *messages: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    """What the application says to a client that sends these messages and hangs up when the caller has heard enough."""
+    scope = {
+        "type": "websocket",
+        "scheme": "ws",
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+        "path": "/graphql",
+        "headers": [],
+        "query_string": b"",
+        "subprotocols": [PROTOCOL],
+        "app": app,
+    }
+    given: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    given.put_nowait({"type": "websocket.connect"})
+    for message in messages:
+        given.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
+    running = asyncio.create_task(app(scope, given.get, sent.put))  # type: ignore[arg-type]
+    async with asyncio.timeout(SECONDS):
+        try:
+            while True:
+                yield await sent.get()
+        finally:
+            given.put_nowait({"type": "websocket.disconnect", "code": 1006})
+            await running

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
@@ -14,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from websockets.exceptions import InvalidStatus
 
-from tests.integration._live import EVENTS, SECONDS, sequence_of, streaming, talking
+from tests.integration._live import EVENTS, SECONDS, sequence_of, speak, streaming, talking
 from tests.integration._server import (
     TRANSFER,
     VIEWER,
@@ -452,34 +451,6 @@ async def app() -> AsyncGenerator[Starlette, None]:
         app = create_app(wallet)
         async with app.router.lifespan_context(app):
             yield app
-
-
-async def speak(app: Starlette, *messages: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-    """What the application says to a client that sends these messages and hangs up when the caller has heard enough."""
-    scope = {
-        "type": "websocket",
-        "scheme": "ws",
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-        "path": "/graphql",
-        "headers": [],
-        "query_string": b"",
-        "subprotocols": [sockets.PROTOCOL],
-        "app": app,
-    }
-    given: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    given.put_nowait({"type": "websocket.connect"})
-    for message in messages:
-        given.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
-    running = asyncio.create_task(app(scope, given.get, sent.put))  # type: ignore[arg-type]
-    async with asyncio.timeout(SECONDS):
-        try:
-            while True:
-                yield await sent.get()
-        finally:
-            given.put_nowait({"type": "websocket.disconnect", "code": 1006})
-            await running
 
 
 async def test_4408(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
