@@ -26,7 +26,7 @@ GRAPHQL_EXAMPLES: Final = 24
 """Documents for each field of `Query` and `Mutation`."""
 
 EXAMPLES_MIN: Final = 500
-ENDS_SESSIONS: Final = {"logOut", "logOutEverywhere", "changePassword", "revokeSession"}
+ENDS_SESSIONS: Final = {"logOut", "logOutEverywhere", "changePassword", "revokeSession", "renewSession"}
 """Operations that get a session of their own to end."""
 
 CODES: Final = {kind.code for kind in error_classes()} - {InvariantViolated.code} | {BAD_REQUEST, LIMIT_EXCEEDED}
