@@ -72,7 +72,8 @@ class Town:
         """Do something beside the server, in its file."""
 
         async def run() -> T:
-            async with open_wallet(load_settings(storage=self.server.storage), sweeps=False) as wallet:
+            settings = load_settings(storage=self.server.storage, mode="test", **settings_of(self.fake))
+            async with open_wallet(settings, sweeps=False) as wallet:
                 return await work(wallet)
 
         return asyncio.run(run())
