@@ -23,7 +23,6 @@ There is no framework here: any ASGI 3 application can be wrapped.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
 import json
@@ -148,7 +147,6 @@ class IdempotencyMiddleware:
         self.bare_keys = bare_keys
         self.help_url = help_url
         self.slot = slot
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, connection: Connection, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -163,14 +161,14 @@ class IdempotencyMiddleware:
         body = await read_body(receive, self.body_max)
         if body is None:
             return
+        await self.guard.unstopped(self._answer(connection, who, given, body, send))
+
+    async def _answer(self, connection: Connection, who: str, given: list[bytes], body: bytes, send: Send) -> None:
         found = await self._begin(connection, who, given, body)
-        if not isinstance(found, Turn):
+        if isinstance(found, Turn):
+            await self._run(found, connection, body, send)
+        else:
             await send_stored(send, found)
-            return
-        task = asyncio.create_task(self._run(found, connection, body, send))
-        self._tasks.add(task)  # a client that hangs up does not end it
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
 
     async def _who(self, connection: Connection) -> str | None:
         found = self.caller(connection)

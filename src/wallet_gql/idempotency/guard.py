@@ -27,13 +27,13 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot
-from ..domain.codec import from_micros, to_micros
+from ..domain.codec import from_micros
 from ..domain.errors import Contended, IdempotencyKeyReused, InDoubt, InvalidInput, Unavailable, WalletError
 from ..domain.ids import actor_slot
 from ..domain.model import Record
@@ -52,7 +52,11 @@ from .turns import (
     Turn,
     Unfinished,
     Work,
+    claimed,
+    is_claimed_by,
 )
+
+R = TypeVar("R")
 
 log = logging.getLogger("wallet_gql.idempotency")
 
@@ -90,7 +94,7 @@ class Guard:
         self.keep = None if keep_seconds is None else timedelta(seconds=keep_seconds)
         self.outcome_max = outcome_max
         self.completers = dict(completers or {})
-        self._tasks: set[asyncio.Task[Outcome]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(
         self,
@@ -120,15 +124,24 @@ class Guard:
             Exception: what the work raises; with effects OUTSIDE only what `NothingDone` was raised from.
         """
         ask = self.ask(caller, key, operation, values, effects=effects, slot=slot, note=note)
-        found = await self.begin(ask, wait_seconds=wait_seconds)
-        if isinstance(found, Outcome):
-            return found
-        task = asyncio.create_task(self._work(found, work))
+        return await self.unstopped(self._run(ask, work, wait_seconds))
+
+    async def unstopped(self, work: Coroutine[Any, Any, R]) -> R:
+        """Wait for some work that goes on when its caller is cancelled: no claim is left behind without a worker."""
+        task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget_task)
         return await asyncio.shield(task)
 
-    async def _work(self, turn: Turn, work: Work) -> Outcome:
+    def _forget_task(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still waits is told; if nobody does, that is no error of its own
+
+    async def _run(self, ask: Ask, work: Work, wait_seconds: float) -> Outcome:
+        turn = await self.begin(ask, wait_seconds=wait_seconds)
+        if isinstance(turn, Outcome):
+            return turn
         try:
             given = await work(turn)
         except NothingDone as error:
@@ -219,7 +232,7 @@ class Guard:
         """Nothing happened: the key is free again. If that cannot be written now, the claim's lease runs out."""
 
         def decide(snapshot: Snapshot) -> Decision[None]:
-            mine = _mine(snapshot.record(turn.ask.name), turn.token)
+            mine = is_claimed_by(snapshot.record(turn.ask.name), turn.token)
             return Decision(Changes(removed=(turn.ask.name,) if mine else ()), None)
 
         await self._quietly(turn, decide)
@@ -233,7 +246,7 @@ class Guard:
 
         def decide(snapshot: Snapshot) -> Decision[None]:
             found = snapshot.record(turn.ask.name)
-            if not _mine(found, turn.token):
+            if not is_claimed_by(found, turn.token):
                 return Decision(Changes(), None)
             assert found is not None
             doubtful = replace(found, version=found.version + 1, body={**found.body, "state": "doubt"}, due_at=now)
@@ -268,19 +281,8 @@ class Guard:
                 found = self._found(ask, before, now)
                 if found is not None:
                     return Decision(Changes(), found)
-            body = {
-                "state": "running",
-                "caller": ask.caller,
-                "key": ask.key,
-                "operation": ask.operation,
-                "fingerprint": ask.fingerprint,
-                "effects": ask.effects.value,
-                "note": dict(ask.note),
-                "token": token,
-                "at": to_micros(now),
-            }
             version = before.version + 1 if before else 1
-            claim = Record(KIND, ask.name.id, ask.slot, ask.caller, version, body, now + self.lease)
+            claim = claimed(ask, token, version, now, now + self.lease)
             return Decision(Changes(records=(claim,)), Turn(ask, token))
 
         return (await self.store.execute(Scope(ask.slot, records=(ask.name,)), decide)).result
@@ -320,7 +322,7 @@ class Guard:
 
         def decide(snapshot: Snapshot) -> Decision[Outcome | None]:
             before = snapshot.record(ask.name)
-            if before is None or not _mine(before, turn.token):
+            if before is None or not is_claimed_by(before, turn.token):
                 return Decision(Changes(), None)
             decision = joined.decide(snapshot) if joined else Decision(Changes(), given)
             value = decision.result if kept else None
@@ -395,7 +397,3 @@ class Guard:
             return Decision(changes, result=True)
 
         return (await self.store.execute(Scope(seen.slot, records=(seen.key,)), decide)).result
-
-
-def _mine(record: Record | None, token: str) -> bool:
-    return record is not None and record.body["state"] != "done" and record.body["token"] == token

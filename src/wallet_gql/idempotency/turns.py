@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ..domain.changes import Decide, Scope
-from ..domain.model import RecordKey
+from ..domain.codec import to_micros
+from ..domain.model import Record, RecordKey
 
 KIND: Final = "idempotency"
 """The kind of the guard's records."""
@@ -109,3 +110,24 @@ Work = Callable[[Turn], Awaitable[Any]]
 
 Completer = Callable[[Unfinished], Awaitable[Settled | None]]
 """Finds out what became of unfinished work; None: still unknown, ask again later."""
+
+
+def claimed(ask: Ask, token: str, version: int, now: datetime, due_at: datetime) -> Record:
+    """A claim, as it is stored until `due_at`."""
+    body = {
+        "state": "running",
+        "caller": ask.caller,
+        "key": ask.key,
+        "operation": ask.operation,
+        "fingerprint": ask.fingerprint,
+        "effects": ask.effects.value,
+        "note": dict(ask.note),
+        "token": token,
+        "at": to_micros(now),
+    }
+    return Record(KIND, ask.name.id, ask.slot, ask.caller, version, body, due_at)
+
+
+def is_claimed_by(record: Record | None, token: str) -> bool:
+    """Whether a record is a claim that this token holds."""
+    return record is not None and record.body["state"] != "done" and record.body["token"] == token
