@@ -51,7 +51,9 @@ TITLES: Final = (
 )
 QUERY: Final = "document.querySelector('.graphiql-query-editor .CodeMirror').CodeMirror"
 ANSWER: Final = "document.querySelector('.result-window .CodeMirror').CodeMirror.getValue()"
+VARIABLES: Final = "document.querySelector('.graphiql-editor-tool .CodeMirror').CodeMirror.getValue()"
 EXECUTE: Final = "[aria-label^='Execute query']"
+STOP: Final = "[aria-label^='Stop query']"
 TAB: Final = ".graphiql-tab [id^=graphiql-session-tab]"
 
 # What each tab must answer, given its data and the answers of the tabs before it.
@@ -69,6 +71,7 @@ EXPECTED: Final[dict[str, Callable[[Any, dict[str, Any]], bool]]] = {
     "InsufficientFunds": lambda data, _: _did(data) == "InsufficientFunds" and not data["transfer"]["retryable"],
     "PlaceHold": lambda data, _: _held(data["placeHold"]) and data["placeHold"]["hold"]["state"] == "OPEN",
     "CaptureHold": lambda data, _: data["captureHold"]["transfer"]["kind"] == "CAPTURE",
+    "AccountEvents": lambda data, _: data["accountEvents"]["account"]["status"] == "OPEN",
 }
 AGAIN: Final = {"Transfer": "transfer", "PlaceHold": "placeHold", "CaptureHold": "captureHold"}
 """Tabs that move money when they are first run; what they answer the second time says that nothing was done."""
@@ -215,7 +218,9 @@ def _open(page: Page, url: str) -> None:
 def _choose(page: Page, title: str) -> None:
     page.click(TAB, title)
     # It reads the operation's name from the text 100 ms after the tab has changed, and sends it along.
-    page.wait_for(f"/^(query|mutation) {title}\\b/m.test({QUERY}.getValue()) && {QUERY}.operationName === '{title}'")
+    page.wait_for(
+        f"/^(query|mutation|subscription) {title}\\b/m.test({QUERY}.getValue()) && {QUERY}.operationName === '{title}'"
+    )
 
 
 def _answer(page: Page) -> Any:
@@ -228,7 +233,11 @@ def _answer(page: Page) -> Any:
 def _run(page: Page, title: str) -> Any:
     _choose(page, title)
     page.click(EXECUTE)
-    return _answer(page)
+    answer = _answer(page)
+    if title == "AccountEvents":
+        page.click(STOP)
+        page.wait_for(f"document.querySelector({json.dumps(EXECUTE)}) !== null")
+    return answer
 
 
 def run_every_tab(page: Page, url: str) -> None:
@@ -386,6 +395,32 @@ def test_every_tab_of_the_demo_works(tmp_path: Path, page: Page) -> None:
     """The same with the examples of a real `wallet-gql demo`, over what it has furnished."""
     with running_demo(tmp_path) as demo:
         run_every_tab(page, f"{demo.url}/graphiql")
+
+
+@pytest.mark.slow
+def test_a_subscription_goes_on(site: Site, page: Page) -> None:
+    """Events come as they happen, until somebody presses stop."""
+    _open(page, site.url())
+    _run(page, "LogIn")
+    _choose(page, "AccountEvents")
+    page.click(EXECUTE)
+    first = _answer(page)["accountEvents"]
+    assert first["entry"] is None
+    variables = json.loads(page.evaluate(VARIABLES))
+    headers = {"Authorization": f"Bearer {site.token}"}
+    pay = """mutation($input: TransferInput!) { transfer(input: $input) { __typename } }"""
+    given = {
+        "idempotencyKey": "seen in GraphiQL",
+        "fromAccountId": variables["accountId"],
+        "to": {"username": "bob"},
+        "amount": {"minorUnits": "1", "currency": "EUR"},
+    }
+    paid = httpx.post(site.url("/graphql"), json={"query": pay, "variables": {"input": given}}, headers=headers)
+    assert paid.json()["data"]["transfer"]["__typename"] == "TransferSuccess"
+    page.wait_for(f"{ANSWER}.includes('-0.01')")
+    assert int(_answer(page)["accountEvents"]["sequence"]) == int(first["sequence"]) + 1
+    page.click(STOP)
+    page.wait_for(f"document.querySelector({json.dumps(EXECUTE)}) !== null")
 
 
 @pytest.mark.slow

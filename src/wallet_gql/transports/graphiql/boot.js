@@ -80,6 +80,53 @@ function nameEditors(root) {
   observer.observe(root, { childList: true, subtree: true });
 }
 
+const isSubscription = ({ documentAST } = {}, operationName) =>
+  documentAST?.definitions.some(
+    ({ operation, name }) => operation === "subscription" && (!operationName || name?.value === operationName),
+  );
+
+// The results in a response that is a stream of server-sent events, one by one, until it ends or is given up.
+async function* resultsOf(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (text + value).split("\n\n");
+    text = events.pop();
+    for (const lines of events.map((event) => event.split("\n"))) {
+      if (lines.includes("event: complete")) return;
+      const data = lines.find((line) => line.startsWith("data: "));
+      if (data) yield JSON.parse(data.slice("data: ".length));
+    }
+  }
+}
+
+// What GraphiQL takes for a subscription: it asks for results, and calls `return` when somebody presses stop.
+function subscribe(request) {
+  const control = new AbortController();
+  const run = async function* () {
+    try {
+      const response = await request(control.signal);
+      const isStream = response.headers.get("Content-Type")?.startsWith("text/event-stream");
+      if (isStream) yield* resultsOf(response);
+      else yield response.json();
+    } catch (error) {
+      if (!control.signal.aborted) throw error;
+    }
+  };
+  const results = run();
+  const iterator = {
+    [Symbol.asyncIterator]: () => iterator,
+    next: () => results.next(),
+    return: () => {
+      control.abort();
+      return results.return();
+    },
+  };
+  return iterator;
+}
+
 async function start() {
   const root = document.getElementById("graphiql");
   const examples = await (await fetch(root.dataset.tabs)).json();
@@ -90,13 +137,18 @@ async function start() {
   const fetcher = async ({ operationName, ...parameters }, options) => {
     // For a moment after a change of tabs GraphiQL still names the operation of the tab before.
     if (new RegExp(`\\b${operationName}\\b`).test(parameters.query)) parameters.operationName = operationName;
-    const response = await fetch(root.dataset.graphql, {
-      method: "POST",
-      credentials: "same-origin", // the cookie of the log-in
-      headers: { "Content-Type": "application/json", Accept: "application/json", ...options?.headers },
-      body: JSON.stringify(parameters),
-    });
-    return response.json();
+    const send = (accept, signal) =>
+      fetch(root.dataset.graphql, {
+        method: "POST",
+        credentials: "same-origin", // the cookie of the log-in
+        headers: { "Content-Type": "application/json", Accept: accept, ...options?.headers },
+        body: JSON.stringify(parameters),
+        signal,
+      });
+    if (isSubscription(options, parameters.operationName)) {
+      return subscribe((signal) => send("text/event-stream, application/json;q=0.5", signal));
+    }
+    return (await send("application/json")).json();
   };
   const properties = {
     fetcher,

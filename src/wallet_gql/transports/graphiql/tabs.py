@@ -82,6 +82,7 @@ def demo_tabs(
         Tab("InsufficientFunds", _INSUFFICIENT_FUNDS, {"input": {**payment, **too_much}}),
         Tab("PlaceHold", _PLACE_HOLD, {"input": {**payment, **to_hold}}),
         Tab("CaptureHold", _CAPTURE_HOLD, {"input": capture}),
+        Tab("AccountEvents", _ACCOUNT_EVENTS, {"accountId": account_id}),
     ]
 
 
@@ -265,6 +266,29 @@ mutation CaptureHold($input: CaptureHoldInput!) {
     }
     ... on HoldNotOpen { state }
     ... on WalletError { code message retryable }
+  }
+}
+"""
+
+_ACCOUNT_EVENTS: Final = """\
+# What happens on the account, as it happens; first the
+# account as it is. Pay from another window and look.
+# With "afterSequence" it begins behind that entry.
+subscription AccountEvents(
+  $accountId: ID!, $afterSequence: BigInt
+) {
+  accountEvents(
+    accountId: $accountId, afterSequence: $afterSequence
+  ) {
+    sequence
+    entry {
+      amount { decimal currency }
+      transfer { kind reference counterparty { label } }
+    }
+    account {
+      status
+      available { decimal currency }
+    }
   }
 }
 """
