@@ -264,7 +264,7 @@ def test_recover_is_harmless(here: Here, storage: str, person: Person) -> None:
 @pytest.mark.parametrize(
     ("storage_url", "settings", "says"),
     [
-        ("nonsense", {}, ["nonsense"]),
+        ("nonsense", {}, ["no storage URL", "sqlite:///"]),
         ("cassandra://x", {}, ["cassandra", "sqlite"]),
         ("sqlite:///no/such/folder/wallet.db", {}, ["no/such/folder"]),
         (
