@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from wallet_gql.backends import open_store
 from wallet_gql.backends._group_commit import Wanted
+from wallet_gql.backends._pg_status import survey
 from wallet_gql.backends._redis_claim import Claimed, claim, write
 from wallet_gql.backends._redis_credits import account_row
 from wallet_gql.backends._redis_leases import Held, Leases
@@ -535,3 +536,26 @@ async def test_tls_and_a_user_of_few_rights(world: World, server: RedisServer, t
     server.tell("ACL", "SETUSER", "wallet", "-evalsha")
     said = await refusal(f"redis+postgres://wallet:se%2Ccret@127.0.0.1:{server.port}/0,{nodes}")
     assert "evalsha" in said
+
+
+# For operators
+
+
+async def test_the_status_of_the_nodes_counts_intents(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A credit that nobody sends shows on its leader, with its age; the sum of each node is zero all the same."""
+    first, second, _ = await one_each(world)
+    store = store_of(world)
+    assert store._credits is not None
+    assert store._recovering is not None
+    store._recovering.cancel()
+    monkeypatch.setattr(store._credits, "send", lambda _: [])
+    await world.pay(first, second, 1)
+    rows = await survey(world.harness.url)
+    monkeypatch.undo()
+    assert [(row.node, row.reachable, row.intents, row.prepared) for row in rows] == [
+        ("n1", True, 1, 0),
+        ("n2", True, 0, 0),
+        ("n3", True, 0, 0),
+    ]
+    assert rows[0].oldest_in_doubt_seconds is not None
+    assert all(row.well and not any(row.sums_minor.values()) for row in rows)

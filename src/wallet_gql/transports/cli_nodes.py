@@ -26,7 +26,7 @@ app = typer.Typer(
     epilog="Example: wallet-gql nodes status --json",
 )
 
-_SCHEMES: Final = ("postgres", "postgresql")
+_SCHEMES: Final = ("postgres", "postgresql", "redis+postgres", "rediss+postgres")
 
 
 @app.command(epilog="Example:  WALLET_STORAGE='postgres://?nodes=nodes.toml' wallet-gql nodes status --json")
@@ -48,7 +48,7 @@ def status(*, as_json: AsJson = False) -> None:
 
 def _table(found: list[NodeStatus]) -> Table:
     table = Table()
-    for name in ("node", "reachable", "users", "prepared", "oldest in doubt", "sum"):
+    for name in ("node", "reachable", "users", "prepared", "intents", "oldest in doubt", "sum"):
         table.add_column(name, justify="left" if name in ("node", "reachable") else "right")
     for node in found:
         if not node.reachable:
@@ -56,5 +56,7 @@ def _table(found: list[NodeStatus]) -> Table:
             continue
         oldest = "" if node.oldest_in_doubt_seconds is None else f"{node.oldest_in_doubt_seconds:.1f} s"
         sums = ", ".join(f"{minor} {currency}" for currency, minor in node.sums_minor.items() if minor) or "0"
-        table.add_row(node.node, "[green]yes[/]", f"{node.users:,}", str(node.prepared), oldest, sums)
+        table.add_row(
+            node.node, "[green]yes[/]", f"{node.users:,}", str(node.prepared), str(node.intents), oldest, sums
+        )
     return table
