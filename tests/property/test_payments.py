@@ -14,6 +14,7 @@ import pytest_asyncio
 from tests.integration._evidence import write_evidence
 from wallet_gql import failpoints
 from wallet_gql.domain.changes import Decide, Decision, Scope, Snapshot
+from wallet_gql.domain.errors import Contended, InDoubt
 from wallet_gql.domain.topups import TopUpState
 from wallet_gql.domain.withdrawals import WithdrawalState
 from wallet_gql.failpoints import FailpointError
@@ -214,6 +215,28 @@ async def test_a_time_out_voids_nothing(bench: Bench, fault: str) -> None:
     objects = [one["object"] for one in bench.fake.state.objects.values()]
     assert (objects.count("transfer"), objects.count("payout")) == (2, 2)
     assert await bench.held() == 200
+
+
+async def test_a_store_that_fails_after_the_hold_is_not_told_as_nothing_changed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The money is held, so the answer is the withdrawal; a repeated request is InDoubt meanwhile."""
+
+    async def busy(*_: Any, **__: Any) -> None:
+        raise Contended
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bench.payments.desk), "fold", busy)
+        asked = await bench.withdraw()
+        assert (asked.withdrawal.state, asked.replayed, await bench.held()) == (WithdrawalState.REQUESTED, False, 100)
+        started = await bench.top_up()
+        assert (started.top_up.state, started.client_secret) == (TopUpState.CREATED, None)
+        for again in (bench.withdraw, bench.top_up):
+            with pytest.raises(InDoubt):
+                await again()
+    await bench.later()
+    assert (await bench.withdraw()).withdrawal.state is WithdrawalState.IN_TRANSIT
+    assert (await bench.top_up()).top_up.state is TopUpState.AWAITING_PAYMENT
 
 
 async def test_nobody_is_credited_on_a_clients_word(bench: Bench) -> None:

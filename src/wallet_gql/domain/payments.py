@@ -92,12 +92,8 @@ class Alarm:
     def to_record(self, at: datetime, slot: int | None = None) -> Record:
         """As it is stored."""
         key = self.key(slot)
-        body: dict[str, object] = {
-            "about": self.about[:200],
-            "reason": self.reason[:500],
-            "flow": self.flow_id[:100],
-            "at": to_micros(at),
-        }
+        told = {"about": self.about[:200], "reason": self.reason[:500], "flow": self.flow_id[:100]}
+        body: dict[str, object] = {**{name: _printable(text) for name, text in told.items()}, "at": to_micros(at)}
         return Record(key.kind, key.id, key.slot, PROVIDER, 1, body)
 
     @classmethod
@@ -105,6 +101,11 @@ class Alarm:
         """The alarm of a record, and when it was raised."""
         body = record.body
         return cls(str(body["about"]), str(body["reason"]), str(body["flow"])), time_of(body, "at")
+
+
+def _printable(text: str) -> str:
+    """Text of the provider's on one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def time_of(body: Mapping[str, object], name: str) -> datetime:

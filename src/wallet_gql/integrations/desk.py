@@ -112,7 +112,8 @@ class Desk:
 
         scope = Scope(key.slot, records=(key,))
         if (await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)).result:
-            log.error("payments need an operator: %s (%s): %s", alarm.about, alarm.flow_id or "-", alarm.reason)
+            told, _ = Alarm.from_record(alarm.to_record(now, slot))
+            log.error("payments need an operator: %s (%s): %s", told.about, told.flow_id or "-", told.reason)
 
     async def alarms(self) -> list[tuple[Alarm, datetime]]:
         """Everything that an operator has to look at, the oldest first."""

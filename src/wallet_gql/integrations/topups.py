@@ -6,6 +6,7 @@ and any process's sweep goes on from it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING, Final
 from ..attempts import check_money, milliseconds, money_scope, new_attempt
 from ..domain import claims, topups
 from ..domain.changes import Scope, Snapshot
-from ..domain.errors import Contended, InvariantViolated, PaymentsNotConfigured, TopUpNotFound
+from ..domain.errors import (
+    Contended,
+    InDoubt,
+    InvariantViolated,
+    PaymentsNotConfigured,
+    TopUpNotFound,
+    Unavailable,
+)
 from ..domain.ids import (
     OPERATOR,
     AccountId,
@@ -35,6 +43,8 @@ from .provider import Declined, Intent, NoAnswer
 
 if TYPE_CHECKING:
     from .stripe_api import StripeApi
+
+log = logging.getLogger(__name__)
 
 _TRIES: Final = 5
 
@@ -81,19 +91,26 @@ class TopUps:
         top_up = TopUp(top_up_id, actor, account_id, amount_minor, currency, now)
         scope = replace(money_scope(attempt, account_id, None, now), records=(top_up.key,))
 
-        def effect(snapshot: Snapshot) -> Effect[TopUpId]:
-            return Effect(topups.request_top_up(snapshot, top_up, actor, now), top_up.id, {"topUp": top_up.id})
+        def effect(snapshot: Snapshot) -> Effect[TopUp]:
+            return Effect(topups.request_top_up(snapshot, top_up, actor, now), top_up, {"topUp": top_up.id})
 
         answer = await self._desk.once(scope, attempt, now, effect)
         assert not isinstance(answer, Refused)
         reach("topup.requested")
         if isinstance(answer, Fresh):
-            found, secret = await self.advance(answer.result)
+            try:
+                found, secret = await self.advance(answer.result.id)
+            except (Unavailable, InDoubt) as error:  # it is noted all the same, and a sweep goes on with it
+                log.warning("top-up %s will be gone on with: %s", answer.result.id, error)
+                found, secret = answer.result, None
             return Started(found, secret, replayed=False)
         kept = (answer.outcome or {}).get("topUp")
         if not isinstance(kept, str):
             raise InvariantViolated(f"the receipt of key {key!r} keeps no top-up")
-        found, secret = await self.advance(TopUpId(kept))
+        try:
+            found, secret = await self.advance(TopUpId(kept))
+        except Unavailable as error:  # this request changed nothing, the first one did
+            raise InDoubt(error.message.partition(";")[0]) from error
         return Started(found, secret, replayed=True)
 
     async def get(self, actor: str, top_up_id: str) -> TopUp:

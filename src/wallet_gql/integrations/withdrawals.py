@@ -6,6 +6,7 @@ hold stays, and a later look asks Stripe first whether the call had its effect.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,10 +17,12 @@ from ..domain import withdrawals
 from ..domain.changes import Changes, Decision, Scope, Snapshot
 from ..domain.commands import Payee, PlaceHold
 from ..domain.errors import (
+    InDoubt,
     InvalidInput,
     InvariantViolated,
     PaymentsNotConfigured,
     PayoutAccountMissing,
+    Unavailable,
     WithdrawalNotFound,
 )
 from ..domain.ids import (
@@ -52,6 +55,8 @@ from .provider import Declined, NoAnswer
 
 if TYPE_CHECKING:
     from .stripe_api import StripeApi
+
+log = logging.getLogger(__name__)
 
 _STEPS_MAX: Final = 4
 _CONNECTED: Final = re.compile(r"acct_[A-Za-z0-9]{4,64}", re.ASCII)
@@ -118,23 +123,30 @@ class Withdrawals:
         records = (withdrawal.key, payout_account_key(actor))
         scope = replace(money_scope(attempt, account_id, None, now), records=records, open_holds=True)
 
-        def effect(snapshot: Snapshot) -> Effect[WithdrawalId]:
+        def effect(snapshot: Snapshot) -> Effect[Withdrawal]:
             known = snapshot.record(payout_account_key(actor))
             if known is None:
                 raise PayoutAccountMissing(actor)
             aimed = replace(withdrawal, destination=str(known.body["account"]))
             changes = withdrawals.request_withdrawal(snapshot, aimed, hold, now)
-            return Effect(changes, withdrawal.id, {"withdrawal": withdrawal.id})
+            return Effect(changes, aimed, {"withdrawal": withdrawal.id})
 
         answer = await self._desk.once(scope, attempt, now, effect)
         assert not isinstance(answer, Refused)
         reach("withdrawal.requested")
         if isinstance(answer, Fresh):
-            return Asked(await self.advance(answer.result, ask_first=False), replayed=False)
+            try:
+                return Asked(await self.advance(answer.result.id, ask_first=False), replayed=False)
+            except (Unavailable, InDoubt) as error:  # the money is held all the same, and a sweep goes on with it
+                log.warning("withdrawal %s will be gone on with: %s", answer.result.id, error)
+                return Asked(answer.result, replayed=False)
         kept = (answer.outcome or {}).get("withdrawal")
         if not isinstance(kept, str):
             raise InvariantViolated(f"the receipt of key {key!r} keeps no withdrawal")
-        return Asked(await self.advance(WithdrawalId(kept)), replayed=True)
+        try:
+            return Asked(await self.advance(WithdrawalId(kept)), replayed=True)
+        except Unavailable as error:  # this request changed nothing, the first one did
+            raise InDoubt(error.message.partition(";")[0]) from error
 
     async def get(self, actor: str, withdrawal_id: str) -> Withdrawal:
         """One of the actor's withdrawals; an operator sees any. Raises WithdrawalNotFound."""
