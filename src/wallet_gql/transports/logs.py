@@ -11,6 +11,9 @@ REQUEST_ID_HEADER: Final = "X-Request-Id"
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("wallet_request_id", default="-")
 """The id of the request being answered; `-` outside of one."""
 
+_TELL_URLS: Final = ("httpx", "httpcore")
+"""Libraries that log every URL that they call, with what is secret in it: a merchant's webhook may have a token."""
+
 
 class RequestIdFilter(logging.Filter):
     """Gives every record the field `request_id`."""
@@ -29,6 +32,6 @@ def log_config(level: str) -> dict[str, Any]:
         "filters": {"request_id": {"()": RequestIdFilter}},
         "formatters": {"line": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
-        "loggers": {"uvicorn": {"level": "WARNING"}},
+        "loggers": {name: {"level": "WARNING"} for name in ("uvicorn", *_TELL_URLS)},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
     }
