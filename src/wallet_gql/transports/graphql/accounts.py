@@ -21,7 +21,7 @@ from .history import EntryConnection, check_first, filtered_page_of, page_of
 from .holds import Hold
 from .merchants import Merchant, own_merchant
 from .payments import TopUp, Withdrawal, top_ups_of, withdrawals_of
-from .scalars import CurrencyCode
+from .scalars import BigInt, CurrencyCode
 from .security_events import SecurityEventConnection, events_of
 from .sessions import Session, sessions_of
 from .statements import Statement, statement_of
@@ -39,6 +39,10 @@ class Account(Node):
     posted: Money = about("The balance: all entries together.")
     held: Money = about("The part of `posted` that is reserved for payees.")
     available: Money = about("What can be spent now: `posted` less `held`.")
+    sequence: BigInt = about(
+        "The newest entry that `posted` has; 0 if none. Of two answers the one with more is the newer; `accountEvents` "
+        "goes on from here."
+    )
     created_at: datetime = about("When it was opened, UTC.")
     account: strawberry.Private[model.Account]
 
@@ -102,6 +106,7 @@ class Account(Node):
             posted=Money.of(account.posted_minor, account.currency),
             held=Money.of(account.held_minor, account.currency),
             available=Money.of(account.available_minor, account.currency),
+            sequence=BigInt(account.sequence),
             created_at=account.created_at,
             account=account,
         )
