@@ -35,7 +35,7 @@ from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Effects, Guard, Settled, Unfinished
 from wallet_gql.idempotency.asgi import OPERATION, Answer, IdempotencyMiddleware, turn_of
 
-SEATS: Final = 100
+SEATS: Final = int(os.environ.get("TICKETS_SEATS", "100"))
 HALL: Final = 0
 """The slot in which the hall lives: every sale commits there."""
 

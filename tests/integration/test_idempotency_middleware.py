@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +25,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.integration._evidence import write_evidence
 from wallet_gql.backends import open_store
+from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.errors import InvalidInput
+from wallet_gql.domain.model import Record, RecordKey
 from wallet_gql.idempotency import Effects, Guard, Outcome, Turn
-from wallet_gql.idempotency.asgi import IdempotencyMiddleware, parse_key
+from wallet_gql.idempotency.asgi import Answer, IdempotencyMiddleware, parse_key, turn_of
 from wallet_gql.idempotency.turns import Ask
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -193,8 +199,6 @@ class Unclaimed(Guard):
 
 def scope_of(ask: Ask) -> Any:
     """What has the ask's record."""
-    from wallet_gql.domain.changes import Scope  # noqa: PLC0415 - the mutant's alone
-
     return Scope(ask.slot, records=(ask.name,))
 
 
@@ -241,6 +245,36 @@ async def test_which_answers_are_kept(status: int, effects: Effects, again: int 
         assert first.status_code == status
         assert second.status_code == (again or status)
         assert counted.runs == (2 if again is None else 1)
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [(201, True), (409, True), (400, False), (503, False)])
+async def test_the_answer_of_a_joined_decision(status: int, is_kept: bool) -> None:
+    """It takes the place of the application's; one that is not kept commits nothing, and the key is free."""
+    name = RecordKey("test", "made", 5)
+    seen: list[bool] = []
+
+    async def join(request: Request) -> Response:
+        def decide(snapshot: Snapshot) -> Decision[Answer | None]:
+            seen.append(snapshot.record(name) is not None)
+            made = Record(name.kind, name.id, name.slot, "test", 1)
+            return Decision(
+                Changes(records=() if seen[-1] else (made,)), Answer(status, {"status": status}, {"X-A": "1"})
+            )
+
+        turn = turn_of(request.scope)
+        assert turn.slot == 5
+        turn.join(Scope(5, records=(name,)), decide)
+        return Response(status_code=204)
+
+    async with client_of(join, slot=5) as client:
+        answers = [await client.post("/x", headers={KEY: '"k"'}) for _ in range(2)]
+        other = await client.post("/x", headers={KEY: '"l"'})
+        assert {(one.status_code, one.json()["status"], one.headers["x-a"]) for one in answers} == {
+            (status, status, "1")
+        }
+        assert [REPLAYED in one.headers for one in answers] == [False, is_kept]
+        assert seen == ([False, True] if is_kept else [False, False, False])
+        assert other.status_code == status
 
 
 async def test_sizes_and_streams() -> None:
@@ -314,14 +348,14 @@ uvicorn.Server(uvicorn.Config(tickets.create_app, factory=True, log_level="warni
 
 
 @contextmanager
-def tickets(folder: Path, points: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
+def tickets(folder: Path, points: str = "", lease_seconds: float = 1.0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The example service; answers the process and its URL."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT / "examples"),
         "TICKETS_STORAGE": f"sqlite:///{folder / 'tickets.db'}",
         "TICKETS_OUTBOX": str(folder / "outbox.jsonl"),
-        "TICKETS_LEASE_SECONDS": "1",
+        "TICKETS_LEASE_SECONDS": str(lease_seconds),
         "POINTS": points,
     }
     command = [sys.executable, "-W", "ignore", "-c", SERVE]
@@ -436,3 +470,105 @@ def test_an_outside_effect_is_in_doubt_after_kill_9(tmp_path: Path, point: str, 
     assert statuses[-1] == 202
     assert set(statuses[:-1]) <= {409, 504}
     assert mails_of(tmp_path) == ["hello"]
+
+
+# Under kill -9, many times
+
+STORE_POINTS: Final = ("sqlite.loaded", "sqlite.written", "sqlite.committed")
+POINTS: Final = ("guard.claimed", "tickets.mailed", "guard.committed", *STORE_POINTS)
+LEASE_SECONDS: Final = 3.0
+"""Longer than a request takes, also on a busy machine: a mail that leaves after its lease may leave twice."""
+
+
+@dataclass
+class Trial:
+    """Requests by key, each with what was answered; `killed` counts where the service died."""
+
+    random: random.Random
+    asked: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    answered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    killed: Counter[str] = field(default_factory=Counter)
+    replayed: int = 0
+    in_doubt: int = 0
+
+    def draw(self) -> str:
+        """A new request; answers its key."""
+        key = f"key-{len(self.asked)}"
+        seats: dict[str, Any] = {"seats": self.random.randint(1, 4)}
+        mail: dict[str, Any] = {"text": key}
+        self.asked[key] = self.random.choice([("/seats/", seats), ("/mails/", mail)])
+        return key
+
+    def open_keys(self) -> list[str]:
+        """Keys without an answer."""
+        return [key for key in self.asked if key not in self.answered]
+
+    async def send(self, client: httpx.AsyncClient, key: str) -> None:
+        """Send a request, twice at once; a lost answer, or one that says to come back, leaves the key open."""
+        path, body = self.asked[key]
+        headers = {KEY: f'"{key}"', "X-Customer": "ann"}
+        sends = (client.post(path, json=body, headers=headers) for _ in range(2))
+        both = await asyncio.gather(*sends, return_exceptions=True)
+        for answer in both:
+            if isinstance(answer, httpx.TransportError):
+                continue
+            assert isinstance(answer, httpx.Response), answer
+            self.in_doubt += answer.status_code == 504
+            self.replayed += REPLAYED in answer.headers
+            if answer.status_code in (201, 202):
+                assert self.answered.setdefault(key, answer.json()) == answer.json(), key
+            else:
+                assert answer.status_code in (409, 503, 504), (answer.status_code, answer.text)
+
+    async def life(self, folder: Path, point: str) -> None:
+        """A service that is killed at a point, under clients who first ask again and then for more."""
+        with tickets(folder, f"{point}=kill@{self.random.randint(1, 12)}", LEASE_SECONDS) as (process, url):
+            async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+                await asyncio.gather(*(self.send(client, key) for key in self.open_keys()))
+                deadline = time.monotonic() + 20
+                while process.poll() is None and time.monotonic() < deadline:
+                    await asyncio.gather(*(self.send(client, self.draw()) for _ in range(4)))
+            assert process.wait(10) == -signal.SIGKILL, point
+        self.killed[point] += 1
+
+    async def finish(self, folder: Path) -> None:
+        """Ask until every key is answered, and look at what was sold and sent."""
+        with tickets(folder, "", LEASE_SECONDS) as (_, url):
+            async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+                deadline = time.monotonic() + 60
+                while self.open_keys() and time.monotonic() < deadline:
+                    await asyncio.gather(*(self.send(client, key) for key in self.open_keys()))
+                    await asyncio.sleep(0.2)
+        assert self.open_keys() == []
+        sold = sorted((one["first"], one["last"]) for one in self.answered.values() if "first" in one)
+        assert [seat for first, last in sold for seat in range(first, last + 1)] == list(range(1, sold[-1][1] + 1))
+        wanted = {key: body["seats"] for key, (path, body) in self.asked.items() if path == "/seats/"}
+        assert {key: one["last"] - one["first"] + 1 for key, one in self.answered.items() if "first" in one} == wanted
+        mails = sorted(key for key, (path, _) in self.asked.items() if path == "/mails/")
+        assert sorted(mails_of(folder)) == mails, "a mail was sent twice, or never"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
+@pytest.mark.backend("sqlite")
+async def test_soak_of_the_killed_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty-eight kills; every key has one sale or one mail, and one answer. The counts go into the evidence."""
+    kills, seed = int(os.environ.get("WALLET_SOAK_KILLS", "48")), 20_261_122
+    monkeypatch.setenv("TICKETS_SEATS", "1000000")
+    trial = Trial(random.Random(seed))
+    for number in range(kills):
+        await trial.life(tmp_path, POINTS[number % len(POINTS)])
+    await trial.finish(tmp_path)
+    rows = [f"| killed at `{point}` | {n} |" for point, n in sorted(trial.killed.items())]
+    rows += [f"| keys | {len(trial.asked):,} |", f"| answers that were replays | {trial.replayed:,} |"]
+    rows += [f'| answers "in doubt" (504) | {trial.in_doubt:,} |']
+    table = "\n".join(["| what | count |", "|---|---:|", *rows])
+    text = (
+        "`examples/tickets.py` under SIGKILL, with clients who send everything twice at once and again until it is "
+        f"answered (seed {seed}). Every key sold its seats once or sent its mail once, and every answer to a key was "
+        f"the same.\n\n{table}"
+    )
+    command = "make soak ARGS='-k killed_example'"
+    write_evidence("idempotency-kill", "The idempotency middleware under kill -9", command, text)
+
+    assert sum(trial.killed.values()) == kills

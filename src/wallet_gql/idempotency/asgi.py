@@ -239,12 +239,10 @@ class IdempotencyMiddleware:
         """Write the end of a request; answers what to send. Not `whole`: only that it was answered is kept."""
         turn = http_turn.turn
         if not self.keep(stored.status):
-            unclear = stored.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-            await (self.guard.give_up(turn) if unclear else self.guard.release(turn))
-            return stored
+            return await self._let_go(turn, stored)
         given: Any = stored.plain() if whole else None
         if http_turn.joined is not None:
-            given = _with_answer(*http_turn.joined, given)
+            given = self._with_answer(*http_turn.joined, given)
         try:
             outcome = await self.guard.finish(turn, given, kept=whole)
         except Unavailable as error:
@@ -252,10 +250,33 @@ class IdempotencyMiddleware:
             return self._problem(503, error.code, error.message)
         except InDoubt as error:
             return self._problem(504, error.code, error.message)
+        except _NotKept as refusal:
+            return await self._let_go(turn, refusal.answer)
         except BaseException:
             await self.guard.give_up(turn)
             raise
         return stored if outcome.value is None else Stored.read(outcome.value, cookies=stored)
+
+    async def _let_go(self, turn: Turn, stored: Stored) -> Stored:
+        """An answer that is not kept: nothing was done; a fault of the server leaves effects outside in doubt."""
+        unclear = stored.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        await (self.guard.give_up(turn) if unclear else self.guard.release(turn))
+        return stored
+
+    def _with_answer(self, scope: Scope, decide: JoinedDecide, own: object) -> Joined:
+        """The joined changes, with the answer to keep: the decision's, or the application's own."""
+
+        def joined(snapshot: Snapshot) -> Decision[Any]:
+            decision = decide(snapshot)
+            answer = decision.result
+            if answer is None:
+                return Decision(decision.changes, own)
+            plain = answer.plain()
+            if not self.keep(answer.status):
+                raise _NotKept(Stored.read(plain))
+            return Decision(decision.changes, plain)
+
+        return Joined(scope, joined)
 
     def _problem(self, status: int, code: str, detail: str) -> Stored:
         """Problem details (RFC 9457)."""
@@ -265,6 +286,14 @@ class IdempotencyMiddleware:
         if status in (409, 503, 504):
             headers.append((b"retry-after", str(_RETRY_SECONDS).encode()))
         return Stored(status, headers, json.dumps(body).encode())
+
+
+class _NotKept(Exception):
+    """A joined decision gave an answer that is not kept, so nothing of it is committed."""
+
+    def __init__(self, answer: Stored) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
 
 
 class _Refused(Exception):
@@ -312,19 +341,6 @@ class _Capture:
             raise RuntimeError("a response was too large to be kept, and could not be sent")
         await self._send({"type": "http.response.start", "status": sent.status, "headers": sent.headers})
         await self._send({"type": "http.response.body", "body": sent.body, "more_body": more})
-
-
-def _with_answer(scope: Scope, decide: JoinedDecide, own: object) -> Joined:
-    """The joined changes, with the answer to keep: the decision's, or the application's own."""
-
-    def joined(snapshot: Snapshot) -> Decision[Any]:
-        decision = decide(snapshot)
-        answer = decision.result
-        if answer is None:
-            return Decision(decision.changes, own)
-        return Decision(decision.changes, answer.plain())
-
-    return Joined(scope, joined)
 
 
 __all__ = ["HEADER", "REPLAYED", "Answer", "HttpTurn", "IdempotencyMiddleware", "keeps", "parse_key", "turn_of"]
