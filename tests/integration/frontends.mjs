@@ -11,12 +11,20 @@ const { API, TOKEN, ACCOUNT, PAYEE } = process.env;
 const real = globalThis.fetch;
 let faults = []; // what happens to the next requests: "lost" reaches the wallet, "cut" does not; both look the same
 let sent = 0;
+let tear; // breaks the stream that was begun last
 globalThis.fetch = async (path, options) => {
   sent += 1;
   const fault = faults.shift();
   if (fault === "cut") throw new TypeError("fetch failed");
   const headers = { ...options.headers, Authorization: `Bearer ${TOKEN}` };
   const answer = await real(new URL(path, API), { ...options, headers });
+  if (answer.headers.get("content-type").startsWith("text/event-stream")) {
+    const broken = new AbortController();
+    tear = () => broken.abort(new TypeError("terminated"));
+    const through = new TransformStream();
+    answer.body.pipeTo(through.writable, { signal: broken.signal }).catch(() => {});
+    return new Response(through.readable, { headers: answer.headers });
+  }
   if (fault === "lost") throw new TypeError("fetch failed");
   if (fault === "proxy") return new Response("<html>Bad Gateway</html>", { status: 502 });
   if (fault === "busy") {
@@ -37,7 +45,7 @@ class Store {
 }
 
 const recipes = await import(pathToFileURL(process.argv[2]));
-const { ask, decide, undecided, pay, Balance, entries, newer, formatMoney, toMinorUnits, RequestFailed } = recipes;
+const { ask, decide, undecided, pay, Balance, entries, newer, formatMoney, toMinorUnits, watch, RequestFailed } = recipes;
 const store = new Store();
 const soon = { pauseMs: 1 };
 const payment = (minor) => ({
@@ -128,6 +136,28 @@ assert.deepEqual(fresh.map((entry) => [Number(entry.sequence), entry.amount.deci
 const kinds = new Set();
 for await (const entry of entries(ACCOUNT, { first: 2, filter: { kinds: ["DEPOSIT"] } })) kinds.add(entry.transfer.kind);
 assert.deepEqual([...kinds], ["DEPOSIT"]);
+
+// ---------------------------------------------------------------- watch
+
+const watched = [];
+const leave = new AbortController();
+for await (const event of watch(ACCOUNT, { signal: leave.signal, pauseMs: 1 })) {
+  watched.push(event);
+  if (watched.length === 1) assert.equal(event.entry, null);
+  if (watched.length <= 3) await pay(decide(payment(100), store), store, soon);
+  if (watched.length === 2) {
+    tear(); // under a stream that has more to come
+    faults = ["cut", "cut"];
+  }
+  if (watched.length === 4) leave.abort();
+}
+assert.deepEqual(
+  watched.map(({ sequence, entry }) => [Number(sequence), entry?.amount.decimal]),
+  watched.map((_, n) => [Number(watched[0].sequence) + n, n ? "-1.00" : undefined]),
+);
+assert.equal(watched.length, 4);
+const others = watch(`acc_${"0".repeat(32)}`, { pauseMs: 1 });
+await assert.rejects(others.next(), { code: "ACCOUNT_NOT_FOUND" });
 
 // ---------------------------------------------------------------- amounts
 
