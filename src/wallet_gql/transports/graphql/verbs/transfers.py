@@ -89,7 +89,7 @@ class TransferMutations:
     async def reverse_transfer(
         self, info: Info, given: Annotated[ReverseTransferInput, argument("What to send back.", name="input")]
     ) -> ReverseTransferResult | None:
-        """Send a transfer or capture that you received back, all of it or a part. A fee is not returned.
+        """Send what you received back, all of it or a part. A fee is not returned; a split goes back to the merchant.
 
         Refused with `NOT_PERMITTED` to its payer and `NOT_REVERSIBLE` for deposits, withdrawals and reversals.
         """
