@@ -62,15 +62,13 @@ async def claim(lease: Lease, leases: Leases, held: Held, state: State, wanted: 
 
 
 async def write(lease: Lease, claimed: Claimed, intents: Sequence[tuple[str, str]] = (), **more: Any) -> None:
-    """Commit what the state has to write, if all that was claimed still carries the token.
+    """Commit what the state has to write, if all that was claimed still carries the token, lease or no lease.
 
     `intents` are pairs of a peer and a transfer whose credit it has still to apply.
 
     Raises:
         Contended: somebody else has claimed a row since; nothing was written. InDoubt: the reply was lost.
     """
-    if claimed.held.lost:
-        raise Contended(f"the leases on node {lease.node} ended while they were needed")
     text = given(
         claimed.state.writes,
         token=claimed.held.token,

@@ -119,7 +119,8 @@ class Held:
     busy: list[str | None] = field(default_factory=list)
     renew_at: float = 0.0
     lost: bool = False
-    """A renewal found that the leases had ended meanwhile. Only a hint to stop early; the token decides."""
+    """A renewal found that the leases had ended meanwhile. It is counted and no more: whose rows they are the token
+    decides, and a slow machine whose leases always end too soon still gets its work done."""
 
 
 @dataclass(slots=True)
