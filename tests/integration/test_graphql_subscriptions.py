@@ -132,6 +132,26 @@ async def test_4409_and_ids(server: Server, someone: Person) -> None:
         assert (await talk.closed())[0] == 4409
 
 
+async def test_a_reason_fits_its_frame(server: Server, someone: Person) -> None:
+    """However long an id is, in whatever script, the code is told."""
+    async with talking(server.url, someone.token) as talk:
+        for _ in range(2):
+            await talk.watch(someone.account_id, name="\N{ROCKET}" * 1_000)
+        assert (await talk.closed())[0] == 4409
+
+
+async def test_operations_on_a_socket_are_counted(tmp_path: Path) -> None:
+    """A connection is no way around the rate limit of its address."""
+    with serving(tmp_path, rate_limits="address=10/minute") as limited:
+        async with talking(limited.url) as talk:
+            for number in range(12):
+                await talk.ask("{ __typename }", name=str(number))
+            heard = [await talk.hear() for _ in range(9 * 2 + 3)]
+            errors = [message["payload"][0]["extensions"] for message in heard if message["type"] == "error"]
+    assert [error["code"] for error in errors] == ["RATE_LIMITED"] * 3
+    assert all(error["retryAfterSeconds"] > 0 for error in errors)
+
+
 async def test_4429(server: Server) -> None:
     """One connection_init."""
     async with talking(server.url) as talk:

@@ -12,21 +12,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
 import orjson
+from graphql import GraphQLError
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.types.execution import ExecutionResult
 from strawberry.types.graphql import OperationType
 
-from ...domain.errors import Unauthenticated, WalletError
+from ...domain.errors import RateLimited, Unauthenticated, WalletError
 from ...runtime import Wallet
 from ..auth import Caller, caller_of, token_of
 from ..logs import REQUEST_ID
+from ..rate_limits import visitor_of
 from .asked import Asked
 from .context import Context
 from .documents import Documents
@@ -46,6 +49,9 @@ SEND_SECONDS: Final = 30.0
 
 OPERATIONS_MAX: Final = 20
 """How many operations one connection may have running."""
+
+REASON_MAX: Final = 123
+"""The longest reason that a close frame can hold, in bytes."""
 
 BAD: Final = 4400
 UNAUTHORIZED: Final = 4401
@@ -92,12 +98,16 @@ class Connection:
             await self._close(Closed(NOT_ACCEPTABLE, f"speak {PROTOCOL}"))
             return
         await self._socket.accept(PROTOCOL)
+        began = time.perf_counter()
         listening = asyncio.ensure_future(self._listen())
         stopping = asyncio.ensure_future(self._live.stopping.wait())
         parts: list[asyncio.Future[Any]] = [listening, stopping, self._ended]
         try:
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            await self._close(self._why(listening, stopping))
+            why = self._why(listening, stopping)
+            code = "by the client" if why is None else str(why.code)
+            log.info("WEBSOCKET %r closed %s after %.1f s", self._socket.url.path, code, time.perf_counter() - began)
+            await self._close(why)
         finally:
             await cancelled(listening, stopping, *self._tasks.values())
 
@@ -119,8 +129,9 @@ class Connection:
     async def _close(self, closed: Closed | None) -> None:
         if closed is not None and self._socket.application_state is WebSocketState.CONNECTED:
             with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):  # it was closed from the other side
+                reason = closed.reason.encode()[:REASON_MAX].decode(errors="ignore")
                 async with asyncio.timeout(SEND_SECONDS):
-                    await self._socket.close(closed.code, closed.reason)
+                    await self._socket.close(closed.code, reason)
 
     async def _listen(self) -> None:
         """Take the client's messages one by one. Raises Closed, WebSocketDisconnect."""
@@ -217,8 +228,12 @@ class Connection:
     async def _run(self, name: str, given: dict[str, Any]) -> bool:
         """Send the results; says whether they ended by themselves, without an error that ends the operation."""
         try:
+            await self._socket.app.state.limits.count_address(visitor_of(self._socket))
             asked = Asked.of(given)
             query = self._documents.text_of(asked)
+        except RateLimited as error:
+            await self._send_error(name, Refused(Fault.THROTTLED, [GraphQLError("", original_error=error)]))
+            return False
         except Unanswerable as error:
             await self._send_error(name, Refused(error.fault, [error]))
             return False
