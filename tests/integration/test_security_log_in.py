@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ from wallet_gql.domain.errors import (
     Unauthenticated,
     WalletError,
 )
-from wallet_gql.domain.ids import OPERATOR
+from wallet_gql.domain.ids import OPERATOR, UserId
 from wallet_gql.domain.model import AccountStatus
 from wallet_gql.domain.security_events import FAILURES_MAX, EventKind, Visitor
-from wallet_gql.domain.users import ABSOLUTE, IDLE, RENEWABLE, SessionKind
-from wallet_gql.identity import Identity, access
+from wallet_gql.domain.users import ABSOLUTE, IDLE, RENEWABLE, Session, SessionKind
+from wallet_gql.failpoints import FailpointError
+from wallet_gql.identity import Identity, _sessions, access
 from wallet_gql.identity import passwords as passwords_module
 from wallet_gql.identity import throttle as throttle_module
 from wallet_gql.ledger import Ledger
+from wallet_gql.storage import PAGE_MAX
 from wallet_gql.testing.world import CheapIdentity
 
 PASSWORD = "correct horse"
@@ -141,12 +144,31 @@ async def test_attempts_at_once_are_counted_before_they_are_made(
     assert done.count("INVALID_CREDENTIALS") == FAILURES_MAX
 
 
-@pytest.mark.parametrize("login", ["ANNA", " anna", "Anna "])
-async def test_spellings_of_one_name_count_together(identity: CheapIdentity, login: str) -> None:
-    """Capitals and blanks do not begin anew."""
+@pytest.mark.parametrize(
+    ("name", "login"),
+    [
+        ("anna", "ANNA"),
+        ("anna", " anna"),
+        ("anna", "Anna "),
+        ("anna", " " * 140 + "anna"),
+        ("ann\u00e9@example.org", "anne\u0301@example.org"),
+        ("anne\u0301@example.org", " ANN\u00c9@Example.org"),
+        ("nobody@example.org", " " * 140 + "nobody@example.org"),
+        ("no name!", "x" * 300),
+    ],
+)
+async def test_spellings_of_one_name_count_together(identity: CheapIdentity, name: str, login: str) -> None:
+    """Capitals, blanks and ways to write a letter do not begin anew, whether or not there is such a user."""
+    for _ in range(FAILURES_MAX):
+        await outcome(identity, name, "wrong", HOME)
+    assert await outcome(identity, login, "wrong", HOME) == "RATE_LIMITED"
+
+
+async def test_the_throttle_does_not_tell_whose_an_address_is(identity: CheapIdentity) -> None:
+    """Name and address of one user are counted each for itself: together they would show that they belong together."""
     for _ in range(FAILURES_MAX):
         await outcome(identity, "anna", "wrong", HOME)
-    assert await outcome(identity, login, "wrong", HOME) == "RATE_LIMITED"
+    assert await outcome(identity, "anna@example.org", "wrong", HOME) == "INVALID_CREDENTIALS"
 
 
 async def test_an_address_is_counted_over_all_names(identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +358,52 @@ async def test_a_session_that_was_not_in_the_list_ends_all_the_same(
     assert await identity.log_out_everywhere(anna.id) == 2
     with pytest.raises(Unauthenticated):
         await identity.authenticate(between[0])
+
+
+@pytest.mark.parametrize("changing", [True, False])
+async def test_sessions_are_dead_although_the_server_dies(
+    identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch, *, changing: bool
+) -> None:
+    """The commit of a new password, or of logging out everywhere, ends more sessions than a page holds, by itself."""
+    entered = [await identity.log_in("anna", PASSWORD) for _ in range(PAGE_MAX + 20)]
+    own = entered[0].session
+    for one in entered:
+        await identity.authenticate(one.token)
+
+    async def dead(_: UserId) -> list[Session]:
+        raise FailpointError("after the commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "sessions", dead)
+        end: Callable[[], Awaitable[Any]] = partial(identity.log_out_everywhere, own.user_id, keep=own)
+        if changing:
+            end = partial(identity.change_password, own, PASSWORD, "another horse")
+        with pytest.raises(FailpointError):
+            await end()
+    restarted = CheapIdentity(identity.store, identity._clock)
+    for server in (identity, restarted):
+        assert (await server.authenticate(entered[0].token)).id == own.id
+        for one in entered[1:]:
+            with pytest.raises(Unauthenticated):
+                await server.authenticate(one.token)
+            with pytest.raises(Unauthenticated):
+                await server.renew(one.session)
+
+
+async def test_a_session_in_use_costs_one_read(identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its user is read with it; what is remembered is bounded, and right after a log-out."""
+    monkeypatch.setattr(_sessions, "OWNERS_MAX", 3)
+    entered = [await identity.log_in("anna", PASSWORD) for _ in range(5)]
+    for one in entered:
+        await identity.authenticate(one.token)
+    assert len(identity._reads._owners) == 3
+    work: list[str] = []
+    monkeypatch.setattr(identity.store, "fetch", _noting(work, "fetch", identity.store.fetch))
+    await identity.authenticate(entered[4].token)
+    assert work == ["fetch"]
+    await identity.log_out(entered[4].session)
+    with pytest.raises(Unauthenticated):
+        await identity.authenticate(entered[4].token)
 
 
 async def test_a_renewal_does_not_outlive_a_new_password(

@@ -1,9 +1,11 @@
 """Users, their names and sessions: shapes, sign-up races, log-in, expiry."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -27,11 +29,12 @@ from wallet_gql.domain.users import (
     check_password,
     check_username,
     email_claim,
+    login_claim,
     token_key,
     user_key,
     username_claim,
 )
-from wallet_gql.identity import Identity
+from wallet_gql.identity import Identity, access
 from wallet_gql.identity import passwords as passwords_module
 
 PASSWORD = "correct horse"
@@ -85,6 +88,24 @@ class TestShapes:
         assert check_email(" Ann@Example.ORG ") == "ann@example.org"
         with pytest.raises(InvalidInput):
             check_email(address)
+
+    @pytest.mark.parametrize("mark", ["\u0316\u0301", "\u0301", "\u0130", " "])
+    async def test_long_names_cost_nothing(self, identity: Identity, mark: str) -> None:
+        """A name as long as a body may be is refused before its characters are composed: that takes half a minute."""
+        text = "a" + mark * (120_000 // len(mark)) + "@example.org"
+        started = time.process_time()
+        for check in (check_email, check_username):
+            with pytest.raises(InvalidInput):
+                check(text)
+        assert login_claim(text) == login_claim(text.replace("@", "")) == username_claim("")
+        assert await identity.find(text) is None
+        assert time.process_time() - started < 0.2
+
+    def test_addresses_that_grow(self) -> None:
+        """The limit holds for what is stored, too: lower case can be longer than what was sent."""
+        assert len(check_email("i" * 60 + "@" + "b" * 190 + ".cd")) == 254
+        with pytest.raises(InvalidInput):
+            check_email("\u0130" * 60 + "@" + "b" * 190 + ".cd")
 
     @pytest.mark.parametrize("password", ["short", "x" * 129, "Anna.b12", "ann@example.org"])
     def test_passwords(self, password: str) -> None:
@@ -277,6 +298,44 @@ class TestSessions:
         assert renewed is not None
         assert renewed.password_hash != user.password_hash
         await identity.log_in("anna", PASSWORD)
+
+    @pytest.mark.parametrize("where", ["hash", "store"])
+    async def test_a_hash_that_cannot_be_renewed_stays(
+        self, identity: Identity, monkeypatch: pytest.MonkeyPatch, where: str
+    ) -> None:
+        """Whoever gave the right password logs in, also while hashing is busy or the record is."""
+        user = await identity.sign_up("anna", "anna@example.org", PASSWORD)
+        monkeypatch.setattr(identity.passwords, "is_outdated", lambda _: True)
+
+        async def busy(*_: object) -> str:
+            raise Contended("busy")
+
+        target: Any = identity.passwords if where == "hash" else access
+        monkeypatch.setattr(target, "hash" if where == "hash" else "put", busy)
+        entered = await identity.log_in("anna", PASSWORD)
+
+        assert (await identity.authenticate(entered.token)).user_id == user.id
+        found = await identity.user(user.id)
+        assert found is not None
+        assert found.password_hash == user.password_hash
+
+    async def test_a_password_that_changes_while_its_hash_is_renewed(
+        self, identity: Identity, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The old password starts no session after that."""
+        await identity.sign_up("anna", "anna@example.org", PASSWORD)
+        own = (await identity.log_in("anna", PASSWORD)).session
+        monkeypatch.setattr(identity.passwords, "is_outdated", lambda _: True)
+        begin = identity._begin
+
+        async def late(*given: Any) -> None:
+            await identity.change_password(own, PASSWORD, "another horse")
+            await begin(*given)
+
+        monkeypatch.setattr(identity, "_begin", late)
+        with pytest.raises(InvalidCredentials):
+            await identity.log_in("anna", PASSWORD)
+        assert [session.id for session in await identity.sessions(own.user_id)] == [own.id]
 
     async def test_hashing_is_bounded(self, identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
         """Too many log-ins at once are refused, not queued without end."""

@@ -1,0 +1,43 @@
+"""Reading sessions together with their users: what every request does first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..domain.changes import Scope
+from ..domain.ids import UserId
+from ..domain.users import Session, User, token_key, user_key
+from ..storage import Store
+
+OWNERS_MAX: Final = 10_000
+"""Of how many sessions one process remembers whose they are."""
+
+
+class SessionReads:
+    """Remembers whose a session is, which never changes: so one that is in use costs one read, user included."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._owners: dict[str, UserId] = {}
+
+    async def of(self, token: str) -> tuple[Session, User] | None:
+        """The session of a token, ended by time or not, and its user; None if one is missing."""
+        key = token_key(token)
+        if key is None:
+            return None
+        if key.id not in self._owners:
+            record = (await self._store.fetch(Scope(key.slot, records=(key,)))).record(key)
+            if record is None:
+                return None
+            self._remember(key.id, UserId(record.owner))
+        its = user_key(self._owners[key.id])
+        snapshot = await self._store.fetch(Scope(key.slot, records=(key, its)))  # of one moment, also the first time
+        record, user = snapshot.record(key), User.from_record(snapshot.record(its))
+        if record is None:
+            self._owners.pop(key.id, None)
+        return None if record is None or user is None else (Session.from_record(record), user)
+
+    def _remember(self, session_id: str, owner: UserId) -> None:
+        if len(self._owners) >= OWNERS_MAX:
+            del self._owners[next(iter(self._owners))]
+        self._owners[session_id] = owner
