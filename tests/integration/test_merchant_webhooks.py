@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -23,12 +25,12 @@ from standardwebhooks import Webhook
 from tests.integration._server import serving, settle_all
 from wallet_gql.backends import open_store
 from wallet_gql.domain.errors import AccountNotFound, InvalidInput, NotAMerchant
-from wallet_gql.domain.ids import AccountId, UserId
+from wallet_gql.domain.ids import AccountId, UserId, make_user_id
 from wallet_gql.domain.model import Record
 from wallet_gql.domain.users import username_claim
 from wallet_gql.integrations import merchant_targets
-from wallet_gql.integrations.merchant_events import Event, HttpSender, SendFailed, headers_of
-from wallet_gql.integrations.merchant_targets import TargetRefused, check_url, is_public, resolve
+from wallet_gql.integrations.merchant_events import Event, HttpSender, NotSent, SendFailed, headers_of
+from wallet_gql.integrations.merchant_targets import LookUps, NotLookedUp, TargetRefused, check_url, is_public, resolve
 from wallet_gql.integrations.merchant_webhooks import Webhooks
 from wallet_gql.ledger import Ledger, To
 from wallet_gql.merchants import Merchants
@@ -43,19 +45,20 @@ URL: Final = "https://shop.example/events"
 class Inbox:
     """A merchant's server in the process: notes what arrives, answers as it is told to."""
 
-    answers: list[int | str] = field(default_factory=list)
+    answers: list[int | str | SendFailed] = field(default_factory=list)
     got: list[int] = field(default_factory=list)
     sent: list[tuple[Event, Sequence[str]]] = field(default_factory=list)
-    on_event: Callable[[Event], None] = lambda _: None
+    wait_seconds: float = 0.0
 
     async def __call__(self, url: str, event: Event, secrets: Sequence[str], turn: int) -> int:
         """Take an event."""
         assert url == URL
         assert turn >= 0
         self.sent.append((event, secrets))
-        await asyncio.sleep(0)
-        self.on_event(event)
+        await asyncio.sleep(self.wait_seconds)
         answer = self.answers.pop(0) if self.answers else 200
+        if isinstance(answer, SendFailed):
+            raise answer
         if isinstance(answer, str):
             raise SendFailed(answer)
         if 200 <= answer < 300:
@@ -243,6 +246,71 @@ async def test_the_idle_are_looked_at_ever_less(town: Town) -> None:
     assert town.inbox.got == [2, 3]
 
 
+async def test_what_was_never_tried_is_no_failure(town: Town) -> None:
+    """An event that could not be sent for a reason of our own waits, is not counted, and is no dead letter."""
+    webhooks = town.teller(attempts_max=1)
+    town.inbox.answers = [*[NotSent("busy")] * 5]
+    await town.pay()
+    await town.rounds(5, 6, webhooks)
+    assert len(town.inbox.sent) == 5
+    delivery = await webhooks.delivery(town.shop.id)
+    assert delivery is not None
+    assert (delivery.attempts, delivery.dead, delivery.lease) == (0, 0, "")
+    assert delivery.due_at is not None
+    assert delivery.due_at > town.world.clock()
+    await town.rounds(1, 6, webhooks)
+    assert town.inbox.got == [2]
+
+
+async def test_a_slow_merchant_gives_way(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round ends after some time; what is left is told in the next ones, in order."""
+    monkeypatch.setattr("wallet_gql.integrations.merchant_webhooks._ROUND_SECONDS", 0.05)
+    town.inbox.wait_seconds = 0.02
+    await town.pay(8)
+    await town.rounds()
+    assert 1 <= len(town.inbox.got) <= 3
+    await town.rounds(8)
+    assert town.inbox.got == list(range(2, 10))
+
+
+async def test_hints_do_not_hold_up_those_who_are_due(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many hints there are, every second place is for those who waited for their time."""
+    monkeypatch.setattr("wallet_gql.integrations.merchant_webhooks._AT_ONCE", 2)
+    webhooks = town.teller()
+    for n in range(10):
+        webhooks.wake(make_user_id(n, n))
+    await town.world.pay(town.payer, town.shop, 10)
+    await town.rounds(1, 0, webhooks)
+    assert town.inbox.got == [2]
+
+
+async def test_a_change_counts_from_the_next_event_on(town: Town) -> None:
+    """A URL that is set before the lease is taken is the one; one that is set while an event is sent, the next's."""
+    sent: list[tuple[str, int]] = []
+
+    async def send(url: str, _event: Event, secrets: Sequence[str], turn: int) -> int:
+        assert turn == 0
+        sent.append((url, len(secrets)))
+        if len(sent) == 1:
+            await town.merchants.rotate_secret(town.shop.id)
+        if len(sent) == 2:
+            await town.merchants.update(town.shop.id, webhook_url="https://third.example/")
+        return 200
+
+    class Slow(Webhooks):
+        async def _take(self, merchant_id: UserId, token: str) -> Any:
+            await town.merchants.update(merchant_id, webhook_url="https://second.example/")
+            self._take = super()._take  # type: ignore[method-assign] # once
+            return await super()._take(merchant_id, token)
+
+    webhooks = Slow(town.world.store, send, clock=town.world.clock)
+    await town.pay(3)
+    await webhooks.tell(town.shop.id)
+    await webhooks.tell(town.shop.id)
+    second = "https://second.example/"
+    assert sent == [(second, 1), (second, 2), ("https://third.example/", 2), ("https://third.example/", 2)]
+
+
 # Several processes
 
 
@@ -422,8 +490,8 @@ async def test_every_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatc
     """One private address among public ones refuses them all; else the checked address is what is connected to."""
     found = ["1.1.1.1", "10.0.0.1"]
 
-    async def look_up(host: str, port: int) -> list[str]:
-        assert (host, port) == ("shop.example", 8443)
+    async def look_up(host: str) -> list[str]:
+        assert host == "shop.example"
         return found
 
     monkeypatch.setattr(merchant_targets, "_look_up", look_up)
@@ -438,6 +506,67 @@ async def test_every_address_of_a_name_is_checked(monkeypatch: pytest.MonkeyPatc
     found[:] = []
     with pytest.raises(TargetRefused):
         await resolve("https://shop.example:8443/x")
+
+
+async def test_a_refusal_tells_nothing_of_an_inner_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A merchant cannot tell a name that nobody knows from one of a private address."""
+    told = []
+    for answer in (["10.0.0.1"], [], OSError("unknown"), TimeoutError()):
+
+        async def look_up(_host: str, answer: Any = answer) -> list[str]:
+            if isinstance(answer, OSError):
+                raise answer
+            return list(answer)
+
+        monkeypatch.setattr(merchant_targets, "_look_up", look_up)
+        with pytest.raises(SendFailed) as refused:
+            await HttpSender()("https://inner.example/", EVENT, [SECRET], 0)
+        told.append(str(refused.value))
+    assert len(set(told)) == 1
+
+
+@contextmanager
+def slow_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading.Event]]:
+    """Names that begin with `slow` are not answered before the event; all that was asked, and the event."""
+    asked: list[str] = []
+    answered = threading.Event()
+
+    def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
+        asked.append(host)
+        if host.startswith("slow"):
+            answered.wait(20)
+        return [(2, 1, 6, "", ("93.184.216.34", 0))]
+
+    monkeypatch.setattr(merchant_targets, "_look_up", LookUps(2, 1))
+    monkeypatch.setattr(merchant_targets, "QUEUE_SECONDS", 0.2)
+    monkeypatch.setattr(merchant_targets, "RESOLVE_SECONDS", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        try:
+            yield asked, answered
+        finally:
+            answered.set()
+
+
+async def test_slow_names_fail_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up that gets no thread is no failure of its merchant; slow hosts get threads of their own after that."""
+    with slow_names(monkeypatch) as (asked, answered):
+        slow = [f"https://slow{n}.example/" for n in range(2)]
+        for one in await asyncio.gather(*map(resolve, slow * 3), return_exceptions=True):
+            assert isinstance(one, TargetRefused)
+        assert sorted(asked) == ["slow0.example", "slow1.example"], "a host was looked up twice at once"
+        with pytest.raises(NotSent):
+            await HttpSender()("https://honest.example/", EVENT, [SECRET], 0)
+        answered.set()
+        assert (await resolve("https://honest.example/")).name == "honest.example"
+        answered.clear()
+        again = [asyncio.create_task(resolve(url)) for url in slow]
+        await asyncio.sleep(0.01)
+        assert (await resolve("https://other.example/")).name == "other.example"
+        for one in await asyncio.gather(*again, return_exceptions=True):
+            assert isinstance(one, TargetRefused | NotLookedUp)
+        answered.set()
+        assert (await resolve("https://slow1.example/")).url == "https://93.184.216.34:443/"
 
 
 # Over real sockets
@@ -522,6 +651,17 @@ async def test_a_request_as_it_travels() -> None:
     await sender.aclose()
 
 
+async def test_cookies_are_not_kept() -> None:
+    """What one merchant's server sets is not sent to another's at the same address, nor to itself."""
+    sender = HttpSender(allow_private=True)
+    async with listening() as listener:
+        listener.answer = b"HTTP/1.1 204 No Content\r\nset-cookie: a=1; path=/; max-age=9999\r\n\r\n"
+        for path in ("attacker", "victim"):
+            assert await sender(f"http://localhost:{listener.port}/{path}", EVENT, [SECRET], 0) == 204
+        assert not any("cookie:" in head.lower() for head in listener.heads)
+    await sender.aclose()
+
+
 async def test_a_slow_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever takes the request and never answers costs no more than the time-out."""
     monkeypatch.setattr("wallet_gql.integrations.merchant_events.SEND_SECONDS", 0.2)
@@ -547,7 +687,7 @@ async def test_the_certificate_is_the_names(tmp_path: Path, monkeypatch: pytest.
     """The request goes to the checked address, and the certificate must be that of the name."""
     context, trusted = certificate(tmp_path, "shop.test")
 
-    async def look_up(_host: str, _port: int) -> list[str]:
+    async def look_up(_host: str) -> list[str]:
         return ["127.0.0.1"]
 
     monkeypatch.setattr(merchant_targets, "_look_up", look_up)

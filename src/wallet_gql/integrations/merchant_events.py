@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,20 +15,24 @@ from .. import __version__
 from ..domain.ids import AccountId
 from ..domain.model import TransferKind
 from ..storage import HistoryLine
-from .merchant_targets import TargetRefused, resolve
+from .merchant_targets import NotLookedUp, TargetRefused, resolve
 
 if TYPE_CHECKING:
     import httpx
 
 CONNECT_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 15.0
-"""How long one request may take in all."""
+"""How long one request may take in all, once its host was looked up."""
 
 _NOUNS: Final = {TransferKind.CAPTURE: "payment"}
 
 
 class SendFailed(Exception):
     """There was no answer; the message says why, without secrets."""
+
+
+class NotSent(SendFailed):
+    """It was never tried, for a reason of our own: no failure of the merchant's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +96,12 @@ class HttpSender:
         self._client: httpx.AsyncClient | None = None
 
     async def __call__(self, url: str, event: Event, secrets: Sequence[str], turn: int) -> int:
-        """Send one event; answers the status. Raises SendFailed."""
+        """Send one event; answers the status. Raises SendFailed, NotSent."""
         import httpx  # noqa: PLC0415 - of an extra
 
         try:
+            target = await resolve(url, allow_private=self.allow_private, turn=turn)
             async with asyncio.timeout(SEND_SECONDS):
-                target = await resolve(url, allow_private=self.allow_private, turn=turn)
                 headers = {**headers_of(event, secrets, datetime.now(UTC)), "host": target.host}
                 extensions = {"sni_hostname": target.name}
                 client = self._connected()
@@ -106,18 +111,24 @@ class HttpSender:
                 answer = await client.send(request, stream=True)
                 await answer.aclose()
                 return answer.status_code
+        except NotLookedUp as error:
+            raise NotSent(str(error)) from error
         except TargetRefused as error:
             raise SendFailed(str(error)) from error
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
             raise SendFailed(f"no answer: {type(error).__name__}") from error
 
     def _connected(self) -> httpx.AsyncClient:
-        """One client. No connection is kept: the next request to an address may be to a server of another name."""
+        """One client. No connection is kept: the next request to an address may be to a server of another name.
+
+        For the same reason no cookie is: they would be the address's, and so go to other merchants there.
+        """
         import httpx  # noqa: PLC0415 - of an extra
 
         if self._client is None:
             self._client = httpx.AsyncClient(
                 verify=self._verify,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 trust_env=False,
                 follow_redirects=False,
                 timeout=httpx.Timeout(SEND_SECONDS, connect=CONNECT_SECONDS),

@@ -7,21 +7,30 @@ checked addresses: a name that changes between check and use (DNS rebinding) lea
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from time import monotonic
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from ..domain.errors import InvalidInput
 from ..domain.merchants import URL_MAX
 
-RESOLVE_SECONDS: Final = 5.0
+log = logging.getLogger("wallet_gql.webhooks")
 
-_RESOLVERS: Final = ThreadPoolExecutor(8, thread_name_prefix="wallet-webhooks")
-"""Threads of their own: a merchant whose name server never answers holds up merchants, and nothing else."""
+RESOLVE_SECONDS: Final = 5.0
+"""How long one look-up may take, once it has begun."""
+
+QUEUE_SECONDS: Final = 10.0
+"""How long one look-up may wait for others to end."""
+
+_BUSY: Final = "too many hosts are being looked up"
+_UNDER_WAY_MAX: Final = 1_000
+_SLOW_MAX: Final = 10_000
 
 _PORTS: Final = {"http": 80, "https": 443}
 _TUNNELS: Final = tuple(map(IPv6Network, ("::/96", "64:ff9b::/32", "2001::/23", "2002::/16", "fec0::/10")))
@@ -30,6 +39,10 @@ _TUNNELS: Final = tuple(map(IPv6Network, ("::/96", "64:ff9b::/32", "2001::/23", 
 
 class TargetRefused(Exception):
     """The target is not one that events may be sent to."""
+
+
+class NotLookedUp(Exception):
+    """Other look-ups took all the threads: nothing is known of this target, and it may be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +91,12 @@ def check_url(url: str, *, allow_private: bool = False) -> str:
 async def resolve(url: str, *, allow_private: bool = False, turn: int = 0) -> Target:
     """Look the host up and check every address; with each `turn` another of them is taken.
 
+    Takes `QUEUE_SECONDS` and `RESOLVE_SECONDS` at most. The refusal is the same for a name that is unknown and one of a
+    private address: merchants see it, and shall not learn the names of an inner network.
+
     Raises:
         TargetRefused: the URL or one of the addresses is not allowed, or there is none.
+        NotLookedUp: it was not its turn in time.
     """
     try:
         parts = urlsplit(check_url(url, allow_private=allow_private))
@@ -88,19 +105,92 @@ async def resolve(url: str, *, allow_private: bool = False, turn: int = 0) -> Ta
     assert parts.hostname is not None
     port = parts.port or _PORTS[parts.scheme]
     try:
-        async with asyncio.timeout(RESOLVE_SECONDS):
-            found = await _look_up(parts.hostname, port)
-    except (OSError, UnicodeError, TimeoutError) as error:
-        raise TargetRefused(f"the host cannot be looked up: {type(error).__name__}") from error
+        found = await _look_up(parts.hostname)
+    except (OSError, UnicodeError) as error:
+        log.info("the host %s of a webhook cannot be looked up: %r", parts.hostname, error)
+        found = []
     if not found or not (allow_private or all(map(is_public, found))):
-        raise TargetRefused("the host has an address that is not public, or none")
+        raise TargetRefused("the host cannot be looked up, or has an address that is not public")
     return _target(parts, found[turn % len(found)], port)
 
 
-async def _look_up(host: str, port: int) -> list[str]:
-    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    lines = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, look_up)
-    return list(dict.fromkeys(str(line[4][0]) for line in lines))
+class _LookUp:
+    """A look-up that is waiting or under way. Who stops waiting for it does not stop it."""
+
+    def __init__(self) -> None:
+        self.began: Future[None] = Future()
+        self.found: Future[list[str]] = Future()
+        for future in (self.began, self.found):
+            future.set_running_or_notify_cancel()
+
+
+class LookUps:
+    """Look-ups in threads of their own: name servers that never answer hold up those who use them, and few others.
+
+    There is never more than one for a host: who asks meanwhile gets its answer. A host that was slow the last time
+    is looked up by threads that are for such hosts alone, until it is fast again.
+    """
+
+    def __init__(self, threads: int = 16, slow_threads: int = 4) -> None:
+        """So many look-ups at once. Threads are begun as they are needed."""
+        self._fast = ThreadPoolExecutor(threads, thread_name_prefix="wallet-webhooks")
+        self._late = ThreadPoolExecutor(slow_threads, thread_name_prefix="wallet-webhooks-slow")
+        self._under_way: dict[str, _LookUp] = {}
+        self._slow: dict[str, None] = {}
+        self._lock = threading.Lock()
+
+    async def __call__(self, host: str) -> list[str]:
+        """The addresses of a host. Raises NotLookedUp; OSError: there are none; UnicodeError; TimeoutError."""
+        one = self._join(host)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(one.began), QUEUE_SECONDS)
+        except TimeoutError:
+            raise NotLookedUp(_BUSY) from None
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(one.found), RESOLVE_SECONDS)
+        except TimeoutError:
+            self._note(host, is_slow=True)
+            raise
+
+    def _join(self, host: str) -> _LookUp:
+        with self._lock:
+            found = self._under_way.get(host)
+            if found is None:
+                if len(self._under_way) >= _UNDER_WAY_MAX:
+                    raise NotLookedUp(_BUSY)
+                found = self._under_way[host] = _LookUp()
+                pool = self._late if host in self._slow else self._fast
+                pool.submit(self._run, found, host)
+            return found
+
+    def _run(self, one: _LookUp, host: str) -> None:
+        """In a thread."""
+        one.began.set_result(None)
+        began = monotonic()
+        try:
+            lines = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except BaseException as error:  # noqa: BLE001 - whoever asked gets it
+            answer: list[str] | BaseException = error
+        else:
+            answer = list(dict.fromkeys(str(line[4][0]) for line in lines))
+        self._note(host, is_slow=monotonic() - began > RESOLVE_SECONDS)
+        with self._lock:
+            del self._under_way[host]
+        if isinstance(answer, list):
+            one.found.set_result(answer)
+        else:
+            one.found.set_exception(answer)
+
+    def _note(self, host: str, *, is_slow: bool) -> None:
+        with self._lock:
+            self._slow.pop(host, None)
+            if is_slow:
+                self._slow[host] = None
+                if len(self._slow) > _SLOW_MAX:
+                    del self._slow[next(iter(self._slow))]
+
+
+_look_up: Final = LookUps()
 
 
 def _target(parts: SplitResult, address: str, port: int) -> Target:

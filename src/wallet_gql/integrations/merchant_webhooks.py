@@ -19,6 +19,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
+from time import monotonic
 from typing import Final, Protocol
 
 from ..domain.changes import Changes, Decision, Scope, Snapshot
@@ -28,7 +30,7 @@ from ..domain.merchants import Delivery, Merchant, delivery_key, merchant_key
 from ..domain.model import Account, Record, RecordKey
 from ..failpoints import reach
 from ..storage import PAGE_MAX, HistoryLine, PageRequest, Store
-from .merchant_events import Event, SendFailed, event_of
+from .merchant_events import Event, NotSent, SendFailed, event_of
 
 log = logging.getLogger("wallet_gql.webhooks")
 
@@ -41,6 +43,9 @@ GONE: Final = 410
 _DUE_MAX: Final = 1_000
 _AT_ONCE: Final = 64
 _ROUND_MAX: Final = 100
+_ROUND_SECONDS: Final = 10.0
+"""So long one merchant is told before others have their turn: those who answer slowly do not hold everybody up."""
+
 _ERROR_MAX: Final = 200
 _LOOK_SECONDS: Final = 1.0
 
@@ -66,8 +71,16 @@ class DeadLetter:
         return cls(UserId(record.owner), AccountId(account_id), int(sequence), event, moved, error, record.due_at)
 
 
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    """A delivery and its merchant, from one commit."""
+
+    delivery: Delivery
+    merchant: Merchant
+
+
 class Sender(Protocol):
-    """What carries an event to a URL; answers the status. Raises SendFailed."""
+    """What carries an event to a URL; answers the status. Raises SendFailed, NotSent."""
 
     async def __call__(self, url: str, event: Event, secrets: Sequence[str], turn: int) -> int:
         """Send one event."""
@@ -114,7 +127,8 @@ class Webhooks:
         """Begin to tell every merchant who is due and is not being told already; answers how many began."""
         found = await self.store.list_due("delivery", self.clock(), _DUE_MAX)
         due = (UserId(record.owner) for record in found if isinstance(record, Record))
-        wanted = [name for name in dict.fromkeys((*self._woken, *due)) if name not in self._tasks]
+        turns = (name for pair in zip_longest(due, tuple(self._woken)) for name in pair if name is not None)
+        wanted = [name for name in dict.fromkeys(turns) if name not in self._tasks]
         started = wanted[: max(0, _AT_ONCE - len(self._tasks))]
         for merchant_id in started:
             self._tasks[merchant_id] = asyncio.create_task(self._tell_safely(merchant_id))
@@ -146,44 +160,49 @@ class Webhooks:
     async def tell(self, merchant_id: UserId) -> int:
         """Tell a merchant what is new, if it is due; answers how many events were delivered. Raises Unavailable."""
         key = delivery_key(merchant_id)
-        scope = Scope(key.slot, wallets=(merchant_id,), records=(key, merchant_key(merchant_id)))
+        scope = Scope(key.slot, wallets=(merchant_id,), records=(key,))
         snapshot = await self.store.fetch(scope)
-        merchant, record = Merchant.from_record(snapshot.record(merchant_key(merchant_id))), snapshot.record(key)
-        if merchant is None or record is None:
+        record = snapshot.record(key)
+        if record is None:
             return 0
         accounts, seen = snapshot.wallet(merchant_id), Delivery.from_record(record)
         if not _pending(seen, accounts):
             await self._rest(record, seen)
             return 0
         token = secrets.token_hex(8)
-        delivery = await self._take(merchant_id, token)
-        if delivery is None or merchant.webhook_url is None:
+        taken = await self._take(merchant_id, token)
+        if taken is None or taken.merchant.webhook_url is None:
             return 0
         self._idle_seconds.pop(merchant_id, None)
         reach("webhooks.leased")
-        return await self._tell(merchant, token, delivery, accounts)
+        return await self._tell(taken, token, accounts)
 
-    async def _tell(self, merchant: Merchant, token: str, delivery: Delivery, accounts: Sequence[Account]) -> int:
-        """Event by event while the lease is ours and the merchant answers."""
-        told = 0
+    async def _tell(self, leased: _Leased, token: str, accounts: Sequence[Account]) -> int:
+        """Event by event while the lease is ours, the merchant answers and the round is not over."""
+        told, merchant_id, ends_at = 0, leased.merchant.id, monotonic() + _ROUND_SECONDS
         for account in accounts:
-            async with aclosing(self._lines(account, delivery.positions.get(account.id, 0))) as lines:
+            async with aclosing(self._lines(account, leased.delivery.positions.get(account.id, 0))) as lines:
                 async for line in lines:
-                    if told >= _ROUND_MAX:
+                    if told >= _ROUND_MAX or monotonic() >= ends_at:
                         break
                     event = event_of(line)
-                    error = await self._attempt(merchant, event, delivery)
+                    try:
+                        error = await self._attempt(leased.merchant, event, leased.delivery)
+                    except NotSent as busy:
+                        log.warning("event %s was not sent: %s", event.id, busy)
+                        await self._release(merchant_id, token, self.retry_seconds)
+                        return told
                     if error:
-                        await self._failed(merchant, token, event, error)
+                        await self._failed(leased.merchant, token, event, error)
                         return told
                     reach("webhooks.sent")
-                    moved = await self._move(merchant.id, token, line)
+                    moved = await self._move(merchant_id, token, line)
                     if moved is None:
-                        log.warning("events of merchant %s are being told by somebody else", merchant.id)
+                        log.warning("events of merchant %s are being told by somebody else", merchant_id)
                         return told
                     reach("webhooks.moved")
-                    delivery, told = moved, told + 1
-        await self._release(merchant.id, token)
+                    leased, told = moved, told + 1
+        await self._release(merchant_id, token)
         return told
 
     async def _lines(self, account: Account, after: int) -> AsyncGenerator[HistoryLine, None]:
@@ -200,12 +219,14 @@ class Webhooks:
                 return
 
     async def _attempt(self, merchant: Merchant, event: Event, delivery: Delivery) -> str:
-        """Send one event; answers what went wrong, nothing if it arrived."""
+        """Send one event; answers what went wrong, nothing if it arrived. Raises NotSent."""
         assert merchant.webhook_url is not None
         try:
             status = await self.send(
                 merchant.webhook_url, event, merchant.live_secrets(self.clock()), turn=delivery.attempts
             )
+        except NotSent:
+            raise
         except SendFailed as error:
             return str(error)[:_ERROR_MAX]
         return "" if 200 <= status < 300 else f"status {status}"  # noqa: PLR2004 - what 2xx means
@@ -227,7 +248,7 @@ class Webhooks:
 
         await self.store.execute(Scope(record.slot, records=(record.key,)), decide)
 
-    async def _take(self, merchant_id: UserId, token: str) -> Delivery | None:
+    async def _take(self, merchant_id: UserId, token: str) -> _Leased | None:
         """The lease, if nobody has it and the merchant is due, or has only been idle."""
         now = self.clock()
 
@@ -239,7 +260,7 @@ class Webhooks:
 
         return await self._change(merchant_id, change)
 
-    async def _move(self, merchant_id: UserId, token: str, line: HistoryLine) -> Delivery | None:
+    async def _move(self, merchant_id: UserId, token: str, line: HistoryLine) -> _Leased | None:
         """One event further, and the lease from now on again; None if the lease is somebody else's."""
         now, entry = self.clock(), line.entry
 
@@ -250,11 +271,11 @@ class Webhooks:
 
         return await self._change(merchant_id, change)
 
-    async def _release(self, merchant_id: UserId, token: str) -> None:
-        now = self.clock()
+    async def _release(self, merchant_id: UserId, token: str, wait_seconds: float = 0.0) -> None:
+        due_at = self.clock() + timedelta(seconds=wait_seconds)
 
         def change(found: Delivery) -> Delivery | None:
-            return replace(found, lease="", due_at=now) if found.lease == token else None
+            return replace(found, lease="", due_at=due_at) if found.lease == token else None
 
         await self._change(merchant_id, change)
 
@@ -292,17 +313,21 @@ class Webhooks:
         longest = min(self.retry_seconds * 2.0 ** min(attempts - 1, 30), self.retry_max_seconds)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
-    async def _change(self, merchant_id: UserId, change: Callable[[Delivery], Delivery | None]) -> Delivery | None:
-        key = delivery_key(merchant_id)
+    async def _change(self, merchant_id: UserId, change: Callable[[Delivery], Delivery | None]) -> _Leased | None:
+        """Write a changed delivery; with it comes the merchant as it is in that commit: where to send the next event.
 
-        def decide(snapshot: Snapshot) -> Decision[Delivery | None]:
-            record = snapshot.record(key)
+        So a URL or a secret that was changed is used for one event more at most: the one that is on its way.
+        """
+        key, about = delivery_key(merchant_id), merchant_key(merchant_id)
+
+        def decide(snapshot: Snapshot) -> Decision[_Leased | None]:
+            record, merchant = snapshot.record(key), Merchant.from_record(snapshot.record(about))
             after = None if record is None else change(Delivery.from_record(record))
-            if record is None or after is None:
+            if record is None or merchant is None or after is None:
                 return Decision(Changes(), None)
-            return Decision(Changes(records=(after.to_record(record.version + 1),)), after)
+            return Decision(Changes(records=(after.to_record(record.version + 1),)), _Leased(after, merchant))
 
-        return (await self.store.execute(Scope(key.slot, records=(key,)), decide)).result
+        return (await self.store.execute(Scope(key.slot, records=(key, about)), decide)).result
 
     # For merchants and operators
 
