@@ -40,7 +40,7 @@ class Capabilities:
 
     `durable`: what was answered survives a crash. `multi_process`: several processes may share it. `spans_nodes`: more
     than one node. `snapshot_reads`: a `fetch` across nodes sees one moment. `remote_credit`: `atomic` if a credit on
-    another node is applied before the reply as long as that node answers, `eventual` if always later.
+    another node is applied before the reply as long as that node answers, `eventual` if it may come later all the same.
     """
 
     durable: bool

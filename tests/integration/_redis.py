@@ -90,7 +90,7 @@ class Bench:
                         told = link.recv(65_536)
                         if not told:
                             break
-                        self._expired += len(re.findall(rb"\r\nwgql:\S+\}:[awr]:(?!\S*:next\r\n)\S+\r\n", told))
+                        self._expired += len(re.findall(rb"\r\nwgql:\S+\}:[awr]:\S+\r\n", told))
             threading.Event().wait(0.01)
 
     def open_intents(self, database: str) -> int:

@@ -4,7 +4,7 @@ A lease lowers contention and nothing else: it can expire under a stopped proces
 it to two. What keeps money safe is the fencing token that comes with it (see `redis.py`), which the database compares.
 
 Keys, all of one node under one hash tag: `wgql:{cluster/node}:token` counts tokens, `wgql:{cluster/node}:ROW` is a
-lease, with its owner as the value, and `…:ROW:next` names who has waited for the row and goes next.
+lease, with its owner as the value, and `…:next:ROW` names who has waited for the row and goes next.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import random
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -40,7 +41,7 @@ RELEASE_SECONDS: Final = 0.25
 """How long the end of a batch waits for its release; what is not released expires."""
 
 SILENT_SECONDS: Final = 0.25
-"""How long a Redis that did not answer is not asked again, so that callers hear of it at once."""
+"""How long a Redis that did not answer twice running is not asked again, so that callers hear of it at once."""
 
 CONNECTIONS_MAX: Final = 16
 
@@ -57,7 +58,7 @@ _RENEWALS: Final = 3
 _TAKE: Final = """
 local counter, owner, ttl, me, next_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local keys, nexts, holders, heirs = {}, {}, {}, {}
-for i = 2, #KEYS do keys[i - 1] = KEYS[i]; nexts[i - 1] = KEYS[i] .. ':next' end
+for i = 2, #KEYS do keys[i - 1] = KEYS[i]; nexts[i - 1] = string.gsub(KEYS[i], '}:', '}:next:', 1) end
 for first = 1, #keys, 1000 do
   local last = math.min(first + 999, #keys)
   for i, value in ipairs(redis.call('MGET', unpack(keys, first, last))) do holders[first + i - 1] = value end
@@ -147,6 +148,7 @@ class Leases:
         self._client = _client(address)
         self._scripts = {text: self._client.register_script(text) for text in (_TAKE, _RELEASE, _RENEW, _RAISE)}
         self._silent_until = 0.0
+        self._missed_at = math.inf
         self._held: set[Held] = set()
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._renewing: asyncio.Task[None] | None = None
@@ -330,14 +332,20 @@ class Leases:
         if loop.time() < self._silent_until:
             raise Unavailable(f"{self.address} did not answer a moment ago")
         self.counters.calls += 1
+        began = loop.time()
         try:
             async with asyncio.timeout(seconds):
-                return await self._scripts[text](keys=list(keys), args=list(arguments))
+                reply = await self._scripts[text](keys=list(keys), args=list(arguments))
         except TimeoutError as error:
-            self._silent_until = loop.time() + SILENT_SECONDS
+            if seconds >= ANSWER_SECONDS:
+                if began >= self._missed_at:  # asked again after a miss, and missed again: not just a moment's stall
+                    self._silent_until = loop.time() + SILENT_SECONDS
+                self._missed_at = loop.time()
             raise Unavailable(f"{self.address} did not answer in time") from error
         except (RedisError, OSError) as error:
             raise Unavailable(f"{self.address}: {error}") from error
+        self._missed_at = math.inf
+        return reply
 
 
 def _client(address: RedisAddress) -> redis.asyncio.Redis:
@@ -353,8 +361,8 @@ def _client(address: RedisAddress) -> redis.asyncio.Redis:
         db=address.db,
         username=address.username,
         password=address.password,
-        socket_timeout=ANSWER_SECONDS,
-        socket_connect_timeout=ANSWER_SECONDS,
+        socket_timeout=2 * ANSWER_SECONDS,  # ours comes first
+        socket_connect_timeout=2 * ANSWER_SECONDS,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         protocol=2,
