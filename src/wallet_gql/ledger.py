@@ -19,6 +19,7 @@ from .domain.changes import Changes, Decision, Scope, Snapshot
 from .domain.codec import decode, encode
 from .domain.errors import (
     AccountNotFound,
+    Contended,
     HoldNotFound,
     IdempotencyKeyReused,
     InvalidInput,
@@ -288,7 +289,8 @@ class Ledger:
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: what `rules.reverse_transfer` says. Unavailable, InDoubt: retry with the same key.
+            Rejected: what `rules.reverse_transfer` says.
+            Unavailable, InDoubt: retry with the same key; also while the transfer has not reached its payee yet.
         """
         check_reference(reference)
         parse_transfer_id(transfer_id)
@@ -317,7 +319,13 @@ class Ledger:
             limit_minor=merchants.refundable_minor(original, terms),
         )
         scope = replace(money_scope(attempt, source, target, now), transfers=(transfer_id,))
-        return await self.move(scope, attempt, now, lambda snapshot: rules.reverse_transfer(snapshot, command, now))
+
+        def rule(snapshot: Snapshot) -> Changes:
+            if snapshot.transfer(transfer_id) is None:  # it is certain, for its payer's home has it: not to be refused
+                raise Contended("the transfer has not reached its payee yet")
+            return rules.reverse_transfer(snapshot, command, now)
+
+        return await self.move(scope, attempt, now, rule)
 
     # Holds
 

@@ -17,6 +17,7 @@ from wallet_gql.domain import rules
 from wallet_gql.domain.changes import Changes, Snapshot
 from wallet_gql.domain.commands import ReverseTransfer
 from wallet_gql.domain.errors import (
+    Contended,
     IdempotencyKeyReused,
     InsufficientFunds,
     InvalidInput,
@@ -30,8 +31,8 @@ from wallet_gql.domain.errors import (
     TransferNotFound,
     Unauthenticated,
 )
-from wallet_gql.domain.ids import make_user_id, system_account
-from wallet_gql.domain.model import FEES, HoldState, Record, TransferKind
+from wallet_gql.domain.ids import TransferId, make_transfer_id, make_user_id, system_account
+from wallet_gql.domain.model import FEES, HoldState, Record, Transfer, TransferKind
 from wallet_gql.domain.users import username_claim
 from wallet_gql.ledger import To
 from wallet_gql.merchants import Merchants, Paid, Split
@@ -327,6 +328,25 @@ async def test_only_the_merchant_refunds(town: Town) -> None:
     await town.world.pay(town.shop, town.ann, 10_000 + 975 + 100)
     with pytest.raises(InsufficientFunds):
         await town.merchants.refund(town.shop.id, "r4", paid.payment.result.id)
+
+
+async def test_a_refund_before_the_credit_has_arrived(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payment that is decided and has not reached the merchant's node is no refusal: the same key refunds later."""
+    payment = (await town.pay(1_000)).payment.result
+    known = Snapshot.transfer
+
+    def transfer(self: Snapshot, transfer_id: TransferId) -> Transfer | None:
+        return None if self._scope.home == town.shop.slot else known(self, transfer_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Snapshot, "transfer", transfer)
+        for _ in range(2):
+            with pytest.raises(Contended):
+                await town.merchants.refund(town.shop.id, "early", payment.id)
+    done = await town.merchants.refund(town.shop.id, "early", payment.id)
+    assert (done.replayed, done.result.amount_minor) == (False, 1_000)
+    with pytest.raises(TransferNotFound):
+        await town.merchants.refund(town.shop.id, "unknown", make_transfer_id(town.payer.slot, 1, 1))
 
 
 async def test_concurrent_refunds_and_payments(town: Town) -> None:
