@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -293,6 +293,72 @@ def test_production(tmp_path: Path) -> None:
             hidden = http.post("/graphql", json={"query": "{ __schema { types { name } } }"})
             assert "signUp" not in hidden.text
             assert hidden.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+# Heads of requests
+
+
+def answered(server: Server, *parts: bytes) -> str:
+    """The status line that a server answers to these bytes, sent one after the other until it hangs up."""
+    where = urlsplit(server.url)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as raw:
+        with suppress(ConnectionError):
+            for part in parts:
+                raw.sendall(part)
+        got = b""
+        with suppress(ConnectionError):
+            while b"\r\n" not in got and (more := raw.recv(4096)):
+                got += more
+    return got.partition(b"\r\n")[0].decode()
+
+
+HOST: Final = b"Host: wallet.test\r\n"
+POSTED: Final = b"POST /v1/user HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+HEADS: Final = {
+    "an address": [b"GET /" + b"a" * 70_000, b" HTTP/1.1\r\n" + HOST + b"\r\n"],
+    "a header": [b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 70_000 + b"\r\n\r\n"],
+    "a header's name": [b"GET / HTTP/1.1\r\n" + HOST + b"a" * 70_000 + b": 1\r\n\r\n"],
+    "a header that does not end": [b"GET / HTTP/1.1\r\n" + HOST + b"X: ", *[b"a" * 10_000] * 200],
+    "many headers": [b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n" * 5_000 + b"\r\n"],
+    "a cookie": [b"GET / HTTP/1.1\r\n" + HOST + b"Cookie: " + b"a=b; " * 20_000 + b"\r\n\r\n"],
+    "a handshake": [
+        b"GET /graphql HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\nConnection: Upgrade\r\n",
+        b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+    ],
+}
+
+
+@pytest.mark.parametrize("parts", HEADS.values(), ids=HEADS)
+def test_heads_beyond_the_limit(server: Server, parts: list[bytes]) -> None:
+    """431 instead of memory without end, also before the head is complete; the next request is served."""
+    assert answered(server, *parts).startswith("HTTP/1.1 431 ")
+    assert answered(server, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n").startswith("HTTP/1.1 200")
+
+
+def test_trailers_beyond_the_limit(server: Server) -> None:
+    """What stands behind a body is counted, too: the connection is closed."""
+    size, sent = 10_000, 0
+    where = urlsplit(server.url)
+    with (
+        socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as raw,
+        suppress(ConnectionError),
+    ):
+        raw.sendall(POSTED + b"X: ")
+        for _ in range(3_000):
+            raw.sendall(b"a" * size)
+            sent += size
+    assert sent < 20_000_000  # what buffers of the system may hold, and not all of it
+
+
+def test_heads_below_the_limit(server: Server) -> None:
+    """Long ones pass; a body in many small pieces, and requests one after the other, add up to nothing."""
+    with httpx.Client(base_url=server.url) as http:
+        for _ in range(5):
+            assert http.get("/healthz", headers={"X": "a" * 30_000}, params={"a": "b" * 20_000}).status_code == 200
+        pieces = (b" " * 20 for _ in range(10_000))
+        assert http.post("/graphql", content=pieces, headers={"Content-Type": "application/json"}).status_code == 400
+    many = b"GET /healthz HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 1_000 + b"\r\n\r\n"
+    assert answered(server, many * 200).startswith("HTTP/1.1 200")
 
 
 # Addresses

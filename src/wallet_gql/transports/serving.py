@@ -19,6 +19,7 @@ from ..runtime import Wallet, open_wallet
 from ..settings import Settings
 from .graphiql import Tab
 from .graphql.documents import Documents
+from .heads import BoundedHeads
 from .http import create_app, playground
 from .logs import log_config
 from .problems import BODY_MAX
@@ -108,6 +109,7 @@ def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
         forwarded_allow_ips=",".join(settings.proxies),
         ssl_certfile=settings.tls_cert or None,
         ssl_keyfile=settings.tls_key or None,
+        http=BoundedHeads,
         ws="websockets-sansio",
         ws_max_size=BODY_MAX,
         lifespan="on",
