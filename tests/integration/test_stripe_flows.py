@@ -264,7 +264,7 @@ def test_kill_9_between_two_phases(tmp_path: Path, point: str) -> None:
         fake.state.now = int(time.time())
         fake.state.fund(1_000_000, "EUR")
         storage = f"sqlite:///{tmp_path / 'wallet.db'}"
-        settings = {**settings_of(fake), "storage": storage, "sweep_seconds": "3600"}
+        settings = {**settings_of(fake), "storage": storage, "sweep_seconds": "3600", "stripe_timeout_seconds": "1"}
         with serving(tmp_path, **settings, failpoints=f"{point}=kill@1") as server:
             town = Town(server, fake)
             person = town.person(1_000)
@@ -273,7 +273,11 @@ def test_kill_9_between_two_phases(tmp_path: Path, point: str) -> None:
             assert server.process.wait(timeout=30) == -signal.SIGKILL
         with serving(tmp_path, **settings) as server:
             town = Town(server, fake)
+            until = time.monotonic() + 20
             first, second = both(town, person)
+            while second["withdrawal"]["state"] != "IN_TRANSIT" and time.monotonic() < until:  # the lease of the dead
+                time.sleep(0.5)
+                first, second = both(town, person)
             assert (first["topUp"]["state"], second["withdrawal"]["state"]) == ("AWAITING_PAYMENT", "IN_TRANSIT")
             fake.state.pay(town.intent_of(first["topUp"]["id"]))
             assert town.tell() == 200

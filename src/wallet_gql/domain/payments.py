@@ -89,11 +89,15 @@ class Alarm:
         name = hashlib.sha256(f"{self.about}\n{self.reason}\n{self.flow_id}".encode()).hexdigest()[:32]
         return RecordKey(QUARANTINE, name, slot_of_text(name) if slot is None else slot)
 
+    def printable(self) -> Alarm:
+        """As it may be shown: on one line, and not too long."""
+        return Alarm(_printable(self.about[:200]), _printable(self.reason[:500]), _printable(self.flow_id[:100]))
+
     def to_record(self, at: datetime, slot: int | None = None) -> Record:
         """As it is stored."""
-        key = self.key(slot)
-        told = {"about": self.about[:200], "reason": self.reason[:500], "flow": self.flow_id[:100]}
-        body: dict[str, object] = {**{name: _printable(text) for name, text in told.items()}, "at": to_micros(at)}
+        key, told = self.key(slot), self.printable()
+        body: dict[str, object] = {"about": told.about, "reason": told.reason, "flow": told.flow_id}
+        body["at"] = to_micros(at)
         return Record(key.kind, key.id, key.slot, PROVIDER, 1, body)
 
     @classmethod
@@ -101,6 +105,14 @@ class Alarm:
         """The alarm of a record, and when it was raised."""
         body = record.body
         return cls(str(body["about"]), str(body["reason"]), str(body["flow"])), time_of(body, "at")
+
+
+def wrong_mode(about: str | None, flow_id: str, *, asked_live: bool | None, live: bool) -> Alarm | None:
+    """The alarm of a flow that was asked for in live mode when the key is for tests, or the other way round."""
+    if asked_live in (None, live):
+        return None
+    mode = "live" if asked_live else "test"
+    return Alarm(about or "", f"it was asked for in {mode} mode, and the key is of the other", flow_id)
 
 
 def _printable(text: str) -> str:

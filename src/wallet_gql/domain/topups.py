@@ -35,6 +35,7 @@ from .payments import (
     text_of,
     time_of,
     transfer_of,
+    wrong_mode,
 )
 from .rules import DEPOSITED_BALANCE_MAX_MINOR, deposit
 
@@ -88,7 +89,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class TopUp:
-    """Money on its way in. `intent_id` is the provider's object, `transfer_id` the credit in the ledger."""
+    """Money on its way in. `intent_id` is the provider's object, `transfer_id` the credit in the ledger.
+
+    `live` says whether real money is meant (None: it is not known).
+    """
 
     id: TopUpId
     owner: UserId
@@ -104,6 +108,7 @@ class TopUp:
     reason: str = ""
     lots: tuple[Lot, ...] = ()
     claims: tuple[Claim, ...] = ()
+    live: bool | None = None
     version: int = 0
 
     @property
@@ -136,6 +141,7 @@ class TopUp:
             "reason": self.reason,
             "lots": [[lot.transfer_id, lot.left_minor] for lot in self.lots],
             "claims": [_plain(claim) for claim in self.claims],
+            "live": self.live,
         }
         return Record(TOP_UP, self.id, slot_of(self.id), self.owner, self.version + 1, body, self.due_at)
 
@@ -158,6 +164,7 @@ class TopUp:
             reason=str(body["reason"]),
             lots=tuple(Lot(TransferId(str(name)), int(left)) for name, left in body["lots"]),
             claims=tuple(_claim(plain) for plain in body["claims"]),
+            live=body.get("live"),
             version=record.version,
         )
 
@@ -211,7 +218,9 @@ def request_top_up(snapshot: Snapshot, top_up: TopUp, actor: str, now: datetime)
 
 
 def look_again(top_up: TopUp, now: datetime) -> TopUp:
-    """The provider could not be asked, or said nothing new: it is asked later."""
+    """The provider could not be asked, or said nothing new: it is asked later. What is over is not due any more."""
+    if top_up.state not in OPEN:
+        return replace(top_up, due_at=None)
     first_seconds = 15 if top_up.state is TopUpState.CREATED else 60
     due_at = next_look(now, top_up.looks, first_seconds, 3600)
     return replace(top_up, looks=top_up.looks + 1, due_at=due_at)
@@ -222,6 +231,11 @@ def refuse(top_up: TopUp, reason: str) -> TopUp:
     if top_up.state is not TopUpState.CREATED:
         return top_up
     return replace(top_up, state=TopUpState.FAILED, reason=reason, due_at=None)
+
+
+def other_mode(top_up: TopUp, *, live: bool) -> Alarm | None:
+    """What is to be said if it was asked for with a key of the other mode; then no call is made for it."""
+    return wrong_mode(top_up.intent_id, top_up.id, asked_live=top_up.live, live=live)
 
 
 def is_abandoned(top_up: TopUp, now: datetime) -> bool:
@@ -272,7 +286,7 @@ def fold_intent(
 
 
 def _awaiting(top_up: TopUp, seen: IntentSeen) -> TopUp:
-    if top_up.state is not TopUpState.CREATED:
+    if top_up.state not in (TopUpState.CREATED, TopUpState.FAILED):  # failed: one call was refused, and another was not
         return top_up
     return replace(top_up, state=TopUpState.AWAITING_PAYMENT, intent_id=seen.id, looks=0)
 

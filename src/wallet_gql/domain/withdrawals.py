@@ -3,12 +3,15 @@
 ```
 requested ──> sent ──> in_transit ──> paid ──> returning ──> returned    the bank gave it back after all
     │          └─────────────┴──> undoing ──> failed                     the money is free again
-    └──> failed
+    └──> failed ──> undoing      only if a transfer comes to light that nobody knew of
 ```
 
 Two calls move money at the provider: a transfer to the customer's connected account, then a payout from there to the
 bank; a third, the transfer's reversal, undoes the first. The hold is captured when the payout is paid, and voided when
 nothing of the money is away any more. A call without an answer changes nothing here: the provider is asked again.
+
+Whoever is about to make such a call takes a *lease* first, a commit that keeps all others from calling; what a call was
+refused with counts only while its caller's lease is the last that was taken.
 """
 
 from __future__ import annotations
@@ -25,7 +28,18 @@ from .commands import PlaceHold
 from .errors import AccountNotFound, InvariantViolated
 from .ids import AccountId, HoldId, TransferId, UserId, WithdrawalId, actor_slot, slot_of
 from .model import Hold, HoldState, Record, RecordKey, Transfer, TransferKind
-from .payments import PROVIDER, Alarm, Step, effect_receipt, next_look, stripe_account, text_of, time_of, transfer_of
+from .payments import (
+    PROVIDER,
+    Alarm,
+    Step,
+    effect_receipt,
+    next_look,
+    stripe_account,
+    text_of,
+    time_of,
+    transfer_of,
+    wrong_mode,
+)
 from .rules import close_hold, place_hold
 
 WITHDRAWAL: Final = "withdrawal"
@@ -63,7 +77,8 @@ class Withdrawal:
     """Money on its way out.
 
     `destination` is the customer's connected account; `sent_id` and `payout_id` are the provider's transfer and payout;
-    `transfer_id` is the ledger's transfer that captured the hold.
+    `transfer_id` is the ledger's transfer that captured the hold. `lease` names the last lease, which ends at
+    `leased_until`, or has ended if that is None. `live` says whether real money is meant (None: it is not known).
     """
 
     id: WithdrawalId
@@ -81,12 +96,24 @@ class Withdrawal:
     payout_id: str | None = None
     transfer_id: TransferId | None = None
     reason: str = ""
+    lease: int = 0
+    leased_until: datetime | None = None
+    live: bool | None = None
     version: int = 0
 
     @property
     def key(self) -> RecordKey:
         """Where it lives: with its account."""
         return withdrawal_key(self.id)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether there is still something to ask the provider for."""
+        return self.state in OPEN or (self.state is WithdrawalState.PAID and self.due_at is not None)
+
+    def is_leased(self, now: datetime) -> bool:
+        """Whether somebody is making a call for it."""
+        return self.leased_until is not None and now < self.leased_until
 
     def to_record(self) -> Record:
         """As it is stored, one version on."""
@@ -103,6 +130,9 @@ class Withdrawal:
             "payout": self.payout_id,
             "transfer": self.transfer_id,
             "reason": self.reason,
+            "lease": self.lease,
+            "leased_until": None if self.leased_until is None else to_micros(self.leased_until),
+            "live": self.live,
         }
         return Record(WITHDRAWAL, self.id, slot_of(self.id), self.owner, self.version + 1, body, self.due_at)
 
@@ -126,6 +156,9 @@ class Withdrawal:
             payout_id=text_of(body, "payout"),
             transfer_id=transfer_of(body, "transfer"),
             reason=str(body["reason"]),
+            lease=int(body.get("lease", 0)),
+            leased_until=None if body.get("leased_until") is None else time_of(body, "leased_until"),
+            live=body.get("live"),
             version=record.version,
         )
 
@@ -165,37 +198,79 @@ def request_withdrawal(snapshot: Snapshot, withdrawal: Withdrawal, hold: PlaceHo
 
 
 def look_again(withdrawal: Withdrawal, now: datetime) -> Withdrawal:
-    """The provider could not be asked, or said nothing new: it is asked later; a paid one not for ever."""
+    """The provider could not be asked, or said nothing new: it is asked later; a paid one not for ever.
+
+    What is over is not due any more. Nobody is asked before the lease has ended.
+    """
     state = withdrawal.state
-    if state is WithdrawalState.PAID and now - withdrawal.created_at >= WATCHED_FOR:
+    is_paid = state is WithdrawalState.PAID
+    if not (is_paid or state in OPEN) or (is_paid and now - withdrawal.created_at >= WATCHED_FOR):
         return replace(withdrawal, due_at=None)
     bounds = _FIRST_SECONDS.get(state, 15), _MOST_SECONDS.get(state, 3600)
     due_at = next_look(now, withdrawal.looks, *bounds)
+    if withdrawal.leased_until is not None:
+        due_at = max(due_at, withdrawal.leased_until)
     return replace(withdrawal, looks=withdrawal.looks + 1, due_at=due_at)
 
 
+def take_lease(withdrawal: Withdrawal, seen: Withdrawal, lease: int, until: datetime) -> Withdrawal:
+    """Keep all others from calling the provider for it until then; nothing if others have written it since `seen`.
+
+    `seen` was not leased, and is what the caller read before it asked whether the call had been made already. `lease`
+    is a name that nobody else uses.
+    """
+    if withdrawal.version != seen.version:
+        return withdrawal
+    return replace(withdrawal, lease=lease, leased_until=until, due_at=until)
+
+
+def end_lease(withdrawal: Withdrawal, lease: int) -> Withdrawal:
+    """The call of that lease was answered: others may call."""
+    return replace(withdrawal, leased_until=None) if withdrawal.lease == lease else withdrawal
+
+
+def other_mode(withdrawal: Withdrawal, *, live: bool) -> Alarm | None:
+    """What is to be said if it was asked for with a key of the other mode; then no call is made for it."""
+    return wrong_mode(withdrawal.sent_id, withdrawal.id, asked_live=withdrawal.live, live=live)
+
+
 def fold_sent(withdrawal: Withdrawal, sent_id: str, now: datetime) -> Step[Withdrawal]:
-    """The provider has moved the money to the connected account."""
-    if withdrawal.state is not WithdrawalState.REQUESTED:
+    """The provider has moved the money to the connected account.
+
+    If the withdrawal has failed meanwhile, its money is free again: what was sent is taken back.
+    """
+    if withdrawal.state is WithdrawalState.REQUESTED:
+        return Step(_goes_on(withdrawal, WithdrawalState.SENT, now, sent_id=sent_id))
+    if withdrawal.sent_id == sent_id:
         return Step(withdrawal)
-    return Step(_goes_on(withdrawal, WithdrawalState.SENT, now, sent_id=sent_id))
+    alarm = Alarm(sent_id, f"it was sent although the withdrawal is {withdrawal.state}", withdrawal.id)
+    if withdrawal.sent_id is not None:
+        return Step(withdrawal, alarm=alarm)
+    return Step(_goes_on(withdrawal, WithdrawalState.UNDOING, now, sent_id=sent_id), alarm=alarm)
 
 
 def fold_refusal(
-    snapshot: Snapshot, withdrawal: Withdrawal, asked_in: WithdrawalState, reason: str, now: datetime
+    snapshot: Snapshot, withdrawal: Withdrawal, asked: Withdrawal, reason: str, now: datetime
 ) -> Step[Withdrawal]:
     """The provider refused a call for good: undo what was done before it.
 
-    `asked_in` is the state that the call was made in: if the flow has gone on since, the call was not needed any more.
-    The scope names account and hold.
+    `asked` is the withdrawal as it was leased for the call. If it has gone on since, or somebody else has called since,
+    the refusal tells nothing: another call may have been carried out. The scope names account and hold.
     """
-    if withdrawal.state is not asked_in:
+    asked_in = asked.state
+    if (withdrawal.state, withdrawal.lease) != (asked_in, asked.lease):
         return Step(withdrawal)
     if asked_in is WithdrawalState.REQUESTED:
         return _fail(snapshot, replace(withdrawal, reason=reason), now)
     if asked_in is WithdrawalState.SENT:
         return Step(_goes_on(withdrawal, WithdrawalState.UNDOING, now, reason=reason))
     alarm = Alarm(withdrawal.sent_id or "", f"it cannot go on from {asked_in}: {reason}", withdrawal.id)
+    return Step(look_again(withdrawal, now), alarm=alarm)
+
+
+def fold_unreadable(withdrawal: Withdrawal, reason: str, now: datetime) -> Step[Withdrawal]:
+    """The provider will not say what has become of it, which tells nothing about what was done: ask again later."""
+    alarm = Alarm(withdrawal.payout_id or withdrawal.sent_id or "", f"it cannot be read: {reason}", withdrawal.id)
     return Step(look_again(withdrawal, now), alarm=alarm)
 
 
@@ -278,8 +353,12 @@ def _hold_of(snapshot: Snapshot, withdrawal: Withdrawal) -> Hold:
 
 
 def _fail(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime) -> Step[Withdrawal]:
+    failed = replace(withdrawal, state=WithdrawalState.FAILED, due_at=None)
+    hold = snapshot.hold(withdrawal.hold_id)
+    if hold is not None and hold.state is HoldState.VOIDED:  # it had failed before; see `fold_sent`
+        return Step(failed)
     voided = close_hold(_hold_of(snapshot, withdrawal), HoldState.VOIDED, now)
-    return Step(replace(withdrawal, state=WithdrawalState.FAILED, due_at=None), Changes(closed=(voided,)))
+    return Step(failed, Changes(closed=(voided,)))
 
 
 def _capture(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Protocol, TypeVar
+from datetime import datetime, timedelta
+from typing import Final, Protocol, TypeVar
 
 from ..attempts import milliseconds
 from ..domain.changes import Changes, Decision, Scope, Snapshot
-from ..domain.errors import InvariantViolated, WalletError
+from ..domain.errors import Contended, InvariantViolated, WalletError
 from ..domain.ids import TransferId, make_transfer_id
 from ..domain.model import Record, RecordKey
 from ..domain.payments import PROVIDER, QUARANTINE, Alarm, Step
@@ -20,6 +21,12 @@ from ..idempotency import Answer, Attempt, Effect, Refused, once
 from ..storage import PAGE_MAX, TIMEOUT_SECONDS, Store
 
 log = logging.getLogger(__name__)
+
+_ALARMS_MAX: Final = 5
+"""How often a step is tried whose alarm is another each time."""
+
+_PUT_OFF: Final = timedelta(minutes=1)
+"""When a flow is looked at again that failed in a way nobody expected."""
 
 
 class Flow(Protocol):
@@ -80,40 +87,52 @@ class Desk:
     async def fold(
         self, scope: Scope, key: RecordKey, read: Callable[[Record], F], step: Callable[[Snapshot, F], Step[F]]
     ) -> F:
-        """Commit a step of a flow: its record and the money in one commit; then raise the step's alarm, once.
+        """Commit a step of a flow: its record, the money and the step's alarm in one commit; answers what is stored.
 
         `step` gets the flow as it is inside the commit, which may be further on than the one the scope was made for.
         """
         named = replace(scope, records=(*scope.records, key))
 
-        def decide(snapshot: Snapshot) -> Decision[Step[F]]:
+        def decide(snapshot: Snapshot) -> Decision[tuple[F, Step[F], bool]]:
             found = snapshot.record(key)
             if found is None:
                 raise InvariantViolated(f"{key.kind} {key.id} has vanished")
             before = read(found)
             made = step(snapshot, before)
+            if made.alarm is not None and made.alarm.key(key.slot) not in named.records:
+                return Decision(Changes(), (before, made, False))  # the scope has to name its alarm; nothing is written
             changed = (made.flow.to_record(),) if made.flow != before else ()
-            return Decision(made.changes + Changes(records=changed), made)
+            told = () if made.alarm is None else self._new(snapshot, made.alarm, key.slot)
+            after = read(changed[0]) if changed else before
+            return Decision(made.changes + Changes(records=(*changed, *told)), (after, made, bool(told)))
 
-        made = (await self.store.execute(named, decide, timeout_seconds=self.timeout_seconds)).result
+        for _ in range(_ALARMS_MAX):
+            after, made, is_new = (await self.store.execute(named, decide, timeout_seconds=self.timeout_seconds)).result
+            if made.alarm is None or made.alarm.key(key.slot) in named.records:
+                break
+            named = replace(named, records=(*named.records, made.alarm.key(key.slot)))
+        else:
+            raise Contended(f"{key.kind} {key.id} changes all the time")
         reach("payments.folded")
-        if made.alarm is not None:
-            await self.alarm(made.alarm, key.slot)
-        return made.flow
+        if is_new and made.alarm is not None:
+            _log(made.alarm)
+        return after
 
-    async def alarm(self, alarm: Alarm, slot: int | None = None) -> None:
-        """Keep what an operator has to look at; it is logged when it is new."""
-        key, now = alarm.key(slot), self.clock()
+    async def alarm(self, alarm: Alarm) -> None:
+        """Keep what an operator has to look at and belongs to no flow; it is logged when it is new."""
+        key = alarm.key()
 
         def decide(snapshot: Snapshot) -> Decision[bool]:
-            if snapshot.record(key) is not None:
-                return Decision(Changes(), result=False)
-            return Decision(Changes(records=(alarm.to_record(now, slot),)), result=True)
+            told = self._new(snapshot, alarm, key.slot)
+            return Decision(Changes(records=told), bool(told))
 
         scope = Scope(key.slot, records=(key,))
         if (await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)).result:
-            told, _ = Alarm.from_record(alarm.to_record(now, slot))
-            log.error("payments need an operator: %s (%s): %s", told.about, told.flow_id or "-", told.reason)
+            _log(alarm)
+
+    def _new(self, snapshot: Snapshot, alarm: Alarm, slot: int) -> tuple[Record, ...]:
+        """The alarm's record, unless there is one."""
+        return () if snapshot.record(alarm.key(slot)) is not None else (alarm.to_record(self.clock(), slot),)
 
     async def alarms(self) -> list[tuple[Alarm, datetime]]:
         """Everything that an operator has to look at, the oldest first."""
@@ -127,22 +146,40 @@ class Desk:
             after = page.items[-1].id
 
     async def sweep(self, kind: str, limit: int, look: Callable[[Record], Awaitable[object]]) -> int:
-        """Look at the flows that are due, a few at a time; answers how many. One that fails keeps no other waiting."""
+        """Look at the flows that are due, a few at a time; answers how many. One that fails keeps no other waiting.
+
+        Raises:
+            Exception: what the last one that failed has raised, when all have been looked at.
+        """
         due = [item for item in await self.store.list_due(kind, self.clock(), limit) if isinstance(item, Record)]
-        failed: WalletError | None = None
+        failed: Exception | None = None
         for start in range(0, len(due), self.sweep_at_once):
-            failed = await _all_of(due[start : start + self.sweep_at_once], look) or failed
+            records = due[start : start + self.sweep_at_once]
+            outcomes = await asyncio.gather(*(look(record) for record in records), return_exceptions=True)
+            for record, outcome in zip(records, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    failed = outcome
+                    log.warning("%s %s could not be gone on with", kind, record.id, exc_info=outcome)
+                    await self._put_off(record)
+                elif isinstance(outcome, BaseException):
+                    raise outcome
         if failed is not None:
             raise failed
         return len(due)
 
+    async def _put_off(self, record: Record) -> None:
+        """Look at it later, unless it was written meanwhile: many that fail must not keep others from being due."""
+        later = replace(record, version=record.version + 1, due_at=self.clock() + _PUT_OFF)
 
-async def _all_of(records: Sequence[Record], look: Callable[[Record], Awaitable[object]]) -> WalletError | None:
-    outcomes = await asyncio.gather(*(look(record) for record in records), return_exceptions=True)
-    failed: WalletError | None = None
-    for outcome in outcomes:
-        if isinstance(outcome, WalletError):
-            failed = outcome
-        elif isinstance(outcome, BaseException):
-            raise outcome
-    return failed
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            same = snapshot.record(record.key) == record
+            return Decision(Changes(records=(later,) if same else ()), None)
+
+        scope = Scope(record.slot, records=(record.key,))
+        with suppress(WalletError):
+            await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)
+
+
+def _log(alarm: Alarm) -> None:
+    told = alarm.printable()
+    log.error("payments need an operator: %s (%s): %s", told.about, told.flow_id or "-", told.reason)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ..domain.errors import ConfigurationError, WalletError
+from ..domain.errors import ConfigurationError
 from ..domain.payments import Alarm
 from ..settings import Settings
 from ..storage import Store
@@ -40,12 +40,12 @@ class Payments:
 
     async def sweep(self) -> int:
         """Go on with everything that is due; answers how much it was."""
-        failed: WalletError | None = None
+        failed: Exception | None = None
         count = 0
         for sweep in (self.top_ups.sweep, self.withdrawals.sweep):
             try:
                 count += await sweep()
-            except WalletError as error:  # one kind must not keep the other waiting
+            except Exception as error:  # noqa: BLE001 - one kind must not keep the other waiting; it is raised below
                 failed = error
         if failed is not None:
             raise failed

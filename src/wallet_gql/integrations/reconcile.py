@@ -89,6 +89,7 @@ class Reconciler:
             try:
                 if is_id("wdr", one.about):
                     await self._withdrawals.advance(WithdrawalId(one.about))
+                    await self._withdrawals.look_for_sent(WithdrawalId(one.about))
                 elif one.about in intents:
                     await self._top_ups.observe(intents[one.about], with_claims=True)
             except InvariantViolated:  # no such withdrawal here: it stays a difference

@@ -61,6 +61,7 @@ class StripeApi:
             http_client=self._http,
         )
         self.is_live = is_live(key)
+        self.timeout_seconds = timeout_seconds
 
     def __repr__(self) -> str:
         """Without the key."""
@@ -81,18 +82,20 @@ class StripeApi:
             "metadata": {TOP_UP_ID: top_up.id},
         }
         options: Any = {"idempotency_key": f"{top_up.id}/intent"}
-        return _intent(await _answer(self._client.v1.payment_intents.create_async(params, options)))
+        return _intent(await self._write(self._client.v1.payment_intents.create_async(params, options)))
 
     async def intent(self, intent_id: str) -> Intent:
         """A PaymentIntent as it is now."""
-        return _intent(await _answer(self._client.v1.payment_intents.retrieve_async(intent_id)))
+        return _intent(await self._read(self._client.v1.payment_intents.retrieve_async(intent_id)))
 
     async def cancel_intent(self, top_up: TopUp) -> Intent:
         """Cancel a top-up's intent; Declined if it is paid, being paid, or cancelled."""
         assert top_up.intent_id is not None
         options: Any = {"idempotency_key": f"{top_up.id}/cancel"}
         params: Any = {"cancellation_reason": "abandoned"}
-        return _intent(await _answer(self._client.v1.payment_intents.cancel_async(top_up.intent_id, params, options)))
+        return _intent(
+            await self._write(self._client.v1.payment_intents.cancel_async(top_up.intent_id, params, options))
+        )
 
     async def claims(self, intent_id: str) -> list[ClaimSeen]:
         """Every refund and dispute of a PaymentIntent, oldest first: whether its money is gone, by Stripe's balance."""
@@ -114,7 +117,7 @@ class StripeApi:
             "metadata": {WITHDRAWAL_ID: withdrawal.id},
         }
         options: Any = {"idempotency_key": f"{withdrawal.id}/transfer"}
-        return str((await _answer(self._client.v1.transfers.create_async(params, options)))["id"])
+        return str((await self._write(self._client.v1.transfers.create_async(params, options)))["id"])
 
     async def find_sent(self, withdrawal: Withdrawal) -> str | None:
         """The transfer's id, if it has been made."""
@@ -134,12 +137,15 @@ class StripeApi:
             "idempotency_key": f"{withdrawal.id}/payout",
             "stripe_account": withdrawal.destination,
         }
-        made = await _answer(self._client.v1.payouts.create_async(params, options))
+        made = await self._write(self._client.v1.payouts.create_async(params, options))
         return _payout(made, withdrawal.destination)
 
     async def find_payout(self, withdrawal: Withdrawal) -> PayoutSeen | None:
-        """The payout, if it has been made; payouts cannot be asked for by metadata, so those since then are read."""
-        where: Any = {"created": {"gte": int(withdrawal.created_at.timestamp()) - 60}}
+        """The payout, if it has been made; payouts cannot be asked for by metadata, so those since then are read.
+
+        A day is read too much, for the withdrawal's time is told by a clock of ours.
+        """
+        where: Any = {"created": {"gte": int(withdrawal.created_at.timestamp()) - 24 * 3600}}
         options: Any = {"stripe_account": withdrawal.destination}
         async for one in self._all(self._client.v1.payouts.list_async, where, options):
             if _metadata(one).get(WITHDRAWAL_ID) == withdrawal.id:
@@ -149,19 +155,19 @@ class StripeApi:
     async def payout(self, payout_id: str, destination: str) -> PayoutSeen:
         """A payout of a connected account as it is now."""
         options: Any = {"stripe_account": destination}
-        return _payout(await _answer(self._client.v1.payouts.retrieve_async(payout_id, None, options)), destination)
+        return _payout(await self._read(self._client.v1.payouts.retrieve_async(payout_id, None, options)), destination)
 
     async def take_back(self, withdrawal: Withdrawal) -> None:
         """Reverse the transfer to the connected account, all of it."""
         assert withdrawal.sent_id is not None
         params: Any = {"amount": withdrawal.amount_minor, "metadata": {WITHDRAWAL_ID: withdrawal.id}}
         options: Any = {"idempotency_key": f"{withdrawal.id}/undo"}
-        await _answer(self._client.v1.transfers.reversals.create_async(withdrawal.sent_id, params, options))
+        await self._write(self._client.v1.transfers.reversals.create_async(withdrawal.sent_id, params, options))
 
     async def is_taken_back(self, withdrawal: Withdrawal) -> bool:
         """Whether the transfer has been reversed, all of it."""
         assert withdrawal.sent_id is not None
-        sent = await _answer(self._client.v1.transfers.retrieve_async(withdrawal.sent_id))
+        sent = await self._read(self._client.v1.transfers.retrieve_async(withdrawal.sent_id))
         return int(sent["amount_reversed"]) >= withdrawal.amount_minor
 
     # Everything
@@ -174,10 +180,18 @@ class StripeApi:
         async for one in self._all(self._client.v1.balance_transactions.list_async, where):
             yield _movement(one)
 
+    async def _write(self, call: Awaitable[Any]) -> dict[str, Any]:
+        """What a call that writes is answered."""
+        return await _answer(call)
+
+    async def _read(self, call: Awaitable[Any]) -> dict[str, Any]:
+        """What a call that only reads is answered."""
+        return await _answer(call)
+
     async def _all(self, list_async: Any, where: Mapping[str, Any], options: Any = None) -> AsyncIterator[Any]:
         after: dict[str, str] = {}
         while True:
-            page = await _answer(list_async({**where, **after, "limit": _PAGE}, options))
+            page = await self._read(list_async({**where, **after, "limit": _PAGE}, options))
             for one in page["data"]:
                 yield one
             if not page["has_more"] or not page["data"]:

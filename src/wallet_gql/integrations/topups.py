@@ -81,14 +81,14 @@ class TopUps:
             Rejected: what `topups.request_top_up` says; remembered under the key.
             Unavailable, InDoubt: retry with the same key.
         """
-        self._provider()
+        live = self._provider().is_live
         check_money(amount_minor, currency, "")
         check_payable(currency)
         parse_account_id(account_id)
         attempt = new_attempt(actor, key, "topUp", actor_slot(actor), amount_minor, currency, {"account": account_id})
         now = self._desk.clock()
         top_up_id = make_top_up_id(attempt.slot, milliseconds(now), self._desk.entropy())
-        top_up = TopUp(top_up_id, actor, account_id, amount_minor, currency, now)
+        top_up = TopUp(top_up_id, actor, account_id, amount_minor, currency, now, live=live)
         scope = replace(money_scope(attempt, account_id, None, now), records=(top_up.key,))
 
         def effect(snapshot: Snapshot) -> Effect[TopUp]:
@@ -143,18 +143,20 @@ class TopUps:
         top_up = await self._load(top_up_id)
         if top_up is None:
             raise InvariantViolated(f"top-up {top_up_id} has vanished")
-        if self._api is None or top_up.state not in topups.OPEN:
+        if self._api is None:
             return top_up, None
-        now = self._desk.clock()
+        alarm = topups.other_mode(top_up, live=self._api.is_live)
+        if top_up.state not in topups.OPEN or alarm is not None:
+            return top_up if top_up.due_at is None else await self._wait(top_up, alarm), None
         try:
             intent = await self._call(self._api, top_up)
         except NoAnswer:
-            return await self._fold(top_up, lambda _, flow: Step(topups.look_again(flow, now))), None
+            return await self._wait(top_up), None
         except Declined as refused:
             reason = refused.reason
             if top_up.state is TopUpState.CREATED:
                 return await self._fold(top_up, lambda _, flow: Step(topups.refuse(flow, reason))), None
-            return await self._fold(top_up, lambda _, flow: Step(topups.look_again(flow, now))), None
+            return await self._wait(top_up), None
         reach("topup.answered")
         after = await self._fold_intent(top_up, intent)
         return after, intent.client_secret if after.state is TopUpState.AWAITING_PAYMENT else None
@@ -204,6 +206,11 @@ class TopUps:
             except Declined:  # paid in the last moment, or being paid
                 pass
         return await api.intent(top_up.intent_id)
+
+    async def _wait(self, top_up: TopUp, alarm: Alarm | None = None) -> TopUp:
+        """Look at it later, or not any more if it is over."""
+        now = self._desk.clock()
+        return await self._fold(top_up, lambda _, flow: Step(topups.look_again(flow, now), alarm=alarm))
 
     async def _load(self, top_up_id: TopUpId) -> TopUp | None:
         found = await self._desk.record(top_up_key(top_up_id))

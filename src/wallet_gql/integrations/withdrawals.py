@@ -1,7 +1,9 @@
 """Withdrawals over Stripe: a hold, a transfer to the customer's connected account, a payout from there, the capture.
 
-Each step makes at most one writing call outside between two commits. A call without an answer changes nothing: the
-hold stays, and a later look asks Stripe first whether the call had its effect.
+Each step makes at most one writing call outside between two commits, of which the first takes a lease: requests that
+are repeated, sweeps of other processes and webhooks may all work on one withdrawal. A call without an answer changes
+nothing: the hold stays, and a later look asks Stripe first whether the call had its effect. Only the refusal of a
+writing call says that it had none; a refused question says nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ..attempts import check_money, milliseconds, money_scope, new_attempt
@@ -59,6 +62,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STEPS_MAX: Final = 4
+_LEASE_TIMEOUTS: Final = 3
+"""How many times as long as a call may take a lease lasts: longer than the call and the commit of its answer."""
 _CONNECTED: Final = re.compile(r"acct_[A-Za-z0-9]{4,64}", re.ASCII)
 
 
@@ -90,7 +95,7 @@ class Withdrawals:
             Rejected: what `rules.place_hold` says; remembered under the key.
             Unavailable, InDoubt: retry with the same key.
         """
-        self._provider()
+        live = self._provider().is_live
         check_money(amount_minor, currency, reference)
         check_payable(currency)
         parse_account_id(account_id)
@@ -119,6 +124,7 @@ class Withdrawals:
             currency=currency,
             destination="",
             created_at=now,
+            live=live,
         )
         records = (withdrawal.key, payout_account_key(actor))
         scope = replace(money_scope(attempt, account_id, None, now), records=records, open_holds=True)
@@ -196,13 +202,32 @@ class Withdrawals:
             raise InvariantViolated(f"withdrawal {withdrawal_id} has vanished")
         for _ in range(_STEPS_MAX):
             before = found
-            watched = before.state is WithdrawalState.PAID and before.due_at is not None
-            if self._api is None or not (before.state in withdrawals.OPEN or watched):
+            if self._api is None or before.is_leased(self._desk.clock()):
                 return before
+            alarm = withdrawals.other_mode(before, live=self._api.is_live)
+            if not before.is_watched or alarm is not None:
+                if before.due_at is None:
+                    return before
+                return await self._wait(before, alarm)
             found = await self._step(self._api, before, ask_first=ask_first)
             if found.state is before.state:
                 return found
         return found
+
+    async def look_for_sent(self, withdrawal_id: WithdrawalId) -> None:
+        """Whether money of a withdrawal that failed was sent nevertheless: if so it is taken back.
+
+        Raises:
+            NoAnswer, Declined: Stripe does not say. WalletError: the store's.
+        """
+        found = await self._load(withdrawal_id)
+        if found is None or found.state is not WithdrawalState.FAILED or found.sent_id is not None:
+            return
+        sent_id = await self._provider().find_sent(found)
+        if sent_id is not None:
+            now = self._desk.clock()
+            await self._fold(found, lambda _, flow: withdrawals.fold_sent(flow, sent_id, now))
+            await self.advance(withdrawal_id)
 
     async def observe(self, payout_id: str, connected: str) -> str:
         """Something happened to a payout of a connected account: look at it; answers what it was for.
@@ -239,42 +264,86 @@ class Withdrawals:
         return self._api
 
     async def _step(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> Withdrawal:
-        now = self._desk.clock()
+        """Ask whether what is next has happened, and if not, do it."""
         try:
-            if before.state is WithdrawalState.REQUESTED:
-                sent_id = await api.find_sent(before) if ask_first else None
-                sent_id = sent_id or await api.send(before)
-                reach("withdrawal.sent")
-                return await self._fold(before, lambda _, flow: withdrawals.fold_sent(flow, sent_id, now))
-            if before.state in (WithdrawalState.UNDOING, WithdrawalState.RETURNING):
-                if not await api.is_taken_back(before):
-                    await api.take_back(before)
-                reach("withdrawal.undone")
-                return await self._fold_undone(before)
-            seen = await self._payout(api, before, ask_first=ask_first)
-            reach("withdrawal.paid_out")
-            return await self._fold_payout(before, seen)
+            known = await self._known(api, before, ask_first=ask_first)
         except NoAnswer:
-            return await self._fold(before, lambda _, flow: Step(withdrawals.look_again(flow, now)))
+            return await self._wait(before)
         except Declined as refused:
-            reason = refused.reason
-            return await self._fold(
-                before, lambda snapshot, flow: withdrawals.fold_refusal(snapshot, flow, before.state, reason, now)
-            )
+            now, reason = self._desk.clock(), refused.reason
+            return await self._fold(before, lambda _, flow: withdrawals.fold_unreadable(flow, reason, now))
+        if known is not None:
+            return await self._fold_answer(before, known)
+        name, seconds = self._desk.entropy(), _LEASE_TIMEOUTS * api.timeout_seconds
+        until = self._desk.clock() + timedelta(seconds=seconds)
+        leased = await self._fold(before, lambda _, flow: Step(withdrawals.take_lease(flow, before, name, until)))
+        return await self._call(api, leased) if leased.lease == name else leased
 
-    async def _payout(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> PayoutSeen:
+    async def _call(self, api: StripeApi, leased: Withdrawal) -> Withdrawal:
+        """Make the writing call that the lease is for, and take in what it came to."""
+        try:
+            answer = await self._do(api, leased)
+        except NoAnswer:  # it may yet be carried out: the lease stays
+            return await self._wait(leased)
+        except Declined as refused:
+            now, reason = self._desk.clock(), refused.reason
+            return await self._fold(
+                leased, lambda snapshot, flow: withdrawals.fold_refusal(snapshot, flow, leased, reason, now), leased
+            )
+        return await self._fold_answer(leased, answer, leased)
+
+    async def _wait(self, before: Withdrawal, alarm: Alarm | None = None) -> Withdrawal:
+        """Look at it later, or not any more if it is over."""
+        now = self._desk.clock()
+        return await self._fold(before, lambda _, flow: Step(withdrawals.look_again(flow, now), alarm=alarm))
+
+    async def _known(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> str | PayoutSeen | None:
+        """What has happened already: the transfer's id, the payout, or that it was undone (an empty text)."""
+        if before.state is WithdrawalState.REQUESTED:
+            return await api.find_sent(before) if ask_first else None
+        if before.state in (WithdrawalState.UNDOING, WithdrawalState.RETURNING):
+            return "" if await api.is_taken_back(before) else None
         if before.payout_id is not None:
             return await api.payout(before.payout_id, before.destination)
-        found = await api.find_payout(before) if ask_first else None
-        return found or await api.pay_out(before)
+        return await api.find_payout(before) if ask_first else None
+
+    async def _do(self, api: StripeApi, leased: Withdrawal) -> str | PayoutSeen:
+        """The one writing call of the state that it is in; answers as `_known` does."""
+        if leased.state is WithdrawalState.REQUESTED:
+            return await api.send(leased)
+        if leased.state in (WithdrawalState.UNDOING, WithdrawalState.RETURNING):
+            await api.take_back(leased)
+            return ""
+        return await api.pay_out(leased)
+
+    async def _fold_answer(
+        self, before: Withdrawal, answer: str | PayoutSeen, leased: Withdrawal | None = None
+    ) -> Withdrawal:
+        """Take in what `_known` or `_do` came to."""
+        if isinstance(answer, PayoutSeen):
+            reach("withdrawal.paid_out")
+            return await self._fold_payout(before, answer, leased)
+        now = self._desk.clock()
+        if answer:
+            reach("withdrawal.sent")
+            return await self._fold(before, lambda _, flow: withdrawals.fold_sent(flow, answer, now), leased)
+        reach("withdrawal.undone")
+        (transfer_id,) = self._desk.transfer_ids(slot_of(before.id))
+        return await self._fold(
+            before, lambda snapshot, flow: withdrawals.fold_undone(snapshot, flow, now, transfer_id), leased
+        )
 
     async def _load(self, withdrawal_id: WithdrawalId) -> Withdrawal | None:
         found = await self._desk.record(withdrawal_key(withdrawal_id))
         return None if found is None else Withdrawal.from_record(found)
 
     async def _fold(
-        self, withdrawal: Withdrawal, step: Callable[[Snapshot, Withdrawal], Step[Withdrawal]]
+        self,
+        withdrawal: Withdrawal,
+        step: Callable[[Snapshot, Withdrawal], Step[Withdrawal]],
+        leased: Withdrawal | None = None,
     ) -> Withdrawal:
+        """Commit a step; with it ends the lease that `leased` was given."""
         scope = Scope(
             slot_of(withdrawal.id),
             accounts=(withdrawal.account_id,),
@@ -282,18 +351,17 @@ class Withdrawals:
             transfers=(withdrawal.transfer_id,) if withdrawal.transfer_id else (),
             receipts=tuple((PROVIDER, key(withdrawal)) for key in (withdrawals.paid_key, withdrawals.returned_key)),
         )
-        return await self._desk.fold(scope, withdrawal.key, Withdrawal.from_record, step)
 
-    async def _fold_payout(self, withdrawal: Withdrawal, seen: PayoutSeen) -> Withdrawal:
+        def ending(snapshot: Snapshot, flow: Withdrawal) -> Step[Withdrawal]:
+            return step(snapshot, flow if leased is None else withdrawals.end_lease(flow, leased.lease))
+
+        return await self._desk.fold(scope, withdrawal.key, Withdrawal.from_record, ending)
+
+    async def _fold_payout(
+        self, withdrawal: Withdrawal, seen: PayoutSeen, leased: Withdrawal | None = None
+    ) -> Withdrawal:
         now = self._desk.clock()
         (transfer_id,) = self._desk.transfer_ids(slot_of(withdrawal.id))
         return await self._fold(
-            withdrawal, lambda snapshot, flow: withdrawals.fold_payout(snapshot, flow, seen, now, transfer_id)
-        )
-
-    async def _fold_undone(self, withdrawal: Withdrawal) -> Withdrawal:
-        now = self._desk.clock()
-        (transfer_id,) = self._desk.transfer_ids(slot_of(withdrawal.id))
-        return await self._fold(
-            withdrawal, lambda snapshot, flow: withdrawals.fold_undone(snapshot, flow, now, transfer_id)
+            withdrawal, lambda snapshot, flow: withdrawals.fold_payout(snapshot, flow, seen, now, transfer_id), leased
         )

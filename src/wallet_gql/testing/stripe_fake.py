@@ -18,6 +18,7 @@ It honours `Idempotency-Key`: the same key and parameters get the first answer a
 | `error` | 500, and nothing is done; under a key the 500 is given again |
 | `busy` | 429, and nothing is done |
 | `conflict` | 409, as if the same key were in use; nothing is done |
+| `refuse` | 400, unless the key has an answer already; nothing is done, and it is not given again |
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ..integrations.stripe_signature import sign
 from .stripe_state import Body, Refusal, StripeState
 
-FAULTS: Final = ("ok", "lose_request", "lose_answer", "error", "busy", "conflict")
+FAULTS: Final = ("ok", "lose_request", "lose_answer", "error", "busy", "conflict", "refuse")
 
 
 class FakeStripe:
@@ -104,22 +105,23 @@ class FakeStripe:
             if fault in ("busy", "conflict"):
                 status = 429 if fault == "busy" else 409
                 return status, {"error": {"type": "api_error", "code": fault, "message": fault}}
-            answer = self._once(method, path, params, headers, failing=fault == "error")
+            answer = self._once(method, path, params, headers, fault)
             return None if fault == "lose_answer" else answer
 
-    def _once(self, method: str, path: str, params: Body, headers: Any, *, failing: bool) -> tuple[int, Body]:
+    def _once(self, method: str, path: str, params: Body, headers: Any, fault: str) -> tuple[int, Body]:
         key, account = headers.get("Idempotency-Key"), headers.get("Stripe-Account") or ""
         if method != "POST" or key is None:
-            if failing:
-                return 500, _INTERNAL
-            return self._answer(method, path, params, account)[:2]
+            return _FAILING[fault] if fault in _FAILING else self._answer(method, path, params, account)[:2]
         print_ = json.dumps([method, path, params], sort_keys=True)
         kept = self._kept.get((account, key))
         if kept is not None and kept[0] != print_:
             return 400, {"error": {"type": "idempotency_error", "message": "Keys can only be used with one request"}}
         if kept is not None:
             return kept[1:]
-        status, body, stored = (500, _INTERNAL, True) if failing else self._answer(method, path, params, account)
+        if fault in _FAILING:
+            status, body, stored = *_FAILING[fault], fault == "error"
+        else:
+            status, body, stored = self._answer(method, path, params, account)
         if stored:
             self._kept[account, key] = (print_, status, body)
         return status, body
@@ -131,7 +133,10 @@ class FakeStripe:
             return refused.status, refused.body, refused.stored
 
 
-_INTERNAL: Final[Body] = {"error": {"type": "api_error", "message": "An unknown error occurred"}}
+_FAILING: Final[dict[str, tuple[int, Body]]] = {
+    "error": (500, {"error": {"type": "api_error", "message": "An unknown error occurred"}}),
+    "refuse": (400, {"error": {"type": "invalid_request_error", "code": "account_invalid", "message": "not now"}}),
+}
 
 
 class _Server(ThreadingHTTPServer):

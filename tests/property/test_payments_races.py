@@ -1,0 +1,248 @@
+"""Money in and out when steps of one flow overlap, Stripe refuses what it did or will do, and processes die."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.property._payments import Bench, open_bench
+from wallet_gql import failpoints
+from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
+from wallet_gql.domain.model import AccountStatus
+from wallet_gql.domain.topups import TopUpState
+from wallet_gql.domain.withdrawals import Withdrawal, WithdrawalState
+from wallet_gql.failpoints import FailpointError
+
+LEASE_SECONDS = 15
+
+
+@pytest_asyncio.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """An empty platform and two people with 1,000 each."""
+    async with open_bench(tmp_path) as made:
+        yield made
+
+
+async def the_withdrawal(bench: Bench) -> Withdrawal:
+    """The only one there is."""
+    (only,) = (await bench.payments.withdrawals.list(bench.ann.id)).items
+    return only
+
+
+def sent_minor(bench: Bench) -> int:
+    """What has left the platform's balance and has not come back."""
+    transfers = [one for one in bench.fake.state.objects.values() if one["object"] == "transfer"]
+    return sum(one["amount"] - one["amount_reversed"] for one in transfers)
+
+
+async def test_a_repeated_request_makes_no_second_call(bench: Bench) -> None:
+    """While one process waits for Stripe, neither the same request nor a sweep of another calls for the same money."""
+    bench.fake.faults.append("refuse")
+
+    async def others() -> None:
+        calls = len(bench.fake.requests)
+        assert (await bench.withdraw()).withdrawal.state is WithdrawalState.REQUESTED
+        bench.world.clock.advance(LEASE_SECONDS - 1)
+        assert await bench.payments.sweep() == 0
+        assert len(bench.fake.requests) == calls
+
+    bench.api.after_writing = others
+    failed = (await bench.withdraw()).withdrawal
+    assert (failed.state, failed.reason) == (WithdrawalState.FAILED, "account_invalid")
+    assert (await bench.held(), sent_minor(bench)) == (0, 0)
+    assert not await bench.payments.alarms()
+
+
+async def test_a_refusal_is_void_when_another_call_was_carried_out(bench: Bench) -> None:
+    """One process is refused and then slow; its lease ends, and another one sends: the money stays held."""
+    bench.fake.faults.append("refuse")
+
+    async def others() -> None:
+        bench.world.clock.advance(LEASE_SECONDS)
+        assert (await bench.withdraw()).withdrawal.state is WithdrawalState.IN_TRANSIT
+
+    bench.api.after_writing = others
+    await bench.withdraw()
+    assert (await the_withdrawal(bench)).state is WithdrawalState.IN_TRANSIT
+    assert (await bench.held(), sent_minor(bench)) == (100, 100)
+
+
+async def test_a_refusal_is_void_while_another_call_is_out(bench: Bench) -> None:
+    """The same, and the other call has no answer yet when the refusal is taken in."""
+    bench.fake.faults.extend(["refuse", "ok", "lose_answer"])  # the first call; a question and the second call
+
+    async def others() -> None:
+        bench.world.clock.advance(LEASE_SECONDS)
+        assert (await bench.withdraw()).withdrawal.state is WithdrawalState.REQUESTED
+
+    bench.api.after_writing = others
+    await bench.withdraw()
+    assert ((await the_withdrawal(bench)).state, await bench.held()) == (WithdrawalState.REQUESTED, 100)
+    await bench.later()
+    assert ((await the_withdrawal(bench)).state, sent_minor(bench)) == (WithdrawalState.IN_TRANSIT, 100)
+
+
+async def test_a_step_that_was_overtaken_after_its_question_makes_no_call(bench: Bench) -> None:
+    """Nothing was sent when it asked; before it takes its lease, another one sends. It sees that and calls nothing."""
+    bench.fake.faults.append("lose_request")
+    await bench.withdraw()
+    bench.world.clock.advance(LEASE_SECONDS)
+
+    async def others() -> None:
+        await bench.withdraw()
+        bench.fake.forget_keys()
+
+    bench.api.after_reading = others
+    await bench.withdraw()
+    kinds = [one["object"] for one in bench.fake.state.objects.values()]
+    assert (kinds.count("transfer"), kinds.count("payout"), await bench.held()) == (1, 1, 100)
+
+
+async def test_what_was_sent_for_a_failed_withdrawal_is_taken_back(bench: Bench) -> None:
+    """A call is so slow that another is refused meanwhile, and is carried out nevertheless: it is reversed."""
+
+    async def others() -> None:
+        bench.world.clock.advance(LEASE_SECONDS)
+        bench.fake.faults.extend(["ok", "refuse"])
+        sent.update(bench.fake.state.objects)
+        bench.fake.state.objects.clear()  # to the others it is not there yet
+        bench.fake.forget_keys()
+        assert (await bench.withdraw()).withdrawal.state is WithdrawalState.FAILED
+        assert await bench.held() == 0
+        bench.fake.state.objects.update(sent)
+
+    sent: dict[str, Any] = {}
+    bench.api.after_writing = others
+    await bench.withdraw()
+    await bench.later()
+    after = await the_withdrawal(bench)
+    assert (after.state, sent_minor(bench), await bench.held()) == (WithdrawalState.FAILED, 0, 0)
+    assert (await bench.posted(), await bench.agrees()) == (1_000, True)
+    (alarm,) = await bench.payments.alarms()
+    assert alarm[0].about == after.sent_id
+
+
+async def test_the_reconciler_finds_what_nobody_knows_to_be_sent(bench: Bench) -> None:
+    """The same, and the process that sent it has died: the daily comparison finds it and takes it back."""
+    bench.fake.faults.append("lose_answer")
+    asked = (await bench.withdraw()).withdrawal
+    world = dict(bench.fake.state.objects)
+    bench.fake.state.objects.clear()
+    bench.fake.forget_keys()
+    bench.world.clock.advance(LEASE_SECONDS)
+    bench.fake.faults.extend(["ok", "refuse"])
+    assert (await bench.withdraw()).withdrawal.state is WithdrawalState.FAILED
+    bench.fake.state.objects.update(world)
+    report = await bench.payments.reconciler.run()
+    assert (report.settled, report.clean) == (1, True)
+    assert (sent_minor(bench), await bench.posted()) == (0, 1_000)
+    assert [one.flow_id for one, _ in await bench.payments.alarms()] == [asked.id]
+
+
+@pytest.mark.parametrize("step", ["transfer", "payout", "reversal"])
+async def test_a_refused_question_proves_nothing(bench: Bench, step: str) -> None:
+    """The call was carried out and its answer lost; then Stripe will not be asked. The money stays held."""
+    if step == "reversal":
+        bench.fake.state.refuse_payouts = True
+    before = {"transfer": 0, "payout": 1, "reversal": 3}[step]  # a reversal comes after a question
+    bench.fake.faults.extend(["ok"] * before + ["lose_answer"])
+    asked = (await bench.withdraw()).withdrawal
+    held = WithdrawalState.UNDOING if step == "reversal" else asked.state
+    for _ in range(3):
+        bench.fake.faults.append("refuse")
+        await bench.later()
+        bench.fake.faults.clear()
+        assert ((await the_withdrawal(bench)).state, await bench.held()) == (held, 100)
+    assert any("account_invalid" in one.reason for one, _ in await bench.payments.alarms())
+    await bench.later()
+    ends = WithdrawalState.FAILED if step == "reversal" else WithdrawalState.IN_TRANSIT
+    assert ((await the_withdrawal(bench)).state, await bench.agrees()) == (ends, step == "reversal")
+
+
+async def test_an_alarm_commits_with_what_it_is_about(bench: Bench) -> None:
+    """The process dies right after the commit that put a payment aside; the operator is told all the same."""
+    started = await bench.top_up()
+    await bench.withdraw("all", 1_000)
+    bench.fake.state.settle_payout((await the_withdrawal(bench)).payout_id or "", "paid")
+    await bench.tell("payout.paid")
+    await bench.world.ledger.set_account_status(bench.ann.id, bench.ann.account, AccountStatus.CLOSED)
+    bench.fake.state.pay(started.top_up.intent_id)
+    failpoints.arm("payments.folded=fail@1")
+    with pytest.raises(FailpointError):
+        await bench.tell("payment_intent.succeeded")
+    failpoints.arm("")
+    found = await bench.payments.top_ups.get(bench.ann.id, started.top_up.id)
+    assert found.state is TopUpState.QUARANTINED
+    assert [one.about for one, _ in await bench.payments.alarms()] == [started.top_up.intent_id]
+
+
+async def test_what_is_over_is_not_due(bench: Bench) -> None:
+    """A top-up is credited while a sweep gets no answer about it; a payout fails for good likewise."""
+    started = await bench.top_up()
+    bench.fake.faults.append("lose_answer")
+
+    async def credited() -> None:
+        bench.fake.state.pay(started.top_up.intent_id)
+        await bench.tell("payment_intent.succeeded")
+
+    bench.api.after_reading = credited
+    await bench.payments.top_ups.advance(started.top_up.id)
+    found = await bench.payments.top_ups.get(bench.ann.id, started.top_up.id)
+    assert (found.state, found.due_at) == (TopUpState.SUCCEEDED, None)
+    failed = replace(found, state=TopUpState.FAILED, due_at=bench.world.clock())
+    await _store(bench, failed)
+    assert await bench.payments.sweep() == 1
+    assert (await bench.payments.top_ups.get(bench.ann.id, started.top_up.id)).due_at is None
+
+
+async def test_one_flow_that_always_fails_keeps_no_other_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it raises what nobody expected, and even if a sweep looks at one flow only."""
+    poison, sound = [(await bench.top_up(key)).top_up for key in ("poison", "sound")]
+    bench.fake.state.pay(sound.intent_id)
+    advance = bench.payments.top_ups.advance
+
+    async def poisoned(top_up_id: Any) -> Any:
+        if top_up_id == poison.id:
+            raise ZeroDivisionError
+        return await advance(top_up_id)
+
+    monkeypatch.setattr(bench.payments.top_ups, "advance", poisoned)
+    bench.world.clock.advance(4_000)
+    for _ in range(2):
+        try:
+            await bench.payments.top_ups.sweep(limit=1)
+        except ZeroDivisionError:
+            continue
+    assert (await bench.payments.top_ups.get(bench.ann.id, sound.id)).state is TopUpState.SUCCEEDED
+    bench.world.clock.advance(4_000)
+    with pytest.raises(ZeroDivisionError):
+        await bench.payments.sweep()
+    assert await bench.posted() == 1_100
+
+
+async def test_both_sweeps_run_whatever_the_first_one_raises(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A top-up that always fails keeps no withdrawal waiting."""
+    bench.fake.faults.append("lose_request")
+    await bench.withdraw()
+
+    async def broken(*_: Any) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(bench.payments.top_ups, "sweep", broken)
+    with pytest.raises(ZeroDivisionError):
+        await bench.later()
+    assert (await the_withdrawal(bench)).state is WithdrawalState.IN_TRANSIT
+
+
+async def _store(bench: Bench, flow: Any) -> None:
+    record = flow.to_record()
+
+    def decide(_: Snapshot) -> Decision[None]:
+        return Decision(Changes(records=(record,)), None)
+
+    await bench.store.execute(Scope(record.slot, records=(record.key,)), decide)
