@@ -239,6 +239,88 @@ async def test_both_sweeps_run_whatever_the_first_one_raises(bench: Bench, monke
     assert (await the_withdrawal(bench)).state is WithdrawalState.IN_TRANSIT
 
 
+async def test_an_older_look_at_a_refund_takes_nothing(bench: Bench) -> None:
+    """One process sees a refund; before it takes that in, the refund fails and another process has looked."""
+    intent_id = await bench.earn()
+    await bench.tell("payment_intent.succeeded")
+    refund_id = bench.fake.state.refund(intent_id, 60)
+    assert refund_id is not None
+
+    async def others() -> None:
+        bench.fake.state.fail_refund(refund_id)
+        await bench.tell("refund.failed")
+        assert await bench.posted() == 1_100
+
+    async def first() -> None:  # the intent has been read, its refunds come next
+        bench.api.after_reading = others
+
+    bench.api.after_reading = first
+    await bench.tell("charge.refunded")
+    assert (await bench.posted(), await bench.agrees()) == (1_100, True)
+    assert not await bench.payments.alarms()
+
+
+async def test_a_dispute_that_is_given_back_in_part_needs_an_operator(bench: Bench) -> None:
+    """What is gone when it is seen first is taken; what comes back in part, or goes once more, is an alarm."""
+    intent_id = await bench.earn(100)
+    await bench.tell("payment_intent.succeeded")
+    dispute_id = bench.fake.state.dispute(intent_id, 100)
+    bench.fake.state.reinstate(dispute_id, 30)
+    await bench.tell("charge.dispute.funds_withdrawn")
+    assert (await bench.posted(), await bench.agrees()) == (1_030, True)
+    told = []
+    for amount, posted in ((20, 1_030), (50, 1_100), (-10, 1_100)):
+        bench.fake.state.reinstate(dispute_id, amount)
+        for _ in range(2):
+            await bench.tell("charge.dispute.funds_reinstated")
+        assert await bench.posted() == posted
+        told.append(len(await bench.payments.alarms()))
+    assert told == [1, 1, 2]
+    assert {one.about for one, _ in await bench.payments.alarms()} == {dispute_id}
+
+
+async def test_payments_of_other_products_are_no_difference(bench: Bench) -> None:
+    """They, their refunds and their disputes use the same account; the reconciler lists them apart."""
+    foreign = bench.fake.state.answer("POST", "/v1/payment_intents", {"amount": 700, "currency": "eur"}, "")
+    bench.fake.state.pay(foreign["id"])
+    bench.fake.state.refund(foreign["id"], 200)
+    ours = await bench.earn(300)
+    bench.fake.state.refund(ours, 100)
+    report = await bench.payments.reconciler.run(settle=False)
+    assert {(one.about, one.stripe_minor) for one in report.differences} >= {(ours, 300)}
+    assert report.stripe_minor["EUR"] == 200
+    assert (report.others["charge", "EUR"], report.others["refund", "EUR"]) == (700, -200)
+    assert (await bench.payments.reconciler.run()).clean
+
+
+@pytest.mark.parametrize("flow", ["top-up", "withdrawal"])
+async def test_a_key_of_the_other_mode_makes_no_call(bench: Bench, flow: str) -> None:
+    """What was asked for in test mode is not gone on with by a live key: an alarm, once, and it waits."""
+    bench.fake.faults.append("lose_answer")
+    await (bench.top_up() if flow == "top-up" else bench.withdraw())
+    calls = len(bench.fake.requests)
+    bench.api.is_live = True
+    for _ in range(3):
+        await bench.later()
+    assert len(bench.fake.requests) == calls
+    (alarm,) = await bench.payments.alarms()
+    assert "test mode" in alarm[0].reason
+    bench.api.is_live = False
+    await bench.later()
+    assert len(bench.fake.requests) > calls
+
+
+async def test_a_payout_is_found_although_our_clock_is_ahead(bench: Bench) -> None:
+    """By hours: the payout was made before the withdrawal was asked for, by its time."""
+    bench.fake.state.now = int(bench.world.clock().timestamp()) - 10 * 3_600
+    bench.fake.faults.extend(["ok", "lose_answer"])
+    await bench.withdraw()
+    bench.fake.forget_keys()
+    await bench.later()
+    assert (await the_withdrawal(bench)).state is WithdrawalState.IN_TRANSIT
+    assert len([one for one in bench.fake.state.objects.values() if one["object"] == "payout"]) == 1
+
+
 async def _store(bench: Bench, flow: Any) -> None:
     record = flow.to_record()
 

@@ -42,8 +42,8 @@ def fold_claim(
     """Take in what the provider says of a refund or a dispute: take the money once, or give it back once.
 
     What the customer has not got any more goes to the receivable account: a balance is never negative. A frozen account
-    is debited, too: the money has left already. The scope names the account with its due holds, `linked`, and the
-    receipts of `claim_keys`; `transfer_ids` are `pieces_max` fresh ones.
+    is debited, too: the money has left already. `seen` was read after `top_up` was written last. The scope names the
+    account with its due holds, `linked`, and the receipts of `claim_keys`; `transfer_ids` are `pieces_max` fresh ones.
     """
     if top_up.state is not TopUpState.SUCCEEDED or seen.taken is None:
         return Step(top_up)
@@ -52,9 +52,23 @@ def fold_claim(
     known = next((claim for claim in top_up.claims if claim.id == seen.id), None)
     if known is None and seen.taken:
         return _take(snapshot, top_up, seen, now, transfer_ids)
-    if known is not None and not known.returned and not seen.taken:
+    if known is None:  # noted, so that whoever saw it before that and was slow does not take it
+        return Step(replace(top_up, claims=(*top_up.claims, Claim(seen.id, (), returned=True))))
+    if not known.returned and not seen.taken:
         return _give_back(snapshot, top_up, known, now, transfer_ids)
-    return Step(top_up)
+    wrong = _disagreement(known, seen)
+    return Step(top_up, alarm=Alarm(seen.id, wrong, top_up.id) if wrong else None)
+
+
+def _disagreement(known: Claim, seen: ClaimSeen) -> str | None:
+    """What of a claim cannot be taken in, because money came back in part, or went again."""
+    if not seen.taken:
+        return None
+    if known.returned:
+        return f"it was given up before, and now {seen.gone_minor} minor units are gone again"
+    if known.taken_minor != seen.gone_minor:
+        return f"{known.taken_minor} minor units were taken for it, and {seen.gone_minor} are gone now"
+    return None
 
 
 def _take(
@@ -65,7 +79,7 @@ def _take(
     account = snapshot.account(top_up.account_id)
     assert account is not None, "a top-up that was credited has an account"
     available_minor, expired = free_minor(snapshot, account, now)
-    shares = _shares(top_up.lots, seen.amount_minor, min(available_minor, seen.amount_minor))
+    shares = _shares(top_up.lots, seen.gone_minor, min(available_minor, seen.gone_minor))
     moved: list[Transfer] = []
     for i, (lot, amount_minor, receivable) in enumerate(shares):
         debit = system_account(RECEIVABLE, top_up.currency) if receivable else account.id

@@ -80,11 +80,19 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A refund or a dispute that took money back; `returned` once the provider has given it up again."""
+    """A refund or a dispute that took money back; `returned` once the provider has given it up again.
+
+    One that was given up before it was seen to take anything has no pieces.
+    """
 
     id: str
     pieces: tuple[Piece, ...]
     returned: bool = False
+
+    @property
+    def taken_minor(self) -> int:
+        """What it took when it was taken in."""
+        return sum(piece.amount_minor for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ class TopUp:
     @property
     def taken_back_minor(self) -> int:
         """What refunds and disputes have taken, less what they gave back."""
-        return sum(piece.amount_minor for claim in self.claims if not claim.returned for piece in claim.pieces)
+        return sum(claim.taken_minor for claim in self.claims if not claim.returned)
 
     @property
     def receivable_minor(self) -> int:
@@ -188,12 +196,16 @@ class IntentSeen:
 
 @dataclass(frozen=True, slots=True)
 class ClaimSeen:
-    """A refund or dispute as the provider shows it: `taken` while its money is gone, None if it never was."""
+    """A refund or dispute as the provider shows it: `taken` while money is gone for it, None if none ever was.
+
+    `gone_minor` is how much is gone now: less than `amount_minor` if a part has come back.
+    """
 
     id: str
     amount_minor: int
     currency: str
     taken: bool | None
+    gone_minor: int
 
 
 def request_top_up(snapshot: Snapshot, top_up: TopUp, actor: str, now: datetime) -> Changes:

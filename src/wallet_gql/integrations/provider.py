@@ -39,7 +39,8 @@ class Movement:
     """One of Stripe's balance transactions, signed as Stripe's balance: what came in is positive.
 
     `about` names the object that the ledger's effects are named after, empty if it is none of ours; `intent_id` is set
-    where it belongs to a top-up.
+    where it belongs to a PaymentIntent, and `top_up_id` where a charge says for which top-up it is (Stripe copies an
+    intent's metadata to its charge, not to refunds and disputes).
     """
 
     id: str
@@ -49,3 +50,4 @@ class Movement:
     fee_minor: int
     currency: str
     intent_id: str | None
+    top_up_id: str = ""

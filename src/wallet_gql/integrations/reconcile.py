@@ -18,7 +18,7 @@ from ..domain.ids import OPERATOR, TransferId, WithdrawalId, is_id, system_accou
 from ..domain.payments import PROVIDER, STRIPE
 from ..domain.withdrawals import OPEN, WithdrawalState
 from ..storage import SCAN_MAX, JournalItem, Store
-from .provider import Movement
+from .provider import Declined
 from .topups import TopUps
 from .withdrawals import Withdrawals
 
@@ -43,7 +43,10 @@ class Difference:
 
 @dataclass(slots=True)
 class Reconciled:
-    """What was compared. `others` are Stripe's movements that are none of ours, by kind and currency."""
+    """What was compared. `others` are Stripe's movements that are none of ours, by kind and currency.
+
+    Payments of other products that use the same account are among them.
+    """
 
     differences: list[Difference] = field(default_factory=list)
     stripe_minor: Counter[str] = field(default_factory=Counter)
@@ -92,30 +95,41 @@ class Reconciler:
                     await self._withdrawals.look_for_sent(WithdrawalId(one.about))
                 elif one.about in intents:
                     await self._top_ups.observe(intents[one.about], with_claims=True)
-            except InvariantViolated:  # no such withdrawal here: it stays a difference
+            except (InvariantViolated, Declined):  # no such withdrawal here, or not to be read: it stays a difference
                 continue
 
     async def _compare(self, api: StripeApi) -> tuple[Reconciled, dict[str, str]]:
         report = Reconciled()
         stripe: Counter[Key] = Counter()
+        paid: Counter[tuple[str, str, str, str]] = Counter()
         intents: dict[str, str] = {}
+        ours: set[str] = set()
         async for moved in api.movements():
-            self._count(moved, report, stripe)
-            if moved.about and moved.intent_id:
-                intents[moved.about] = moved.intent_id
+            report.fees_minor[moved.currency] += moved.fee_minor
+            if moved.intent_id:
+                paid[moved.intent_id, moved.about, moved.kind, moved.currency] += moved.amount_minor
+                ours |= {moved.intent_id} if moved.top_up_id else set()
+            else:
+                self._count(moved.about, moved.kind, moved.currency, moved.amount_minor, report, stripe)
         books = await self._books(report)
+        ours |= {about for about, _ in books}
+        for (intent_id, about, kind, currency), amount_minor in paid.items():
+            if intent_id in ours:
+                intents[about] = intent_id
+            self._count(about if intent_id in ours else "", kind, currency, amount_minor, report, stripe)
         for key in sorted({*stripe, *books}):
             if stripe[key] != books[key]:
                 report.differences.append(await self._explain(key, stripe[key], books[key]))
         return report, intents
 
-    def _count(self, moved: Movement, report: Reconciled, stripe: Counter[Key]) -> None:
-        report.fees_minor[moved.currency] += moved.fee_minor
-        if not moved.about:
-            report.others[moved.kind, moved.currency] += moved.amount_minor
+    def _count(  # noqa: PLR0917 - two callers, right above
+        self, about: str, kind: str, currency: str, amount_minor: int, report: Reconciled, stripe: Counter[Key]
+    ) -> None:
+        if not about:
+            report.others[kind, currency] += amount_minor
             return
-        stripe[moved.about, moved.currency] += moved.amount_minor
-        report.stripe_minor[moved.currency] += moved.amount_minor
+        stripe[about, currency] += amount_minor
+        report.stripe_minor[currency] += amount_minor
 
     async def _books(self, report: Reconciled) -> Counter[Key]:
         """What the entries on `sys:stripe` say, by object; each transfer's key is `object/effect`."""

@@ -251,14 +251,21 @@ def _refund(plain: Mapping[str, Any]) -> ClaimSeen:
     taken: bool | None = None
     if plain.get("balance_transaction"):
         taken = not plain.get("failure_balance_transaction")
-    return ClaimSeen(str(plain["id"]), int(plain["amount"]), str(plain["currency"]).upper(), taken)
+    amount_minor = int(plain["amount"])
+    return ClaimSeen(
+        str(plain["id"]), amount_minor, str(plain["currency"]).upper(), taken, gone_minor=amount_minor if taken else 0
+    )
 
 
 def _dispute(plain: Mapping[str, Any]) -> ClaimSeen:
     """A dispute has taken money while its balance transactions sum to less than zero; an inquiry has none."""
-    amounts = [int(one["amount"]) for one in plain.get("balance_transactions") or ()]
-    taken = sum(amounts) < 0 if amounts else None
-    return ClaimSeen(str(plain["id"]), int(plain["amount"]), str(plain["currency"]).upper(), taken)
+    moved = plain.get("balance_transactions") or ()
+    gone_minor = -sum(int(one["amount"]) for one in moved)
+    taken = gone_minor > 0 if moved else None
+    amount_minor, currency = int(plain["amount"]), str(plain["currency"])
+    if taken and any(one["currency"] != currency for one in moved):  # settled in another: the sum tells only whether
+        gone_minor = amount_minor
+    return ClaimSeen(str(plain["id"]), amount_minor, currency.upper(), taken, gone_minor=max(gone_minor, 0))
 
 
 def _movement(plain: Mapping[str, Any]) -> Movement:
@@ -280,4 +287,5 @@ def _movement(plain: Mapping[str, Any]) -> Movement:
         fee_minor=int(plain["fee"]),
         currency=str(plain["currency"]).upper(),
         intent_id=str(intent_id) if intent_id else None,
+        top_up_id=str(_metadata(known).get(TOP_UP_ID, "")),
     )

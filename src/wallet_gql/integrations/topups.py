@@ -181,9 +181,7 @@ class TopUps:
         reach("topup.event")
         after = await self._fold_intent(top_up, intent)
         if with_claims and after.intent_id == intent_id:
-            for seen in await self._provider().claims(intent_id):
-                reach("topup.claim")
-                await self._fold_claim(top_up.id, seen)
+            await self._fold_claims(after, intent_id)
         return top_up.id
 
     async def sweep(self, limit: int = 100) -> int:
@@ -231,18 +229,24 @@ class TopUps:
             top_up, lambda snapshot, flow: topups.fold_intent(snapshot, flow, intent.seen, now, transfer_id), scope
         )
 
-    async def _fold_claim(self, top_up_id: TopUpId, seen: topups.ClaimSeen) -> TopUp:
-        """The scope depends on what was taken before; if that changes meanwhile it is made anew. Raises Contended."""
+    async def _fold_claims(self, top_up: TopUp, intent_id: str) -> None:
+        """Take in refunds and disputes as they are read now; again if others wrote since. Raises Contended.
+
+        What is read before the top-up was written last may be older than what others have taken in.
+        """
         tries = 0
         while True:
             tries += 1
-            top_up = await self._load(top_up_id)
-            assert top_up is not None
             try:
-                return await self._try_claim(top_up, seen)
+                for seen in await self._provider().claims(intent_id):
+                    reach("topup.claim")
+                    top_up = await self._try_claim(top_up, seen)
             except Contended:
                 if tries == _TRIES:
                     raise
+                top_up = await self._load(top_up.id) or top_up
+            else:
+                return
 
     async def _try_claim(self, top_up: TopUp, seen: topups.ClaimSeen) -> TopUp:
         now = self._desk.clock()
@@ -258,7 +262,7 @@ class TopUps:
 
         def step(snapshot: Snapshot, flow: TopUp) -> Step[TopUp]:
             if flow.version != top_up.version:
-                raise Contended("others take back the same money")
+                raise Contended("others have looked at the same claims")
             return claims.fold_claim(snapshot, flow, seen, now, ids)
 
         return await self._fold(top_up, step, scope)

@@ -67,7 +67,8 @@ class StripeState:
         if intent["status"] not in ("requires_payment_method", "processing"):
             return
         amount = intent["amount"] if received is None else received
-        charge = self._make("charge", "ch", amount=amount, currency=intent["currency"], payment_intent=intent_id)
+        values = {"amount": amount, "currency": intent["currency"], "metadata": dict(intent["metadata"])}
+        charge = self._make("charge", "ch", **values, payment_intent=intent_id)
         intent.update(status="succeeded", amount_received=amount, latest_charge=charge["id"])
         self._move("charge", amount, intent["currency"], charge["id"], fee=amount // 100)
         self._tell("payment_intent.succeeded", intent)
@@ -115,6 +116,11 @@ class StripeState:
         self._tell("charge.dispute.created", made)
         self._tell("charge.dispute.funds_withdrawn", made)
         return str(made["id"])
+
+    def reinstate(self, dispute_id: str, amount: int) -> None:
+        """A part of a dispute's money comes back; below zero: it goes again."""
+        self._take(self.objects[dispute_id], amount, fee=0)
+        self._tell("charge.dispute.funds_reinstated", self.objects[dispute_id])
 
     def close_dispute(self, dispute_id: str, *, won: bool) -> None:
         """The bank decides."""
