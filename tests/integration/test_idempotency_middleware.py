@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import random
@@ -31,7 +32,7 @@ from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.errors import InvalidInput
 from wallet_gql.domain.model import Record, RecordKey
 from wallet_gql.idempotency import Effects, Guard, Outcome, Turn
-from wallet_gql.idempotency.asgi import Answer, IdempotencyMiddleware, parse_key, turn_of
+from wallet_gql.idempotency.asgi import Answer, IdempotencyMiddleware, _path_as_sent, parse_key, turn_of
 from wallet_gql.idempotency.turns import Ask
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -99,22 +100,69 @@ async def test_the_first_answer_again() -> None:
 
 
 async def test_another_request_under_the_key() -> None:
-    """Another body, path, query or method: 422, and nothing runs."""
+    """Another body, path, query, host or method: 422, and nothing runs."""
     counted = Counted()
     async with client_of(endpoint_of(counted)) as client:
         headers = {KEY: '"k"'}
         await client.post("/x", headers=headers, content=b"1")
+        same = await client.post("/x", headers={**headers, "Host": "TEST:8443"}, content=b"1")
+        assert same.headers[REPLAYED] == "true"
         others = [
             await client.post("/x", headers=headers, content=b"2"),
             await client.post("/y", headers=headers, content=b"1"),
             await client.post("/x?a=1", headers=headers, content=b"1"),
             await client.put("/x", headers=headers, content=b"1"),
+            await client.post("/x", headers={**headers, "Host": "other"}, content=b"1"),
         ]
         for other in others:
             assert other.status_code == 422
             assert other.headers["content-type"] == "application/problem+json"
             assert other.json()["code"] == "IDEMPOTENCY_KEY_REUSED"
         assert counted.runs == 1
+    async with client_of(endpoint_of(counted), by_host=False) as client:
+        for host in ("one.example", "two.example"):
+            assert (await client.post("/x", headers={**headers, "Host": host})).json()["run"] == 2
+
+
+async def test_the_path_is_the_one_that_was_sent() -> None:
+    """A slash that was escaped makes another path; a server that does not tell has the decoded one."""
+    counted = Counted()
+    async with client_of(endpoint_of(counted)) as client:
+        for path, status in (("/a%2Fb", 201), ("/a/b", 422), ("/a%2Fb", 201)):
+            assert (await client.post(path, headers={KEY: '"k"'})).status_code == status
+        assert counted.runs == 1
+    untold = {"path": "/b", "root_path": "/a", "raw_path": None}
+    assert _path_as_sent(untold) == "/a/b"
+
+
+@pytest.mark.parametrize("character", ["x", "%01", "%22", "é", "\u4e00", "\U0001f600"])
+async def test_long_paths(character: str) -> None:
+    """Whatever its characters take in a note, a path is no fault of the key."""
+    counted = Counted()
+    async with client_of(endpoint_of(counted)) as client:
+        for _ in range(2):
+            answer = await client.post("/" + character * 2_000, headers={KEY: '"k"'})
+            assert (answer.status_code, counted.runs) == (201, 1)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_no_encoding_is_replayed(asks: bool) -> None:
+    """The application is asked for plain bodies; one that encodes all the same is not kept for other clients."""
+
+    async def endpoint(request: Request) -> Response:
+        if asks and "gzip" not in request.headers["accept-encoding"]:
+            return Response(b"plain")
+        return Response(gzip.compress(b"packed"), headers={"Content-Encoding": "gzip"})
+
+    async with client_of(endpoint) as client:
+        first = await client.post("/x", headers={KEY: '"k"', "Accept-Encoding": "gzip"})
+        assert first.content == (b"plain" if asks else b"packed")
+        second = await client.post("/x", headers={KEY: '"k"', "Accept-Encoding": "identity"})
+        assert "content-encoding" not in second.headers
+        if asks:
+            assert (second.status_code, second.content) == (200, b"plain")
+        else:
+            assert (second.status_code, second.json()["code"]) == (409, "ANSWER_NOT_KEPT")
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,70 @@ async def test_in_doubt_until_the_completer_has_run(store: Store, crash: bool, h
     assert (await mail(guard, working)).value == ({"mailed": 1} if happened else {"mailed": 2})
 
 
+async def in_doubt(guard: Guard, count: int, operation: str) -> None:
+    """Claims of workers that died."""
+    for n in range(count):
+        await guard.begin(guard.ask("ann", f"{operation}{n}", operation, {}, effects=Effects.OUTSIDE))
+
+
+async def test_claims_that_nobody_completes_hold_up_no_others(store: Store) -> None:
+    """They stay in doubt and are looked at ever later; another process that has their completer settles them."""
+    clock, asked = Clock(), []
+
+    async def complete(found: Unfinished) -> Settled:
+        asked.append(found.key)
+        return Settled(happened=True, value=found.key)
+
+    guard = outside(store, clock, complete)
+    await in_doubt(guard, 20, "fax")
+    clock.advance(1)
+    await in_doubt(guard, 1, "mail")
+    clock.advance(61)
+    assert [await guard.sweep(limit=10) for _ in range(3)] == [0, 0, 1]
+    assert asked == ["mail0"]
+    with pytest.raises(InDoubt):
+        await guard.begin(guard.ask("ann", "fax0", "fax", {}, effects=Effects.OUTSIDE))
+    assert await store.list_due("idempotency", clock(), 10) == []
+    clock.advance(3_600)
+    await guard.sweep()
+    clock.advance(3_500)
+    assert await store.list_due("idempotency", clock(), 10) == []
+    clock.advance(200)
+    other = Guard(store, clock=clock, completers={"fax": complete})
+    assert await other.sweep() == 20
+    replayed = await other.begin(other.ask("ann", "fax0", "fax", {}, effects=Effects.OUTSIDE))
+    assert replayed == Outcome("fax0", replayed=True)
+
+
+async def test_a_late_worker_ends_what_nobody_completes(store: Store) -> None:
+    """The sweep that cannot settle a claim does not take it from its worker."""
+    clock = Clock()
+    guard = Guard(store, clock=clock)
+    turn = await guard.begin(guard.ask("ann", "k", "fax", {}, effects=Effects.OUTSIDE))
+    assert isinstance(turn, Turn)
+    clock.advance(61)
+    assert await guard.sweep() == 0
+    assert (await guard.finish(turn, "sent")).value == "sent"
+
+
+async def test_a_completer_that_fails_stops_no_sweep(store: Store) -> None:
+    """What it raises, and what it gives that cannot be stored, is left for later; the others are settled."""
+    clock = Clock()
+
+    async def complete(found: Unfinished) -> Settled:
+        if found.key == "mail0":
+            raise OSError
+        return Settled(happened=True, value=object() if found.key == "mail1" else found.key)
+
+    guard = outside(store, clock, complete)
+    await in_doubt(guard, 4, "mail")
+    clock.advance(61)
+    assert await guard.sweep() == 2
+    assert await guard.sweep() == 0
+    with pytest.raises(InDoubt):
+        await guard.begin(guard.ask("ann", "mail1", "mail", {}, effects=Effects.OUTSIDE))
+
+
 async def test_nothing_done_frees_the_key(store: Store) -> None:
     """Work outside that knows that nothing happened says so, and its own error comes out."""
     guard = Guard(store)

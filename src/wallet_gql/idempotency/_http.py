@@ -85,6 +85,12 @@ class Stored:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: bytes = b""
 
+    @property
+    def is_encoded(self) -> bool:
+        """Whether its body can be read only by clients that know an encoding."""
+        found = [value for name, value in self.headers if name.lower() == b"content-encoding"]
+        return any(value.strip().lower() not in (b"", b"identity") for value in found)
+
     def plain(self) -> dict[str, object]:
         """As plain JSON data, without what belongs to one connection."""
         kept = [(name.lower(), value) for name, value in self.headers if name.lower() not in _OWN_HEADERS]

@@ -8,7 +8,7 @@ app = IdempotencyMiddleware(app, Guard(store), caller=lambda scope: ...)
 |---|---|
 | a key that is new | the application's; it is kept with the effect, and only then sent |
 | a key that was answered | the first answer again: status, headers, body, and `Idempotency-Replayed: true` |
-| the same key, another method, path, query or body | 422 |
+| the same key, another method, host, path, query or body | 422 |
 | the same key while the first request runs | its answer, if that comes within `wait_seconds`; else 409 |
 | the end of the first request was not seen (effects OUTSIDE) | 504 until the completer has run |
 | no key where one is required, two keys, or no structured-field string | 400 |
@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -125,14 +126,16 @@ class IdempotencyMiddleware:
         body_max: int = BODY_MAX,
         response_max: int = RESPONSE_MAX,
         bare_keys: bool = False,
+        by_host: bool = True,
         help_url: str = "about:blank",
         slot: int | None = None,
     ) -> None:
         """`effects` says where the application's effects are; with JOINED all of them must go through `join`.
 
         `methods` are those for which the header counts; `required` those that need it. `slot` is where all requests
-        commit; by default each does in its caller's. `help_url` is the `type` of the problem details: a page that
-        tells clients of your keys.
+        commit; by default each does in its caller's. `by_host`: another host name makes it another request; not so
+        for an application with several names, if clients change between them to try again. `help_url` is the `type`
+        of the problem details: a page that tells clients of your keys.
         """
         self.app = app
         self.guard = guard
@@ -145,6 +148,7 @@ class IdempotencyMiddleware:
         self.body_max = body_max
         self.response_max = response_max
         self.bare_keys = bare_keys
+        self.by_host = by_host
         self.help_url = help_url
         self.slot = slot
 
@@ -153,7 +157,7 @@ class IdempotencyMiddleware:
         if connection["type"] != "http" or connection["method"] not in self.methods:
             await self.app(connection, receive, send)
             return
-        given = [value for name, value in connection["headers"] if name.lower() == _NAME]
+        given = _given(connection, _NAME)
         who = await self._who(connection)
         if who is None or (not given and connection["method"] not in self.required):
             await self.app(connection, receive, send)
@@ -163,7 +167,7 @@ class IdempotencyMiddleware:
             return
         await self.guard.unstopped(self._answer(connection, who, given, body, send))
 
-    async def _answer(self, connection: Connection, who: str, given: list[bytes], body: bytes, send: Send) -> None:
+    async def _answer(self, connection: Connection, who: str, given: list[str], body: bytes, send: Send) -> None:
         found = await self._begin(connection, who, given, body)
         if isinstance(found, Turn):
             await self._run(found, connection, body, send)
@@ -174,7 +178,7 @@ class IdempotencyMiddleware:
         found = self.caller(connection)
         return await found if inspect.isawaitable(found) else found
 
-    async def _begin(self, connection: Connection, who: str, given: list[bytes], body: bytes) -> Turn | Stored:
+    async def _begin(self, connection: Connection, who: str, given: list[str], body: bytes) -> Turn | Stored:
         """The right to answer now, or the answer."""
         try:
             ask = self._ask(connection, who, given, body)
@@ -191,7 +195,7 @@ class IdempotencyMiddleware:
             return self._problem(504 if isinstance(error, InDoubt) else 503, error.code, error.message)
         return found if isinstance(found, Turn) else self._replay(found)
 
-    def _ask(self, connection: Connection, who: str, given: list[bytes], body: bytes) -> Ask:
+    def _ask(self, connection: Connection, who: str, given: list[str], body: bytes) -> Ask:
         """What the guard is asked. Raises _Refused, InvalidInput."""
         if len(body) > self.body_max:
             raise _Refused(413, "BODY_TOO_LARGE", f"the body is larger than {self.body_max} bytes")
@@ -200,14 +204,15 @@ class IdempotencyMiddleware:
         if len(given) > 1:
             raise _Refused(400, "IDEMPOTENCY_KEY_INVALID", f"send the header {HEADER} once")
         target = str(connection.get("root_path", "")) + str(connection["path"])
-        values = {
+        values: dict[str, str | int | bool | None] = {
             "method": str(connection["method"]),
-            "path": target,
+            "host": _host_of(connection) if self.by_host else None,
+            "path": _path_as_sent(connection),
             "query": connection.get("query_string", b"").decode("latin-1"),
             "body": hashlib.sha256(body).hexdigest(),
         }
-        key = parse_key(given[0].decode("latin-1"), bare=self.bare_keys)
-        note = {"method": values["method"], "path": target[:_PATH_MAX]}
+        key = parse_key(given[0], bare=self.bare_keys)
+        note = {"method": values["method"], "path": _noted(target)}
         return self.guard.ask(who, key, OPERATION, values, effects=self.effects, slot=self.slot, note=note)
 
     def _replay(self, found: Outcome) -> Stored:
@@ -223,7 +228,9 @@ class IdempotencyMiddleware:
         capture = _Capture(self, http_turn, send)
         hidden = ("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers")
         extensions = {n: e for n, e in (connection.get("extensions") or {}).items() if n not in hidden}
-        inner = {**connection, "extensions": extensions, TURN: http_turn}
+        headers = [(name, value) for name, value in connection["headers"] if name.lower() != b"accept-encoding"]
+        headers.append((b"accept-encoding", b"identity"))  # a replay may be for a client that knows no encoding
+        inner = {**connection, "headers": headers, "extensions": extensions, TURN: http_turn}
         try:
             await self.app(inner, replaying(body), capture.send)
             if not capture.ended:
@@ -233,7 +240,8 @@ class IdempotencyMiddleware:
                 await self.guard.give_up(turn)
             raise
         if not capture.committed:
-            await send_stored(send, await self.end(http_turn, capture.stored))
+            stored = capture.stored
+            await send_stored(send, await self.end(http_turn, stored, whole=not stored.is_encoded))
 
     async def end(self, http_turn: HttpTurn, stored: Stored, *, whole: bool = True) -> Stored:
         """Write the end of a request; answers what to send. Not `whole`: only that it was answered is kept."""
@@ -286,6 +294,28 @@ class IdempotencyMiddleware:
         if status in (409, 503, 504):
             headers.append((b"retry-after", str(_RETRY_SECONDS).encode()))
         return Stored(status, headers, json.dumps(body).encode())
+
+
+def _path_as_sent(connection: Connection) -> str:
+    """The path as it came, for `/a%2Fb` is not `/a/b`; from a server that does not tell, the decoded one."""
+    raw = connection.get("raw_path")
+    if raw is not None:
+        return bytes(raw).partition(b"?")[0].decode("latin-1")
+    return str(connection.get("root_path", "")) + str(connection["path"])
+
+
+def _host_of(connection: Connection) -> str:
+    """The name of the host, without its port: servers beside each other are one application."""
+    return re.sub(r":[0-9]*$", "", ",".join(_given(connection, b"host")).lower())
+
+
+def _given(connection: Connection, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for found, value in connection["headers"] if found.lower() == name]
+
+
+def _noted(path: str) -> str:
+    """As much of a path as there is always room for in a note, where a character may take twelve bytes."""
+    return path[:_PATH_MAX] if path.isascii() else path[: _PATH_MAX // 2]
 
 
 class _NotKept(Exception):

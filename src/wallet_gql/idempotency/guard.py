@@ -33,12 +33,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot
-from ..domain.codec import from_micros
 from ..domain.errors import Contended, IdempotencyKeyReused, InDoubt, InvalidInput, Unavailable, WalletError
 from ..domain.ids import actor_slot
 from ..domain.model import Record
 from ..failpoints import reach
 from ..storage import Store
+from ._sweep import settle
 from .receipts import check_key, fingerprint
 from .turns import (
     KIND,
@@ -50,7 +50,6 @@ from .turns import (
     Outcome,
     StillRunning,
     Turn,
-    Unfinished,
     Work,
     claimed,
     is_claimed_by,
@@ -257,18 +256,10 @@ class Guard:
     async def sweep(self, limit: int = 100) -> int:
         """Settle claims whose work has crashed, by their completers, and forget old answers; answers how many.
 
-        Safe at any time, on any process, twice.
+        What cannot be settled now is left for a later one, and stops no other. Safe at any time, on any process, twice.
         """
-        done = 0
-        for record in await self.store.list_due(KIND, self.clock(), limit):
-            assert isinstance(record, Record)
-            if record.body["state"] == "done":
-                done += await self._forget(record)
-            elif record.body["effects"] == Effects.JOINED:
-                done += await self._drop(record)
-            else:
-                done += await self._complete(record)
-        return done
+        found = await self.store.list_due(KIND, self.clock(), limit)
+        return sum([await settle(self, record) for record in found if isinstance(record, Record)])
 
     # Inside
 
@@ -340,60 +331,3 @@ class Guard:
             await self.store.execute(Scope(turn.ask.slot, records=(turn.ask.name,)), decide)
         except WalletError as error:
             log.warning("a claim is left to its lease: %s", error)
-
-    async def _complete(self, record: Record) -> int:
-        """Take the claim over, so that its worker cannot end it any more, and ask the completer."""
-        operation = str(record.body["operation"])
-        completer = self.completers.get(operation)
-        if completer is None:
-            log.error("a key of %s is in doubt and the operation has no completer", operation)
-            return 0
-        token, now = secrets.token_hex(16), self.clock()
-
-        def take(found: Record) -> Record:
-            body = {**found.body, "state": "doubt", "token": token}
-            return replace(found, version=found.version + 1, body=body, due_at=now + self.lease)
-
-        if not await self._change(record, take):
-            return 0
-        ask = Ask(record.owner, str(record.body["key"]), operation, "", Effects.OUTSIDE, record.slot)
-        began_at = from_micros(int(str(record.body["at"])))
-        note = record.body["note"]
-        assert isinstance(note, Mapping)
-        found = Unfinished(record.owner, ask.key, record.id, operation, note, began_at)
-        try:
-            settled = await completer(found)
-        except Exception:
-            log.exception("the completer of %s failed; it is asked again", operation)
-            return 0
-        turn = Turn(ask, token)
-        if settled is None:
-            return 0
-        if settled.happened:
-            await self.finish(turn, settled.value)
-        else:
-            await self.release(turn)
-        return 1
-
-    async def _drop(self, record: Record) -> int:
-        return int(await self._change(record, lambda _: None))
-
-    async def _forget(self, record: Record) -> int:
-        def pruned(found: Record) -> Record:
-            body = {**found.body, "value": None, "kept": False}
-            return replace(found, version=found.version + 1, body=body, due_at=None)
-
-        return int(await self._change(record, pruned))
-
-    async def _change(self, seen: Record, make: Callable[[Record], Record | None]) -> bool:
-        """Write what `make` gives (None: remove it), unless somebody has written the record since it was seen."""
-
-        def decide(snapshot: Snapshot) -> Decision[bool]:
-            found = snapshot.record(seen.key)
-            if found is None or found.version != seen.version:
-                return Decision(Changes(), result=False)
-            made = make(found)
-            changes = Changes(removed=(seen.key,)) if made is None else Changes(records=(made,))
-            return Decision(changes, result=True)
-
-        return (await self.store.execute(Scope(seen.slot, records=(seen.key,)), decide)).result
