@@ -305,6 +305,30 @@ async def test_rows_of_others_delay_only_their_own_commands(world: World) -> Non
     assert await world.balance(ann) == (1_000, 0)
 
 
+async def test_a_reversal_before_the_credit_has_arrived(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The payer's node has the payment, the payee's does not yet: asked again with the same key, it is reversed."""
+    ann, bob, _ = await one_each(world)
+    credits_ = store_of(world)._credits
+    assert credits_ is not None
+    loop = asyncio.get_running_loop()
+    with monkeypatch.context() as patch:
+        patch.setattr(credits_, "send", lambda found: [loop.create_future() for _ in found])
+        patch.setattr(credits_, "_open_on", nothing_is_open)
+        posted = await world.pay(ann, bob, 100)
+        assert not posted.credited
+        with pytest.raises(Contended):
+            await world.ledger.reverse_transfer(bob.id, "early", posted.result.id)
+    await world.store.recover(100)
+    done = await world.ledger.reverse_transfer(bob.id, "early", posted.result.id)
+    assert (done.replayed, done.result.amount_minor) == (False, 100)
+    assert await world.balance(ann) == (1_000, 0)
+
+
+async def nothing_is_open(*_: object, **__: object) -> list[object]:
+    """What a look at the intents finds while the credits of a test shall wait."""
+    return []
+
+
 # A Redis that is down
 
 
