@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.integration._server import (
     settle_all,
 )
 from wallet_gql.transports.graphql.failures import LIMIT_EXCEEDED
-from wallet_gql.transports.graphql.limits import LimitsRule
+from wallet_gql.transports.graphql.limits import BRANCHES_MAX, LEAVES_MAX, SPREADS_MAX, LimitsRule
 
 TREE = build_schema("type Query { leaf: Int tree: Query }")
 
@@ -129,6 +130,54 @@ def test_directives(client: Client) -> None:
     """Fifty directives pass, fifty-one do not; nor do many on one field, known or not."""
     assert client.codes("{" + " __typename @include(if: true)" * 51 + "}") == {LIMIT_EXCEEDED}
     assert LIMIT_EXCEEDED in client.codes("{ __typename " + "@aa" * 60 + "}")
+
+
+BUSY = {
+    "fields under one name": "{" + " viewer { id }" * 190 + "}",
+    "fields inside them": "{" + " viewer { accounts { id } }" * 120 + "}",
+    "fragments": "{"
+    + "".join(f" ...F{n}" for n in range(80))
+    + "}"
+    + "".join(f" fragment F{n} on Query {{ viewer {{ id }} }}" for n in range(80)),
+    "leaves": "{" + " __typename" * 300 + "}",
+    "fields": "{ viewer { " + "id username email createdAt " * 101 + "} }",
+}
+
+
+@pytest.mark.parametrize("document", BUSY.values(), ids=BUSY)
+async def test_documents_that_take_long_to_compare(tmp_path: Path, document: str) -> None:
+    """Fields of one name are compared each with each: too many are refused before, in no time, also the first one."""
+    async with wallet_in(tmp_path) as wallet:
+        await execute(wallet, None, "{ __typename }", {})
+        gc.collect()
+        started = time.process_time()
+        result = await execute(wallet, None, document, {})
+        took = time.process_time() - started
+    codes = {(error.extensions or {})["code"] for error in result.errors or ()}
+    assert codes == {LIMIT_EXCEEDED}
+    assert took < 0.05
+
+
+def test_fields_of_one_name() -> None:
+    """The limits are where they are said to be, with fragments counted where they stand."""
+    for field, most in (("leaf", LEAVES_MAX), ("tree { leaf }", BRANCHES_MAX)):
+        assert not over_limit("{" + f" {field}" * most + "}")
+        assert over_limit("{" + f" {field}" * (most + 1) + "}")
+    assert not over_limit("{" + " ...F" * SPREADS_MAX + "} fragment F on Query { leaf }")
+    assert over_limit("{" + " ...F" * (SPREADS_MAX + 1) + "} fragment F on Query { leaf }")
+
+
+@pytest.mark.parametrize("number", ["1" * 4_301, "1" * 200_000, "-" + "1" * 5_000, "0." + "1" * 9_000, "1e" + "1" * 41])
+async def test_numbers_that_nobody_can_read(client: Client, number: str) -> None:
+    """A number of thousands of digits is the client's mistake, wherever it stands; it costs no time, and is no bug."""
+    for document in (
+        f"{{ viewer {{ securityEvents(first: {number}) {{ edges {{ cursor }} }} }} }}",
+        f"query($n: Int = {number}) {{ viewer {{ securityEvents(first: $n) {{ edges {{ cursor }} }} }} }}",
+        f"{{ nodes(ids: [{number}]) {{ id }} }}",
+    ):
+        started = time.monotonic()
+        assert client.codes(document) == {"BAD_REQUEST"}
+        assert time.monotonic() - started < 1
 
 
 def test_depth() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -133,6 +135,41 @@ async def test_each_money_mutation_of_a_document_counts() -> None:
         headers = {**by(ann), "Idempotency-Key": new_key()}
         check_refused(await http.post("/v1/transfer", json=payment, headers=headers))
         assert (await http.get("/v1/account", headers=by(ann))).json()["accounts"][0]["posted"]["minorUnits"] == "993"
+
+
+@pytest.mark.parametrize("way", ["variables", "default", "document"])
+async def test_each_item_of_a_batch_counts(way: str) -> None:
+    """A hundred payments are a hundred for the limit, however their input is written; over it, none of them runs."""
+    async with serving_here("money=7/hour") as (http, (ann, bob)):
+
+        async def send(times: int) -> httpx.Response:
+            given = {"mode": "INDEPENDENT", "items": [ann.pay(bob.username, 1) for _ in range(times)]}
+            literal = re.sub(r'"(\w+)":', r"\1:", json.dumps(given)).replace('"INDEPENDENT"', "INDEPENDENT")
+            head, argument = {
+                "variables": ("mutation($input: TransferBatchInput!)", "$input"),
+                "default": (f"mutation($input: TransferBatchInput! = {literal})", "$input"),
+                "document": ("mutation", literal),
+            }[way]
+            query = f"{head} {{ transferBatch(input: {argument}) {{ __typename }} }}"
+            variables = {"input": given} if way == "variables" else {}
+            return await http.post("/graphql", json={"query": query, "variables": variables}, headers=by(ann))
+
+        assert (await send(4)).json()["data"]["transferBatch"]["__typename"] == "TransferBatchSuccess"
+        check_refused(await send(4))
+        assert (await ask(http, ann, VIEWER)).json()["data"]["viewer"]["accounts"][0]["posted"]["minorUnits"] == "996"
+        assert (await send(3)).status_code == 200
+        check_refused(await ask(http, ann, TRANSFER, ann.pay(bob.username, 1)))
+
+
+async def test_merchants_are_looked_up_in_both_apis() -> None:
+    """Asking for a merchant by name counts with asking for users, over REST as over GraphQL."""
+    async with serving_here("lookup=3/hour") as (http, (ann, bob)):
+        for _ in range(2):
+            answer = await http.get("/v1/merchant/public", params={"username": bob.username}, headers=by(ann))
+            assert answer.status_code == 404
+        assert (await ask(http, ann, '{ merchant(username: "nobody") { name } }')).json()["data"]["merchant"] is None
+        check_refused(await http.get("/v1/merchant/public", params={"username": "nobody"}, headers=by(ann)))
+        check_refused(await ask(http, ann, '{ user(username: "nobody") { id } }'))
 
 
 async def test_a_refused_payment_keeps_its_key() -> None:

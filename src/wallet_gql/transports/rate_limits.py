@@ -1,8 +1,9 @@
 """How often anybody may ask: by address, by user and by verb, over the `limits` library, in memory or in Redis.
 
 `WALLET_RATE_LIMITS` names what is counted: `address` (every request of one network), `user` (every request of one
-user), `money` (every command with an idempotency key, also each of several in one document), `lookup` (users asked for
-by name), or a verb such as `transfer` or `logIn`. What no session is needed for is counted by address.
+user), `money` (every command with an idempotency key, also each of several in one document and each item of a batch),
+`lookup` (users and merchants asked for by name), or a verb such as `transfer` or `logIn`. What no session is needed for
+is counted by address.
 
 In memory each process counts for itself. Where Redis does not answer, the process counts alone until it does: limits
 must never keep people from their money. No money depends on them; the failures of log-ins are counted elsewhere

@@ -258,7 +258,15 @@ OPERATIONS: Final = (
         "POST", "/v1/merchant/replay", replay_events, {OK: Delivery}, (*_MERCHANT, AccountNotFound), ReplayEvents
     ),
     Operation("GET", "/v1/merchant/dead-letter", list_dead_letters, {OK: DeadLetters}, _MERCHANT, query=LettersQuery),
-    Operation("GET", "/v1/merchant/public", find_merchant, {OK: PublicMerchant}, _MERCHANT, query=MerchantQuery),
+    Operation(
+        "GET",
+        "/v1/merchant/public",
+        find_merchant,
+        {OK: PublicMerchant},
+        _MERCHANT,
+        query=MerchantQuery,
+        looks_up=True,
+    ),
     Operation(
         "POST",
         "/v1/payment",

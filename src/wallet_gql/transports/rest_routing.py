@@ -32,7 +32,7 @@ from ..ledger import Ledger
 from ..runtime import Wallet
 from .auth import Caller, caller_of, check_same_site
 from .problems import Problem
-from .rate_limits import MONEY
+from .rate_limits import LOOKUP, MONEY
 from .rest_errors import problem
 from .rest_models import Given, Told, read
 
@@ -113,6 +113,8 @@ class Operation:
     query: type[Given] | None = None
     session: bool = True
     keyed: bool = False
+    looks_up: bool = False
+    """Whether it tells if somebody exists."""
     problems: Mapping[str, HTTPStatus] = field(default_factory=dict)
     """Refusals that are no domain errors: code -> status."""
 
@@ -161,7 +163,8 @@ async def _answer(operation: Operation, request: Request) -> Response:
         if operation.session:
             await call.caller.session()
         given = await _given(operation, request)
-        await call.caller.count(operation.name, *((MONEY,) if operation.keyed else ()))
+        groups = ((MONEY,) if operation.keyed else ()) + ((LOOKUP,) if operation.looks_up else ())
+        await call.caller.count(operation.name, *groups)
         reply = await operation.handler(call, given)
     except WalletError as error:
         if type(error) not in operation.all_errors:

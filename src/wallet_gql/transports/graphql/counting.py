@@ -1,17 +1,20 @@
 """Counting what a document is about to do, before it does any of it: for the rate limits.
 
 Every field of the operation's root counts once for each response key, so a document with five aliased transfers counts
-five. If one limit is passed the whole document is refused: nothing of it ran.
+five; a batch counts as many payments as it has items. If one limit is passed the whole document is refused: nothing of
+it ran.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Final
+from itertools import repeat
+from typing import Any, Final
 
-from graphql import OperationType, get_operation_ast
+from graphql import FieldNode, OperationType, get_operation_ast, value_from_ast_untyped
 from strawberry.extensions import SchemaExtension
 
+from ...batches import BATCH_MAX
 from ...domain.errors import RateLimited
 from ..rate_limits import LOOKUP, MONEY
 from .context import Context
@@ -19,6 +22,16 @@ from .limits import Meter, money_mutations
 
 _LOOKUPS: Final = frozenset({"user", "merchant"})
 """Queries that tell whether somebody exists."""
+
+
+def _payments(field: FieldNode, variables: dict[str, Any]) -> int:
+    """How many payments a mutation is: as many as it has `items`, or one."""
+    for argument in field.arguments or ():
+        given = value_from_ast_untyped(argument.value, variables)
+        items = given.get("items") if isinstance(given, dict) else None
+        if isinstance(items, list) and items:
+            return min(len(items), BATCH_MAX)  # one with more is refused when it runs
+    return 1
 
 
 class CountVerbs(SchemaExtension):
@@ -40,9 +53,16 @@ class CountVerbs(SchemaExtension):
         if not document or not operation:
             return
         money = money_mutations(self.execution_context.schema._schema)  # noqa: SLF001 - nothing public has it
-        for name in Meter(document).roots(operation):
+        defaults = {
+            each.variable.name.value: value_from_ast_untyped(each.default_value)
+            for each in operation.variable_definitions or ()
+            if each.default_value is not None
+        }
+        variables = {**defaults, **(self.execution_context.variables or {})}
+        for field in Meter(document).roots(operation):
+            name = field.name.value
             yield name
             if operation.operation is OperationType.MUTATION and name in money:
-                yield MONEY
+                yield from repeat(MONEY, _payments(field, variables))
             elif name in _LOOKUPS:
                 yield LOOKUP

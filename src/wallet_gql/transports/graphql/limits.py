@@ -6,6 +6,7 @@ as the ones Strawberry ships do, takes 2^100 steps for a hundred fragments that 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,19 +15,22 @@ from typing import Any, Final
 from graphql import (
     DocumentNode,
     FieldNode,
+    FloatValueNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLInputType,
     GraphQLSchema,
     InlineFragmentNode,
+    IntValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
+    ValidationContext,
     ValidationRule,
     get_named_type,
     is_input_object_type,
 )
 
-from .failures import OverLimit
+from .failures import BadRequest, OverLimit
 
 DEPTH_MAX: Final = 12
 """Fields inside fields; introspection has a rule of its own."""
@@ -34,8 +38,19 @@ DEPTH_MAX: Final = 12
 TOKENS_MAX: Final = 1_000
 ALIASES_MAX: Final = 15
 DIRECTIVES_MAX: Final = 50
+FIELDS_MAX: Final = 400
+BRANCHES_MAX: Final = 30
+"""How often one response key may have fields inside: all of them are compared with one another."""
+
+LEAVES_MAX: Final = 100
+"""How often one response key may have none."""
+
+SPREADS_MAX: Final = 60
+DIGITS_MAX: Final = 40
+"""The longest number: a document may be a quarter of a million digits, which no machine reads in time."""
+
 MONEY_MUTATIONS_MAX: Final = 5
-"""Mutations that take an idempotency key, or several: a batch counts once, for it has a limit of its own."""
+"""Mutations that take an idempotency key, or several: here a batch counts once, for it has a limit of its own."""
 
 ONCE: Final = ("logIn", "signUp", "changePassword")
 """Mutations that hash a password: one of each."""
@@ -48,9 +63,46 @@ class _Measure:
 
 
 class LimitsRule(ValidationRule):
-    """Refuses documents that are too deep, have too many aliases or directives, or too many costly mutations."""
+    """Refuses documents that are too deep or too long, or have too many aliases, directives or costly mutations.
 
-    directives = 0
+    It runs before the rules of the specification: one of them compares the fields that have one response key, each with
+    each, so that a thousand tokens could take half a second.
+    """
+
+    directives = spreads = fields = 0
+
+    def __init__(self, context: ValidationContext) -> None:
+        super().__init__(context)
+        self._alike: Counter[tuple[str, bool]] = Counter()
+
+    def enter_field(self, node: FieldNode, *_: Any) -> None:
+        """Count it, and those that are compared with it."""
+        self.fields += 1
+        if self.fields == FIELDS_MAX + 1:
+            self.report_error(OverLimit(f"The document has more than {FIELDS_MAX} fields."))
+        key, is_branch = _response_key(node), node.selection_set is not None
+        self._alike[key, is_branch] += 1
+        most = BRANCHES_MAX if is_branch else LEAVES_MAX
+        if self._alike[key, is_branch] == most + 1:
+            self.report_error(OverLimit(f"The document has more than {most} fields that are answered under one name."))
+
+    def enter_fragment_spread(self, *_: Any) -> None:
+        """Count it."""
+        self.spreads += 1
+        if self.spreads == SPREADS_MAX + 1:
+            self.report_error(OverLimit(f"The document spreads more than {SPREADS_MAX} fragments."))
+
+    def enter_int_value(self, node: IntValueNode, *_: Any) -> None:
+        """Measure it."""
+        self._check_digits(node.value)
+
+    def enter_float_value(self, node: FloatValueNode, *_: Any) -> None:
+        """Measure it."""
+        self._check_digits(node.value)
+
+    def _check_digits(self, number: str) -> None:
+        if len(number) > DIGITS_MAX:
+            self.report_error(BadRequest(f"A number has more than {DIGITS_MAX} characters."))
 
     def enter_directive(self, *_: Any) -> None:
         """Count it."""
@@ -68,7 +120,7 @@ class LimitsRule(ValidationRule):
         aliases = sum(measure.aliases for measure in measures)
         if aliases > ALIASES_MAX:
             self.report_error(OverLimit(f"The document has more than {ALIASES_MAX} aliases."))
-        self._check_mutations([name for node in operations for name in meter.roots(node)])
+        self._check_mutations([root.name.value for node in operations for root in meter.roots(node)])
 
     def _check_mutations(self, names: list[str]) -> None:
         money = money_mutations(self.context.schema)
@@ -77,6 +129,10 @@ class LimitsRule(ValidationRule):
         for name in ONCE:
             if names.count(name) > 1:
                 self.report_error(OverLimit(f"A document may contain {name} once."))
+
+
+def _response_key(node: FieldNode) -> str:
+    return node.alias.value if node.alias else node.name.value
 
 
 @cache
@@ -129,13 +185,9 @@ class Meter:
             self._known[name] = self.of(self._fragments.get(name))
         return self._known[name]
 
-    def roots(self, operation: OperationDefinitionNode) -> Iterable[str]:
-        """The names of an operation's top fields; what has one response key is executed once and counts once."""
-        keys = {
-            node.alias.value if node.alias else node.name.value: node.name.value
-            for node in self._top_fields(operation.selection_set, set())
-        }
-        return keys.values()
+    def roots(self, operation: OperationDefinitionNode) -> Iterable[FieldNode]:
+        """An operation's top fields; what has one response key is executed once and counts once."""
+        return {_response_key(node): node for node in self._top_fields(operation.selection_set, set())}.values()
 
     def _top_fields(self, selection_set: SelectionSetNode | None, seen: set[str]) -> Iterator[FieldNode]:
         for node in selection_set.selections if selection_set else ():

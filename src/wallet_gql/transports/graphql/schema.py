@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import strawberry
-from graphql import ASTValidationRule, GraphQLError, OperationDefinitionNode
-from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
+from graphql import DocumentNode, GraphQLError, GraphQLSchema, OperationDefinitionNode, validate
+from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
+from strawberry.extensions.validation_cache import DEFAULT_MAXSIZE
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.execution import ExecutionContext, ExecutionResult
 
@@ -24,7 +26,25 @@ from .queries import Query
 from .scalars import SCALARS
 from .subscriptions import Subscription
 
-_RULES: Final[list[type[ASTValidationRule]]] = [LimitsRule]
+
+@lru_cache(maxsize=DEFAULT_MAXSIZE)
+def _over_limits(schema: GraphQLSchema, document: DocumentNode) -> list[GraphQLError]:
+    return validate(schema, document, [LimitsRule])
+
+
+class LimitedValidation(ValidationCache):
+    """Validates a document once, and only if it keeps to the limits."""
+
+    def on_validate(self) -> Iterator[None]:
+        """First the limits, then the rules of the specification."""
+        context = self.execution_context
+        assert context.graphql_document is not None
+        over = _over_limits(context.schema._schema, context.graphql_document)  # noqa: SLF001 - nothing public has it
+        if over:
+            context.pre_execution_errors = list(over)
+            yield
+        else:
+            yield from super().on_validate()
 
 
 class QuietParserCache(ParserCache):
@@ -91,8 +111,7 @@ def make_schema(*, sort: bool = False) -> WalletSchema:
         extensions=[
             lambda: MaxTokensLimiter(TOKENS_MAX),
             QuietParserCache,
-            lambda: AddValidationRules(_RULES),
-            ValidationCache,
+            LimitedValidation,
             OneOperation,
             HideSchema,
             Cost,

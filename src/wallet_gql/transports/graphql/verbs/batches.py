@@ -95,7 +95,8 @@ class BatchMutations:
         """Pay several people. Safe to repeat with the same keys.
 
         An item whose key was used before counts as what it was. Malformed items refuse an ATOMIC batch as a whole, as
-        `InvalidInput` with a `field` such as `items.2.amount`; no key is used up. Counts as one money mutation.
+        `InvalidInput` with a `field` such as `items.2.amount`; no key is used up. One money mutation of a document; to
+        the rate limits each item is a payment.
         """
         user_id = await info.context.user_id()
         items = [_item(item) for item in given.items]
