@@ -8,15 +8,18 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from wallet_gql.domain import claims, withdrawals
 from wallet_gql.domain import topups as rules
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.model import RecordKey
 from wallet_gql.domain.payments import Step
-from wallet_gql.domain.topups import IntentSeen, TopUp, TopUpState
+from wallet_gql.domain.topups import ClaimSeen, IntentSeen, TopUp, TopUpState
+from wallet_gql.domain.withdrawals import Withdrawal, WithdrawalState
 from wallet_gql.failpoints import reach
 from wallet_gql.integrations import stripe_api, stripe_events, topups
+from wallet_gql.integrations import withdrawals as flows_out
 from wallet_gql.integrations.desk import Desk
 from wallet_gql.integrations.provider import Declined, Intent, NoAnswer
 
@@ -122,6 +125,91 @@ def call_inside_the_commit() -> None:
     vars(rules)["request_top_up"] = request
 
 
+def call_without_a_lease() -> None:
+    """Whoever comes calls, and nobody is kept from it; what one was refused with counts whoever else has called."""
+    vars(withdrawals)["Withdrawal"].is_leased = lambda *_: False
+    vars(withdrawals)["end_lease"] = lambda flow, _: flow
+    sound = withdrawals.fold_refusal
+
+    def fold(snapshot: Snapshot, flow: Withdrawal, asked: Withdrawal, reason: str, now: datetime) -> Step[Withdrawal]:
+        return sound(snapshot, flow, replace(asked, lease=flow.lease), reason, now)
+
+    vars(withdrawals)["fold_refusal"] = fold
+
+
+def lease_whatever_was_written_since() -> None:
+    """Whoever has asked may call, though others have written since."""
+    sound = withdrawals.take_lease
+
+    def take(flow: Withdrawal, _: Withdrawal, lease: int, until: datetime) -> Withdrawal:
+        return sound(flow, flow, lease, until)
+
+    vars(withdrawals)["take_lease"] = take
+
+
+def forget_what_was_sent_late() -> None:
+    """A transfer that comes to light after its withdrawal has failed is nobody's."""
+    sound = withdrawals.fold_sent
+
+    def fold(flow: Withdrawal, sent_id: str, now: datetime) -> Step[Withdrawal]:
+        return sound(flow, sent_id, now) if flow.state is WithdrawalState.REQUESTED else Step(flow)
+
+    vars(withdrawals)["fold_sent"] = fold
+
+
+def believe_a_refused_question() -> None:
+    """That Stripe will not show what there is counts as its refusal to make it."""
+
+    async def step(flows: Any, api: Any, before: Withdrawal, *, ask_first: bool) -> Withdrawal:
+        now, reason = flows._desk.clock(), ""
+        try:
+            await flows._known(api, before, ask_first=ask_first)
+        except Declined as refused:
+            reason = refused.reason
+        except NoAnswer:
+            pass
+        if not reason:
+            return await sound(flows, api, before, ask_first=ask_first)
+        refuse = lambda snapshot, flow: withdrawals.fold_refusal(snapshot, flow, flow, reason, now)  # noqa: E731 - short
+        return cast("Withdrawal", await flows._fold(before, refuse))
+
+    sound = flows_out.Withdrawals._step
+    vars(flows_out)["Withdrawals"]._step = step
+
+
+def alarm_after_the_commit() -> None:
+    """The flow is committed, and the alarm is told in a commit of its own."""
+    sound = Desk.fold
+
+    async def fold(
+        desk: Desk, scope: Scope, key: RecordKey, read: Callable[[Any], Any], step: Callable[[Snapshot, Any], Step[Any]]
+    ) -> Any:
+        told: list[Any] = []
+
+        def quiet(snapshot: Snapshot, flow: Any) -> Step[Any]:
+            made = step(snapshot, flow)
+            told[:] = [made.alarm] if made.alarm else []
+            return replace(made, alarm=None)
+
+        after = await sound(desk, scope, key, read, quiet)
+        for alarm in told:
+            await desk.alarm(alarm)
+        return after
+
+    vars(topups)["Desk"].fold = fold
+
+
+def take_in_whatever_was_read() -> None:
+    """Claims are taken in however old the look is, and one that takes nothing leaves no trace."""
+    sound = claims.fold_claim
+
+    def fold(snapshot: Snapshot, top_up: TopUp, seen: ClaimSeen, *more: Any) -> Step[TopUp]:
+        known = any(one.id == seen.id for one in top_up.claims)
+        return Step(top_up) if seen.taken is False and not known else sound(snapshot, top_up, seen, *more)
+
+    vars(claims)["fold_claim"] = fold
+
+
 MUTANTS: Final[dict[str, Callable[[], None]]] = {
     mutate.__name__: mutate
     for mutate in (
@@ -130,6 +218,12 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
         void_on_time_out,
         credit_on_the_clients_word,
         call_inside_the_commit,
+        call_without_a_lease,
+        lease_whatever_was_written_since,
+        forget_what_was_sent_late,
+        believe_a_refused_question,
+        alarm_after_the_commit,
+        take_in_whatever_was_read,
     )
 }
 

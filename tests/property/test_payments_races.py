@@ -99,8 +99,9 @@ async def test_a_step_that_was_overtaken_after_its_question_makes_no_call(bench:
 
     bench.api.after_reading = others
     await bench.withdraw()
-    kinds = [one["object"] for one in bench.fake.state.objects.values()]
-    assert (kinds.count("transfer"), kinds.count("payout"), await bench.held()) == (1, 1, 100)
+    calls = [path for method, path, _ in bench.fake.requests if method == "POST"]
+    assert calls == ["/v1/transfers", "/v1/transfers", "/v1/payouts"]  # the first one was lost
+    assert (sent_minor(bench), await bench.held()) == (100, 100)
 
 
 async def test_what_was_sent_for_a_failed_withdrawal_is_taken_back(bench: Bench) -> None:
@@ -162,6 +163,20 @@ async def test_a_refused_question_proves_nothing(bench: Bench, step: str) -> Non
     await bench.later()
     ends = WithdrawalState.FAILED if step == "reversal" else WithdrawalState.IN_TRANSIT
     assert ((await the_withdrawal(bench)).state, await bench.agrees()) == (ends, step == "reversal")
+
+
+async def test_a_top_up_that_was_refused_too_late_can_be_paid(bench: Bench) -> None:
+    """Its intent was made and the answer lost; a second call is refused; then Stripe tells of the intent."""
+    bench.fake.faults.append("lose_answer")
+    asked = (await bench.top_up()).top_up
+    bench.fake.forget_keys()
+    bench.fake.faults.append("refuse")
+    await bench.later()
+    assert (await bench.payments.top_ups.get(bench.ann.id, asked.id)).state is TopUpState.FAILED
+    await bench.tell("payment_intent.created")
+    found = await bench.payments.top_ups.get(bench.ann.id, asked.id)
+    assert (found.state, found.reason) == (TopUpState.AWAITING_PAYMENT, "")
+    assert (await bench.top_up()).client_secret is not None
 
 
 async def test_an_alarm_commits_with_what_it_is_about(bench: Bench) -> None:

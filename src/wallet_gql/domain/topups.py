@@ -300,7 +300,7 @@ def fold_intent(
 def _awaiting(top_up: TopUp, seen: IntentSeen) -> TopUp:
     if top_up.state not in (TopUpState.CREATED, TopUpState.FAILED):  # failed: one call was refused, and another was not
         return top_up
-    return replace(top_up, state=TopUpState.AWAITING_PAYMENT, intent_id=seen.id, looks=0)
+    return replace(top_up, state=TopUpState.AWAITING_PAYMENT, intent_id=seen.id, reason="", looks=0)
 
 
 def _put_aside(top_up: TopUp, seen: IntentSeen, reason: str) -> Step[TopUp]:

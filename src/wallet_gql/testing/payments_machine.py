@@ -15,7 +15,7 @@ import asyncio
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -35,12 +35,13 @@ from ..failpoints import FailpointError
 from ..integrations.desk import Desk
 from ..integrations.payments import Payments, make_payments
 from ..integrations.provider import NoAnswer
-from ..integrations.stripe_api import TOP_UP_ID, WITHDRAWAL_ID, StripeApi
 from ..ledger import To
+from ._payments_ends import check_alarms, check_each_once, moved_minor
 from .faults import Flaky
 from .harness import harness_for
 from .stripe_fake import FAULTS, FakeStripe
 from .stripe_state import Body, StripeState
+from .stripe_steps import SteppedApi
 from .world import CURRENCY, Person, World
 
 T = TypeVar("T")
@@ -71,6 +72,8 @@ numbers = st.integers(0, 30)
 troubles: st.SearchStrategy[list[str]] = st.just([]) | st.lists(
     st.sampled_from((*FAULTS, "ok", "lose_answer", "lose_answer")), min_size=1, max_size=4
 )
+overlaps = st.none() | st.none() | st.sampled_from((0, 20))
+"""That another process does the same between an answer and its being taken in, so many seconds later."""
 deaths = st.none() | st.none() | st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 3))
 
 
@@ -80,7 +83,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     backend: ClassVar[str]
     runner: ClassVar[asyncio.Runner]
     fake: ClassVar[FakeStripe]
-    api: ClassVar[StripeApi]
+    api: ClassVar[SteppedApi]
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,16 +130,23 @@ class PaymentsMachine(RuleBasedStateMachine):
         self.fake.faults.extend(faults)
         failpoints.arm(f"{death[0]}=fail@{death[1]}" if death else "")
         try:
-            yield
-        except (FailpointError, NoAnswer, Rejected):
-            pass
-        except WalletError as error:
-            if not error.retryable:
-                raise
+            with _unanswered():
+                yield
         finally:
             failpoints.arm("")
             self.fake.faults.clear()
+            self.api.after_writing = self.api.after_reading = None
             self._listen()
+
+    def _overlap(self, seconds: int | None, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Have another process do that, too, after the next writing call of this one."""
+
+        async def meanwhile() -> None:
+            self.world.clock.advance(seconds or 0)
+            with _unanswered():
+                await work()
+
+        self.api.after_writing = None if seconds is None else meanwhile
 
     def _listen(self) -> None:
         """Stripe posts what happened; it lies about until it is delivered."""
@@ -158,12 +168,19 @@ class PaymentsMachine(RuleBasedStateMachine):
                 if pays:
                     self.state.pay(started.top_up.intent_id)
 
-    @rule(person=persons, key=keys, faults=troubles, death=deaths)
-    def withdraw(self, person: int, key: int, faults: list[str], death: tuple[str, int] | None) -> None:
-        """Somebody asks for their money, perhaps again."""
+    @rule(person=persons, key=keys, overlap=overlaps, faults=troubles, death=deaths)
+    def withdraw(
+        self, person: int, key: int, overlap: int | None, faults: list[str], death: tuple[str, int] | None
+    ) -> None:
+        """Somebody asks for their money, perhaps again, perhaps twice at once."""
         who = self.people[person]
+
+        async def ask() -> None:
+            await self.payments.withdrawals.request(who.id, f"out-{key}", who.account, _amount(key), CURRENCY)
+
         with self.trouble(faults, death):
-            self.run(self.payments.withdrawals.request(who.id, f"out-{key}", who.account, _amount(key), CURRENCY))
+            self._overlap(overlap, ask)
+            self.run(ask())
 
     @rule(person=persons)
     def spend(self, person: int) -> None:
@@ -275,11 +292,12 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     # Time
 
-    @rule(seconds=st.sampled_from((20, 100, 4000)), faults=troubles, death=deaths)
-    def sweep(self, seconds: int, faults: list[str], death: tuple[str, int] | None) -> None:
-        """Some time later a sweep looks at what is due."""
+    @rule(seconds=st.sampled_from((20, 100, 4000)), overlap=overlaps, faults=troubles, death=deaths)
+    def sweep(self, seconds: int, overlap: int | None, faults: list[str], death: tuple[str, int] | None) -> None:
+        """Some time later a sweep looks at what is due, perhaps while another one does."""
         self.world.clock.advance(seconds)
         with self.trouble(faults, death):
+            self._overlap(overlap, self.payments.sweep)
             self.run(self.payments.sweep())
 
     # What must hold when all is quiet
@@ -321,7 +339,8 @@ class PaymentsMachine(RuleBasedStateMachine):
         ins, outs = await self._flows()
         assert not [one for one in ins if one.state in topups.OPEN or one.state is TopUpState.QUARANTINED], ins
         assert not [one for one in outs if one.state in withdrawals.OPEN], outs
-        self._each_once(ins, outs)
+        check_each_once(self.state, ins, outs)
+        check_alarms((await self.world.books()).transfers.values(), {one.about for one, _ in await self.calm.alarms()})
         report = await self.calm.reconciler.run(settle=False)
         assert not report.differences, report.differences
         assert report.stripe_minor == report.books_minor
@@ -329,33 +348,8 @@ class PaymentsMachine(RuleBasedStateMachine):
             account = await self.world.account(person)
             assert account.held_minor == 0
             owed = sum(one.receivable_minor for one in ins if one.owner == person.id)
-            expected = MONEY_MINOR - self.spent[number] + self._moved(ins, outs, person)
+            expected = MONEY_MINOR - self.spent[number] + moved_minor(self.state, ins, outs, person)
             assert account.posted_minor - owed == expected, f"person {number}"
-
-    def _moved(self, ins: list[TopUp], outs: list[Withdrawal], person: Person) -> int:
-        """What Stripe's own objects say came in for a person, less what went out and back."""
-        intents = {one.intent_id for one in ins if one.owner == person.id}
-        flows = {one.id for one in outs if one.owner == person.id}
-        total: int = sum(one["amount_received"] for one in self._objects("payment_intent") if one["id"] in intents)
-        for one in self._objects("refund"):
-            total -= one["amount"] if one["payment_intent"] in intents and one["status"] == "succeeded" else 0
-        for one in self._objects("dispute"):
-            total -= one["amount"] if one["payment_intent"] in intents and one["status"] != "won" else 0
-        for one in self._objects("transfer"):
-            left = one["amount"] - one["amount_reversed"]
-            total -= left if one["metadata"].get(WITHDRAWAL_ID) in flows else 0
-        return total
-
-    def _each_once(self, ins: list[TopUp], outs: list[Withdrawal]) -> None:
-        """One paid intent a top-up at most, one transfer and one payout a withdrawal; what is paid is credited."""
-        paid = self._paid()
-        assert max(Counter(one["metadata"][TOP_UP_ID] for one in paid).values(), default=0) <= 1
-        assert {one["id"] for one in paid} == {one.intent_id for one in ins if one.state is TopUpState.SUCCEEDED}
-        for kind in ("transfer", "payout"):
-            counts = Counter(one["metadata"][WITHDRAWAL_ID] for one in self._objects(kind))
-            assert max(counts.values(), default=0) <= 1, kind
-        standing = {one["metadata"][WITHDRAWAL_ID] for one in self._objects("payout") if one["status"] == "paid"}
-        assert standing == {one.id for one in outs if one.state is withdrawals.WithdrawalState.PAID}
 
     async def _flows(self) -> tuple[list[TopUp], list[Withdrawal]]:
         records = (await self.world.books()).records.values()
@@ -369,7 +363,19 @@ class PaymentsMachine(RuleBasedStateMachine):
         return [*self._objects("refund"), *self._objects("dispute")]
 
     def _objects(self, kind: str) -> list[Body]:
-        return [one for one in self.state.objects.values() if one["object"] == kind]
+        return self.state.of_kind(kind)
+
+
+@contextmanager
+def _unanswered() -> Iterator[None]:
+    """Whoever asked may have got no answer."""
+    try:
+        yield
+    except (FailpointError, NoAnswer, Rejected):
+        pass
+    except WalletError as error:
+        if not error.retryable:
+            raise
 
 
 def _amount(key: int) -> int:
@@ -383,8 +389,8 @@ def run_payments_machine(backend: str, *, examples: int, steps: int, profile: st
     chosen = settings(parent, max_examples=examples, stateful_step_count=steps, deadline=None)
     with FakeStripe() as fake, asyncio.Runner() as runner:
 
-        async def connect() -> StripeApi:
-            return StripeApi(fake.key, base_url=fake.url, timeout_seconds=5)
+        async def connect() -> SteppedApi:
+            return SteppedApi(fake.key, base_url=fake.url, timeout_seconds=5)
 
         api = runner.run(connect())
         values = {"backend": backend, "runner": runner, "fake": fake, "api": api}

@@ -50,6 +50,10 @@ class StripeState:
         self.refuse_payouts = False
         self._count = 0
 
+    def of_kind(self, kind: str) -> list[Body]:
+        """All objects of a kind, oldest first."""
+        return [one for one in self.objects.values() if one["object"] == kind]
+
     # What the world does
 
     def connect(self, account: str) -> str:

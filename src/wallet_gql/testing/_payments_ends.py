@@ -1,0 +1,48 @@
+"""What must hold of money in and out when all is quiet, by the objects of Stripe's stand-in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+
+from ..domain.model import Transfer, TransferKind
+from ..domain.payments import PROVIDER
+from ..domain.topups import TopUp, TopUpState
+from ..domain.withdrawals import Withdrawal, WithdrawalState
+from ..integrations.stripe_api import TOP_UP_ID, WITHDRAWAL_ID
+from .stripe_state import StripeState
+from .world import Person
+
+
+def moved_minor(state: StripeState, ins: Sequence[TopUp], outs: Sequence[Withdrawal], person: Person) -> int:
+    """What Stripe's own objects say came in for a person, less what went out and back."""
+    intents = {one.intent_id for one in ins if one.owner == person.id}
+    flows = {one.id for one in outs if one.owner == person.id}
+    total: int = sum(one["amount_received"] for one in state.of_kind("payment_intent") if one["id"] in intents)
+    for one in state.of_kind("refund"):
+        total -= one["amount"] if one["payment_intent"] in intents and one["status"] == "succeeded" else 0
+    for one in state.of_kind("dispute"):
+        total -= one["amount"] if one["payment_intent"] in intents and one["status"] != "won" else 0
+    for one in state.of_kind("transfer"):
+        left = one["amount"] - one["amount_reversed"]
+        total -= left if one["metadata"].get(WITHDRAWAL_ID) in flows else 0
+    return total
+
+
+def check_each_once(state: StripeState, ins: Sequence[TopUp], outs: Sequence[Withdrawal]) -> None:
+    """One paid intent a top-up at most, one transfer and one payout a withdrawal; what is paid is credited."""
+    paid = [one for one in state.of_kind("payment_intent") if one["status"] == "succeeded"]
+    assert max(Counter(one["metadata"][TOP_UP_ID] for one in paid).values(), default=0) <= 1
+    assert {one["id"] for one in paid} == {one.intent_id for one in ins if one.state is TopUpState.SUCCEEDED}
+    for kind in ("transfer", "payout"):
+        counts = Counter(one["metadata"][WITHDRAWAL_ID] for one in state.of_kind(kind))
+        assert max(counts.values(), default=0) <= 1, kind
+    standing = {one["metadata"][WITHDRAWAL_ID] for one in state.of_kind("payout") if one["status"] == "paid"}
+    assert standing == {one.id for one in outs if one.state is WithdrawalState.PAID}
+
+
+def check_alarms(transfers: Iterable[Transfer], told: Container[str]) -> None:
+    """An operator was told of each claim that took more than its top-up had brought, whatever died meanwhile."""
+    for one in transfers:
+        if one.actor == PROVIDER and one.kind is TransferKind.WITHDRAWAL and "/taken/" in one.idempotency_key:
+            assert one.idempotency_key.partition("/")[0] in told, one
