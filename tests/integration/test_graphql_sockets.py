@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -12,11 +14,12 @@ from starlette.applications import Starlette
 from websockets.exceptions import InvalidStatus
 
 from tests.integration._live import sequence_of, speak, talking
-from tests.integration._server import TRANSFER, VIEWER, Person, Server, counted, serving, settle_all
+from tests.integration._server import TRANSFER, VIEWER, Person, Server, counted, serving, settle, settle_all
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.graphql import sockets
+from wallet_gql.transports.graphql import live, sockets
 from wallet_gql.transports.http import create_app
+from wallet_gql.transports.rate_limits import Limits
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +136,54 @@ async def test_operations_on_a_socket_are_counted(tmp_path: Path) -> None:
             errors = [message["payload"][0]["extensions"] for message in heard if message["type"] == "error"]
     assert [error["code"] for error in errors] == ["RATE_LIMITED"] * 3
     assert all(error["retryAfterSeconds"] > 0 for error in errors)
+
+
+async def test_refused_operations_are_counted(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a connection is refused at once counts like what it is not."""
+    monkeypatch.setattr(sockets, "OPERATIONS_MAX", 0)
+    app.state.limits = Limits(load_settings(rate_limits="address=4/hour"))
+    said: list[str] = []
+    asking = [{"type": "subscribe", "id": str(n), "payload": {"query": "{ __typename }"}} for n in range(5)]
+    async with aclosing(speak(app, {"type": "connection_init"}, *asking)) as messages:
+        async for message in messages:
+            text = json.loads(message.get("text", "{}"))
+            if text.get("type") == "error":
+                said.append(text["payload"][0]["extensions"]["code"])
+                if len(said) == len(asking):
+                    break
+    assert said == ["LIMIT_EXCEEDED"] * 3 + ["RATE_LIMITED"] * 2  # the handshake was a request, too
+
+
+async def test_an_idle_connection_of_nobody_is_closed(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pings keep no connection open that has no session; one with a session stays, and so does one that asks."""
+    monkeypatch.setattr(sockets, "ANONYMOUS_SECONDS", 0.2)
+    person = await settle(app.state.wallet)
+    init: dict[str, Any] = {"type": "connection_init"}
+
+    async def closing(first: dict[str, Any]) -> int | None:
+        async with asyncio.timeout(1), aclosing(speak(app, first, {"type": "ping"})) as said:
+            async for message in said:
+                if message["type"] == "websocket.close":
+                    return int(message["code"])
+        return None
+
+    assert await closing(init) == 4408
+    with pytest.raises(TimeoutError):
+        await closing({**init, "payload": {"authorization": f"Bearer {person.token}"}})
+
+
+async def test_a_network_has_so_many_connections(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused before it is accepted; a place comes back when a connection ends."""
+    monkeypatch.setattr(live, "SOCKETS_MAX", 2)
+
+    async def first(said: AsyncGenerator[dict[str, Any], None]) -> str:
+        return str((await anext(said))["type"])
+
+    for _ in range(2):
+        async with aclosing(speak(app)) as one, aclosing(speak(app)) as two:
+            assert [await first(one), await first(two)] == ["websocket.accept"] * 2
+            async with aclosing(speak(app)) as three:
+                assert await first(three) == "websocket.close"
 
 
 async def test_4429(server: Server) -> None:

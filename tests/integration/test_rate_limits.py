@@ -330,11 +330,18 @@ async def test_redis_counts_for_all_processes(redis_server: RedisServer, fault: 
     await two.close()
 
 
-async def test_a_visitor_without_an_address_is_not_counted() -> None:
-    """A server on a Unix socket knows no addresses: all its clients would share one limit."""
-    limits = Limits(load_settings(rate_limits="address=1/hour; logIn=1/hour"))
-    nobody = Visitor("")
+async def test_visitors_without_an_address_are_counted_together(caplog: pytest.LogCaptureFixture) -> None:
+    """Where no address can be read all share one limit, and the log says so once; commands on the server have none."""
+    limits = Limits(load_settings(rate_limits="address=2/hour; logIn=1/hour"))
+    for address in ("", "nonsense"):
+        await limits.count_address(Visitor(address))
+    with pytest.raises(RateLimited):
+        await limits.count_address(Visitor("unix:"))
+    await limits.count_verbs(None, Visitor(""), ["logIn"])
+    with pytest.raises(RateLimited):
+        await limits.count_verbs(None, Visitor("nonsense"), ["logIn"])
+    assert caplog.text.count("WALLET_TRUSTED_PROXIES") == 1
     for _ in range(3):
-        await limits.count_address(nobody)
-        await limits.count_verbs(None, nobody, ["logIn"])
+        await limits.count_address(None)
+        await limits.count_verbs(None, None, ["logIn"])
     assert HTTPConnection({"type": "http", "headers": [], "client": None}).client is None

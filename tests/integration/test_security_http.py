@@ -6,11 +6,13 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from starlette.requests import HTTPConnection
 
 from tests.integration._server import (
     LOG_IN,
@@ -30,6 +32,7 @@ from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings, origin_of
 from wallet_gql.transports.http import create_app
+from wallet_gql.transports.origins import is_same_site
 
 DEV_SERVER: Final = "http://localhost:5173"
 OWN: Final = {"Sec-Fetch-Site": "same-origin"}
@@ -182,6 +185,33 @@ def test_websocket_handshakes_from_other_sites_are_refused(server: Server, peopl
     for origin in ("https://evil.example", "null", "http://localhost:5174"):
         assert "403" in handshake(Origin=origin), origin
     assert "403" in handshake()  # a cookie, and not a word about the site
+
+
+@pytest.mark.parametrize(
+    ("scheme", "site", "origin", "passes"),
+    [
+        ("wss", None, "https://wallet.test", True),
+        ("wss", None, "http://wallet.test", False),
+        ("https", None, "http://wallet.test", False),
+        ("ws", None, "http://wallet.test", True),
+        ("ws", None, "https://wallet.test", True),  # a proxy has the TLS
+        ("wss", "none", "https://evil.example", False),
+        ("wss", "none", "http://wallet.test", False),
+        ("http", "none", "null", False),
+        ("http", "none", "http://wallet.test", True),
+        ("http", "none", None, True),
+        ("http", "same-origin", "http://localhost:5173", True),  # a development server passes it on
+        ("wss", "same-site", "https://wallet.test", False),
+    ],
+)
+def test_which_site_it_comes_from(scheme: str, site: str | None, origin: str | None, passes: bool) -> None:
+    """By TLS a page must have come by TLS, too; what was opened by hand comes from no other site."""
+    given = {"host": "wallet.test", "sec-fetch-site": site, "origin": origin}
+    headers = [(name.encode(), value.encode()) for name, value in given.items() if value is not None]
+    wallet = SimpleNamespace(settings=load_settings())
+    app = SimpleNamespace(state=SimpleNamespace(wallet=wallet))
+    connection = HTTPConnection({"type": "http", "scheme": scheme, "headers": headers, "app": app})
+    assert is_same_site(connection, has_cookie=True) is passes
 
 
 # The cookie
@@ -404,6 +434,16 @@ def test_trusted_proxies_tell_the_address(proxied: Server, forwarded: str, expec
     """The last address that no trusted proxy has counts: what the client itself wrote stands further left."""
     (person,) = settle_all(proxied.storage, 0)
     assert addresses(proxied, person, {"X-Forwarded-For": forwarded}) == expected
+
+
+def test_trusted_proxies_name_requests(server: Server, proxied: Server) -> None:
+    """Nobody else does: what anybody may write would make logs lie, and requests of others be found under it."""
+    given = {"X-Request-Id": "from-proxy-1"}
+    assert httpx.get(f"{proxied.url}/healthz", headers=given).headers["x-request-id"] == "from-proxy-1"
+    odd = httpx.get(f"{proxied.url}/healthz", headers={"X-Request-Id": "a b<script>"}).headers["x-request-id"]
+    assert (odd != "a b<script>", len(odd)) == (True, 32)
+    assert httpx.get(f"{server.url}/healthz", headers=given).headers["x-request-id"] != "from-proxy-1"
+    assert "[from-proxy-1]" in proxied.log
 
 
 @pytest.fixture(scope="module")

@@ -180,6 +180,14 @@ async def test_an_address_is_counted_over_all_names(identity: CheapIdentity, mon
     assert await outcome(identity, "anna", PASSWORD, ELSEWHERE) == "ok"
 
 
+async def test_addresses_that_cannot_be_read_are_one_client(identity: CheapIdentity) -> None:
+    """A proxy that tells none does not make guessing free."""
+    for address in ["", "nonsense"] * (FAILURES_MAX // 2):
+        assert await outcome(identity, "anna", "wrong", Visitor(address)) == "INVALID_CREDENTIALS"
+    assert await outcome(identity, "anna", "wrong", Visitor("unix:")) == "RATE_LIMITED"
+    assert await outcome(identity, "anna", PASSWORD, HOME) == "ok"
+
+
 async def test_an_ipv6_subscriber_is_one_client(identity: CheapIdentity) -> None:
     """All addresses of a /64 count together; the next /64 is somebody else."""
     for n in range(FAILURES_MAX):
@@ -550,10 +558,10 @@ async def test_events_are_paged_newest_first(identity: CheapIdentity, clock: Clo
         ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"),
         ("2001:DB8::1", "2001:db8::1", "2001:db8::/64"),
         ("fe80::1%eth0", "fe80::1", "fe80::/64"),
-        ("", "", ""),
-        ("unix:", "", ""),
-        ("192.0.2.1, 10.0.0.1", "", ""),
-        ("' OR 1=1", "", ""),
+        ("", "", "unknown"),
+        ("unix:", "", "unknown"),
+        ("192.0.2.1, 10.0.0.1", "", "unknown"),
+        ("' OR 1=1", "", "unknown"),
     ],
 )
 def test_addresses(address: str, known: str, network: str) -> None:

@@ -33,6 +33,7 @@ FAILURES_MAX: Final = 10
 ADDRESS_FAILURES_MAX: Final = 100
 """Failed log-ins from one address, whatever the names."""
 
+UNKNOWN_NETWORK: Final = "unknown"
 USER_AGENT_MAX: Final = 200
 _IPV6_SITE_BITS: Final = 64
 _EVENT_ID: Final = re.compile(r"evt_[0-9a-f]{32}", re.ASCII)
@@ -80,11 +81,14 @@ class Visitor:
 
     @property
     def network(self) -> str:
-        """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has whole."""
+        """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has whole.
+
+        All whose address cannot be read are one, or nothing would be counted behind a proxy that tells none.
+        """
         found = _parsed(self.address)
         if isinstance(found, IPv6Address):
             return str(IPv6Address(int(found) >> _IPV6_SITE_BITS << _IPV6_SITE_BITS)) + f"/{_IPV6_SITE_BITS}"
-        return str(found or "")
+        return str(found or UNKNOWN_NETWORK)
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:

@@ -21,7 +21,7 @@ from ._records import put, read, remove
 
 
 class Throttles:
-    """The counts. Without an address (the command line) nothing is counted."""
+    """The counts. Without a visitor (the command line) nothing is counted."""
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self._store = store
@@ -29,7 +29,7 @@ class Throttles:
 
     async def attempt(self, name: str, visitor: Visitor | None) -> RecordKey | None:
         """Count an attempt under a name, as failed until it succeeds. Raises RateLimited: one too many."""
-        if visitor is None or not visitor.network:
+        if visitor is None:
             return None
         now = self._clock()
         everything = Throttle.from_record(await read(self._store, _of_address(visitor)), now)
@@ -48,7 +48,7 @@ class Throttles:
 
     async def failed(self, visitor: Visitor | None) -> None:
         """Count a failure of an address too."""
-        if visitor is None or not visitor.network:
+        if visitor is None:
             return
         now, key = self._clock(), _of_address(visitor)
 

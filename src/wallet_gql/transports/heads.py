@@ -1,21 +1,27 @@
-"""A limit on what comes before a body: the address, the headers, and trailers behind it.
+"""A limit on what comes before a body: the address, the headers, and trailers behind it; and who may name a request.
 
 The parser has none. It keeps a header's value together until the value ends, and tells nobody meanwhile, so two things
 are counted: what it has told of one message, and how much it has taken since it last told anything.
+
+Here alone it is known who sent a request: later the address may be the one that a proxy told.
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from .logs import REQUEST_ID_HEADER
+
 HEAD_MAX: Final = 64 * 1024
 """The largest head of a request, in bytes; each header counts `_EACH` more, for what it costs in memory."""
 
 _EACH: Final = 32
+_NAME: Final = REQUEST_ID_HEADER.lower().encode()
 _STATUS: Final = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 _BODY: Final = orjson.dumps(
     {
@@ -33,6 +39,15 @@ _ANSWER: Final = (
 ).encode() + _BODY
 
 
+def _is_in(address: str, proxies: list[str] | str | None) -> bool:
+    """Whether an address is one of these, or in one of these networks."""
+    networks = proxies.split(",") if isinstance(proxies, str) else proxies or ()
+    try:
+        return any(ip_address(address) in ip_network(one) for one in networks if one)
+    except ValueError:
+        return False
+
+
 class HeadTooLargeError(Exception):
     """Raised inside the parser, which then stops."""
 
@@ -45,6 +60,13 @@ class BoundedHeads(HttpToolsProtocol):
         self._told_bytes = 0
         self._untold_bytes = 0
         self._is_over = False
+        self._is_proxy = False
+
+    def connection_made(self, transport: Any) -> None:
+        """A client, or a proxy, has connected."""
+        super().connection_made(transport)
+        proxies = self.config.forwarded_allow_ips if self.config.proxy_headers else None
+        self._is_proxy = self.client is not None and _is_in(self.client[0], proxies)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -66,7 +88,8 @@ class BoundedHeads(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header or trailer is complete."""
         self._count(len(name) + len(value) + _EACH)
-        super().on_header(name, value)
+        if self._is_proxy or name.lower() != _NAME:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete."""

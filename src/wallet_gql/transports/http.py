@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import signal
 import threading
@@ -33,6 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..domain.errors import Unavailable
 from ..runtime import Wallet, open_wallet
 from ..settings import Mode, Settings, load_settings
+from ..storage import Store
 from . import graphiql, rest, webhooks
 from .graphql.view import WalletView
 from .logs import REQUEST_ID
@@ -46,6 +48,9 @@ log = logging.getLogger(__name__)
 
 READY_SECONDS: Final = 2.0
 """How long `/readyz` waits for the store."""
+
+READY_FOR_SECONDS: Final = 1.0
+"""How long its answer holds: whoever asks is anonymous, and the store has better things to do."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 
@@ -64,6 +69,7 @@ def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = 
             opened = source if isinstance(source, Wallet) else await stack.enter_async_context(open_wallet(source))
             app.state.wallet = opened
             app.state.limits = Limits(opened.settings)
+            app.state.readiness = Readiness()
             stack.push_async_callback(app.state.limits.close)
             stack.push_async_callback(view.finish)
             stack.enter_context(_draining_on_signal(app, opened.settings.drain_seconds))
@@ -130,12 +136,31 @@ async def readyz(request: Request) -> Response:
     state = request.app.state
     if state.draining:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "DRAINING", "the server is being stopped")
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            await state.wallet.store.ping()
-    except (TimeoutError, Unavailable) as error:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store does not answer") from error
+    if not await state.readiness.of(state.wallet.store):
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store does not answer")
     return JSONResponse({"status": "ready"})
+
+
+class Readiness:
+    """Whether the store answers, asked once at a time and not more often than `READY_FOR_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._asked_at = -math.inf
+        self._is_ready = False
+
+    async def of(self, store: Store) -> bool:
+        """Ask it, or remember."""
+        async with self._lock:
+            if time.monotonic() - self._asked_at >= READY_FOR_SECONDS:
+                try:
+                    async with asyncio.timeout(READY_SECONDS):
+                        await store.ping()
+                    self._is_ready = True
+                except (TimeoutError, Unavailable):
+                    self._is_ready = False
+                self._asked_at = time.monotonic()
+            return self._is_ready
 
 
 class Gate:
@@ -198,7 +223,10 @@ class _Answer:
 
 
 def _request_id(headers: Headers) -> str:
-    """The id that a proxy in front of us gave the request, if it is a plausible one; else a new one."""
+    """The id that a trusted proxy gave the request, if it is a plausible one; else a new one.
+
+    Nobody else's gets here: `heads.BoundedHeads` drops it.
+    """
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 

@@ -16,7 +16,6 @@ from starlette.requests import HTTPConnection
 from ..settings import Mode, Settings, origin_of
 from .problems import Problem
 
-_OWN_SITES: Final = ("same-origin", "none")
 _PLAIN: Final = ("http", "ws")
 _FORWARDED: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
@@ -31,8 +30,9 @@ def is_same_site(connection: HTTPConnection, *, has_cookie: bool) -> bool:
     """Whether a request or WebSocket handshake comes from a site that may use the wallet, or from no browser.
 
     Browsers tell by `Sec-Fetch-Site`, older ones by `Origin`. A request that has a session cookie and neither header
-    could have come from any site: it does not pass. One with an `Authorization` header passes: another site cannot add
-    one without CORS, and the cookie is not looked at then.
+    could have come from any site: it does not pass. What a user opens by hand (`none`) has no other site's `Origin`.
+    One with an `Authorization` header passes: another site cannot add one without CORS, and the cookie is not looked at
+    then.
     """
     headers = connection.headers
     if "authorization" in headers:
@@ -40,11 +40,13 @@ def is_same_site(connection: HTTPConnection, *, has_cookie: bool) -> bool:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if origin is not None and _spelt(origin) in settings_of(connection).origins:
         return True
-    if site is not None:
-        return site in _OWN_SITES
+    if site == "same-origin":
+        return True
+    if site not in (None, "none"):
+        return False
     if origin is not None:
-        return _host_of(origin) == headers.get("host")
-    return not has_cookie
+        return _is_own(origin, connection)
+    return site == "none" or not has_cookie
 
 
 def cross_site() -> Problem:
@@ -93,9 +95,11 @@ def _spelt(origin: str) -> str | None:
         return None
 
 
-def _host_of(origin: str) -> str | None:
-    """The host and port of an origin; None if it is malformed."""
+def _is_own(origin: str, connection: HTTPConnection) -> bool:
+    """Whether an origin is the connection's: its host and port, and, if that came by TLS, its scheme."""
     try:
-        return urlsplit(origin).netloc
+        parts = urlsplit(origin)
     except ValueError:
-        return None
+        return False
+    is_safe = parts.scheme == "https" or connection.scope["scheme"] in _PLAIN
+    return is_safe and parts.netloc == connection.headers.get("host")

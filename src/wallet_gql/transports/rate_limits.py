@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..domain.errors import ConfigurationError, RateLimited
 from ..domain.ids import UserId
-from ..domain.security_events import Visitor
+from ..domain.security_events import UNKNOWN_NETWORK, Visitor
 from ..settings import Rate, Settings, rates_of
 from .rest_errors import problem
 
@@ -95,11 +95,16 @@ class Limits:
         self._alone = SlidingWindowCounterRateLimiter(Counters())
         self._shared = _shared(settings.rate_limit_storage)
         self._alone_until = 0.0
+        self._has_told = False
 
     async def count_address(self, visitor: Visitor | None) -> None:
         """Count a request of a network. Raises RateLimited."""
-        if visitor is not None and visitor.network:
-            await self._hit(ADDRESS, visitor.network, 1)
+        if visitor is None:
+            return
+        if visitor.network == UNKNOWN_NETWORK and not self._has_told:
+            self._has_told = True
+            log.warning("clients whose address cannot be read are counted together: see WALLET_TRUSTED_PROXIES")
+        await self._hit(ADDRESS, visitor.network, 1)
 
     async def count_user(self, user_id: UserId) -> None:
         """Count a request of a user. Raises RateLimited."""

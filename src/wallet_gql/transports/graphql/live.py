@@ -9,12 +9,18 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from ...domain.ids import UserId
+from ...domain.security_events import Visitor
 from .failures import OverLimit
 
 T = TypeVar("T")
+K = TypeVar("K", bound=str)
 
 PER_USER_MAX: Final = 20
 """How many subscriptions a user may have open in one process, unless settings say otherwise."""
+
+
+SOCKETS_MAX: Final = 200
+"""How many WebSockets one network may have open in one process."""
 
 
 class Live:
@@ -25,6 +31,7 @@ class Live:
         """Set when the server begins to stop: streams then end, for their clients to go on elsewhere."""
         self._per_user_max = per_user_max
         self._open: Counter[UserId] = Counter()
+        self._sockets: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return self._open.total()
@@ -34,13 +41,27 @@ class Live:
         """Take one of the user's places while inside. Raises OverLimit: all are taken."""
         if self._open[user_id] >= self._per_user_max:
             raise OverLimit(f"you have {self._per_user_max} subscriptions open; close one first")
-        self._open[user_id] += 1
-        try:
+        with _one_more(self._open, user_id):
             yield
-        finally:
-            self._open[user_id] -= 1
-            if not self._open[user_id]:
-                del self._open[user_id]
+
+    @contextmanager
+    def socket(self, visitor: Visitor) -> Iterator[None]:
+        """Be one of the WebSockets of a network while inside. Raises OverLimit: it has too many."""
+        if self._sockets[visitor.network] >= SOCKETS_MAX:
+            raise OverLimit(f"your network has {SOCKETS_MAX} connections open; close one first")
+        with _one_more(self._sockets, visitor.network):
+            yield
+
+
+@contextmanager
+def _one_more(open_: Counter[K], key: K) -> Iterator[None]:
+    open_[key] += 1
+    try:
+        yield
+    finally:
+        open_[key] -= 1
+        if not open_[key]:
+            del open_[key]
 
 
 async def ticking(source: AsyncIterator[T], seconds: float) -> AsyncGenerator[T | None, None]:

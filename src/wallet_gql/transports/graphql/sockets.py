@@ -4,7 +4,8 @@ Queries and subscriptions; mutations go by HTTP, where nobody can cut them off i
 the handshake (cookie or `Authorization`) or in the payload of `connection_init`:
 `{"authorization": "Bearer …"}`. Close codes are those of the protocol: 4400 what was sent makes no sense, 4401 an
 operation before `connection_ack`, 4403 the session is not or no longer valid, 4406 another subprotocol, 4408 no
-`connection_init` in time, 4409 an id that is in use, 4429 a second `connection_init`; 1012 the server restarts.
+`connection_init` in time, or nothing asked for a while without a session, 4409 an id that is in use, 4429 a second
+`connection_init`; 1012 the server restarts.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_SECONDS: Final = 10.0
 """How long a client may take to say `connection_init`."""
+
+ANONYMOUS_SECONDS: Final = 60.0
+"""How long a connection without a session may ask for nothing."""
 
 SEND_SECONDS: Final = 30.0
 """How long a client may refuse to take what is sent to it before it is given up."""
@@ -86,6 +90,7 @@ class Connection:
         self._live = live
         self._token = token_of(socket)
         self._acknowledged = False
+        self._used_at = time.monotonic()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         """Set by an operation that wants the connection closed."""
@@ -101,6 +106,7 @@ class Connection:
         began = time.perf_counter()
         listening = asyncio.ensure_future(self._listen())
         stopping = asyncio.ensure_future(self._live.stopping.wait())
+        idling = asyncio.ensure_future(self._end_if_idle())
         parts: list[asyncio.Future[Any]] = [listening, stopping, self._ended]
         try:
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -109,7 +115,7 @@ class Connection:
             log.info("WEBSOCKET %r closed %s after %.1f s", self._socket.url.path, code, time.perf_counter() - began)
             await self._close(why)
         finally:
-            await cancelled(listening, stopping, *self._tasks.values())
+            await cancelled(listening, stopping, idling, *self._tasks.values())
 
     def _why(self, listening: asyncio.Task[None], stopping: asyncio.Task[bool]) -> Closed | None:
         """Why the connection ends; None if the client hung up."""
@@ -143,6 +149,15 @@ class Connection:
                         waiting.reschedule(None)
         except TimeoutError as error:
             raise Closed(INIT_TIMEOUT, "Connection initialisation timeout") from error
+
+    async def _end_if_idle(self) -> None:
+        """Close a connection of nobody that asks for nothing, for it keeps memory from others; pings are nothing."""
+        while True:
+            await asyncio.sleep(ANONYMOUS_SECONDS / 4)
+            if self._tasks or self._token is not None:
+                self._used_at = time.monotonic()
+            elif time.monotonic() - self._used_at > ANONYMOUS_SECONDS:
+                self._end(Closed(INIT_TIMEOUT, "Nothing was asked for; connect again"))
 
     async def _messages(self) -> AsyncIterator[dict[str, Any]]:
         while True:
@@ -202,6 +217,12 @@ class Connection:
             raise Closed(BAD, "subscribe has an id and a payload")
         if name in self._tasks:
             raise Closed(ID_IN_USE, f"Subscriber for {name[:64]} already exists")
+        self._used_at = time.monotonic()
+        try:
+            await self._socket.app.state.limits.count_address(visitor_of(self._socket))
+        except RateLimited as error:
+            await self._send_error(name, Refused(Fault.THROTTLED, [GraphQLError("", original_error=error)]))
+            return
         if len(self._tasks) >= OPERATIONS_MAX:
             over = OverLimit(f"a connection has at most {OPERATIONS_MAX} operations; complete one first")
             await self._send_error(name, Refused(Fault.VALIDATION, [over]))
@@ -228,12 +249,8 @@ class Connection:
     async def _run(self, name: str, given: dict[str, Any]) -> bool:
         """Send the results; says whether they ended by themselves, without an error that ends the operation."""
         try:
-            await self._socket.app.state.limits.count_address(visitor_of(self._socket))
             asked = Asked.of(given)
             query = self._documents.text_of(asked)
-        except RateLimited as error:
-            await self._send_error(name, Refused(Fault.THROTTLED, [GraphQLError("", original_error=error)]))
-            return False
         except Unanswerable as error:
             await self._send_error(name, Refused(error.fault, [error]))
             return False

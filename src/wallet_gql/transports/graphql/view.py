@@ -23,10 +23,11 @@ from strawberry.types.graphql import OperationType
 from ...settings import Settings
 from ..auth import caller_of, check_same_site
 from ..problems import Problem
+from ..rate_limits import visitor_of
 from .asked import Asked
 from .context import Context
 from .documents import Documents
-from .failures import Fault, Refused, Unanswerable
+from .failures import Fault, OverLimit, Refused, Unanswerable
 from .http_spec import EVENT_STREAM, Wanted, check_body_type, payload, status_of, wanted_by
 from .live import Live
 from .schema import schema
@@ -107,7 +108,11 @@ class WalletView:
         except Problem:
             await socket.close()  # before it is accepted: 403
             return
-        await Connection(socket, socket.app.state.wallet, self._documents, self.live).serve()
+        try:
+            with self.live.socket(visitor_of(socket)):
+                await Connection(socket, socket.app.state.wallet, self._documents, self.live).serve()
+        except OverLimit:
+            await socket.close()
 
     def _context(self, request: Request) -> Context:
         wallet = request.app.state.wallet
