@@ -20,6 +20,7 @@ from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import TrustedDocuments, load_settings
 from wallet_gql.storage import HistoryLine
+from wallet_gql.transports import finishing
 from wallet_gql.transports.auth import Caller
 from wallet_gql.transports.graphql import cost, http_spec, schema, sockets, view
 from wallet_gql.transports.graphql.documents import Documents
@@ -292,7 +293,7 @@ def without_a_shield(_site: Site, patch: pytest.MonkeyPatch) -> None:
     async def bare(_self: object, work: Any) -> Any:
         return await work
 
-    patch.setattr(view.WalletView, "_to_the_end", bare)
+    patch.setattr(finishing.Finishing, "to_the_end", bare)
 
 
 PAIRS: Final[list[tuple[Mutate, Scenario]]] = [

@@ -240,6 +240,30 @@ async def local(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def test_a_rest_command_is_finished_without_its_client(
+    app: Starlette, local: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the server cancels in the middle is done all the same, and waited for at the end; the key tells of it."""
+    store = app.state.wallet.store
+    begun, go_on, execute = asyncio.Event(), asyncio.Event(), store.execute
+
+    async def slowly(*given: Any, **more: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await execute(*given, **more)
+
+    monkeypatch.setattr(store, "execute", slowly)
+    opening = asyncio.ensure_future(local.post("/v1/account", json={"currency": "CHF"}))
+    await begun.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    go_on.set()
+    await app.state.finishing.finish()
+    found = (await local.get("/v1/account")).json()["accounts"]
+    assert "CHF" in {account["currency"] for account in found}
+
+
 async def test_not_ready_while_draining(app: Starlette, local: httpx.AsyncClient) -> None:
     """A stop signal makes /readyz answer 503, while /healthz still answers 200; the earlier handler runs too."""
     seen = []

@@ -36,6 +36,7 @@ from ..runtime import Wallet, open_wallet
 from ..settings import Mode, Settings, load_settings
 from ..storage import Store
 from . import graphiql, rest, webhooks
+from .finishing import Finishing
 from .graphql.view import WalletView
 from .logs import REQUEST_ID
 from .pages import start_page
@@ -71,13 +72,14 @@ def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = 
             app.state.limits = Limits(opened.settings)
             app.state.readiness = Readiness()
             stack.push_async_callback(app.state.limits.close)
-            stack.push_async_callback(view.finish)
+            stack.push_async_callback(finishing.finish)
             stack.enter_context(_draining_on_signal(app, opened.settings.drain_seconds))
             yield
 
     settings = source.settings if isinstance(source, Wallet) else source
     check_names(settings, verbs())
-    view = WalletView(settings)
+    finishing = Finishing()
+    view = WalletView(settings, finishing)
     app = Starlette(
         routes=[
             Route("/", home),
@@ -99,6 +101,7 @@ def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = 
     )
     app.state.draining = False
     app.state.live = view.live
+    app.state.finishing = finishing
     return app
 
 

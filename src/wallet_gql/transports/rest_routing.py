@@ -31,6 +31,7 @@ from ..domain.ids import UserId
 from ..ledger import Ledger
 from ..runtime import Wallet
 from .auth import Caller, caller_of, check_same_site
+from .finishing import Finishing
 from .problems import Problem
 from .rate_limits import LOOKUP, MONEY
 from .rest_errors import problem
@@ -145,7 +146,12 @@ def routes_of(operations: Sequence[Operation]) -> list[Route]:
 
 def _route(path: str, methods: Mapping[str, Operation]) -> Route:
     async def endpoint(request: Request) -> Response:
-        return await _answer(methods[request.method], request)
+        operation = methods[request.method]
+        if request.method == "GET":
+            return await _answer(operation, request)
+        await request.body()  # or a body that never comes would be waited for to the end
+        finishing: Finishing = request.app.state.finishing
+        return await finishing.to_the_end(_answer(operation, request))
 
     route = Route(path, endpoint, methods=list(methods))
     route.methods = set(methods)  # Starlette adds HEAD, which nobody needs here

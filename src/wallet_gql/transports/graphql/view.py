@@ -6,10 +6,8 @@ is in `http_spec`.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import orjson
 from starlette.requests import Request
@@ -22,6 +20,7 @@ from strawberry.types.graphql import OperationType
 
 from ...settings import Settings
 from ..auth import caller_of, check_same_site
+from ..finishing import Finishing
 from ..problems import Problem
 from ..rate_limits import visitor_of
 from .asked import Asked
@@ -33,8 +32,6 @@ from .live import Live
 from .schema import schema
 from .sockets import Connection
 from .sse import EventStream, last_event_id, single
-
-T = TypeVar("T")
 
 _AT_ONCE: Final = {
     "GET": (OperationType.QUERY,),
@@ -50,10 +47,10 @@ class WalletView:
         ConfigurationError: the manifest of trusted documents is not there, or is wrong.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, finishing: Finishing) -> None:
         self._profile = settings.graphql_profile
         self._documents = Documents.load(settings)
-        self._running: set[asyncio.Task[Any]] = set()
+        self._finishing = finishing
         self.live = Live(settings.subscriptions_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +75,7 @@ class WalletView:
         except Unanswerable as error:
             return self._answer(Refused(error.fault, [error]), wanted, context)
         try:
-            result = await self._to_the_end(_execute(query, asked, context, _AT_ONCE[request.method]))
+            result = await self._finishing.to_the_end(_execute(query, asked, context, _AT_ONCE[request.method]))
         except CannotGetOperationTypeError as error:
             result = Refused(Fault.OPERATION, [Unanswerable(Fault.OPERATION, error.as_http_error_reason())])
         except InvalidOperationTypeError as error:
@@ -86,10 +83,6 @@ class WalletView:
                 return await _subscribe(query, asked, context, wanted)
             raise _only_by_post() from error
         return self._answer(result, wanted, context)
-
-    async def finish(self) -> None:
-        """Wait for the operations whose client did not."""
-        await asyncio.gather(*self._running, return_exceptions=True)
 
     def _answer(self, result: ExecutionResult, wanted: Wanted, context: Context) -> ASGIApp:
         if wanted.stream_first or wanted.json is None:
@@ -121,13 +114,6 @@ class WalletView:
         context = Context(wallet, caller_of(request), response, self.live)
         context.resume_from = last_event_id(request)
         return context
-
-    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run an operation to its end, even where the server cancels whose client has hung up."""
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
 
 
 async def _read(request: Request) -> Asked:
