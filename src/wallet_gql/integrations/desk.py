@@ -159,7 +159,8 @@ class Desk:
             for record, outcome in zip(records, outcomes, strict=True):
                 if isinstance(outcome, Exception):
                     failed = outcome
-                    log.warning("%s %s could not be gone on with", kind, record.id, exc_info=outcome)
+                    trace = None if isinstance(outcome, WalletError) else outcome
+                    log.warning("%s %s will be gone on with: %s", kind, record.id, outcome, exc_info=trace)
                     await self._put_off(record)
                 elif isinstance(outcome, BaseException):
                     raise outcome

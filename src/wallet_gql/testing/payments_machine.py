@@ -26,17 +26,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from .. import failpoints
 from ..domain import topups, withdrawals
-from ..domain.errors import Rejected, WalletError
 from ..domain.ids import OPERATOR
 from ..domain.model import AccountStatus
 from ..domain.topups import TOP_UP, TopUp, TopUpState
 from ..domain.withdrawals import WITHDRAWAL, Withdrawal
-from ..failpoints import FailpointError
 from ..integrations.desk import Desk
 from ..integrations.payments import Payments, make_payments
-from ..integrations.provider import NoAnswer
 from ..ledger import To
-from ._payments_ends import check_alarms, check_each_once, moved_minor
+from ._payments_ends import check_alarms, check_each_once, moved_minor, unanswered
 from .faults import Flaky
 from .harness import harness_for
 from .stripe_fake import FAULTS, FakeStripe
@@ -69,8 +66,12 @@ persons = st.integers(0, PEOPLE - 1)
 keys = st.integers(0, 3)
 amounts = st.sampled_from(AMOUNTS)
 numbers = st.integers(0, 30)
-troubles: st.SearchStrategy[list[str]] = st.just([]) | st.lists(
-    st.sampled_from((*FAULTS, "ok", "lose_answer", "lose_answer")), min_size=1, max_size=4
+refused: Final = (["lose_answer", "refuse"], ["refuse", "ok", "lose_answer"])
+"""A call is carried out and the next question refused; a call is refused, and another one carried out."""
+troubles: st.SearchStrategy[list[str]] = (
+    st.just([])
+    | st.lists(st.sampled_from((*FAULTS, "ok", "lose_answer", "lose_answer")), min_size=1, max_size=4)
+    | st.sampled_from(refused)
 )
 overlaps = st.none() | st.none() | st.sampled_from((0, 20))
 """That another process does the same between an answer and its being taken in, so many seconds later."""
@@ -130,7 +131,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         self.fake.faults.extend(faults)
         failpoints.arm(f"{death[0]}=fail@{death[1]}" if death else "")
         try:
-            with _unanswered():
+            with unanswered():
                 yield
         finally:
             failpoints.arm("")
@@ -143,7 +144,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
         async def meanwhile() -> None:
             self.world.clock.advance(seconds or 0)
-            with _unanswered():
+            with unanswered():
                 await work()
 
         self.api.after_writing = None if seconds is None else meanwhile
@@ -340,7 +341,8 @@ class PaymentsMachine(RuleBasedStateMachine):
         assert not [one for one in ins if one.state in topups.OPEN or one.state is TopUpState.QUARANTINED], ins
         assert not [one for one in outs if one.state in withdrawals.OPEN], outs
         check_each_once(self.state, ins, outs)
-        check_alarms((await self.world.books()).transfers.values(), {one.about for one, _ in await self.calm.alarms()})
+        told = [one for one, _ in await self.calm.alarms()]
+        check_alarms((await self.world.books()).transfers.values(), told)
         report = await self.calm.reconciler.run(settle=False)
         assert not report.differences, report.differences
         assert report.stripe_minor == report.books_minor
@@ -364,18 +366,6 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     def _objects(self, kind: str) -> list[Body]:
         return self.state.of_kind(kind)
-
-
-@contextmanager
-def _unanswered() -> Iterator[None]:
-    """Whoever asked may have got no answer."""
-    try:
-        yield
-    except (FailpointError, NoAnswer, Rejected):
-        pass
-    except WalletError as error:
-        if not error.retryable:
-            raise
 
 
 def _amount(key: int) -> int:
