@@ -307,9 +307,13 @@ def test_many_operations_are_checked_in_seconds() -> None:
         operation = Operation("ann", f"key-{number}", {"verb": "transfer"}, next(numbers))
         operation.oks.append((next(numbers), f"trf-{number}", False))
         operations["ann", operation.key] = operation
-        transfer = SimpleNamespace(id=f"trf-{number}", actor="ann", idempotency_key=operation.key)
+        account = f"acc-{number % 10}"
+        transfer = SimpleNamespace(
+            id=f"trf-{number}", actor="ann", idempotency_key=operation.key, credit_account_id="acc-payee"
+        )
         books.transfers[transfer.id] = transfer  # type: ignore[assignment]
-        books.entries.setdefault(f"acc-{number % 10}", []).append(SimpleNamespace(transfer_id=transfer.id))  # type: ignore[arg-type]
+        entry = SimpleNamespace(account_id=account, transfer_id=transfer.id)
+        books.entries.setdefault(account, []).append(entry)  # type: ignore[arg-type]
     began = time.monotonic()
     assert check(operations, books) == []
     assert time.monotonic() - began < 20
