@@ -108,7 +108,7 @@ class Alarm:
 
 
 def wrong_mode(about: str | None, flow_id: str, *, asked_live: bool | None, live: bool) -> Alarm | None:
-    """The alarm of a flow that was asked for in live mode when the key is for tests, or the other way round."""
+    """The alarm of a flow asked for in live mode when the key is for tests, or the reverse: no call is made for it."""
     if asked_live in (None, live):
         return None
     mode = "live" if asked_live else "test"

@@ -35,7 +35,6 @@ from .payments import (
     text_of,
     time_of,
     transfer_of,
-    wrong_mode,
 )
 from .rules import DEPOSITED_BALANCE_MAX_MINOR, deposit
 
@@ -243,11 +242,6 @@ def refuse(top_up: TopUp, reason: str) -> TopUp:
     if top_up.state is not TopUpState.CREATED:
         return top_up
     return replace(top_up, state=TopUpState.FAILED, reason=reason, due_at=None)
-
-
-def other_mode(top_up: TopUp, *, live: bool) -> Alarm | None:
-    """What is to be said if it was asked for with a key of the other mode; then no call is made for it."""
-    return wrong_mode(top_up.intent_id, top_up.id, asked_live=top_up.live, live=live)
 
 
 def is_abandoned(top_up: TopUp, now: datetime) -> bool:

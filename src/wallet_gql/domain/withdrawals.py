@@ -38,7 +38,6 @@ from .payments import (
     text_of,
     time_of,
     transfer_of,
-    wrong_mode,
 )
 from .rules import close_hold, place_hold
 
@@ -227,11 +226,6 @@ def take_lease(withdrawal: Withdrawal, seen: Withdrawal, lease: int, until: date
 def end_lease(withdrawal: Withdrawal, lease: int) -> Withdrawal:
     """The call of that lease was answered: others may call."""
     return replace(withdrawal, leased_until=None) if withdrawal.lease == lease else withdrawal
-
-
-def other_mode(withdrawal: Withdrawal, *, live: bool) -> Alarm | None:
-    """What is to be said if it was asked for with a key of the other mode; then no call is made for it."""
-    return wrong_mode(withdrawal.sent_id, withdrawal.id, asked_live=withdrawal.live, live=live)
 
 
 def fold_sent(withdrawal: Withdrawal, sent_id: str, now: datetime) -> Step[Withdrawal]:

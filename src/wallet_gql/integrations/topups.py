@@ -33,7 +33,7 @@ from ..domain.ids import (
     parse_account_id,
     slot_of,
 )
-from ..domain.payments import PROVIDER, Alarm, Step, check_payable
+from ..domain.payments import PROVIDER, Alarm, Step, check_payable, wrong_mode
 from ..domain.topups import TOP_UP, TopUp, TopUpState, top_up_key
 from ..failpoints import reach
 from ..idempotency import Effect, Fresh, Refused
@@ -145,7 +145,7 @@ class TopUps:
             raise InvariantViolated(f"top-up {top_up_id} has vanished")
         if self._api is None:
             return top_up, None
-        alarm = topups.other_mode(top_up, live=self._api.is_live)
+        alarm = wrong_mode(top_up.intent_id, top_up.id, asked_live=top_up.live, live=self._api.is_live)
         if top_up.state not in topups.OPEN or alarm is not None:
             return top_up if top_up.due_at is None else await self._wait(top_up, alarm), None
         try:

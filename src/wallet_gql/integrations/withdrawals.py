@@ -41,7 +41,7 @@ from ..domain.ids import (
     slot_of,
 )
 from ..domain.model import Record
-from ..domain.payments import PROVIDER, Alarm, Step, check_payable, stripe_account
+from ..domain.payments import PROVIDER, Alarm, Step, check_payable, stripe_account, wrong_mode
 from ..domain.withdrawals import (
     WITHDRAWAL,
     PayoutSeen,
@@ -204,7 +204,7 @@ class Withdrawals:
             before = found
             if self._api is None or before.is_leased(self._desk.clock()):
                 return before
-            alarm = withdrawals.other_mode(before, live=self._api.is_live)
+            alarm = wrong_mode(before.sent_id, before.id, asked_live=before.live, live=self._api.is_live)
             if not before.is_watched or alarm is not None:
                 if before.due_at is None:
                     return before
