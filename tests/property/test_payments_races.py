@@ -13,6 +13,7 @@ import pytest_asyncio
 from tests.property._payments import Bench, open_bench
 from wallet_gql import failpoints
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
+from wallet_gql.domain.errors import Unavailable
 from wallet_gql.domain.model import AccountStatus
 from wallet_gql.domain.topups import TopUpState
 from wallet_gql.domain.withdrawals import Withdrawal, WithdrawalState
@@ -163,6 +164,22 @@ async def test_a_refused_question_proves_nothing(bench: Bench, step: str) -> Non
     await bench.later()
     ends = WithdrawalState.FAILED if step == "reversal" else WithdrawalState.IN_TRANSIT
     assert ((await the_withdrawal(bench)).state, await bench.agrees()) == (ends, step == "reversal")
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+async def test_a_refused_question_about_a_refund_is_asked_again(bench: Bench, before: int) -> None:
+    """Nobody polls for refunds, so a hint whose question is refused is not done with: Stripe tells it again."""
+    started = await bench.top_up()
+    bench.fake.state.pay(started.top_up.intent_id)
+    await bench.tell("payment_intent.succeeded")
+    posted = await bench.posted()
+    bench.fake.state.refund(started.top_up.intent_id, 30)
+    bench.fake.faults.extend(["ok"] * before + ["refuse"])
+    with pytest.raises(Unavailable):
+        await bench.tell("charge.refunded")
+    bench.fake.faults.clear()
+    await bench.tell("charge.refunded")
+    assert await bench.posted() == posted - 30
 
 
 async def test_a_top_up_that_was_refused_too_late_can_be_paid(bench: Bench) -> None:

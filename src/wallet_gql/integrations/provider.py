@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ..domain.topups import IntentSeen
+
+MISSING: Final = "resource_missing"
+"""Stripe's code for what it does not have."""
 
 
 class NoAnswer(Exception):

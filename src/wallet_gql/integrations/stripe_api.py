@@ -98,11 +98,17 @@ class StripeApi:
         )
 
     async def claims(self, intent_id: str) -> list[ClaimSeen]:
-        """Every refund and dispute of a PaymentIntent, oldest first: whether its money is gone, by Stripe's balance."""
+        """Every refund and dispute of a PaymentIntent, oldest first: whether its money is gone, by Stripe's balance.
+
+        Raises NoAnswer alone: a question that is refused proves nothing.
+        """
         where: Any = {"payment_intent": intent_id}
         refunds, disputes = self._client.v1.refunds.list_async, self._client.v1.disputes.list_async
-        found = [(int(one["created"]), _refund(one)) async for one in self._all(refunds, where)]
-        found += [(int(one["created"]), _dispute(one)) async for one in self._all(disputes, where)]
+        try:
+            found = [(int(one["created"]), _refund(one)) async for one in self._all(refunds, where)]
+            found += [(int(one["created"]), _dispute(one)) async for one in self._all(disputes, where)]
+        except Declined as refused:
+            raise NoAnswer(refused.reason) from refused
         return [seen for _, seen in sorted(found, key=lambda row: (row[0], row[1].id))]
 
     # Money out

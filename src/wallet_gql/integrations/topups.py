@@ -39,7 +39,7 @@ from ..failpoints import reach
 from ..idempotency import Effect, Fresh, Refused
 from ..storage import PAGE_MAX, Page
 from .desk import Desk
-from .provider import Declined, Intent, NoAnswer
+from .provider import MISSING, Declined, Intent, NoAnswer
 
 if TYPE_CHECKING:
     from .stripe_api import StripeApi
@@ -169,8 +169,10 @@ class TopUps:
         """
         try:
             intent = await self._provider().intent(intent_id)
-        except Declined:
-            return "unknown to Stripe"
+        except Declined as refused:
+            if refused.reason == MISSING:
+                return "unknown to Stripe"
+            raise NoAnswer(refused.reason) from refused  # nobody asks again for what became of a paid one
         named = intent.seen.top_up_id
         if not named:
             return "not ours"
