@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +64,27 @@ def children(parent: int) -> list[int]:
     return found
 
 
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or is a zombie that nobody has collected yet."""
+    try:
+        os.kill(pid, 0)
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except ProcessLookupError:
+        return True
+    except FileNotFoundError:  # gone since, or no /proc here
+        return Path("/proc/self/stat").exists()
+
+
+def wait_until_ended(pids: Sequence[int], seconds: float = 10.0) -> None:
+    """Wait for killed processes to be gone. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    for pid in pids:
+        while not ended(pid):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {pid} does not end")
+            time.sleep(0.005)
+
+
 def identity() -> dict[str, object]:
     """What `subprocess` needs to run as the server's user."""
     if os.getuid() != 0:
@@ -100,6 +122,11 @@ class ServerProcess:
         atexit.register(self.kill)
 
     @property
+    def pid(self) -> int:
+        """The main process's id."""
+        return int(self._process.pid)
+
+    @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
@@ -112,7 +139,6 @@ class ServerProcess:
     def kill(self) -> None:
         """SIGKILL to all of it; returns when the main process is gone."""
         if self.running:
-            self.signal(signal.SIGCONT)
             self.signal(signal.SIGKILL)
             self._process.wait(10)
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,7 +23,16 @@ from pathlib import Path
 from typing import Final, Self
 
 from ..harness import Harness
-from ._process import ServerMissing, ServerProcess, children, free_port, identity, own_folder, within_reach
+from ._process import (
+    ServerMissing,
+    ServerProcess,
+    children,
+    free_port,
+    identity,
+    own_folder,
+    wait_until_ended,
+    within_reach,
+)
 
 VARIABLE: Final = "WALLET_TEST_POSTGRES_BIN"
 USER: Final = "wallet"
@@ -122,8 +132,19 @@ class PostgresServer:
         return f"postgres://{USER}@127.0.0.1:{self.port}/{database}?node={self.name}"
 
     def kill(self) -> None:
-        """`kill -9` of the postmaster and all its children."""
+        """`kill -9` of the postmaster and all its children; returns when none of them holds the data any more.
+
+        The children would end by themselves soon, but a postmaster that is started before they have refuses to serve.
+        """
+        if not self._process.running:
+            return
+        self._process.signal(signal.SIGSTOP)  # so that it has no more children
+        orphans = children(self._process.pid)
         self._process.kill()
+        for pid in orphans:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until_ended(orphans)
 
     def restart(self) -> None:
         """Start it again on the same data and port."""
@@ -133,12 +154,12 @@ class PostgresServer:
     def pause(self) -> None:
         """SIGSTOP all its processes."""
         for pid in self._pids():
-            os.kill(pid, 19)
+            os.kill(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT all its processes."""
         for pid in self._pids():
-            os.kill(pid, 18)
+            os.kill(pid, signal.SIGCONT)
 
     def _pids(self) -> list[int]:
         """The postmaster and its children, which make sessions of their own."""
