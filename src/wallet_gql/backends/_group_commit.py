@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -104,6 +105,8 @@ class GroupCommit:
         """`batch_max` commands to a commit; at most `queue_max` waiting in a lane, more are refused as Contended."""
         self.batch_max = batch_max
         self.lane_max: Callable[[Hashable], int] = lambda _: BATCH_MAX
+        self.turn: Callable[[Hashable], AbstractAsyncContextManager[object]] = lambda _: nullcontext()
+        """What a lane waits for before its next batch is taken: whoever arrives meanwhile is in it."""
         self.counters = Counters()
         self._commit = commit
         self._queue_max = queue_max
@@ -125,11 +128,11 @@ class GroupCommit:
             raise Contended("too many commands are waiting")
         command = Command(scope, decide, loop.time() + timeout_seconds, loop.create_future())
         self._enqueue(lane, command)
+        timer = loop.call_at(command.deadline, _expire, command)  # asyncio.timeout would cost several times as much
         try:
-            async with asyncio.timeout_at(command.deadline):
-                outcome = await command.future
-        except TimeoutError:
-            raise (InDoubt() if command.started else Contended()) from None
+            outcome = await command.future
+        finally:
+            timer.cancel()
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
@@ -150,9 +153,10 @@ class GroupCommit:
     async def _run(self, lane: Hashable, queue: deque[Command]) -> None:
         try:
             while queue:
-                batch = _take(queue, min(self.batch_max, self.lane_max(lane)))
-                if batch:
-                    await self._settle_surely(lane, batch)
+                async with self.turn(lane):
+                    batch = _take(queue, min(self.batch_max, self.lane_max(lane)))
+                    if batch:
+                        await self._settle_surely(lane, batch)
         finally:
             del self._running[lane], self._queues[lane]
 
@@ -221,6 +225,12 @@ def _nothing_written(batch: Sequence[Command], error: WalletError) -> list[Outco
     for command in batch:
         command.started = False
     return [_Again(error) for _ in batch]
+
+
+def _expire(command: Command) -> None:
+    """Its deadline is over: whoever waits hears what can be said now."""
+    if not command.future.done():
+        command.future.set_result(Failed(InDoubt() if command.started else Contended()))
 
 
 def _take(queue: deque[Command], most: int) -> list[Command]:

@@ -16,8 +16,8 @@ that one account in doubt never stalls its neighbours.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -80,6 +80,7 @@ class PostgresStore(PgStore):
         """See the module for URLs. Raises ConfigurationError."""
         super().__init__(parse_url(url))
         self.groups.lane_max = lambda lane: ACROSS_MAX if isinstance(lane, _Lane) and lane.others else BATCH_MAX
+        self.groups.turn = self._turn
         self._turns: dict[frozenset[str], asyncio.Lock] = {}
         self._waiting = {name: asyncio.Semaphore(waiting_max()) for name in self._nodes}
         self._recovery: Recovery | None = None
@@ -114,7 +115,6 @@ class PostgresStore(PgStore):
         deadline = asyncio.get_running_loop().time() + wait_seconds * _PATIENCE_SHARE
         wanted = Wanted.of(command.scope for command in batch)
         async with AsyncExitStack() as stack:
-            await self._take_turn(stack, lane, deadline)
             leases = await self._begin(stack, lock_order(lane.leader, lane.others), deadline)
             parts = {name: await self._load_part(lease, lane, wanted) for name, lease in leases.items()}
             fail_point("postgres.loaded")
@@ -129,24 +129,25 @@ class PostgresStore(PgStore):
             self._hint(account_id for part in parts.values() for account_id in part.state.writes.accounts)
         return [_without_reached(outcome, late) for outcome in outcomes]
 
-    async def _take_turn(self, stack: AsyncExitStack, lane: _Lane, deadline: float) -> None:
+    @asynccontextmanager
+    async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
         """Of the lanes between the same nodes one commits at a time, else they would lock each other's accounts away.
 
         Of the batches that wait for an account a few at once hold connections to a node, so that accounts which others
-        keep locked, however many, leave connections for everybody else. Raises Contended.
+        keep locked, however many, leave connections for everybody else. A command that waits here too long is told so
+        by its own deadline.
         """
+        assert isinstance(lane, _Lane)
         names = lock_order(lane.leader, lane.others)
         turns: list[asyncio.Lock | asyncio.Semaphore] = []
         if lane.behind is not None:
             turns = [self._waiting[name] for name in names]
         elif lane.others:
             turns = [self._turns.setdefault(frozenset(names), asyncio.Lock())]
-        try:
-            async with asyncio.timeout_at(deadline):
-                for turn in turns:
-                    await stack.enter_async_context(turn)
-        except TimeoutError as error:
-            raise Contended("other batches on the same nodes took all the time given") from error
+        async with AsyncExitStack() as stack:
+            for turn in turns:
+                await stack.enter_async_context(turn)
+            yield
 
     async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Lease]:
         """Begin on every node before anything is locked on any: a node that hangs then keeps nobody else waiting."""

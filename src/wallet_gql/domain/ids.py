@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final, NewType
 
 from .errors import InvalidInput
@@ -34,6 +35,7 @@ _NAMES: Final = {
     "top": "top-up",
     "wdr": "withdrawal",
 }
+_LENGTH: Final = 36
 _ENTROPY_BITS: Final = 62
 _SYSTEM: Final = "sys:"
 OPERATOR: Final = "op:operator"
@@ -87,6 +89,12 @@ def make_withdrawal_id(slot: int, at_ms: int, entropy: int) -> WithdrawalId:
 
 def is_id(prefix: str, text: str) -> bool:
     """Whether `text` is a well-formed id with that prefix (`usr`, `acc`, `trf`, `hld`, `top` or `wdr`)."""
+    return len(text) == _LENGTH and _is_id(prefix, text)
+
+
+@lru_cache(maxsize=16_384)
+def _is_id(prefix: str, text: str) -> bool:
+    """Remembered, for each command asks several times about the same few ids; a text of another length never is."""
     match = _ID.fullmatch(text)
     if match is None or match["prefix"] != prefix:
         return False

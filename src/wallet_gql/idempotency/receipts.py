@@ -35,6 +35,8 @@ KEY_MAX: Final = 255
 
 FINGERPRINT_VERSION: Final = "1"
 
+_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 
 def check_key(key: str) -> str:
     """Return the key if it is 1 to 255 printable ASCII characters. Raises InvalidInput."""
@@ -49,8 +51,7 @@ def fingerprint(operation: str, values: Mapping[str, str | int | bool | None]) -
     Values that are None are left out too, so that an optional argument added later changes no old fingerprint.
     """
     given = {name: value for name, value in values.items() if value is not None}
-    canonical = json.dumps([FINGERPRINT_VERSION, operation, given], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_canonical([FINGERPRINT_VERSION, operation, given]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +158,8 @@ def claim(snapshot: Snapshot, attempt: Attempt, actor_slot: int, now: datetime) 
 
 
 def _receipt(attempt: Attempt, now: datetime, transfer_id: TransferId | None, outcome: Mapping[str, object]) -> Receipt:
-    text = json.dumps(outcome, sort_keys=True, separators=(",", ":"))
-    return Receipt(
-        attempt.slot, attempt.actor, attempt.key, attempt.operation, attempt.fingerprint, now, transfer_id, text
-    )
+    name = (attempt.slot, attempt.actor, attempt.key, attempt.operation, attempt.fingerprint)
+    return Receipt(*name, now, transfer_id, _canonical(outcome))
 
 
 def replay(before: Receipt, attempt: Attempt) -> Replayed | Refused:
