@@ -66,11 +66,12 @@ def decision_after_phase_two() -> None:
     """The others commit first, the leader last."""
 
     async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> frozenset[str]:
+        await _two_phase._write(leader)
         for other in others:
             await _two_phase._prepare(other, gid)
         await asyncio.gather(*(_two_phase._finish(other, gid) for other in others))
         _two_phase._after("postgres.finished")
-        await _pg_commit.decide(leader)
+        await _two_phase._decide(leader, gid)
         return frozenset()
 
     _put("commit_across", commit_across)
@@ -97,7 +98,7 @@ def receipt_apart() -> None:
 
 def _split(branch: Branch) -> tuple[Branch, Branch]:
     writes = json.loads(branch.writes)
-    nothing: dict[str, list[Any]] = {name: [] for name in writes if name != "decision"}
+    nothing: dict[str, list[Any]] = {name: [] for name in writes}
     receipts = {**nothing, "receipts": writes.get("receipts", [])}
     return Branch(branch.lease, json.dumps({**writes, "receipts": []})), Branch(branch.lease, json.dumps(receipts))
 

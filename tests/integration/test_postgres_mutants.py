@@ -230,7 +230,7 @@ async def test_a_prepare_that_answers_rollback_stops_the_commit() -> None:
     leader = Untrue("n1")
     with pytest.raises(InvariantViolated, match="answered ROLLBACK to PREPARE TRANSACTION"):
         await payment(leader)
-    assert leader.told == []
+    assert not [statement for statement in leader.told if "COMMIT" in statement]
 
 
 async def test_an_unchecked_tag_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,4 +238,4 @@ async def test_an_unchecked_tag_is_found_out(monkeypatch: pytest.MonkeyPatch) ->
     spoil(monkeypatch, "prepare-tag-unchecked")
     leader = Untrue("n1")
     await payment(leader)
-    assert [statement.rpartition("; ")[2] for statement in leader.told] == ["COMMIT"]
+    assert [statement.rpartition("; ")[2] for statement in leader.told[1:]] == ["COMMIT"]

