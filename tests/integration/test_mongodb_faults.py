@@ -19,7 +19,7 @@ from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import InDoubt, Unavailable, WalletError
 from wallet_gql.domain.model import Transfer
 from wallet_gql.testing.conformance._suite import counter_key, increment, number
-from wallet_gql.testing.crash import draw_trials, run_trial
+from wallet_gql.testing.crash import Tally, draw_trials, run_trial
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.mongo import MongoHarness, ReplicaSet, shared_set
 from wallet_gql.testing.world import Person, World
@@ -247,10 +247,13 @@ async def test_writers_killed_at_every_step(tmp_path: Path) -> None:
 @pytest.mark.timeout(0)
 async def test_writers_killed_for_long(tmp_path: Path) -> None:
     """Hundreds of kills."""
+    total = Tally()
     for number_of, drawn in enumerate(draw_trials(MongoHarness(), seed=11, kills=300)):
         folder = tmp_path / str(number_of)
         folder.mkdir()
-        await run_trial(MongoHarness(), folder, drawn)
+        total.add(await run_trial(MongoHarness(), folder, drawn))
+    print(total.table())  # noqa: T201
+    assert total.kills >= 300
 
 
 # One hot account
