@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 import pytest
 
 from wallet_gql.backends._group_commit import Command, GroupCommit
+from wallet_gql.backends.postgres import all_of
 from wallet_gql.domain.changes import Changes, Decision, Done, Failed, Outcome, Scope, Snapshot
 from wallet_gql.domain.errors import Contended, InDoubt, InvariantViolated, PayeeNotFound, Unavailable
 
@@ -114,7 +115,7 @@ async def test_who_has_given_up_is_not_tried_again(commit: FakeCommit) -> None:
     """The first attempt wrote nothing, but it ended after the caller's deadline; his neighbour goes on without him."""
     commit.script = [Unavailable()]
     commit.gate.clear()
-    hasty, patient = (asyncio.create_task(commit.submit(seconds)) for seconds in (0.05, 5.0))
+    hasty, patient = (asyncio.create_task(commit.submit(seconds)) for seconds in (0.15, 5.0))
     with pytest.raises(InDoubt):
         await hasty
     commit.gate.set()
@@ -127,7 +128,7 @@ async def test_too_little_time_left_begins_no_commit(commit: FakeCommit) -> None
     """Attempts that wrote nothing until the deadline say so: Contended, not in doubt."""
 
     async def wait_for_a_lock(_: Hashable, __: Sequence[Command], wait_seconds: float) -> list[Outcome]:
-        await asyncio.sleep(wait_seconds)
+        await asyncio.sleep(0.8 * wait_seconds)  # the rest is for a busy machine
         raise Contended
 
     commit.groups = GroupCommit(wait_for_a_lock)
@@ -194,3 +195,101 @@ async def test_a_refusal_is_raised_to_its_own_caller() -> None:
     done = await asyncio.gather(*(groups.submit("a", SCOPE, nothing, 5) for _ in range(2)), return_exceptions=True)
 
     assert [PayeeNotFound, Done] == [type(outcome) for outcome in done]
+
+
+async def test_a_batch_is_taken_when_the_turn_comes(commit: FakeCommit) -> None:
+    """Who arrives while the lane waits for its turn is in the batch."""
+    turn = asyncio.Lock()
+    commit.groups.turn = lambda _: turn
+    await turn.acquire()
+    first = asyncio.create_task(commit.submit())
+    await asyncio.sleep(0.01)
+    rest = [asyncio.create_task(commit.submit()) for _ in range(5)]
+    await asyncio.sleep(0.01)
+    assert commit.sizes == []
+    turn.release()
+    assert [Done("a")] * 6 == await asyncio.gather(first, *rest)
+    assert commit.sizes == [6]
+
+
+async def test_each_attempt_waits_for_a_turn_of_its_own(commit: FakeCommit) -> None:
+    """Between the attempts of one lane another lane has its turn."""
+    turn = asyncio.Lock()
+    commit.groups.turn = lambda _: turn
+    order: list[Hashable] = []
+
+    async def fail(lane: Hashable, batch: Sequence[Command], _: float) -> list[Outcome]:
+        order.append(lane)
+        await asyncio.sleep(0.01)
+        if lane == "a":
+            raise Contended
+        return [Done(lane) for _ in batch]
+
+    groups = GroupCommit(fail)
+    groups.turn = lambda _: turn
+    failing = asyncio.create_task(groups.submit("a", SCOPE, nothing, 5.0))
+    for _ in range(3):
+        await asyncio.sleep(0.001)
+        await groups.submit("b", SCOPE, nothing, 5.0)
+    with pytest.raises(Contended):
+        await failing
+    assert order[:6] == ["a", "b", "a", "b", "a", "b"]
+    assert order.count("a") == 5
+
+
+async def test_a_turn_that_never_comes_ends_with_the_deadline(commit: FakeCommit) -> None:
+    """Nothing was begun, and the lane goes on afterwards."""
+    turn = asyncio.Lock()
+    commit.groups.turn = lambda _: turn
+    await turn.acquire()
+    with pytest.raises(Contended):
+        await commit.submit(0.05)
+    turn.release()
+    await commit.submit()
+    assert commit.sizes == [1]
+
+
+async def test_one_in_a_hurry_does_not_hurry_the_others(commit: FakeCommit) -> None:
+    """Who has hardly any time left is told so; the others are one batch with all of their time."""
+    commit.gate.clear()
+    first = asyncio.create_task(commit.submit())
+    await asyncio.sleep(0.01)
+    hurried = asyncio.create_task(commit.submit(0.09))
+    rest = [asyncio.create_task(commit.submit()) for _ in range(8)]
+    await asyncio.sleep(0.01)
+    commit.gate.set()
+    assert [Done("a")] * 9 == await asyncio.gather(first, *rest)
+    with pytest.raises(Contended):
+        await hurried
+    assert commit.sizes == [1, 8]
+
+
+async def test_semaphores_are_taken_together_or_not_at_all() -> None:
+    """Who waits for one node's turn keeps no other node's; in the end all are given back."""
+    one, other = asyncio.Semaphore(1), asyncio.Semaphore(1)
+    await other.acquire()
+
+    async def both() -> None:
+        async with all_of([one, other]):
+            assert one.locked()
+            assert other.locked()
+
+    waiting = asyncio.create_task(both())
+    await asyncio.sleep(0.01)
+    assert not one.locked()
+    await one.acquire()
+    other.release()
+    await asyncio.sleep(0.01)
+    assert not other.locked()
+    one.release()
+    await asyncio.wait_for(waiting, 1)
+    assert not one.locked()
+    assert not other.locked()
+    cancelled = asyncio.create_task(both())
+    await other.acquire()
+    await asyncio.sleep(0.01)
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    other.release()
+    assert not one.locked()
+    assert not other.locked()

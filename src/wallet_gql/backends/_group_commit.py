@@ -24,6 +24,8 @@ QUEUE_MAX: Final = 10_000
 _DEADLINE_SHARE: Final = 0.9
 _LEAST_SECONDS: Final = 0.02
 """With less time left no commit is begun: it would only turn "nothing written" into "in doubt"."""
+_HURRY_SECONDS: Final = 0.1
+"""With less time left a command is not taken into a batch of several."""
 _ALONE_MAX: Final = 3
 """How often a command is tried by itself, after its batch has failed twice."""
 
@@ -153,44 +155,50 @@ class GroupCommit:
     async def _run(self, lane: Hashable, queue: deque[Command]) -> None:
         try:
             while queue:
-                async with self.turn(lane):
-                    batch = _take(queue, min(self.batch_max, self.lane_max(lane)))
-                    if batch:
-                        await self._settle_surely(lane, batch)
+                await self._next_batch(lane, queue)
         finally:
             del self._running[lane], self._queues[lane]
 
-    async def _settle_surely(self, lane: Hashable, batch: list[Command]) -> None:
-        """Nobody is left waiting, even if this file has a bug."""
-        everyone = list(batch)
+    async def _next_batch(self, lane: Hashable, queue: deque[Command]) -> None:
+        """Take a batch and settle it. Nobody in it is left waiting, even if this file has a bug."""
+        batch: list[Command] = []
         try:
-            await self._settle(lane, batch)
+            async with self.turn(lane):
+                now = asyncio.get_running_loop().time()
+                batch = _take(queue, min(self.batch_max, self.lane_max(lane)), now)
+                self.counters.batches += bool(batch)
+                self.counters.commands += len(batch)
+                left = await self._try(lane, batch)
+            await self._try_again(lane, left)
         except Exception as error:
-            for command in everyone:
+            for command in batch:
                 if command.lane == lane and not command.future.done():
                     command.future.set_result(Failed(InvariantViolated(f"group commit failed: {error!r}")))
             raise
 
-    async def _settle(self, lane: Hashable, batch: list[Command]) -> None:
-        """Bring every command of the batch to its outcome: together, together once more, then one by one.
-
-        Whoever has given up meanwhile was told that nothing is written, so his command is not tried again.
-        """
-        self.counters.batches += 1
-        self.counters.commands += len(batch)
-        for _ in range(2):
-            outcomes = await self._attempt(lane, batch)
-            self._forward(batch, outcomes)
-            batch = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=False)]
-            batch = [command for command in batch if not command.future.done()]
-            if not batch:
-                return
+    async def _try_again(self, lane: Hashable, batch: list[Command]) -> None:
+        """Together once more, then one by one; each time it must be the lane's turn, for others wait for theirs."""
+        if batch:
+            async with self.turn(lane):
+                batch = await self._try(lane, batch)
         for command in batch:
-            for left in reversed(range(0 if command.future.done() else _ALONE_MAX)):
-                outcomes = await self._attempt(lane, [command])
-                self._forward([command], outcomes)
-                if _answer(command, outcomes[0], final=left == 0) or command.future.done():
-                    break
+            for left in reversed(range(_ALONE_MAX)):
+                async with self.turn(lane):
+                    if not await self._try(lane, [command], final=left == 0):
+                        break
+
+    async def _try(self, lane: Hashable, batch: list[Command], *, final: bool = False) -> list[Command]:
+        """One commit; which commands it brought to no outcome, so that it is worth to try again.
+
+        Whoever has given up meanwhile was told that nothing is written, so his command is not tried any more.
+        """
+        batch = [command for command in batch if not command.future.done()]
+        if not batch:
+            return []
+        outcomes = await self._attempt(lane, batch)
+        self._forward(batch, outcomes)
+        left = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=final)]
+        return [command for command in left if not command.future.done()]
 
     def _forward(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred]) -> None:
         """Let deferred commands go on in their lanes."""
@@ -233,12 +241,21 @@ def _expire(command: Command) -> None:
         command.future.set_result(Failed(InDoubt() if command.started else Contended()))
 
 
-def _take(queue: deque[Command], most: int) -> list[Command]:
+def _take(queue: deque[Command], most: int, now: float) -> list[Command]:
+    """The next commands that somebody still waits for.
+
+    Of several, who has hardly any time left is told so: the deadline of all would be his.
+    """
     batch: list[Command] = []
     while queue and len(batch) < most:
         command = queue.popleft()
         if not command.future.done():
             batch.append(command)
+    if len(batch) > 1:
+        for command in batch:
+            if command.deadline - now < _HURRY_SECONDS:
+                command.future.set_result(Failed(Contended()))
+        batch = [command for command in batch if not command.future.done()]
     return batch
 
 

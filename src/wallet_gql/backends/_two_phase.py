@@ -109,16 +109,18 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
         InDoubt: the leader's reply was lost.
     """
     # All at once: each node has locked what it writes, so none waits for another.
-    wrote, *answers = await asyncio.gather(
-        _write(leader), *(_prepare(other, gid) for other in others), return_exceptions=True
-    )
-    prepared = [other for other, answer in zip(others, answers, strict=True) if answer is None]
+    prepared: list[Branch] = []
+
+    async def prepare(other: Branch) -> None:
+        await _prepare(other, gid)
+        prepared.append(other)
+        fail_point("postgres.prepared")
+
+    answers = await asyncio.gather(_write(leader), *map(prepare, others), return_exceptions=True)
     try:
-        for answer in (wrote, *answers):
+        for answer in answers:
             if answer is not None:
                 raise answer
-        for _ in prepared:
-            fail_point("postgres.prepared")
         await _decide(leader, gid)
     except InDoubt:
         raise
@@ -133,6 +135,7 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
 
 async def _write(leader: Branch) -> None:
     await leader.lease.do(f"SELECT wallet_write({literal(leader.writes)})")
+    fail_point("postgres.written")
 
 
 async def _decide(leader: Branch, gid: Gid) -> None:
@@ -161,6 +164,7 @@ async def _finish(branch: Branch, gid: Gid) -> bool:
 
 
 async def _roll_back(branch: Branch, gid: Gid) -> None:
+    branch.lease.deadline = asyncio.get_running_loop().time() + FINISH_SECONDS  # the batch's own may be what failed
     try:
         async with asyncio.timeout(FINISH_SECONDS):
             await branch.lease.run(f"ROLLBACK PREPARED '{gid.text}'")

@@ -139,14 +139,13 @@ class PostgresStore(PgStore):
         """
         assert isinstance(lane, _Lane)
         names = lock_order(lane.leader, lane.others)
-        turns: list[asyncio.Lock | asyncio.Semaphore] = []
         if lane.behind is not None:
-            turns = [self._waiting[name] for name in names]
+            async with all_of([self._waiting[name] for name in names]):
+                yield
         elif lane.others:
-            turns = [self._turns.setdefault(frozenset(names), asyncio.Lock())]
-        async with AsyncExitStack() as stack:
-            for turn in turns:
-                await stack.enter_async_context(turn)
+            async with self._turns.setdefault(frozenset(names), asyncio.Lock()):
+                yield
+        else:
             yield
 
     async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Lease]:
@@ -210,6 +209,27 @@ class PostgresStore(PgStore):
         await asyncio.sleep(_RIPE_SECONDS)
         more = await self._recovery.run(limit)
         return Recovered(done.committed + more.committed, done.rolled_back + more.rolled_back)
+
+
+@asynccontextmanager
+async def all_of(turns: Sequence[asyncio.Semaphore]) -> AsyncIterator[None]:
+    """All of them at once: while one is waited for none is held, so that trouble on one node is no other node's."""
+    awaited = turns[0]
+    while True:
+        await awaited.acquire()
+        taken = next((turn for turn in turns if turn is not awaited and turn.locked()), None)
+        if taken is None:
+            break
+        awaited.release()
+        awaited = taken
+    for turn in turns:
+        if turn is not awaited:
+            await turn.acquire()  # it is free, so this does not wait
+    try:
+        yield
+    finally:
+        for turn in turns:
+            turn.release()
 
 
 def waiting_max() -> int:

@@ -228,7 +228,7 @@ class PostgresHarness(Harness):
     def __init__(self, size: int, cluster: PostgresCluster | None = None) -> None:
         """`size` nodes, shared by all tests of this process unless a cluster is given. ServerMissing at `start`."""
         super().__init__("postgres://", "postgres" if size == 1 else f"postgres-{size}")
-        across = ("postgres.prepared", "postgres.finished") if size > 1 else ()
+        across = ("postgres.written", "postgres.prepared", "postgres.finished") if size > 1 else ()
         self.failpoints = ("postgres.loaded", "postgres.decided", "postgres.committed", *across)
         self._size = size
         self._cluster = cluster
