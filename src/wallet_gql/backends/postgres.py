@@ -16,10 +16,12 @@ that one account in doubt never stalls its neighbours.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
+from weakref import WeakValueDictionary
 
 from ..domain.changes import Done, Outcome, Scope, State, credit_peer, decide_all
 from ..domain.errors import Contended, NodeUnavailable
@@ -29,6 +31,7 @@ from ..storage import Capabilities, Recovered
 from . import _pg_node
 from ._group_commit import BATCH_MAX, Command, Deferred, Wanted
 from ._pg_commit import Branch
+from ._pg_hot import HotAccounts
 from ._pg_json import given
 from ._pg_node import Lease
 from ._pg_setup import parse_url
@@ -81,8 +84,9 @@ class PostgresStore(PgStore):
         super().__init__(parse_url(url))
         self.groups.lane_max = lambda lane: ACROSS_MAX if isinstance(lane, _Lane) and lane.others else BATCH_MAX
         self.groups.turn = self._turn
-        self._turns: dict[frozenset[str], asyncio.Lock] = {}
+        self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
         self._waiting = {name: asyncio.Semaphore(waiting_max()) for name in self._nodes}
+        self._hot = HotAccounts(time.monotonic)
         self._recovery: Recovery | None = None
         self._prune_at = 0.0
         many = len(self._nodes) > 1
@@ -104,7 +108,8 @@ class PostgresStore(PgStore):
     # Writing
 
     def _lane(self, scope: Scope) -> Hashable:
-        return _Lane(self._map.home(scope.home), self._map.participants(scope))
+        hot = self._hot.hottest((*scope.accounts, *scope.credits))
+        return _Lane(self._map.home(scope.home), self._map.participants(scope), hot)
 
     async def _commit(
         self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
@@ -139,13 +144,12 @@ class PostgresStore(PgStore):
         """
         assert isinstance(lane, _Lane)
         names = lock_order(lane.leader, lane.others)
-        if lane.behind is not None:
-            async with all_of([self._waiting[name] for name in names]):
-                yield
-        elif lane.others:
-            async with self._turns.setdefault(frozenset(names), asyncio.Lock()):
-                yield
-        else:
+        async with AsyncExitStack() as stack:
+            if lane.others:  # the lock lives as long as somebody has or awaits it
+                turn = self._turns.setdefault((*names, lane.behind), asyncio.Lock())
+                await stack.enter_async_context(turn)
+            if lane.behind is not None:
+                await stack.enter_async_context(all_of([self._waiting[name] for name in names]))
             yield
 
     async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Lease]:
@@ -174,6 +178,7 @@ class PostgresStore(PgStore):
         """Run the decisions whose accounts are all here, defer the others, and hand the credits out."""
         busy = dict(pair for part in parts.values() for pair in part.busy)
         blocked = [_blocked(command.scope, busy) for command in batch]
+        self._hot.saw({by for by in blocked if by is not None})
         leader = parts[lane.leader].state
         free = [(command.scope, command.decide) for command, by in zip(batch, blocked, strict=True) if by is None]
         decided = iter(decide_all(leader, free))
