@@ -42,6 +42,7 @@ from wallet_gql.domain.errors import WalletError
 from wallet_gql.domain.ids import OPERATOR, AccountId, UserId, make_user_id
 from wallet_gql.domain.users import User
 from wallet_gql.ledger import Ledger, To
+from wallet_gql.runtime import settled_memory
 from wallet_gql.storage import Store
 
 CURRENCY: Final = "EUR"
@@ -138,7 +139,8 @@ async def open_book(empty: Store, accounts: int, rng: random.Random) -> AsyncIte
             for n, account in enumerate(opened)
         )
         await asyncio.gather(*deposits)
-        yield Book(ledger, store, groups, [(account.owner, account.id) for account in opened])
+        with settled_memory():  # as servers do
+            yield Book(ledger, store, groups, [(account.owner, account.id) for account in opened])
 
 
 def pairs(load: str, book: Book, rng: random.Random) -> Callable[[], tuple[tuple[UserId, AccountId], AccountId]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 from .backends import open_store
@@ -38,6 +39,26 @@ class Wallet:
     payments: Payments
     merchants: Merchants
     webhooks: Webhooks
+
+
+def settle_memory() -> None:
+    """What is in memory now has come to stay: the garbage collector does not look through it again and again.
+
+    For processes that serve for long: modules, schema and pools are most of what there is, and looking through them
+    took about an eighth of a payment's processor time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def settled_memory() -> Iterator[None]:
+    """`settle_memory` for a while."""
+    settle_memory()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @asynccontextmanager

@@ -32,7 +32,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..domain.errors import Unavailable
-from ..runtime import Wallet, open_wallet
+from ..runtime import Wallet, open_wallet, settle_memory
 from ..settings import Mode, Settings, load_settings
 from ..storage import Store
 from . import graphiql, rest, webhooks
@@ -114,7 +114,9 @@ def _graphql(view: WalletView) -> list[BaseRoute]:
 def app_from_environment() -> Starlette:
     """The app of one worker process: settings come from the environment. Raises ConfigurationError."""
     settings = load_settings()
-    return create_app(settings, playground(settings))
+    app = create_app(settings, playground(settings))
+    settle_memory()
+    return app
 
 
 def playground(settings: Settings) -> Sequence[graphiql.Tab] | None:

@@ -15,7 +15,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from ..domain.errors import ConfigurationError
-from ..runtime import Wallet, open_wallet
+from ..runtime import Wallet, open_wallet, settled_memory
 from ..settings import Settings
 from .graphiql import Tab
 from .graphql.documents import Documents
@@ -73,7 +73,8 @@ async def serve_wallet(
     """Serve a wallet that is open, in this process; `tabs` opens GraphiQL with these examples."""
     url = url_of(listener, wallet.settings)
     server = _Server(_config(wallet.settings, create_app(wallet, tabs)), lambda: ready(url))
-    await server.serve(sockets=[listener])
+    with settled_memory():
+        await server.serve(sockets=[listener])
 
 
 async def _open_and_serve(settings: Settings, listener: socket.socket, ready: Ready) -> None:
