@@ -3,7 +3,7 @@
 import pytest
 
 from wallet_gql.backends import _pg_hot
-from wallet_gql.backends._pg_hot import SECONDS, SIGHTINGS, HotAccounts
+from wallet_gql.backends._pg_hot import HOT_MAX, SECONDS, SIGHTINGS, HotAccounts
 from wallet_gql.domain.ids import AccountId
 
 A, B, C = (AccountId(f"acc_{letter * 32}") for letter in "abc")
@@ -59,14 +59,29 @@ def test_opposite_payments_wait_behind_the_same(clock: Clock) -> None:
     assert hot.hottest([B, C]) == hot.hottest([C, B]) == hot.hottest([A, C, B]) == B
 
 
-def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With too many accounts known, all are forgotten; sightings make them known again."""
-    monkeypatch.setattr(_pg_hot, "_KNOWN_MAX", 10)
+def test_in_a_crowd_none_is_hot(clock: Clock) -> None:
+    """Many at once are no hot spots; when most have cooled down, the rest are."""
     hot = HotAccounts(clock)
+    crowd = [AccountId(f"acc_{number:032x}") for number in range(HOT_MAX)]
+    for _ in range(SIGHTINGS):
+        hot.saw(crowd)
+    assert hot.hottest(crowd) == crowd[0]
     for _ in range(SIGHTINGS):
         hot.saw([A])
+    assert hot.hottest([A, *crowd]) is None
+    clock.now += SECONDS
+    for _ in range(SIGHTINGS):
+        hot.saw([A])
+    assert hot.hottest([A, *crowd]) == A
+
+
+def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With too many accounts known, all sightings are forgotten, and counted anew."""
+    monkeypatch.setattr(_pg_hot, "_KNOWN_MAX", 10)
+    hot = HotAccounts(clock)
+    for _ in range(SIGHTINGS - 1):
+        hot.saw([A])
     hot.saw([AccountId(f"acc_{number:032x}") for number in range(11)])
-    assert hot.hottest([A]) == A
-    hot.saw([B])
+    hot.saw([A])
     assert hot.hottest([A]) is None
     assert len(hot._seen) == 1
