@@ -45,7 +45,7 @@ def settle_memory() -> None:
     """What is in memory now has come to stay: the garbage collector does not look through it again and again.
 
     For processes that serve for long: modules, schema and pools are most of what there is, and looking through them
-    took about an eighth of a payment's processor time.
+    took a good part of a payment's processor time.
     """
     gc.collect()
     gc.freeze()
