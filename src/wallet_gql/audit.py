@@ -22,6 +22,8 @@ FINDINGS_MAX: Final = 100
 FLIGHT_LOOKS: Final = 3
 FLIGHT_WAIT_SECONDS: Final = 1.0
 """How often, and how far apart, money between nodes is looked at again before it is called lost."""
+KEYS_MAX: Final = 8 * SCAN_MAX
+"""How many transfers are kept until their receipts are asked for, slot by slot: one question asks for one slot's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +269,16 @@ async def _check_receipts(store: Store, report: Report, progress: Progress) -> N
             batch = []
     await _check_named(store, batch, report)
     pending: dict[int, list[Transfer]] = defaultdict(list)
+    waiting = 0
     async for journal in _scan(store, "journal", progress):
         assert isinstance(journal, JournalItem)
         if not journal.is_copy:
             pending[slot_of(journal.transfer.id)].append(journal.transfer)
-        if sum(map(len, pending.values())) >= SCAN_MAX:
+            waiting += 1
+        if waiting >= KEYS_MAX:
             await _check_keys(store, pending, report)
             pending.clear()
+            waiting = 0
     await _check_keys(store, pending, report)
 
 
@@ -291,13 +296,19 @@ async def _check_named(store: Store, receipts: list[Receipt], report: Report) ->
 
 async def _check_keys(store: Store, pending: dict[int, list[Transfer]], report: Report) -> None:
     for slot, transfers in pending.items():
-        names = tuple({(t.actor, t.idempotency_key) for t in transfers})
-        snapshot = await store.fetch(Scope(slot, receipts=names))
-        for transfer in transfers:
-            receipt = snapshot.receipt(transfer.actor, transfer.idempotency_key)
-            if receipt is None or receipt.transfer_id != transfer.id:
-                key = f"key {transfer.idempotency_key!r} of {transfer.actor}"
-                if receipt is None:
-                    report.add(transfer.id, f"no receipt names it, not even that of its {key}")
-                else:
-                    report.add(transfer.id, f"{key} stands for {receipt.transfer_id}: the key paid twice")
+        for start in range(0, len(transfers), SCAN_MAX):
+            part = transfers[start : start + SCAN_MAX]
+            names = tuple({(t.actor, t.idempotency_key) for t in part})
+            snapshot = await store.fetch(Scope(slot, receipts=names))
+            for transfer in part:
+                _check_key(transfer, snapshot.receipt(transfer.actor, transfer.idempotency_key), report)
+
+
+def _check_key(transfer: Transfer, receipt: Receipt | None, report: Report) -> None:
+    if receipt is not None and receipt.transfer_id == transfer.id:
+        return
+    key = f"key {transfer.idempotency_key!r} of {transfer.actor}"
+    if receipt is None:
+        report.add(transfer.id, f"no receipt names it, not even that of its {key}")
+    else:
+        report.add(transfer.id, f"{key} stands for {receipt.transfer_id}: the key paid twice")
