@@ -44,7 +44,7 @@ class Wallet:
 def settle_memory() -> None:
     """What is in memory now has come to stay: the garbage collector does not look through it again and again.
 
-    For processes that serve for long: modules, schema and pools are most of what there is, and looking through them
+    For processes that serve for long: modules and the schema are most of what there is, and looking through them
     took a good part of a payment's processor time.
     """
     gc.collect()

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 
 import pytest
 
-from wallet_gql.backends._group_commit import Command, GroupCommit
-from wallet_gql.backends.postgres import all_of
+from wallet_gql.backends._group_commit import Command, Deferred, GroupCommit
 from wallet_gql.domain.changes import Changes, Decision, Done, Failed, Outcome, Scope, Snapshot
 from wallet_gql.domain.errors import Contended, InDoubt, InvariantViolated, PayeeNotFound, Unavailable
+from wallet_gql.testing.loop import ShuffledLoop
 
 SCOPE = Scope(0)
 
@@ -124,17 +125,21 @@ async def test_who_has_given_up_is_not_tried_again(commit: FakeCommit) -> None:
     assert commit.sizes == [2, 1]
 
 
-async def test_too_little_time_left_begins_no_commit(commit: FakeCommit) -> None:
-    """Attempts that wrote nothing until the deadline say so: Contended, not in doubt."""
+@pytest.mark.parametrize("seed", range(5))
+def test_too_little_time_left_begins_no_commit(seed: int) -> None:
+    """Attempts that wrote nothing until the deadline say so: Contended, not in doubt. On a clock that no load slows."""
 
     async def wait_for_a_lock(_: Hashable, __: Sequence[Command], wait_seconds: float) -> list[Outcome]:
-        await asyncio.sleep(0.8 * wait_seconds)  # the rest is for a busy machine
+        await asyncio.sleep(wait_seconds)
         raise Contended
 
-    commit.groups = GroupCommit(wait_for_a_lock)
-    outcomes = await asyncio.gather(*(commit.submit(0.3 + 0.01 * i) for i in range(5)), return_exceptions=True)
+    async def outcomes() -> list[object]:
+        groups = GroupCommit(wait_for_a_lock)
+        calls = (groups.submit("a", SCOPE, nothing, 0.3 + 0.01 * i) for i in range(5))
+        return list(await asyncio.gather(*calls, return_exceptions=True))
 
-    assert [type(outcome) for outcome in outcomes] == [Contended] * 5
+    with asyncio.Runner(loop_factory=lambda: ShuffledLoop(seed)) as runner:
+        assert [type(outcome) for outcome in runner.run(outcomes())] == [Contended] * 5
 
 
 async def test_a_full_queue_refuses_at_once(commit: FakeCommit) -> None:
@@ -264,32 +269,25 @@ async def test_one_in_a_hurry_does_not_hurry_the_others(commit: FakeCommit) -> N
     assert commit.sizes == [1, 8]
 
 
-async def test_semaphores_are_taken_together_or_not_at_all() -> None:
-    """Who waits for one node's turn keeps no other node's; in the end all are given back."""
-    one, other = asyncio.Semaphore(1), asyncio.Semaphore(1)
-    await other.acquire()
+async def test_deferred_commands_find_no_more_room_than_others() -> None:
+    """A lane that is full refuses them too; those whose callers have given up take no room."""
+    groups = GroupCommit(_defer_to_b, queue_max=10)
+    stuck = asyncio.Lock()
+    groups.turn = lambda lane: stuck if lane == "b" else nullcontext()
+    await stuck.acquire()
+    for _ in range(5):
+        answers = await asyncio.gather(
+            *(groups.submit("a", SCOPE, nothing, 0.3) for _ in range(8)), return_exceptions=True
+        )
+        assert {type(answer) for answer in answers} == {Contended}
+    assert len(groups._queues["b"]) <= 10
+    waiting = [asyncio.create_task(groups.submit("a", SCOPE, nothing, 5.0)) for _ in range(14)]
+    await asyncio.sleep(0.05)
+    assert [isinstance(task.exception(), Contended) for task in waiting if task.done()] == [True] * 4
+    stuck.release()
+    done = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [answer for answer in done if not isinstance(answer, Contended)] == [Done("b")] * 10
 
-    async def both() -> None:
-        async with all_of([one, other]):
-            assert one.locked()
-            assert other.locked()
 
-    waiting = asyncio.create_task(both())
-    await asyncio.sleep(0.01)
-    assert not one.locked()
-    await one.acquire()
-    other.release()
-    await asyncio.sleep(0.01)
-    assert not other.locked()
-    one.release()
-    await asyncio.wait_for(waiting, 1)
-    assert not one.locked()
-    assert not other.locked()
-    cancelled = asyncio.create_task(both())
-    await other.acquire()
-    await asyncio.sleep(0.01)
-    cancelled.cancel()
-    await asyncio.gather(cancelled, return_exceptions=True)
-    other.release()
-    assert not one.locked()
-    assert not other.locked()
+async def _defer_to_b(lane: Hashable, batch: Sequence[Command], _wait: float) -> list[Outcome | Deferred]:
+    return [Deferred("b") if lane == "a" else Done(lane) for _ in batch]

@@ -32,8 +32,10 @@ class GroupStore(ABC):
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Finish the commits in flight, then close."""
-        await self.groups.close()
-        await self._close()
+        try:
+            await self.groups.close()
+        finally:
+            await self._close()
 
     @abstractmethod
     async def _open(self) -> None:

@@ -126,7 +126,7 @@ class GroupCommit:
         if self._closed:
             raise Unavailable("the store is closing")
         loop = asyncio.get_running_loop()
-        if len(self._queues.get(lane, ())) >= self._queue_max:
+        if self._is_full(lane):
             raise Contended("too many commands are waiting")
         command = Command(scope, decide, loop.time() + timeout_seconds, loop.create_future())
         self._enqueue(lane, command)
@@ -138,6 +138,16 @@ class GroupCommit:
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
+
+    def _is_full(self, lane: Hashable) -> bool:
+        """Whether no more may wait there. Who has given up does not count, as soon as there is a lack of room."""
+        queue = self._queues.get(lane, ())
+        if len(queue) < self._queue_max:
+            return False
+        alive = [command for command in queue if not command.future.done()]
+        self._queues[lane].clear()
+        self._queues[lane].extend(alive)
+        return len(alive) >= self._queue_max
 
     def _enqueue(self, lane: Hashable, command: Command) -> None:
         queue = self._queues.setdefault(lane, deque())
@@ -173,7 +183,8 @@ class GroupCommit:
         except Exception as error:
             for command in batch:
                 if command.lane == lane and not command.future.done():
-                    command.future.set_result(Failed(InvariantViolated(f"group commit failed: {error!r}")))
+                    failure = InDoubt() if command.started else InvariantViolated(f"group commit failed: {error!r}")
+                    command.future.set_result(Failed(failure))
             raise
 
     async def _try_again(self, lane: Hashable, batch: list[Command]) -> None:
@@ -203,8 +214,12 @@ class GroupCommit:
     def _forward(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred]) -> None:
         """Let deferred commands go on in their lanes."""
         for command, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Deferred):
-                command.started = False
+            if not isinstance(outcome, Deferred) or command.future.done():
+                continue
+            command.started = False
+            if self._is_full(outcome.lane):
+                command.future.set_result(Failed(Contended("too many commands are waiting")))
+            else:
                 self._enqueue(outcome.lane, command)
 
     async def _attempt(self, lane: Hashable, batch: list[Command]) -> Sequence[Outcome | Deferred]:

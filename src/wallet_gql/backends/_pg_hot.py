@@ -1,8 +1,11 @@
-"""Which few accounts other processes lock again and again: commands that need one wait for it at once.
+"""Which accounts other batches keep locked, those of this process or of others: whom a command waits for at once.
 
-To find it locked first would cost them an attempt, in which they lock what else they need and keep it from whoever is
-about to have both. In a crowd, where many accounts are found locked, none is hot: to wait for each by itself would take
-the batches apart.
+*Hot* are a few that are found locked again and again. To find one locked first would cost a command an attempt, in
+which it locks what else it needs and keeps it from whoever is about to have both. In a crowd, where many accounts are
+found locked, none is hot: to wait for each by itself would take the batches apart.
+
+*Stuck* is one that stayed locked all the time that was given for it, such as that of a payment in doubt. Whoever waits
+for it must hold nothing else meanwhile, or its neighbours would be stuck as well.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ SECONDS: Final = 0.25
 """How long that lasts; then somebody looks again."""
 HOT_MAX: Final = 4
 """More than so many at once are a crowd."""
+STUCK_SECONDS: Final = 3.0
+"""How long an account counts as stuck after it was waited for in vain, unless it is had before."""
 _KNOWN_MAX: Final = 4_096
 
 
@@ -30,6 +35,30 @@ class HotAccounts:
         """How often within the time that ends then."""
         self._hot: dict[AccountId, float] = {}
         """Until when."""
+        self._stuck: dict[AccountId, float] = {}
+        """Until when."""
+
+    def awaited(self, account_ids: Iterable[AccountId]) -> AccountId | None:
+        """For which of them a command should wait before anything else: one that is stuck, or else the hottest."""
+        if not self._hot and not self._stuck:
+            return None
+        names = tuple(account_ids)
+        return min(filter(self.is_stuck, names), default=None) or self.hottest(names)
+
+    def stuck(self, account_ids: Iterable[AccountId]) -> None:
+        """These were waited for in vain."""
+        now = self._clock()
+        self._stuck = {account_id: until for account_id, until in self._stuck.items() if until > now}
+        if len(self._stuck) <= _KNOWN_MAX:
+            self._stuck.update(dict.fromkeys(account_ids, now + STUCK_SECONDS))
+
+    def free(self, account_id: AccountId) -> None:
+        """It could be had."""
+        self._stuck.pop(account_id, None)
+
+    def is_stuck(self, account_id: AccountId) -> bool:
+        """Whether it was waited for in vain a moment ago."""
+        return self._stuck.get(account_id, 0.0) > self._clock()
 
     def saw(self, account_ids: Iterable[AccountId]) -> None:
         """Somebody else had these locked."""

@@ -8,13 +8,16 @@ again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
 
 from ..domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
+
+log = logging.getLogger("wallet_gql.postgres")
 
 POOL_MAX: Final = 16
 """Connections of one process to a node for commands."""
@@ -24,6 +27,9 @@ ASIDE_MAX: Final = 2
 """Connections kept for recovery: it must get through while every other one waits for what it alone can free."""
 
 CONNECT_SECONDS: Final = 2.0
+
+QUERIES_MAX: Final = 1_000_000
+"""After so many a connection is closed and made anew, which a command waits for."""
 
 SILENT_SECONDS: Final = 0.5
 """How long a node that did not answer is not asked again, so that its callers hear of it before their deadlines."""
@@ -119,6 +125,7 @@ class PgNode:
                     connection_class=_Connection,
                     server_settings=_SETTINGS,
                     max_inactive_connection_lifetime=60,
+                    max_queries=QUERIES_MAX,
                 )
         except Exception as error:
             raise translate(error, self.name) from error
@@ -155,10 +162,18 @@ class PgNode:
             lease.doubtful = True
             raise
         finally:
-            with suppress(asyncpg.InterfaceError):  # a connection that was lost has left the pool by itself
-                if lease.doubtful or connection.is_in_transaction():
-                    connection.terminate()
-                await pool.release(connection)
+            await self._give_back(pool, connection, doubtful=lease.doubtful)
+
+    async def _give_back(self, pool: asyncpg.Pool, connection: Any, *, doubtful: bool) -> None:
+        """Whatever becomes of the connection, what its server has answered stands: never raises an Exception."""
+        try:
+            if doubtful or connection.is_in_transaction():
+                connection.terminate()
+            await pool.release(connection, timeout=CONNECT_SECONDS)
+        except asyncpg.InterfaceError:
+            pass  # a connection that was lost has left the pool by itself
+        except Exception as error:  # noqa: BLE001 - see above
+            log.info("a connection to %s could not be given back: %r", self.name, error)
 
     def silent(self) -> NodeUnavailable:
         """Note that the node did not answer: for a moment nobody is made to wait for it. The error to raise."""
@@ -198,11 +213,16 @@ class Lease:
             raise translate(error, self.node) from error
 
     async def begin(self, statement: str) -> None:
-        """Run what waits for no lock: a node that does not answer it soon is down. Raises NodeUnavailable."""
+        """Run what waits for no lock: a node that does not answer it soon is down.
+
+        Raises NodeUnavailable, or Contended if there was hardly any time given, which tells nothing about the node.
+        """
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self.run(statement)
         except TimeoutError as error:
+            if asyncio.get_running_loop().time() >= self.deadline:
+                raise translate(error, self.node) from error
             raise NodeUnavailable(self.node) from error
         except Exception as error:
             raise translate(error, self.node) from error

@@ -30,7 +30,7 @@ from ._pg_node import PgNode, literal, translate
 log = logging.getLogger("wallet_gql.two_phase")
 
 FINISH_SECONDS: Final = 2.0
-"""How long the reply waits for the second phase; after that the credit arrives by recovery."""
+"""How long the reply waits for the second phase at most; after that the credit arrives by recovery."""
 
 _GID: Final = re.compile(r"wgql:(?P<cluster>[0-9a-f]{16}):(?P<leader>[A-Za-z0-9_-]{1,63}):(?P<attempt>[0-9a-f]{32})")
 _PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE $1 ORDER BY gid"
@@ -108,7 +108,8 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
         WalletError: it failed before the decision; what was prepared is rolled back here or by recovery.
         InDoubt: the leader's reply was lost.
     """
-    # All at once: each node has locked what it writes, so none waits for another.
+    # All at once: each node has locked the accounts that it writes. What is still waited for, such as a receipt that
+    # another process writes under the same key, is waited for on the leader alone, where nobody waits for us in turn.
     prepared: list[Branch] = []
 
     async def prepare(other: Branch) -> None:

@@ -9,19 +9,22 @@ rows that must still be as loaded, under a CHECK. A command whose rows are on on
 local transaction; a credit on another node goes by two-phase commit (`_two_phase.py`), the leader's commit being the
 decision.
 
-Accounts that somebody else has locked are skipped: commands that need them leave the batch for a lane of their own, so
-that one account in doubt never stalls its neighbours.
+Accounts that somebody else has locked are skipped: commands that need them leave the batch for a lane of their own. In
+it they may wait for each other's accounts in order, but only briefly; whoever waits longer holds nothing meanwhile. So
+an account in doubt stalls its neighbours for a moment at most.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 from weakref import WeakValueDictionary
+
+import asyncpg
 
 from ..domain.changes import Done, Outcome, Scope, State, credit_peer, decide_all
 from ..domain.errors import Contended, NodeUnavailable
@@ -33,7 +36,7 @@ from ._group_commit import BATCH_MAX, Command, Deferred, Wanted
 from ._pg_commit import Branch
 from ._pg_hot import HotAccounts
 from ._pg_json import given
-from ._pg_node import Lease
+from ._pg_node import Lease, literal
 from ._pg_setup import parse_url
 from ._pg_store import PgStore
 from ._two_phase import Gid, Recovery, commit_across, commit_one, fail_point
@@ -44,6 +47,9 @@ ACROSS_MAX: Final = 64
 LOCK_MS_MAX: Final = 2_000
 """How long a batch waits for one lock, in milliseconds."""
 
+BRIEF_MS: Final = 100
+"""How long a batch waits for a lock while it may hold others."""
+
 PRUNE_EVERY_SECONDS: Final = 3_600.0
 
 _RECOVER_MAX: Final = 1_000
@@ -53,6 +59,10 @@ _PATIENCE_SHARE: Final = 0.8
 
 _COMMIT_SECONDS_MIN: Final = 0.05
 """With less than that nothing is begun, so that its caller hears a certain no before his deadline, not a doubt."""
+
+
+_How = Literal["skip", "in order", "alone"]
+"""How a batch takes its accounts: those that are free; all, waiting for each; one, and then those that are free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ class PostgresStore(PgStore):
         self.groups.lane_max = lambda lane: ACROSS_MAX if isinstance(lane, _Lane) and lane.others else BATCH_MAX
         self.groups.turn = self._turn
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
-        self._waiting = {name: asyncio.Semaphore(waiting_max()) for name in self._nodes}
+        self._waiting = {(n, long): asyncio.Semaphore(waiting_max()) for n in self._nodes for long in (False, True)}
         self._hot = HotAccounts(time.monotonic)
         self._recovery: Recovery | None = None
         self._prune_at = 0.0
@@ -108,8 +118,8 @@ class PostgresStore(PgStore):
     # Writing
 
     def _lane(self, scope: Scope) -> Hashable:
-        hot = self._hot.hottest((*scope.accounts, *scope.credits))
-        return _Lane(self._map.home(scope.home), self._map.participants(scope), hot)
+        behind = self._hot.awaited((*scope.accounts, *scope.credits))
+        return _Lane(self._map.home(scope.home), self._map.participants(scope), behind)
 
     async def _commit(
         self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
@@ -118,17 +128,35 @@ class PostgresStore(PgStore):
         if wait_seconds < _COMMIT_SECONDS_MIN:
             raise Contended("there was no time left to try again")
         deadline = asyncio.get_running_loop().time() + wait_seconds * _PATIENCE_SHARE
+        if lane.behind is None:
+            return await self._once(lane, batch, deadline, "skip")
+        if self._hot.is_stuck(lane.behind):
+            return await self._once(lane, batch, deadline, "alone", LOCK_MS_MAX)
+        try:
+            return await self._once(lane, batch, deadline, "in order", BRIEF_MS)
+        except Contended as error:  # one of all its accounts is stuck, and which one, the next attempt tells
+            if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                raise
+        return await self._once(lane, batch, deadline, "alone", BRIEF_MS)
+
+    async def _once(
+        self, lane: _Lane, batch: Sequence[Command], deadline: float, how: _How, lock_ms: int = LOCK_MS_MAX
+    ) -> Sequence[Outcome | Deferred]:
+        """One transaction on each of the lane's nodes."""
         wanted = Wanted.of(command.scope for command in batch)
         async with AsyncExitStack() as stack:
-            leases = await self._begin(stack, lock_order(lane.leader, lane.others), deadline)
-            parts = {name: await self._load_part(lease, lane, wanted) for name, lease in leases.items()}
+            leases = await self._begin(stack, lock_order(lane.leader, lane.others), deadline, lock_ms)
+            if how == "alone":
+                await self._await(leases, lane.behind)
+            mode = "wait" if how == "in order" else "skip"
+            parts = {name: await self._load_part(lease, lane, wanted, mode) for name, lease in leases.items()}
             fail_point("postgres.loaded")
             leader = parts[lane.leader]
             for name in lane.others:
                 for account in parts[name].state.accounts.values():
                     facts = AccountFacts(account.id, account.owner, account.currency, account.status)
                     leader.state.facts[account.id] = facts
-            outcomes = self._decide(lane, batch, parts)
+            outcomes = self._decide(lane, batch, parts, how)
             fail_point("postgres.decided")
             late = await self._write(lane, parts)
             self._hint(account_id for part in parts.values() for account_id in part.state.writes.accounts)
@@ -136,11 +164,12 @@ class PostgresStore(PgStore):
 
     @asynccontextmanager
     async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
-        """Of the lanes between the same nodes one commits at a time, else they would lock each other's accounts away.
+        """Of the lanes between the same nodes and behind the same account one commits at a time.
 
-        Of the batches that wait for an account a few at once hold connections to a node, so that accounts which others
-        keep locked, however many, leave connections for everybody else. A command that waits here too long is told so
-        by its own deadline.
+        Else they would lock each other's accounts away. Of the batches that wait for an account a few at once hold
+        connections to a node, so that accounts which others keep locked, however many, leave connections for everybody
+        else; those that wait for one which is stuck have a number of their own, for they take long. A command that
+        waits here too long is told so by its own deadline.
         """
         assert isinstance(lane, _Lane)
         names = lock_order(lane.leader, lane.others)
@@ -149,14 +178,18 @@ class PostgresStore(PgStore):
                 turn = self._turns.setdefault((*names, lane.behind), asyncio.Lock())
                 await stack.enter_async_context(turn)
             if lane.behind is not None:
-                await stack.enter_async_context(all_of([self._waiting[name] for name in names]))
+                long = self._hot.is_stuck(lane.behind)
+                for name in names:  # in one order, so that no two lanes have what the other one needs
+                    await stack.enter_async_context(self._waiting[name, long])
             yield
 
-    async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Lease]:
+    async def _begin(
+        self, stack: AsyncExitStack, names: Sequence[str], deadline: float, lock_ms: int
+    ) -> dict[str, Lease]:
         """Begin on every node before anything is locked on any: a node that hangs then keeps nobody else waiting."""
         leases = {name: await stack.enter_async_context(self._nodes[name].lease(deadline)) for name in names}
         patience_ms = max(int((deadline - asyncio.get_running_loop().time()) * 1000 * _PATIENCE_SHARE), 1)
-        statement = f"BEGIN; SET LOCAL lock_timeout = {min(patience_ms, LOCK_MS_MAX)}"
+        statement = f"BEGIN; SET LOCAL lock_timeout = {min(patience_ms, lock_ms)}"
         begun = await asyncio.gather(*(lease.begin(statement) for lease in leases.values()), return_exceptions=True)
         for name, failure in zip(leases, begun, strict=True):
             if isinstance(failure, NodeUnavailable) and isinstance(failure.__cause__, TimeoutError):
@@ -165,20 +198,40 @@ class PostgresStore(PgStore):
                 raise failure
         return leases
 
-    async def _load_part(self, lease: Lease, lane: _Lane, wanted: Wanted) -> _Part:
+    async def _await(self, leases: Mapping[str, Lease], account_id: AccountId | None) -> None:
+        """Lock one account while nothing else is held; what else is needed is then taken only where it is free.
+
+        So there is no circle of those who wait: but for records, which nobody keeps who waits for an account longer
+        than briefly, whoever holds this one waits for nothing. Raises Contended.
+        """
+        assert account_id is not None
+        lease = leases[self._map.home(slot_of(account_id))]
+        try:
+            await lease.do(f"SELECT FROM accounts WHERE id = {literal(account_id)} FOR UPDATE")
+        except Contended:
+            self._hot.stuck([account_id])
+            raise
+        self._hot.free(account_id)
+
+    async def _load_part(self, lease: Lease, lane: _Lane, wanted: Wanted, mode: str) -> _Part:
         """Lock and load on one node: all of the scope on the leader, the credited accounts elsewhere."""
         name = lease.node
         mine = {i for i in wanted.credits if self._map.home(slot_of(i)) == name}
         part = replace(wanted, credits=mine) if name == lane.leader else Wanted(accounts=mine)
         state = State(name, self._map.peer_of(name))
-        found = await self._load(lease, state, part, "skip" if lane.behind is None else "wait")
+        found = await self._load(lease, state, part, mode)
         return _Part(lease, state, [(AccountId(i), owner) for i, owner in found.get("busy") or ()])
 
-    def _decide(self, lane: _Lane, batch: Sequence[Command], parts: dict[str, _Part]) -> list[Outcome | Deferred]:
+    def _decide(
+        self, lane: _Lane, batch: Sequence[Command], parts: dict[str, _Part], how: _How
+    ) -> list[Outcome | Deferred]:
         """Run the decisions whose accounts are all here, defer the others, and hand the credits out."""
         busy = dict(pair for part in parts.values() for pair in part.busy)
         blocked = [_blocked(command.scope, busy) for command in batch]
-        self._hot.saw({by for by in blocked if by is not None})
+        locked = {by for by in blocked if by is not None}
+        self._hot.saw(locked)
+        if how == "alone":  # their batch has waited for one of them in vain
+            self._hot.stuck(locked)
         leader = parts[lane.leader].state
         free = [(command.scope, command.decide) for command, by in zip(batch, blocked, strict=True) if by is None]
         decided = iter(decide_all(leader, free))
@@ -216,29 +269,8 @@ class PostgresStore(PgStore):
         return Recovered(done.committed + more.committed, done.rolled_back + more.rolled_back)
 
 
-@asynccontextmanager
-async def all_of(turns: Sequence[asyncio.Semaphore]) -> AsyncIterator[None]:
-    """All of them at once: while one is waited for none is held, so that trouble on one node is no other node's."""
-    awaited = turns[0]
-    while True:
-        await awaited.acquire()
-        taken = next((turn for turn in turns if turn is not awaited and turn.locked()), None)
-        if taken is None:
-            break
-        awaited.release()
-        awaited = taken
-    for turn in turns:
-        if turn is not awaited:
-            await turn.acquire()  # it is free, so this does not wait
-    try:
-        yield
-    finally:
-        for turn in turns:
-            turn.release()
-
-
 def waiting_max() -> int:
-    """How many batches that wait for a lock may hold a connection to one node."""
+    """How many batches that wait for an account may hold a connection to one node; as many for one that is stuck."""
     return max(_pg_node.POOL_MAX // 4, 1)
 
 

@@ -188,7 +188,7 @@ class RedisStore(PgStore):
             async with self._nodes[name].lease(loop.time() + seconds) as lease:
                 await self._load(lease, state, wanted, "read")
         except Contended as error:
-            if isinstance(error.__cause__, TimeoutError):
+            if isinstance(error.__cause__, TimeoutError) and seconds >= _SILENT_SECONDS:  # else it was hardly asked
                 self._silent[name] = loop.time() + _SILENT_SECONDS
                 raise NodeUnavailable(name) from error
             raise

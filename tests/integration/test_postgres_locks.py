@@ -1,0 +1,273 @@
+"""Accounts that somebody else keeps locked: who needs one waits, its neighbours do not. What was answered stands."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from wallet_gql.backends import _pg_node, _two_phase, open_store, postgres
+from wallet_gql.backends._pg_commit import Branch
+from wallet_gql.backends._pg_node import PgNode
+from wallet_gql.backends.postgres import PostgresStore, _Lane
+from wallet_gql.domain.changes import Scope
+from wallet_gql.domain.errors import Contended, InDoubt, WalletError
+from wallet_gql.domain.ids import AccountId
+from wallet_gql.testing.proxy import Proxy
+from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness
+from wallet_gql.testing.world import Person, World
+
+pytestmark = [pytest.mark.backend("postgres"), pytest.mark.service("postgres")]
+
+PAYERS = 8
+TRIAL_SECONDS = 4.0
+NEIGHBOURS_SECONDS_MAX = 1.5
+"""Below what a batch waits for a lock, and far below what a caller waits for an answer."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[PostgresCluster]:
+    """One node of this module's own."""
+    made = PostgresCluster(1)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def world(cluster: PostgresCluster, tmp_path: Path) -> AsyncIterator[World]:
+    """An empty ledger on it; at the end its books are checked."""
+    async with World(PostgresHarness(1, cluster), tmp_path) as made:
+        yield made
+
+
+def store_of(world: World) -> PostgresStore:
+    """The world's store, with its insides."""
+    assert isinstance(world.store, PostgresStore)
+    return world.store
+
+
+def node_of(world: World) -> PgNode:
+    """Its node, for what another process would do."""
+    (node,) = store_of(world)._nodes.values()
+    return node
+
+
+@asynccontextmanager
+async def locked(node: PgNode, account_id: AccountId) -> AsyncIterator[None]:
+    """Somebody else has the account all the time."""
+    async with node.lease(asyncio.get_running_loop().time() + 30) as lease:
+        await lease.do("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0")
+        await lease.do(f"SELECT FROM accounts WHERE id = '{account_id}' FOR UPDATE")
+        yield
+        await lease.do("ROLLBACK")
+
+
+async def busy_neighbour(node: PgNode, account_id: AccountId, until: float) -> float:
+    """Another process that pays the same merchant: has the account for 15 of 25 ms; the longest that it waited."""
+    longest = 0.0
+    while time.monotonic() < until:
+        began = time.monotonic()
+        async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
+            await lease.do(f"BEGIN; SELECT FROM accounts WHERE id = '{account_id}' FOR UPDATE")
+            longest = max(longest, time.monotonic() - began)
+            await asyncio.sleep(0.015)
+            await lease.do("COMMIT")
+        await asyncio.sleep(0.01)
+    return longest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("merchant_first", [True, False])
+async def test_a_locked_payer_is_no_trouble_of_his_merchant(world: World, merchant_first: bool) -> None:
+    """He pays a busy merchant again and again, in vain. Others who pay the merchant are answered all the time.
+
+    A batch that waited for the payer with the merchant's account in its hands would stop them for seconds. The order
+    of their accounts decides which of the two is locked first.
+    """
+    people = sorted(await world.people(PAYERS + 2, 100_000), key=lambda person: person.account)
+    merchant, stuck = (people[0], people[-1]) if merchant_first else (people[-1], people[0])
+    ledger = world.ledger_on(await world.another())
+    until = time.monotonic() + TRIAL_SECONDS
+    took: list[float] = []
+
+    async def pays(payer: Person) -> None:
+        while time.monotonic() < until:
+            began = time.monotonic()
+            await world.pay(payer, merchant, 1, ledger=ledger)
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(0.05)
+
+    async def insists() -> list[object]:
+        sent = []
+        while time.monotonic() < until - 1:
+            sent.append(asyncio.create_task(world.pay(stuck, merchant, 1, ledger=ledger)))
+            await asyncio.sleep(0.3)
+        assert not any(task.done() for task in sent)
+        return await asyncio.gather(*sent, return_exceptions=True)
+
+    insisting = asyncio.create_task(insists())
+    async with locked(node_of(world), stuck.account):
+        neighbour = asyncio.create_task(busy_neighbour(node_of(world), merchant.account, until))
+        await asyncio.gather(*map(pays, people[1:-1]))
+        waited = await neighbour
+    assert max(took) < NEIGHBOURS_SECONDS_MAX
+    assert waited < NEIGHBOURS_SECONDS_MAX
+    assert len(took) > 5 * PAYERS
+    assert [answer for answer in await insisting if isinstance(answer, Exception)] == []  # for the lock has ended
+
+
+async def test_a_stuck_account_is_waited_for_at_once(world: World) -> None:
+    """Its commands go to a lane of their own, until it is free."""
+    payee, stuck = await world.people(2, 100)
+    store = store_of(world)
+    async with locked(node_of(world), stuck.account):
+        paying = asyncio.create_task(world.pay(stuck, payee, 1))
+        scope = Scope(stuck.slot, accounts=(payee.account, stuck.account))
+        while store._lane(scope) != _Lane("n1", (), stuck.account):
+            await asyncio.sleep(0.01)
+            assert not paying.done()
+    await paying
+    assert store._lane(scope) == _Lane("n1", ())
+    await world.pay(stuck, payee, 1)
+
+
+async def test_an_account_found_locked_again_and_again_is_hot(world: World) -> None:
+    """Sightings of the decisions count."""
+    payee, payer = await world.people(2, 100)
+    store = store_of(world)
+    until = time.monotonic() + 10
+    neighbour = asyncio.create_task(busy_neighbour(node_of(world), payee.account, until))
+    lanes = set()
+    while _Lane("n1", (), payee.account) not in lanes and time.monotonic() < until:
+        await world.pay(payer, payee, 1)
+        lanes.add(store._lane(Scope(payer.slot, accounts=(payer.account, payee.account))))
+    neighbour.cancel()
+    await asyncio.gather(neighbour, return_exceptions=True)
+    assert lanes >= {_Lane("n1", (), payee.account)}
+
+
+# Whose turn it is
+
+
+@pytest.fixture
+def closed() -> PostgresStore:
+    """A store on two nodes that nobody has opened."""
+    return PostgresStore("postgres://w@127.0.0.1:1/a?node=n1,postgres://w@127.0.0.1:1/b?node=n2")
+
+
+async def entered(stack: AsyncExitStack, store: PostgresStore, lane: _Lane) -> bool:
+    """Whether it is the lane's turn now."""
+    try:
+        async with asyncio.timeout(0.02):
+            await stack.enter_async_context(store._turn(lane))
+    except TimeoutError:
+        return False
+    return True
+
+
+async def test_opposite_lanes_take_turns(closed: PostgresStore) -> None:
+    """Whichever leads. Who waits behind an account has a turn of his own; lanes of one node need none."""
+    a, b = AccountId("acc_a"), AccountId("acc_b")
+    async with AsyncExitStack() as stack:
+        assert await entered(stack, closed, _Lane("n1", ("n2",)))
+        assert not await entered(stack, closed, _Lane("n2", ("n1",)))
+        assert await entered(stack, closed, _Lane("n2", ("n1",), a))
+        assert not await entered(stack, closed, _Lane("n1", ("n2",), a))
+        assert await entered(stack, closed, _Lane("n1", ("n2",), b))
+        assert await entered(stack, closed, _Lane("n1", ()))
+        assert await entered(stack, closed, _Lane("n1", ()))
+    async with AsyncExitStack() as stack:
+        assert await entered(stack, closed, _Lane("n2", ("n1",)))
+
+
+async def test_a_few_wait_and_fewer_for_long(closed: PostgresStore) -> None:
+    """Those behind stuck accounts keep nobody from waiting briefly; in the end all turns are given back."""
+    names = [AccountId(f"acc_{number}") for number in range(3 * postgres.waiting_max())]
+    stuck, others = names[: len(names) // 2], names[len(names) // 2 :]
+    closed._hot.stuck(stuck)
+    for _ in range(2):
+        async with AsyncExitStack() as stack:
+            for accounts in (stuck, others):
+                came = [await entered(stack, closed, _Lane("n1", (), account_id)) for account_id in accounts]
+                assert sum(came) == postgres.waiting_max()
+            assert await entered(stack, closed, _Lane("n2", (), names[0]))
+
+
+async def test_who_needs_two_nodes_has_his_turn_too(closed: PostgresStore) -> None:
+    """Although others wait for each of the two all the time."""
+    turns = {"n1": 0, "n2": 0, "both": 0}
+    until = time.monotonic() + 1.0
+
+    async def one(kind: str, lane: _Lane) -> None:
+        while time.monotonic() < until:
+            async with closed._turn(lane):
+                await asyncio.sleep(0.002)
+            turns[kind] += 1
+
+    crowd = 3 * postgres.waiting_max()
+    lanes = [(name, _Lane(name, (), AccountId(f"acc_{n}"))) for n in range(crowd) for name in ("n1", "n2")]
+    await asyncio.gather(*(one(*lane) for lane in lanes), one("both", _Lane("n1", ("n2",), AccountId("acc_x"))))
+    assert turns["both"] > turns["n1"] / crowd / 4
+
+
+# What was answered stands
+
+
+async def test_a_commit_is_no_failure_because_its_connection_is_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node falls silent after it has confirmed, as the connection is due to be closed: the payment is done."""
+    ann, bob = await world.people(2, 1_000)
+    where, commit_one = urlsplit(world.harness.url), _two_phase.commit_one
+    assert where.hostname is not None
+    assert where.port is not None
+    monkeypatch.setattr(_pg_node, "QUERIES_MAX", 1)
+    async with Proxy(where.hostname, where.port) as proxy:
+        url = world.harness.url.replace(f":{where.port}", f":{proxy.port}")
+        async with open_store(url) as store:
+
+            async def commit(branch: Branch) -> None:
+                await commit_one(branch)
+                proxy.hold()
+
+            monkeypatch.setattr(postgres, "commit_one", commit)
+            # Not by a ledger, which would look its receipt up after a failure.
+            answers: list[object] = []
+            execute = store.execute
+
+            async def heard(*values: object, **more: object) -> object:
+                try:
+                    answers.append(await execute(*values, **more))  # type: ignore[arg-type]
+                except WalletError as error:
+                    answers.append(error)
+                    raise
+                return answers[-1]
+
+            monkeypatch.setattr(store, "execute", heard)
+            await world.pay(ann, bob, 100, ledger=world.ledger_on(store))
+            proxy.release()
+    assert [answer for answer in answers if isinstance(answer, WalletError)] == []
+    assert await world.balance(bob) == (1_100, 0)
+
+
+async def test_one_in_a_hurry_silences_no_node(world: World) -> None:
+    """A node that does not answer within his few milliseconds is not down for everybody."""
+    ann, bob = await world.people(2, 1_000)
+    where = urlsplit(world.harness.url)
+    assert where.hostname is not None
+    assert where.port is not None
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(Proxy(where.hostname, where.port))
+        url = world.harness.url.replace(f":{where.port}", f":{proxy.port}")
+        ledger = world.ledger_on(store := await stack.enter_async_context(open_store(url)))
+        await world.pay(ann, bob, 1, ledger=ledger)
+        proxy.hold()
+        with pytest.raises((Contended, InDoubt)):
+            await world.pay(ann, bob, 1, ledger=world.ledger_on(store, 0.12))
+        proxy.release()
+        await world.pay(ann, bob, 1, ledger=ledger)
