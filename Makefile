@@ -21,7 +21,7 @@ demo: bootstrap ## a wallet with two users and some money, on a fresh database
 
 test: bootstrap ## lints, types, import directions, then the tests
 	@scripts/check
-	@$(pytest) -n $(JOBS) $(ARGS)
+	@$(pytest) -n $(JOBS) --dist worksteal $(ARGS)
 
 smoke: bootstrap ## the fast few tests that show an installation works
 	@$(pytest) -m smoke $(ARGS)
@@ -37,7 +37,7 @@ bench: bootstrap ## transfers per second
 
 coverage: bootstrap ## which branches the tests reach
 	@rm -f .coverage .coverage.*
-	@$(python) -m coverage run -m pytest -n $(JOBS) $(if $(BACKEND),--backend "$(BACKEND)") $(ARGS)
+	@$(python) -m coverage run -m pytest -n $(JOBS) --dist worksteal $(if $(BACKEND),--backend "$(BACKEND)") $(ARGS)
 	@$(python) -m coverage combine --quiet
 	@$(python) -m coverage report
 

@@ -2,9 +2,9 @@
 
     python benchmarks/redis_locks.py [--rounds 5] [--seconds 3] [--only NAME …] [--json FILE]
 
-Two Postgres nodes and a Redis are started for the run. Each protocol has a ledger of its own on both nodes. In every
-round all loads take turns, and within a load the two protocols, in an order that alternates, so that a slow minute of
-the machine hits both; figures are medians over the rounds, ratios medians of the rounds' own ratios.
+Two Postgres nodes and a Redis are started for the run. In each round each protocol has a fresh ledger on both nodes,
+all loads take turns, and within a load the two protocols, in an order that alternates, so that a slow minute of the
+machine hits both; figures are medians over the rounds, ratios medians of the rounds' own ratios.
 
 Loads: `local`, `half across`, `all across` (how many transfers have payer and payee on different nodes, uniform over
 the accounts), `one payer` and `one payee` (one account is in every transfer, half of the others are on the other node).
@@ -223,30 +223,32 @@ async def run_all(options: Options, say: Callable[[str], None]) -> list[Cell]:
     """All rounds of all loads, on fresh servers."""
     cluster, server = PostgresCluster(2), RedisServer()
     cells = [Cell(load) for load in LOADS if not options.only or load in options.only]
+    counted = Counted()
+    count_statements(counted)
     try:
-        async with AsyncExitStack() as stack:
-            sides = [await _open(stack, protocol, cluster, server) for protocol in PROTOCOLS]
-            for number in range(options.rounds):
+        for number in range(options.rounds):
+            async with AsyncExitStack() as stack:  # fresh ledgers, for the audit after each run reads all of the books
+                sides = [await _open(stack, protocol, cluster, server, counted) for protocol in PROTOCOLS]
                 for cell in cells:
                     both: dict[str, Figure] = {}
                     for place in (0, 1) if number % 2 == 0 else (1, 0):
                         rng = random.Random(f"{number} {cell.load}")
                         both[PROTOCOLS[place]] = await sides[place].figure(cell.load, rng, options)
                     cell.rounds.append(both)
-                    say(f"round {number + 1}: {cell.load}")
+                    say(f"round {number + 1} of {options.rounds}: {cell.load}")
     finally:
         server.stop()
         cluster.stop()
     return cells
 
 
-async def _open(stack: AsyncExitStack, protocol: str, cluster: PostgresCluster, server: RedisServer) -> Side:
+async def _open(
+    stack: AsyncExitStack, protocol: str, cluster: PostgresCluster, server: RedisServer, counted: Counted
+) -> Side:
     nodes = cluster.url(cluster.take())
     url = nodes if protocol == "two-phase commit" else f"{server.url()},{nodes}"
     book = await stack.enter_async_context(open_book(open_store(url), ACCOUNTS, random.Random(protocol)))
-    counted = Counted()
     count_waits(book, counted)
-    count_statements(counted)
     return Side(book, counted, itertools.count())
 
 

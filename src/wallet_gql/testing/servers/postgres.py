@@ -49,8 +49,11 @@ _SETTINGS: Final = {
 _EMPTY: Final = """
 SET lock_timeout = '2s';
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
-TRUNCATE accounts, entries, system_entries, transfers, holds, receipts, records, decisions, intents, node;
+SET synchronous_commit = off;
+DELETE FROM accounts; DELETE FROM entries; DELETE FROM system_entries; DELETE FROM transfers; DELETE FROM holds;
+DELETE FROM receipts; DELETE FROM records; DELETE FROM decisions; DELETE FROM intents; DELETE FROM node;
 """
+"""Of a small ledger this is quicker than TRUNCATE, which makes every table and index a new file."""
 _databases = count(1)
 
 
