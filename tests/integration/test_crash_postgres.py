@@ -9,6 +9,8 @@ from wallet_gql.testing.crash import Tally, draw_trials, run_trial
 from wallet_gql.testing.nodes import FAULTS, draw_faults, run_node_trial
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness, shared_cluster
 
+pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres"), pytest.mark.slow]
+
 SEED = 20_261_122
 KILLS = 30
 
@@ -21,7 +23,6 @@ def cluster() -> Iterator[PostgresCluster]:
     made.stop()
 
 
-@pytest.mark.slow
 async def test_killed_coordinators_lose_and_double_nothing(tmp_path: Path) -> None:
     """SIGKILL at every named step and at random, mostly beside a live writer; afterwards nothing is in doubt."""
     harness = PostgresHarness(3)
@@ -36,7 +37,6 @@ async def test_killed_coordinators_lose_and_double_nothing(tmp_path: Path) -> No
     assert shared_cluster(3).prepared() == []
 
 
-@pytest.mark.slow
 async def test_killed_stopped_and_cut_off_nodes_lose_and_double_nothing(
     tmp_path: Path, cluster: PostgresCluster
 ) -> None:
