@@ -130,9 +130,11 @@ def read_in_the_locking_statement() -> None:
             await lease.do(stale_loader())
             await lease.do("COMMIT")
 
-    async def load(self: _pg_store.PgStore, lease: Lease, state: State, wanted: Wanted, mode: str) -> dict[str, Any]:
+    async def load(
+        self: _pg_store.PgStore, lease: Lease, state: State, wanted: Wanted, mode: str, **more: Any
+    ) -> dict[str, Any]:
         statement = "SELECT wallet_load($1, $2)" if mode == "read" else f"SELECT {AT_ONCE}($1, $2)"
-        text = await lease.value(statement, wish(wanted, epoch=self._epoch), mode)
+        text = await lease.value(statement, wish(wanted, epoch=self._epoch, **more), mode)
         found: dict[str, Any] = orjson.loads(text)
         fill(state, wanted, found)
         return found

@@ -12,11 +12,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from wallet_gql.backends import _pg_node, _two_phase, open_store, postgres
+from wallet_gql.backends._group_commit import Command
 from wallet_gql.backends._pg_commit import Branch
+from wallet_gql.backends._pg_hot import SIGHTINGS
 from wallet_gql.backends._pg_node import PgNode
-from wallet_gql.backends.postgres import PostgresStore, _Lane
+from wallet_gql.backends.postgres import BRIEF_MS, DEFERRALS_MAX, LOCK_MS_MAX, PostgresStore, _Lane
 from wallet_gql.domain.changes import Scope
-from wallet_gql.domain.errors import Contended, InDoubt, WalletError
+from wallet_gql.domain.errors import Contended, InDoubt, NodeUnavailable, WalletError
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness
@@ -151,6 +153,46 @@ async def test_an_account_found_locked_again_and_again_is_hot(world: World) -> N
     assert lanes >= {_Lane("n1", (), payee.account)}
 
 
+async def test_a_closed_gate_is_no_locked_account(world: World) -> None:
+    """Payments to a hot merchant wait until it opens, far longer than they wait for an account in order."""
+    merchant, *payers = await world.people(4, 100)
+    store = await world.another()
+    assert isinstance(store, PostgresStore)
+    ledger = world.ledger_on(store)
+    await world.pay(payers[0], merchant, 1, ledger=ledger)
+    async with world.store.gate():
+        for _ in range(SIGHTINGS):
+            store._hot.saw([merchant.account])
+        paying = [asyncio.create_task(world.pay(payer, merchant, 1, ledger=ledger)) for payer in payers]
+        await asyncio.sleep(1.5)
+        assert not any(task.done() for task in paying)
+    await asyncio.gather(*paying)
+    assert not store._hot.is_stuck(merchant.account)
+
+
+@pytest.mark.parametrize("stuck", [True, False])
+async def test_who_was_sent_on_too_often_insists(
+    closed: PostgresStore, monkeypatch: pytest.MonkeyPatch, stuck: bool
+) -> None:
+    """He waits for all his accounts in order, for long; if that does not help he begins anew."""
+    asked: list[tuple[str, int]] = []
+
+    async def once(_lane: object, _batch: object, _until: float, how: str, wait_ms: int = LOCK_MS_MAX) -> None:
+        asked.append((how, wait_ms))
+
+    monkeypatch.setattr(closed, "_once", once)
+    account = AccountId("acc_a")
+    closed._hot.stuck([account] if stuck else [])
+    loop = asyncio.get_running_loop()
+    command = Command(Scope(0), lambda _: None, loop.time() + 5, loop.create_future())  # type: ignore[arg-type,return-value]
+    command.deferrals = DEFERRALS_MAX + 1
+    with pytest.raises(Contended):
+        await closed._commit(_Lane("n1", (), account), [command], 5.0)
+    assert asked == [("in order", LOCK_MS_MAX)]
+    await closed._commit(_Lane("n1", (), account), [command], 5.0)
+    assert asked[1:] == ([("alone", LOCK_MS_MAX)] if stuck else [("in order", BRIEF_MS), ("alone", BRIEF_MS)])
+
+
 # Whose turn it is
 
 
@@ -255,8 +297,8 @@ async def test_a_commit_is_no_failure_because_its_connection_is_lost(
     assert await world.balance(bob) == (1_100, 0)
 
 
-async def test_one_in_a_hurry_silences_no_node(world: World) -> None:
-    """A node that does not answer within his few milliseconds is not down for everybody."""
+async def test_a_hurry_is_no_silence(world: World) -> None:
+    """A node that does not answer within his few milliseconds is not down for everybody; within two seconds it is."""
     ann, bob = await world.people(2, 1_000)
     where = urlsplit(world.harness.url)
     assert where.hostname is not None
@@ -271,3 +313,11 @@ async def test_one_in_a_hurry_silences_no_node(world: World) -> None:
             await world.pay(ann, bob, 1, ledger=world.ledger_on(store, 0.12))
         proxy.release()
         await world.pay(ann, bob, 1, ledger=ledger)
+        proxy.hold()
+        with pytest.raises((Contended, NodeUnavailable, InDoubt)):
+            await world.pay(ann, bob, 1, ledger=world.ledger_on(store, 2.0))
+        began = time.monotonic()
+        with pytest.raises(NodeUnavailable):
+            await world.pay(ann, bob, 1, ledger=world.ledger_on(store, 2.0))
+        assert time.monotonic() - began < 1
+        proxy.release()

@@ -26,6 +26,8 @@ _LEAST_SECONDS: Final = 0.02
 """With less time left no commit is begun: it would only turn "nothing written" into "in doubt"."""
 _HURRY_SECONDS: Final = 0.1
 """With less time left a command is not taken into a batch of several."""
+_SORT_OUT_SECONDS: Final = 0.05
+"""How often at most a full lane is looked through."""
 _ALONE_MAX: Final = 3
 """How often a command is tried by itself, after its batch has failed twice."""
 
@@ -42,6 +44,8 @@ class Command:
     """A commit that may write it is under way: from here on a deadline says "in doubt"."""
     lane: Hashable = None
     """Where it waits or runs."""
+    deferrals: int = 0
+    """How often it went on in another lane."""
 
 
 @dataclass(slots=True)
@@ -114,6 +118,8 @@ class GroupCommit:
         self._queue_max = queue_max
         self._queues: dict[Hashable, deque[Command]] = {}
         self._running: dict[Hashable, asyncio.Task[None]] = {}
+        self._sorted_out: dict[Hashable, float] = {}
+        """When a full lane was last rid of those who have given up."""
         self._closed = False
 
     async def submit(self, lane: Hashable, scope: Scope, decide: Decide[Any], timeout_seconds: float) -> Done[Any]:
@@ -140,14 +146,17 @@ class GroupCommit:
         return outcome
 
     def _is_full(self, lane: Hashable) -> bool:
-        """Whether no more may wait there. Who has given up does not count, as soon as there is a lack of room."""
-        queue = self._queues.get(lane, ())
-        if len(queue) < self._queue_max:
+        """Whether no more may wait there. Those who have given up make room, from time to time."""
+        queue = self._queues.get(lane)
+        if queue is None or len(queue) < self._queue_max:
             return False
-        alive = [command for command in queue if not command.future.done()]
-        self._queues[lane].clear()
-        self._queues[lane].extend(alive)
-        return len(alive) >= self._queue_max
+        now = asyncio.get_running_loop().time()
+        if self._sorted_out.get(lane, 0.0) + _SORT_OUT_SECONDS <= now:
+            self._sorted_out[lane] = now
+            alive = [command for command in queue if not command.future.done()]
+            queue.clear()
+            queue.extend(alive)
+        return len(queue) >= self._queue_max
 
     def _enqueue(self, lane: Hashable, command: Command) -> None:
         queue = self._queues.setdefault(lane, deque())
@@ -168,6 +177,7 @@ class GroupCommit:
                 await self._next_batch(lane, queue)
         finally:
             del self._running[lane], self._queues[lane]
+            self._sorted_out.pop(lane, None)
 
     async def _next_batch(self, lane: Hashable, queue: deque[Command]) -> None:
         """Take a batch and settle it. Nobody in it is left waiting, even if this file has a bug."""
@@ -217,6 +227,7 @@ class GroupCommit:
             if not isinstance(outcome, Deferred) or command.future.done():
                 continue
             command.started = False
+            command.deferrals += 1
             if self._is_full(outcome.lane):
                 command.future.set_result(Failed(Contended("too many commands are waiting")))
             else:

@@ -215,13 +215,14 @@ class Lease:
     async def begin(self, statement: str) -> None:
         """Run what waits for no lock: a node that does not answer it soon is down.
 
-        Raises NodeUnavailable, or Contended if there was hardly any time given, which tells nothing about the node.
+        Raises NodeUnavailable, or Contended if less than `SILENT_SECONDS` were given, which tells nothing about it.
         """
+        given = self.deadline - asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self.run(statement)
         except TimeoutError as error:
-            if asyncio.get_running_loop().time() >= self.deadline:
+            if given < SILENT_SECONDS:
                 raise translate(error, self.node) from error
             raise NodeUnavailable(self.node) from error
         except Exception as error:

@@ -121,9 +121,9 @@ class PgStore(GroupStore):
 
     # Reading
 
-    async def _load(self, lease: Lease, state: State, wanted: Wanted, mode: str) -> dict[str, Any]:
+    async def _load(self, lease: Lease, state: State, wanted: Wanted, mode: str, **more: Any) -> dict[str, Any]:
         """Bring what is wanted into the state, locked as the mode says; answers all that the node said."""
-        text = await lease.value("SELECT wallet_load($1, $2)", wish(wanted, epoch=self._epoch), mode)
+        text = await lease.value("SELECT wallet_load($1, $2)", wish(wanted, epoch=self._epoch, **more), mode)
         found: dict[str, Any] = orjson.loads(text)
         fill(state, wanted, found)
         return found

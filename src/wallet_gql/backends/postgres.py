@@ -10,8 +10,8 @@ local transaction; a credit on another node goes by two-phase commit (`_two_phas
 decision.
 
 Accounts that somebody else has locked are skipped: commands that need them leave the batch for a lane of their own. In
-it they may wait for each other's accounts in order, but only briefly; whoever waits longer holds nothing meanwhile. So
-an account in doubt stalls its neighbours for a moment at most.
+it they wait for each other's accounts in order, but only briefly; whoever waits longer for an account holds no other
+one meanwhile. So an account in doubt stalls its neighbours for a moment.
 """
 
 from __future__ import annotations
@@ -48,7 +48,13 @@ LOCK_MS_MAX: Final = 2_000
 """How long a batch waits for one lock, in milliseconds."""
 
 BRIEF_MS: Final = 100
-"""How long a batch waits for a lock while it may hold others."""
+"""How long a batch waits for an account while it holds others, in milliseconds."""
+
+DEFERRALS_MAX: Final = 3
+"""How often a command goes on behind another account before it waits for all of them in order and for long.
+
+Where many accounts are in use all the time, it would hardly ever find one of them free while it has another.
+"""
 
 PRUNE_EVERY_SECONDS: Final = 3_600.0
 
@@ -129,34 +135,44 @@ class PostgresStore(PgStore):
             raise Contended("there was no time left to try again")
         deadline = asyncio.get_running_loop().time() + wait_seconds * _PATIENCE_SHARE
         if lane.behind is None:
-            return await self._once(lane, batch, deadline, "skip")
-        if self._hot.is_stuck(lane.behind):
-            return await self._once(lane, batch, deadline, "alone", LOCK_MS_MAX)
-        try:
-            return await self._once(lane, batch, deadline, "in order", BRIEF_MS)
-        except Contended as error:  # one of all its accounts is stuck, and which one, the next attempt tells
-            if not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
-                raise
-        return await self._once(lane, batch, deadline, "alone", BRIEF_MS)
+            return await self._once(lane, batch, deadline, "skip") or ()
+        insists = any(command.deferrals > DEFERRALS_MAX for command in batch)
+        if self._hot.is_stuck(lane.behind) and not insists:
+            return await self._once(lane, batch, deadline, "alone") or ()
+        outcomes = await self._once(lane, batch, deadline, "in order", LOCK_MS_MAX if insists else BRIEF_MS)
+        if outcomes is not None:
+            return outcomes
+        if insists:
+            for command in batch:
+                command.deferrals = 0
+        if insists or deadline - asyncio.get_running_loop().time() < _COMMIT_SECONDS_MIN:
+            raise Contended("one of the accounts was locked all the time given")
+        outcomes = await self._once(lane, batch, deadline, "alone", BRIEF_MS) or ()
+        # What it found locked was waited for a moment ago, in vain, among the other accounts.
+        behind = (outcome.lane.behind for outcome in outcomes if isinstance(outcome, Deferred))  # type: ignore[attr-defined]  # lanes of ours
+        self._hot.stuck(behind)
+        return outcomes
 
     async def _once(
-        self, lane: _Lane, batch: Sequence[Command], deadline: float, how: _How, lock_ms: int = LOCK_MS_MAX
-    ) -> Sequence[Outcome | Deferred]:
-        """One transaction on each of the lane's nodes."""
+        self, lane: _Lane, batch: Sequence[Command], deadline: float, how: _How, wait_ms: int = LOCK_MS_MAX
+    ) -> Sequence[Outcome | Deferred] | None:
+        """One transaction on each of the lane's nodes; None if it was to wait in order, and an account was not free.
+
+        For each account that it waits for it waits up to `wait_ms`.
+        """
         wanted = Wanted.of(command.scope for command in batch)
         async with AsyncExitStack() as stack:
-            leases = await self._begin(stack, lock_order(lane.leader, lane.others), deadline, lock_ms)
-            if how == "alone":
-                await self._await(leases, lane.behind)
-            mode = "wait" if how == "in order" else "skip"
-            parts = {name: await self._load_part(lease, lane, wanted, mode) for name, lease in leases.items()}
+            leases = await self._begin(stack, lock_order(lane.leader, lane.others), deadline)
+            parts = await self._take(lane, leases, wanted, how, min(wait_ms, _patience_ms(deadline)))
+            if parts is None:
+                return None
             fail_point("postgres.loaded")
             leader = parts[lane.leader]
             for name in lane.others:
                 for account in parts[name].state.accounts.values():
                     facts = AccountFacts(account.id, account.owner, account.currency, account.status)
                     leader.state.facts[account.id] = facts
-            outcomes = self._decide(lane, batch, parts, how)
+            outcomes = self._decide(lane, batch, parts)
             fail_point("postgres.decided")
             late = await self._write(lane, parts)
             self._hint(account_id for part in parts.values() for account_id in part.state.writes.accounts)
@@ -177,19 +193,20 @@ class PostgresStore(PgStore):
             if lane.others:  # the lock lives as long as somebody has or awaits it
                 turn = self._turns.setdefault((*names, lane.behind), asyncio.Lock())
                 await stack.enter_async_context(turn)
-            if lane.behind is not None:
+            while lane.behind is not None:
+                turns = await stack.enter_async_context(AsyncExitStack())
                 long = self._hot.is_stuck(lane.behind)
                 for name in names:  # in one order, so that no two lanes have what the other one needs
-                    await stack.enter_async_context(self._waiting[name, long])
+                    await turns.enter_async_context(self._waiting[name, long])
+                if long == self._hot.is_stuck(lane.behind):
+                    break
+                await turns.aclose()  # it has changed while this lane waited
             yield
 
-    async def _begin(
-        self, stack: AsyncExitStack, names: Sequence[str], deadline: float, lock_ms: int
-    ) -> dict[str, Lease]:
+    async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Lease]:
         """Begin on every node before anything is locked on any: a node that hangs then keeps nobody else waiting."""
         leases = {name: await stack.enter_async_context(self._nodes[name].lease(deadline)) for name in names}
-        patience_ms = max(int((deadline - asyncio.get_running_loop().time()) * 1000 * _PATIENCE_SHARE), 1)
-        statement = f"BEGIN; SET LOCAL lock_timeout = {min(patience_ms, lock_ms)}"
+        statement = f"BEGIN; SET LOCAL lock_timeout = {_patience_ms(deadline)}"
         begun = await asyncio.gather(*(lease.begin(statement) for lease in leases.values()), return_exceptions=True)
         for name, failure in zip(leases, begun, strict=True):
             if isinstance(failure, NodeUnavailable) and isinstance(failure.__cause__, TimeoutError):
@@ -198,40 +215,54 @@ class PostgresStore(PgStore):
                 raise failure
         return leases
 
-    async def _await(self, leases: Mapping[str, Lease], account_id: AccountId | None) -> None:
-        """Lock one account while nothing else is held; what else is needed is then taken only where it is free.
+    async def _take(
+        self, lane: _Lane, leases: Mapping[str, Lease], wanted: Wanted, how: _How, wait_ms: int
+    ) -> dict[str, _Part] | None:
+        """Lock and load on each node; None if it was to wait in order, and an account was not free in time.
 
-        So there is no circle of those who wait: but for records, which nobody keeps who waits for an account longer
-        than briefly, whoever holds this one waits for nothing. Raises Contended.
+        Who waits alone holds nothing meanwhile, and then takes what else it needs only where it is free. So accounts
+        make no circle of those who wait: in order nobody needs what comes before, and alone nobody needs a second one.
         """
+        if how == "alone":
+            await self._await(leases, lane.behind, wait_ms)
+        mode = "wait" if how == "in order" else "skip"
+        try:
+            return {name: await self._load_part(lease, lane, wanted, mode, wait_ms) for name, lease in leases.items()}
+        except Contended as error:
+            if how != "in order" or not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                raise
+        # Said aloud, for what another node has locked is to be free at once, and not when it notices a lost connection.
+        await asyncio.gather(*(lease.do("ROLLBACK") for lease in leases.values()))
+        return None
+
+    async def _await(self, leases: Mapping[str, Lease], account_id: AccountId | None, wait_ms: int) -> None:
+        """Lock one account. Raises Contended."""
         assert account_id is not None
         lease = leases[self._map.home(slot_of(account_id))]
+        lock = f"SELECT FROM accounts WHERE id = {literal(account_id)} FOR UPDATE"
+        after = f"SET LOCAL lock_timeout = {_patience_ms(lease.deadline)}"
         try:
-            await lease.do(f"SELECT FROM accounts WHERE id = {literal(account_id)} FOR UPDATE")
-        except Contended:
-            self._hot.stuck([account_id])
+            await lease.do(f"SET LOCAL lock_timeout = {wait_ms}; {lock}; {after}")
+        except Contended as error:
+            if isinstance(error.__cause__, asyncpg.LockNotAvailableError) and wait_ms >= BRIEF_MS:
+                self._hot.stuck([account_id])
             raise
         self._hot.free(account_id)
 
-    async def _load_part(self, lease: Lease, lane: _Lane, wanted: Wanted, mode: str) -> _Part:
+    async def _load_part(self, lease: Lease, lane: _Lane, wanted: Wanted, mode: str, wait_ms: int) -> _Part:
         """Lock and load on one node: all of the scope on the leader, the credited accounts elsewhere."""
         name = lease.node
         mine = {i for i in wanted.credits if self._map.home(slot_of(i)) == name}
         part = replace(wanted, credits=mine) if name == lane.leader else Wanted(accounts=mine)
         state = State(name, self._map.peer_of(name))
-        found = await self._load(lease, state, part, mode)
+        found = await self._load(lease, state, part, mode, patience_ms=wait_ms)
         return _Part(lease, state, [(AccountId(i), owner) for i, owner in found.get("busy") or ()])
 
-    def _decide(
-        self, lane: _Lane, batch: Sequence[Command], parts: dict[str, _Part], how: _How
-    ) -> list[Outcome | Deferred]:
+    def _decide(self, lane: _Lane, batch: Sequence[Command], parts: dict[str, _Part]) -> list[Outcome | Deferred]:
         """Run the decisions whose accounts are all here, defer the others, and hand the credits out."""
         busy = dict(pair for part in parts.values() for pair in part.busy)
         blocked = [_blocked(command.scope, busy) for command in batch]
-        locked = {by for by in blocked if by is not None}
-        self._hot.saw(locked)
-        if how == "alone":  # their batch has waited for one of them in vain
-            self._hot.stuck(locked)
+        self._hot.saw({by for by in blocked if by is not None})
         leader = parts[lane.leader].state
         free = [(command.scope, command.decide) for command, by in zip(batch, blocked, strict=True) if by is None]
         decided = iter(decide_all(leader, free))
@@ -269,8 +300,14 @@ class PostgresStore(PgStore):
         return Recovered(done.committed + more.committed, done.rolled_back + more.rolled_back)
 
 
+def _patience_ms(deadline: float) -> int:
+    """How long to wait for a lock, so that there is time left to hear that it was not given."""
+    left_ms = (deadline - asyncio.get_running_loop().time()) * 1000 * _PATIENCE_SHARE
+    return min(max(int(left_ms), 1), LOCK_MS_MAX)
+
+
 def waiting_max() -> int:
-    """How many batches that wait for an account may hold a connection to one node; as many for one that is stuck."""
+    """How many batches that wait for an account may hold a connection to one node; as many again for stuck ones."""
     return max(_pg_node.POOL_MAX // 4, 1)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 VERSION_TABLE: Final = "alembic_version"
 
 
