@@ -4,14 +4,15 @@ One node: `postgres://user@host/db`. Several: URLs joined by commas, each with a
 `postgres://?nodes=nodes.toml`, a file with `[nodes] n1 = "postgres://…"`.
 
 Flush setting (G3): `synchronous_commit` and `fsync` must be on, else the store refuses to start. Isolation (G2): row
-locks in one global order (node, then account id), taken before anything is read; READ COMMITTED; relative updates of
-rows that must still be as loaded, under a CHECK. A command whose rows are on one node is one
-local transaction; a credit on another node goes by two-phase commit (`_two_phase.py`), the leader's commit being the
+locks, waited for in one global order (node, then account id), taken before anything is read; READ COMMITTED; relative
+updates of rows that must still be as loaded, under a CHECK. A command whose rows are on one node is one local
+transaction; a credit on another node goes by two-phase commit (`_two_phase.py`), the leader's commit being the
 decision.
 
 Accounts that somebody else has locked are skipped: commands that need them leave the batch for a lane of their own. In
 it they wait for each other's accounts in order, but only briefly; whoever waits longer for an account holds no other
-one meanwhile. So an account in doubt stalls its neighbours for a moment.
+one meanwhile, unless he has met one locked account after another. So an account in doubt stalls its neighbours for a
+moment.
 """
 
 from __future__ import annotations
