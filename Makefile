@@ -2,7 +2,7 @@
 #   make demo ARGS="--port 9000"      make test BACKEND=sqlite ARGS="-k transfer"
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-JOBS ?= 2
+JOBS ?= 3
 python := .venv/bin/python
 wallet := .venv/bin/wallet-gql
 no_skips := $(if $(filter-out 0,$(WALLET_TEST_NO_SKIPS)),-p tests.plugins.no_skips)
