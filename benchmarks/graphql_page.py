@@ -28,16 +28,16 @@ from starlette.responses import Response
 
 from wallet_gql.domain.ids import OPERATOR, AccountId, UserId
 from wallet_gql.domain.users import SessionKind
-from wallet_gql.ledger import To
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.auth import Caller
 from wallet_gql.transports.graphql.accounts import Account
 from wallet_gql.transports.graphql.context import Context
 from wallet_gql.transports.graphql.history import page_of
 from wallet_gql.transports.graphql.nodes import find_account
 from wallet_gql.transports.graphql.schema import schema, sdl
 from wallet_gql.transports.graphql.types import Transfer
+from wallet_gql.transports.http.auth import Caller
+from wallet_gql.verbs.ledger import To
 
 ROWS: Final = 100
 ROUNDS: Final = 40

@@ -35,15 +35,15 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, its sibling modules are found too
 
 from benchmarks.environment import describe, quantile
-from wallet_gql.audit import audit
 from wallet_gql.backends import open_store
-from wallet_gql.backends._group_commit import GroupCommit
+from wallet_gql.backends.kit.group_commit import GroupCommit
+from wallet_gql.books.audit import audit
 from wallet_gql.domain.errors import WalletError
 from wallet_gql.domain.ids import OPERATOR, AccountId, UserId, make_user_id
 from wallet_gql.domain.users import User
-from wallet_gql.ledger import Ledger, To
 from wallet_gql.runtime import settled_memory
 from wallet_gql.storage import Store
+from wallet_gql.verbs.ledger import Ledger, To
 
 CURRENCY: Final = "EUR"
 DEPOSIT_MINOR: Final = 10**12

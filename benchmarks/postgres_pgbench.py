@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, its
 from benchmarks.environment import describe
 from benchmarks.ledger import DEPOSIT_MINOR, Book, Run, new_loop, open_book, prove
 from wallet_gql.backends import open_store
-from wallet_gql.backends.postgres import PostgresStore
+from wallet_gql.backends.postgres.store import PostgresStore
 from wallet_gql.domain.ids import AccountId, UserId, slot_of
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresServer, binaries
 

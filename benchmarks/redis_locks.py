@@ -37,10 +37,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, its
 
 from benchmarks.environment import as_markdown, describe
 from benchmarks.ledger import Book, Run, new_loop, open_book, prove
-from wallet_gql.backends import _pg_node, open_store
-from wallet_gql.backends._group_commit import Deferred
-from wallet_gql.backends._pg_store import PgStore
-from wallet_gql.backends.redis import RedisStore
+from wallet_gql.backends import open_store
+from wallet_gql.backends.kit.group_commit import Deferred
+from wallet_gql.backends.postgres import node as _pg_node
+from wallet_gql.backends.postgres.sharded import PgStore
+from wallet_gql.backends.redis.store import RedisStore
 from wallet_gql.domain.ids import AccountId, UserId, slot_of
 from wallet_gql.testing.servers.postgres import PostgresCluster
 from wallet_gql.testing.servers.redis import RedisServer

@@ -4,7 +4,7 @@
 
 The same ledger over three stores, which differ only in who carries the statements of a commit to the driver:
 
-- `plain`: `backends/sqlite.py` as it is, text on the standard library's driver;
+- `plain`: `backends/sqlite/store.py` as it is, text on the standard library's driver;
 - `text`: the same text through SQLAlchemy (`exec_driver_sql`), which adds its connection and its rows;
 - `core`: the same statements built with SQLAlchemy Core from the same tables, compiled once and cached.
 
@@ -37,13 +37,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, its
 
 from benchmarks.environment import describe
 from benchmarks.ledger import CURRENCY, Book, new_loop, open_book, prove
-from wallet_gql.backends import _rows as rows
-from wallet_gql.backends import _tables as tables
-from wallet_gql.backends import sqlite
-from wallet_gql.backends._group_commit import Command, Wanted
+from wallet_gql.backends.kit.group_commit import Command, Wanted
+from wallet_gql.backends.relational import rows, tables
+from wallet_gql.backends.sqlite import store as sqlite
 from wallet_gql.domain.changes import Outcome, State, decide_all
 from wallet_gql.domain.codec import to_micros
-from wallet_gql.ledger import To
+from wallet_gql.verbs.ledger import To
 
 ACCOUNTS: Final = 64
 STEPS: Final = {"alone": 1, "64 in flight": 64}

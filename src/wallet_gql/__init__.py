@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from .domain import errors
-from .ledger import Ledger, Posted, To
 from .storage import Store
+from .verbs.ledger import Ledger, Posted, To
 
 __version__ = "0.1.0"
 __all__ = ["Ledger", "Posted", "Store", "To", "__version__", "errors", "open_ledger"]

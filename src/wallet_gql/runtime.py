@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from .backends import open_store
 from .domain.errors import InvalidInput, WalletError
 from .identity import Identity
-from .integrations.merchant_events import HttpSender, can_send
-from .integrations.merchant_targets import check_url
-from .integrations.merchant_webhooks import Webhooks
-from .integrations.payments import Payments, open_payments
-from .ledger import Ledger, utc_now
-from .merchants import Merchants
+from .integrations.stripe.payments import Payments, open_payments
+from .integrations.webhooks.deliveries import Webhooks
+from .integrations.webhooks.events import HttpSender, can_send
+from .integrations.webhooks.targets import check_url
 from .settings import Settings
 from .storage import Store
+from .verbs.ledger import Ledger, utc_now
+from .verbs.merchants import Merchants
 
 log = logging.getLogger("wallet_gql")
 

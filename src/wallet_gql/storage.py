@@ -1,7 +1,7 @@
 """The storage protocol: what every backend promises, in one place.
 
 A backend author writes: load these records under locks, write these changes, commit, recover. Batching, running the
-decisions, retries and the checks of what is written are shared code (`domain.changes`, `backends._group_commit`).
+decisions, retries and the checks of what is written are shared code (`domain.changes`, `backends.kit.group_commit`).
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from strawberry.types.execution import ExecutionResult
 
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.auth import Caller
 from wallet_gql.transports.graphql.context import Context
 from wallet_gql.transports.graphql.schema import schema
+from wallet_gql.transports.http.auth import Caller
 
 
 @asynccontextmanager

@@ -20,18 +20,19 @@ from typing import Any
 
 import pytest
 
-from wallet_gql.backends import _redis_claim, _redis_credits
-from wallet_gql.backends import redis as redis_backend
-from wallet_gql.backends._redis_leases import Leases
+from wallet_gql.backends.redis import claim as _redis_claim
+from wallet_gql.backends.redis import credits as _redis_credits
+from wallet_gql.backends.redis import store as redis_backend
+from wallet_gql.backends.redis.leases import Leases
 from wallet_gql.domain.errors import AccountFrozen, Contended, WalletError
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.model import AccountStatus
-from wallet_gql.ledger import Ledger
 from wallet_gql.storage import Store
 from wallet_gql.testing.crash import Kill, Tally, Trial, run_trial
 from wallet_gql.testing.servers.postgres import PostgresCluster
 from wallet_gql.testing.servers.redis import FORBIDDEN, RedisHarness, RedisServer
 from wallet_gql.testing.world import Person, World
+from wallet_gql.verbs.ledger import Ledger
 
 LEASE_SECONDS = 0.15
 """Well below the 0.4 s for which a trial stops its victim."""

@@ -16,7 +16,7 @@ from tests.integration._server import Client, Person, Server, new_key, serving, 
 from wallet_gql.domain.ids import AccountId, UserId
 from wallet_gql.domain.model import Account
 from wallet_gql.domain.payments import Alarm
-from wallet_gql.integrations.stripe_signature import sign
+from wallet_gql.integrations.stripe.signature import sign
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.stripe_fake import FakeStripe

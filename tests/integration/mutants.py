@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from wallet_gql import idempotency, ledger
-from wallet_gql.backends import sqlite
+from wallet_gql import idempotency
+from wallet_gql.backends.sqlite import store as sqlite
 from wallet_gql.domain import changes
 from wallet_gql.domain.changes import Decision, Snapshot, State
 from wallet_gql.domain.model import Account, Entry, Hold, Transfer
 from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Attempt
+from wallet_gql.verbs import ledger
 
 
 def receipt_outside_the_commit() -> None:

@@ -18,10 +18,12 @@ from wallet_gql.domain.payments import Step
 from wallet_gql.domain.topups import ClaimSeen, IntentSeen, TopUp, TopUpState
 from wallet_gql.domain.withdrawals import Withdrawal, WithdrawalState
 from wallet_gql.failpoints import reach
-from wallet_gql.integrations import stripe_api, stripe_events, topups
-from wallet_gql.integrations import withdrawals as flows_out
-from wallet_gql.integrations.desk import Desk
-from wallet_gql.integrations.provider import Declined, Intent, NoAnswer
+from wallet_gql.integrations.stripe import api as stripe_api
+from wallet_gql.integrations.stripe import events as stripe_events
+from wallet_gql.integrations.stripe import topups
+from wallet_gql.integrations.stripe import withdrawals as flows_out
+from wallet_gql.integrations.stripe.desk import Desk
+from wallet_gql.integrations.stripe.provider import Declined, Intent, NoAnswer
 
 
 def done_before_its_effect() -> None:

@@ -17,12 +17,18 @@ from typing import Any, Final
 
 import orjson
 
-from wallet_gql.backends import _pg_commit, _pg_node, _pg_setup, _pg_store, _two_phase, migrations, postgres
-from wallet_gql.backends._group_commit import Wanted
-from wallet_gql.backends._pg_commit import Branch
-from wallet_gql.backends._pg_json import fill, wish
-from wallet_gql.backends._pg_node import Lease, PgNode
-from wallet_gql.backends._two_phase import Gid, Recovery
+from wallet_gql.backends.kit.group_commit import Wanted
+from wallet_gql.backends.postgres import commit as _pg_commit
+from wallet_gql.backends.postgres import node as _pg_node
+from wallet_gql.backends.postgres import setup as _pg_setup
+from wallet_gql.backends.postgres import sharded as _pg_store
+from wallet_gql.backends.postgres import store as postgres
+from wallet_gql.backends.postgres import two_phase as _two_phase
+from wallet_gql.backends.postgres.commit import Branch
+from wallet_gql.backends.postgres.json_text import fill, wish
+from wallet_gql.backends.postgres.node import Lease, PgNode
+from wallet_gql.backends.postgres.two_phase import Gid, Recovery
+from wallet_gql.backends.relational import migrations
 from wallet_gql.domain.changes import State
 from wallet_gql.domain.errors import Contended
 from wallet_gql.testing import writer

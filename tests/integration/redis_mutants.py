@@ -11,10 +11,15 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
-from wallet_gql.backends import _pg_setup, _pg_store, _redis_claim, _redis_credits, _rows, migrations
-from wallet_gql.backends._pg_node import PgNode
-from wallet_gql.backends._redis_credits import Credits
-from wallet_gql.backends._redis_leases import Leases
+from wallet_gql.backends.postgres import setup as _pg_setup
+from wallet_gql.backends.postgres import sharded as _pg_store
+from wallet_gql.backends.postgres.node import PgNode
+from wallet_gql.backends.redis import claim as _redis_claim
+from wallet_gql.backends.redis import credits as _redis_credits
+from wallet_gql.backends.redis.credits import Credits
+from wallet_gql.backends.redis.leases import Leases
+from wallet_gql.backends.relational import migrations
+from wallet_gql.backends.relational import rows as _rows
 from wallet_gql.domain.changes import Credit, State
 from wallet_gql.domain.codec import to_micros
 from wallet_gql.domain.ids import TransferId

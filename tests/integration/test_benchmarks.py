@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import history, ledger
 from benchmarks.environment import describe
-from wallet_gql.audit import Report
+from wallet_gql.books.audit import Report
 from wallet_gql.storage import Store
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,7 +22,7 @@ from typer.main import get_command
 
 from tests.integration._server import Person, environment, new_key, run_cli, settle_all
 from tests.integration._server import command as command_line
-from wallet_gql.transports.cli import app, main
+from wallet_gql.transports.cli.app import app, main
 
 ROOT = Path(__file__).parents[2]
 

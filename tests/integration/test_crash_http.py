@@ -16,10 +16,10 @@ import pytest
 
 from tests.integration._evidence import write_evidence
 from tests.integration._server import TRANSFER, Person, serving, settle_all
-from wallet_gql.audit import audit
 from wallet_gql.backends import open_store
+from wallet_gql.books.audit import audit
 from wallet_gql.domain.ids import UserId
-from wallet_gql.ledger import Ledger
+from wallet_gql.verbs.ledger import Ledger
 
 CLIENTS = 8
 BALANCE_MINOR = 100_000

@@ -19,12 +19,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from tests.integration._server import run_cli, serving, settle_all
-from wallet_gql.backends import _tables as tables
-from wallet_gql.backends.sqlite import migrate
+from wallet_gql.backends.relational import tables
+from wallet_gql.backends.sqlite.store import migrate
 from wallet_gql.settings import Settings
 from wallet_gql.storage import Store
 from wallet_gql.testing.conformance import StoreConformance
-from wallet_gql.transports.cli import app
+from wallet_gql.transports.cli.app import app
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCS: Final = ROOT / "docs"

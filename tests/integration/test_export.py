@@ -24,9 +24,9 @@ from tests.integration._server import (
     settle_all,
 )
 from wallet_gql.backends import open_store
+from wallet_gql.books.exchange import export_lines, import_lines
 from wallet_gql.domain.ids import AccountId, UserId
-from wallet_gql.exchange import export_lines, import_lines
-from wallet_gql.ledger import Ledger, To
+from wallet_gql.verbs.ledger import Ledger, To
 
 
 def url_of(folder: Path, name: str) -> str:

@@ -28,16 +28,16 @@ from tests.integration._browser import Browser, Page, running_browser
 from tests.integration._demo import running_demo
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.users import SessionKind
-from wallet_gql.ledger import To
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.transports import graphiql
-from wallet_gql.transports.graphiql import POLICY, Tab, demo_tabs, routes
-from wallet_gql.transports.graphiql.assets import accepts_gzip
 from wallet_gql.transports.graphql.history import to_cursor
 from wallet_gql.transports.graphql.schema import sdl
-from wallet_gql.transports.http import create_app
-from wallet_gql.transports.serving import listen
+from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.http.serving import listen
+from wallet_gql.transports.web import graphiql
+from wallet_gql.transports.web.graphiql import POLICY, Tab, demo_tabs, routes
+from wallet_gql.transports.web.graphiql.assets import accepts_gzip
+from wallet_gql.verbs.ledger import To
 
 SCREENSHOTS: Final = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 VENDOR: Final = files(graphiql) / "vendor"

@@ -29,7 +29,7 @@ from wallet_gql.transports.graphql.http_spec import (
     Column,
     wanted_by,
 )
-from wallet_gql.transports.problems import Problem
+from wallet_gql.transports.http.problems import Problem
 
 SENT: Final = {"Content-Type": JSON}
 BIG: Final = 3 * 1024 * 1024

@@ -20,12 +20,12 @@ from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import TrustedDocuments, load_settings
 from wallet_gql.storage import HistoryLine
-from wallet_gql.transports import finishing
-from wallet_gql.transports.auth import Caller
 from wallet_gql.transports.graphql import cost, http_spec, schema, sockets, view
 from wallet_gql.transports.graphql.documents import Documents
 from wallet_gql.transports.graphql.live import Live
-from wallet_gql.transports.http import create_app
+from wallet_gql.transports.http import finishing
+from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.http.auth import Caller
 
 SECONDS: Final = 5.0
 MUTANT_SECONDS: Final = 1.5

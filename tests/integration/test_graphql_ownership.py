@@ -45,10 +45,10 @@ from wallet_gql.domain.ids import (
     make_withdrawal_id,
     slot_of,
 )
-from wallet_gql.ledger import To
 from wallet_gql.runtime import Wallet
 from wallet_gql.testing.stripe_fake import FakeStripe
 from wallet_gql.transports.graphql.schema import sdl
+from wallet_gql.verbs.ledger import To
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

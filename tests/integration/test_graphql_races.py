@@ -20,9 +20,9 @@ import pytest
 
 from tests.integration._graphql import ask, wallet_in
 from tests.integration._server import Person, new_key, settle
-from wallet_gql.audit import audit
-from wallet_gql.ledger import Ledger, utc_now
+from wallet_gql.books.audit import audit
 from wallet_gql.runtime import Wallet
+from wallet_gql.verbs.ledger import Ledger, utc_now
 
 EACH: Final = 25
 """Commands of each of the two kinds, so fifty at once."""

@@ -12,10 +12,10 @@ import pytest
 
 from tests.integration._graphql import ask, wallet_in
 from tests.integration._server import Client, Person, Server, new_key, serving, settle, settle_all
-from wallet_gql import history
 from wallet_gql.domain.ids import AccountId, UserId
 from wallet_gql.domain.money import EXPONENTS
-from wallet_gql.ledger import To
+from wallet_gql.verbs import history
+from wallet_gql.verbs.ledger import To
 
 TRANSFER: Final = """mutation($input: TransferInput!) { transfer(input: $input) {
   __typename ... on TransferSuccess { transfer { id at } } } }"""

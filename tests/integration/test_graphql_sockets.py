@@ -18,8 +18,8 @@ from tests.integration._server import TRANSFER, VIEWER, Person, Server, counted,
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.transports.graphql import live, sockets
-from wallet_gql.transports.http import create_app
-from wallet_gql.transports.rate_limits import Limits
+from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.http.rate_limits import Limits
 
 
 @pytest.fixture(scope="module")

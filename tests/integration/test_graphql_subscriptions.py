@@ -24,7 +24,7 @@ from tests.integration._server import (
 )
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.http import create_app
+from wallet_gql.transports.http.app import create_app
 
 PLACES: Final = 4
 UNKNOWN: Final = "acc_" + "0" * 32

@@ -28,15 +28,15 @@ from wallet_gql.domain.errors import AccountNotFound, InvalidInput, NotAMerchant
 from wallet_gql.domain.ids import AccountId, UserId, make_user_id
 from wallet_gql.domain.model import Record
 from wallet_gql.domain.users import username_claim
-from wallet_gql.integrations import merchant_targets
-from wallet_gql.integrations.merchant_events import Event, HttpSender, NotSent, SendFailed, headers_of
-from wallet_gql.integrations.merchant_targets import LookUps, NotLookedUp, TargetRefused, check_url, is_public, resolve
-from wallet_gql.integrations.merchant_webhooks import Webhooks
-from wallet_gql.ledger import Ledger, To
-from wallet_gql.merchants import Merchants
+from wallet_gql.integrations.webhooks import targets as merchant_targets
+from wallet_gql.integrations.webhooks.deliveries import Webhooks
+from wallet_gql.integrations.webhooks.events import Event, HttpSender, NotSent, SendFailed, headers_of
+from wallet_gql.integrations.webhooks.targets import LookUps, NotLookedUp, TargetRefused, check_url, is_public, resolve
 from wallet_gql.storage import HistoryLine
 from wallet_gql.testing.harness import harness_for
 from wallet_gql.testing.world import CURRENCY, Person, World
+from wallet_gql.verbs.ledger import Ledger, To
+from wallet_gql.verbs.merchants import Merchants
 
 URL: Final = "https://shop.example/events"
 
@@ -264,7 +264,7 @@ async def test_what_was_never_tried_is_no_failure(town: Town) -> None:
 
 async def test_a_slow_merchant_gives_way(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """A round ends after some time; what is left is told in the next ones, in order."""
-    monkeypatch.setattr("wallet_gql.integrations.merchant_webhooks._ROUND_SECONDS", 0.05)
+    monkeypatch.setattr("wallet_gql.integrations.webhooks.deliveries._ROUND_SECONDS", 0.05)
     town.inbox.wait_seconds = 0.02
     await town.pay(8)
     await town.rounds()
@@ -275,7 +275,7 @@ async def test_a_slow_merchant_gives_way(town: Town, monkeypatch: pytest.MonkeyP
 
 async def test_hints_do_not_hold_up_those_who_are_due(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many hints there are, every second place is for those who waited for their time."""
-    monkeypatch.setattr("wallet_gql.integrations.merchant_webhooks._AT_ONCE", 2)
+    monkeypatch.setattr("wallet_gql.integrations.webhooks.deliveries._AT_ONCE", 2)
     webhooks = town.teller()
     for n in range(10):
         webhooks.wake(make_user_id(n, n))
@@ -667,7 +667,7 @@ async def test_cookies_are_not_kept() -> None:
 
 async def test_a_slow_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever takes the request and never answers costs no more than the time-out."""
-    monkeypatch.setattr("wallet_gql.integrations.merchant_events.SEND_SECONDS", 0.2)
+    monkeypatch.setattr("wallet_gql.integrations.webhooks.events.SEND_SECONDS", 0.2)
 
     ended = asyncio.Event()
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from tests.integration._graphql import ask, wallet_in
 from tests.integration._server import Client, Person, Server, new_key, run_cli, serving, settle, settle_all
 from wallet_gql.domain.errors import WalletError
-from wallet_gql.transports.cli import app
+from wallet_gql.transports.cli.app import app
 
 ERROR: Final = "... on WalletError { code message retryable }"
 REGISTER: Final = f"""mutation($input: RegisterMerchantInput!) {{ registerMerchant(input: $input) {{ __typename

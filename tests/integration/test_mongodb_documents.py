@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.integration._mongo import need_server
-from wallet_gql.backends import _mongo_documents as docs
-from wallet_gql.backends._mongo_documents import Document
-from wallet_gql.backends.mongodb import MongoStore
+from wallet_gql.backends.mongodb import documents as docs
+from wallet_gql.backends.mongodb.documents import Document
+from wallet_gql.backends.mongodb.store import MongoStore
 from wallet_gql.domain.ids import make_account_id, make_hold_id, make_transfer_id, make_user_id, system_account
 from wallet_gql.domain.model import (
     Account,

@@ -15,7 +15,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from wallet_gql.backends._mongo_client import Conflict, MongoServer, translate
+from wallet_gql.backends.mongodb.client import Conflict, MongoServer, translate
 from wallet_gql.domain.errors import (
     Contended,
     InDoubt,

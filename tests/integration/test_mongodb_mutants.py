@@ -14,10 +14,10 @@ from pymongo import WriteConcern
 from pymongo.errors import PyMongoError
 
 from tests.integration._mongo import around_a_test
-from wallet_gql.backends import _mongo_batch as batches
-from wallet_gql.backends import _mongo_client as client
-from wallet_gql.backends._mongo_batch import Write
-from wallet_gql.backends.mongodb import MongoStore
+from wallet_gql.backends.mongodb import batch as batches
+from wallet_gql.backends.mongodb import client
+from wallet_gql.backends.mongodb.batch import Write
+from wallet_gql.backends.mongodb.store import MongoStore
 from wallet_gql.domain.changes import Outcome, Scope
 from wallet_gql.domain.errors import InDoubt, NodeUnavailable, Rejected, Unavailable, WalletError
 from wallet_gql.testing.books import faults, read_books

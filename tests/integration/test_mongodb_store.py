@@ -19,13 +19,13 @@ from pymongo.errors import (
 )
 
 from tests.integration._mongo import around_a_test
-from wallet_gql.backends import _mongo_client as client
-from wallet_gql.backends import _mongo_gate as gates
-from wallet_gql.backends._mongo_batch import named
-from wallet_gql.backends._mongo_client import MongoServer
-from wallet_gql.backends._mongo_documents import text
-from wallet_gql.backends._mongo_schema import COLLECTIONS, INDEXES, VERSION
-from wallet_gql.backends.mongodb import MongoStore
+from wallet_gql.backends.mongodb import client
+from wallet_gql.backends.mongodb import gate as gates
+from wallet_gql.backends.mongodb.batch import named
+from wallet_gql.backends.mongodb.client import MongoServer
+from wallet_gql.backends.mongodb.documents import text
+from wallet_gql.backends.mongodb.schema import COLLECTIONS, INDEXES, VERSION
+from wallet_gql.backends.mongodb.store import MongoStore
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.errors import (
     ConfigurationError,
@@ -336,7 +336,7 @@ async def test_a_transaction_that_nobody_finishes_is_aborted(world: World) -> No
 
 async def test_a_watcher_hears_of_other_processes_soon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change stream wakes a watcher long before it would have polled."""
-    monkeypatch.setattr("wallet_gql.backends._base.WATCH_POLL_SECONDS", 30.0)
+    monkeypatch.setattr("wallet_gql.backends.kit.store.WATCH_POLL_SECONDS", 30.0)
     ann, bob = await world.people(2, 1_000)
     other = world.ledger_on(await world.another())
     account: AccountId = bob.account

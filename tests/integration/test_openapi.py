@@ -25,9 +25,9 @@ from wallet_gql.domain.errors import (
     error_classes,
 )
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.http import create_app
-from wallet_gql.transports.rest import OPERATIONS, openapi_text, routes
-from wallet_gql.transports.rest_errors import STATUS, camel, fields_of, is_money, problem, values_of
+from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.rest.errors import STATUS, camel, fields_of, is_money, problem, values_of
+from wallet_gql.transports.rest.routes import OPERATIONS, openapi_text, routes
 
 DOCUMENT: Final[dict[str, Any]] = json.loads(openapi_text())
 SCHEMAS: Final[dict[str, Any]] = DOCUMENT["components"]["schemas"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.history import fill
-from wallet_gql.backends import _sqlite_text as sql
-from wallet_gql.backends.sqlite import SqliteStore, connect
+from wallet_gql.backends.sqlite import text as sql
+from wallet_gql.backends.sqlite.store import SqliteStore, connect
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.storage import PageRequest
 

@@ -11,12 +11,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from wallet_gql.backends import _pg_node, _two_phase, open_store, postgres
-from wallet_gql.backends._group_commit import Command
-from wallet_gql.backends._pg_commit import Branch
-from wallet_gql.backends._pg_hot import SIGHTINGS
-from wallet_gql.backends._pg_node import PgNode
-from wallet_gql.backends.postgres import BRIEF_MS, DEFERRALS_MAX, LOCK_MS_MAX, PostgresStore, _Lane
+from wallet_gql.backends import open_store
+from wallet_gql.backends.kit.group_commit import Command
+from wallet_gql.backends.postgres import node as _pg_node
+from wallet_gql.backends.postgres import store as postgres
+from wallet_gql.backends.postgres import two_phase as _two_phase
+from wallet_gql.backends.postgres.commit import Branch
+from wallet_gql.backends.postgres.hot_accounts import SIGHTINGS
+from wallet_gql.backends.postgres.node import PgNode
+from wallet_gql.backends.postgres.store import BRIEF_MS, DEFERRALS_MAX, LOCK_MS_MAX, PostgresStore, _Lane
 from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import Contended, InDoubt, NodeUnavailable, WalletError
 from wallet_gql.domain.ids import AccountId

@@ -17,10 +17,12 @@ import pytest
 
 from tests.integration import postgres_mutants
 from tests.integration.postgres_mutants import MUTANTS
-from wallet_gql.backends import _pg_store, _two_phase, postgres
-from wallet_gql.backends._pg_commit import Branch
-from wallet_gql.backends._pg_node import Lease
-from wallet_gql.backends._two_phase import Gid, Recovery, commit_across
+from wallet_gql.backends.postgres import sharded as _pg_store
+from wallet_gql.backends.postgres import store as postgres
+from wallet_gql.backends.postgres import two_phase as _two_phase
+from wallet_gql.backends.postgres.commit import Branch
+from wallet_gql.backends.postgres.node import Lease
+from wallet_gql.backends.postgres.two_phase import Gid, Recovery, commit_across
 from wallet_gql.domain.errors import HoldNotOpen, InvariantViolated, WalletError
 from wallet_gql.testing.crash import Kill, Trial, run_trial
 from wallet_gql.testing.nodes import NodeFault, opposite, run_node_trial

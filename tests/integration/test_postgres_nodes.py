@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 
-from wallet_gql.backends import _pg_node, _two_phase, open_store
-from wallet_gql.backends._pg_commit import Branch
-from wallet_gql.backends._pg_node import Lease
-from wallet_gql.backends._two_phase import Gid, Recovery, commit_across
-from wallet_gql.backends.migrations import HEAD
-from wallet_gql.backends.postgres import PostgresStore
+from wallet_gql.backends import open_store
+from wallet_gql.backends.postgres import node as _pg_node
+from wallet_gql.backends.postgres import two_phase as _two_phase
+from wallet_gql.backends.postgres.commit import Branch
+from wallet_gql.backends.postgres.node import Lease
+from wallet_gql.backends.postgres.store import PostgresStore
+from wallet_gql.backends.postgres.two_phase import Gid, Recovery, commit_across
+from wallet_gql.backends.relational.migrations import HEAD
 from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, Unavailable, WalletError
 from wallet_gql.storage import PageRequest
@@ -661,7 +663,7 @@ async def test_contended_is_never_called_insufficient(world: World) -> None:
 def show(url: str) -> tuple[int, list[dict[str, Any]]]:
     """`nodes status --json` in a process of its own, as an operator runs it: exit code and rows."""
     program = (
-        "import typer; from wallet_gql.transports import cli_nodes;"
+        "import typer; from wallet_gql.transports.cli import nodes as cli_nodes;"
         "app = typer.Typer(); app.add_typer(cli_nodes.app, name='nodes'); app()"
     )
     environment = {**os.environ, "WALLET_STORAGE": url, "WALLET_MODE": "test"}

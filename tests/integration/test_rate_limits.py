@@ -36,8 +36,8 @@ from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import RATE_LIMITS, Rate, load_settings, rates_of
 from wallet_gql.testing.servers._process import ServerMissing
 from wallet_gql.testing.servers.redis import RedisServer
-from wallet_gql.transports.http import create_app
-from wallet_gql.transports.rate_limits import GROUPS, Counters, Limits, check_names
+from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.http.rate_limits import GROUPS, Counters, Limits, check_names
 from wallet_gql.transports.verbs import verbs
 
 SOMEBODY: Final = UserId("usr_019b0000000070008000000000000001")

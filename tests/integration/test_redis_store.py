@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from wallet_gql.backends import open_store
-from wallet_gql.backends._group_commit import Wanted
-from wallet_gql.backends._pg_status import survey
-from wallet_gql.backends._redis_claim import Claimed, claim, write
-from wallet_gql.backends._redis_credits import account_row
-from wallet_gql.backends._redis_leases import Held, Leases
-from wallet_gql.backends._redis_url import parse_redis_url
-from wallet_gql.backends.redis import RedisStore
+from wallet_gql.backends.kit.group_commit import Wanted
+from wallet_gql.backends.postgres.status import survey
+from wallet_gql.backends.redis.claim import Claimed, claim, write
+from wallet_gql.backends.redis.credits import account_row
+from wallet_gql.backends.redis.leases import Held, Leases
+from wallet_gql.backends.redis.store import RedisStore
+from wallet_gql.backends.redis.url import parse_redis_url
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot, State
 from wallet_gql.domain.errors import ConfigurationError, Contended, NodeUnavailable, Unavailable, WalletError
 from wallet_gql.domain.model import RecordKey

@@ -37,11 +37,11 @@ from wallet_gql.domain.errors import ConfigurationError, FreshLogInRequired, Inv
 from wallet_gql.domain.passwords import is_common
 from wallet_gql.domain.users import FRESH, SessionKind
 from wallet_gql.identity import Identity
-from wallet_gql.ledger import utc_now
 from wallet_gql.testing.stripe_fake import FakeStripe
-from wallet_gql.transports.http import create_app
-from wallet_gql.transports.rest import OPERATIONS
+from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.rest.routes import OPERATIONS
 from wallet_gql.transports.verbs import verbs
+from wallet_gql.verbs.ledger import utc_now
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ROUNDS: Final = 500

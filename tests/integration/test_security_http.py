@@ -31,8 +31,8 @@ from tests.integration._server import (
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings, origin_of
-from wallet_gql.transports.http import create_app
-from wallet_gql.transports.origins import is_same_site
+from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.http.origins import is_same_site
 
 DEV_SERVER: Final = "http://localhost:5173"
 OWN: Final = {"Sec-Fetch-Site": "same-origin"}

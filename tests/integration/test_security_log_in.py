@@ -31,9 +31,9 @@ from wallet_gql.failpoints import FailpointError
 from wallet_gql.identity import Identity, _sessions, access
 from wallet_gql.identity import passwords as passwords_module
 from wallet_gql.identity import throttle as throttle_module
-from wallet_gql.ledger import Ledger
 from wallet_gql.storage import PAGE_MAX
 from wallet_gql.testing.world import CheapIdentity
+from wallet_gql.verbs.ledger import Ledger
 
 PASSWORD = "correct horse"
 HOME, ELSEWHERE = Visitor("192.0.2.1", "Browser/1"), Visitor("198.51.100.7", "curl/8")

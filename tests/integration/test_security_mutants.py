@@ -19,8 +19,8 @@ from wallet_gql.domain.security_events import FAILURES_MAX, EventKind, Throttle,
 from wallet_gql.identity import Identity, access
 from wallet_gql.identity import throttle as throttle_module
 from wallet_gql.identity._records import put, read
-from wallet_gql.transports import auth, origins
 from wallet_gql.transports.graphql.counting import CountVerbs
+from wallet_gql.transports.http import auth, origins
 
 Patch = pytest.MonkeyPatch
 Test = Callable[[Patch], Awaitable[None]]

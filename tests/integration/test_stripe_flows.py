@@ -34,15 +34,15 @@ from tests.integration._stripe import (
     settings_of,
     town_in,
 )
-from wallet_gql.audit import audit
+from wallet_gql.books.audit import audit
 from wallet_gql.domain.errors import ConfigurationError, InvalidInput
 from wallet_gql.domain.ids import AccountId, UserId, make_account_id, make_hold_id, make_top_up_id, make_withdrawal_id
 from wallet_gql.domain.topups import TopUp
 from wallet_gql.domain.withdrawals import Withdrawal
-from wallet_gql.integrations.stripe_api import StripeApi
+from wallet_gql.integrations.stripe.api import StripeApi
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.stripe_fake import FakeStripe
-from wallet_gql.transports.cli import app
+from wallet_gql.transports.cli.app import app
 
 LIVE: Final = "sk_live_" + "abcdef0123456789"
 

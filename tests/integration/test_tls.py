@@ -14,7 +14,7 @@ from cryptography import x509
 from tests.integration._server import PASSWORD, new_name, run_cli, serving
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.tls import CERT_FILE, KEY_FILE, check_transport, self_signed, write_certificate
+from wallet_gql.transports.http.tls import CERT_FILE, KEY_FILE, check_transport, self_signed, write_certificate
 
 
 @pytest.fixture(scope="module")

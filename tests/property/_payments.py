@@ -10,8 +10,8 @@ from typing import Any
 
 from wallet_gql import failpoints
 from wallet_gql.domain.changes import Decide, Decision, Scope, Snapshot
-from wallet_gql.integrations.desk import Desk
-from wallet_gql.integrations.payments import Payments, make_payments
+from wallet_gql.integrations.stripe.desk import Desk
+from wallet_gql.integrations.stripe.payments import Payments, make_payments
 from wallet_gql.storage import TIMEOUT_SECONDS, Committed
 from wallet_gql.testing.harness import harness_for
 from wallet_gql.testing.stripe_fake import FakeStripe

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from wallet_gql import audit as audit_module
-from wallet_gql.audit import Report, audit
 from wallet_gql.backends import open_store
 from wallet_gql.backends.memory import MemoryStore
+from wallet_gql.books import audit as audit_module
+from wallet_gql.books.audit import Report, audit
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.identity import Identity
-from wallet_gql.ledger import Ledger, To, utc_now
 from wallet_gql.storage import Store
+from wallet_gql.verbs.ledger import Ledger, To, utc_now
 
 
 async def _books(store: Store) -> tuple[Ledger, list[tuple[str, str]]]:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from wallet_gql.audit import audit
 from wallet_gql.backends import open_store
-from wallet_gql.batches import BatchItem, BatchMode, transfer_batch
+from wallet_gql.books.audit import audit
 from wallet_gql.domain.errors import (
     BatchAborted,
     IdempotencyKeyReused,
@@ -21,7 +20,8 @@ from wallet_gql.domain.errors import (
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.model import Account
 from wallet_gql.identity import Identity
-from wallet_gql.ledger import Ledger, Posted, To, utc_now
+from wallet_gql.verbs.batches import BatchItem, BatchMode, transfer_batch
+from wallet_gql.verbs.ledger import Ledger, Posted, To, utc_now
 
 
 @dataclass

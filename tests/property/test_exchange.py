@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.property.test_audit import _books
-from wallet_gql.audit import audit
 from wallet_gql.backends import open_store
+from wallet_gql.books.audit import audit
+from wallet_gql.books.exchange import digest_of, export_lines, import_lines
 from wallet_gql.domain.errors import Contended, InDoubt, InsufficientFunds, InvalidInput, InvariantViolated
 from wallet_gql.domain.ids import OPERATOR, AccountId, UserId
-from wallet_gql.exchange import digest_of, export_lines, import_lines
 from wallet_gql.identity import Identity
-from wallet_gql.ledger import Ledger, To, utc_now
+from wallet_gql.verbs.ledger import Ledger, To, utc_now
 
 
 async def _export(url: str) -> tuple[list[str], list[tuple[str, str]]]:

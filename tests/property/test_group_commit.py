@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from wallet_gql.backends._group_commit import Command, Deferred, GroupCommit
+from wallet_gql.backends.kit.group_commit import Command, Deferred, GroupCommit
 from wallet_gql.domain.changes import Changes, Decision, Done, Failed, Outcome, Scope, Snapshot
 from wallet_gql.domain.errors import Contended, InDoubt, InvariantViolated, PayeeNotFound, Unavailable
 from wallet_gql.testing.loop import ShuffledLoop

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wallet_gql import history
 from wallet_gql.backends.memory import MemoryStore
 from wallet_gql.domain.ids import OPERATOR, make_account_id, make_user_id, slot_of
 from wallet_gql.domain.model import Account, Entry, Transfer, TransferKind
-from wallet_gql.history import HistoryFilter, balance_at, page_of_history, statement
 from wallet_gql.storage import HistoryLine, JournalItem
+from wallet_gql.verbs import history
+from wallet_gql.verbs.history import HistoryFilter, balance_at, page_of_history, statement
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = make_user_id(1, 1)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from wallet_gql.backends import _pg_hot
-from wallet_gql.backends._pg_hot import HOT_MAX, SECONDS, SIGHTINGS, STUCK_SECONDS, HotAccounts
+from wallet_gql.backends.postgres import hot_accounts as _pg_hot
+from wallet_gql.backends.postgres.hot_accounts import HOT_MAX, SECONDS, SIGHTINGS, STUCK_SECONDS, HotAccounts
 from wallet_gql.domain.ids import AccountId
 
 A, B, C = (AccountId(f"acc_{letter * 32}") for letter in "abc")

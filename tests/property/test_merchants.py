@@ -34,10 +34,10 @@ from wallet_gql.domain.errors import (
 from wallet_gql.domain.ids import TransferId, make_transfer_id, make_user_id, system_account
 from wallet_gql.domain.model import FEES, HoldState, Record, Transfer, TransferKind
 from wallet_gql.domain.users import username_claim
-from wallet_gql.ledger import To
-from wallet_gql.merchants import Merchants, Paid, Split
 from wallet_gql.testing.harness import harness_for
 from wallet_gql.testing.world import CURRENCY, Person, World
+from wallet_gql.verbs.ledger import To
+from wallet_gql.verbs.merchants import Merchants, Paid, Split
 
 shares = st.lists(st.integers(1, 999), max_size=domain.SPLITS_MAX)
 amounts = st.integers(1, 10**15)

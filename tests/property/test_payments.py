@@ -17,9 +17,9 @@ from wallet_gql.domain.errors import Contended, InDoubt
 from wallet_gql.domain.topups import TopUpState
 from wallet_gql.domain.withdrawals import WithdrawalState
 from wallet_gql.failpoints import FailpointError
-from wallet_gql.ledger import To
 from wallet_gql.testing.payments_machine import run_payments_machine
 from wallet_gql.testing.world import CURRENCY
+from wallet_gql.verbs.ledger import To
 
 SOAK_SCHEDULES = 2_000
 SOAK_STEPS = 40

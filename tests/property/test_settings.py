@@ -10,7 +10,7 @@ import pytest
 
 from wallet_gql import failpoints
 from wallet_gql.backends import open_store, schemes
-from wallet_gql.backends._nodes import NodeMap
+from wallet_gql.backends.kit.nodes import NodeMap
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.settings import Mode, load_settings
 

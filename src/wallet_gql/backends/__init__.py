@@ -19,13 +19,13 @@ ENTRY_POINTS: Final = "wallet_gql.backends"
 
 _SCHEMES: Final = {
     "memory": "memory:MemoryStore",
-    "sqlite": "sqlite:SqliteStore",
-    "postgres": "postgres:PostgresStore",
-    "postgresql": "postgres:PostgresStore",
-    "redis+postgres": "redis:RedisStore",
-    "rediss+postgres": "redis:RedisStore",
-    "mongodb": "mongodb:MongoStore",
-    "mongodb+srv": "mongodb:MongoStore",
+    "sqlite": "sqlite.store:SqliteStore",
+    "postgres": "postgres.store:PostgresStore",
+    "postgresql": "postgres.store:PostgresStore",
+    "redis+postgres": "redis.store:RedisStore",
+    "rediss+postgres": "redis.store:RedisStore",
+    "mongodb": "mongodb.store:MongoStore",
+    "mongodb+srv": "mongodb.store:MongoStore",
 }
 
 
@@ -53,7 +53,7 @@ def _factory(scheme: str) -> Callable[[str], Store]:
         try:
             return cast("Callable[[str], Store]", getattr(import_module(f".{module}", __name__), name))
         except ImportError as error:
-            remedy = f"pip install 'wallet-gql[{module}]'"
+            remedy = f"pip install 'wallet-gql[{module.partition('.')[0]}]'"
             raise ConfigurationError(f"{scheme}:// needs a driver that is not installed ({error}); {remedy}") from error
     for point in entry_points(group=ENTRY_POINTS, name=scheme):
         return cast("Callable[[str], Store]", point.load())

@@ -43,9 +43,9 @@ from ..storage import (
     ScanKind,
     ScanPage,
 )
-from ._base import GroupStore, page_of
-from ._group_commit import Command, Wanted
-from ._nodes import NodeMap
+from .kit.group_commit import Command, Wanted
+from .kit.nodes import NodeMap
+from .kit.store import GroupStore, page_of
 
 
 class _Node:

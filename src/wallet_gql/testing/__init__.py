@@ -8,7 +8,7 @@
 | `machine`, `model`, `loop` | a Hypothesis state machine against a tiny model ledger; a seeded, shuffling event loop |
 | `faults` | a store whose replies get lost |
 | `writer`, `crash`, `history` | processes that are killed, the trials that kill them, the checker of their histories |
-| `books` | reads a whole store by `scan` and names what is wrong, independently of `wallet_gql.audit` |
+| `books` | reads a whole store by `scan` and names what is wrong, independently of `wallet_gql.books.audit` |
 
 ```python
 from wallet_gql.testing.conformance import StoreConformance

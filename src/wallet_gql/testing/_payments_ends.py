@@ -12,8 +12,8 @@ from ..domain.payments import PROVIDER, Alarm
 from ..domain.topups import TopUp, TopUpState
 from ..domain.withdrawals import Withdrawal, WithdrawalState
 from ..failpoints import FailpointError
-from ..integrations.provider import NoAnswer
-from ..integrations.stripe_api import TOP_UP_ID, WITHDRAWAL_ID
+from ..integrations.stripe.api import TOP_UP_ID, WITHDRAWAL_ID
+from ..integrations.stripe.provider import NoAnswer
 from .stripe_state import StripeState
 from .world import Person
 

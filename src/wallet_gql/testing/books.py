@@ -1,7 +1,7 @@
 """A whole store as its scans tell it, and everything that is wrong with it.
 
-This is a second opinion beside `wallet_gql.audit`: it reads nothing but `scan` and `totals`, keeps all in memory, and
-shares no code with the rules that wrote it. It is for stores at rest: nobody writes while it reads.
+This is a second opinion beside `wallet_gql.books.audit`: it reads nothing but `scan` and `totals`, keeps all in
+memory, and shares no code with the rules that wrote it. It is for stores at rest: nobody writes while it reads.
 """
 
 from __future__ import annotations

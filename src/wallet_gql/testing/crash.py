@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from .. import failpoints
-from ..audit import audit
+from ..books.audit import audit
 from ..domain.ids import OPERATOR
 from ..domain.model import Account
 from .books import faults, read_books, scan_all

@@ -18,7 +18,8 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from ..backends import ENTRY_POINTS as BACKENDS
-from ..backends import open_store, sqlite
+from ..backends import open_store
+from ..backends.sqlite import store as sqlite
 from ..storage import Store
 
 ENTRY_POINTS: Final = "wallet_gql.harnesses"

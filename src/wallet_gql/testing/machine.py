@@ -26,7 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from ..domain.errors import Rejected, WalletError
 from ..domain.ids import OPERATOR, HoldId, TransferId
 from ..domain.model import AccountStatus, Hold, Transfer
-from ..ledger import Ledger, Posted, To
+from ..verbs.ledger import Ledger, Posted, To
 from . import model as m
 from .books import faults
 from .faults import Flaky

@@ -34,8 +34,8 @@ from ..backends import open_store
 from ..domain.changes import Scope
 from ..domain.errors import WalletError
 from ..domain.ids import AccountId, parse_account_id, slot_of
-from ..ledger import Ledger, To
 from ..storage import Store
+from ..verbs.ledger import Ledger, To
 from .crash import RANDOM, Tally, Trial, _contradictions, _count, _Lives, _murder, _prepare, _size, _until
 from .history import read_history
 from .proxy import Proxy

@@ -30,9 +30,9 @@ from ..domain.ids import OPERATOR
 from ..domain.model import AccountStatus
 from ..domain.topups import TOP_UP, TopUp, TopUpState
 from ..domain.withdrawals import WITHDRAWAL, Withdrawal
-from ..integrations.desk import Desk
-from ..integrations.payments import Payments, make_payments
-from ..ledger import To
+from ..integrations.stripe.desk import Desk
+from ..integrations.stripe.payments import Payments, make_payments
+from ..verbs.ledger import To
 from ._payments_ends import check_alarms, check_each_once, moved_minor, unanswered
 from .faults import Flaky
 from .harness import harness_for

@@ -32,7 +32,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from ..integrations.stripe_signature import sign
+from ..integrations.stripe.signature import sign
 from .stripe_state import Body, Refusal, StripeState
 
 FAULTS: Final = ("ok", "lose_request", "lose_answer", "error", "busy", "conflict", "refuse")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..integrations.stripe_api import StripeApi
+from ..integrations.stripe.api import StripeApi
 
 Meanwhile = Callable[[], Awaitable[object]]
 

@@ -6,7 +6,7 @@ async with World(harness, folder) as world:
     await world.pay(ann, bob, 300)
 ```
 
-Leaving the block checks the whole ledger, twice: by `wallet_gql.audit` and by `books.faults`.
+Leaving the block checks the whole ledger, twice: by `wallet_gql.books.audit` and by `books.faults`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from .. import failpoints
-from ..audit import audit
+from ..books.audit import audit
 from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot
 from ..domain.errors import WalletError
 from ..domain.ids import OPERATOR, AccountId, UserId, make_user_id, slot_of
 from ..domain.model import Account, Hold, Record, RecordKey, Transfer
 from ..domain.users import User
 from ..identity import Identity, Passwords
-from ..ledger import Ledger, Posted, To
 from ..storage import Committed, Store
+from ..verbs.ledger import Ledger, Posted, To
 from .books import Books, faults, read_books
 from .harness import Harness
 

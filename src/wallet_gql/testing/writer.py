@@ -27,8 +27,8 @@ from ..backends import open_store
 from ..domain.errors import Rejected, WalletError
 from ..domain.ids import OPERATOR, AccountId, HoldId, TransferId, UserId, is_system
 from ..domain.model import Account, Hold, HoldState, Transfer
-from ..ledger import Ledger, Posted, To
 from ..storage import Store
+from ..verbs.ledger import Ledger, Posted, To
 from .books import scan_all
 from .history import Operation, Recorder, read_history
 from .world import CURRENCY

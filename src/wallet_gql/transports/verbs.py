@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from . import rest
 from .graphql.schema import schema
+from .rest import routes as rest
 
 
 @cache

@@ -18,7 +18,7 @@ from ...domain.errors import (
 )
 from ...domain.ids import OPERATOR, AccountId
 from ...domain.model import AccountStatus
-from ...ledger import Ledger, Posted, To
+from ...verbs.ledger import Ledger, Posted, To
 from ..world import CURRENCY, Person, World
 from ._suite import PARALLEL, Suite, kinds, raised
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from ...domain.errors import WalletError
 from ...domain.ids import OPERATOR
 from ...domain.model import AccountStatus, Hold, HoldState
-from ...ledger import Ledger
+from ...verbs.ledger import Ledger
 from ..world import CURRENCY, Person, World
 from ._suite import PARALLEL, Suite, kinds, within
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from ...audit import audit
+from ...books.audit import audit
 from ...domain.changes import Changes, Scope
 from ...domain.errors import InvariantViolated
 from ...domain.ids import OPERATOR, make_account_id

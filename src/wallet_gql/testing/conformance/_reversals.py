@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...domain.model import Hold, HoldState, Transfer
-from ...ledger import Ledger
+from ...verbs.ledger import Ledger
 from ..world import Person, World
 from ._races import HOLD_SECONDS, PATIENCE_SECONDS, ROUNDS
 from ._suite import PARALLEL, Suite, kinds

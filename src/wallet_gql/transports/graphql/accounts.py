@@ -13,7 +13,7 @@ from ...domain.changes import Scope
 from ...domain.errors import WalletError as DomainError
 from ...domain.ids import AccountId, UserId
 from ...domain.users import User as DomainUser
-from ...history import balance_at
+from ...verbs.history import balance_at
 from .context import Info
 from .describe import about, argument, object_type
 from .filters import HistoryFilterInput, filter_of

@@ -11,9 +11,9 @@ from strawberry.dataloader import DataLoader
 
 from ...domain.changes import Scope
 from ...domain.ids import AccountId, UserId
-from ...ledger import Ledger
 from ...runtime import Wallet
-from ..auth import Caller
+from ...verbs.ledger import Ledger
+from ..http.auth import Caller
 from .live import Live
 
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 from graphql import FieldNode, OperationType, get_operation_ast, value_from_ast_untyped
 from strawberry.extensions import SchemaExtension
 
-from ...batches import BATCH_MAX
 from ...domain.errors import RateLimited
-from ..rate_limits import LOOKUP, MONEY
+from ...verbs.batches import BATCH_MAX
+from ..http.rate_limits import LOOKUP, MONEY
 from .context import Context
 from .limits import Meter, money_mutations
 

@@ -28,7 +28,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from ...domain.errors import InDoubt, RateLimited, Rejected, Unauthenticated, Unavailable, WalletError
-from ..logs import REQUEST_ID
+from ..http.logs import REQUEST_ID
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from datetime import datetime
 
 import strawberry
 
-from ...attempts import REFERENCE_MAX
 from ...domain.changes import Scope
 from ...domain.ids import AccountId, slot_of
 from ...domain.model import TransferKind
 from ...domain.users import USERNAME, User
-from ...history import HistoryFilter
+from ...verbs.attempts import REFERENCE_MAX
+from ...verbs.history import HistoryFilter
 from . import types as _types  # noqa: F401 - it describes TransferKind, before Strawberry sees it here
 from .context import Context
 from .describe import input_type

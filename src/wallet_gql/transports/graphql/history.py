@@ -16,9 +16,9 @@ from typing import Final
 import strawberry
 
 from ...domain.model import Account
-from ...history import HistoryFilter, page_of_history
-from ...ledger import Ledger
 from ...storage import PAGE_MAX, HistoryLine, PageRequest
+from ...verbs.history import HistoryFilter, page_of_history
+from ...verbs.ledger import Ledger
 from .describe import about, object_type
 from .failures import BadRequest
 from .scalars import BigInt

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from strawberry.types.execution import ExecutionResult
 
 from ...settings import GraphqlProfile
-from ..problems import Problem
+from ..http.problems import Problem
 from .failures import Fault, Refused
 
 JSON: Final = "application/json"

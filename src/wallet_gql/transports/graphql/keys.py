@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ...domain.ids import UserId
-from ...ledger import Known
+from ...verbs.ledger import Known
 from .describe import about, object_type
 from .errors import WalletError, as_data
 from .holds import Hold

@@ -28,9 +28,9 @@ from strawberry.types.graphql import OperationType
 
 from ...domain.errors import RateLimited, Unauthenticated, WalletError
 from ...runtime import Wallet
-from ..auth import Caller, caller_of, token_of
-from ..logs import REQUEST_ID
-from ..rate_limits import visitor_of
+from ..http.auth import Caller, caller_of, token_of
+from ..http.logs import REQUEST_ID
+from ..http.rate_limits import visitor_of
 from .asked import Asked
 from .context import Context
 from .documents import Documents

@@ -8,9 +8,9 @@ from typing import Annotated
 import strawberry
 
 from ...domain.model import Account
-from ...history import Statement as Span
-from ...history import statement
 from ...storage import PageRequest
+from ...verbs.history import Statement as Span
+from ...verbs.history import statement
 from .context import Info
 from .describe import about, argument, object_type
 from .failures import BadRequest

@@ -19,10 +19,10 @@ from strawberry.types.execution import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from ...settings import Settings
-from ..auth import caller_of, check_same_site
-from ..finishing import Finishing
-from ..problems import Problem
-from ..rate_limits import visitor_of
+from ..http.auth import caller_of, check_same_site
+from ..http.finishing import Finishing
+from ..http.problems import Problem
+from ..http.rate_limits import visitor_of
 from .asked import Asked
 from .context import Context
 from .documents import Documents

@@ -8,7 +8,7 @@ import strawberry
 
 from ....domain.ids import AccountId, UserId
 from ....domain.model import Transfer as DomainTransfer
-from ....ledger import Posted
+from ....verbs.ledger import Posted
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, object_type

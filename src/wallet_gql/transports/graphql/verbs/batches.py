@@ -8,11 +8,11 @@ from typing import Annotated, Any, Final, TypeAlias, get_args
 
 import strawberry
 
-from ....attempts import check_money
-from ....batches import BATCH_MAX, BatchItem, BatchMode, Outcome, transfer_batch
 from ....domain import errors as domain
 from ....domain.ids import AccountId, UserId
 from ....idempotency import check_key
+from ....verbs.attempts import check_money
+from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, transfer_batch
 from ..context import Info
 from ..describe import about, argument, enum_type, input_type, object_type
 from ..errors import (

@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 import strawberry
 
-from ....ledger import HOLD_SECONDS_DEFAULT
+from ....verbs.ledger import HOLD_SECONDS_DEFAULT
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type

@@ -8,7 +8,7 @@ import strawberry
 
 from ....domain.errors import InvalidInput
 from ....domain.ids import AccountId, HoldId, TransferId, is_id
-from ....ledger import To
+from ....verbs.ledger import To
 from ..describe import about, input_type
 from ..scalars import BigInt, CurrencyCode
 

@@ -14,8 +14,8 @@ from ....domain.ids import AccountId, UserId
 from ....domain.merchants import SPLITS_MAX
 from ....domain.model import Hold as DomainHold
 from ....domain.model import Transfer as DomainTransfer
-from ....ledger import HOLD_SECONDS_MAX, Posted
-from ....merchants import Paid, Split
+from ....verbs.ledger import HOLD_SECONDS_MAX, Posted
+from ....verbs.merchants import Paid, Split
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type

@@ -1,0 +1,1 @@
+"""What every backend shares, and authors of further backends use: store base, group commit, node map."""

@@ -1,0 +1,296 @@
+"""Group commit: commands that arrive while a commit is in flight form the next batch.
+
+There is no timer: an idle lane commits at once. Each command keeps its own outcome; a refusal never sinks its
+neighbours. A batch that fails in the database is tried once more, then its commands run one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from ...domain.changes import Decide, Done, Failed, Outcome, Scope
+from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
+from ...domain.ids import AccountId, HoldId, TransferId, UserId, is_system
+from ...domain.model import RecordKey
+
+BATCH_MAX: Final = 256
+QUEUE_MAX: Final = 10_000
+_DEADLINE_SHARE: Final = 0.9
+_LEAST_SECONDS: Final = 0.02
+"""With less time left no commit is begun: it would only turn "nothing written" into "in doubt"."""
+_HURRY_SECONDS: Final = 0.1
+"""With less time left a command is not taken into a batch of several."""
+_SORT_OUT_SECONDS: Final = 0.05
+"""How often at most a full lane is looked through."""
+_ALONE_MAX: Final = 3
+"""How often a command is tried by itself, after its batch has failed twice."""
+
+
+@dataclass(slots=True, eq=False)
+class Command:
+    """One waiting `execute`: `deadline` is on the event loop's clock, in seconds."""
+
+    scope: Scope
+    decide: Decide[Any]
+    deadline: float
+    future: asyncio.Future[Outcome]
+    started: bool = False
+    """A commit that may write it is under way: from here on a deadline says "in doubt"."""
+    lane: Hashable = None
+    """Where it waits or runs."""
+    deferrals: int = 0
+    """How often it went on in another lane."""
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The union of several scopes: what one load has to bring."""
+
+    accounts: set[AccountId] = field(default_factory=set)
+    credits: set[AccountId] = field(default_factory=set)
+    wallets: set[UserId] = field(default_factory=set)
+    holds: set[HoldId] = field(default_factory=set)
+    transfers: set[TransferId] = field(default_factory=set)
+    receipts: set[tuple[int, str, str]] = field(default_factory=set)
+    records: set[RecordKey] = field(default_factory=set)
+    due_at: datetime | None = None
+    """Of every account: its open holds that expire at or before this moment."""
+    open_holds: bool = False
+    """Of every account: all its open holds."""
+
+    @classmethod
+    def of(cls, scopes: Iterable[Scope]) -> Wanted:
+        """Join the scopes."""
+        wanted = cls()
+        for scope in scopes:
+            wanted.accounts.update(scope.accounts)
+            wanted.credits.update(account_id for account_id in scope.credits if not is_system(account_id))
+            wanted.wallets.update(scope.wallets)
+            wanted.holds.update(scope.holds)
+            wanted.transfers.update(scope.transfers)
+            wanted.receipts.update((scope.home, actor, key) for actor, key in scope.receipts)
+            wanted.records.update(scope.records)
+            wanted.open_holds |= scope.open_holds
+            if scope.due_at is not None and (wanted.due_at is None or scope.due_at > wanted.due_at):
+                wanted.due_at = scope.due_at
+        return wanted
+
+
+@dataclass(slots=True)
+class Counters:
+    """How much was batched, for benchmarks and metrics."""
+
+    batches: int = 0
+    commands: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not decided: the command needs a row that somebody else has locked. It goes on in another lane."""
+
+    lane: Hashable
+
+
+Commit = Callable[[Hashable, Sequence[Command], float], Awaitable[Sequence[Outcome | Deferred]]]
+"""Commit one batch of a lane; give up waiting for locks after so many seconds.
+
+Raises Unavailable (nothing written) or InDoubt for the batch as a whole.
+"""
+
+
+class GroupCommit:
+    """Batches the commands of each lane; a lane is whatever commits together (a leader and its participants)."""
+
+    def __init__(self, commit: Commit, *, batch_max: int = BATCH_MAX, queue_max: int = QUEUE_MAX) -> None:
+        """`batch_max` commands to a commit; at most `queue_max` waiting in a lane, more are refused as Contended."""
+        self.batch_max = batch_max
+        self.lane_max: Callable[[Hashable], int] = lambda _: BATCH_MAX
+        self.turn: Callable[[Hashable], AbstractAsyncContextManager[object]] = lambda _: nullcontext()
+        """What a lane waits for before its next batch is taken: whoever arrives meanwhile is in it."""
+        self.counters = Counters()
+        self._commit = commit
+        self._queue_max = queue_max
+        self._queues: dict[Hashable, deque[Command]] = {}
+        self._running: dict[Hashable, asyncio.Task[None]] = {}
+        self._sorted_out: dict[Hashable, float] = {}
+        """When a full lane was last rid of those who have given up."""
+        self._closed = False
+
+    async def submit(self, lane: Hashable, scope: Scope, decide: Decide[Any], timeout_seconds: float) -> Done[Any]:
+        """Run one command in some batch.
+
+        Raises:
+            Contended: not begun by the deadline, or the queue is full. InDoubt: begun, and not confirmed by then.
+            WalletError: the command's own refusal or the commit's failure.
+        """
+        if self._closed:
+            raise Unavailable("the store is closing")
+        loop = asyncio.get_running_loop()
+        if self._is_full(lane):
+            raise Contended("too many commands are waiting")
+        command = Command(scope, decide, loop.time() + timeout_seconds, loop.create_future())
+        self._enqueue(lane, command)
+        timer = loop.call_at(command.deadline, _expire, command)  # asyncio.timeout would cost several times as much
+        try:
+            outcome = await command.future
+        finally:
+            timer.cancel()
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome
+
+    def _is_full(self, lane: Hashable) -> bool:
+        """Whether no more may wait there. Those who have given up make room, from time to time."""
+        queue = self._queues.get(lane)
+        if queue is None or len(queue) < self._queue_max:
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._sorted_out.get(lane, 0.0) + _SORT_OUT_SECONDS <= now:
+            self._sorted_out[lane] = now
+            alive = [command for command in queue if not command.future.done()]
+            queue.clear()
+            queue.extend(alive)
+        return len(queue) >= self._queue_max
+
+    def _enqueue(self, lane: Hashable, command: Command) -> None:
+        queue = self._queues.setdefault(lane, deque())
+        queue.append(command)
+        command.lane = lane
+        if lane not in self._running:
+            self._running[lane] = asyncio.get_running_loop().create_task(self._run(lane, queue))
+
+    async def close(self) -> None:
+        """Take no more commands and let those in flight end."""
+        self._closed = True
+        while self._running:
+            await asyncio.gather(*self._running.values())
+
+    async def _run(self, lane: Hashable, queue: deque[Command]) -> None:
+        try:
+            while queue:
+                await self._next_batch(lane, queue)
+        finally:
+            del self._running[lane], self._queues[lane]
+            self._sorted_out.pop(lane, None)
+
+    async def _next_batch(self, lane: Hashable, queue: deque[Command]) -> None:
+        """Take a batch and settle it. Nobody in it is left waiting, even if this file has a bug."""
+        batch: list[Command] = []
+        try:
+            async with self.turn(lane):
+                now = asyncio.get_running_loop().time()
+                batch = _take(queue, min(self.batch_max, self.lane_max(lane)), now)
+                self.counters.batches += bool(batch)
+                self.counters.commands += len(batch)
+                left = await self._try(lane, batch)
+            await self._try_again(lane, left)
+        except Exception as error:
+            for command in batch:
+                if command.lane == lane and not command.future.done():
+                    failure = InDoubt() if command.started else InvariantViolated(f"group commit failed: {error!r}")
+                    command.future.set_result(Failed(failure))
+            raise
+
+    async def _try_again(self, lane: Hashable, batch: list[Command]) -> None:
+        """Together once more, then one by one; each time it must be the lane's turn, for others wait for theirs."""
+        if batch:
+            async with self.turn(lane):
+                batch = await self._try(lane, batch)
+        for command in batch:
+            for left in reversed(range(_ALONE_MAX)):
+                async with self.turn(lane):
+                    if not await self._try(lane, [command], final=left == 0):
+                        break
+
+    async def _try(self, lane: Hashable, batch: list[Command], *, final: bool = False) -> list[Command]:
+        """One commit; which commands it brought to no outcome, so that it is worth to try again.
+
+        Whoever has given up meanwhile was told that nothing is written, so his command is not tried any more.
+        """
+        batch = [command for command in batch if not command.future.done()]
+        if not batch:
+            return []
+        outcomes = await self._attempt(lane, batch)
+        self._forward(batch, outcomes)
+        left = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=final)]
+        return [command for command in left if not command.future.done()]
+
+    def _forward(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred]) -> None:
+        """Let deferred commands go on in their lanes."""
+        for command, outcome in zip(batch, outcomes, strict=True):
+            if not isinstance(outcome, Deferred) or command.future.done():
+                continue
+            command.started = False
+            command.deferrals += 1
+            if self._is_full(outcome.lane):
+                command.future.set_result(Failed(Contended("too many commands are waiting")))
+            else:
+                self._enqueue(outcome.lane, command)
+
+    async def _attempt(self, lane: Hashable, batch: list[Command]) -> Sequence[Outcome | Deferred]:
+        remaining = min(command.deadline for command in batch) - asyncio.get_running_loop().time()
+        if remaining <= _LEAST_SECONDS:
+            return [_Again(Contended()) for _ in batch]
+        for command in batch:
+            command.started = True
+        try:
+            return await self._commit(lane, batch, remaining * _DEADLINE_SHARE)
+        except InDoubt as error:
+            return [Failed(error) for _ in batch]
+        except WalletError as error:
+            return _nothing_written(batch, error)
+        except Exception as error:  # noqa: BLE001 - no driver's exception leaves; the cause stays attached for the log
+            unexpected = InvariantViolated(f"a backend raised {type(error).__name__}: {error}")
+            unexpected.__cause__ = error
+            return _nothing_written(batch, unexpected)
+
+
+class _Again(Failed):
+    """The commit failed with nothing written: worth another attempt."""
+
+
+def _nothing_written(batch: Sequence[Command], error: WalletError) -> list[Outcome | Deferred]:
+    for command in batch:
+        command.started = False
+    return [_Again(error) for _ in batch]
+
+
+def _expire(command: Command) -> None:
+    """Its deadline is over: whoever waits hears what can be said now."""
+    if not command.future.done():
+        command.future.set_result(Failed(InDoubt() if command.started else Contended()))
+
+
+def _take(queue: deque[Command], most: int, now: float) -> list[Command]:
+    """The next commands that somebody still waits for.
+
+    Of several, who has hardly any time left is told so: the deadline of all would be his.
+    """
+    batch: list[Command] = []
+    while queue and len(batch) < most:
+        command = queue.popleft()
+        if not command.future.done():
+            batch.append(command)
+    if len(batch) > 1:
+        for command in batch:
+            if command.deadline - now < _HURRY_SECONDS:
+                command.future.set_result(Failed(Contended()))
+        batch = [command for command in batch if not command.future.done()]
+    return batch
+
+
+def _answer(command: Command, outcome: Outcome | Deferred, *, final: bool) -> bool:
+    """Give the command its outcome, unless another attempt may do better; say whether this lane is done with it."""
+    if isinstance(outcome, Deferred):
+        return True
+    if isinstance(outcome, _Again) and not final and not command.future.done():
+        return False
+    if not command.future.done():
+        command.future.set_result(outcome)
+    return True

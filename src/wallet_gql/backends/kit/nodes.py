@@ -1,0 +1,74 @@
+"""Where slots live: rendezvous (highest random weight) hashing of slots onto named nodes.
+
+Adding a node to n moves about 1/(n+1) of the slots, all of them to it. Source: Thaler and Ravishankar, "Using
+name-based mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+from ...domain.changes import Scope
+from ...domain.errors import ConfigurationError
+from ...domain.ids import SLOTS, clearing_account, is_system, slot_of
+from ...domain.model import SystemEntry, Transfer
+
+
+def _weight(slot: int, node: str) -> bytes:
+    return hashlib.blake2b(f"{slot}\0{node}".encode(), digest_size=8).digest()
+
+
+class NodeMap:
+    """Which of the named nodes homes each slot. The names decide, not their order."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Raises ConfigurationError on no or doubled names."""
+        if not names or len(set(names)) != len(names):
+            raise ConfigurationError(f"node names must be given and differ: {list(names)}")
+        self.names = tuple(sorted(names))
+        self._home = [max(self.names, key=lambda name: _weight(slot, name)) for slot in range(SLOTS)]
+
+    def home(self, slot: int) -> str:
+        """The node of a slot."""
+        return self._home[slot]
+
+    def peer_of(self, node: str) -> Callable[[int], str | None]:
+        """For one node: slot -> None if it is its own, else the other node's name."""
+        home = self._home
+
+        def peer(slot: int) -> str | None:
+            name = home[slot]
+            return None if name == node else name
+
+        return peer
+
+    def touched(self, transfer: Transfer) -> tuple[str, ...]:
+        """The nodes that hold a part of a transfer, the leader first."""
+        leader = self.home(transfer.slot)
+        both = [leader]
+        for account_id in (transfer.debit_account_id, transfer.credit_account_id):
+            if not is_system(account_id) and self.home(slot_of(account_id)) not in both:
+                both.append(self.home(slot_of(account_id)))
+        return tuple(both)
+
+    def system_lines(self, transfer: Transfer, node: str) -> list[SystemEntry]:
+        """The system and clearing entries that a transfer has on one node; they follow from its header alone."""
+        leader, *others = self.touched(transfer)
+        lines: list[SystemEntry] = []
+        if node == leader:
+            lines += [
+                SystemEntry(account_id, transfer.id, amount_minor, transfer.at)
+                for account_id, amount_minor in transfer.legs()
+                if is_system(account_id)
+            ]
+        for peer, sign in [(other, 1) for other in others] if node == leader else [(leader, -1)]:
+            clearing = clearing_account(peer, transfer.currency)
+            lines.append(SystemEntry(clearing, transfer.id, sign * transfer.net_minor, transfer.at))
+        return lines
+
+    def participants(self, scope: Scope) -> tuple[str, ...]:
+        """The other nodes that a command's credits may reach, sorted."""
+        leader = self.home(scope.home)
+        slots = {slot_of(account_id) for account_id in scope.credits if not is_system(account_id)}
+        return tuple(sorted({self.home(slot) for slot in slots} - {leader}))

@@ -1,0 +1,107 @@
+"""What every backend shares above its driver: group commit, and `watch` by polling with hints."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from typing import Final, Self, TypeVar
+
+from ...domain.changes import Decide, Outcome, Scope
+from ...domain.ids import AccountId
+from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest
+from .group_commit import Command, Deferred, GroupCommit
+
+R = TypeVar("R")
+
+WATCH_POLL_SECONDS: Final = 0.25
+
+
+class GroupStore(ABC):
+    """Base of the backends: subclasses commit batches, this class collects them."""
+
+    def __init__(self) -> None:
+        """Prepare; nothing is opened before `async with`."""
+        self.groups = GroupCommit(self._commit)
+        self._watchers: dict[AccountId, set[asyncio.Event]] = {}
+
+    async def __aenter__(self) -> Self:
+        """Open what the backend needs. Raises ConfigurationError."""
+        await self._open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Finish the commits in flight, then close."""
+        try:
+            await self.groups.close()
+        finally:
+            await self._close()
+
+    @abstractmethod
+    async def _open(self) -> None:
+        """Open pools, check versions. Raises ConfigurationError."""
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """Close what `_open` opened, in reverse."""
+
+    @abstractmethod
+    async def _commit(
+        self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
+    ) -> Sequence[Outcome | Deferred]:
+        """Load the batch's scopes under locks, decide, write, commit. Raises Unavailable or InDoubt for all of it."""
+
+    def _lane(self, scope: Scope) -> Hashable:
+        """Which commands commit together: by default all of the store."""
+        return None
+
+    async def execute(
+        self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Committed[R]:
+        """See `Store.execute`."""
+        scope.check_home()
+        done = await self.groups.submit(self._lane(scope), scope, decide, timeout_seconds)
+        return Committed(done.result, credited=not done.peers)
+
+    @abstractmethod
+    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
+        """See `Store.list_transfers`."""
+
+    def _hint(self, account_ids: Iterable[AccountId]) -> None:
+        """Wake the watchers of accounts that this process has just written."""
+        if self._watchers:
+            for account_id in account_ids:
+                for event in self._watchers.get(account_id, ()):
+                    event.set()
+
+    async def watch(self, account_id: AccountId, after_sequence: int) -> AsyncIterator[HistoryLine]:
+        """Poll for entries above `after_sequence`; a commit of this process is only a hint to look sooner."""
+        event = asyncio.Event()
+        self._watchers.setdefault(account_id, set()).add(event)
+        try:
+            while True:
+                event.clear()
+                request = PageRequest(PAGE_MAX, after=after_sequence, newest_first=False)
+                page = await self.list_transfers(account_id, request)
+                for line in page.items:
+                    yield line
+                    after_sequence = line.entry.sequence
+                if not page.has_more:
+                    await _wait(event, WATCH_POLL_SECONDS)
+        finally:
+            self._watchers[account_id].discard(event)
+            if not self._watchers[account_id]:
+                del self._watchers[account_id]
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def page_of(rows: Sequence[R], limit: int) -> Page[R]:
+    """A page from up to limit + 1 rows: the one too many only tells that there are more."""
+    return Page(tuple(rows[:limit]), has_more=len(rows) > limit)

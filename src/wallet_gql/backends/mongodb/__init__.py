@@ -1,0 +1,1 @@
+"""MongoDB: multi-document transactions on a replica set or a sharded cluster."""

@@ -1,0 +1,269 @@
+"""The connection to MongoDB: sessions, transactions with a doubt of their own, and what the driver's errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pymongo
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import (
+    ConfigurationError as DriverConfigurationError,
+)
+from pymongo.errors import (
+    ConnectionFailure,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import parse_uri
+
+from ...domain.errors import (
+    ConfigurationError,
+    Contended,
+    InDoubt,
+    InvariantViolated,
+    NodeUnavailable,
+    Unavailable,
+    WalletError,
+)
+from .documents import Document
+
+T = TypeVar("T")
+
+log = logging.getLogger("wallet_gql.mongodb")
+
+NODE: Final = "local"
+"""The one node's name, as far as the ledger can tell: MongoDB moves the documents of its shards by itself."""
+
+DATABASE: Final = "wallet"
+"""The database where the URL names none."""
+
+APPLICATION: Final = "wallet-gql"
+
+MAJORITY: Final = WriteConcern("majority", j=True)
+SNAPSHOT: Final = ReadConcern("snapshot")
+
+READ_SECONDS: Final = 5.0
+ABORT_SECONDS: Final = 2.0
+OPEN_SECONDS: Final = 10.0
+ORPHAN_SECONDS: Final = 2.0
+"""A transaction that did nothing for so long while others waited for it belongs to a process that is gone or asleep."""
+
+_WIRE_MIN: Final = 17
+"""The wire protocol of MongoDB 6.0."""
+
+_DEFAULTS: Final = {"serverSelectionTimeoutMS": 10_000, "heartbeatFrequencyMS": 1_000, "connectTimeoutMS": 2_000}
+"""A primary that does not answer is given up after about 3 s; options in the URL go before these."""
+
+TRANSIENT: Final = "TransientTransactionError"
+
+_CONFLICTS: Final = frozenset({24, 112, 244, 251, 267, 290})
+"""LockTimeout, WriteConflict, TransactionAborted, NoSuchTransaction, PreparedInProgress, ExceededLifetimeLimit."""
+
+_BUSY: Final = frozenset({50, 202, 262})
+"""MaxTimeMSExpired and its kin."""
+
+_GONE: Final = frozenset({6, 7, 89, 91, 133, 189, 237, 9001, 10107, 11600, 11602, 11601, 13435, 13436})
+"""Host unreachable, shutting down, stepped down, not primary, interrupted."""
+
+_FORBIDDEN: Final = frozenset({13, 18, 8000})
+"""Unauthorized, AuthenticationFailed, AtlasError."""
+
+
+class Conflict(Exception):
+    """Somebody else's commit came first, or the attempt was cut off before its commit: nothing was written.
+
+    It never leaves the backend.
+    """
+
+
+def translate(error: BaseException) -> WalletError:
+    """What a driver's error means to the caller while nothing was committed."""
+    if isinstance(error, WalletError):
+        return error
+    if isinstance(error, OperationFailure):
+        return _of_server(error)
+    if isinstance(error, InvalidOperation) and "close" in str(error):
+        return Unavailable("the store is closed")
+    late = isinstance(error, PyMongoError) and (error.timeout or error.has_error_label(TRANSIENT))
+    if late or isinstance(error, ConnectionFailure | OSError | TimeoutError):
+        return NodeUnavailable(NODE)
+    return InvariantViolated(f"the driver of MongoDB failed: {type(error).__name__}: {error}")
+
+
+def _of_server(error: OperationFailure) -> WalletError:
+    """The same, of an error that the server itself has reported."""
+    if error.code in _GONE:
+        return NodeUnavailable(NODE)
+    if error.code in _CONFLICTS | _BUSY or error.has_error_label(TRANSIENT):
+        return Contended("another commit was first")
+    if error.code in _FORBIDDEN:
+        return Unavailable("MongoDB refuses the user of the URL")
+    return InvariantViolated(f"MongoDB refused: {error}")
+
+
+def is_conflict(error: PyMongoError) -> bool:
+    """Whether the whole transaction may simply be tried again: nothing of it was or will be committed."""
+    return error.has_error_label(TRANSIENT)
+
+
+class MongoServer:
+    """One client: its sessions remember the newest commit, so that reads never fall behind it (G7)."""
+
+    def __init__(self, url: str) -> None:
+        """`url` as PyMongo has it. Raises ConfigurationError."""
+        parts = urlsplit(url)
+        named = {name.lower() for name in parse_qs(parts.query, keep_blank_values=True)}
+        more: dict[str, Any] = {name: value for name, value in _DEFAULTS.items() if name.lower() not in named}
+        try:
+            if url.startswith("mongodb://"):  # a srv URL would ask the DNS
+                parse_uri(url, validate=True, warn=False)  # where the client itself only warns of a bad option
+            self.client: AsyncMongoClient[Document] = AsyncMongoClient(url, appname=APPLICATION, tz_aware=True, **more)
+            default = self.client[unquote(parts.path.lstrip("/")) or DATABASE]
+        except (PyMongoError, DriverConfigurationError, ValueError) as error:
+            remedy = "write mongodb://host:27017/wallet?replicaSet=rs0"
+            raise ConfigurationError(f"the MongoDB URL cannot be used: {error}; {remedy}") from error
+        self.database = default.with_options(
+            read_concern=ReadConcern("majority"), write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY
+        )
+        self.snapshots = self.database.with_options(read_concern=SNAPSHOT)
+        self._newest: AsyncClientSession | None = None
+
+    async def open(self) -> None:
+        """Find the primary of a replica set. Raises ConfigurationError with the command that makes one."""
+        try:
+            with pymongo.timeout(OPEN_SECONDS):
+                hello = await self.client.admin.command("hello")
+        except Exception as error:
+            raise await self._diagnose(error) from error
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise ConfigurationError(
+                "this mongod is a standalone server, which has no transactions; start it with `mongod --replSet rs0` "
+                "and run once `mongosh --eval 'rs.initiate()'`"
+            )
+        if hello["maxWireVersion"] < _WIRE_MIN:
+            raise ConfigurationError("this MongoDB is too old; 6.0 or newer is needed")
+
+    async def _diagnose(self, error: Exception) -> ConfigurationError:
+        """Why there is no primary: ask the first server of the URL itself."""
+        seed = next(iter(self.client.topology_description.server_descriptions()), ("localhost", 27017))
+        host = f"{seed[0]}:{seed[1]}"
+        direct: AsyncMongoClient[Document] = AsyncMongoClient(
+            f"mongodb://{host}/", directConnection=True, serverSelectionTimeoutMS=1_000
+        )
+        try:
+            with pymongo.timeout(ABORT_SECONDS):
+                hello = await direct.admin.command("hello")
+        except Exception:  # noqa: BLE001 - whatever it is, the first error is the one to report
+            hello = None
+        finally:
+            await direct.close()
+        if hello is None:
+            return ConfigurationError(f"MongoDB at {host} does not answer ({error}); start it, or correct the URL")
+        if hello.get("isreplicaset"):
+            return ConfigurationError(
+                f"the mongod at {host} belongs to no replica set yet; run once `mongosh --eval 'rs.initiate()'`"
+            )
+        return ConfigurationError(f"MongoDB at {host} answers, but no primary can be reached: {error}")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.client.close()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncClientSession]:
+        """A session that sees at least what this process last committed; an open transaction is aborted at its end."""
+        session = self.client.start_session(causal_consistency=True)
+        if self._newest is not None:
+            session.advance_cluster_time(self._newest.cluster_time or {})
+            if self._newest.operation_time is not None:
+                session.advance_operation_time(self._newest.operation_time)
+        try:
+            yield session
+        finally:
+            try:
+                with pymongo.timeout(ABORT_SECONDS):  # of its own: the caller's time may be over
+                    await session.end_session()
+            except PyMongoError as error:
+                log.info("a transaction is left for the server to abort: %s", error)
+
+    async def read(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+        """Run reads in one session. Raises Unavailable, InvariantViolated."""
+        try:
+            async with self.session() as session:
+                with pymongo.timeout(READ_SECONDS):
+                    return await work(session)
+        except Exception as error:
+            raise translate(error) from error
+
+    async def transact(self, work: Callable[[AsyncClientSession], Awaitable[T]], deadline: float) -> T:
+        """Run work in one transaction and commit it: all of it or nothing, on a majority's disks.
+
+        Raises:
+            Conflict: try again. WalletError: nothing was written. InDoubt: the commit was not confirmed by `deadline`.
+        """
+        loop = asyncio.get_running_loop()
+        async with self.session() as session:
+            with pymongo.timeout(max(deadline - loop.time(), 0.001)):
+                await session.start_transaction(read_concern=SNAPSHOT, write_concern=MAJORITY)
+                try:
+                    result = await work(session)
+                except PyMongoError as error:
+                    if is_conflict(error) and loop.time() < deadline:
+                        raise Conflict(translate(error)) from error
+                    raise translate(error) from error
+                await self._confirm(session, deadline)
+                self._newest = session
+        return result
+
+    async def _confirm(self, session: AsyncClientSession, deadline: float) -> None:
+        """Commit, and go on asking until there is an answer.
+
+        Only the label `TransientTransactionError` says that nothing was committed. Any other error (a lost reply, a
+        time-out, even the server's word that the transaction lived too long) may follow a commit that did happen.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await session.commit_transaction()
+            except PyMongoError as error:
+                if is_conflict(error):
+                    raise Conflict(translate(error)) from error
+                if loop.time() >= deadline:
+                    raise InDoubt("MongoDB did not confirm the commit") from error
+                log.info("asking for a commit again: %s", error)
+                await asyncio.sleep(min(0.02, max(deadline - loop.time(), 0)))
+            else:
+                return
+
+    async def reap(self) -> int:
+        """Abort our own transactions that have been idle for `ORPHAN_SECONDS`; how many there were.
+
+        A killed process leaves its transaction open on the server for up to `transactionLifetimeLimitSeconds` (60), and
+        every record it wrote to blocked. Safe at any time: a commit on its way is not idle, and a process that was only
+        asleep is told and tries again.
+        """
+        idle = {"transaction.timeInactiveMicros": {"$gt": int(ORPHAN_SECONDS * 1_000_000)}}
+        ours = {"clientMetadata.application.name": APPLICATION}
+        stages: list[dict[str, Any]] = [
+            {"$currentOp": {"idleSessions": True, "allUsers": False}},
+            {"$match": {"active": False, **idle, **ours}},
+        ]
+        try:
+            with pymongo.timeout(ABORT_SECONDS):
+                found = await (await self.client.admin.aggregate(stages)).to_list()
+                names = [{"id": one["lsid"]["id"]} for one in found]
+                if names:
+                    await self.client.admin.command({"killSessions": names})
+                    log.warning("%d transactions of processes that are gone were aborted", len(names))
+        except PyMongoError as error:
+            log.info("idle transactions are left to the server's own time limit: %s", error)
+            return 0
+        return len(names)

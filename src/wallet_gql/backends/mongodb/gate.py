@@ -1,0 +1,127 @@
+"""The write gate: one document that says closed, and one fence per process that a commit and the closer collide on.
+
+A commit reads the gate in its snapshot and bumps the fence of its own process; processes do not disturb one another.
+The closer writes `holder` into the gate and then bumps every fence, outside of a transaction, so that the server makes
+it wait for the commits in flight. From then on no commit with an older snapshot gets through (its fence has changed
+under it), and every newer one sees the gate closed. A process whose fence is missing makes one and begins again.
+
+The gate is a lease on the server's clock, renewed while it is held; a writer who finds it run out opens it. A holder
+that has lost it is told at the end, so that no export ever pretends to be of one moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from ...domain.errors import Contended, Unavailable
+from .client import MongoServer, translate
+from .documents import Document
+from .schema import CONTROL, LOCKS
+
+LEASE_SECONDS: Final = 15.0
+CLOSE_SECONDS: Final = 10.0
+_STEP_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.02
+
+EXPIRED: Final[Document] = {"$lte": ["$until", "$$NOW"]}
+_UNTIL: Final[Document] = {"$add": ["$$NOW", int(LEASE_SECONDS * 1000)]}
+
+
+class Gate:
+    """This process's fence, and the gate as its holder sees it."""
+
+    def __init__(self, server: MongoServer) -> None:
+        self._server = server
+        self._control = server.database[CONTROL]
+        self._locks = server.database[LOCKS]
+        self.fence_id = f"fence:{secrets.token_hex(16)}"
+
+    async def register(self) -> None:
+        """Make this process's fence, before its first commit and whenever it was forgotten."""
+        fields = {"$setOnInsert": {"slot": 0, "fence": 0}, "$currentDate": {"seen_at": True}}
+        await self._locks.update_one({"_id": self.fence_id}, fields, upsert=True)
+
+    def bump(self) -> Document:
+        """What every commit does to its own fence, as an update statement."""
+        changes = {"$inc": {"fence": 1}, "$currentDate": {"seen_at": True}}
+        return {"q": {"_id": self.fence_id}, "u": changes}
+
+    async def open_expired(self, holder: str) -> None:
+        """Open the gate of a holder whose lease has run out."""
+        await self._control.update_one({"_id": "gate", "holder": holder, "$expr": EXPIRED}, {"$set": {"holder": None}})
+
+    @asynccontextmanager
+    async def closed(self) -> AsyncIterator[None]:
+        """Hold every commit of every process back.
+
+        Raises:
+            Contended: somebody else holds the gate, or commits in flight do not end.
+            Unavailable: the server does not answer; or, at the end, the gate was lost meanwhile.
+        """
+        holder = secrets.token_hex(16)
+        try:
+            await self._close(holder)
+            renewing = asyncio.create_task(self._renew(holder))
+            try:
+                yield
+            finally:
+                renewing.cancel()
+                await asyncio.gather(renewing, return_exceptions=True)
+        finally:
+            kept = await self._release(holder)
+        if not kept:
+            raise Unavailable("the gate was lost while it was held, so others may have written")
+
+    async def _close(self, holder: str) -> None:
+        deadline = asyncio.get_running_loop().time() + CLOSE_SECONDS
+        await self._patiently(lambda: self._take(holder), deadline, "somebody else holds the gate")
+        await self._patiently(self._bump_all, deadline, "commits in flight do not end")
+
+    async def _patiently(self, step: Any, deadline: float, reason: str) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                with pymongo.timeout(min(_STEP_SECONDS, max(deadline - loop.time(), 0.001))):
+                    if await step():
+                        return
+            except PyMongoError as error:
+                if not error.timeout:
+                    raise translate(error) from error
+                await self._server.reap()
+            if loop.time() >= deadline:
+                raise Contended(reason)
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _take(self, holder: str) -> bool:
+        free = {"_id": "gate", "$or": [{"holder": None}, {"holder": holder}, {"$expr": EXPIRED}]}
+        done = await self._control.update_one(free, [{"$set": {"holder": holder, "until": _UNTIL}}])
+        return done.matched_count == 1
+
+    async def _bump_all(self) -> bool:
+        await self._locks.update_many({"seen_at": {"$exists": True}}, {"$inc": {"fence": 1}})
+        return True
+
+    async def _renew(self, holder: str) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            try:
+                with pymongo.timeout(LEASE_SECONDS / 3):
+                    await self._control.update_one({"_id": "gate", "holder": holder}, [{"$set": {"until": _UNTIL}}])
+            except PyMongoError:
+                continue  # if it was lost, the end tells
+
+    async def _release(self, holder: str) -> bool:
+        """Open the gate; whether it was still ours."""
+        try:
+            with pymongo.timeout(CLOSE_SECONDS):
+                done = await self._control.update_one({"_id": "gate", "holder": holder}, {"$set": {"holder": None}})
+        except PyMongoError as error:
+            raise translate(error) from error
+        return done.matched_count == 1

@@ -1,0 +1,138 @@
+"""Pages, lists, scans and sums of the MongoDB backend: keyset reads along an index, at majority read concern."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from bson.int64 import Int64
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.database import AsyncDatabase
+
+from ...domain.model import Entry, Hold, Record, SystemEntry
+from ...storage import HistoryLine, JournalItem, NodeTotal, PageRequest, ScanItem, ScanKind
+from . import documents as docs
+from .client import NODE
+from .documents import Document
+
+Database = AsyncDatabase[Document]
+
+_SEQUENCE_MAX: Final = 2**63 - 1
+_CLEARING: Final = "sys:clearing/"
+
+
+def _history(account_id: str, page: PageRequest) -> dict[str, Any]:
+    """Filter, order and limit of a page: a range of the `_id` index."""
+    after = -1 if page.after is None else page.after
+    before = _SEQUENCE_MAX if page.before is None else page.before
+    low, high = docs.entry_id(account_id, after), docs.entry_id(account_id, before)
+    return {
+        "filter": {"_id": {"$gt": low, "$lt": high}},
+        "sort": [("_id", -1 if page.newest_first else 1)],
+        "limit": page.limit + 1,
+    }
+
+
+async def entries(
+    database: Database, session: AsyncClientSession, account_id: str, page: PageRequest
+) -> list[Document]:
+    """Up to limit + 1 entries of an account."""
+    return await database["entries"].find(**_history(account_id, page), session=session).to_list()
+
+
+async def history(
+    database: Database, session: AsyncClientSession, account_id: str, page: PageRequest
+) -> list[HistoryLine]:
+    """The same, with their transfers: read afterwards, for neither is ever edited."""
+    found = [docs.to_entry(document) for document in await entries(database, session, account_id, page)]
+    matching = {"_id": {"$in": [entry.transfer_id for entry in found]}}
+    headers = await database["transfers"].find(matching, session=session).to_list() if found else []
+    transfers = {document["_id"]: docs.to_transfer(document) for document in headers}
+    return [HistoryLine(entry, transfers[entry.transfer_id]) for entry in found]
+
+
+async def due(
+    database: Database, session: AsyncClientSession, kind: str, by: Document, limit: int
+) -> list[Hold | Record]:
+    """Open holds, or records of a kind, whose time came: oldest first."""
+    if kind == "hold":
+        order = [("expires_at", 1), ("_id", 1)]
+        matching: Document = {"state": "open", "expires_at": by}
+        found = await database["holds"].find(matching, sort=order, limit=limit, session=session).to_list()
+        return [docs.to_hold(document) for document in found]
+    matching = {"_id.kind": kind, "due_at": by}
+    order = [("due_at", 1), ("_id.id", 1)]
+    found = await database["records"].find(matching, sort=order, limit=limit, session=session).to_list()
+    return [docs.to_record(document) for document in found]
+
+
+_SCANS: Final[dict[ScanKind, tuple[str, Callable[[Document], ScanItem]]]] = {
+    "account": ("accounts", docs.to_account),
+    "hold": ("holds", docs.to_hold),
+    "receipt": ("receipts", docs.to_receipt),
+    "record": ("records", docs.to_record),
+}
+
+
+async def scan(
+    database: Database, session: AsyncClientSession, kind: ScanKind, after: Any, limit: int
+) -> tuple[Sequence[ScanItem], Any]:
+    """Items above an `_id`, and the last one's `_id` if there may be more."""
+    collection = "transfers" if kind == "journal" else _SCANS[kind][0]
+    matching = {} if after is None else {"_id": {"$gt": after}}
+    found = await database[collection].find(matching, sort=[("_id", 1)], limit=limit, session=session).to_list()
+    if kind == "journal":
+        items: Sequence[ScanItem] = await _journal(database, session, found)
+    else:
+        items = [_SCANS[kind][1](document) for document in found]
+    return items, found[-1]["_id"] if len(found) == limit else None
+
+
+async def _journal(database: Database, session: AsyncClientSession, found: list[Document]) -> list[ScanItem]:
+    """Transfers with their entries, read after the headers: entries are never edited, and come with their header."""
+    if not found:
+        return []
+    names = [document["_id"] for document in found]
+    entries_of: dict[str, list[Entry]] = {}
+    async for document in database["entries"].find({"transfer_id": {"$in": names}}, session=session):
+        entries_of.setdefault(document["transfer_id"], []).append(docs.to_entry(document))
+    system_of: dict[str, list[SystemEntry]] = {}
+    bounds = {"$gte": docs.system_entry_id(names[0], ""), "$lt": docs.system_entry_id(names[-1] + "~", "")}
+    async for document in database["system_entries"].find({"_id": bounds}, session=session):
+        line = docs.to_system_entry(document)
+        system_of.setdefault(line.transfer_id, []).append(line)
+    transfers = map(docs.to_transfer, found)
+    return [
+        JournalItem(NODE, transfer, tuple(entries_of.get(transfer.id, ())), tuple(system_of.get(transfer.id, ())))
+        for transfer in transfers
+    ]
+
+
+async def totals(database: Database, session: AsyncClientSession) -> list[NodeTotal]:
+    """The sums by currency, all in one snapshot. `database` has snapshot read concern."""
+    zero = Int64(0)
+    clearing = {"$eq": [{"$substrCP": ["$_id.account_id", 0, len(_CLEARING)]}, _CLEARING]}
+    system = [
+        {
+            "$group": {
+                "_id": "$currency",
+                "system": {"$sum": "$amount_minor"},
+                "clearing": {"$sum": {"$cond": [clearing, "$amount_minor", zero]}},
+            }
+        }
+    ]
+    stages: list[Document] = [
+        {"$group": {"_id": "$currency", "customer": {"$sum": "$posted_minor"}}},
+        {"$unionWith": {"coll": "system_entries", "pipeline": system}},
+        {
+            "$group": {
+                "_id": "$_id",
+                "customer": {"$sum": "$customer"},
+                "system": {"$sum": "$system"},
+                "clearing": {"$sum": "$clearing"},
+            }
+        },
+        {"$sort": {"_id": 1}},
+    ]
+    found = await (await database["accounts"].aggregate(stages, session=session)).to_list()
+    return [NodeTotal(NODE, d["_id"], int(d["customer"]), int(d["system"]), int(d["clearing"])) for d in found]

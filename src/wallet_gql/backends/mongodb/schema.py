@@ -1,0 +1,186 @@
+"""Collections, indexes and validators of the MongoDB backend, and the idempotent step that brings a database to them.
+
+The `_id` of a document is its key, so the unique indexes are: (account id, sequence) of entries, (transfer, account) of
+system entries, (slot, actor, key) of receipts, (kind, id, slot) of records, and (owner, currency) of accounts as an
+index of its own. Designed for the shard key `slot`: it is in every document and leads the one unique index that is not
+`_id`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure
+
+from ...domain.errors import ConfigurationError
+from .documents import Document
+
+VERSION: Final = 1
+"""The version of everything in this module; a database of a newer one is refused."""
+
+META: Final = "meta"
+LOCKS: Final = "locks"
+CONTROL: Final = "control"
+FORGET_SECONDS: Final = 24 * 3600
+"""After so long without a commit a process's fence is dropped; the process makes a new one if it is still there."""
+
+_EXISTS: Final = 48
+_OPEN: Final = {"state": "open"}
+
+LONG: Final = {"bsonType": "long"}
+TEXT: Final = {"bsonType": "string"}
+SMALL: Final = {"bsonType": "int", "minimum": 0, "maximum": 4095}
+AMOUNT: Final = {"bsonType": "long", "minimum": 0}
+
+
+def _embedded(**parts: Document) -> Document:
+    return {"bsonType": "object", "required": list(parts), "properties": parts, "additionalProperties": False}
+
+
+def _shape(required: Document, optional: Document | None = None) -> Document:
+    fields = {"slot": SMALL, **required}
+    properties = fields | (optional or {})
+    return {"bsonType": "object", "required": list(fields), "properties": properties, "additionalProperties": False}
+
+
+_SHAPES: Final[dict[str, Document]] = {
+    "accounts": _shape(
+        {
+            **dict.fromkeys(("_id", "owner", "currency", "status"), TEXT),
+            **dict.fromkeys(("created_at", "changed_at", "guard"), LONG),
+            **dict.fromkeys(("posted_minor", "held_minor", "sequence"), AMOUNT),
+        }
+    ),
+    "entries": _shape(
+        {
+            "_id": _embedded(account_id=TEXT, sequence={"bsonType": "long", "minimum": 1}),
+            "transfer_id": TEXT,
+            "amount_minor": LONG,
+            "balance_minor": AMOUNT,
+            "at": LONG,
+        }
+    ),
+    "system_entries": _shape(
+        {"_id": _embedded(transfer_id=TEXT, account_id=TEXT), "currency": TEXT, "amount_minor": LONG, "at": LONG}
+    ),
+    "transfers": _shape(
+        {
+            **dict.fromkeys(("_id", "kind", "debit_account_id", "credit_account_id", "currency"), TEXT),
+            **dict.fromkeys(("actor", "idempotency_key", "reference"), TEXT),
+            **dict.fromkeys(("amount_minor", "fee_minor"), AMOUNT),
+            **dict.fromkeys(("at", "guard"), LONG),
+        },
+        {"reverses": TEXT, "hold_id": TEXT},
+    ),
+    "holds": _shape(
+        {
+            **dict.fromkeys(("_id", "account_id", "payee_account_id", "closer", "currency"), TEXT),
+            **dict.fromkeys(("state", "reference"), TEXT),
+            **dict.fromkeys(("amount_minor", "captured_minor"), AMOUNT),
+            **dict.fromkeys(("created_at", "guard"), LONG),
+        },
+        {"expires_at": LONG, "closed_at": LONG, "transfer_id": TEXT},
+    ),
+    "receipts": _shape(
+        {
+            "_id": _embedded(slot=SMALL, actor=TEXT, key=TEXT),
+            "operation": TEXT,
+            "fingerprint": TEXT,
+            "at": LONG,
+        },
+        {"transfer_id": TEXT, "outcome": TEXT, "leader": SMALL},
+    ),
+    "records": _shape(
+        {
+            "_id": _embedded(kind=TEXT, id=TEXT, slot=SMALL),
+            "owner": TEXT,
+            "version": {"bsonType": "long", "minimum": 1},
+            "body": TEXT,
+            "guard": LONG,
+        },
+        {"due_at": LONG},
+    ),
+}
+
+COLLECTIONS: Final = tuple(_SHAPES)
+"""The collections that hold the ledger; `meta`, `locks` and `control` only serve it."""
+
+_FLOOR: Final = {"$expr": {"$gte": ["$posted_minor", "$held_minor"]}}
+
+
+def validator(collection: str) -> Document:
+    """What the server checks of every document written to a collection."""
+    shape: Document = {"$jsonSchema": _SHAPES[collection]}
+    return {"$and": [shape, _FLOOR]} if collection == "accounts" else shape
+
+
+def _index(name: str, *keys: str, **options: Any) -> IndexModel:
+    return IndexModel([(key, ASCENDING) for key in keys], name=name, **options)
+
+
+INDEXES: Final[dict[str, list[IndexModel]]] = {
+    "accounts": [_index("accounts_one_per_currency", "slot", "owner", "currency", unique=True)],
+    "entries": [_index("entries_by_transfer", "transfer_id")],
+    "transfers": [_index("transfers_by_reversed", "reverses", partialFilterExpression={"reverses": {"$exists": True}})],
+    "holds": [
+        _index("holds_open", "account_id", "expires_at", partialFilterExpression=_OPEN),
+        _index("holds_due", "expires_at", "_id", partialFilterExpression=_OPEN),
+    ],
+    "records": [
+        _index("records_by_owner", "_id.kind", "owner", "_id.id"),
+        _index("records_due", "_id.kind", "due_at", "_id.id", partialFilterExpression={"due_at": {"$exists": True}}),
+    ],
+    LOCKS: [_index("locks_forgotten", "seen_at", expireAfterSeconds=FORGET_SECONDS)],
+}
+
+
+async def migrate(database: AsyncDatabase[Document]) -> bool:
+    """Bring the database to `VERSION`; True if there was anything to do. Safe to run twice, and by two at once.
+
+    Raises:
+        ConfigurationError: the database belongs to a newer version, or to something else.
+    """
+    found = await database[META].find_one({"_id": "schema"})
+    if found is not None and found["version"] == VERSION:
+        return False
+    if found is not None and found["version"] > VERSION:
+        raise ConfigurationError(
+            f"database {database.name} has schema version {found['version']}, this program knows {VERSION}; "
+            "upgrade wallet-gql"
+        )
+    if found is None:
+        await _check_unused(database)
+    await _create(database)
+    if found is None:
+        await database[META].update_one({"_id": "schema"}, {"$setOnInsert": {"version": VERSION}}, upsert=True)
+    else:
+        await database[META].update_one({"_id": "schema", "version": {"$lt": VERSION}}, {"$set": {"version": VERSION}})
+    return True
+
+
+async def _check_unused(database: AsyncDatabase[Document]) -> None:
+    """An empty collection may be left from a `migrate` that was cut short; a document of somebody else's may not."""
+    for name in COLLECTIONS:
+        if await database[name].find_one({}) is None:
+            continue
+        if await database[META].find_one({"_id": "schema"}) is None:  # else another process was just first
+            raise ConfigurationError(
+                f"database {database.name} has a collection {name} that is not ours; name another database in the URL"
+            )
+
+
+async def _create(database: AsyncDatabase[Document]) -> None:
+    for name in (*COLLECTIONS, LOCKS, CONTROL):
+        options: Document = {"validator": validator(name), "validationAction": "error"} if name in _SHAPES else {}
+        try:
+            await database.create_collection(name, check_exists=False, **options)
+        except OperationFailure as error:
+            if error.code != _EXISTS:
+                raise
+            if options:
+                await database.command({"collMod": name, **options})
+        if name in INDEXES:
+            await database[name].create_indexes(INDEXES[name])
+    await database[CONTROL].update_one({"_id": "gate"}, {"$setOnInsert": {"holder": None}}, upsert=True)

@@ -1,0 +1,40 @@
+"""The one commit that both Postgres backends share: write on one node, and know what a failure means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+
+from ...domain.errors import InDoubt, InvariantViolated
+from .node import Lease, is_gone, literal, translate
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One node's part of a commit: its open transaction and what to write in it, as JSON text."""
+
+    lease: Lease
+    writes: str
+
+
+async def decide(branch: Branch) -> None:
+    """Write and commit the transaction that is open. Raises as `commit_by` does."""
+    await commit_by(branch.lease, f"SELECT wallet_write({literal(branch.writes)}); COMMIT", "COMMIT")
+
+
+async def commit_by(lease: Lease, statement: str, confirmed: str) -> None:
+    """Run the statement that commits. An error that the server reports is a no; anything else is doubt.
+
+    Raises:
+        WalletError: it failed, nothing was written. InDoubt: the reply was lost.
+    """
+    try:
+        tag = await lease.run(statement)
+    except Exception as error:
+        lease.doubtful = True
+        if is_gone(error) or not isinstance(error, asyncpg.PostgresError):
+            raise InDoubt(f"node {lease.node} did not confirm the commit") from error
+        raise translate(error, lease.node) from error
+    if tag != confirmed:
+        raise InvariantViolated(f"node {lease.node} answered {tag} to {confirmed}")

@@ -1,0 +1,76 @@
+"""How each Postgres node is, without opening the store: for operators, while a node may be down."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from ...domain.errors import WalletError
+from ..redis.url import parse_redis_url
+from . import text as sql
+from .node import PgNode
+from .setup import parse_url
+
+PLAIN: Final = ("postgres", "postgresql")
+
+WAIT_SECONDS: Final = 3.0
+DOUBT_SECONDS_MAX: Final = 60.0
+"""What is in doubt for longer is no batch between its two steps."""
+
+_USERS: Final = "SELECT count(*) FROM records WHERE kind = 'user'"
+_HAS_INTENTS: Final = "SELECT to_regclass('intents') IS NOT NULL"
+_INTENTS: Final = "SELECT count(*), extract(epoch FROM max(clock_timestamp() - decided_at))::float FROM intents"
+_DOUBT: Final = """
+SELECT count(*), extract(epoch FROM max(clock_timestamp() - prepared))::float FROM pg_prepared_xacts
+WHERE database = current_database() AND gid LIKE 'wgql:%'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node. `reason` says why it is not reachable; sums are zero in each currency unless the books are damaged.
+
+    `intents` counts credits that other nodes have not confirmed yet; `oldest_in_doubt_seconds` is of these, too.
+    """
+
+    node: str
+    reachable: bool
+    reason: str = ""
+    users: int = 0
+    prepared: int = 0
+    oldest_in_doubt_seconds: float | None = None
+    sums_minor: dict[str, int] = field(default_factory=dict)
+    intents: int = 0
+
+    @property
+    def well(self) -> bool:
+        """Whether it answers, sums to zero and has nothing in doubt for long."""
+        fresh = (self.oldest_in_doubt_seconds or 0.0) < DOUBT_SECONDS_MAX
+        return self.reachable and fresh and not any(self.sums_minor.values())
+
+
+async def survey(url: str) -> list[NodeStatus]:
+    """Ask every node of a storage URL, all at once, in the order of their names. Raises ConfigurationError."""
+    if urlsplit(url).scheme not in PLAIN:
+        _, url = parse_redis_url(url)
+    nodes = [PgNode(name, node_url) for name, node_url in sorted(parse_url(url).items())]
+    return await asyncio.gather(*(_ask(node) for node in nodes))
+
+
+async def _ask(node: PgNode) -> NodeStatus:
+    try:
+        await node.open()
+        async with node.lease(asyncio.get_running_loop().time() + WAIT_SECONDS) as lease:
+            users = int(await lease.value(_USERS))
+            ((prepared, oldest),) = await lease.rows(_DOUBT)
+            ((intents, open_for),) = await lease.rows(_INTENTS) if await lease.value(_HAS_INTENTS) else [(0, None)]
+            totals = await lease.rows(sql.TOTALS)
+    except WalletError as error:
+        return NodeStatus(node.name, reachable=False, reason=error.message.partition(";")[0])
+    finally:
+        await node.close()
+    sums = {str(row[0]): int(row[1]) + int(row[2]) for row in totals}
+    oldest = max((seconds for seconds in (oldest, open_for) if seconds is not None), default=None)
+    return NodeStatus(node.name, True, "", users, int(prepared), oldest, sums, int(intents))  # noqa: FBT003 - it was reachable

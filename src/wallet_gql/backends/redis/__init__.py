@@ -1,0 +1,1 @@
+"""The sharded Postgres rows, with Redis leases in place of two-phase commit."""

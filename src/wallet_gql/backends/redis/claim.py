@@ -1,0 +1,102 @@
+"""Fencing tokens against the rows: claim, and only then read; write if the claim still stands.
+
+Checking the token in the write alone would lose updates: the next holder may have read before a late write of the last
+one lands. Claimed first, the row itself knows who may write it, whatever became of the lease. Both steps are single
+statements, so that no row of the database stays locked while a process thinks, stops or dies between them; both go over
+one connection, so that a claim which a crashing server forgot has no writer any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from ...domain.changes import State
+from ...domain.errors import Contended, InDoubt, Unavailable
+from ...domain.ids import AccountId
+from ...domain.model import RecordKey
+from ...failpoints import FailpointError, reach
+from ..kit.group_commit import Wanted
+from ..postgres.commit import commit_by
+from ..postgres.json_text import fill, given, wish
+from ..postgres.node import Lease, literal
+from .leases import Held, Leases
+
+CLAIM: Final = "SELECT wallet_claim($1, $2)"
+WRITE: Final = "SELECT wallet_write_fenced({given})"
+
+LOCK_MS_MAX: Final = 2_000
+"""How long a statement waits for one lock of the database, in milliseconds. Leases make such waits rare."""
+
+_PATIENCE_SHARE: Final = 0.8
+"""The server gives a lock up before the caller gives the server up: the first is contention, the second a dead node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Rows that carry the token of `held`, as they were when read into `state`."""
+
+    held: Held
+    state: State
+    accounts: Sequence[AccountId]
+    records: Sequence[RecordKey]
+
+
+async def claim(lease: Lease, leases: Leases, held: Held, state: State, wanted: Wanted) -> Claimed:
+    """Put the token into the rows, then read them into `state`.
+
+    Raises:
+        Contended: a row has seen this token or a higher one. Unavailable: the node does not answer.
+    """
+    asked = wish(wanted, patience_ms=_patience_ms(lease))
+    found: dict[str, Any] = orjson.loads(await lease.value(CLAIM, asked, held.token))
+    if "stale" in found:
+        await leases.raise_token(held.node, found["stale"])
+        raise Contended(f"token {held.token} of node {held.node} comes after {found['stale']}")
+    fill(state, wanted, found)
+    return Claimed(held, state, list(state.accounts), list(state.records))
+
+
+async def write(lease: Lease, claimed: Claimed, intents: Sequence[tuple[str, str]] = (), **more: Any) -> None:
+    """Commit what the state has to write, if all that was claimed still carries the token, lease or no lease.
+
+    `intents` are pairs of a peer and a transfer whose credit it has still to apply.
+
+    Raises:
+        Contended: somebody else has claimed a row since; nothing was written. InDoubt: the reply was lost.
+    """
+    text = given(
+        claimed.state.writes,
+        token=claimed.held.token,
+        claimed_accounts=claimed.accounts,
+        claimed_records=[(key.kind, key.id, key.slot) for key in claimed.records],
+        intents=intents,
+        patience_ms=_patience_ms(lease),
+        **more,
+    )
+    await commit_by(lease, WRITE.format(given=literal(text)), "SELECT 1")
+
+
+def _patience_ms(lease: Lease) -> str:
+    left = lease.deadline - asyncio.get_running_loop().time()
+    return str(min(max(int(left * 1000 * _PATIENCE_SHARE), 1), LOCK_MS_MAX))
+
+
+def before_decision(name: str) -> None:
+    """A failpoint before the decision: failing there, nothing was written. Raises Unavailable."""
+    try:
+        reach(name)
+    except FailpointError as error:
+        raise Unavailable(f"failpoint {name}") from error
+
+
+def after_decision(name: str) -> None:
+    """A failpoint after the decision: failing there, the caller does not know. Raises InDoubt."""
+    try:
+        reach(name)
+    except FailpointError as error:
+        raise InDoubt(f"failpoint {name}") from error

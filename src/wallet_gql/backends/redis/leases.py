@@ -1,0 +1,371 @@
+"""Leases on rows, in one Redis: taken for a whole batch by one call, renewed while it works, released by their owner.
+
+A lease lowers contention and nothing else: it can expire under a stopped process, and a Redis that restarts empty gives
+it to two. What keeps money safe is the fencing token that comes with it (see `redis.py`), which the database compares.
+
+Keys, all of one node under one hash tag: `wgql:{cluster/node}:token` counts tokens, `wgql:{cluster/node}:ROW` is a
+lease, with its owner as the value, and `…:next:ROW` names who has waited for the row and goes next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import random
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from ...domain.errors import ConfigurationError, Contended, Unavailable
+from .url import RedisAddress
+
+log = logging.getLogger("wallet_gql.redis")
+
+ANSWER_SECONDS: Final = 1.0
+"""How long one call may take before the Redis counts as down."""
+
+OPEN_SECONDS: Final = 2.0
+"""How long a Redis that does not answer is waited for at the start."""
+
+RELEASE_SECONDS: Final = 0.25
+"""How long the end of a batch waits for its release; what is not released expires."""
+
+SILENT_SECONDS: Final = 0.25
+"""How long a Redis that did not answer twice running is not asked again, so that callers hear of it at once."""
+
+CONNECTIONS_MAX: Final = 16
+
+PAUSE_SECONDS_MIN: Final = 0.002
+PAUSE_SECONDS_MAX: Final = 0.025
+"""Between two looks at a row that somebody else has; what is waited is drawn between half and double."""
+
+_NEXT_MS: Final = 250
+"""How long a place at the head of the queue is kept for one who does not come back."""
+
+_RENEWALS: Final = 3
+"""How often a lease is renewed in the time that it lasts."""
+
+_TAKE: Final = """
+local counter, owner, ttl, me, next_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local keys, nexts, holders, heirs = {}, {}, {}, {}
+for i = 2, #KEYS do keys[i - 1] = KEYS[i]; nexts[i - 1] = string.gsub(KEYS[i], '}:', '}:next:', 1) end
+for first = 1, #keys, 1000 do
+  local last = math.min(first + 999, #keys)
+  for i, value in ipairs(redis.call('MGET', unpack(keys, first, last))) do holders[first + i - 1] = value end
+  for i, value in ipairs(redis.call('MGET', unpack(nexts, first, last))) do heirs[first + i - 1] = value end
+end
+local mine, reply, taken = {}, {0}, 0
+for _, wish in ipairs(cjson.decode(ARGV[5])) do
+  local by = 0
+  for _, i in ipairs(wish) do
+    local held = holders[i] and holders[i] ~= owner
+    local promised = heirs[i] and heirs[i] ~= me
+    if held or promised then by = i; break end
+  end
+  if by == 0 then
+    for _, i in ipairs(wish) do mine[i] = true end
+  elseif next_ms > 0 then
+    redis.call('SET', nexts[by], me, 'NX', 'PX', next_ms)
+  end
+  reply[#reply + 1] = by
+end
+for i in pairs(mine) do
+  redis.call('SET', keys[i], owner, 'PX', ttl)
+  if heirs[i] then redis.call('DEL', nexts[i]) end
+  taken = taken + 1
+end
+if taken > 0 then reply[1] = redis.call('INCR', counter) end
+return reply
+"""
+_RELEASE: Final = """
+local done = 0
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then done = done + redis.call('DEL', key) end
+end
+return done
+"""
+_RENEW: Final = """
+local done = 0
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then done = done + redis.call('PEXPIRE', key, ARGV[2]) end
+end
+return done
+"""
+_RAISE: Final = """
+if tonumber(redis.call('GET', KEYS[1]) or '0') < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+"""
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """Leases on some rows of one node under one fencing token.
+
+    `busy` has, for each wish, the first of its rows that somebody else has, or None if all of its rows are held here.
+    """
+
+    node: str
+    owner: str
+    token: int = 0
+    keys: tuple[str, ...] = ()
+    busy: list[str | None] = field(default_factory=list)
+    renew_at: float = 0.0
+    lost: bool = False
+    """A renewal found that the leases had ended meanwhile. It is counted and no more: whose rows they are the token
+    decides, and a slow machine whose leases always end too soon still gets its work done."""
+
+
+@dataclass(slots=True)
+class LeaseCounters:
+    """For benchmarks and trials: round trips, looks in vain, time waited, and leases that ended under their holders."""
+
+    calls: int = 0
+    refused: int = 0
+    waited_seconds: float = 0.0
+    expired: int = 0
+    behind: int = 0
+    """How often the counter of tokens was found behind what a row had seen."""
+
+
+class Leases:
+    """The leases of one process on the rows of one cluster."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        """Nothing is connected before it is needed."""
+        self.address = address
+        self.cluster = ""
+        self.counters = LeaseCounters()
+        self._ttl_ms = max(int(address.lease_seconds * 1000), 1)
+        self._client = _client(address)
+        self._scripts = {text: self._client.register_script(text) for text in (_TAKE, _RELEASE, _RENEW, _RAISE)}
+        self._silent_until = 0.0
+        self._missed_at = math.inf
+        self._held: set[Held] = set()
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._renewing: asyncio.Task[None] | None = None
+        self._forgetting: set[asyncio.Task[None]] = set()
+
+    async def open(self, cluster: str) -> None:
+        """Use keys of that cluster; begin to renew.
+
+        Raises:
+            ConfigurationError: the Redis does not answer for a while, or does not let us do what is needed.
+        """
+        self.cluster = cluster
+        until = asyncio.get_running_loop().time() + OPEN_SECONDS
+        while True:
+            try:
+                await self._rehearse()
+                break
+            except Unavailable as error:
+                refused = isinstance(error.__cause__, ResponseError | AuthenticationError)
+                if refused or asyncio.get_running_loop().time() > until:
+                    said = f"{error.__cause__ or error}"
+                    raise ConfigurationError(f"{self.address}: {said}; start it, or correct the URL") from error
+            await asyncio.sleep(PAUSE_SECONDS_MAX)  # it may be restarting
+        self._renewing = asyncio.create_task(self._renew_for_ever())
+
+    async def _rehearse(self) -> None:
+        """Every call once, on a row of no node. Raises Unavailable."""
+        await self.ping()
+        async with self.hold("", [["rehearsal"]]) as held:
+            await self._renew(held)
+            await self._call(_RAISE, [self._key("", "token")], [held.token + 1])
+
+    async def close(self) -> None:
+        """Stop renewing and disconnect."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+        await asyncio.gather(*self._forgetting, return_exceptions=True)
+        with suppress(RedisError, OSError):
+            await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Raises Unavailable unless the Redis answers."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._client.ping()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise Unavailable(f"{self.address} does not answer") from error
+
+    # Taking and releasing
+
+    @asynccontextmanager
+    async def hold(self, node: str, wishes: Sequence[Sequence[str]], waiter: str = "") -> AsyncIterator[Held]:
+        """Leases on the rows of as many wishes as can be had at once, each with all of its rows or none.
+
+        A `waiter` who comes back soon has the next turn at rows that he missed. Raises Unavailable: no Redis.
+        """
+        held = await self._take(node, wishes, waiter)
+        self._held.add(held)
+        try:
+            yield held
+        finally:
+            self._held.discard(held)
+            await self._release(held)
+
+    @asynccontextmanager
+    async def wait(self, node: str, wishes: Sequence[Sequence[str]], deadline: float) -> AsyncIterator[Held]:
+        """The same, but look again, with growing pauses, until at least one wish can be had.
+
+        Raises:
+            Contended: `deadline` (event loop's clock) came first. Unavailable: the Redis does not answer.
+        """
+        loop, waiter = asyncio.get_running_loop(), secrets.token_hex(8)
+        began, pause = loop.time(), PAUSE_SECONDS_MIN
+        while True:
+            async with self.hold(node, wishes, waiter) as held:
+                if None in held.busy:
+                    self.counters.waited_seconds += loop.time() - began
+                    yield held
+                    return
+            patience = min(pause, deadline - loop.time())
+            if patience <= 0:
+                raise Contended(f"rows on node {node} were taken all the time given")
+            await self.pause(held, patience)
+            pause = min(pause * 1.6, PAUSE_SECONDS_MAX)
+
+    async def pause(self, held: Held, seconds: float) -> None:
+        """Wait half of so long or up to double, or until this process releases a row that was missed."""
+        self.counters.refused += 1
+        event, names = asyncio.Event(), {self._key(held.node, row) for row in held.busy if row is not None}
+        for name in names:
+            self._waiting.setdefault(name, set()).add(event)
+        try:
+            async with asyncio.timeout(seconds * random.uniform(0.5, 2.0)):  # noqa: S311 - not a secret
+                await event.wait()
+        except TimeoutError:
+            pass
+        finally:
+            for name in names:
+                self._waiting[name].discard(event)
+                if not self._waiting[name]:
+                    del self._waiting[name]
+
+    async def _take(self, node: str, wishes: Sequence[Sequence[str]], waiter: str) -> Held:
+        """One call: leases for every wish whose rows are all free, and a fencing token higher than all before."""
+        rows = sorted({row for wish in wishes for row in wish})
+        held = Held(node, secrets.token_hex(8))
+        if not rows:
+            held.busy = [None] * len(wishes)
+            return held
+        place = {row: number for number, row in enumerate(rows, 1)}
+        keys = [self._key(node, row) for row in rows]
+        wanted = json.dumps([[place[row] for row in wish] for wish in wishes])
+        held.keys = tuple(keys)
+        held.renew_at = asyncio.get_running_loop().time() + self.address.lease_seconds / _RENEWALS
+        arguments = [held.owner, self._ttl_ms, waiter, _NEXT_MS if waiter else 0, wanted]
+        try:
+            reply = await self._call(_TAKE, [self._key(node, "token"), *keys], arguments)
+        except BaseException:
+            self._forget(held)
+            raise
+        held.token, *numbers = (int(number) for number in reply)
+        held.busy = [rows[number - 1] if number else None for number in numbers]
+        free = (wish for wish, by in zip(wishes, held.busy, strict=True) if by is None)
+        held.keys = tuple(sorted({self._key(node, row) for wish in free for row in wish}))
+        return held
+
+    def _forget(self, held: Held) -> None:
+        """The reply was lost: what may have been taken is given back, if the Redis hears it; else it expires."""
+        task = asyncio.ensure_future(self._release(held))
+        self._forgetting.add(task)
+        task.add_done_callback(self._forgetting.discard)
+
+    async def _release(self, held: Held) -> None:
+        """Give back what is still ours. Never raises but for a cancellation."""
+        if not held.keys:
+            return
+        with suppress(Unavailable):
+            await self._call(_RELEASE, held.keys, [held.owner], seconds=RELEASE_SECONDS)
+        for key in held.keys:
+            for event in self._waiting.get(key, ()):
+                event.set()
+
+    async def raise_token(self, node: str, floor: int) -> None:
+        """Let the next token be higher than `floor`: a row has seen it, so the Redis has forgotten some."""
+        self.counters.behind += 1
+        with suppress(Unavailable):
+            await self._call(_RAISE, [self._key(node, "token")], [floor])
+
+    # Renewing
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self.address.lease_seconds / _RENEWALS / 2)
+            try:
+                await asyncio.gather(*(self._renew(held) for held in self._due()))
+            except Unavailable as error:
+                log.info("leases could not be renewed: %s", error)
+
+    def _due(self) -> list[Held]:
+        now = asyncio.get_running_loop().time()
+        return [held for held in self._held if held.keys and held.renew_at <= now]
+
+    async def _renew(self, held: Held) -> None:
+        held.renew_at = asyncio.get_running_loop().time() + self.address.lease_seconds / _RENEWALS
+        renewed = await self._call(_RENEW, held.keys, [held.owner, self._ttl_ms])
+        if int(renewed) < len(held.keys) and held in self._held:
+            held.lost = True
+            self.counters.expired += 1
+
+    # Talking
+
+    def _key(self, node: str, row: str) -> str:
+        return f"wgql:{{{self.cluster}/{node}}}:{row}"
+
+    async def _call(
+        self, text: str, keys: Sequence[str], arguments: Sequence[Any], *, seconds: float = ANSWER_SECONDS
+    ) -> Any:
+        """Run a script. Raises Unavailable."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._silent_until:
+            raise Unavailable(f"{self.address} did not answer a moment ago")
+        self.counters.calls += 1
+        began = loop.time()
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await self._scripts[text](keys=list(keys), args=list(arguments))
+        except TimeoutError as error:
+            if seconds >= ANSWER_SECONDS:
+                if began >= self._missed_at:  # asked again after a miss, and missed again: not just a moment's stall
+                    self._silent_until = loop.time() + SILENT_SECONDS
+                self._missed_at = loop.time()
+            raise Unavailable(f"{self.address} did not answer in time") from error
+        except (RedisError, OSError) as error:
+            raise Unavailable(f"{self.address}: {error}") from error
+        self._missed_at = math.inf
+        return reply
+
+
+def _client(address: RedisAddress) -> redis.asyncio.Redis:
+    """A client that gives up soon and asks again once over a fresh connection: every script may run twice."""
+    files: dict[str, Any] = dict(address.tls_files)
+    kind = redis.asyncio.SSLConnection if address.tls else redis.asyncio.Connection
+    pool = redis.asyncio.BlockingConnectionPool(
+        max_connections=CONNECTIONS_MAX,
+        timeout=ANSWER_SECONDS,
+        connection_class=kind,
+        host=address.host,
+        port=address.port,
+        db=address.db,
+        username=address.username,
+        password=address.password,
+        socket_timeout=2 * ANSWER_SECONDS,  # ours comes first
+        socket_connect_timeout=2 * ANSWER_SECONDS,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        protocol=2,
+        **files,
+    )
+    return redis.asyncio.Redis.from_pool(pool)

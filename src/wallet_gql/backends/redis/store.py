@@ -1,0 +1,285 @@
+"""`redis+postgres://`: the sharded rows of the Postgres backend, with Redis leases in place of two-phase commit.
+
+`redis+postgres://[user:password@]host:6379/0,postgres://user@host/db?node=n1,…`: a Redis, a comma, and any URL of the
+Postgres backend; `rediss+postgres://` talks TLS to the Redis. Nodes may forbid prepared transactions.
+
+One node's rows at a time. The leader: lease the rows of a batch, claim them for a fencing token, read, decide, and
+commit in one statement with an intent for each credit of another node. That commit is the decision. Then the other
+nodes: lease the payees' rows, claim, read, apply what is not there yet, commit; and the intent is closed. Whatever is
+left open, any process finishes (`_redis_credits.py`).
+
+The lease lowers contention, the database gives safety: a token that is claimed in the row before it is read, unique
+keys, relative updates of rows that must still be as loaded, and a CHECK. So losing the Redis, its memory, or an expired
+lease costs time and never money. Flush setting (G3): as the Postgres backend's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from ...domain.changes import Credit, Decide, Done, Outcome, Scope, State, decide_all
+from ...domain.errors import Contended, NodeUnavailable
+from ...domain.ids import AccountId, TransferId, UserId, is_system, slot_of
+from ...domain.model import AccountFacts
+from ...storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
+from ..kit.group_commit import Command, Deferred, Wanted
+from ..postgres import text as sql
+from ..postgres.node import Lease
+from ..postgres.setup import parse_url
+from ..postgres.sharded import PgStore
+from ..relational import rows
+from .claim import after_decision, before_decision, claim, write
+from .credits import CREDIT_SECONDS, Credits, account_row
+from .leases import Held, Leases
+from .url import parse_redis_url
+
+R = TypeVar("R")
+
+_RECOVER_MAX: Final = 1_000
+_RIPE_SECONDS: Final = 0.1
+_GATE_SECONDS: Final = 10.0
+_PATIENCE_SHARE: Final = 0.8
+_REPLY_SHARE: Final = 0.9
+"""How much of a caller's time may be gone when the wait for a credit ends."""
+
+_SILENT_SECONDS: Final = 0.5
+"""How long a node that did not answer is not asked again, so that its callers hear of it before their deadlines."""
+
+_FACTS_SECONDS: Final = 2.0
+_COMMIT_SECONDS_MIN: Final = 0.05
+"""With less than that nothing is begun, so that its caller hears a certain no before his deadline, not a doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """What commits together: a leader and the nodes it may credit; `behind` names the row that is waited for."""
+
+    leader: str
+    others: tuple[str, ...]
+    behind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A command's result, and its credits on their way."""
+
+    result: Any
+    credits: tuple[asyncio.Future[bool], ...]
+
+
+class RedisStore(PgStore):
+    """The ledger on Postgres nodes, under Redis leases."""
+
+    name = "redis"
+    protocol = "leases"
+
+    def __init__(self, url: str) -> None:
+        """See the module for URLs. Raises ConfigurationError."""
+        address, nodes = parse_redis_url(url)
+        super().__init__(parse_url(nodes))
+        self.leases = Leases(address)
+        self._credits: Credits | None = None
+        self._silent: dict[str, float] = {}
+        many = len(self._nodes) > 1
+        self.capabilities = Capabilities(
+            durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="eventual"
+        )
+
+    async def _opened(self) -> None:
+        await self.leases.open(self._cluster)
+        self._credits = Credits(self._nodes, self._map, self.leases)
+        self._credits.hint = self._hint
+
+    async def _sweep(self) -> None:
+        assert self._credits is not None
+        await self._credits.settle(_RECOVER_MAX)
+
+    async def _finish(self) -> None:
+        if self._credits is not None:
+            await self._credits.close()
+        await self.leases.close()
+
+    # Writing
+
+    def _lane(self, scope: Scope) -> Hashable:
+        return _Lane(self._map.home(scope.home), self._map.participants(scope))
+
+    async def execute(
+        self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Committed[R]:
+        """See `Store.execute`: the reply waits a while for credits on other nodes."""
+        loop = asyncio.get_running_loop()
+        late = loop.time() + timeout_seconds * _REPLY_SHARE
+        done = await super().execute(scope, decide, timeout_seconds=timeout_seconds)
+        sent: Any = done.result
+        if not isinstance(sent, _Sent):
+            return done
+        seconds = min(late - loop.time(), CREDIT_SECONDS)
+        if sent.credits and seconds > 0:
+            await asyncio.wait(sent.credits, timeout=seconds)
+        return Committed(sent.result, credited=all(arrived.done() and arrived.result() for arrived in sent.credits))
+
+    async def _commit(
+        self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
+    ) -> Sequence[Outcome | Deferred]:
+        assert isinstance(lane, _Lane)
+        if wait_seconds < _COMMIT_SECONDS_MIN:
+            raise Contended("there was no time left to try again")
+        deadline = asyncio.get_running_loop().time() + wait_seconds * _PATIENCE_SHARE
+        facts = await self._facts(lane, batch, deadline)
+        wallets = await self._accounts_of(lane.leader, batch)
+        wishes = [self._rows(lane.leader, command.scope, wallets) for command in batch]
+        async with self._hold(lane, wishes, deadline) as held:
+            before_decision("redis.leased")
+            free = [command for command, by in zip(batch, held.busy, strict=True) if by is None]
+            decided = iter(await self._lead(lane, held, free, facts, deadline) if free else ())
+        return [next(decided) if by is None else Deferred(replace(lane, behind=by)) for by in held.busy]
+
+    def _hold(self, lane: _Lane, wishes: Sequence[Sequence[str]], deadline: float) -> AbstractAsyncContextManager[Held]:
+        if lane.behind is None:
+            return self.leases.hold(lane.leader, wishes)
+        return self.leases.wait(lane.leader, wishes, deadline)
+
+    def _rows(self, leader: str, scope: Scope, wallets: dict[UserId, list[AccountId]]) -> list[str]:
+        """The leases that a command needs on its leader: whatever it may update, and the wallets it may add to."""
+        own = [i for i in scope.credits if not is_system(i) and self._map.home(slot_of(i)) == leader]
+        found = {account_row(i) for i in (*scope.accounts, *own)}
+        for owner in scope.wallets:
+            found |= {f"w:{owner}", *(account_row(i) for i in wallets.get(owner, ()))}
+        return sorted(found | {f"r:{key.slot}:{key.kind}:{key.id}" for key in scope.records})
+
+    async def _accounts_of(self, leader: str, batch: Sequence[Command]) -> dict[UserId, list[AccountId]]:
+        """The accounts of the wallets in the batch, as far as they are known now: the claim will see all of them."""
+        wanted = Wanted(wallets={owner for command in batch for owner in command.scope.wallets})
+        if not wanted.wallets:
+            return {}
+        state = await self._read(leader, wanted, _FACTS_SECONDS)
+        return state.wallets
+
+    async def _facts(self, lane: _Lane, batch: Sequence[Command], deadline: float) -> dict[AccountId, AccountFacts]:
+        """What decisions see of accounts on other nodes. Raises NodeUnavailable."""
+        if not lane.others:
+            return {}
+        wanted: dict[str, Wanted] = {name: Wanted() for name in lane.others}
+        for command in batch:
+            for account_id in command.scope.credits:
+                home = None if is_system(account_id) else self._map.home(slot_of(account_id))
+                if home in wanted:
+                    wanted[home].accounts.add(account_id)
+        seconds = min(deadline - asyncio.get_running_loop().time(), _FACTS_SECONDS)
+        states = await asyncio.gather(*(self._read(name, part, seconds) for name, part in wanted.items()))
+        return {
+            account.id: AccountFacts(account.id, account.owner, account.currency, account.status)
+            for state in states
+            for account in state.accounts.values()
+        }
+
+    async def _read(self, name: str, wanted: Wanted, seconds: float) -> State:
+        """Read without locks; a node that has just been silent is not asked. Raises NodeUnavailable."""
+        loop = asyncio.get_running_loop()
+        if self._silent.get(name, 0.0) > loop.time():
+            raise NodeUnavailable(name)
+        state = State(name, self._map.peer_of(name))
+        try:
+            async with self._nodes[name].lease(loop.time() + seconds) as lease:
+                await self._load(lease, state, wanted, "read")
+        except Contended as error:
+            if isinstance(error.__cause__, TimeoutError) and seconds >= _SILENT_SECONDS:  # else it was hardly asked
+                self._silent[name] = loop.time() + _SILENT_SECONDS
+                raise NodeUnavailable(name) from error
+            raise
+        return state
+
+    async def _lead(
+        self, lane: _Lane, held: Held, batch: Sequence[Command], facts: dict[AccountId, AccountFacts], deadline: float
+    ) -> list[Outcome]:
+        """Claim, read, decide and commit on the leader; then the credits begin their way."""
+        state = State(lane.leader, self._map.peer_of(lane.leader))
+        wanted = Wanted.of(command.scope for command in batch)
+        wanted.credits = {i for i in wanted.credits if self._map.home(slot_of(i)) == lane.leader}
+        async with self._nodes[lane.leader].lease(deadline) as lease:
+            claimed = await claim(lease, self.leases, held, state, wanted)
+            before_decision("redis.claimed")
+            state.facts.update(facts)
+            both = [_decide(state, command) for command in batch]
+            before_decision("redis.decided")
+            on_their_way = await self._on_their_way(lease, lane, batch, state)
+            if state.writes:
+                intents = [(self._map.home(slot_of(c.account_id)), c.transfer.id) for c in state.writes.credits]
+                await write(lease, claimed, intents, epoch=self._epoch)
+                after_decision("redis.committed")
+        self._hint(state.writes.accounts)
+        sent = []
+        for command, (outcome, credits_) in zip(batch, both, strict=True):
+            found = (on_their_way.get(name) for name in _answered(command, state))
+            sent.append(self._sent(outcome, credits_ or [credit for credit in found if credit is not None]))
+        return sent
+
+    async def _on_their_way(
+        self, lease: Lease, lane: _Lane, batch: Sequence[Command], state: State
+    ) -> dict[TransferId, Credit]:
+        """Credits that the batch sends, and those that its replayed answers are about and that are still open.
+
+        So a replay tells the truth about the payee, and pushes the credit on.
+        """
+        found = {credit.transfer.id: credit for credit in state.writes.credits}
+        names = {name for command in batch for name in _answered(command, state)}
+        names -= {transfer.id for transfer in state.writes.transfers}
+        if names and lane.others:
+            opened = await lease.rows(sql.OPEN_AMONG, list(lane.others), list(names))
+            for transfer in (rows.to_transfer(tuple(row)) for row in opened):
+                found[transfer.id] = Credit(transfer.credit_account_id, transfer.net_minor, transfer, lane.leader)
+        return found
+
+    def _sent(self, outcome: Outcome, credits_: Sequence[Credit]) -> Outcome:
+        """Let a decided command's credits go."""
+        assert self._credits is not None
+        if not credits_ or not isinstance(outcome, Done):
+            return outcome
+        return Done(_Sent(outcome.result, tuple(self._credits.send(credits_))))
+
+    # Recovery and maintenance
+
+    async def recover(self, limit: int) -> Recovered:
+        """See `Store.recover`: send credits that are found open, those seen for the first time after a moment."""
+        assert self._credits is not None
+        credited = await self._credits.settle(limit)
+        if self._credits.unripe:
+            await asyncio.sleep(_RIPE_SECONDS)
+            credited += await self._credits.settle(limit)
+        return Recovered(credited=credited)
+
+    @asynccontextmanager
+    async def gate(self) -> AsyncIterator[None]:
+        """See `Store.gate`: no decision commits inside, and no credit is on its way."""
+        assert self._credits is not None
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _GATE_SECONDS
+        async with super().gate():
+            while await self._credits.open_intents():
+                if loop.time() > until:
+                    raise Contended("credits are on their way to a node that does not take them")
+                await self._credits.settle(_RECOVER_MAX, at_once=True)
+            yield
+
+    async def ping(self) -> None:
+        """Every node and the Redis answer. Raises Unavailable."""
+        await asyncio.gather(super().ping(), self.leases.ping())
+
+
+def _answered(command: Command, state: State) -> set[TransferId]:
+    """The transfers that the command's receipts name."""
+    scope = command.scope
+    receipts = (state.receipts.get((scope.home, actor, key)) for actor, key in scope.receipts)
+    return {receipt.transfer_id for receipt in receipts if receipt is not None and receipt.transfer_id is not None}
+
+
+def _decide(state: State, command: Command) -> tuple[Outcome, list[Credit]]:
+    """One decision, and the credits that it sends to other nodes."""
+    before = len(state.writes.credits)
+    (outcome,) = decide_all(state, [(command.scope, command.decide)])
+    return outcome, state.writes.credits[before:]

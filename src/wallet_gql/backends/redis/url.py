@@ -1,0 +1,86 @@
+"""The storage URL of `redis+postgres://`: a Redis, a comma, and the URL of a sharded Postgres store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from ...domain.errors import ConfigurationError
+
+LEASE_SECONDS: Final = 2.0
+"""How long a lease lasts unless it is renewed, if the URL does not say."""
+
+LEASE_SECONDS_MIN: Final = 0.02
+LEASE_SECONDS_MAX: Final = 60.0
+_PORT: Final = 6379
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_SCHEMES: Final = {"redis+postgres": False, "rediss+postgres": True}
+_FORM: Final = "redis+postgres://[user:password@]host[:port][/db],postgres://user@host/database?node=n1,…"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where the Redis is, who we are there, and how long its leases last. `tls_files` are arguments of the driver."""
+
+    host: str
+    port: int = _PORT
+    db: int = 0
+    username: str | None = None
+    password: str | None = None
+    tls: bool = False
+    tls_files: tuple[tuple[str, str], ...] = ()
+    lease_seconds: float = LEASE_SECONDS
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"{'rediss' if self.tls else 'redis'}://{self.host}:{self.port}/{self.db}"
+
+
+def parse_redis_url(url: str) -> tuple[RedisAddress, str]:
+    """The Redis, and the Postgres URL behind the first comma. Raises ConfigurationError."""
+    first, comma, nodes = url.partition(",")
+    parts = urlsplit(first)
+    if not comma or parts.scheme not in _SCHEMES:
+        raise ConfigurationError(f"a Redis and the nodes are needed: write {_FORM}")
+    try:
+        port = parts.port or _PORT
+        db = int(parts.path.strip("/") or 0)
+    except ValueError as error:
+        raise ConfigurationError(f"the Redis of {_FORM}: port and database are numbers") from error
+    if not parts.hostname:
+        raise ConfigurationError(f"the Redis has no host: write {_FORM}")
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    lease_seconds = _lease_seconds(given.pop("lease_seconds", str(LEASE_SECONDS)))
+    tls = _SCHEMES[parts.scheme]
+    files = _tls_files(given, tls=tls)
+    names = (_decoded(parts, "username"), _decoded(parts, "password"))
+    return RedisAddress(parts.hostname, port, db, *names, tls, files, lease_seconds), nodes.strip()
+
+
+def _decoded(parts: SplitResult, name: str) -> str | None:
+    value = getattr(parts, name)
+    return unquote(value) if value else None
+
+
+def _lease_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not LEASE_SECONDS_MIN <= seconds <= LEASE_SECONDS_MAX:
+        raise ConfigurationError(f"lease_seconds={text}: give {LEASE_SECONDS_MIN} to {LEASE_SECONDS_MAX:.0f}")
+    return seconds
+
+
+def _tls_files(given: dict[str, str], *, tls: bool) -> tuple[tuple[str, str], ...]:
+    unknown = sorted(given.keys() - set(_FILES))
+    if unknown:
+        raise ConfigurationError(f"the Redis URL knows lease_seconds, {', '.join(_FILES)}; not {', '.join(unknown)}")
+    if given and not tls:
+        raise ConfigurationError(f"{', '.join(sorted(given))}: only with rediss+postgres://")
+    for name, path in given.items():
+        if not Path(path).is_file():
+            raise ConfigurationError(f"{name}={path}: there is no such file")
+    return tuple(sorted(given.items()))

@@ -1,0 +1,193 @@
+"""Moving a whole ledger between stores: export to JSON lines, import, and a digest that both sides agree on.
+
+An export is a header line, one line a record, and a trailer with counts and digest. Clearing entries are left out, for
+they depend on how many nodes hold the ledger; the importing store builds its own. Receipts go along, so old keys replay
+after the move. The digest does not depend on the order of the records, nor on the store, nor on the number of nodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ..domain.codec import FORMAT, KINDS, decode, encode
+from ..domain.errors import InvalidInput
+from ..domain.model import Entry, Transfer
+from ..storage import SCAN_KINDS, SCAN_MAX, JournalItem, ScanItem, Store
+
+PRODUCT: Final = "wallet-gql"
+_CHUNK: Final = 500
+_MODULUS: Final = 2**256
+
+
+@dataclass(slots=True)
+class Digest:
+    """The sum, modulo 2^256, of the SHA-256 of every record: equal for equal sets of records, in any order.
+
+    It finds damage and omissions; it is no defence against somebody who may write the file.
+    """
+
+    value: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, kind: str, plain: dict[str, Any]) -> None:
+        """Count one record in."""
+        text = json.dumps([kind, plain], sort_keys=True, separators=(",", ":"))
+        self.value = (self.value + int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")) % _MODULUS
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+
+    def add_line(self, kind: str, plain: dict[str, Any]) -> None:
+        """Count in one line of an export: a journal line is a transfer (unless a copy) and its entries."""
+        if kind != "journal":
+            self.add(kind, plain)
+            return
+        if not plain["copy"]:
+            self.add("transfer", plain["transfer"])
+        for entry in plain["entries"]:
+            self.add("entry", entry)
+
+    @property
+    def text(self) -> str:
+        """As 64 hex digits."""
+        return f"{self.value:064x}"
+
+
+def _to_line(item: ScanItem) -> tuple[str, dict[str, Any]]:
+    if isinstance(item, JournalItem):
+        entries = [encode(entry) for entry in item.entries]
+        return "journal", {"transfer": encode(item.transfer), "entries": entries, "copy": item.is_copy}
+    return type(item).__name__.lower(), encode(item)
+
+
+def _from_line(kind: str, plain: dict[str, Any]) -> ScanItem:
+    try:
+        return _decoded(kind, plain)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput("export", f"a {kind} cannot be read: {error!r}") from error
+
+
+def _decoded(kind: str, plain: dict[str, Any]) -> ScanItem:
+    if kind == "journal":
+        entries = tuple(decode(Entry, entry) for entry in plain["entries"])
+        return JournalItem("", decode(Transfer, plain["transfer"]), entries, ())
+    item: ScanItem = decode(KINDS[kind], plain)
+    return item
+
+
+async def _lines(store: Store) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    for kind in SCAN_KINDS:
+        after: str | None = None
+        while True:
+            page = await store.scan(kind, after, SCAN_MAX)
+            for item in page.items:
+                yield _to_line(item)
+            after = page.after
+            if after is None:
+                break
+
+
+async def digest_of(store: Store) -> Digest:
+    """The digest of a whole store, taken while no commit runs. Raises Contended if writers do not give way."""
+    digest = Digest()
+    async with store.gate():
+        async for kind, plain in _lines(store):
+            digest.add_line(kind, plain)
+    return digest
+
+
+async def export_lines(store: Store) -> AsyncIterator[str]:
+    """A whole ledger as JSON lines, at one moment: every writer waits meanwhile.
+
+    Raises:
+        Contended: writers do not give way.
+    """
+    yield json.dumps({"product": PRODUCT, "format": FORMAT})
+    digest = Digest()
+    async with store.gate():
+        async for kind, plain in _lines(store):
+            digest.add_line(kind, plain)
+            yield json.dumps({"kind": kind, "value": plain}, separators=(",", ":"))
+    yield json.dumps({"digest": digest.text, "counts": digest.counts})
+
+
+def read_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records of an export, one by one; the trailer is compared at the end.
+
+    Raises:
+        InvalidInput: no export, another format, damaged, or cut short.
+    """
+    digest = Digest()
+    for number, line in enumerate(lines, start=1):
+        plain = _parse(line, number)
+        if number == 1:
+            _check_header(plain)
+        elif "digest" in plain:
+            if plain["digest"] != digest.text:
+                raise InvalidInput("export", f"line {number}: the digest differs: the file was changed; export again")
+            return
+        else:
+            kind, value = plain.get("kind"), plain.get("value")
+            if kind not in SCAN_KINDS or not isinstance(value, dict):
+                raise InvalidInput("export", f"line {number}: not a record of format {FORMAT}")
+            try:
+                digest.add_line(kind, value)
+            except (KeyError, TypeError) as error:
+                raise InvalidInput("export", f"line {number}: a {kind} lacks {error}") from error
+            yield kind, value
+    raise InvalidInput("export", "it ends before its last line: the file was cut short; export again")
+
+
+async def import_lines(
+    store: Store, lines: Callable[[], Iterable[str]], progress: Callable[[int], None] = lambda _: None
+) -> Digest:
+    """Fill an empty store from an export; the file is checked whole before anything is written.
+
+    `lines` gives the file's lines anew at each call; `progress` is told how many records are in.
+
+    Raises:
+        InvalidInput: the file is no sound export, or the store is not empty.
+        InvariantViolated: records contradict one another; start again with a fresh store.
+    """
+    for _ in read_lines(lines()):
+        pass
+    for kind in SCAN_KINDS:
+        after: str | None = None
+        while True:  # node by node: only the last page says that there is nothing
+            page = await store.scan(kind, after, 1)
+            if page.items:
+                raise InvalidInput("import", "the store is not empty; import into a fresh one")
+            after = page.after
+            if after is None:
+                break
+    chunk: list[ScanItem] = []
+    count = 0
+    for kind_name, value in read_lines(lines()):
+        chunk.append(_from_line(kind_name, value))
+        if len(chunk) == _CHUNK:
+            await store.load_raw(chunk)
+            count += len(chunk)
+            progress(count)
+            chunk = []
+    await store.load_raw(chunk)
+    progress(count + len(chunk))
+    return await digest_of(store)
+
+
+def _parse(line: str, number: int) -> dict[str, Any]:
+    try:
+        plain = json.loads(line)
+    except ValueError:
+        plain = None
+    if not isinstance(plain, dict):
+        raise InvalidInput("export", f"line {number} is no JSON object")
+    return plain
+
+
+def _check_header(plain: dict[str, Any]) -> None:
+    if plain.get("product") != PRODUCT:
+        raise InvalidInput("export", "the first line does not say that this is a wallet-gql export")
+    if plain.get("format") != FORMAT:
+        raise InvalidInput("export", f"it has format {plain.get('format')}, this program reads format {FORMAT}")

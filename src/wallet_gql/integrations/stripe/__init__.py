@@ -1,0 +1,1 @@
+"""Money in and out through Stripe: top-ups, withdrawals, refunds, disputes, webhooks."""

@@ -1,0 +1,92 @@
+"""Webhooks: a verified event says which object changed; what became of it is asked of Stripe itself.
+
+So it does not matter in which order events come, or how often, or whether they are old; and whoever got hold of a
+webhook secret could make us look, but could not make money. An event counts as done when everything that it led to is
+committed: until then the answer is a failure, and Stripe sends it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from ...domain.errors import Unavailable
+from ...domain.payments import Alarm
+from .desk import Desk
+from .provider import NoAnswer
+from .signature import verify
+from .topups import TopUps
+from .withdrawals import Withdrawals
+
+_CLAIMING: Final = ("charge", "refund", "dispute")
+"""Objects that tell of money taken back; each names its PaymentIntent."""
+
+
+class NotAnEvent(Exception):
+    """The body is signed, but is no event."""
+
+
+class Events:
+    """Takes in what Stripe posts."""
+
+    def __init__(
+        self, desk: Desk, top_ups: TopUps, withdrawals: Withdrawals, secrets: Sequence[str], *, live: bool
+    ) -> None:
+        """`secrets` are the live ones: of one endpoint or two, each perhaps with its successor."""
+        self._desk = desk
+        self._top_ups = top_ups
+        self._withdrawals = withdrawals
+        self._secrets = tuple(secrets)
+        self._live = live
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a secret to check events by."""
+        return bool(self._secrets)
+
+    async def receive(self, raw: bytes, header: str | None) -> str:
+        """Take in one event; answers what it was about.
+
+        Raises:
+            BadSignature: it is not Stripe's, or too old; nothing was done. NotAnEvent: it is signed, but no event.
+            Unavailable, InDoubt: it was not taken in; it must be sent again.
+        """
+        verify(raw, header, self._secrets, int(self._desk.clock().timestamp()))
+        event = _event(raw)
+        event_id = str(event.get("id", ""))[:80]
+        if bool(event.get("livemode")) is not self._live:
+            await self._desk.alarm(Alarm(event_id, f"its livemode is not that of the key, which is {self._live}"))
+            return "put aside"
+        try:
+            return await self._look(event)
+        except NoAnswer as error:
+            raise Unavailable("the payment provider does not answer") from error
+
+    async def _look(self, event: Mapping[str, Any]) -> str:
+        about = _object(event)
+        kind, object_id = about.get("object"), about.get("id")
+        if kind == "payment_intent" and isinstance(object_id, str):
+            return await self._top_ups.observe(object_id, with_claims=False)
+        if kind in _CLAIMING and isinstance(about.get("payment_intent"), str):
+            return await self._top_ups.observe(str(about["payment_intent"]), with_claims=True)
+        if kind == "payout" and isinstance(object_id, str) and isinstance(event.get("account"), str):
+            return await self._withdrawals.observe(object_id, str(event["account"]))
+        return "of no concern"
+
+
+def _event(raw: bytes) -> Mapping[str, Any]:
+    try:
+        event = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise NotAnEvent("it is not JSON") from error
+    if not isinstance(event, dict) or event.get("object") != "event":
+        raise NotAnEvent("it is no event")
+    return event
+
+
+def _object(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = event.get("data")
+    found = data.get("object") if isinstance(data, dict) else None
+    return found if isinstance(found, dict) else {}

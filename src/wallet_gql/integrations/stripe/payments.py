@@ -1,0 +1,86 @@
+"""Money in and out, put together from the settings."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ...domain.errors import ConfigurationError
+from ...domain.payments import Alarm
+from ...settings import Settings
+from ...storage import Store
+from .desk import Desk
+from .events import Events
+from .reconcile import Reconciler
+from .topups import TopUps
+from .withdrawals import Withdrawals
+
+if TYPE_CHECKING:
+    from .api import StripeApi
+
+
+@dataclass(frozen=True, slots=True)
+class Payments:
+    """Top-ups and withdrawals. `is_configured` says whether there is a provider; what there was can always be read."""
+
+    is_configured: bool
+    desk: Desk
+    top_ups: TopUps
+    withdrawals: Withdrawals
+    events: Events
+    reconciler: Reconciler
+
+    async def alarms(self) -> list[tuple[Alarm, datetime]]:
+        """What only an operator can settle, the oldest first."""
+        return await self.desk.alarms()
+
+    async def sweep(self) -> int:
+        """Go on with everything that is due; answers how much it was."""
+        failed: Exception | None = None
+        count = 0
+        for sweep in (self.top_ups.sweep, self.withdrawals.sweep):
+            try:
+                count += await sweep()
+            except Exception as error:  # noqa: BLE001 - one kind must not keep the other waiting; it is raised below
+                failed = error
+        if failed is not None:
+            raise failed
+        return count
+
+
+def make_payments(desk: Desk, api: StripeApi | None, webhook_secrets: tuple[str, ...]) -> Payments:
+    """The flows over a store and a provider, or over a store alone."""
+    top_ups, withdrawals = TopUps(desk, api), Withdrawals(desk, api)
+    is_live = api is not None and api.is_live
+    events = Events(desk, top_ups, withdrawals, webhook_secrets if api else (), live=is_live)
+    reconciler = Reconciler(desk.store, api, top_ups, withdrawals)
+    return Payments(api is not None, desk, top_ups, withdrawals, events, reconciler)
+
+
+@asynccontextmanager
+async def open_payments(settings: Settings, store: Store, clock: Callable[[], datetime]) -> AsyncIterator[Payments]:
+    """Payments by the settings; the connections to the provider are closed at the end.
+
+    Raises:
+        ConfigurationError: a key is set, but the provider's library is not installed.
+    """
+    desk = Desk(store, clock, lambda: secrets.randbits(62), settings.timeout_seconds)
+    key = settings.stripe_api_key.get_secret_value()
+    if not key:
+        yield make_payments(desk, None, ())
+        return
+    try:
+        from .api import StripeApi  # noqa: PLC0415 - most wallets have no provider, and not its library
+    except ImportError as error:
+        raise ConfigurationError(
+            "WALLET_STRIPE_API_KEY: Stripe's library is missing; pip install 'wallet-gql[stripe]'"
+        ) from error
+    api = StripeApi(key, base_url=settings.stripe_api_base, timeout_seconds=settings.stripe_timeout_seconds)
+    try:
+        yield make_payments(desk, api, settings.webhook_secrets)
+    finally:
+        await api.close()

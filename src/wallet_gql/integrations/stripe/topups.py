@@ -1,0 +1,270 @@
+"""Top-ups over Stripe: a record, then a PaymentIntent, then the credit once Stripe itself says that it was paid.
+
+Each method makes at most one call outside between two commits. Whatever is lost in between, the record is due again,
+and any process's sweep goes on from it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from ...domain import claims, topups
+from ...domain.changes import Scope, Snapshot
+from ...domain.errors import (
+    Contended,
+    InDoubt,
+    InvariantViolated,
+    PaymentsNotConfigured,
+    TopUpNotFound,
+    Unavailable,
+)
+from ...domain.ids import (
+    OPERATOR,
+    AccountId,
+    TopUpId,
+    UserId,
+    actor_slot,
+    is_id,
+    make_top_up_id,
+    parse_account_id,
+    slot_of,
+)
+from ...domain.payments import PROVIDER, Alarm, Step, check_payable, wrong_mode
+from ...domain.topups import TOP_UP, TopUp, TopUpState, top_up_key
+from ...failpoints import reach
+from ...idempotency import Effect, Fresh, Refused
+from ...storage import PAGE_MAX, Page
+from ...verbs.attempts import check_money, milliseconds, money_scope, new_attempt
+from .desk import Desk
+from .provider import MISSING, Declined, Intent, NoAnswer
+
+if TYPE_CHECKING:
+    from .api import StripeApi
+
+log = logging.getLogger(__name__)
+
+_TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A top-up, and the secret with which the customer's browser can pay it, if it can be had now."""
+
+    top_up: TopUp
+    client_secret: str | None
+    replayed: bool
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"Started({self.top_up}, replayed={self.replayed})"
+
+
+class TopUps:
+    """Money in."""
+
+    def __init__(self, desk: Desk, api: StripeApi | None) -> None:
+        """Without an `api` what there is can be read, and nothing be asked for."""
+        self._desk = desk
+        self._api = api
+
+    async def request(
+        self, actor: UserId, key: str, account_id: AccountId, amount_minor: int, currency: str
+    ) -> Started:
+        """Begin to bring money in: note it, and have Stripe make the PaymentIntent.
+
+        Raises:
+            PaymentsNotConfigured: there is no provider.
+            InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+            Rejected: what `topups.request_top_up` says; remembered under the key.
+            Unavailable, InDoubt: retry with the same key.
+        """
+        live = self._provider().is_live
+        check_money(amount_minor, currency, "")
+        check_payable(currency)
+        parse_account_id(account_id)
+        attempt = new_attempt(actor, key, "topUp", actor_slot(actor), amount_minor, currency, {"account": account_id})
+        now = self._desk.clock()
+        top_up_id = make_top_up_id(attempt.slot, milliseconds(now), self._desk.entropy())
+        top_up = TopUp(top_up_id, actor, account_id, amount_minor, currency, now, live=live)
+        scope = replace(money_scope(attempt, account_id, None, now), records=(top_up.key,))
+
+        def effect(snapshot: Snapshot) -> Effect[TopUp]:
+            return Effect(topups.request_top_up(snapshot, top_up, actor, now), top_up, {"topUp": top_up.id})
+
+        answer = await self._desk.once(scope, attempt, now, effect)
+        assert not isinstance(answer, Refused)
+        reach("topup.requested")
+        if isinstance(answer, Fresh):
+            try:
+                found, secret = await self.advance(answer.result.id)
+            except (Unavailable, InDoubt) as error:  # it is noted all the same, and a sweep goes on with it
+                log.warning("top-up %s will be gone on with: %s", answer.result.id, error)
+                found, secret = answer.result, None
+            return Started(found, secret, replayed=False)
+        kept = (answer.outcome or {}).get("topUp")
+        if not isinstance(kept, str):
+            raise InvariantViolated(f"the receipt of key {key!r} keeps no top-up")
+        try:
+            found, secret = await self.advance(TopUpId(kept))
+        except Unavailable as error:  # this request changed nothing, the first one did
+            raise InDoubt(error.message.partition(";")[0]) from error
+        return Started(found, secret, replayed=True)
+
+    async def get(self, actor: str, top_up_id: str) -> TopUp:
+        """One of the actor's top-ups; an operator sees any. Raises TopUpNotFound."""
+        found = await self._load(TopUpId(top_up_id)) if is_id("top", top_up_id) else None
+        if found is None or actor not in (found.owner, OPERATOR):
+            raise TopUpNotFound(top_up_id)
+        return found
+
+    async def list(self, owner: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[TopUp]:
+        """The user's top-ups, oldest first, behind the id `after`."""
+        page = await self._desk.store.list_records(TOP_UP, owner, after=after, limit=limit)
+        return Page(tuple(TopUp.from_record(record) for record in page.items), page.has_more)
+
+    async def client_secret(self, top_up: TopUp) -> str | None:
+        """The secret for the customer's browser; None if nothing is to be paid, or Stripe does not answer now."""
+        if self._api is None or top_up.state is not TopUpState.AWAITING_PAYMENT or top_up.intent_id is None:
+            return None
+        try:
+            return (await self._api.intent(top_up.intent_id)).client_secret
+        except (NoAnswer, Declined):
+            return None
+
+    async def advance(self, top_up_id: TopUpId) -> tuple[TopUp, str | None]:
+        """Do what is next: make the intent, or look at it. Answers the top-up and the secret, if it can still be paid.
+
+        Raises:
+            WalletError: the store's; the flow goes on from where it was.
+        """
+        top_up = await self._load(top_up_id)
+        if top_up is None:
+            raise InvariantViolated(f"top-up {top_up_id} has vanished")
+        if self._api is None:
+            return top_up, None
+        alarm = wrong_mode(top_up.intent_id, top_up.id, asked_live=top_up.live, live=self._api.is_live)
+        if top_up.state not in topups.OPEN or alarm is not None:
+            return top_up if top_up.due_at is None else await self._wait(top_up, alarm), None
+        try:
+            intent = await self._call(self._api, top_up)
+        except NoAnswer:
+            return await self._wait(top_up), None
+        except Declined as refused:
+            reason = refused.reason
+            if top_up.state is TopUpState.CREATED:
+                return await self._fold(top_up, lambda _, flow: Step(topups.refuse(flow, reason))), None
+            return await self._wait(top_up), None
+        reach("topup.answered")
+        after = await self._fold_intent(top_up, intent)
+        return after, intent.client_secret if after.state is TopUpState.AWAITING_PAYMENT else None
+
+    async def observe(self, intent_id: str, *, with_claims: bool) -> str:
+        """Something happened to a PaymentIntent: look at it, and at its refunds and disputes; answers what it was for.
+
+        Raises:
+            NoAnswer: Stripe does not answer now. WalletError: the store's. In both cases tell us again.
+        """
+        try:
+            intent = await self._provider().intent(intent_id)
+        except Declined as refused:
+            if refused.reason == MISSING:
+                return "unknown to Stripe"
+            raise NoAnswer(refused.reason) from refused  # nobody asks again for what became of a paid one
+        named = intent.seen.top_up_id
+        if not named:
+            return "not ours"
+        top_up = await self._load(TopUpId(named)) if is_id("top", named) else None
+        if top_up is None:
+            await self._desk.alarm(Alarm(intent_id, f"it names the top-up {named[:60]}, which does not exist"))
+            return "put aside"
+        reach("topup.event")
+        after = await self._fold_intent(top_up, intent)
+        if with_claims and after.intent_id == intent_id:
+            await self._fold_claims(after, intent_id)
+        return top_up.id
+
+    async def sweep(self, limit: int = 100) -> int:
+        """Go on with what is due; answers how many."""
+        if self._api is None:
+            return 0
+        return await self._desk.sweep(TOP_UP, limit, lambda record: self.advance(TopUpId(record.id)))
+
+    def _provider(self) -> StripeApi:
+        if self._api is None:
+            raise PaymentsNotConfigured
+        return self._api
+
+    async def _call(self, api: StripeApi, top_up: TopUp) -> Intent:
+        if top_up.intent_id is None:
+            return await api.create_intent(top_up)
+        if topups.is_abandoned(top_up, self._desk.clock()):
+            try:
+                return await api.cancel_intent(top_up)
+            except Declined:  # paid in the last moment, or being paid
+                pass
+        return await api.intent(top_up.intent_id)
+
+    async def _wait(self, top_up: TopUp, alarm: Alarm | None = None) -> TopUp:
+        """Look at it later, or not any more if it is over."""
+        now = self._desk.clock()
+        return await self._fold(top_up, lambda _, flow: Step(topups.look_again(flow, now), alarm=alarm))
+
+    async def _load(self, top_up_id: TopUpId) -> TopUp | None:
+        found = await self._desk.record(top_up_key(top_up_id))
+        return None if found is None else TopUp.from_record(found)
+
+    async def _fold(
+        self, top_up: TopUp, step: Callable[[Snapshot, TopUp], Step[TopUp]], scope: Scope | None = None
+    ) -> TopUp:
+        return await self._desk.fold(scope or Scope(slot_of(top_up.id)), top_up.key, TopUp.from_record, step)
+
+    async def _fold_intent(self, top_up: TopUp, intent: Intent) -> TopUp:
+        now = self._desk.clock()
+        slot = slot_of(top_up.id)
+        (transfer_id,) = self._desk.transfer_ids(slot)
+        credit = (PROVIDER, topups.credit_key(intent.seen.id))
+        scope = Scope(slot, accounts=(top_up.account_id,), receipts=(credit,))
+        return await self._fold(
+            top_up, lambda snapshot, flow: topups.fold_intent(snapshot, flow, intent.seen, now, transfer_id), scope
+        )
+
+    async def _fold_claims(self, top_up: TopUp, intent_id: str) -> None:
+        """Take in refunds and disputes as they are read now; again if others wrote since. Raises Contended.
+
+        What is read before the top-up was written last may be older than what others have taken in.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                for seen in await self._provider().claims(intent_id):
+                    reach("topup.claim")
+                    top_up = await self._try_claim(top_up, seen)
+            except Contended:
+                if tries == _TRIES:
+                    raise
+                top_up = await self._load(top_up.id) or top_up
+            else:
+                return
+
+    async def _try_claim(self, top_up: TopUp, seen: topups.ClaimSeen) -> TopUp:
+        now = self._desk.clock()
+        slot = slot_of(top_up.id)
+        ids = self._desk.transfer_ids(slot, claims.pieces_max(top_up))
+        scope = Scope(
+            slot,
+            accounts=(top_up.account_id,),
+            transfers=claims.linked(top_up),
+            receipts=tuple((PROVIDER, key) for key in claims.claim_keys(top_up, seen.id)),
+            due_at=now,
+        )
+
+        def step(snapshot: Snapshot, flow: TopUp) -> Step[TopUp]:
+            if flow.version != top_up.version:
+                raise Contended("others have looked at the same claims")
+            return claims.fold_claim(snapshot, flow, seen, now, ids)
+
+        return await self._fold(top_up, step, scope)

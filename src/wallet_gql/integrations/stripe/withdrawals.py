@@ -1,0 +1,367 @@
+"""Withdrawals over Stripe: a hold, a transfer to the customer's connected account, a payout from there, the capture.
+
+Each step makes at most one writing call outside between two commits, of which the first takes a lease: requests that
+are repeated, sweeps of other processes and webhooks may all work on one withdrawal. A call without an answer changes
+nothing: the hold stays, and a later look asks Stripe first whether the call had its effect. Only the refusal of a
+writing call says that it had none; a refused question says nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ...domain import withdrawals
+from ...domain.changes import Changes, Decision, Scope, Snapshot
+from ...domain.commands import Payee, PlaceHold
+from ...domain.errors import (
+    InDoubt,
+    InvalidInput,
+    InvariantViolated,
+    PaymentsNotConfigured,
+    PayoutAccountMissing,
+    Unavailable,
+    WithdrawalNotFound,
+)
+from ...domain.ids import (
+    OPERATOR,
+    AccountId,
+    UserId,
+    WithdrawalId,
+    actor_slot,
+    is_id,
+    make_hold_id,
+    make_withdrawal_id,
+    parse_account_id,
+    slot_of,
+)
+from ...domain.model import Record
+from ...domain.payments import PROVIDER, Alarm, Step, check_payable, stripe_account, wrong_mode
+from ...domain.withdrawals import (
+    WITHDRAWAL,
+    PayoutSeen,
+    Withdrawal,
+    WithdrawalState,
+    payout_account_key,
+    withdrawal_key,
+)
+from ...failpoints import reach
+from ...idempotency import Effect, Fresh, Refused
+from ...storage import PAGE_MAX, Page
+from ...verbs.attempts import check_money, milliseconds, money_scope, new_attempt
+from .desk import Desk
+from .provider import Declined, NoAnswer
+
+if TYPE_CHECKING:
+    from .api import StripeApi
+
+log = logging.getLogger(__name__)
+
+_STEPS_MAX: Final = 4
+_LEASE_TIMEOUTS: Final = 3
+"""How many times as long as a call may take a lease lasts: longer than the call and the commit of its answer."""
+_CONNECTED: Final = re.compile(r"acct_[A-Za-z0-9]{4,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A withdrawal, now or when its key was first sent."""
+
+    withdrawal: Withdrawal
+    replayed: bool
+
+
+class Withdrawals:
+    """Money out."""
+
+    def __init__(self, desk: Desk, api: StripeApi | None) -> None:
+        """Without an `api` what there is can be read, and nothing be asked for."""
+        self._desk = desk
+        self._api = api
+
+    async def request(
+        self, actor: UserId, key: str, account_id: AccountId, amount_minor: int, currency: str, *, reference: str = ""
+    ) -> Asked:
+        """Reserve the money and begin to pay it out.
+
+        Raises:
+            PaymentsNotConfigured: there is no provider.
+            InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+            PayoutAccountMissing: nobody has said where the user's money goes.
+            Rejected: what `rules.place_hold` says; remembered under the key.
+            Unavailable, InDoubt: retry with the same key.
+        """
+        live = self._provider().is_live
+        check_money(amount_minor, currency, reference)
+        check_payable(currency)
+        parse_account_id(account_id)
+        values = {"account": account_id, "reference": reference}
+        attempt = new_attempt(actor, key, "withdraw", actor_slot(actor), amount_minor, currency, values)
+        now = self._desk.clock()
+        at_ms = milliseconds(now)
+        hold = PlaceHold(
+            hold_id=make_hold_id(attempt.slot, at_ms, self._desk.entropy()),
+            actor=actor,
+            key=key,
+            source=account_id,
+            payee=Payee("the bank", stripe_account(currency)),
+            amount_minor=amount_minor,
+            currency=currency,
+            expires_at=None,
+            closer=PROVIDER,
+            reference=reference,
+        )
+        withdrawal = Withdrawal(
+            id=make_withdrawal_id(attempt.slot, at_ms, self._desk.entropy()),
+            owner=actor,
+            account_id=account_id,
+            hold_id=hold.hold_id,
+            amount_minor=amount_minor,
+            currency=currency,
+            destination="",
+            created_at=now,
+            live=live,
+        )
+        records = (withdrawal.key, payout_account_key(actor))
+        scope = replace(money_scope(attempt, account_id, None, now), records=records, open_holds=True)
+
+        def effect(snapshot: Snapshot) -> Effect[Withdrawal]:
+            known = snapshot.record(payout_account_key(actor))
+            if known is None:
+                raise PayoutAccountMissing(actor)
+            aimed = replace(withdrawal, destination=str(known.body["account"]))
+            changes = withdrawals.request_withdrawal(snapshot, aimed, hold, now)
+            return Effect(changes, aimed, {"withdrawal": withdrawal.id})
+
+        answer = await self._desk.once(scope, attempt, now, effect)
+        assert not isinstance(answer, Refused)
+        reach("withdrawal.requested")
+        if isinstance(answer, Fresh):
+            try:
+                return Asked(await self.advance(answer.result.id, ask_first=False), replayed=False)
+            except (Unavailable, InDoubt) as error:  # the money is held all the same, and a sweep goes on with it
+                log.warning("withdrawal %s will be gone on with: %s", answer.result.id, error)
+                return Asked(answer.result, replayed=False)
+        kept = (answer.outcome or {}).get("withdrawal")
+        if not isinstance(kept, str):
+            raise InvariantViolated(f"the receipt of key {key!r} keeps no withdrawal")
+        try:
+            return Asked(await self.advance(WithdrawalId(kept)), replayed=True)
+        except Unavailable as error:  # this request changed nothing, the first one did
+            raise InDoubt(error.message.partition(";")[0]) from error
+
+    async def get(self, actor: str, withdrawal_id: str) -> Withdrawal:
+        """One of the actor's withdrawals; an operator sees any. Raises WithdrawalNotFound."""
+        found = await self._load(WithdrawalId(withdrawal_id)) if is_id("wdr", withdrawal_id) else None
+        if found is None or actor not in (found.owner, OPERATOR):
+            raise WithdrawalNotFound(withdrawal_id)
+        return found
+
+    async def list(self, owner: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[Withdrawal]:
+        """The user's withdrawals, oldest first, behind the id `after`."""
+        page = await self._desk.store.list_records(WITHDRAWAL, owner, after=after, limit=limit)
+        return Page(tuple(Withdrawal.from_record(record) for record in page.items), page.has_more)
+
+    async def payout_account(self, owner: UserId) -> str | None:
+        """The connected account that a user's money goes to."""
+        found = await self._desk.record(payout_account_key(owner))
+        return None if found is None else str(found.body["account"])
+
+    async def set_payout_account(self, owner: UserId, connected: str) -> None:
+        """Say to which connected account (`acct_…`) a user's withdrawals go from now on (an operator's act).
+
+        Raises:
+            InvalidInput: that is no connected account's id.
+        """
+        if _CONNECTED.fullmatch(connected) is None:
+            raise InvalidInput("account", "the id of a connected account, such as acct_1A2b3C4d")
+        key = payout_account_key(owner)
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            before = snapshot.record(key)
+            version = before.version + 1 if before else 1
+            made = Record(key.kind, key.id, key.slot, owner, version, {"account": connected})
+            return Decision(Changes(records=(made,)), None)
+
+        await self._desk.store.execute(Scope(key.slot, records=(key,)), decide)
+
+    async def advance(self, withdrawal_id: WithdrawalId, *, ask_first: bool = True) -> Withdrawal:
+        """Do what is next, and what is next after that, until Stripe has to be waited for.
+
+        `ask_first`: a call may have been made before, so Stripe is asked for its effect first.
+
+        Raises:
+            WalletError: the store's; the flow goes on from where it was.
+        """
+        found = await self._load(withdrawal_id)
+        if found is None:
+            raise InvariantViolated(f"withdrawal {withdrawal_id} has vanished")
+        for _ in range(_STEPS_MAX):
+            before = found
+            if self._api is None or before.is_leased(self._desk.clock()):
+                return before
+            alarm = wrong_mode(before.sent_id, before.id, asked_live=before.live, live=self._api.is_live)
+            if not before.is_watched or alarm is not None:
+                if before.due_at is None:
+                    return before
+                return await self._wait(before, alarm)
+            found = await self._step(self._api, before, ask_first=ask_first)
+            if found.state is before.state:
+                return found
+        return found
+
+    async def look_for_sent(self, withdrawal_id: WithdrawalId) -> None:
+        """Whether money of a withdrawal that failed was sent nevertheless: if so it is taken back.
+
+        Raises:
+            NoAnswer, Declined: Stripe does not say. WalletError: the store's.
+        """
+        found = await self._load(withdrawal_id)
+        if found is None or found.state is not WithdrawalState.FAILED or found.sent_id is not None:
+            return
+        sent_id = await self._provider().find_sent(found)
+        if sent_id is not None:
+            now = self._desk.clock()
+            await self._fold(found, lambda _, flow: withdrawals.fold_sent(flow, sent_id, now))
+            await self.advance(withdrawal_id)
+
+    async def observe(self, payout_id: str, connected: str) -> str:
+        """Something happened to a payout of a connected account: look at it; answers what it was for.
+
+        Raises:
+            NoAnswer: Stripe does not answer now. WalletError: the store's. In both cases tell us again.
+        """
+        try:
+            seen = await self._provider().payout(payout_id, connected)
+        except Declined:
+            return "unknown to Stripe"
+        named = seen.withdrawal_id
+        if not named:
+            return "not ours"
+        withdrawal = await self._load(WithdrawalId(named)) if is_id("wdr", named) else None
+        if withdrawal is None:
+            await self._desk.alarm(Alarm(payout_id, f"it names the withdrawal {named[:60]}, which does not exist"))
+            return "put aside"
+        reach("withdrawal.event")
+        after = await self._fold_payout(withdrawal, seen)
+        if after.state in (WithdrawalState.UNDOING, WithdrawalState.RETURNING):
+            await self.advance(after.id)
+        return withdrawal.id
+
+    async def sweep(self, limit: int = 100) -> int:
+        """Go on with what is due; answers how many."""
+        if self._api is None:
+            return 0
+        return await self._desk.sweep(WITHDRAWAL, limit, lambda record: self.advance(WithdrawalId(record.id)))
+
+    def _provider(self) -> StripeApi:
+        if self._api is None:
+            raise PaymentsNotConfigured
+        return self._api
+
+    async def _step(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> Withdrawal:
+        """Ask whether what is next has happened, and if not, do it."""
+        try:
+            known = await self._known(api, before, ask_first=ask_first)
+        except NoAnswer:
+            return await self._wait(before)
+        except Declined as refused:
+            now, reason = self._desk.clock(), refused.reason
+            return await self._fold(before, lambda _, flow: withdrawals.fold_unreadable(flow, reason, now))
+        if known is not None:
+            return await self._fold_answer(before, known)
+        name, seconds = self._desk.entropy(), _LEASE_TIMEOUTS * api.timeout_seconds
+        until = self._desk.clock() + timedelta(seconds=seconds)
+        leased = await self._fold(before, lambda _, flow: Step(withdrawals.take_lease(flow, before, name, until)))
+        return await self._call(api, leased) if leased.lease == name else leased
+
+    async def _call(self, api: StripeApi, leased: Withdrawal) -> Withdrawal:
+        """Make the writing call that the lease is for, and take in what it came to."""
+        try:
+            answer = await self._do(api, leased)
+        except NoAnswer:  # it may yet be carried out: the lease stays
+            return await self._wait(leased)
+        except Declined as refused:
+            now, reason = self._desk.clock(), refused.reason
+            return await self._fold(
+                leased, lambda snapshot, flow: withdrawals.fold_refusal(snapshot, flow, leased, reason, now), leased
+            )
+        return await self._fold_answer(leased, answer, leased)
+
+    async def _wait(self, before: Withdrawal, alarm: Alarm | None = None) -> Withdrawal:
+        """Look at it later, or not any more if it is over."""
+        now = self._desk.clock()
+        return await self._fold(before, lambda _, flow: Step(withdrawals.look_again(flow, now), alarm=alarm))
+
+    async def _known(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> str | PayoutSeen | None:
+        """What has happened already: the transfer's id, the payout, or that it was undone (an empty text)."""
+        if before.state is WithdrawalState.REQUESTED:
+            return await api.find_sent(before) if ask_first else None
+        if before.state in (WithdrawalState.UNDOING, WithdrawalState.RETURNING):
+            return "" if await api.is_taken_back(before) else None
+        if before.payout_id is not None:
+            return await api.payout(before.payout_id, before.destination)
+        return await api.find_payout(before) if ask_first else None
+
+    async def _do(self, api: StripeApi, leased: Withdrawal) -> str | PayoutSeen:
+        """The one writing call of the state that it is in; answers as `_known` does."""
+        if leased.state is WithdrawalState.REQUESTED:
+            return await api.send(leased)
+        if leased.state in (WithdrawalState.UNDOING, WithdrawalState.RETURNING):
+            await api.take_back(leased)
+            return ""
+        return await api.pay_out(leased)
+
+    async def _fold_answer(
+        self, before: Withdrawal, answer: str | PayoutSeen, leased: Withdrawal | None = None
+    ) -> Withdrawal:
+        """Take in what `_known` or `_do` came to."""
+        if isinstance(answer, PayoutSeen):
+            reach("withdrawal.paid_out")
+            return await self._fold_payout(before, answer, leased)
+        now = self._desk.clock()
+        if answer:
+            reach("withdrawal.sent")
+            return await self._fold(before, lambda _, flow: withdrawals.fold_sent(flow, answer, now), leased)
+        reach("withdrawal.undone")
+        (transfer_id,) = self._desk.transfer_ids(slot_of(before.id))
+        return await self._fold(
+            before, lambda snapshot, flow: withdrawals.fold_undone(snapshot, flow, now, transfer_id), leased
+        )
+
+    async def _load(self, withdrawal_id: WithdrawalId) -> Withdrawal | None:
+        found = await self._desk.record(withdrawal_key(withdrawal_id))
+        return None if found is None else Withdrawal.from_record(found)
+
+    async def _fold(
+        self,
+        withdrawal: Withdrawal,
+        step: Callable[[Snapshot, Withdrawal], Step[Withdrawal]],
+        leased: Withdrawal | None = None,
+    ) -> Withdrawal:
+        """Commit a step; with it ends the lease that `leased` was given."""
+        scope = Scope(
+            slot_of(withdrawal.id),
+            accounts=(withdrawal.account_id,),
+            holds=(withdrawal.hold_id,),
+            transfers=(withdrawal.transfer_id,) if withdrawal.transfer_id else (),
+            receipts=tuple((PROVIDER, key(withdrawal)) for key in (withdrawals.paid_key, withdrawals.returned_key)),
+        )
+
+        def ending(snapshot: Snapshot, flow: Withdrawal) -> Step[Withdrawal]:
+            return step(snapshot, flow if leased is None else withdrawals.end_lease(flow, leased.lease))
+
+        return await self._desk.fold(scope, withdrawal.key, Withdrawal.from_record, ending)
+
+    async def _fold_payout(
+        self, withdrawal: Withdrawal, seen: PayoutSeen, leased: Withdrawal | None = None
+    ) -> Withdrawal:
+        now = self._desk.clock()
+        (transfer_id,) = self._desk.transfer_ids(slot_of(withdrawal.id))
+        return await self._fold(
+            withdrawal, lambda snapshot, flow: withdrawals.fold_payout(snapshot, flow, seen, now, transfer_id), leased
+        )

@@ -1,0 +1,396 @@
+"""Events to merchants: signed webhooks as Standard Webhooks describes them, read from the merchant's own entries.
+
+Each entry on an account of a merchant is one event, told in the order of its sequence, at least once: the position
+moves on only after a 2xx, by a commit of its own. So a crash repeats the last event at most, under the same
+`webhook-id`. What fails is tried again, each time later, and after `attempts_max` is a *dead letter*: the position
+moves past it, and `replay` tells it again.
+
+Any process may tell. Whoever does holds a lease on the merchant's delivery, and every move of the position demands it:
+two processes do not tell one merchant's events at the same time, and one that was taken for dead cannot move anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import zip_longest
+from time import monotonic
+from typing import Final, Protocol
+
+from ...domain.changes import Changes, Decision, Scope, Snapshot
+from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant, WalletError
+from ...domain.ids import AccountId, UserId, slot_of
+from ...domain.merchants import Delivery, Merchant, delivery_key, merchant_key
+from ...domain.model import Account, Record, RecordKey
+from ...failpoints import reach
+from ...storage import PAGE_MAX, HistoryLine, PageRequest, Store
+from .events import Event, NotSent, SendFailed, event_of
+
+log = logging.getLogger("wallet_gql.webhooks")
+
+DEAD: Final = "dead_letter"
+"""The kind of the records of events that were given up."""
+
+GONE: Final = 410
+"""A server that answers so wants no events any more."""
+
+_DUE_MAX: Final = 1_000
+_AT_ONCE: Final = 64
+_ROUND_MAX: Final = 100
+_ROUND_SECONDS: Final = 10.0
+"""So long one merchant is told before others have their turn: those who answer slowly do not hold everybody up."""
+
+_ERROR_MAX: Final = 200
+_LOOK_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that was given up at `at`, and what went wrong the last time."""
+
+    merchant_id: UserId
+    account_id: AccountId
+    sequence: int
+    event_id: str
+    transfer_id: str
+    error: str
+    at: datetime
+
+    @classmethod
+    def from_record(cls, record: Record) -> DeadLetter:
+        """From the record that remembers it."""
+        account_id, _, sequence = record.id.partition(":")
+        event, moved, error = (str(record.body[name]) for name in ("event", "transfer", "error"))
+        assert record.due_at is not None
+        return cls(UserId(record.owner), AccountId(account_id), int(sequence), event, moved, error, record.due_at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    """A delivery and its merchant, from one commit."""
+
+    delivery: Delivery
+    merchant: Merchant
+
+
+class Sender(Protocol):
+    """What carries an event to a URL; answers the status. Raises SendFailed, NotSent."""
+
+    async def __call__(self, url: str, event: Event, secrets: Sequence[str], turn: int) -> int:
+        """Send one event."""
+        ...
+
+
+class Webhooks:
+    """Tells merchants what happened on their accounts, over any store."""
+
+    def __init__(
+        self,
+        store: Store,
+        send: Sender,
+        *,
+        clock: Callable[[], datetime],
+        retry_seconds: float = 5.0,
+        retry_max_seconds: float = 3_600.0,
+        attempts_max: int = 16,
+        lease_seconds: float = 60.0,
+        idle_max_seconds: float = 15.0,
+    ) -> None:
+        """`retry_seconds` is the first wait after a failure; it doubles up to `retry_max_seconds`.
+
+        `lease_seconds` is longer than one event takes. Who has nothing to be told is looked at every
+        `idle_max_seconds`, and at once when `wake` was called.
+        """
+        self.store = store
+        self.send = send
+        self.clock = clock
+        self.retry_seconds = retry_seconds
+        self.retry_max_seconds = retry_max_seconds
+        self.attempts_max = attempts_max
+        self.lease = timedelta(seconds=lease_seconds)
+        self.idle_max_seconds = idle_max_seconds
+        self._tasks: dict[UserId, asyncio.Task[None]] = {}
+        self._woken: set[UserId] = set()
+        self._idle_seconds: dict[UserId, float] = {}
+
+    def wake(self, merchant_id: UserId) -> None:
+        """Something happened to this merchant: look at the next sweep. Only a hint, and only in this process."""
+        self._woken.add(merchant_id)
+
+    async def sweep(self) -> int:
+        """Begin to tell every merchant who is due and is not being told already; answers how many began."""
+        found = await self.store.list_due("delivery", self.clock(), _DUE_MAX)
+        due = (UserId(record.owner) for record in found if isinstance(record, Record))
+        turns = (name for pair in zip_longest(due, tuple(self._woken)) for name in pair if name is not None)
+        wanted = [name for name in dict.fromkeys(turns) if name not in self._tasks]
+        started = wanted[: max(0, _AT_ONCE - len(self._tasks))]
+        for merchant_id in started:
+            self._tasks[merchant_id] = asyncio.create_task(self._tell_safely(merchant_id))
+        self._woken.difference_update(started)
+        return len(started)
+
+    async def settle(self) -> None:
+        """Wait until everything that `sweep` began has ended."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks.values())  # each removes itself
+
+    async def aclose(self) -> None:
+        """Stop telling; what is unfinished goes on when its lease is over, here or elsewhere."""
+        for task in list(self._tasks.values()):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _tell_safely(self, merchant_id: UserId) -> None:
+        try:
+            await self.tell(merchant_id)
+        except WalletError as error:
+            log.warning("events of merchant %s wait: %s", merchant_id, error)
+        except Exception:
+            log.exception("events of merchant %s wait", merchant_id)
+        finally:
+            self._tasks.pop(merchant_id, None)
+
+    async def tell(self, merchant_id: UserId) -> int:
+        """Tell a merchant what is new, if it is due; answers how many events were delivered. Raises Unavailable."""
+        key = delivery_key(merchant_id)
+        scope = Scope(key.slot, wallets=(merchant_id,), records=(key,))
+        snapshot = await self.store.fetch(scope)
+        record = snapshot.record(key)
+        if record is None:
+            return 0
+        accounts, seen = snapshot.wallet(merchant_id), Delivery.from_record(record)
+        if not _pending(seen, accounts):
+            await self._rest(record, seen)
+            return 0
+        token = secrets.token_hex(8)
+        taken = await self._take(merchant_id, token)
+        if taken is None or taken.merchant.webhook_url is None:
+            return 0
+        self._idle_seconds.pop(merchant_id, None)
+        reach("webhooks.leased")
+        return await self._tell(taken, token, accounts)
+
+    async def _tell(self, leased: _Leased, token: str, accounts: Sequence[Account]) -> int:
+        """Event by event while the lease is ours, the merchant answers and the round is not over."""
+        told, merchant_id, ends_at = 0, leased.merchant.id, monotonic() + _ROUND_SECONDS
+        for account in accounts:
+            async with aclosing(self._lines(account, leased.delivery.positions.get(account.id, 0))) as lines:
+                async for line in lines:
+                    if told >= _ROUND_MAX or monotonic() >= ends_at:
+                        break
+                    event = event_of(line)
+                    try:
+                        error = await self._attempt(leased.merchant, event, leased.delivery)
+                    except NotSent as busy:
+                        log.warning("event %s was not sent: %s", event.id, busy)
+                        await self._release(merchant_id, token, self.retry_seconds)
+                        return told
+                    if error:
+                        await self._failed(leased.merchant, token, event, error)
+                        return told
+                    reach("webhooks.sent")
+                    moved = await self._move(merchant_id, token, line)
+                    if moved is None:
+                        log.warning("events of merchant %s are being told by somebody else", merchant_id)
+                        return told
+                    reach("webhooks.moved")
+                    leased, told = moved, told + 1
+        await self._release(merchant_id, token)
+        return told
+
+    async def _lines(self, account: Account, after: int) -> AsyncGenerator[HistoryLine, None]:
+        """What is above a position, in order, without a gap."""
+        while after < account.sequence:
+            page = await self.store.list_transfers(account.id, PageRequest(PAGE_MAX, after=after, newest_first=False))
+            for line in page.items:
+                if line.entry.sequence != after + 1:
+                    log.error("account %s lacks entry %s; its events wait", account.id, after + 1)
+                    return
+                yield line
+                after = line.entry.sequence
+            if not page.items:
+                return
+
+    async def _attempt(self, merchant: Merchant, event: Event, delivery: Delivery) -> str:
+        """Send one event; answers what went wrong, nothing if it arrived. Raises NotSent."""
+        assert merchant.webhook_url is not None
+        try:
+            status = await self.send(
+                merchant.webhook_url, event, merchant.live_secrets(self.clock()), turn=delivery.attempts
+            )
+        except NotSent:
+            raise
+        except SendFailed as error:
+            return str(error)[:_ERROR_MAX]
+        return "" if 200 <= status < 300 else f"status {status}"  # noqa: PLR2004 - what 2xx means
+
+    # What is written
+
+    async def _rest(self, record: Record, seen: Delivery) -> None:
+        """Nothing to tell: look later, and ever later, unless somebody has written the record meanwhile."""
+        if seen.due_at is None or seen.due_at > self.clock() or seen.lease:
+            return
+        wait_seconds = min(2 * self._idle_seconds.get(seen.merchant_id, _LOOK_SECONDS / 2), self.idle_max_seconds)
+        self._idle_seconds[seen.merchant_id] = wait_seconds
+        later = replace(seen, due_at=self.clock() + timedelta(seconds=wait_seconds))
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            found = snapshot.record(record.key)
+            same = found is not None and found.version == record.version
+            return Decision(Changes(records=(later.to_record(record.version + 1),) if same else ()), None)
+
+        await self.store.execute(Scope(record.slot, records=(record.key,)), decide)
+
+    async def _take(self, merchant_id: UserId, token: str) -> _Leased | None:
+        """The lease, if nobody has it and the merchant is due, or has only been idle."""
+        now = self.clock()
+
+        def change(found: Delivery) -> Delivery | None:
+            is_idle = not found.lease and found.attempts == 0
+            if found.due_at is None or (found.due_at > now and not is_idle):
+                return None
+            return replace(found, lease=token, due_at=now + self.lease)
+
+        return await self._change(merchant_id, change)
+
+    async def _move(self, merchant_id: UserId, token: str, line: HistoryLine) -> _Leased | None:
+        """One event further, and the lease from now on again; None if the lease is somebody else's."""
+        now, entry = self.clock(), line.entry
+
+        def change(found: Delivery) -> Delivery | None:
+            if found.lease != token:
+                return None
+            return replace(found.told(entry.account_id, entry.sequence), due_at=now + self.lease)
+
+        return await self._change(merchant_id, change)
+
+    async def _release(self, merchant_id: UserId, token: str, wait_seconds: float = 0.0) -> None:
+        due_at = self.clock() + timedelta(seconds=wait_seconds)
+
+        def change(found: Delivery) -> Delivery | None:
+            return replace(found, lease="", due_at=due_at) if found.lease == token else None
+
+        await self._change(merchant_id, change)
+
+    async def _failed(self, merchant: Merchant, token: str, event: Event, error: str) -> None:
+        """Try again later; after too many times the event is a dead letter. A server that is gone is asked no more."""
+        now, key = self.clock(), delivery_key(merchant.id)
+        letter = dead_key(event.account_id, event.sequence)
+        log.info("event %s did not reach merchant %s: %s", event.id, merchant.id, error)
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            record = snapshot.record(key)
+            found = None if record is None else Delivery.from_record(record)
+            if record is None or found is None or found.lease != token:
+                return Decision(Changes(), None)
+            if error == f"status {GONE}":
+                after = replace(found, lease="", last_error=error, attempts=0, due_at=None)
+                return Decision(Changes(records=(after.to_record(record.version + 1),)), None)
+            attempts = found.attempts + 1
+            if attempts < self.attempts_max:
+                due_at = now + timedelta(seconds=self._wait_seconds(attempts))
+                after = replace(found, lease="", last_error=error, attempts=attempts, due_at=due_at)
+                return Decision(Changes(records=(after.to_record(record.version + 1),)), None)
+            given_up = replace(found.told(event.account_id, event.sequence), lease="", due_at=now, dead=found.dead + 1)
+            after = replace(given_up, last_error=error)
+            before = snapshot.record(letter)
+            body = {"event": event.id, "transfer": event.transfer_id, "error": error}
+            version = before.version + 1 if before else 1
+            dead = Record(letter.kind, letter.id, letter.slot, merchant.id, version, body, now)
+            return Decision(Changes(records=(after.to_record(record.version + 1), dead)), None)
+
+        await self.store.execute(Scope(key.slot, records=(key, letter)), decide)
+
+    def _wait_seconds(self, attempts: int) -> float:
+        """Doubles with each attempt up to the cap; a random part of it, so that many do not come back at once."""
+        longest = min(self.retry_seconds * 2.0 ** min(attempts - 1, 30), self.retry_max_seconds)
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+    async def _change(self, merchant_id: UserId, change: Callable[[Delivery], Delivery | None]) -> _Leased | None:
+        """Write a changed delivery; with it comes the merchant as it is in that commit: where to send the next event.
+
+        So a URL or a secret that was changed is used for one event more at most: the one that is on its way.
+        """
+        key, about = delivery_key(merchant_id), merchant_key(merchant_id)
+
+        def decide(snapshot: Snapshot) -> Decision[_Leased | None]:
+            record, merchant = snapshot.record(key), Merchant.from_record(snapshot.record(about))
+            after = None if record is None else change(Delivery.from_record(record))
+            if record is None or merchant is None or after is None:
+                return Decision(Changes(), None)
+            return Decision(Changes(records=(after.to_record(record.version + 1),)), _Leased(after, merchant))
+
+        return (await self.store.execute(Scope(key.slot, records=(key, about)), decide)).result
+
+    # For merchants and operators
+
+    async def delivery(self, merchant_id: UserId) -> Delivery | None:
+        """How far a merchant has been told; None if the user is none."""
+        key = delivery_key(merchant_id)
+        record = (await self.store.fetch(Scope(key.slot, records=(key,)))).record(key)
+        return None if record is None else Delivery.from_record(record)
+
+    async def dead_letters(self, merchant_id: UserId, *, limit: int = PAGE_MAX) -> Sequence[DeadLetter]:
+        """Events that were given up, by account and sequence; `limit` up to `PAGE_MAX`."""
+        page = await self.store.list_records(DEAD, merchant_id, limit=limit)
+        return [DeadLetter.from_record(record) for record in page.items]
+
+    async def all_dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        """Events of all merchants that were given up, oldest first."""
+        found = await self.store.list_due(DEAD, self.clock(), limit)
+        return [DeadLetter.from_record(record) for record in found if isinstance(record, Record)]
+
+    async def replay(self, merchant_id: UserId, account_id: AccountId, from_sequence: int) -> Delivery:
+        """Tell everything on an account again, from this sequence on; dead letters behind it are none any more.
+
+        Raises:
+            AccountNotFound: it is not the merchant's. NotAMerchant. InvalidInput: there is no such sequence.
+        """
+        letters = await self._letters_from(merchant_id, account_id, from_sequence)
+        key, now = delivery_key(merchant_id), self.clock()
+        scope = Scope(key.slot, wallets=(merchant_id,), records=(key, merchant_key(merchant_id), *letters))
+
+        def decide(snapshot: Snapshot) -> Decision[Delivery]:
+            record, merchant = snapshot.record(key), Merchant.from_record(snapshot.record(merchant_key(merchant_id)))
+            if record is None or merchant is None:
+                raise NotAMerchant(merchant_id)
+            account = next((one for one in snapshot.wallet(merchant_id) if one.id == account_id), None)
+            if account is None:
+                raise AccountNotFound(account_id)
+            if not 1 <= from_sequence <= account.sequence + 1:
+                raise InvalidInput("fromSequence", f"1 to {account.sequence + 1}")
+            gone = tuple(letter for letter in letters if snapshot.record(letter) is not None)
+            found = Delivery.from_record(record).told(account_id, from_sequence - 1)
+            due_at = now if merchant.webhook_url else None
+            after = replace(found, lease="", due_at=due_at, dead=max(0, found.dead - len(gone)))
+            return Decision(Changes(records=(after.to_record(record.version + 1),), removed=gone), after)
+
+        return (await self.store.execute(scope, decide)).result
+
+    async def _letters_from(self, merchant_id: UserId, account_id: AccountId, sequence: int) -> list[RecordKey]:
+        """The dead letters of an account from a sequence on: the first thousand."""
+        found: list[RecordKey] = []
+        after = f"{account_id}:{max(sequence, 1) - 1:020d}"
+        while len(found) < _DUE_MAX:
+            page = await self.store.list_records(DEAD, merchant_id, after=after)
+            found += [record.key for record in page.items if record.id.startswith(f"{account_id}:")]
+            if not page.has_more:
+                break
+            after = page.items[-1].id
+        return found
+
+
+def dead_key(account_id: AccountId, sequence: int) -> RecordKey:
+    """Where an event that was given up is remembered."""
+    return RecordKey(DEAD, f"{account_id}:{sequence:020d}", slot_of(account_id))
+
+
+def _pending(delivery: Delivery, accounts: Sequence[Account]) -> bool:
+    return any(account.sequence > delivery.positions.get(account.id, 0) for account in accounts)

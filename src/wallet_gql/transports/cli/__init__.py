@@ -1,0 +1,5 @@
+"""The command line: `wallet-gql`."""
+
+from .app import main
+
+__all__ = ["main"]

@@ -1,0 +1,215 @@
+"""The operator's commands on users and accounts: `deposit`, `freeze`, `unfreeze`, `close`, `users`, `transfers`."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Annotated, Final
+
+import typer
+
+from ...domain import model
+from ...domain.changes import Scope
+from ...domain.errors import AccountExists, InvalidInput
+from ...domain.ids import OPERATOR, AccountId, UserId, is_system
+from ...domain.model import Account, AccountStatus, Record
+from ...domain.money import format_decimal, parse_decimal
+from ...domain.users import User
+from ...runtime import Wallet
+from ...storage import SCAN_MAX, HistoryLine
+from ...verbs.history import page_of_history
+from .common import AsJson, shown, tell, with_wallet
+
+app = typer.Typer(rich_markup_mode="rich")
+
+TRANSFERS_MAX: Final = 1_000
+"""The most transfers that are listed at once."""
+
+AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="An account id, as `transfers` lists it.")]
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="A username or an e-mail address.")]
+
+
+@app.command(epilog="Example:  wallet-gql deposit alice 12.30 EUR --key invoice-4711")
+def deposit(
+    user: UserArgument,
+    amount: Annotated[str, typer.Argument(help="Decimal text with a point, such as 12.30.")],
+    currency: Annotated[str, typer.Argument(help="An ISO 4217 code, such as EUR.")],
+    *,
+    key: Annotated[str | None, typer.Option(help="Idempotency key; a new one if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a user money, as the operator; opens the account if there is none in this currency."""
+    code = currency.upper()
+    amount_minor = parse_decimal(amount, code)
+    used = f"deposit-{uuid.uuid4()}" if key is None else key
+    typer.echo(f"key      {used}", err=as_json)  # before the deposit, for whoever has to repeat it
+
+    async def work(wallet: Wallet) -> None:
+        found = await _find(wallet, user)
+        account_id = await _account_for(wallet, found.id, code)
+        posted = await wallet.ledger.deposit(OPERATOR, used, account_id, amount_minor, code)
+        account = await wallet.ledger.account(OPERATOR, account_id)
+        amounts = [format_decimal(minor, code) for minor in (posted.result.amount_minor, account.posted_minor)]
+        did = "was deposited before, under this key" if posted.replayed else "deposited"
+        text = (
+            f"account  {account_id} of {found.username}\namount   {amounts[0]} {code} {did}\n"
+            f"balance  {amounts[1]} {code}"
+        )
+        plain = {
+            "key": used,
+            "transfer": posted.result.id,
+            "account": account_id,
+            "currency": code,
+            "amount": amounts[0],
+            "balance": amounts[1],
+            "replayed": posted.replayed,
+        }
+        tell(text, plain, as_json=as_json)
+
+    with_wallet(work)
+
+
+@app.command(epilog="Example:  wallet-gql freeze acc_0193a1b2c3d47f00812345678abcdef0")
+def freeze(account: AccountArgument, *, as_json: AsJson = False) -> None:
+    """Stop an account's payments, holds and captures. It still receives."""
+    _set_status(account, AccountStatus.FROZEN, as_json=as_json)
+
+
+@app.command(epilog="Example:  wallet-gql unfreeze acc_0193a1b2c3d47f00812345678abcdef0")
+def unfreeze(account: AccountArgument, *, as_json: AsJson = False) -> None:
+    """Let a frozen account pay again."""
+    _set_status(account, AccountStatus.OPEN, as_json=as_json)
+
+
+@app.command(epilog="Example:  wallet-gql close acc_0193a1b2c3d47f00812345678abcdef0")
+def close(account: AccountArgument, *, as_json: AsJson = False) -> None:
+    """Close an empty account, for good."""
+    _set_status(account, AccountStatus.CLOSED, as_json=as_json)
+
+
+@app.command(epilog="Example:  wallet-gql users --first 20\n\nExample:  wallet-gql users --json | wc -l")
+def users(
+    *,
+    first: Annotated[int | None, typer.Option(min=1, help="How many at most; all if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the users, in no particular order; as JSON one object a line."""
+
+    async def work(wallet: Wallet) -> None:
+        after: str | None = None
+        count = 0
+        while True:
+            page = await wallet.store.scan("record", after, SCAN_MAX)
+            records = (item for item in page.items if isinstance(item, Record) and item.kind == "user")
+            for user in filter(None, map(User.from_record, records)):
+                text = f"{user.username:32}  {shown(user.email):32}  {user.created_at:%Y-%m-%d %H:%M}  {user.id}"
+                plain = {"username": user.username, "email": user.email, "id": user.id}
+                tell(text, {**plain, "createdAt": user.created_at.isoformat()}, as_json=as_json)
+                count += 1
+                if count == first:
+                    return
+            after = page.after
+            if after is None:
+                return
+
+    with_wallet(work)
+
+
+@app.command(epilog="Example:  wallet-gql transfers alice --first 50")
+def transfers(
+    user: UserArgument,
+    *,
+    first: Annotated[int, typer.Option(min=1, max=TRANSFERS_MAX, help="How many at most.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List a user's accounts and last transfers, the newest first; as JSON one object a line."""
+
+    async def work(wallet: Wallet) -> None:
+        found = await _find(wallet, user)
+        accounts = await wallet.ledger.accounts(found.id)
+        lines: list[HistoryLine] = []
+        for account in accounts:
+            if not as_json:
+                typer.echo(_account_line(account))
+            lines += (await page_of_history(wallet.store, account, first)).lines
+        lines.sort(key=lambda line: (line.entry.at, line.entry.sequence), reverse=True)
+        names = await _names(wallet, lines[:first])
+        for line in lines[:first]:
+            _tell_line(line, names, as_json=as_json)
+
+    with_wallet(work)
+
+
+def _set_status(account: str, status: AccountStatus, *, as_json: bool) -> None:
+    async def work(wallet: Wallet) -> None:
+        account_id = AccountId(account)
+        await wallet.ledger.set_account_status(OPERATOR, account_id, status)
+        now = await wallet.ledger.account(OPERATOR, account_id)
+        posted = format_decimal(now.posted_minor, now.currency)
+        plain = {"account": now.id, "status": now.status, "posted": posted, "currency": now.currency}
+        tell(_account_line(now), plain, as_json=as_json)
+
+    with_wallet(work)
+
+
+def _account_line(account: Account) -> str:
+    posted, available = (
+        format_decimal(minor, account.currency) for minor in (account.posted_minor, account.available_minor)
+    )
+    return f"account  {account.id} is {account.status}: {posted} {account.currency} posted, {available} available"
+
+
+async def _find(wallet: Wallet, login: str) -> User:
+    found = await wallet.identity.find(login)
+    if found is None:
+        raise InvalidInput("user", f"nobody has the name or address {shown(login)}; `wallet-gql users` lists all")
+    return found
+
+
+async def _account_for(wallet: Wallet, user_id: UserId, currency: str) -> AccountId:
+    try:
+        return (await wallet.ledger.open_account(user_id, currency)).id
+    except AccountExists as error:
+        return AccountId(str(error.fields["account_id"]))
+
+
+def _other(line: HistoryLine) -> AccountId:
+    both = line.transfer.debit_account_id, line.transfer.credit_account_id
+    return both[1] if both[0] == line.entry.account_id else both[0]
+
+
+async def _names(wallet: Wallet, lines: list[HistoryLine]) -> dict[AccountId, str]:
+    """The username behind each other side's account."""
+    ids = tuple({other for other in map(_other, lines) if not is_system(other)})
+    snapshot = await wallet.store.fetch(Scope(0, credits=ids))
+    facts: dict[AccountId, model.AccountFacts | None] = {account_id: snapshot.facts(account_id) for account_id in ids}
+    owners = await wallet.identity.users({found.owner for found in facts.values() if found})
+    return {
+        account_id: owners[found.owner].username
+        for account_id, found in facts.items()
+        if found is not None and found.owner in owners
+    }
+
+
+def _tell_line(line: HistoryLine, names: dict[AccountId, str], *, as_json: bool) -> None:
+    entry, transfer = line.entry, line.transfer
+    other = names.get(_other(line), _other(line))
+    amount = format_decimal(entry.amount_minor, transfer.currency)
+    if as_json:
+        plain = {
+            "id": transfer.id,
+            "at": entry.at.isoformat(),
+            "account": entry.account_id,
+            "sequence": entry.sequence,
+            "kind": transfer.kind,
+            "amount": amount,
+            "currency": transfer.currency,
+            "balance": format_decimal(entry.balance_minor, transfer.currency),
+            "counterparty": other,
+            "reference": transfer.reference,
+        }
+        typer.echo(json.dumps(plain))
+        return
+    at = f"{entry.at:%Y-%m-%d %H:%M:%S}"
+    amounts = f"{amount:>16} {transfer.currency}"
+    typer.echo(f"{at}  {amounts}  {transfer.kind:10}  {shown(other):32}  {transfer.id}  {shown(transfer.reference)}")

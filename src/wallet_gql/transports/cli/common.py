@@ -1,0 +1,75 @@
+"""What the commands share: opening the wallet, showing progress, hiding secrets, answering as text or as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+from ...runtime import Wallet, open_wallet
+from ...settings import load_settings
+
+T = TypeVar("T")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+
+_USER_INFO: Final = re.compile(r"(?<=://)[^/?#\s]*@")
+_SECRET: Final = re.compile(r"(?P<name>[?&](?:\w*password|\w*secret|\w*token)=)[^&#\s]*", re.IGNORECASE)
+
+
+def hidden(text: str) -> str:
+    """The text with the secrets of the URLs in it hidden: user and password, and parameters that look like one."""
+    return _SECRET.sub(r"\g<name>***", _USER_INFO.sub("***@", text))
+
+
+def shown(text: str) -> str:
+    """Text that somebody else chose, safe for a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def tell(text: str, plain: Mapping[str, Any], *, as_json: bool, err: bool = False) -> None:
+    """Answer: text for people, or one line of JSON."""
+    typer.echo(json.dumps(plain) if as_json else text, err=err)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`3 accounts, 1 entry`."""
+    parts = (f"{count} {_plural(kind) if count != 1 else kind}" for kind, count in sorted(counts.items()))
+    return ", ".join(parts) or "nothing"
+
+
+def _plural(kind: str) -> str:
+    return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+
+
+def with_wallet(work: Callable[[Wallet], Coroutine[Any, Any, T]]) -> T:
+    """Open the wallet of the settings, do one thing, close it. Raises ConfigurationError, and what `work` raises."""
+    settings = load_settings()
+
+    async def run() -> T:
+        async with open_wallet(settings, sweeps=False) as wallet:
+            return await work(wallet)
+
+    return asyncio.run(run())
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
+    """Shows how far it is, if a terminal watches: a bar where the total is known. Told the count and the kind."""
+    console = Console(stderr=True)
+    bar = () if total is None else (BarColumn(), TaskProgressColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), *bar)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown_bar:
+        task = shown_bar.add_task(what, total=total)
+
+        def update(count: int, kind: str) -> None:
+            shown_bar.update(task, completed=count, description=f"{what}: {count:,} {kind}")
+
+        yield update

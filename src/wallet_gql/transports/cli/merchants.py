@@ -1,0 +1,111 @@
+"""`merchants`: the operator's commands on merchants: their fees, their webhooks, and the events that were given up."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import typer
+
+from ...domain.errors import InvalidInput
+from ...domain.ids import AccountId, UserId
+from ...domain.merchants import FEE_BASIS_POINTS_MAX, Delivery, Merchant
+from ...runtime import Wallet
+from .common import AsJson, shown, tell, with_wallet
+
+app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="Merchants, their fees and their webhooks.")
+
+LETTERS_MAX: Final = 1_000
+"""The most dead letters that are listed at once."""
+
+MerchantArgument = Annotated[str, typer.Argument(metavar="MERCHANT", help="The merchant's username.")]
+
+
+@app.command(epilog="Example:  wallet-gql merchants status shop --json")
+def status(merchant: MerchantArgument, *, as_json: AsJson = False) -> None:
+    """Show a merchant: the fee, and how far the webhook has been told."""
+
+    async def work(wallet: Wallet) -> None:
+        found = await _find(wallet, merchant)
+        delivery = await wallet.webhooks.delivery(found.id)
+        plain = _plain(found, delivery)
+        lines = [f"{name:14} {shown(str(value))}" for name, value in plain.items() if name != "positions"]
+        lines += [f"told           {account} up to {told}" for account, told in plain["positions"].items()]
+        tell("\n".join(lines), plain, as_json=as_json)
+
+    with_wallet(work)
+
+
+@app.command(epilog="Example:  wallet-gql merchants fee shop 250")
+def fee(
+    merchant: MerchantArgument,
+    basis_points: Annotated[int, typer.Argument(min=0, max=FEE_BASIS_POINTS_MAX, help="In 1/10,000 of a payment.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Set the fee on payments from now on; holds keep the fee under which they were placed."""
+
+    async def work(wallet: Wallet) -> None:
+        changed = await wallet.merchants.set_fee((await _find(wallet, merchant)).id, basis_points)
+        text = f"{merchant} pays {changed.fee_basis_points} basis points from now on"
+        tell(text, {"merchant": merchant, "feeBasisPoints": changed.fee_basis_points}, as_json=as_json)
+
+    with_wallet(work)
+
+
+@app.command(name="dead-letters", epilog="Example:  wallet-gql merchants dead-letters --json")
+def dead_letters(
+    *,
+    first: Annotated[int, typer.Option(min=1, max=LETTERS_MAX, help="How many at most.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List the events of all merchants that were given up, oldest first; as JSON one object a line."""
+
+    async def work(wallet: Wallet) -> None:
+        for letter in await wallet.webhooks.all_dead_letters(first):
+            at = letter.at.isoformat(timespec="seconds")
+            text = f"{at}  {letter.merchant_id}  {letter.account_id}  {letter.sequence:>8}  {shown(letter.error)}"
+            tell(text, {**asdict(letter), "at": at}, as_json=as_json)
+
+    with_wallet(work)
+
+
+@app.command(epilog="Example:  wallet-gql merchants replay shop acc_0193a1b2c3d47f00812345678abcdef0 17")
+def replay(
+    merchant: MerchantArgument,
+    account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="One of the merchant's accounts.")],
+    sequence: Annotated[int, typer.Argument(min=1, help="The first entry to tell again.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a merchant's events again, from an entry on. A server has to run: it sends them."""
+
+    async def work(wallet: Wallet) -> None:
+        found = await _find(wallet, merchant)
+        await wallet.webhooks.replay(found.id, AccountId(account), sequence)
+        text = f"{merchant} will be told of {account} again, from entry {sequence} on"
+        tell(text, {"merchant": merchant, "account": account, "fromSequence": sequence}, as_json=as_json)
+
+    with_wallet(work)
+
+
+async def _find(wallet: Wallet, username: str) -> Merchant:
+    found = await wallet.merchants.find(username)
+    if found is None:
+        raise InvalidInput("merchant", f"there is no merchant {shown(username)}")
+    return found
+
+
+def _plain(merchant: Merchant, delivery: Delivery | None) -> dict[str, Any]:
+    told = delivery or Delivery(UserId(merchant.id), {})
+    return {
+        "id": merchant.id,
+        "name": merchant.name,
+        "feeBasisPoints": merchant.fee_basis_points,
+        "webhookUrl": merchant.webhook_url,
+        "failures": told.attempts,
+        "lastError": told.last_error or None,
+        "nextAttemptAt": told.due_at.isoformat() if told.due_at else None,
+        "deadLetters": told.dead,
+        "positions": dict(told.positions),
+    }

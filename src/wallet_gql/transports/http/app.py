@@ -1,0 +1,280 @@
+"""The HTTP application: routes, request ids, limits, and its life from start to drain.
+
+`/graphql` the API (HTTP, server-sent events, WebSockets), `/v1/…` the same over REST with its description at
+`/openapi.json`, `/healthz` whether the process lives, `/readyz` whether it should get requests, `/` a page that says
+how to begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import signal
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from http import HTTPStatus
+from types import FrameType
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ...domain.errors import Unavailable
+from ...runtime import Wallet, open_wallet, settle_memory
+from ...settings import Mode, Settings, load_settings
+from ...storage import Store
+from ..graphql.view import WalletView
+from ..rest import routes as rest
+from ..verbs import verbs
+from ..web import graphiql
+from ..web.pages import start_page
+from . import webhooks
+from .finishing import Finishing
+from .logs import REQUEST_ID
+from .problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
+from .rate_limits import CountRequests, Limits, check_names
+from .security import HEADERS, PAGE_POLICY, STRICT_TRANSPORT, cross_origin
+
+log = logging.getLogger(__name__)
+
+READY_SECONDS: Final = 2.0
+"""How long `/readyz` waits for the store."""
+
+READY_FOR_SECONDS: Final = 1.0
+"""How long its answer holds: whoever asks is anonymous, and the store has better things to do."""
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+
+
+def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = None) -> Starlette:
+    """The ASGI app over a running wallet, or over settings: then it opens the wallet at start and closes it at the end.
+
+    `tabs` opens GraphiQL at `/graphiql` with these examples; None leaves the page out.
+
+    `app.state.draining` makes `/readyz` answer 503; a stop signal sets it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            opened = source if isinstance(source, Wallet) else await stack.enter_async_context(open_wallet(source))
+            app.state.wallet = opened
+            app.state.limits = Limits(opened.settings)
+            app.state.readiness = Readiness()
+            stack.push_async_callback(app.state.limits.close)
+            stack.push_async_callback(finishing.finish)
+            stack.enter_context(_draining_on_signal(app, opened.settings.drain_seconds))
+            yield
+
+    settings = source.settings if isinstance(source, Wallet) else source
+    check_names(settings, verbs())
+    finishing = Finishing()
+    view = WalletView(settings, finishing)
+    app = Starlette(
+        routes=[
+            Route("/", home),
+            *_graphql(view),
+            *rest.routes(),
+            *webhooks.routes(),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            *(graphiql.routes(tabs) if tabs is not None else []),
+        ],
+        middleware=[
+            Middleware(Gate, strict_transport=settings.mode is Mode.PRODUCTION),
+            *cross_origin(settings),
+            Middleware(CountRequests),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MAX),
+        ],
+        exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
+        lifespan=lifespan,
+    )
+    app.state.draining = False
+    app.state.live = view.live
+    app.state.finishing = finishing
+    return app
+
+
+def _graphql(view: WalletView) -> list[BaseRoute]:
+    route = Route("/graphql", view, methods=["GET", "POST"])
+    route.methods = {"GET", "POST"}  # Starlette adds HEAD, which has no meaning here
+    return [route, WebSocketRoute("/graphql", view)]
+
+
+def app_from_environment() -> Starlette:
+    """The app of one worker process: settings come from the environment. Raises ConfigurationError."""
+    settings = load_settings()
+    app = create_app(settings, playground(settings))
+    settle_memory()
+    return app
+
+
+def playground(settings: Settings) -> Sequence[graphiql.Tab] | None:
+    """GraphiQL without examples, except in production."""
+    return None if settings.mode is Mode.PRODUCTION else ()
+
+
+async def home(request: Request) -> Response:
+    """How to begin."""
+    page = HTMLResponse(start_page(str(request.base_url)))
+    page.headers["Content-Security-Policy"] = PAGE_POLICY
+    return page
+
+
+async def healthz(_request: Request) -> Response:
+    """200 while the process can answer at all; touches nothing."""
+    return JSONResponse({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """200 if the store answers in time; 503 if not, and while the server is being stopped."""
+    state = request.app.state
+    if state.draining:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "DRAINING", "the server is being stopped")
+    if not await state.readiness.of(state.wallet.store):
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store does not answer")
+    return JSONResponse({"status": "ready"})
+
+
+class Readiness:
+    """Whether the store answers, asked once at a time and not more often than `READY_FOR_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._asked_at = -math.inf
+        self._is_ready = False
+
+    async def of(self, store: Store) -> bool:
+        """Ask it, or remember."""
+        async with self._lock:
+            if time.monotonic() - self._asked_at >= READY_FOR_SECONDS:
+                try:
+                    async with asyncio.timeout(READY_SECONDS):
+                        await store.ping()
+                    self._is_ready = True
+                except (TimeoutError, Unavailable):
+                    self._is_ready = False
+                self._asked_at = time.monotonic()
+            return self._is_ready
+
+
+class Gate:
+    """Around every request: its id in headers, logs and errors; safe headers; one log line; no traceback outside."""
+
+    def __init__(self, app: ASGIApp, *, strict_transport: bool = False) -> None:
+        self._app = app
+        self._strict_transport = strict_transport
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        token = REQUEST_ID.set(_request_id(headers))
+        more = STRICT_TRANSPORT if self._strict_transport and scope["scheme"] == "https" else {}
+        answer = _Answer(send, {**HEADERS, **more})
+        started = time.perf_counter()
+        try:
+            await self._guarded(scope, receive, answer, headers)
+        finally:
+            took_ms = (time.perf_counter() - started) * 1000
+            log.info("%s %r %s in %.1f ms", scope["method"], scope["path"], answer.status or "unanswered", took_ms)
+            REQUEST_ID.reset(token)
+
+    async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:
+        try:
+            declared = headers.get("content-length", "")
+            if declared.isdecimal() and int(declared) > BODY_MAX:
+                await respond(too_large())(scope, receive, answer.send)
+                return
+            await self._app(scope, receive, answer.send)
+        except ClientDisconnect:
+            log.info("the client went away while sending")
+        except Exception:
+            log.exception("unexpected failure")
+            if answer.status is not None:
+                raise
+            detail = "something went wrong on our side; the request id helps us find it"
+            await respond(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", detail))(scope, receive, answer.send)
+
+
+class _Answer:
+    """The response on its way out: adds the headers, remembers the status."""
+
+    def __init__(self, send: Send, added: Mapping[str, str]) -> None:
+        self._send = send
+        self._added = added
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = REQUEST_ID.get()
+            for name, value in self._added.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+def _request_id(headers: Headers) -> str:
+    """The id that a trusted proxy gave the request, if it is a plausible one; else a new one.
+
+    Nobody else's gets here: `heads.BoundedHeads` drops it.
+    """
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+@contextmanager
+def _draining_on_signal(app: Starlette, drain_seconds: float) -> Iterator[None]:
+    """Note a stop signal for `/readyz`, and after `drain_seconds` let the server's own handler stop it.
+
+    Meanwhile everything is served as before, so that a load balancer has time to see it. A second signal stops at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    loop = asyncio.get_running_loop()
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        loop.call_soon_threadsafe(app.state.live.stopping.set)  # or a stream would keep the server from ending
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    def drained(number: int) -> None:
+        if not stopping:
+            stop(number, None)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        if app.state.draining or not drain_seconds:
+            stop(number, frame)
+        else:
+            loop.call_soon_threadsafe(loop.call_later, drain_seconds, drained, number)
+        app.state.draining = True
+
+    for number in before:
+        signal.signal(number, drain)
+    try:
+        yield
+    finally:
+        app.state.draining = True
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,171 @@
+"""Who is asking: a session token from the cookie or the `Authorization` header, and the check against forged requests.
+
+The cookie is `__Host-wallet`: HttpOnly, Secure, SameSite=Lax, Path=/. The prefix makes browsers refuse it when it was
+set by a subdomain or without TLS. On http://localhost Chrome and Firefox accept it all the same; for other clients
+there `wallet-dev` is set besides, which is not Secure. Elsewhere without TLS use a bearer token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from ...domain.errors import RateLimited, Unauthenticated, Unavailable
+from ...domain.security_events import Visitor
+from ...domain.users import ABSOLUTE, Session, SessionKind
+from ...identity import Identity
+from .origins import cross_site, is_plain_loopback, is_same_site
+from .rate_limits import Limits, visitor_of
+
+COOKIE: Final = "__Host-wallet"
+DEV_COOKIE: Final = "wallet-dev"
+"""Only where `is_plain_loopback`."""
+
+_BEARER: Final = "bearer "
+
+
+def token_of(connection: HTTPConnection) -> str | None:
+    """The session token a request carries, unchecked. A header wins over the cookie; None if there is neither."""
+    header = connection.headers.get("authorization")
+    if header is not None:
+        return header[len(_BEARER) :].strip() if header.lower().startswith(_BEARER) else ""
+    token = _cookie(connection, COOKIE)
+    return _cookie(connection, DEV_COOKIE) if token is None and is_plain_loopback(connection) else token
+
+
+def _cookie(connection: HTTPConnection, name: str) -> str | None:
+    """The value of the cookie with exactly this name, byte for byte; `""`, which is no token, if it comes twice.
+
+    Starlette strips more from names than browsers do when they look for the prefix: a cookie whose name begins with a
+    no-break space would count, and any subdomain can set that one.
+    """
+    pairs = (
+        pair.strip(b" \t").partition(b"=")
+        for header, text in connection.scope["headers"]
+        if header == b"cookie"
+        for pair in text.split(b";")
+    )
+    found: list[bytes] = [value for key, _, value in pairs if key == name.encode()]
+    if not found:
+        return None
+    return found[0].decode("latin-1") if len(found) == 1 else ""
+
+
+def check_same_site(connection: HTTPConnection) -> None:
+    """Refuse what another site made a browser send, for the cookie would go with it: see `origins.is_same_site`.
+
+    Raises:
+        Problem: 403.
+    """
+    has_cookie = _cookie(connection, COOKIE) is not None or _cookie(connection, DEV_COOKIE) is not None
+    if not is_same_site(connection, has_cookie=has_cookie):
+        raise cross_site()
+
+
+class Caller:
+    """Whoever sends one request; the session is looked up once, when it is first needed.
+
+    Without `limits` nothing is counted, as where there is no network.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        token: str | None,
+        *,
+        visitor: Visitor | None = None,
+        limits: Limits | None = None,
+        plain_loopback: bool = False,
+    ) -> None:
+        self.visitor = visitor
+        self._identity = identity
+        self._token = token
+        self._limits = limits
+        self._plain_loopback = plain_loopback
+        self._session: Session | None = None
+        self._lock = asyncio.Lock()
+
+    async def session(self) -> Session:
+        """The live session.
+
+        Raises:
+            Unauthenticated: no token, a forged one, or an expired one.
+            RateLimited: too many requests of this user.
+        """
+        async with self._lock:
+            if self._token is None:
+                raise Unauthenticated
+            if self._session is None:
+                session = await self._identity.authenticate(self._token)
+                if self._limits is not None:
+                    await self._limits.count_user(session.user_id)
+                self._session = session
+            return self._session
+
+    async def fresh_session(self) -> Session:
+        """The same, for what takes money out of the wallet. Raises FreshLogInRequired: the password is due again."""
+        session = await self.session()
+        self._identity.check_fresh(session)
+        return session
+
+    async def check_again(self) -> None:
+        """Raise Unauthenticated if the session has ended meanwhile; for what goes on longer than a request.
+
+        That a subscription is open is no use of the session: its idle time goes on.
+        """
+        if self._token is None:
+            raise Unauthenticated
+        self._session = await self._identity.authenticate(self._token, is_use=False)
+
+    async def count(self, *verbs: str) -> None:
+        """Count what a request is about to do, before it does any of it. Raises RateLimited.
+
+        A session that cannot be had now is no matter here: what needs it says so.
+        """
+        if self._limits is None or not verbs:
+            return
+        try:
+            user_id = (await self.session()).user_id
+        except RateLimited:
+            raise
+        except (Unauthenticated, Unavailable):
+            user_id = None
+        await self._limits.count_verbs(user_id, self.visitor, verbs)
+
+    def keep(self, response: Response, token: str) -> None:
+        """Give the browser a session; the browser forgets it when the session must end at the latest."""
+        lasts = int(ABSOLUTE[SessionKind.COOKIE].total_seconds())
+        response.set_cookie(COOKIE, token, max_age=lasts, path="/", secure=True, httponly=True, samesite="lax")
+        if self._plain_loopback:
+            response.set_cookie(DEV_COOKIE, token, max_age=lasts, path="/", httponly=True, samesite="lax")
+
+    def forget(self, response: Response) -> None:
+        """Make the browser forget its session."""
+        response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+        if self._plain_loopback:
+            response.delete_cookie(DEV_COOKIE, path="/", httponly=True, samesite="lax")
+
+    async def log_out(self) -> bool:
+        """End the session at once, also for the rest of this request; says whether there was a live one."""
+        try:
+            session = await self.session()
+        except Unauthenticated:
+            return False
+        await self._identity.log_out(session, self.visitor)
+        self._token = self._session = None
+        return True
+
+
+def caller_of(connection: HTTPConnection, token: str | None = None) -> Caller:
+    """Whoever sends a request or opened a WebSocket; `token` if it came another way than by cookie or header."""
+    state = connection.app.state
+    return Caller(
+        state.wallet.identity,
+        token if token is not None else token_of(connection),
+        visitor=visitor_of(connection),
+        limits=state.limits,
+        plain_loopback=is_plain_loopback(connection),
+    )

@@ -1,0 +1,105 @@
+"""Which sites' pages may use the wallet: its own, and those of `WALLET_ALLOWED_ORIGINS`.
+
+One rule for requests and for WebSocket handshakes. A browser sends cookies along whoever made it send the request, so
+whatever may come with a cookie must say which site it comes from. CORS (`http.create_app`) grants the same sites.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from ...settings import Mode, Settings, origin_of
+from .problems import Problem
+
+_PLAIN: Final = ("http", "ws")
+_FORWARDED: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+
+
+def settings_of(connection: HTTPConnection) -> Settings:
+    """The settings of the wallet that the connection reaches."""
+    settings: Settings = connection.app.state.wallet.settings
+    return settings
+
+
+def is_same_site(connection: HTTPConnection, *, has_cookie: bool) -> bool:
+    """Whether a request or WebSocket handshake comes from a site that may use the wallet, or from no browser.
+
+    Browsers tell by `Sec-Fetch-Site`, older ones by `Origin`. A request that has a session cookie and neither header
+    could have come from any site: it does not pass. What a user opens by hand (`none`) has no other site's `Origin`.
+    One with an `Authorization` header passes: another site cannot add one without CORS, and the cookie is not looked at
+    then.
+    """
+    headers = connection.headers
+    if "authorization" in headers:
+        return True
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if origin is not None and _spelt(origin) in settings_of(connection).origins:
+        return True
+    if site == "same-origin":
+        return True
+    if site not in (None, "none"):
+        return False
+    if origin is not None:
+        return _is_own(origin, connection)
+    return site == "none" or not has_cookie
+
+
+def cross_site() -> Problem:
+    """The refusal of other sites: 403."""
+    detail = (
+        "the request comes from another site, or does not say from where; send it from the wallet's own origin or one "
+        "of WALLET_ALLOWED_ORIGINS, or use a bearer token"
+    )
+    return Problem(HTTPStatus.FORBIDDEN, "CROSS_SITE", detail)
+
+
+def is_plain_loopback(connection: HTTPConnection) -> bool:
+    """Whether somebody tries the wallet out on their own machine without TLS: then browsers need another cookie.
+
+    Never in production, nor behind a proxy that shows.
+    """
+    if settings_of(connection).mode is Mode.PRODUCTION or connection.scope["scheme"] not in _PLAIN:
+        return False
+    if any(name in connection.headers for name in _FORWARDED):
+        return False
+    client = connection.client.host if connection.client else ""
+    return is_loopback(client) and is_loopback(_hostname(connection.headers.get("host", "")))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _spelt(origin: str) -> str | None:
+    try:
+        return origin_of(origin)
+    except ValueError:
+        return None
+
+
+def _is_own(origin: str, connection: HTTPConnection) -> bool:
+    """Whether an origin is the connection's: its host and port, and, if that came by TLS, its scheme."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    is_safe = parts.scheme == "https" or connection.scope["scheme"] in _PLAIN
+    return is_safe and parts.netloc == connection.headers.get("host")

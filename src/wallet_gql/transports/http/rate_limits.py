@@ -1,0 +1,204 @@
+"""How often anybody may ask: by address, by user and by verb, over the `limits` library, in memory or in Redis.
+
+`WALLET_RATE_LIMITS` names what is counted: `address` (every request of one network), `user` (every request of one
+user), `money` (every command with an idempotency key, also each of several in one document and each item of a batch),
+`lookup` (users and merchants asked for by name), or a verb such as `transfer` or `logIn`. What no session is needed for
+is counted by address.
+
+In memory each process counts for itself. Where Redis does not answer, the process counts alone until it does: limits
+must never keep people from their money. No money depends on them; the failures of log-ins are counted elsewhere
+(`identity.throttle`), in the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from limits import RateLimitItem, RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
+from limits.storage import storage_from_string
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ...domain.errors import ConfigurationError, RateLimited
+from ...domain.ids import UserId
+from ...domain.security_events import UNKNOWN_NETWORK, Visitor
+from ...settings import Rate, Settings, rates_of
+from ..rest.errors import problem
+
+if TYPE_CHECKING:
+    from limits.aio.storage import Storage
+
+log = logging.getLogger(__name__)
+
+ADDRESS: Final = "address"
+USER: Final = "user"
+MONEY: Final = "money"
+LOOKUP: Final = "lookup"
+GROUPS: Final = frozenset({ADDRESS, USER, MONEY, LOOKUP})
+"""What can be limited beside verbs."""
+
+COUNTED_PATHS: Final = ("/graphql", "/v1/")
+"""The API. Health checks, and the pages that say how to use it, are not counted."""
+
+_BY_ADDRESS: Final = frozenset({"logIn", "signUp"})
+_REDIS_SECONDS: Final = 0.25
+_REDIS_PAUSE_SECONDS: Final = 5.0
+_SWEEP_SECONDS: Final = 30.0
+_PREFIX: Final = "wallet-rate"
+
+
+class Counters(MemoryStorage):
+    """The library's counters in memory, without its look at every key on every hit, and without a task of its own."""
+
+    STORAGE_SCHEME: list[str] = []  # noqa: RUF012 - as the library declares it; registered under no scheme
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._swept_at = time.time()
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Add to a counter. Nothing is awaited, so nothing can come between."""
+        now = time.time()
+        if now - self._swept_at > _SWEEP_SECONDS:
+            self._sweep(now)
+        if self.expirations.get(key, 0) <= now:
+            self.storage[key] = 0
+            self.expirations[key] = now + expiry
+        self.storage[key] += amount
+        return self.storage[key]
+
+    async def decr(self, key: str, amount: int = 1) -> int:
+        """Take from a counter."""
+        self.storage[key] = max(self.storage[key] - amount, 0)
+        return self.storage[key]
+
+    def _sweep(self, now: float) -> None:
+        self._swept_at = now
+        for key in [key for key, ends in self.expirations.items() if ends <= now]:
+            self.storage.pop(key, None)
+            del self.expirations[key]
+
+
+class Limits:
+    """The limits of one process. Raises ConfigurationError for a Redis URL without its driver."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._items = {name: _item(rate) for name, rate in rates_of(settings.rate_limits).items()}
+        self._alone = SlidingWindowCounterRateLimiter(Counters())
+        self._shared = _shared(settings.rate_limit_storage)
+        self._alone_until = 0.0
+        self._has_told = False
+
+    async def count_address(self, visitor: Visitor | None) -> None:
+        """Count a request of a network. Raises RateLimited."""
+        if visitor is None:
+            return
+        if visitor.network == UNKNOWN_NETWORK and not self._has_told:
+            self._has_told = True
+            log.warning("clients whose address cannot be read are counted together: see WALLET_TRUSTED_PROXIES")
+        await self._hit(ADDRESS, visitor.network, 1)
+
+    async def count_user(self, user_id: UserId) -> None:
+        """Count a request of a user. Raises RateLimited."""
+        await self._hit(USER, user_id, 1)
+
+    async def count_verbs(self, user_id: UserId | None, visitor: Visitor | None, verbs: Iterable[str]) -> None:
+        """Count what a request is about to do, groups and verbs alike. Raises RateLimited: then it must do nothing."""
+        for verb, times in Counter(verbs).items():
+            network = visitor.network if visitor else ""
+            who = network if user_id is None or verb in _BY_ADDRESS else user_id
+            if who:
+                await self._hit(verb, who, times)
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        if self._shared is not None:
+            storage: Any = self._shared.storage
+            await storage.bridge.storage.aclose()  # nothing public closes it
+
+    async def _hit(self, name: str, who: str, times: int) -> None:
+        item = self._items.get(name)
+        if item is None:
+            return
+        limiter = self._limiter()
+        try:
+            if await limiter.hit(item, name, who, cost=times):
+                return
+            reset_at = (await limiter.get_window_stats(item, name, who)).reset_time
+        except StorageError as error:
+            self._fall_back(error)
+            await self._hit(name, who, times)
+            return
+        log.info("%s of %s is over its limit", name, who)
+        raise RateLimited(min(max(1, math.ceil(reset_at - time.time())), item.get_expiry()))
+
+    def _limiter(self) -> SlidingWindowCounterRateLimiter:
+        if self._shared is None or time.monotonic() < self._alone_until:
+            return self._alone
+        return self._shared
+
+    def _fall_back(self, error: Exception) -> None:
+        log.warning("Redis does not count requests, this process does it alone for a while: %s", type(error.__cause__))
+        self._alone_until = time.monotonic() + _REDIS_PAUSE_SECONDS
+
+
+class CountRequests:
+    """Middleware: refuses a network that asks too often, before anything is read or looked up."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 429; a WebSocket is not accepted."""
+        if scope["type"] in ("http", "websocket") and scope["path"].startswith(COUNTED_PATHS):
+            try:
+                await scope["app"].state.limits.count_address(visitor_of(HTTPConnection(scope)))
+            except RateLimited as error:
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.close", "code": 1013, "reason": "too many requests"})
+                else:
+                    await problem(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def visitor_of(connection: HTTPConnection) -> Visitor:
+    """Where a connection comes from. Proxies' headers were looked at before, if they are trusted."""
+    address = connection.client.host if connection.client else ""
+    return Visitor.of(address, connection.headers.get("user-agent", ""))
+
+
+def check_names(settings: Settings, verbs: Iterable[str]) -> None:
+    """Raise ConfigurationError unless every limit names a group or one of the verbs."""
+    strange = sorted(set(rates_of(settings.rate_limits)) - GROUPS - set(verbs))
+    if strange:
+        known = ", ".join([*sorted(GROUPS), *sorted(set(verbs))])
+        raise ConfigurationError(f"WALLET_RATE_LIMITS: nothing is called {', '.join(strange)}; there are {known}")
+
+
+def _item(rate: Rate) -> RateLimitItem:
+    return RateLimitItemPerSecond(rate.most, rate.seconds, namespace=_PREFIX)
+
+
+def _shared(url: str) -> SlidingWindowCounterRateLimiter | None:
+    if url == "memory://":
+        return None
+    try:
+        storage: Storage = storage_from_string(  # type: ignore[assignment]  # the scheme says that it is asynchronous
+            f"async+{url}",
+            implementation="redispy",
+            wrap_exceptions=True,
+            socket_timeout=_REDIS_SECONDS,
+            socket_connect_timeout=_REDIS_SECONDS,
+        )
+    except Exception as error:
+        raise ConfigurationError("WALLET_RATE_LIMIT_STORAGE needs redis: pip install 'wallet-gql[redis]'") from error
+    return SlidingWindowCounterRateLimiter(storage)

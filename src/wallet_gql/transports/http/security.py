@@ -1,0 +1,57 @@
+"""What browsers are told besides the answer: headers, policies, and which other sites may read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Final
+
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from ...settings import Settings
+from ..web.pages import STYLE
+from .logs import REQUEST_ID_HEADER
+
+HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+}
+"""On every answer that does not say otherwise."""
+
+STRICT_TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
+"""In production over TLS: for a year browsers come back by TLS alone. Elsewhere it would lock developers out."""
+
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+PAGE_POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Of the start page: its own style and nothing else."""
+
+_METHODS: Final = ("GET", "POST", "PATCH", "DELETE")
+_ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID_HEADER)
+_TOLD_HEADERS: Final = ("Idempotent-Replayed", "Location", "Retry-After", REQUEST_ID_HEADER)
+_PREFLIGHT_SECONDS: Final = 600
+
+
+def cross_origin(settings: Settings) -> list[Middleware]:
+    """CORS for the allowed origins, with cookies; without any, no site is ever granted anything."""
+    if not settings.origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=sorted(settings.origins),
+            allow_credentials=True,
+            allow_methods=_METHODS,
+            allow_headers=_ASKED_HEADERS,
+            expose_headers=_TOLD_HEADERS,
+            max_age=_PREFLIGHT_SECONDS,
+        )
+    ]

@@ -1,0 +1,142 @@
+"""Serving over uvicorn, in one process or several, until a signal asks to stop; commits in flight are finished."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from ...domain.errors import ConfigurationError
+from ...runtime import Wallet, open_wallet, settled_memory
+from ...settings import Settings
+from ..graphql.documents import Documents
+from ..web.graphiql import Tab
+from .app import create_app, playground
+from .heads import BoundedHeads
+from .logs import log_config
+from .problems import BODY_MAX
+from .tls import check_transport
+
+_BACKLOG: Final = 2048
+_GRACE_SECONDS: Final = 5
+"""What a stopping server waits beyond the longest money command."""
+
+Ready = Callable[[str], None]
+"""Told the server's URL once it answers."""
+
+
+def serve(settings: Settings, ready: Ready) -> None:
+    """Serve until SIGINT or SIGTERM. Raises ConfigurationError."""
+    check_transport(settings)
+    listener = listen(settings.host, settings.port)
+    if settings.workers == 1:
+        run(settings, lambda: _open_and_serve(settings, listener, ready))
+    else:
+        _serve_many(settings, listener, ready)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 picks a free one. Raises ConfigurationError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigurationError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from error
+
+
+def url_of(listener: socket.socket, settings: Settings | None = None) -> str:
+    """Where a listening socket is reached; `settings` tell whether by TLS."""
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings is not None and settings.tls_cert else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def run(settings: Settings, main: Callable[[], Any]) -> None:
+    """Run a coroutine function on the event loop that uvicorn prefers (uvloop where there is one)."""
+    config = _config(settings, "")
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(main())
+
+
+async def serve_wallet(
+    wallet: Wallet, listener: socket.socket, ready: Ready, tabs: Sequence[Tab] | None = None
+) -> None:
+    """Serve a wallet that is open, in this process; `tabs` opens GraphiQL with these examples."""
+    url = url_of(listener, wallet.settings)
+    server = _Server(_config(wallet.settings, create_app(wallet, tabs)), lambda: ready(url))
+    with settled_memory():
+        await server.serve(sockets=[listener])
+
+
+async def _open_and_serve(settings: Settings, listener: socket.socket, ready: Ready) -> None:
+    async with open_wallet(settings) as wallet:
+        await serve_wallet(wallet, listener, ready, playground(settings))
+
+
+def _serve_many(settings: Settings, listener: socket.socket, ready: Ready) -> None:
+    """Several processes accept from one socket. The store is opened once before, so that a fault is told once."""
+    asyncio.run(_try_open(settings))
+    listener.set_inheritable(True)
+    factory = "wallet_gql.transports.http.app:app_from_environment"
+    supervisor = Multiprocess(_config(settings, factory, factory=True, workers=settings.workers), [listener])
+    ready(url_of(listener, settings))
+    supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise ConfigurationError("a worker could not start; the log says why")
+
+
+async def _try_open(settings: Settings) -> None:
+    Documents.load(settings)
+    async with open_wallet(settings, sweeps=False):
+        pass
+
+
+def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=log_config(settings.log_level),
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=",".join(settings.proxies),
+        ssl_certfile=settings.tls_cert or None,
+        ssl_keyfile=settings.tls_key or None,
+        http=BoundedHeads,
+        ws="websockets-sansio",
+        ws_max_size=BODY_MAX,
+        lifespan="on",
+        timeout_graceful_shutdown=math.ceil(settings.timeout_seconds) + _GRACE_SECONDS,
+        **options,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Says when it answers, and returns after a signal: uvicorn would raise the signal anew, and skip what follows."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then tell."""
+        await super().startup(sockets)
+        self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop gracefully on a signal."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

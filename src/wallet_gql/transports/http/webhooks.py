@@ -1,0 +1,57 @@
+"""`POST /webhooks/stripe`: where Stripe tells that something happened. Who it is, is in the signature alone.
+
+| status | when |
+|---|---|
+| 200 | taken in, or put aside for an operator: do not send it again |
+| 400 | the signature is not Stripe's, or too old, or the body is no event: nothing was done |
+| 404 | this wallet has no webhook secret |
+| 413 | the body is larger than any event |
+| 503, 504 | not taken in: send it again |
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ...domain.errors import WalletError
+from ...integrations.stripe.events import NotAnEvent
+from ...integrations.stripe.signature import BadSignature
+from ...runtime import Wallet
+from ..rest.errors import problem
+from .problems import Problem
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/webhooks/stripe"
+BAD_EVENT: Final = "BAD_EVENT"
+
+
+def routes() -> list[Route]:
+    """The endpoint."""
+    route = Route(PATH, receive, methods=["POST"])
+    return [route]
+
+
+async def receive(request: Request) -> Response:
+    """Take in one event. Raises Problem."""
+    wallet: Wallet = request.app.state.wallet
+    events = wallet.payments.events
+    if not events.is_open:
+        raise Problem(HTTPStatus.NOT_FOUND, HTTPStatus.NOT_FOUND.name, "this wallet takes no events from Stripe")
+    raw = await request.body()
+    try:
+        about = await events.receive(raw, request.headers.get("stripe-signature"))
+    except (BadSignature, NotAnEvent) as error:
+        log.warning("a webhook was refused: %s", error)
+        raise Problem(HTTPStatus.BAD_REQUEST, BAD_EVENT, f"this is no event of Stripe's: {error}") from None
+    except WalletError as error:
+        log.warning("a webhook was not taken in and will come again: %s", error)
+        return problem(error)
+    log.debug("a webhook was about %s", about)
+    return JSONResponse({"received": True})

@@ -1,0 +1,430 @@
+"""The JSON of REST. What comes in is checked strictly: no unknown member, no float, nothing turned into another type.
+
+Members are camelCase. An amount is `{"minorUnits": "1230", "currency": "EUR"}`; minor units go out as text, for JSON
+numbers above 2^53 lose digits in JavaScript, and may come in as text of digits or as an integer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from ...domain.errors import InvalidAmount, InvalidInput
+from ...domain.ids import AccountId, is_id
+from ...domain.model import AccountStatus, HoldState, TransferKind
+from ...domain.money import AMOUNT_MAX_MINOR, EXPONENTS, format_decimal
+from ...domain.security_events import EventKind, is_event_id
+from ...domain.users import EMAIL_MAX, PASSWORD_MAX, PASSWORD_MIN
+from ...storage import PAGE_MAX
+from ...verbs.attempts import REFERENCE_MAX
+from ...verbs.ledger import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, To
+
+LAST_MAX: Final = 20
+"""The most last entries that a list of accounts tells of each."""
+
+_DIGITS: Final = re.compile(r"-?(0|[1-9][0-9]{0,39})", re.ASCII)
+_COUNT: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_MOMENT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def _id_pattern(prefix: str) -> str:
+    return f"^{prefix}_[0-9a-f]{{12}}7[0-9a-f]{{3}}[89ab][0-9a-f]{{15}}$"
+
+
+def _minor_units(value: object) -> int:
+    """A whole number; its range is the ledger's. Raises InvalidAmount, which passes through Pydantic."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    if type(value) is int:
+        return value
+    if isinstance(value, str | float | bool):
+        raise InvalidAmount(str(value)[:40], 'it must be a whole number of minor units, such as 1230 or "1230"')
+    raise ValueError('must be a whole number of minor units, such as 1230 or "1230"')
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, str) or _COUNT.fullmatch(value) is None:
+        raise ValueError("must be a whole number, written with digits")
+    return int(value)
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, str) or _MOMENT.fullmatch(value) is None:
+        raise ValueError("must be a moment with its offset from UTC, such as 2026-11-22T14:20:00Z")
+    return datetime.fromisoformat(value)
+
+
+def _account_id(value: str) -> str:
+    if not is_id("acc", value):
+        raise ValueError("must be an account id such as acc_0193…")
+    return value
+
+
+def _event_id(value: str) -> str:
+    if not is_event_id(value):
+        raise ValueError("must be the id of an event, such as evt_0193…")
+    return value
+
+
+Text = Annotated[str, WithJsonSchema({"type": "string"})]
+Count = Annotated[int, BeforeValidator(_count)]
+Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+AccountIdText = Annotated[
+    str,
+    AfterValidator(_account_id),
+    WithJsonSchema({"type": "string", "pattern": _id_pattern("acc")}),
+]
+EventIdText = Annotated[
+    str,
+    AfterValidator(_event_id),
+    WithJsonSchema({"type": "string", "pattern": "^evt_[0-9a-f]{32}$"}),
+]
+CurrencyText = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(EXPONENTS)})]
+MinorUnits = Annotated[
+    int,
+    BeforeValidator(_minor_units),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {
+                    "type": "string",
+                    "pattern": f"^([1-9][0-9]{{0,{len(str(AMOUNT_MAX_MINOR)) - 2}}}|{AMOUNT_MAX_MINOR})$",
+                },
+                {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX_MINOR},
+            ]
+        }
+    ),
+]
+Reference = Annotated[
+    str,
+    Field(description=f"What it is for, at most {REFERENCE_MAX} printable characters; the payee sees it."),
+    WithJsonSchema({"type": "string", "maxLength": REFERENCE_MAX}),
+]
+
+
+class Given(BaseModel):
+    """What comes in."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
+    )
+
+
+class Told(BaseModel):
+    """What goes out."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+# What comes in
+
+
+class SignUp(Given):
+    """Who wants to join."""
+
+    username: Annotated[Text, WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]{2,31}$"})] = (
+        Field(description="3 to 32 letters, digits, dots, dashes or underscores; others pay you under it.")
+    )
+    email: Annotated[Text, WithJsonSchema({"type": "string", "format": "email", "maxLength": EMAIL_MAX})] = Field(
+        description="An e-mail address; nobody else sees it."
+    )
+    password: Annotated[
+        Text, WithJsonSchema({"type": "string", "minLength": PASSWORD_MIN, "maxLength": PASSWORD_MAX})
+    ] = Field(description=f"{PASSWORD_MIN} to {PASSWORD_MAX} characters.")
+
+
+class LogIn(Given):
+    """Who wants a session."""
+
+    login: Text = Field(description="The username or the e-mail address.")
+    password: Text = Field(description="The password.")
+    session: Literal["cookie", "bearer"] = Field(
+        "cookie",
+        description="`cookie`: for browsers, in a cookie that scripts cannot read. `bearer`: for other clients, the "
+        "token comes in the answer.",
+    )
+
+
+class OpenAccount(Given):
+    """Which account to open."""
+
+    currency: CurrencyText = Field(description="The currency it shall hold.")
+
+
+class GivenMoney(Given):
+    """An exact amount of one currency."""
+
+    minor_units: MinorUnits = Field(description="In the currency's minor unit: 1230 is 12.30 EUR.")
+    currency: CurrencyText = Field(description="The currency; it must be the account's.")
+
+
+class Recipient(Given):
+    """Whom to pay: exactly one of these."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["accountId"]}, {"required": ["username"]}]})
+
+    account_id: AccountIdText = Field("", description="An account by its id.")
+    username: Text = Field("", description="A user, into the account that holds the currency.")
+
+    def to(self) -> To:
+        """As the ledger takes it. Raises InvalidInput: both, or none."""
+        given = self.model_fields_set
+        account_id = AccountId(self.account_id) if "account_id" in given else None
+        return To(account_id, self.username if "username" in given else None)
+
+
+class Payment(Given):
+    """A payment from one of your accounts."""
+
+    from_account_id: AccountIdText = Field(description="Your account that pays.")
+    to: Recipient = Field(description="Whom to pay.")
+    amount: GivenMoney = Field(description="How much.")
+    reference: Reference = ""
+
+
+class PlaceHold(Payment):
+    """Money to reserve for a payee, who captures or voids it; the payer waits for its end."""
+
+    expires_in_seconds: Annotated[
+        int, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": HOLD_SECONDS_MAX})
+    ] = Field(HOLD_SECONDS_DEFAULT, description="How long it lasts, counted from its acceptance.")
+
+
+class Capture(Given):
+    """How much of a hold to take."""
+
+    minor_units: MinorUnits | None = Field(None, description="In the hold's minor unit; all of it if left out.")
+
+
+class Reverse(Given):
+    """How much of a received transfer to send back."""
+
+    minor_units: MinorUnits | None = Field(None, description="In the transfer's minor unit; all that is left if none.")
+    reference: Reference = ""
+
+
+class NoQuery(Given):
+    """No parameters."""
+
+
+class AccountsQuery(Given):
+    """Which accounts, and how much of their past."""
+
+    first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many accounts at most.")
+    after: AccountIdText | None = Field(None, description="Only accounts behind this one: `next` of the page before.")
+    entries: Annotated[Count, Field(ge=0, le=LAST_MAX)] = Field(5, description="How many last entries of each.")
+
+
+class EntriesQuery(Given):
+    """Which part of an account's history."""
+
+    first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many entries at most.")
+    before: Annotated[Count, Field(ge=1, le=10**18 - 1)] | None = Field(
+        None, description="Only entries with a smaller sequence: `next` of the page before."
+    )
+    kind: list[Annotated[TransferKind, Field(strict=False)]] = Field([], description="Only these kinds; repeat it.")
+    since: Moment | None = Field(None, description="Not earlier than this moment.")
+    until: Moment | None = Field(None, description="Earlier than this moment.")
+
+
+class EventsQuery(Given):
+    """Which of your security events."""
+
+    first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many events at most.")
+    after: EventIdText | None = Field(None, description="Only events older than this one: `next` of the page before.")
+
+
+class KeyQuery(Given):
+    """Which key to ask about."""
+
+    idempotency_key: Annotated[
+        Text, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"})
+    ] = Field(description="The key of the first request, as it was sent.")
+
+
+# What goes out
+
+
+class Money(Told):
+    """An exact amount of one currency. Calculate with `minorUnits`; show `decimal`."""
+
+    minor_units: Annotated[str, Field(pattern=r"^-?[0-9]+$")] = Field(description="1230 is 12.30 EUR or 1230 JPY.")
+    currency: str = Field(description="An ISO 4217 code.")
+    decimal: str = Field(description="The same with exactly the currency's digits, such as `12.30`.")
+
+    @classmethod
+    def of(cls, amount_minor: int, currency: str) -> Money:
+        """From minor units."""
+        return cls(minor_units=str(amount_minor), currency=currency, decimal=format_decimal(amount_minor, currency))
+
+
+class User(Told):
+    """You."""
+
+    id: str
+    username: str = Field(description="Others pay you under this name.")
+    email: str = Field(description="Never shown to others.")
+    created_at: datetime
+
+
+class Session(Told):
+    """You are logged in."""
+
+    user: User
+    token: str | None = Field(description="For `bearer`, told only now; goes into `Authorization: Bearer …`.")
+    expires_at: datetime = Field(description="When the session ends unless it is used before.")
+
+
+class Event(Told):
+    """Something that happened to your access."""
+
+    id: str
+    kind: EventKind
+    at: datetime
+    address: str | None = Field(description="The IP address it came from; null if it came from none.")
+    user_agent: str | None = Field(description="What the client called itself, shortened; null if nothing.")
+    subject: str | None = Field(description="The id of the session or account that it was done to; null for others.")
+
+
+class Events(Told):
+    """A page of your events."""
+
+    events: list[Event]
+    next: str | None = Field(description="`after` of the next page; null at the end.")
+
+
+class Counterparty(Told):
+    """The other side of a transfer."""
+
+    label: str = Field(description="What to show: the username, or `system` where money entered or left the wallet.")
+    username: str | None = Field(description="Whom one can pay under this name; null where the other is no user.")
+
+
+class Transfer(Told):
+    """One movement of money, as one of its two parties sees it. It never changes."""
+
+    id: str
+    kind: TransferKind
+    direction: Literal["in", "out"] = Field(description="Whether you received or paid it.")
+    account_id: str = Field(description="Your account.")
+    counterparty: Counterparty | None = Field(description="The other side; null if it is not known any more.")
+    amount: Money = Field(description="What left the payer's account.")
+    fee: Money = Field(description="The part of `amount` that the wallet kept; the payee received the rest.")
+    reference: str
+    at: datetime = Field(description="When it was decided.")
+    reverses_id: str | None = Field(description="The transfer that this one sends back.")
+    hold_id: str | None = Field(description="The hold that this one captured.")
+
+
+class Entry(Told):
+    """One line of an account's history: what a transfer did to this account."""
+
+    sequence: int = Field(ge=1, description="Its place in the account's order: 1, 2, 3 … without gaps.")
+    amount: Money = Field(description="What the account gained, or lost if it is negative.")
+    balance_after: Money
+    at: datetime = Field(description="When it was entered; never earlier than the entry before.")
+    transfer: Transfer
+
+
+class Entries(Told):
+    """A page of history, newest first."""
+
+    entries: list[Entry]
+    next: int | None = Field(description="Pass it as `before` to go on; null at the end. A filtered page may be short.")
+
+
+class Account(Told):
+    """Holds one currency for you."""
+
+    id: str
+    currency: str
+    status: AccountStatus
+    posted: Money = Field(description="The balance: all entries together.")
+    held: Money = Field(description="The part of `posted` that is reserved for payees.")
+    available: Money = Field(description="What can be spent now: `posted` less `held`.")
+    created_at: datetime
+
+
+class AccountWithEntries(Account):
+    """An account and what happened last on it."""
+
+    entries: list[Entry] = Field(description="The last entries, newest first.")
+
+
+class Accounts(Told):
+    """A page of your accounts, oldest first."""
+
+    accounts: list[AccountWithEntries]
+    next: str | None = Field(description="Pass it as `after` to go on; null at the end.")
+
+
+class Posted(Told):
+    """The money moved, now or when this key was first sent."""
+
+    transfer: Transfer
+    credited: bool = Field(description="Whether the payee has it already; if not, it is certain and on its way.")
+    replayed: bool = Field(description="Whether the key was used before: then nothing was done now.")
+
+
+class Hold(Told):
+    """Money of the payer that is reserved for the payee."""
+
+    id: str
+    state: HoldState
+    account_id: str = Field(description="The account whose money is reserved.")
+    payee_account_id: str = Field(description="The account it is reserved for.")
+    amount: Money
+    captured: Money = Field(description="What the payee took.")
+    transfer_id: str | None = Field(description="The transfer that captured it.")
+    reference: str
+    created_at: datetime
+    expires_at: datetime | None
+    closed_at: datetime | None
+
+
+class HoldAnswer(Told):
+    """The hold, as it was when this key was first sent."""
+
+    hold: Hold
+    replayed: bool = Field(description="Whether the key was used before: then nothing was done now.")
+
+
+class Refusal(Told):
+    """A refusal that is kept under a key."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    message: str
+
+
+class Outcome(Told):
+    """What a key stands for."""
+
+    operation: str = Field(description="What was asked for under it, such as `transfer` or `placeHold`.")
+    at: datetime = Field(description="When it was decided.")
+    transfer: Transfer | None = Field(description="The transfer it made; null for a hold or a refusal.")
+    hold: Hold | None = Field(description="The hold it placed or voided, as it is now.")
+    refusal: Refusal | None = Field(description="Why it was refused, if it was.")
+
+
+def read(model: type[Given], values: Mapping[str, Any]) -> Given:
+    """Check what came in. Raises InvalidInput: names the first member that is wrong, as `amount.currency`."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        path = [str(part) for part in fault["loc"] if not str(part).startswith(("function-", "constrained-"))]
+        raise InvalidInput(_name(path), fault["msg"].removeprefix("Value error, ")) from None
+
+
+def _name(path: list[str]) -> str:
+    return ".".join(part[:40] for part in path) or "body"

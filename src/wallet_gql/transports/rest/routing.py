@@ -1,0 +1,225 @@
+"""From a table of operations to routes. What is the same for all of them is done here, in a fixed order.
+
+Other sites, the media type, the session, the shape of the body or of the query, then the operation itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from json import JSONDecodeError
+from typing import Any, Final, TypeAlias, get_origin
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ...domain.errors import (
+    Contended,
+    InDoubt,
+    InvalidInput,
+    NodeUnavailable,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+    WalletError,
+)
+from ...domain.ids import UserId
+from ...runtime import Wallet
+from ...verbs.ledger import Ledger
+from ..http.auth import Caller, caller_of, check_same_site
+from ..http.finishing import Finishing
+from ..http.problems import Problem
+from ..http.rate_limits import LOOKUP, MONEY
+from .errors import problem
+from .models import Given, Told, read
+
+log = logging.getLogger(__name__)
+
+JSON: Final = "application/json"
+KEY: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotent-Replayed"
+BAD_REQUEST: Final = HTTPStatus.BAD_REQUEST.name
+
+Errors: TypeAlias = tuple[type[WalletError], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an operation answers."""
+
+    body: Told | None
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+    adorn: Callable[[Response], None] | None = None
+    """Does something to the response, such as setting the cookie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request."""
+
+    request: Request
+    wallet: Wallet
+    caller: Caller
+
+    @property
+    def ledger(self) -> Ledger:
+        """The verbs."""
+        return self.wallet.ledger
+
+    async def user_id(self) -> UserId:
+        """Who asks. Raises Unauthenticated."""
+        return (await self.caller.session()).user_id
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.request.path_params[name])
+
+    @property
+    def key(self) -> str:
+        """The idempotency key. Raises InvalidInput: none, or several."""
+        given = self.request.headers.getlist(KEY)
+        if len(given) != 1:
+            raise InvalidInput(KEY, "send this header, once: a new key for each intent, the same one for its retries")
+        return given[0]
+
+
+def keyed_reply(body: Told, status: HTTPStatus, headers: Mapping[str, str], *, replayed: bool) -> Reply:
+    """The answer to a command with a key: the first time with `status`, again with 200 and a header that says so."""
+    if replayed:
+        return Reply(body, HTTPStatus.OK, {**headers, REPLAYED: "true"})
+    return Reply(body, status, headers)
+
+
+Handler = Callable[[Call, Any], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One line of the table. `handler` gets the body if there is one, else the query.
+
+    `answers` are the successes by status; `errors` what it may raise, beside what `all_errors` adds.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    answers: Mapping[HTTPStatus, type[Told] | None]
+    errors: Errors = ()
+    body: type[Given] | None = None
+    query: type[Given] | None = None
+    session: bool = True
+    keyed: bool = False
+    looks_up: bool = False
+    """Whether it tells if somebody exists."""
+    problems: Mapping[str, HTTPStatus] = field(default_factory=dict)
+    """Refusals that are no domain errors: code -> status."""
+
+    @property
+    def name(self) -> str:
+        """The operation's id."""
+        first, *rest = self.handler.__name__.strip("_").split("_")
+        return first + "".join(part.capitalize() for part in rest)
+
+    @property
+    def all_errors(self) -> Errors:
+        """Everything it may raise."""
+        found = [*self.errors, Unavailable, Contended, NodeUnavailable, RateLimited]
+        if self.session:
+            found.append(Unauthenticated)
+        if self.method != "GET":
+            found.append(InDoubt)
+        return tuple(dict.fromkeys(found))
+
+
+def routes_of(operations: Sequence[Operation]) -> list[Route]:
+    """One route a path; a method that it lacks is answered with 405 and `Allow`."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    return [_route(path, methods) for path, methods in by_path.items()]
+
+
+def _route(path: str, methods: Mapping[str, Operation]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        operation = methods[request.method]
+        if request.method == "GET":
+            return await _answer(operation, request)
+        await request.body()  # or a body that never comes would be waited for to the end
+        finishing: Finishing = request.app.state.finishing
+        return await finishing.to_the_end(_answer(operation, request))
+
+    route = Route(path, endpoint, methods=list(methods))
+    route.methods = set(methods)  # Starlette adds HEAD, which nobody needs here
+    return route
+
+
+async def _answer(operation: Operation, request: Request) -> Response:
+    """Raises Problem."""
+    check_same_site(request)
+    wallet: Wallet = request.app.state.wallet
+    call = Call(request, wallet, caller_of(request))
+    try:
+        if operation.body is not None:
+            check_media_type(request)
+        if operation.session:
+            await call.caller.session()
+        given = await _given(operation, request)
+        groups = ((MONEY,) if operation.keyed else ()) + ((LOOKUP,) if operation.looks_up else ())
+        await call.caller.count(operation.name, *groups)
+        reply = await operation.handler(call, given)
+    except WalletError as error:
+        if type(error) not in operation.all_errors:
+            log.error("%s is not documented to answer with %s", operation.name, error.code)  # noqa: TRY400 - no bug
+        return problem(error)
+    headers = dict(reply.headers)
+    if reply.body is None:
+        response = Response(status_code=reply.status, headers=headers)
+    else:
+        response = Response(reply.body.model_dump_json(by_alias=True), reply.status, headers, JSON)
+    if reply.adorn is not None:
+        reply.adorn(response)
+    return response
+
+
+def check_media_type(request: Request) -> None:
+    """Refuse any body but JSON, for forms and plain text are what other sites can send. Raises Problem (415)."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != JSON:
+        status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        raise Problem(status, status.name, f"send the body as {JSON}", {"Accept-Post": JSON})
+
+
+async def _given(operation: Operation, request: Request) -> Given | None:
+    """What the operation takes, checked. Raises InvalidInput, InvalidAmount, Problem (400)."""
+    query = None if operation.query is None else read(operation.query, _query_values(operation.query, request))
+    if operation.query is None and request.query_params:
+        raise InvalidInput("query", "this takes no parameters")
+    raw = await request.body()
+    if operation.body is None:
+        if raw:
+            raise InvalidInput("body", "this takes none")
+        return query
+    try:
+        values = orjson.loads(raw)
+    except JSONDecodeError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST, f"this is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST, "send a JSON object")
+    return read(operation.body, values)
+
+
+def _query_values(model: type[Given], request: Request) -> dict[str, str | list[str]]:
+    """The parameters by name; one that is not a list may come once. Raises InvalidInput."""
+    lists = {one.alias or name for name, one in model.model_fields.items() if get_origin(one.annotation) is list}
+    values: dict[str, str | list[str]] = {}
+    for name in request.query_params:
+        given = request.query_params.getlist(name)
+        if name not in lists and len(given) > 1:
+            raise InvalidInput(name[:40], "send it once")
+        values[name] = given if name in lists else given[0]
+    return values

@@ -1,0 +1,82 @@
+"""The page at `/`: plain HTML that needs neither scripts nor the network."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from html import escape
+from typing import Final
+
+from ... import __version__
+
+SIGN_UP: Final = (
+    "mutation ($input: SignUpInput!) { signUp(input: $input) "
+    "{ __typename ... on SignUpSuccess { user { id } } ... on WalletError { code message } } }"
+)
+LOG_IN: Final = (
+    "mutation ($input: LogInInput!) { logIn(input: $input) "
+    "{ __typename ... on LogInSuccess { token expiresAt } ... on WalletError { code message } } }"
+)
+OPEN_ACCOUNT: Final = (
+    "mutation ($input: OpenAccountInput!) { openAccount(input: $input) "
+    "{ __typename ... on OpenAccountSuccess { account { id } } ... on WalletError { code message } } }"
+)
+VIEWER: Final = "{ viewer { username accounts { id available { decimal currency } } } }"
+TRANSFER: Final = (
+    "mutation ($input: TransferInput!) { transfer(input: $input) { __typename "
+    "... on TransferSuccess { replayed transfer { id } fromAccount { available { decimal currency } } } "
+    "... on WalletError { code message retryable } } }"
+)
+
+
+def curl(url: str, query: str, variables: Mapping[str, object] | None = None, token: str | None = None) -> str:
+    """A command line that sends one GraphQL request to `url`; ready to be pasted into a POSIX shell."""
+    body = {"query": query, **({"variables": variables} if variables else {})}
+    parts = ["curl", "-sS", url, "-H", "Content-Type: application/json"]
+    if token is not None:
+        parts += ["-H", f"Authorization: Bearer {token}"]
+    return shlex.join([*parts, "--data", json.dumps(body)])
+
+
+def start_page(base_url: str) -> str:
+    """The page, with commands that fit this server's address."""
+    url = f"{base_url}graphql"
+    ann = {"username": "ann", "email": "ann@example.org", "password": "correct horse"}
+    log_in = {"login": "ann", "password": "correct horse", "session": "BEARER"}
+    steps = [
+        ("Sign up", curl(url, SIGN_UP, {"input": ann})),
+        ("Log in; the answer has a token", curl(url, LOG_IN, {"input": log_in})),
+        ("Open an account", curl(url, OPEN_ACCOUNT, {"input": {"currency": "EUR"}}, "TOKEN")),
+        ("Look", curl(url, VIEWER, token="TOKEN")),  # noqa: S106 - a placeholder
+    ]
+    listed = "\n".join(f"<li>{escape(title)}<pre>{escape(command)}</pre></li>" for title, command in steps)
+    return _PAGE.format(version=escape(__version__), url=escape(url), steps=listed, style=STYLE)
+
+
+STYLE: Final = """
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
+pre { background: #f3f3f3; color: #111; padding: .6rem; overflow-x: auto; }
+"""
+"""The page's style, which its policy names by its hash."""
+
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>wallet-gql</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>wallet-gql {version}</h1>
+<p>A payment wallet. Its GraphQL API is at <code>{url}</code>; point any GraphQL client there, introspection is on.
+<p>From a shell:
+<ol>
+{steps}
+</ol>
+<p>Browsers log in with <code>session: COOKIE</code>. Money comes from an operator:
+<code>wallet-gql deposit ann 100.00 EUR</code>.
+</body>
+</html>
+"""

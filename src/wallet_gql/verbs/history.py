@@ -1,0 +1,135 @@
+"""Reading an account's past: filtered pages, the balance at a moment, statements.
+
+Everything rests on keyset pages of one account in sequence order, so that no backend needs a query of its own. An
+account's entries never go back in time, so a moment is found by bisection: at most 20 single-row reads in a million.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from ..domain.ids import AccountId
+from ..domain.model import Account, TransferKind
+from ..storage import PAGE_MAX, HistoryLine, PageRequest, Store
+
+EXAMINED_MAX: Final = 2_000
+"""The most entries one filtered page looks at. A page may therefore be short, and still have more behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFilter:
+    """Which lines to keep; what is None does not count.
+
+    `since` is inclusive, `until` exclusive; amounts are compared without their sign, in minor units; `reference` is a
+    part of the text, in any case.
+    """
+
+    kinds: frozenset[TransferKind] | None = None
+    counterparties: frozenset[AccountId] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    amount_min_minor: int | None = None
+    amount_max_minor: int | None = None
+    reference: str | None = None
+
+    @property
+    def selects(self) -> bool:
+        """Whether lines within the span of time may still be left out."""
+        return self != HistoryFilter(since=self.since, until=self.until)
+
+    def keeps(self, line: HistoryLine) -> bool:
+        """Whether the line is wanted; times are left to the caller, who finds them by bisection."""
+        entry, transfer = line.entry, line.transfer
+        both = {transfer.debit_account_id, transfer.credit_account_id}
+        amount_minor = abs(entry.amount_minor)
+        return (
+            (self.kinds is None or transfer.kind in self.kinds)
+            and (self.counterparties is None or bool((both - {entry.account_id}) & self.counterparties))
+            and (self.amount_min_minor is None or amount_minor >= self.amount_min_minor)
+            and (self.amount_max_minor is None or amount_minor <= self.amount_max_minor)
+            and (self.reference is None or self.reference.casefold() in transfer.reference.casefold())
+        )
+
+
+EVERYTHING: Final = HistoryFilter()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Some lines; `next_sequence` is where the following page begins (exclusive), None at the end."""
+
+    lines: tuple[HistoryLine, ...]
+    next_sequence: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An account over a span of time: opening balance + the sum of its lines = closing balance, in minor units."""
+
+    opening_minor: int
+    closing_minor: int
+    first_sequence: int
+    """The sequence of the first entry in the span; above `last_sequence` when there is none."""
+    last_sequence: int
+
+
+async def sequence_at(store: Store, account: Account, at: datetime, *, inclusive: bool = True) -> int:
+    """How many entries the account had at that moment; with `inclusive=False`, just before it."""
+    low, high = 0, account.sequence
+    while low < high:
+        middle = (low + high + 1) // 2
+        page = await store.list_entries(account.id, PageRequest(1, after=middle - 1, newest_first=False))
+        entry = page.items[0]
+        if entry.at < at or (inclusive and entry.at == at):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+async def balance_after(store: Store, account: Account, sequence: int) -> int:
+    """The posted balance right after the entry of that sequence, in minor units; 0 before the first."""
+    if sequence == 0:
+        return 0
+    page = await store.list_entries(account.id, PageRequest(1, after=sequence - 1, newest_first=False))
+    return page.items[0].balance_minor
+
+
+async def balance_at(store: Store, account: Account, at: datetime) -> int:
+    """The posted balance at a moment, in minor units."""
+    return await balance_after(store, account, await sequence_at(store, account, at))
+
+
+async def statement(store: Store, account: Account, since: datetime, until: datetime) -> Statement:
+    """The account from `since` (inclusive) to `until` (exclusive)."""
+    first = await sequence_at(store, account, since, inclusive=False)
+    last = await sequence_at(store, account, until, inclusive=False)
+    opening, closing = await balance_after(store, account, first), await balance_after(store, account, last)
+    return Statement(opening, closing, first + 1, last)
+
+
+async def page_of_history(
+    store: Store, account: Account, limit: int, *, before: int | None = None, where: HistoryFilter = EVERYTHING
+) -> HistoryPage:
+    """Up to `limit` lines below the sequence `before`, newest first, that `where` keeps; looks at `EXAMINED_MAX`."""
+    top = account.sequence + 1 if before is None else before
+    if where.until is not None:
+        top = min(top, await sequence_at(store, account, where.until, inclusive=False) + 1)
+    floor = 0 if where.since is None else await sequence_at(store, account, where.since, inclusive=False)
+    kept: list[HistoryLine] = []
+    examined = 0
+    while examined < EXAMINED_MAX and top > floor + 1:
+        size = PAGE_MAX if where.selects else limit - len(kept)
+        page = await store.list_transfers(account.id, PageRequest(size, before=top, after=floor))
+        for line in page.items:
+            examined += 1
+            top = line.entry.sequence
+            if where.keeps(line):
+                kept.append(line)
+            if len(kept) == limit:
+                break
+        if len(kept) == limit or not page.has_more:
+            break
+    return HistoryPage(tuple(kept), top if top > floor + 1 else None)

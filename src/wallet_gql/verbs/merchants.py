@@ -1,0 +1,353 @@
+"""Merchants' verbs over any store: register, be paid at once or by a hold, share a payment out, refund.
+
+A payment is led by the payer's home; the merchant's record, at the merchant's own, is read before, so the fee is the
+one in force when the server accepted the command. A refund is led by the merchant's home, where the sum of refunds so
+far is; the total of a split payment never changes, and so may be read from the payer's home first.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from ..domain import merchants as domain
+from ..domain.changes import Changes, Decision, Scope, Snapshot
+from ..domain.commands import PayMerchant, SplitPart
+from ..domain.errors import (
+    InvalidInput,
+    MerchantExists,
+    NotAMerchant,
+    NotReversible,
+    Unauthenticated,
+    Unavailable,
+    WalletError,
+)
+from ..domain.ids import AccountId, TransferId, UserId, actor_slot, make_transfer_id, parse_account_id, slot_of
+from ..domain.merchants import Merchant, merchant_key, terms_key
+from ..domain.model import Hold, Record, Transfer, TransferKind
+from ..domain.users import User, check_username, user_key, username_claim
+from ..idempotency import Attempt, side_receipt
+from .attempts import check_money, milliseconds, money_scope, new_attempt
+from .ledger import HOLD_SECONDS_DEFAULT, Ledger, Posted, To
+
+R = TypeVar("R")
+
+log = logging.getLogger("wallet_gql.verbs.merchants")
+
+ROTATION: Final = timedelta(hours=24)
+"""How long the old webhook secret still signs beside the new one."""
+
+_SECRET_BYTES: Final = 32
+_PAID: Final = (TransferKind.PAYMENT, TransferKind.CAPTURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One who shares in a payment: `basis_points` (1/10,000) of the amount."""
+
+    to: To
+    basis_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A payment that is in the books: the merchant's transfer, and those of the splits, in their order.
+
+    `splits` is None if they could not be read: they are in the books all the same.
+    """
+
+    payment: Posted[Transfer]
+    splits: tuple[Transfer, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A merchant, and the new webhook secret: it is told once."""
+
+    merchant: Merchant
+    secret: str
+
+
+class Merchants:
+    """Merchants over a ledger."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        fee_basis_points: int = 0,
+        check_url: Callable[[str], str] = lambda url: url,
+        on_paid: Callable[[UserId], None] = lambda _: None,
+        entropy: Callable[[], bytes] = lambda: secrets.token_bytes(_SECRET_BYTES),
+    ) -> None:
+        """`fee_basis_points` is what new merchants pay; `check_url` refuses webhook targets, by InvalidInput.
+
+        `on_paid` is told whose account has a new entry, after the commit: a hint that there is an event.
+        """
+        self.ledger = ledger
+        self.store = ledger.store
+        self.fee_basis_points = fee_basis_points
+        self.check_url = check_url
+        self.on_paid = on_paid
+        self.entropy = entropy
+
+    # Who is a merchant
+
+    async def register(self, user_id: UserId, name: str, webhook_url: str | None = None) -> Registered:
+        """Make a user a merchant. Events are those from now on; earlier ones can be replayed.
+
+        Raises:
+            InvalidInput: the name or the URL has the wrong shape. MerchantExists: there is one. Unauthenticated.
+        """
+        shown = domain.check_name(name)
+        url = None if webhook_url is None else self.check_url(webhook_url)
+        now, secret = self.ledger.clock(), domain.make_secret(self.entropy())
+        made = Merchant(user_id, shown, self.fee_basis_points, now, url).with_secret(secret, now)
+        key, user = merchant_key(user_id), user_key(user_id)
+        scope = Scope(key.slot, records=(key, user, domain.delivery_key(user_id)), wallets=(user_id,))
+
+        def decide(snapshot: Snapshot) -> Decision[None]:
+            if User.from_record(snapshot.record(user)) is None:
+                raise Unauthenticated
+            if snapshot.record(key) is not None:
+                raise MerchantExists(user_id)
+            positions = {account.id: account.sequence for account in snapshot.wallet(user_id)}
+            delivery = domain.Delivery(user_id, positions, due_at=now if url else None)
+            return Decision(Changes(records=(made.to_record(1), delivery.to_record(1))), None)
+
+        await self._write(scope, decide)
+        return Registered(made, secret)
+
+    async def update(
+        self, user_id: UserId, *, name: str | None = None, webhook_url: str | None = None, webhook: bool | None = None
+    ) -> Merchant:
+        """Change the name or the webhook's URL; `webhook=False` turns the webhook off, a URL turns it on.
+
+        Raises:
+            InvalidInput: as for `register`. NotAMerchant: the user is none.
+        """
+        shown = None if name is None else domain.check_name(name)
+        url = None if webhook_url is None else self.check_url(webhook_url)
+        if webhook is True and url is None:
+            raise InvalidInput("webhookUrl", "a URL turns the webhook on")
+
+        def change(merchant: Merchant) -> Merchant:
+            target = None if webhook is False else url or merchant.webhook_url
+            return replace(merchant, name=shown or merchant.name, webhook_url=target)
+
+        return await self._change(user_id, change, wake=url is not None or webhook is False)
+
+    async def set_fee(self, user_id: UserId, basis_points: int) -> Merchant:
+        """The operator's act: the fee on payments from now on. Raises InvalidInput, NotAMerchant."""
+        domain.check_fee(basis_points)
+        return await self._change(user_id, lambda merchant: replace(merchant, fee_basis_points=basis_points))
+
+    async def rotate_secret(self, user_id: UserId) -> Registered:
+        """A new webhook secret; the old one still signs beside it for `ROTATION`. Raises NotAMerchant."""
+        text, until = domain.make_secret(self.entropy()), self.ledger.clock() + ROTATION
+        return Registered(await self._change(user_id, lambda merchant: merchant.with_secret(text, until)), text)
+
+    async def merchant(self, user_id: UserId) -> Merchant | None:
+        """A user's merchant; None if the user is none."""
+        key = merchant_key(user_id)
+        return Merchant.from_record((await self.store.fetch(Scope(key.slot, records=(key,)))).record(key))
+
+    async def find(self, username: str) -> Merchant | None:
+        """A merchant by the username; None if there is none."""
+        try:
+            claim = username_claim(check_username(username))
+        except InvalidInput:
+            return None
+        found = (await self.store.fetch(Scope(claim.slot, records=(claim,)))).record(claim)
+        return None if found is None else await self.merchant(UserId(str(found.body["user"])))
+
+    # Money
+
+    async def pay(
+        self,
+        actor: UserId,
+        key: str,
+        *,
+        source: AccountId,
+        merchant: str,
+        amount_minor: int,
+        currency: str,
+        splits: Sequence[Split] = (),
+        reference: str = "",
+    ) -> Paid:
+        """Pay a merchant, by username, from one's own account; `splits` get their parts in the same commit.
+
+        Raises:
+            InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+            Rejected: what `domain.merchants.pay_merchant` says; remembered under the key.
+            Unavailable, InDoubt: retry with the same key.
+        """
+        check_money(amount_minor, currency, reference)
+        parse_account_id(source)
+        domain.check_splits([split.basis_points for split in splits])
+        values = _values(source, merchant, reference) | _split_values(splits)
+        attempt = new_attempt(actor, key, "payMerchant", actor_slot(actor), amount_minor, currency, values)
+        now = self.ledger.clock()
+        try:
+            payee = await self.ledger.payee(To(username=merchant), currency)
+            found = await self.find(merchant)
+            parts = tuple([await self._part(attempt, place, split, currency) for place, split in enumerate(splits)])
+        except Unavailable:
+            kept = await self.ledger.kept(attempt)
+            if kept is None:
+                raise
+            return await self._paid(await self.ledger.posted(kept, attempt, credited=False))
+        command = PayMerchant(
+            transfer_id=self._transfer_id(attempt),
+            actor=actor,
+            key=key,
+            source=source,
+            payee=payee,
+            is_merchant=found is not None,
+            fee_basis_points=found.fee_basis_points if found else 0,
+            amount_minor=amount_minor,
+            currency=currency,
+            splits=parts,
+            reference=reference,
+        )
+
+        def rule(snapshot: Snapshot) -> Changes:
+            made = domain.pay_merchant(snapshot, command, now)
+            receipts = (side_receipt(attempt, part.key, part.transfer_id, now) for part in parts)
+            return made + Changes(receipts=tuple(receipts))
+
+        scope = money_scope(attempt, source, payee.account_id, now)
+        payment = await self.ledger.move(_with_parts(scope, command), attempt, now, rule)
+        if found is not None:
+            self.on_paid(found.id)
+        return await self._paid(payment)
+
+    async def hold(
+        self,
+        actor: UserId,
+        key: str,
+        *,
+        source: AccountId,
+        merchant: str,
+        amount_minor: int,
+        currency: str,
+        expires_in_seconds: int = HOLD_SECONDS_DEFAULT,
+        reference: str = "",
+    ) -> Posted[Hold]:
+        """Reserve money for a merchant, who captures it, all or less, with the fee that is in force now.
+
+        Raises:
+            InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+            Rejected: NotAMerchant, and what `rules.place_hold` says. Unavailable, InDoubt: retry with the same key.
+        """
+        found = await self.find(merchant)
+        if found is None:
+            raise NotAMerchant(merchant[:40])
+        return await self.ledger.place_hold(
+            actor,
+            key,
+            source=source,
+            to=To(username=merchant),
+            amount_minor=amount_minor,
+            currency=currency,
+            expires_in_seconds=expires_in_seconds,
+            reference=reference,
+            fee_basis_points=found.fee_basis_points,
+            operation="payMerchantByHold",
+        )
+
+    async def refund(
+        self, actor: UserId, key: str, payment_id: TransferId, *, amount_minor: int | None = None, reference: str = ""
+    ) -> Posted[Transfer]:
+        """Refund a payment that the actor received as merchant, all that is left or a part; a fee is not returned.
+
+        Refunds and reversals of a payment add up to at most its total, splits included.
+
+        Raises:
+            TransferNotFound, NotReversible: it is no payment that the actor received.
+            Rejected: what `rules.reverse_transfer` says. Unavailable, InDoubt: retry with the same key.
+        """
+        original = await self.ledger.transfer_by_id(actor, payment_id)
+        if original.kind not in _PAID:
+            raise NotReversible(original.id, original.kind)
+        posted = await self.ledger.reverse_transfer(
+            actor, key, payment_id, amount_minor=amount_minor, reference=reference
+        )
+        self.on_paid(actor)
+        return posted
+
+    # Inside
+
+    async def _write(self, scope: Scope, decide: Callable[[Snapshot], Decision[R]]) -> R:
+        return (await self.store.execute(scope, decide, timeout_seconds=self.ledger.timeout_seconds)).result
+
+    async def _change(self, user_id: UserId, change: Callable[[Merchant], Merchant], *, wake: bool = False) -> Merchant:
+        """Write a changed merchant; `wake` also looks at its events now, and forgets failures. Raises NotAMerchant."""
+        key, delivery_key = merchant_key(user_id), domain.delivery_key(user_id)
+        now = self.ledger.clock()
+
+        def decide(snapshot: Snapshot) -> Decision[Merchant]:
+            before = snapshot.record(key)
+            merchant = Merchant.from_record(before)
+            if before is None or merchant is None:
+                raise NotAMerchant(user_id)
+            changed = change(merchant)
+            records: tuple[Record, ...] = (changed.to_record(before.version + 1),)
+            delivery = snapshot.record(delivery_key)
+            if wake and delivery is not None:
+                due_at = now if changed.webhook_url else None
+                woken = replace(domain.Delivery.from_record(delivery), attempts=0, lease="", due_at=due_at)
+                records += (woken.to_record(delivery.version + 1),)
+            return Decision(Changes(records=records), changed)
+
+        return await self._write(Scope(key.slot, records=(key, delivery_key)), decide)
+
+    def _transfer_id(self, attempt: Attempt) -> TransferId:
+        return make_transfer_id(attempt.slot, milliseconds(self.ledger.clock()), self.ledger.entropy())
+
+    async def _part(self, attempt: Attempt, place: int, split: Split, currency: str) -> SplitPart:
+        transfer_id = self._transfer_id(attempt)
+        payee = await self.ledger.payee(split.to, currency)
+        return SplitPart(transfer_id, f"split:{place}:{transfer_id}", payee, split.basis_points)
+
+    async def _paid(self, payment: Posted[Transfer]) -> Paid:
+        try:
+            return Paid(payment, await self.splits(payment.result))
+        except WalletError as error:
+            log.warning("the splits of %s could not be read: %s", payment.result.id, error)
+            return Paid(payment, None)
+
+    async def splits(self, payment: Transfer) -> tuple[Transfer, ...]:
+        """The splits of a payment, in their order."""
+        ids = (await self.ledger.terms(payment)).split_ids
+        if not ids:
+            return ()
+        snapshot = await self.store.fetch(Scope(slot_of(payment.id), transfers=ids))
+        found = (snapshot.transfer(transfer_id) for transfer_id in ids)
+        return tuple(one for one in found if one is not None)
+
+
+def _with_parts(scope: Scope, command: PayMerchant) -> Scope:
+    """The scope of a payment with its splits: whom they pay, their receipts, and the terms."""
+    named = (split.payee.account_id for split in command.splits)
+    payees = dict.fromkeys(account for account in named if account is not None and account not in scope.accounts)
+    credited = dict.fromkeys((*scope.credits, *payees))
+    receipts = (*scope.receipts, *((command.actor, split.key) for split in command.splits))
+    ids = (command.transfer_id, *(split.transfer_id for split in command.splits)) if command.splits else ()
+    records = tuple(terms_key(transfer_id) for transfer_id in ids)
+    return replace(scope, credits=tuple(credited), receipts=receipts, records=records)
+
+
+def _values(source: AccountId, merchant: str, reference: str) -> dict[str, str | None]:
+    return {"from": source, "merchant": merchant, "reference": reference}
+
+
+def _split_values(splits: Sequence[Split]) -> dict[str, str | None]:
+    return {
+        f"split{place}": f"{split.to.account_id or ''}|{split.to.username or ''}|{split.basis_points}"
+        for place, split in enumerate(splits)
+    }
