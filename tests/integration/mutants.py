@@ -12,7 +12,7 @@ from typing import Any, Final
 from wallet_gql import idempotency
 from wallet_gql.backends.sqlite import store as sqlite
 from wallet_gql.domain import changes
-from wallet_gql.domain.changes import Decision, Snapshot, State
+from wallet_gql.domain.changes import Decision, Snapshot, State, posting, state
 from wallet_gql.domain.model import Account, Entry, Hold, Transfer
 from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Attempt
@@ -70,19 +70,19 @@ def state_before_key() -> None:
 
 def lost_held_amount() -> None:
     """A hold is stored, but nothing is held for it."""
-    sound = changes._Posting._hold
+    sound = posting._Posting._hold
 
-    def careless(posting: Any, hold: Hold) -> None:
-        before = posting._own(hold.account_id)
-        sound(posting, hold)
-        posting._put(replace(posting._own(hold.account_id), held_minor=before.held_minor))
+    def careless(one: Any, hold: Hold) -> None:
+        before = one._own(hold.account_id)
+        sound(one, hold)
+        one._put(replace(one._own(hold.account_id), held_minor=before.held_minor))
 
-    vars(changes)["_Posting"]._hold = careless
+    vars(posting)["_Posting"]._hold = careless
 
 
 def gap_in_sequences() -> None:
     """Every third entry skips a number."""
-    sound = changes._apply
+    sound = state.apply_entry
 
     def skipping(account: Account, transfer: Transfer, amount_minor: int) -> tuple[Account, Entry]:
         after, entry = sound(account, transfer, amount_minor)
@@ -90,7 +90,7 @@ def gap_in_sequences() -> None:
             after, entry = replace(after, sequence=after.sequence + 1), replace(entry, sequence=entry.sequence + 1)
         return after, entry
 
-    changes._apply = skipping
+    state.apply_entry = vars(posting)["apply_entry"] = skipping
 
 
 MUTANTS: Final[dict[str, Callable[[], None]]] = {

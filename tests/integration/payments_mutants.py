@@ -10,11 +10,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, cast
 
-from wallet_gql.domain import claims, withdrawals
-from wallet_gql.domain import topups as rules
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.model import RecordKey
 from wallet_gql.domain.payments import Step
+from wallet_gql.domain.rules import claims, withdrawals
+from wallet_gql.domain.rules import topups as rules
 from wallet_gql.domain.topups import ClaimSeen, IntentSeen, TopUp, TopUpState
 from wallet_gql.domain.withdrawals import Withdrawal, WithdrawalState
 from wallet_gql.failpoints import reach

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.property._world import START
-from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot, State
+from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot, State, post
 from wallet_gql.domain.errors import IdempotencyKeyReused, InvalidInput, InvariantViolated, PayeeNotFound
 from wallet_gql.domain.ids import OPERATOR, TransferId, actor_slot
 from wallet_gql.domain.model import Receipt
@@ -44,7 +44,7 @@ class Guarded:
     def call(self, attempt: Attempt = ATTEMPT) -> Answer[str]:
         """One request."""
         decision: Decision[Answer[str]] = once(Snapshot(self.state, SCOPE), attempt, START, self.effect)
-        self.state.post(SCOPE, decision.changes)
+        post(self.state, SCOPE, decision.changes)
         return decision.result
 
 
@@ -120,7 +120,7 @@ def test_a_claim_is_permanent_and_proves_nothing(guarded: Guarded) -> None:
     away = Attempt(7, OPERATOR, "key", "deposit", ATTEMPT.fingerprint)
     for _ in range(2):
         decision = claim(Snapshot(state, SCOPE), away, ATTEMPT.slot, START)
-        state.post(SCOPE, decision.changes)
+        post(state, SCOPE, decision.changes)
         assert decision.result == 7
     with pytest.raises(IdempotencyKeyReused):
         claim(Snapshot(state, SCOPE), Attempt(7, OPERATOR, "key", "deposit", "other"), ATTEMPT.slot, START)

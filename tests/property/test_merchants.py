@@ -109,17 +109,17 @@ def check_parts(amount_minor: int, splits: Sequence[int], parts: Sequence[int]) 
 @given(amounts, shares)
 def test_parts_sum_to_the_amount(amount_minor: int, splits: list[int]) -> None:
     """Nothing is lost or made, and the remainder goes to the largest shares."""
-    parts = domain.share_out(amount_minor, splits)
+    parts = rules.merchants.share_out(amount_minor, splits)
     check_parts(amount_minor, splits, parts)
-    assert parts == domain.share_out(amount_minor, splits)
+    assert parts == rules.merchants.share_out(amount_minor, splits)
 
 
 def test_the_remainder_by_example() -> None:
     """Two units are left over: the two largest shares get one each, the first of equals first."""
-    assert domain.share_out(100, [3333, 3333]) == (34, 33, 33)
-    assert domain.share_out(101, [3333, 3334]) == (34, 33, 34)
-    assert domain.share_out(1, [5000]) == (1, 0)
-    assert domain.share_out(7, []) == (7,)
+    assert rules.merchants.share_out(100, [3333, 3333]) == (34, 33, 33)
+    assert rules.merchants.share_out(101, [3333, 3334]) == (34, 33, 34)
+    assert rules.merchants.share_out(1, [5000]) == (1, 0)
+    assert rules.merchants.share_out(7, []) == (7,)
 
 
 def lost_remainder(amount_minor: int, splits: Sequence[int]) -> tuple[int, ...]:
@@ -175,7 +175,7 @@ async def test_a_payment_and_its_fee(town: Town) -> None:
 
 async def test_a_fee_in_the_wrong_direction_is_convicted(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of the fee finds one that is rounded up."""
-    monkeypatch.setattr(rules, "fee_minor", lambda amount_minor, points: -(-amount_minor * points // 10_000))
+    monkeypatch.setattr(rules.merchants, "fee_of", lambda amount_minor, points: -(-amount_minor * points // 10_000))
     with pytest.raises(AssertionError):
         await check_fee(town)
 

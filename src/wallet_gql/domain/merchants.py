@@ -1,8 +1,4 @@
-"""Merchants: what they are, how a payment is shared out, and what is agreed on it. Pure.
-
-A payment to a merchant is a transfer of kind `payment`; the fee is kept from the merchant's part. A *split* payment
-also pays others in the same commit, by transfers of kind `split`; the merchant of record has the rest. The merchant
-refunds up to the total, from the merchant's own account; whoever got a split returns it to the merchant.
+"""Merchants, their webhook deliveries, and what is agreed on a payment.
 
 What was agreed is a record beside what it is about, written in the same commit and never changed: the *terms*. Kinds of
 records: `merchant`, `terms`.
@@ -16,21 +12,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from . import rules
-from .changes import Changes, Snapshot, Trial
 from .codec import from_micros, to_micros
-from .commands import CaptureHold, MoveMoney, PayMerchant, SplitPart
-from .errors import InvalidInput, NotAMerchant, NotReversible
+from .errors import InvalidInput, NotReversible
 from .ids import AccountId, HoldId, TransferId, UserId, slot_of
 from .model import Record, RecordKey, Transfer, TransferKind
 
 WHOLE_BASIS_POINTS: Final = 10_000
+
 FEE_BASIS_POINTS_MAX: Final = 5_000
 """The highest fee: so at least half of every payment is the merchant's."""
 
 SPLITS_MAX: Final = 10
+
 NAME_MAX: Final = 80
+
 URL_MAX: Final = 2_000
+
 SECRETS_MAX: Final = 2
 """How many webhook secrets are live during a rotation."""
 
@@ -58,79 +55,6 @@ def check_splits(basis_points: Sequence[int]) -> None:
         raise InvalidInput("splits", f"at most {SPLITS_MAX}")
     if any(share < 1 for share in basis_points) or sum(basis_points) >= WHOLE_BASIS_POINTS:
         raise InvalidInput("splits", f"shares from 1 that sum to less than {WHOLE_BASIS_POINTS} basis points")
-
-
-def share_out(amount_minor: int, splits: Sequence[int]) -> tuple[int, ...]:
-    """The parts of a split payment in minor units: the merchant's first, then one for each split.
-
-    Each share is rounded down; the units that are left over go one each to the largest shares, the first of equals
-    first. So the parts sum to the amount, none is off by a whole unit, and the same input gives the same parts.
-    """
-    shares = [WHOLE_BASIS_POINTS - sum(splits), *splits]
-    parts = [amount_minor * share // WHOLE_BASIS_POINTS for share in shares]
-    left_over = amount_minor - sum(parts)
-    for place in sorted(range(len(shares)), key=lambda place: -shares[place])[:left_over]:
-        parts[place] += 1
-    return tuple(parts)
-
-
-def pay_merchant(snapshot: Snapshot, command: PayMerchant, now: datetime) -> Changes:
-    """Pay a merchant, and whoever shares in the payment, in one commit: first the merchant's transfer, then the splits.
-
-    Raises:
-        NotAMerchant: the payee is none.
-        InvalidInput: a part would be nothing, the fee would take the merchant's part, or the merchant is in the splits.
-        Rejected: what `rules.transfer` says of the whole amount, and of each payee.
-    """
-    if command.payee.known and not command.is_merchant:
-        raise NotAMerchant(command.payee.name)
-    parts = share_out(command.amount_minor, [split.basis_points for split in command.splits])
-    fee_minor = rules.fee_minor(command.amount_minor, command.fee_basis_points)
-    rules.transfer(snapshot, _whole(command), now)
-    if fee_minor >= parts[0] or not all(parts):
-        raise InvalidInput("splits", "each part must be at least one minor unit, the merchant's more than the fee")
-    if any(split.payee.account_id == command.payee.account_id for split in command.splits):
-        raise InvalidInput("splits", "the merchant has what the splits leave, and is not one of them")
-    trial = Trial(snapshot)
-    first = rules.transfer(trial.snapshot, replace(_whole(command), amount_minor=parts[0], fee_minor=fee_minor), now)
-    changes = _as(first, TransferKind.PAYMENT)
-    trial.post(changes)
-    for split, part_minor in zip(command.splits, parts[1:], strict=True):
-        changed = _as(rules.transfer(trial.snapshot, _split(command, split, part_minor), now), TransferKind.SPLIT)
-        trial.post(changed)
-        changes += changed
-    return changes + Changes(records=_terms(command)) if command.splits else changes
-
-
-def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Changes:
-    """Capture a hold, with the fee that was agreed when it was placed. Raises what `rules.capture_hold` does."""
-    agreed = Terms.from_record(snapshot.record(terms_key(command.hold_id))).fee_basis_points
-    return rules.capture_hold(snapshot, command if agreed is None else replace(command, fee_basis_points=agreed), now)
-
-
-def _whole(command: PayMerchant) -> MoveMoney:
-    return MoveMoney(
-        command.transfer_id,
-        command.actor,
-        command.key,
-        command.source,
-        command.payee,
-        command.amount_minor,
-        command.currency,
-        reference=command.reference,
-    )
-
-
-def _split(command: PayMerchant, split: SplitPart, part_minor: int) -> MoveMoney:
-    whole = _whole(command)
-    return replace(whole, transfer_id=split.transfer_id, key=split.key, payee=split.payee, amount_minor=part_minor)
-
-
-def _as(changes: Changes, kind: TransferKind) -> Changes:
-    return replace(changes, transfers=tuple(replace(moved, kind=kind) for moved in changes.transfers))
-
-
-# What was agreed
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,19 +89,11 @@ def terms_key(identifier: TransferId | HoldId) -> RecordKey:
 
 def hold_terms(hold_id: HoldId, fee_basis_points: int) -> Record:
     """The fee of a hold's capture, agreed when the hold was placed."""
-    return _record(terms_key(hold_id), {"fee_basis_points": fee_basis_points})
+    return terms_record(terms_key(hold_id), {"fee_basis_points": fee_basis_points})
 
 
-def _terms(command: PayMerchant) -> tuple[Record, ...]:
-    assert command.payee.account_id is not None
-    account = command.payee.account_id
-    split_ids = " ".join(split.transfer_id for split in command.splits)
-    total = _record(terms_key(command.transfer_id), {"total_minor": command.amount_minor, "split_ids": split_ids})
-    linked = {"payment_id": command.transfer_id, "merchant_account_id": account}
-    return (total, *(_record(terms_key(split.transfer_id), linked) for split in command.splits))
-
-
-def _record(key: RecordKey, body: Mapping[str, object]) -> Record:
+def terms_record(key: RecordKey, body: Mapping[str, object]) -> Record:
+    """Terms as they are stored, once."""
     return Record(key.kind, key.id, key.slot, key.id, 1, body)
 
 
@@ -193,9 +109,6 @@ def returned_to(original: Transfer, terms: Terms) -> AccountId:
 def refundable_minor(original: Transfer, terms: Terms) -> int:
     """How much may be sent back of a transfer in all: of a split payment the total, from the merchant of record."""
     return original.amount_minor if terms.total_minor is None else terms.total_minor
-
-
-# Who is a merchant
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +174,6 @@ def merchant_key(user_id: UserId) -> RecordKey:
 def make_secret(entropy: bytes) -> str:
     """A webhook secret of 24 to 64 random bytes, in the form of Standard Webhooks."""
     return f"{SECRET_PREFIX}{base64.b64encode(entropy).decode()}"
-
-
-# How far the events have been told
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,41 +5,24 @@ requested ──> sent ──> in_transit ──> paid ──> returning ──>
     │          └─────────────┴──> undoing ──> failed                     the money is free again
     └──> failed ──> undoing      only if a transfer comes to light that nobody knew of
 ```
-
-Two calls move money at the provider: a transfer to the customer's connected account, then a payout from there to the
-bank; a third, the transfer's reversal, undoes the first. The hold is captured when the payout is paid, and voided when
-nothing of the money is away any more. A call without an answer changes nothing here: the provider is asked again.
-
-Whoever is about to make such a call takes a *lease* first, a commit that keeps all others from calling; what a call was
-refused with counts only while its caller's lease is the last that was taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from .changes import Changes, Snapshot
 from .codec import to_micros
-from .commands import PlaceHold
-from .errors import AccountNotFound, InvariantViolated
-from .ids import AccountId, HoldId, TransferId, UserId, WithdrawalId, actor_slot, slot_of
-from .model import Hold, HoldState, Record, RecordKey, Transfer, TransferKind
+from .ids import AccountId, HoldId, TransferId, UserId, WithdrawalId, slot_of
+from .model import Record, RecordKey
 from .payments import (
-    PROVIDER,
-    Alarm,
-    Step,
-    effect_receipt,
-    next_look,
-    stripe_account,
     text_of,
     time_of,
     transfer_of,
 )
-from .rules import close_hold, place_hold
 
 WITHDRAWAL: Final = "withdrawal"
 """The kind of a withdrawal's record."""
@@ -66,9 +49,6 @@ class WithdrawalState(StrEnum):
 
 OPEN: Final = frozenset(WithdrawalState) - {WithdrawalState.PAID, WithdrawalState.FAILED, WithdrawalState.RETURNED}
 """The states in which something is still to be done or to come."""
-
-_FIRST_SECONDS: Final = {WithdrawalState.IN_TRANSIT: 300, WithdrawalState.PAID: 6 * 3600}
-_MOST_SECONDS: Final = {WithdrawalState.IN_TRANSIT: 6 * 3600, WithdrawalState.PAID: 24 * 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,147 +164,6 @@ class PayoutSeen:
     withdrawal_id: str
 
 
-def request_withdrawal(snapshot: Snapshot, withdrawal: Withdrawal, hold: PlaceHold, now: datetime) -> Changes:
-    """Reserve the money by a hold that only this flow closes, and note what it is for.
-
-    Raises:
-        Rejected: what `rules.place_hold` says.
-    """
-    if slot_of(withdrawal.account_id) != actor_slot(hold.actor):
-        raise AccountNotFound(withdrawal.account_id)
-    changes = place_hold(snapshot, hold, now)
-    return changes + Changes(records=(look_again(withdrawal, now).to_record(),))
-
-
-def look_again(withdrawal: Withdrawal, now: datetime) -> Withdrawal:
-    """The provider could not be asked, or said nothing new: it is asked later; a paid one not for ever.
-
-    What is over is not due any more. Nobody is asked before the lease has ended.
-    """
-    state = withdrawal.state
-    is_paid = state is WithdrawalState.PAID
-    if not (is_paid or state in OPEN) or (is_paid and now - withdrawal.created_at >= WATCHED_FOR):
-        return replace(withdrawal, due_at=None)
-    bounds = _FIRST_SECONDS.get(state, 15), _MOST_SECONDS.get(state, 3600)
-    due_at = next_look(now, withdrawal.looks, *bounds)
-    if withdrawal.leased_until is not None:
-        due_at = max(due_at, withdrawal.leased_until)
-    return replace(withdrawal, looks=withdrawal.looks + 1, due_at=due_at)
-
-
-def take_lease(withdrawal: Withdrawal, seen: Withdrawal, lease: int, until: datetime) -> Withdrawal:
-    """Keep all others from calling the provider for it until then; nothing if others have written it since `seen`.
-
-    `seen` was not leased, and is what the caller read before it asked whether the call had been made already. `lease`
-    is a name that nobody else uses.
-    """
-    if withdrawal.version != seen.version:
-        return withdrawal
-    return replace(withdrawal, lease=lease, leased_until=until, due_at=until)
-
-
-def end_lease(withdrawal: Withdrawal, lease: int) -> Withdrawal:
-    """The call of that lease was answered: others may call."""
-    return replace(withdrawal, leased_until=None) if withdrawal.lease == lease else withdrawal
-
-
-def fold_sent(withdrawal: Withdrawal, sent_id: str, now: datetime) -> Step[Withdrawal]:
-    """The provider has moved the money to the connected account.
-
-    If the withdrawal has failed meanwhile, its money is free again: what was sent is taken back.
-    """
-    if withdrawal.state is WithdrawalState.REQUESTED:
-        return Step(_goes_on(withdrawal, WithdrawalState.SENT, now, sent_id=sent_id))
-    if withdrawal.sent_id == sent_id:
-        return Step(withdrawal)
-    alarm = Alarm(sent_id, f"it was sent although the withdrawal is {withdrawal.state}", withdrawal.id)
-    if withdrawal.sent_id is not None:
-        return Step(withdrawal, alarm=alarm)
-    return Step(_goes_on(withdrawal, WithdrawalState.UNDOING, now, sent_id=sent_id), alarm=alarm)
-
-
-def fold_refusal(
-    snapshot: Snapshot, withdrawal: Withdrawal, asked: Withdrawal, reason: str, now: datetime
-) -> Step[Withdrawal]:
-    """The provider refused a call for good: undo what was done before it.
-
-    `asked` is the withdrawal as it was leased for the call. If it has gone on since, or somebody else has called since,
-    the refusal tells nothing: another call may have been carried out. The scope names account and hold.
-    """
-    asked_in = asked.state
-    if (withdrawal.state, withdrawal.lease) != (asked_in, asked.lease):
-        return Step(withdrawal)
-    if asked_in is WithdrawalState.REQUESTED:
-        return _fail(snapshot, replace(withdrawal, reason=reason), now)
-    if asked_in is WithdrawalState.SENT:
-        return Step(_goes_on(withdrawal, WithdrawalState.UNDOING, now, reason=reason))
-    alarm = Alarm(withdrawal.sent_id or "", f"it cannot go on from {asked_in}: {reason}", withdrawal.id)
-    return Step(look_again(withdrawal, now), alarm=alarm)
-
-
-def fold_unreadable(withdrawal: Withdrawal, reason: str, now: datetime) -> Step[Withdrawal]:
-    """The provider will not say what has become of it, which tells nothing about what was done: ask again later."""
-    alarm = Alarm(withdrawal.payout_id or withdrawal.sent_id or "", f"it cannot be read: {reason}", withdrawal.id)
-    return Step(look_again(withdrawal, now), alarm=alarm)
-
-
-def mismatch(withdrawal: Withdrawal, seen: PayoutSeen) -> str | None:
-    """Why a payout is not the one of this withdrawal; None if it is."""
-    if seen.withdrawal_id != withdrawal.id or withdrawal.payout_id not in (None, seen.id):
-        known = withdrawal.payout_id or "not known"
-        return f"it names {seen.withdrawal_id or 'no withdrawal'}, whose payout is {known}"
-    if seen.destination != withdrawal.destination:
-        return f"it goes to {seen.destination or 'nobody'}, not to {withdrawal.destination}"
-    if (seen.amount_minor, seen.currency) != (withdrawal.amount_minor, withdrawal.currency):
-        asked = f"{withdrawal.amount_minor} {withdrawal.currency}"
-        return f"it is for {seen.amount_minor} {seen.currency} minor units, {asked} were asked for"
-    return None
-
-
-def fold_payout(
-    snapshot: Snapshot, withdrawal: Withdrawal, seen: PayoutSeen, now: datetime, transfer_id: TransferId
-) -> Step[Withdrawal]:
-    """Take in what the provider says of the payout. `paid` may later become `failed`, never the other way round.
-
-    The scope names account, hold and the receipt of `paid_key`.
-    """
-    wrong = mismatch(withdrawal, seen)
-    if wrong is not None:
-        return Step(withdrawal, alarm=Alarm(seen.id, wrong, withdrawal.id))
-    withdrawal = replace(withdrawal, payout_id=seen.id)
-    on_its_way = withdrawal.state in (WithdrawalState.SENT, WithdrawalState.IN_TRANSIT)
-    if seen.status in ("failed", "canceled"):
-        return Step(_bounced(withdrawal, f"the payout {seen.status}", now))
-    if seen.status == "paid" and on_its_way:
-        return _capture(snapshot, withdrawal, now, transfer_id)
-    if withdrawal.state is WithdrawalState.SENT:
-        return Step(_goes_on(withdrawal, WithdrawalState.IN_TRANSIT, now))
-    if withdrawal.state in (WithdrawalState.IN_TRANSIT, WithdrawalState.PAID):
-        return Step(look_again(withdrawal, now))
-    reason = f"it is {seen.status} although the withdrawal is {withdrawal.state}"
-    return Step(withdrawal, alarm=Alarm(seen.id, reason, withdrawal.id))
-
-
-def _bounced(withdrawal: Withdrawal, reason: str, now: datetime) -> Withdrawal:
-    if withdrawal.state in (WithdrawalState.SENT, WithdrawalState.IN_TRANSIT):
-        return _goes_on(withdrawal, WithdrawalState.UNDOING, now, reason=reason)
-    if withdrawal.state is WithdrawalState.PAID:
-        return _goes_on(withdrawal, WithdrawalState.RETURNING, now, reason=reason)
-    return withdrawal
-
-
-def fold_undone(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
-    """The provider has moved the money back to us: it is the customer's again.
-
-    The scope names account, hold, `withdrawal.transfer_id` and the receipt of `returned_key`.
-    """
-    if withdrawal.state is WithdrawalState.UNDOING:
-        return _fail(snapshot, withdrawal, now)
-    if withdrawal.state is WithdrawalState.RETURNING:
-        return _give_back(snapshot, withdrawal, now, transfer_id)
-    return Step(withdrawal)
-
-
 def paid_key(withdrawal: Withdrawal) -> str:
     """The (object, effect) of the money's leaving."""
     return f"{withdrawal.id}/paid"
@@ -333,65 +172,3 @@ def paid_key(withdrawal: Withdrawal) -> str:
 def returned_key(withdrawal: Withdrawal) -> str:
     """The (object, effect) of the money's coming back after that."""
     return f"{withdrawal.id}/returned"
-
-
-def _goes_on(withdrawal: Withdrawal, state: WithdrawalState, now: datetime, **values: Any) -> Withdrawal:
-    return look_again(replace(withdrawal, state=state, looks=0, **values), now)
-
-
-def _hold_of(snapshot: Snapshot, withdrawal: Withdrawal) -> Hold:
-    hold = snapshot.hold(withdrawal.hold_id)
-    if hold is None or hold.state is not HoldState.OPEN:
-        raise InvariantViolated(f"withdrawal {withdrawal.id} is {withdrawal.state}, but its hold is {hold}")
-    return hold
-
-
-def _fail(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime) -> Step[Withdrawal]:
-    failed = replace(withdrawal, state=WithdrawalState.FAILED, due_at=None)
-    hold = snapshot.hold(withdrawal.hold_id)
-    if hold is not None and hold.state is HoldState.VOIDED:  # it had failed before; see `fold_sent`
-        return Step(failed)
-    voided = close_hold(_hold_of(snapshot, withdrawal), HoldState.VOIDED, now)
-    return Step(failed, Changes(closed=(voided,)))
-
-
-def _capture(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
-    """The bank has it. A frozen account pays, too: the money has left already."""
-    hold = _hold_of(snapshot, withdrawal)
-    if snapshot.receipt(PROVIDER, paid_key(withdrawal)) is not None:
-        return Step(withdrawal)
-    moved = Transfer(
-        id=transfer_id,
-        kind=TransferKind.WITHDRAWAL,
-        debit_account_id=hold.account_id,
-        credit_account_id=hold.payee_account_id,
-        amount_minor=hold.amount_minor,
-        currency=hold.currency,
-        at=now,
-        actor=PROVIDER,
-        idempotency_key=paid_key(withdrawal),
-        hold_id=hold.id,
-        reference=hold.reference,
-    )
-    captured = close_hold(hold, HoldState.CAPTURED, now, hold.amount_minor, moved)
-    after = _goes_on(withdrawal, WithdrawalState.PAID, now, transfer_id=moved.id)
-    return Step(after, Changes(transfers=(moved,), closed=(captured,), receipts=(effect_receipt(moved, "withdraw"),)))
-
-
-def _give_back(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
-    if snapshot.receipt(PROVIDER, returned_key(withdrawal)) is not None:
-        return Step(withdrawal)
-    moved = Transfer(
-        id=transfer_id,
-        kind=TransferKind.REVERSAL,
-        debit_account_id=stripe_account(withdrawal.currency),
-        credit_account_id=withdrawal.account_id,
-        amount_minor=withdrawal.amount_minor,
-        currency=withdrawal.currency,
-        at=now,
-        actor=PROVIDER,
-        idempotency_key=returned_key(withdrawal),
-        reverses=withdrawal.transfer_id,
-    )
-    after = replace(withdrawal, state=WithdrawalState.RETURNED, due_at=None)
-    return Step(after, Changes(transfers=(moved,), receipts=(effect_receipt(moved, "returnWithdrawal"),)))

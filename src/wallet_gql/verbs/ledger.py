@@ -410,7 +410,9 @@ class Ledger:
         )
         scope = money_scope(attempt, hold.account_id, hold.payee_account_id, now)
         scope = replace(scope, holds=(hold_id,), records=(terms_key(hold_id),))
-        return await self.move(scope, attempt, now, lambda snapshot: merchants.capture_hold(snapshot, command, now))
+        return await self.move(
+            scope, attempt, now, lambda snapshot: rules.merchants.capture_hold(snapshot, command, now)
+        )
 
     async def void_hold(self, actor: str, key: str, hold_id: HoldId) -> Posted[Hold]:
         """Release a hold's money to its payer.

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 from ..domain import merchants as domain
+from ..domain import rules
 from ..domain.changes import Changes, Decision, Scope, Snapshot
 from ..domain.commands import PayMerchant, SplitPart
 from ..domain.errors import (
@@ -183,7 +184,7 @@ class Merchants:
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: what `domain.merchants.pay_merchant` says; remembered under the key.
+            Rejected: what `rules.merchants.pay_merchant` says; remembered under the key.
             Unavailable, InDoubt: retry with the same key.
         """
         check_money(amount_minor, currency, reference)
@@ -216,7 +217,7 @@ class Merchants:
         )
 
         def rule(snapshot: Snapshot) -> Changes:
-            made = domain.pay_merchant(snapshot, command, now)
+            made = rules.merchants.pay_merchant(snapshot, command, now)
             receipts = (side_receipt(attempt, part.key, part.transfer_id, now) for part in parts)
             return made + Changes(receipts=tuple(receipts))
 

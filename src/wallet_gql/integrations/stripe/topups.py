@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ...domain import claims, topups
 from ...domain.changes import Scope, Snapshot
 from ...domain.errors import (
     Contended,
@@ -33,7 +32,9 @@ from ...domain.ids import (
     slot_of,
 )
 from ...domain.payments import PROVIDER, Alarm, Step, check_payable, wrong_mode
-from ...domain.topups import TOP_UP, TopUp, TopUpState, top_up_key
+from ...domain.rules import claims
+from ...domain.rules import topups as rules
+from ...domain.topups import OPEN, TOP_UP, ClaimSeen, TopUp, TopUpState, top_up_key
 from ...failpoints import reach
 from ...idempotency import Effect, Fresh, Refused
 from ...storage import PAGE_MAX, Page
@@ -78,7 +79,7 @@ class TopUps:
         Raises:
             PaymentsNotConfigured: there is no provider.
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: what `topups.request_top_up` says; remembered under the key.
+            Rejected: what `rules.request_top_up` says; remembered under the key.
             Unavailable, InDoubt: retry with the same key.
         """
         live = self._provider().is_live
@@ -92,7 +93,7 @@ class TopUps:
         scope = replace(money_scope(attempt, account_id, None, now), records=(top_up.key,))
 
         def effect(snapshot: Snapshot) -> Effect[TopUp]:
-            return Effect(topups.request_top_up(snapshot, top_up, actor, now), top_up, {"topUp": top_up.id})
+            return Effect(rules.request_top_up(snapshot, top_up, actor, now), top_up, {"topUp": top_up.id})
 
         answer = await self._desk.once(scope, attempt, now, effect)
         assert not isinstance(answer, Refused)
@@ -146,7 +147,7 @@ class TopUps:
         if self._api is None:
             return top_up, None
         alarm = wrong_mode(top_up.intent_id, top_up.id, asked_live=top_up.live, live=self._api.is_live)
-        if top_up.state not in topups.OPEN or alarm is not None:
+        if top_up.state not in OPEN or alarm is not None:
             return top_up if top_up.due_at is None else await self._wait(top_up, alarm), None
         try:
             intent = await self._call(self._api, top_up)
@@ -155,7 +156,7 @@ class TopUps:
         except Declined as refused:
             reason = refused.reason
             if top_up.state is TopUpState.CREATED:
-                return await self._fold(top_up, lambda _, flow: Step(topups.refuse(flow, reason))), None
+                return await self._fold(top_up, lambda _, flow: Step(rules.refuse(flow, reason))), None
             return await self._wait(top_up), None
         reach("topup.answered")
         after = await self._fold_intent(top_up, intent)
@@ -200,7 +201,7 @@ class TopUps:
     async def _call(self, api: StripeApi, top_up: TopUp) -> Intent:
         if top_up.intent_id is None:
             return await api.create_intent(top_up)
-        if topups.is_abandoned(top_up, self._desk.clock()):
+        if rules.is_abandoned(top_up, self._desk.clock()):
             try:
                 return await api.cancel_intent(top_up)
             except Declined:  # paid in the last moment, or being paid
@@ -210,7 +211,7 @@ class TopUps:
     async def _wait(self, top_up: TopUp, alarm: Alarm | None = None) -> TopUp:
         """Look at it later, or not any more if it is over."""
         now = self._desk.clock()
-        return await self._fold(top_up, lambda _, flow: Step(topups.look_again(flow, now), alarm=alarm))
+        return await self._fold(top_up, lambda _, flow: Step(rules.look_again(flow, now), alarm=alarm))
 
     async def _load(self, top_up_id: TopUpId) -> TopUp | None:
         found = await self._desk.record(top_up_key(top_up_id))
@@ -225,10 +226,12 @@ class TopUps:
         now = self._desk.clock()
         slot = slot_of(top_up.id)
         (transfer_id,) = self._desk.transfer_ids(slot)
-        credit = (PROVIDER, topups.credit_key(intent.seen.id))
+        credit = (PROVIDER, rules.credit_key(intent.seen.id))
         scope = Scope(slot, accounts=(top_up.account_id,), receipts=(credit,))
         return await self._fold(
-            top_up, lambda snapshot, flow: topups.fold_intent(snapshot, flow, intent.seen, now, transfer_id), scope
+            top_up,
+            lambda snapshot, flow: rules.fold_intent(snapshot, flow, intent.seen, now, transfer_id),
+            scope,
         )
 
     async def _fold_claims(self, top_up: TopUp, intent_id: str) -> None:
@@ -250,7 +253,7 @@ class TopUps:
             else:
                 return
 
-    async def _try_claim(self, top_up: TopUp, seen: topups.ClaimSeen) -> TopUp:
+    async def _try_claim(self, top_up: TopUp, seen: ClaimSeen) -> TopUp:
         now = self._desk.clock()
         slot = slot_of(top_up.id)
         ids = self._desk.transfer_ids(slot, claims.pieces_max(top_up))

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ...domain import withdrawals
 from ...domain.changes import Changes, Decision, Scope, Snapshot
 from ...domain.commands import Payee, PlaceHold
 from ...domain.errors import (
@@ -41,12 +40,15 @@ from ...domain.ids import (
 )
 from ...domain.model import Record
 from ...domain.payments import PROVIDER, Alarm, Step, check_payable, stripe_account, wrong_mode
+from ...domain.rules import withdrawals as rules
 from ...domain.withdrawals import (
     WITHDRAWAL,
     PayoutSeen,
     Withdrawal,
     WithdrawalState,
+    paid_key,
     payout_account_key,
+    returned_key,
     withdrawal_key,
 )
 from ...failpoints import reach
@@ -134,7 +136,7 @@ class Withdrawals:
             if known is None:
                 raise PayoutAccountMissing(actor)
             aimed = replace(withdrawal, destination=str(known.body["account"]))
-            changes = withdrawals.request_withdrawal(snapshot, aimed, hold, now)
+            changes = rules.request_withdrawal(snapshot, aimed, hold, now)
             return Effect(changes, aimed, {"withdrawal": withdrawal.id})
 
         answer = await self._desk.once(scope, attempt, now, effect)
@@ -226,7 +228,7 @@ class Withdrawals:
         sent_id = await self._provider().find_sent(found)
         if sent_id is not None:
             now = self._desk.clock()
-            await self._fold(found, lambda _, flow: withdrawals.fold_sent(flow, sent_id, now))
+            await self._fold(found, lambda _, flow: rules.fold_sent(flow, sent_id, now))
             await self.advance(withdrawal_id)
 
     async def observe(self, payout_id: str, connected: str) -> str:
@@ -271,12 +273,12 @@ class Withdrawals:
             return await self._wait(before)
         except Declined as refused:
             now, reason = self._desk.clock(), refused.reason
-            return await self._fold(before, lambda _, flow: withdrawals.fold_unreadable(flow, reason, now))
+            return await self._fold(before, lambda _, flow: rules.fold_unreadable(flow, reason, now))
         if known is not None:
             return await self._fold_answer(before, known)
         name, seconds = self._desk.entropy(), _LEASE_TIMEOUTS * api.timeout_seconds
         until = self._desk.clock() + timedelta(seconds=seconds)
-        leased = await self._fold(before, lambda _, flow: Step(withdrawals.take_lease(flow, before, name, until)))
+        leased = await self._fold(before, lambda _, flow: Step(rules.take_lease(flow, before, name, until)))
         return await self._call(api, leased) if leased.lease == name else leased
 
     async def _call(self, api: StripeApi, leased: Withdrawal) -> Withdrawal:
@@ -288,14 +290,16 @@ class Withdrawals:
         except Declined as refused:
             now, reason = self._desk.clock(), refused.reason
             return await self._fold(
-                leased, lambda snapshot, flow: withdrawals.fold_refusal(snapshot, flow, leased, reason, now), leased
+                leased,
+                lambda snapshot, flow: rules.fold_refusal(snapshot, flow, leased, reason, now),
+                leased,
             )
         return await self._fold_answer(leased, answer, leased)
 
     async def _wait(self, before: Withdrawal, alarm: Alarm | None = None) -> Withdrawal:
         """Look at it later, or not any more if it is over."""
         now = self._desk.clock()
-        return await self._fold(before, lambda _, flow: Step(withdrawals.look_again(flow, now), alarm=alarm))
+        return await self._fold(before, lambda _, flow: Step(rules.look_again(flow, now), alarm=alarm))
 
     async def _known(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> str | PayoutSeen | None:
         """What has happened already: the transfer's id, the payout, or that it was undone (an empty text)."""
@@ -326,11 +330,11 @@ class Withdrawals:
         now = self._desk.clock()
         if answer:
             reach("withdrawal.sent")
-            return await self._fold(before, lambda _, flow: withdrawals.fold_sent(flow, answer, now), leased)
+            return await self._fold(before, lambda _, flow: rules.fold_sent(flow, answer, now), leased)
         reach("withdrawal.undone")
         (transfer_id,) = self._desk.transfer_ids(slot_of(before.id))
         return await self._fold(
-            before, lambda snapshot, flow: withdrawals.fold_undone(snapshot, flow, now, transfer_id), leased
+            before, lambda snapshot, flow: rules.fold_undone(snapshot, flow, now, transfer_id), leased
         )
 
     async def _load(self, withdrawal_id: WithdrawalId) -> Withdrawal | None:
@@ -349,11 +353,11 @@ class Withdrawals:
             accounts=(withdrawal.account_id,),
             holds=(withdrawal.hold_id,),
             transfers=(withdrawal.transfer_id,) if withdrawal.transfer_id else (),
-            receipts=tuple((PROVIDER, key(withdrawal)) for key in (withdrawals.paid_key, withdrawals.returned_key)),
+            receipts=tuple((PROVIDER, key(withdrawal)) for key in (paid_key, returned_key)),
         )
 
         def ending(snapshot: Snapshot, flow: Withdrawal) -> Step[Withdrawal]:
-            return step(snapshot, flow if leased is None else withdrawals.end_lease(flow, leased.lease))
+            return step(snapshot, flow if leased is None else rules.end_lease(flow, leased.lease))
 
         return await self._desk.fold(scope, withdrawal.key, Withdrawal.from_record, ending)
 
@@ -363,5 +367,7 @@ class Withdrawals:
         now = self._desk.clock()
         (transfer_id,) = self._desk.transfer_ids(slot_of(withdrawal.id))
         return await self._fold(
-            withdrawal, lambda snapshot, flow: withdrawals.fold_payout(snapshot, flow, seen, now, transfer_id), leased
+            withdrawal,
+            lambda snapshot, flow: rules.fold_payout(snapshot, flow, seen, now, transfer_id),
+            leased,
         )

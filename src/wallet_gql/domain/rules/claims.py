@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from .changes import Changes, Snapshot
-from .ids import AccountId, TransferId, system_account
-from .model import Transfer, TransferKind
-from .payments import PROVIDER, RECEIVABLE, Alarm, Step, effect_receipt, stripe_account
-from .rules import free_minor
-from .topups import Claim, ClaimSeen, Lot, Piece, TopUp, TopUpState
+from ..changes import Changes, Snapshot
+from ..ids import AccountId, TransferId, system_account
+from ..model import Transfer, TransferKind
+from ..payments import PROVIDER, RECEIVABLE, Alarm, Step, effect_receipt, stripe_account
+from ..topups import Claim, ClaimSeen, Lot, Piece, TopUp, TopUpState
+from .checks import free_minor
 
 
 def pieces_max(top_up: TopUp) -> int:

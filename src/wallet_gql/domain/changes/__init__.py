@@ -1,0 +1,33 @@
+"""What a command loads (`Scope`, `Snapshot`) and what it writes (`Changes`), and the one place that posts money.
+
+`State` is the working set of one commit. A backend loads it; `decide_all` runs decisions over it, each one seeing what
+those before it wrote; the backend writes `state.writes`. Everything that follows mechanically from a transfer (entries,
+sequences, balances, clearing lines) is computed in `posting`, once, and checked there, once:
+
+- a command writes only in its `home` slot, except for the credit of a transfer (I2 of the design);
+- the entries of every transfer sum to zero per currency on every node it touches;
+- no account goes below what it holds, no hold closes twice, no receipt key is used twice.
+"""
+
+from .posting import Trial, decide_all, post
+from .scope import Changes, Credit, Decision, Done, Failed, Outcome, Scope
+from .snapshot import Decide, Snapshot
+from .state import State, Writes, credit_peer
+
+__all__ = [
+    "Changes",
+    "Credit",
+    "Decide",
+    "Decision",
+    "Done",
+    "Failed",
+    "Outcome",
+    "Scope",
+    "Snapshot",
+    "State",
+    "Trial",
+    "Writes",
+    "credit_peer",
+    "decide_all",
+    "post",
+]

@@ -1,0 +1,112 @@
+"""What a command loads (`Scope`) and what it writes (`Changes`): values that decide nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from ..errors import InvariantViolated
+from ..ids import AccountId, HoldId, TransferId, UserId, slot_of
+from ..model import (
+    Account,
+    AccountStatus,
+    Hold,
+    Receipt,
+    Record,
+    RecordKey,
+    Transfer,
+)
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The records a command decides on. All but `credits` live in the slot `home` and are isolated until the commit.
+
+    `wallets` loads every account of those users. `due_at` also loads the open holds of `accounts` that expire at or
+    before that moment; `open_holds` loads all their open holds.
+    """
+
+    home: int
+    accounts: tuple[AccountId, ...] = ()
+    credits: tuple[AccountId, ...] = ()
+    wallets: tuple[UserId, ...] = ()
+    holds: tuple[HoldId, ...] = ()
+    transfers: tuple[TransferId, ...] = ()
+    receipts: tuple[tuple[str, str], ...] = ()
+    records: tuple[RecordKey, ...] = ()
+    due_at: datetime | None = None
+    open_holds: bool = False
+
+    def check_home(self) -> None:
+        """Raise InvariantViolated if the scope names something to lock outside its home slot."""
+        outside = [i for i in (*self.accounts, *self.wallets, *self.holds) if slot_of(i) != self.home]
+        outside += [k.id for k in self.records if k.slot != self.home]
+        if outside:
+            raise InvariantViolated(f"the scope of slot {self.home} names {outside} of other slots")
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a command writes. Balances, sequences and entries follow from `transfers`, `placed` and `closed`."""
+
+    opened: tuple[Account, ...] = ()
+    statuses: tuple[tuple[AccountId, AccountStatus], ...] = ()
+    transfers: tuple[Transfer, ...] = ()
+    placed: tuple[Hold, ...] = ()
+    closed: tuple[Hold, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    records: tuple[Record, ...] = ()
+    removed: tuple[RecordKey, ...] = ()
+
+    def __add__(self, other: Changes) -> Changes:
+        """Both together, in order."""
+        return Changes(
+            self.opened + other.opened,
+            self.statuses + other.statuses,
+            self.transfers + other.transfers,
+            self.placed + other.placed,
+            self.closed + other.closed,
+            self.receipts + other.receipts,
+            self.records + other.records,
+            self.removed + other.removed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """The one thing that crosses nodes: `amount_minor` for a customer account of another node. It commutes."""
+
+    account_id: AccountId
+    amount_minor: int
+    transfer: Transfer
+    leader: str
+    """The name of the node that sends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[R]):
+    """What a decide function returns: what to write, and the answer for the caller."""
+
+    changes: Changes
+    result: R
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[R]):
+    """A decision that goes into the commit. `peers` names the nodes its credits still have to reach."""
+
+    result: R
+    peers: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A decision that raised: nothing of it is written."""
+
+    error: BaseException
+
+
+Outcome = Done[Any] | Failed

@@ -1,0 +1,101 @@
+"""What one decision may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from ..errors import InvariantViolated
+from ..ids import AccountId, HoldId, TransferId, UserId
+from ..model import (
+    Account,
+    AccountFacts,
+    Hold,
+    HoldState,
+    Receipt,
+    Record,
+    RecordKey,
+    Transfer,
+)
+from .scope import Decision, Scope
+from .state import State
+
+R = TypeVar("R")
+
+
+class Snapshot:
+    """What one decision may look at: exactly what its scope names. None means: looked for, and not there."""
+
+    __slots__ = ("_scope", "_state")
+
+    def __init__(self, state: State, scope: Scope) -> None:
+        """Show of `state` what `scope` names."""
+        self._state = state
+        self._scope = scope
+
+    def _named(self, name: object, where: Sequence[object]) -> None:
+        if name not in where:
+            raise InvariantViolated(f"a decision looked at {name}, which its scope does not name")
+
+    def account(self, account_id: AccountId) -> Account | None:
+        """A full account of `scope.accounts`."""
+        self._named(account_id, self._scope.accounts)
+        return self._state.accounts.get(account_id)
+
+    def facts(self, account_id: AccountId) -> AccountFacts | None:
+        """What may be known of an account of `scope.credits`; the status is advisory."""
+        self._named(account_id, self._scope.credits)
+        account = self._state.accounts.get(account_id)
+        if account is not None:
+            return AccountFacts(account.id, account.owner, account.currency, account.status)
+        return self._state.facts.get(account_id)
+
+    def wallet(self, owner: UserId) -> tuple[Account, ...]:
+        """All accounts of a user of `scope.wallets`, oldest first."""
+        self._named(owner, self._scope.wallets)
+        return tuple(self._state.accounts[i] for i in self._state.wallets.get(owner, ()))
+
+    def hold(self, hold_id: HoldId) -> Hold | None:
+        """A hold of `scope.holds`."""
+        self._named(hold_id, self._scope.holds)
+        return self._state.holds.get(hold_id)
+
+    def holds_of(self, account_id: AccountId) -> tuple[Hold, ...]:
+        """The open holds of an account that the scope's `due_at` or `open_holds` asked for, oldest first."""
+        scope, known = self._scope, self._state.holds
+        if not self._state.holds_of.get(account_id) and account_id in scope.accounts:
+            return ()
+        if account_id not in scope.accounts:
+            owner = self._state.accounts[account_id].owner if account_id in self._state.accounts else None
+            self._named(owner, scope.wallets)
+        found = (known[i] for i in sorted(self._state.holds_of.get(account_id, ())))
+        return tuple(
+            hold
+            for hold in found
+            if hold.state is HoldState.OPEN
+            and (scope.open_holds or (scope.due_at is not None and hold.is_due(scope.due_at)))
+        )
+
+    def transfer(self, transfer_id: TransferId) -> Transfer | None:
+        """A transfer header of `scope.transfers`, as known on the home node."""
+        self._named(transfer_id, self._scope.transfers)
+        return self._state.transfers.get(transfer_id)
+
+    def reversed_minor(self, transfer_id: TransferId) -> int:
+        """The sum of the reversals of a transfer of `scope.transfers` so far."""
+        self._named(transfer_id, self._scope.transfers)
+        return self._state.reversed_minor.get(transfer_id, 0)
+
+    def receipt(self, actor: str, key: str) -> Receipt | None:
+        """A receipt of `scope.receipts`, in the home slot."""
+        self._named((actor, key), self._scope.receipts)
+        return self._state.receipts.get((self._scope.home, actor, key))
+
+    def record(self, key: RecordKey) -> Record | None:
+        """A record of `scope.records`."""
+        self._named(key, self._scope.records)
+        return self._state.records.get(key)
+
+
+Decide = Callable[[Snapshot], Decision[R]]
+"""A pure, synchronous function: it may run several times, on any thread; one result is kept."""

@@ -1,0 +1,147 @@
+"""The working set of one commit: what a backend has loaded, growing as decisions are posted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+
+from ..errors import InvariantViolated
+from ..ids import AccountId, HoldId, TransferId, UserId, clearing_account, slot_of
+from ..model import (
+    Account,
+    AccountFacts,
+    Entry,
+    Hold,
+    Receipt,
+    Record,
+    RecordKey,
+    SystemEntry,
+    Transfer,
+)
+from .scope import Credit
+
+
+@dataclass(slots=True)
+class Writes:
+    """What a backend has to write at one commit.
+
+    `accounts` and `records` map to (as loaded, as it shall be); None is: not there.
+    """
+
+    opened: list[Account] = field(default_factory=list)
+    accounts: dict[AccountId, tuple[Account, Account]] = field(default_factory=dict)
+    transfers: list[Transfer] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    system_entries: list[SystemEntry] = field(default_factory=list)
+    placed: list[Hold] = field(default_factory=list)
+    closed: list[Hold] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    records: dict[RecordKey, tuple[Record | None, Record | None]] = field(default_factory=dict)
+    credits: list[Credit] = field(default_factory=list)
+    """For other nodes; never written by the leader itself."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to commit."""
+        return any(getattr(self, f.name) for f in fields(self))
+
+
+class State:
+    """The records of one commit on one node, growing as decisions are posted."""
+
+    def __init__(self, node: str, peer_of: Callable[[int], str | None]) -> None:
+        """`peer_of(slot)` is None for a slot of this node, else the name of the node that homes it."""
+        self.node = node
+        self.peer_of = peer_of
+        self.accounts: dict[AccountId, Account] = {}
+        self.facts: dict[AccountId, AccountFacts] = {}
+        self.wallets: dict[UserId, list[AccountId]] = {}
+        self.holds: dict[HoldId, Hold] = {}
+        self.holds_of: dict[AccountId, set[HoldId]] = {}
+        self.transfers: dict[TransferId, Transfer] = {}
+        self.reversed_minor: dict[TransferId, int] = {}
+        self.receipts: dict[tuple[int, str, str], Receipt] = {}
+        self.records: dict[RecordKey, Record] = {}
+        self.writes = Writes()
+
+    def load_account(self, account: Account) -> None:
+        """Add a full account, as locked."""
+        self.accounts[account.id] = account
+
+    def load_wallet(self, owner: UserId, accounts: Iterable[Account]) -> None:
+        """Add all accounts of one user."""
+        ordered = sorted(accounts, key=lambda account: account.id)
+        self.wallets[owner] = [account.id for account in ordered]
+        self.accounts.update((account.id, account) for account in ordered)
+
+    def load_hold(self, hold: Hold) -> None:
+        """Add a hold, and know it as one of its account's."""
+        self.holds[hold.id] = hold
+        self.holds_of.setdefault(hold.account_id, set()).add(hold.id)
+
+    def load_transfer(self, transfer: Transfer, reversed_minor: int) -> None:
+        """Add a transfer header with the sum of its reversals so far."""
+        self.transfers[transfer.id] = transfer
+        self.reversed_minor[transfer.id] = reversed_minor
+
+    def load_receipt(self, receipt: Receipt) -> None:
+        """Add a receipt."""
+        self.receipts[receipt.slot, receipt.actor, receipt.key] = receipt
+
+    def fork(self) -> State:
+        """A copy to try changes on; this state does not notice."""
+        copy = State(self.node, self.peer_of)
+        copy.accounts, copy.facts, copy.holds = dict(self.accounts), dict(self.facts), dict(self.holds)
+        copy.wallets = {owner: list(accounts) for owner, accounts in self.wallets.items()}
+        copy.holds_of = {account_id: set(holds) for account_id, holds in self.holds_of.items()}
+        copy.transfers, copy.reversed_minor = dict(self.transfers), dict(self.reversed_minor)
+        copy.receipts, copy.records = dict(self.receipts), dict(self.records)
+        return copy
+
+    def receive(self, credit: Credit) -> None:
+        """Apply a credit from another node: the payee's entry, against the clearing account of the sender.
+
+        Raises:
+            InvariantViolated: the account is not here. A credit never opens an account.
+        """
+        account = self.accounts.get(credit.account_id)
+        if account is None:
+            raise InvariantViolated(f"node {self.node} has no account {credit.account_id} to credit")
+        after, entry = apply_entry(account, credit.transfer, credit.amount_minor)
+        clearing = clearing_account(credit.leader, credit.transfer.currency)
+        self.writes.entries.append(entry)
+        self.writes.system_entries.append(
+            SystemEntry(clearing, credit.transfer.id, -credit.amount_minor, credit.transfer.at)
+        )
+        self.writes.transfers.append(credit.transfer)
+        self.store_account(after)
+
+    def store_account(self, after: Account) -> None:
+        """Remember the account's new values, and what it was when loaded."""
+        before = self.writes.accounts.get(after.id)
+        self.writes.accounts[after.id] = (before[0] if before else self.accounts[after.id], after)
+        self.accounts[after.id] = after
+
+    def store_record(self, key: RecordKey, after: Record | None) -> None:
+        """Remember a record's new value (None: removed), and what it was when loaded."""
+        before = self.writes.records.get(key)
+        self.writes.records[key] = (before[0] if before else self.records.get(key), after)
+        if after is None:
+            self.records.pop(key, None)
+        else:
+            self.records[key] = after
+
+
+def credit_peer(state: State, credit: Credit) -> str:
+    """The node that a credit is for."""
+    peer = state.peer_of(slot_of(credit.account_id))
+    assert peer is not None
+    return peer
+
+
+def apply_entry(account: Account, transfer: Transfer, amount_minor: int) -> tuple[Account, Entry]:
+    """One entry on one account: the next sequence, the new balance, a time that never goes back."""
+    at = max(transfer.at, account.changed_at)
+    sequence, balance_minor = account.sequence + 1, account.posted_minor + amount_minor
+    names = (account.id, account.owner, account.currency, account.created_at)  # replace() takes twice as long
+    after = Account(*names, at, account.status, balance_minor, account.held_minor, sequence)
+    return after, Entry(account.id, sequence, transfer.id, amount_minor, balance_minor, at)

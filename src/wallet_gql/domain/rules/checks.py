@@ -1,0 +1,116 @@
+"""What several rules look at: who owns an account, what it can lose, which holds are due."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from ..changes import Snapshot
+from ..commands import (
+    Payee,
+)
+from ..errors import (
+    AccountClosed,
+    AccountFrozen,
+    AccountNotFound,
+    CurrencyMismatch,
+    InsufficientFunds,
+    PayeeCannotReceive,
+    PayeeNotFound,
+)
+from ..ids import AccountId, actor_slot, is_system, slot_of
+from ..model import Account, AccountStatus, Hold, HoldState, Transfer
+
+
+def fee_minor(amount_minor: int, basis_points: int) -> int:
+    """The fee on an amount: basis points (1/10,000) of it, rounded down, so that the payee never loses a rounding."""
+    return amount_minor * basis_points // 10_000
+
+
+def due_minor(snapshot: Snapshot, account_id: AccountId, now: datetime) -> int:
+    """What is still counted as held although the time of its holds is over: nobody needs to wait for the sweep."""
+    return sum(hold.amount_minor for hold in snapshot.holds_of(account_id) if hold.is_due(now))
+
+
+def free_minor(snapshot: Snapshot, account: Account, now: datetime) -> tuple[int, tuple[Hold, ...]]:
+    """What an account can lose now, and the due holds that are to be closed when it does."""
+    expired = expired_holds(snapshot, account.id, now)
+    return account.available_minor + due_minor(snapshot, account.id, now), expired
+
+
+def any_account(snapshot: Snapshot, account_id: AccountId) -> Account:
+    """An account that the command acts on, whoever owns it. Raises AccountNotFound."""
+    account = snapshot.account(account_id)
+    if account is None:
+        raise AccountNotFound(account_id)
+    return account
+
+
+def own_account(snapshot: Snapshot, account_id: AccountId, actor: str) -> Account:
+    """An account of the actor's own. Raises AccountNotFound, also for other people's accounts."""
+    if slot_of(account_id) != actor_slot(actor):  # then it is somebody else's, and the scope does not have it
+        raise AccountNotFound(account_id)
+    account = any_account(snapshot, account_id)
+    if account.owner != actor:
+        raise AccountNotFound(account_id)
+    return account
+
+
+def check_account_currency(account: Account, currency: str) -> None:
+    """Raise CurrencyMismatch unless the account holds that currency."""
+    if account.currency != currency:
+        raise CurrencyMismatch(account.id, account.currency, currency)
+
+
+def check_debit(account: Account, currency: str) -> None:
+    """Raise AccountFrozen, AccountClosed or CurrencyMismatch unless the account can be debited in that currency."""
+    if account.status is AccountStatus.FROZEN:
+        raise AccountFrozen(account.id)
+    if account.status is AccountStatus.CLOSED:
+        raise AccountClosed(account.id)
+    check_account_currency(account, currency)
+
+
+def payee_account(snapshot: Snapshot, payee: Payee, currency: str) -> AccountId:
+    """The account that the payee receives into. Raises PayeeNotFound, PayeeCannotReceive."""
+    if payee.account_id is None and not payee.known:
+        raise PayeeNotFound(payee.name)
+    if payee.account_id is None:
+        raise PayeeCannotReceive(payee.name, currency)
+    if is_system(payee.account_id):
+        return payee.account_id
+    facts = snapshot.facts(payee.account_id)
+    if facts is None:
+        raise PayeeNotFound(payee.name)
+    if facts.currency != currency or facts.status is AccountStatus.CLOSED:
+        raise PayeeCannotReceive(payee.name, currency)
+    return facts.id
+
+
+def owner_of(snapshot: Snapshot, account_id: AccountId) -> str | None:
+    """The owner of an account that may be on another node; None for a system account."""
+    facts = None if is_system(account_id) else snapshot.facts(account_id)
+    return facts.owner if facts else None
+
+
+def expired_holds(snapshot: Snapshot, account_id: AccountId, now: datetime) -> tuple[Hold, ...]:
+    """The account's holds whose time is over, closed as expired."""
+    return tuple(close_hold(hold, HoldState.EXPIRED, now) for hold in snapshot.holds_of(account_id) if hold.is_due(now))
+
+
+def spend(snapshot: Snapshot, account: Account, amount_minor: int, now: datetime) -> tuple[Hold, ...]:
+    """The due holds to close when spending `amount_minor`; raises InsufficientFunds."""
+    spendable_minor, expired = free_minor(snapshot, account, now)
+    if amount_minor > spendable_minor:
+        raise InsufficientFunds(account.id, spendable_minor, amount_minor, account.currency)
+    return expired
+
+
+def close_hold(
+    hold: Hold, state: HoldState, now: datetime, captured_minor: int = 0, moved: Transfer | None = None
+) -> Hold:
+    """The hold as it is once it is closed; `moved` is the transfer that captured it."""
+    at = max(now, hold.created_at)
+    return replace(
+        hold, state=state, closed_at=at, captured_minor=captured_minor, transfer_id=moved.id if moved else None
+    )

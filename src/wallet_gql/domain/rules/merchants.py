@@ -1,0 +1,106 @@
+"""Pay a merchant, at once or by a hold, and share the payment out.
+
+A payment to a merchant is a transfer of kind `payment`; the fee is kept from the merchant's part. A *split* payment
+also pays others in the same commit, by transfers of kind `split`; the merchant of record has the rest. The merchant
+refunds up to the total, from the merchant's own account; whoever got a split returns it to the merchant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from ..changes import Changes, Snapshot, Trial
+from ..commands import CaptureHold, MoveMoney, PayMerchant, SplitPart
+from ..errors import InvalidInput, NotAMerchant
+from ..merchants import (
+    WHOLE_BASIS_POINTS,
+    Terms,
+    terms_key,
+    terms_record,
+)
+from ..model import Record, TransferKind
+from . import holds, transfers
+from .checks import fee_minor as fee_of
+
+
+def share_out(amount_minor: int, splits: Sequence[int]) -> tuple[int, ...]:
+    """The parts of a split payment in minor units: the merchant's first, then one for each split.
+
+    Each share is rounded down; the units that are left over go one each to the largest shares, the first of equals
+    first. So the parts sum to the amount, none is off by a whole unit, and the same input gives the same parts.
+    """
+    shares = [WHOLE_BASIS_POINTS - sum(splits), *splits]
+    parts = [amount_minor * share // WHOLE_BASIS_POINTS for share in shares]
+    left_over = amount_minor - sum(parts)
+    for place in sorted(range(len(shares)), key=lambda place: -shares[place])[:left_over]:
+        parts[place] += 1
+    return tuple(parts)
+
+
+def pay_merchant(snapshot: Snapshot, command: PayMerchant, now: datetime) -> Changes:
+    """Pay a merchant, and whoever shares in the payment, in one commit: first the merchant's transfer, then the splits.
+
+    Raises:
+        NotAMerchant: the payee is none.
+        InvalidInput: a part would be nothing, the fee would take the merchant's part, or the merchant is in the splits.
+        Rejected: what `rules.transfer` says of the whole amount, and of each payee.
+    """
+    if command.payee.known and not command.is_merchant:
+        raise NotAMerchant(command.payee.name)
+    parts = share_out(command.amount_minor, [split.basis_points for split in command.splits])
+    fee_minor = fee_of(command.amount_minor, command.fee_basis_points)
+    transfers.transfer(snapshot, _whole(command), now)
+    if fee_minor >= parts[0] or not all(parts):
+        raise InvalidInput("splits", "each part must be at least one minor unit, the merchant's more than the fee")
+    if any(split.payee.account_id == command.payee.account_id for split in command.splits):
+        raise InvalidInput("splits", "the merchant has what the splits leave, and is not one of them")
+    trial = Trial(snapshot)
+    first = transfers.transfer(
+        trial.snapshot, replace(_whole(command), amount_minor=parts[0], fee_minor=fee_minor), now
+    )
+    changes = _as(first, TransferKind.PAYMENT)
+    trial.post(changes)
+    for split, part_minor in zip(command.splits, parts[1:], strict=True):
+        changed = _as(transfers.transfer(trial.snapshot, _split(command, split, part_minor), now), TransferKind.SPLIT)
+        trial.post(changed)
+        changes += changed
+    return changes + Changes(records=_terms(command)) if command.splits else changes
+
+
+def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Changes:
+    """Capture a hold, with the fee that was agreed when it was placed. Raises what `rules.capture_hold` does."""
+    agreed = Terms.from_record(snapshot.record(terms_key(command.hold_id))).fee_basis_points
+    return holds.capture_hold(snapshot, command if agreed is None else replace(command, fee_basis_points=agreed), now)
+
+
+def _whole(command: PayMerchant) -> MoveMoney:
+    return MoveMoney(
+        command.transfer_id,
+        command.actor,
+        command.key,
+        command.source,
+        command.payee,
+        command.amount_minor,
+        command.currency,
+        reference=command.reference,
+    )
+
+
+def _split(command: PayMerchant, split: SplitPart, part_minor: int) -> MoveMoney:
+    whole = _whole(command)
+    return replace(whole, transfer_id=split.transfer_id, key=split.key, payee=split.payee, amount_minor=part_minor)
+
+
+def _as(changes: Changes, kind: TransferKind) -> Changes:
+    return replace(changes, transfers=tuple(replace(moved, kind=kind) for moved in changes.transfers))
+
+
+def _terms(command: PayMerchant) -> tuple[Record, ...]:
+    assert command.payee.account_id is not None
+    account = command.payee.account_id
+    split_ids = " ".join(split.transfer_id for split in command.splits)
+    total = terms_record(terms_key(command.transfer_id), {"total_minor": command.amount_minor, "split_ids": split_ids})
+    linked = {"payment_id": command.transfer_id, "merchant_account_id": account}
+    return (total, *(terms_record(terms_key(split.transfer_id), linked) for split in command.splits))

@@ -1,0 +1,170 @@
+"""Pay, deposit, withdraw, reverse."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from ..changes import Changes, Snapshot
+from ..commands import (
+    MoveExternal,
+    MoveMoney,
+    Payee,
+    ReverseTransfer,
+)
+from ..errors import (
+    AccountClosed,
+    LimitExceeded,
+    NotPermitted,
+    NotReversible,
+    ReversalExceedsOriginal,
+    SameAccount,
+    TransferNotFound,
+)
+from ..ids import OPERATOR, AccountId, is_id
+from ..model import AccountStatus, Transfer, TransferKind
+from .checks import (
+    any_account,
+    check_account_currency,
+    check_debit,
+    own_account,
+    owner_of,
+    payee_account,
+    spend,
+)
+
+DEPOSITED_BALANCE_MAX_MINOR: Final = 10**15
+"""A deposit may not lift a balance above this: some 9,200 accounts as full as that would have to pay one to reach 64
+bits, where posting refuses to go on."""
+
+_REVERSIBLE: Final = (TransferKind.TRANSFER, TransferKind.CAPTURE, TransferKind.PAYMENT, TransferKind.SPLIT)
+
+
+def transfer(snapshot: Snapshot, command: MoveMoney, now: datetime) -> Changes:
+    """Pay somebody.
+
+    Raises:
+        AccountNotFound, AccountFrozen, AccountClosed, CurrencyMismatch: about the payer's account.
+        PayeeNotFound, PayeeCannotReceive, SameAccount: about the payee.
+        InsufficientFunds: less than the amount is available.
+    """
+    source = own_account(snapshot, command.source, command.actor)
+    check_debit(source, command.currency)
+    if command.payee.account_id == source.id:
+        raise SameAccount(source.id)
+    target = payee_account(snapshot, command.payee, command.currency)
+    expired = spend(snapshot, source, command.amount_minor, now)
+    moved = Transfer(
+        id=command.transfer_id,
+        kind=TransferKind.TRANSFER,
+        debit_account_id=source.id,
+        credit_account_id=target,
+        amount_minor=command.amount_minor,
+        currency=command.currency,
+        at=now,
+        actor=command.actor,
+        idempotency_key=command.key,
+        fee_minor=command.fee_minor,
+        reference=command.reference,
+    )
+    return Changes(transfers=(moved,), closed=expired)
+
+
+def deposit(snapshot: Snapshot, command: MoveExternal, now: datetime) -> Changes:
+    """Bring money in from outside. Frozen accounts receive too.
+
+    Raises:
+        AccountNotFound, AccountClosed, CurrencyMismatch: about the account.
+        LimitExceeded: the balance would pass `DEPOSITED_BALANCE_MAX_MINOR`.
+        NotPermitted: users do not make money.
+    """
+    if is_id("usr", command.actor):
+        raise NotPermitted("deposit", "an operator or a payment provider")
+    account = any_account(snapshot, command.account_id)
+    if account.status is AccountStatus.CLOSED:
+        raise AccountClosed(account.id)
+    check_account_currency(account, command.currency)
+    if account.posted_minor + command.amount_minor > DEPOSITED_BALANCE_MAX_MINOR:
+        raise LimitExceeded("the balance after a deposit, in minor units,", DEPOSITED_BALANCE_MAX_MINOR)
+    return Changes(transfers=(_external(command, TransferKind.DEPOSIT, command.counterpart, account.id, now),))
+
+
+def withdraw(snapshot: Snapshot, command: MoveExternal, now: datetime) -> Changes:
+    """Send money out at once.
+
+    Raises:
+        AccountNotFound, AccountFrozen, AccountClosed, CurrencyMismatch: about the account.
+        InsufficientFunds: less than the amount is available.
+    """
+    if command.actor == OPERATOR:
+        account = any_account(snapshot, command.account_id)
+    else:
+        account = own_account(snapshot, command.account_id, command.actor)
+    check_debit(account, command.currency)
+    expired = spend(snapshot, account, command.amount_minor, now)
+    moved = _external(command, TransferKind.WITHDRAWAL, account.id, command.counterpart, now)
+    return Changes(transfers=(moved,), closed=expired)
+
+
+def reverse_transfer(snapshot: Snapshot, command: ReverseTransfer, now: datetime) -> Changes:
+    """Send a received transfer back, in part or whole, as a new linked transfer. A fee is not returned.
+
+    Led by the payee's home, where the credit's header and the reversals so far are known.
+
+    Raises:
+        TransferNotFound: no such transfer reached the account.
+        NotPermitted: the actor is neither the payee nor an operator.
+        NotReversible: it is itself a reversal, a deposit or a withdrawal.
+        AccountFrozen, AccountClosed: the payee's account. PayeeCannotReceive: the payer's is closed meanwhile.
+        ReversalExceedsOriginal: less than that is left.
+        InsufficientFunds: the payee has less than the amount available.
+    """
+    original = snapshot.transfer(command.original_id)
+    source = snapshot.account(command.source)
+    if original is None or source is None or original.credit_account_id != source.id:
+        raise TransferNotFound(command.original_id)
+    if command.actor not in (source.owner, OPERATOR):
+        if owner_of(snapshot, command.target) == command.actor:
+            raise NotPermitted("reverse this transfer", "its payee")
+        raise TransferNotFound(original.id)
+    if original.kind not in _REVERSIBLE:
+        raise NotReversible(original.id, original.kind)
+    check_debit(source, original.currency)
+    payee_account(snapshot, Payee(command.target, command.target), original.currency)
+    limit_minor = original.amount_minor if command.limit_minor is None else command.limit_minor
+    left_minor = limit_minor - snapshot.reversed_minor(original.id)
+    amount_minor = left_minor if command.amount_minor is None else command.amount_minor
+    if left_minor == 0 or amount_minor > left_minor:
+        raise ReversalExceedsOriginal(original.id, left_minor, amount_minor, original.currency)
+    expired = spend(snapshot, source, amount_minor, now)
+    moved = Transfer(
+        id=command.transfer_id,
+        kind=TransferKind.REVERSAL,
+        debit_account_id=source.id,
+        credit_account_id=command.target,
+        amount_minor=amount_minor,
+        currency=original.currency,
+        at=now,
+        actor=command.actor,
+        idempotency_key=command.key,
+        reverses=original.id,
+        reference=command.reference,
+    )
+    return Changes(transfers=(moved,), closed=expired)
+
+
+def _external(
+    command: MoveExternal, kind: TransferKind, debit: AccountId, credit: AccountId, now: datetime
+) -> Transfer:
+    return Transfer(
+        id=command.transfer_id,
+        kind=kind,
+        debit_account_id=debit,
+        credit_account_id=credit,
+        amount_minor=command.amount_minor,
+        currency=command.currency,
+        at=now,
+        actor=command.actor,
+        idempotency_key=command.key,
+        reference=command.reference,
+    )
