@@ -23,22 +23,22 @@ import asyncpg
 from bson import json_util
 from pymongo import MongoClient
 
-from wallet_gql.batches import BatchItem, BatchMode, transfer_batch
 from wallet_gql.domain.codec import encode, from_micros
 from wallet_gql.domain.errors import Rejected, WalletError
 from wallet_gql.domain.ids import UserId
 from wallet_gql.identity import Identity, Passwords
-from wallet_gql.integrations.desk import Desk
-from wallet_gql.integrations.merchant_events import Event, SendFailed
-from wallet_gql.integrations.merchant_webhooks import Webhooks
-from wallet_gql.integrations.payments import Payments, make_payments
-from wallet_gql.integrations.stripe_api import StripeApi
-from wallet_gql.integrations.topups import Started
-from wallet_gql.integrations.withdrawals import Asked
-from wallet_gql.ledger import Ledger, To
-from wallet_gql.merchants import Merchants, Paid, Split
+from wallet_gql.integrations.stripe.api import StripeApi
+from wallet_gql.integrations.stripe.desk import Desk
+from wallet_gql.integrations.stripe.payments import Payments, make_payments
+from wallet_gql.integrations.stripe.topups import Started
+from wallet_gql.integrations.stripe.withdrawals import Asked
+from wallet_gql.integrations.webhooks.deliveries import Webhooks
+from wallet_gql.integrations.webhooks.events import Event, SendFailed
 from wallet_gql.storage import Store
 from wallet_gql.testing.stripe_fake import FakeStripe
+from wallet_gql.verbs.batches import BatchItem, BatchMode, transfer_batch
+from wallet_gql.verbs.ledger import Ledger, To
+from wallet_gql.verbs.merchants import Merchants, Paid, Split
 
 FOLDER: Final = Path(__file__).parents[1] / "fixtures" / "ledgers"
 BACKENDS: Final = ("sqlite", "postgres", "postgres-3", "redis-3", "mongodb")

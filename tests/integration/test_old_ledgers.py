@@ -28,11 +28,11 @@ from tests.integration._old_ledgers import (
     unpacked,
     wallet_on,
 )
-from wallet_gql.audit import audit
+from wallet_gql.books.audit import audit
+from wallet_gql.books.exchange import digest_of
 from wallet_gql.domain.errors import IdempotencyKeyReused, InvalidCredentials, Unauthenticated
 from wallet_gql.domain.ids import OPERATOR, AccountId
 from wallet_gql.domain.users import SessionKind
-from wallet_gql.exchange import digest_of
 from wallet_gql.testing.books import faults, read_books
 from wallet_gql.testing.harness import harness_for
 from wallet_gql.testing.servers._process import ServerMissing

@@ -21,20 +21,20 @@ from typing import Any, Final
 import pytest
 
 from wallet_gql.backends import open_store
-from wallet_gql.batches import BatchItem, BatchMode, transfer_batch
 from wallet_gql.domain.changes import Changes, Decision, Scope
 from wallet_gql.domain.errors import Rejected
 from wallet_gql.domain.ids import OPERATOR, AccountId, HoldId, TransferId, UserId, make_user_id, slot_of, slot_of_text
 from wallet_gql.domain.model import Receipt, Record
 from wallet_gql.domain.users import User, username_claim
-from wallet_gql.integrations.desk import Desk
-from wallet_gql.integrations.payments import Payments, make_payments
-from wallet_gql.integrations.stripe_api import StripeApi
-from wallet_gql.ledger import Ledger, To
-from wallet_gql.merchants import Merchants, Split
+from wallet_gql.integrations.stripe.api import StripeApi
+from wallet_gql.integrations.stripe.desk import Desk
+from wallet_gql.integrations.stripe.payments import Payments, make_payments
 from wallet_gql.storage import Store
 from wallet_gql.testing.books import scan_all
 from wallet_gql.testing.stripe_fake import FakeStripe
+from wallet_gql.verbs.batches import BatchItem, BatchMode, transfer_batch
+from wallet_gql.verbs.ledger import Ledger, To
+from wallet_gql.verbs.merchants import Merchants, Split
 
 ROWS: Final[dict[str, dict[str, Any]]] = json.loads(Path(__file__).with_name("fingerprints.json").read_text())
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
