@@ -6,16 +6,15 @@ around any async function, over any store, and `asgi` around any ASGI applicatio
 """
 
 from .guard import Guard
+from .keys import KEY_MAX, canonical_key, check_key, key_of
 from .receipts import (
     FINGERPRINT_VERSION,
-    KEY_MAX,
     Answer,
     Attempt,
     Effect,
     Fresh,
     Refused,
     Replayed,
-    check_key,
     claim,
     fingerprint,
     once,
@@ -43,9 +42,11 @@ __all__ = [
     "StillRunning",
     "Turn",
     "Unfinished",
+    "canonical_key",
     "check_key",
     "claim",
     "fingerprint",
+    "key_of",
     "once",
     "replay",
     "side_receipt",

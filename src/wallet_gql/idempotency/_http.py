@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
-
-from ..domain.errors import InvalidInput
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -19,20 +16,11 @@ Send = Callable[[Message], Awaitable[None]]
 Connection = MutableMapping[str, Any]
 """What ASGI calls the scope; here a `Scope` is what a command loads."""
 
-HEADER: Final = "Idempotency-Key"
-
 _NOT_KEPT: Final = frozenset({400, 401, 403, 408, 411, 413, 415, 417, 421, 425, 426, 429, 431})
 _OWN_HEADERS: Final = frozenset(
     {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"set-cookie", b"transfer-encoding"}
 )
 """Not kept: what belongs to one connection, and cookies, which nobody shall get a second time."""
-
-_STRING: Final = r'"(?P<text>(?:[ !#-\[\]-~]|\\["\\])*)"'
-_NUMBER_OR_WORD: Final = r"-?[0-9]+(?:\.[0-9]+)?|[A-Za-z*][!#-'*+.^-z|~:/0-9]*"
-_BARE_ITEM: Final = rf"(?:{_STRING.replace('?P<text>', '?:')}|:[A-Za-z0-9+/=]*:|\?[01]|{_NUMBER_OR_WORD})"
-_ITEM: Final = re.compile(rf"{_STRING}(?:;[ ]*[a-z*][a-z0-9_.*-]*(?:={_BARE_ITEM})?)*", re.ASCII)
-_BARE_KEY: Final = re.compile(r"[!#-+\--:<-~]+", re.ASCII)
-"""Printable, without quotes, and without what parts and ends structured fields."""
 
 
 def keeps(status: int) -> bool:
@@ -41,23 +29,6 @@ def keeps(status: int) -> bool:
     Not: malformed requests, missing log-ins, limits of rate and size, and faults of the server.
     """
     return status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_KEPT
-
-
-def parse_key(value: str, *, bare: bool = False) -> str:
-    """The key in a header's value: a structured-field string (RFC 9651) such as `"8e03978e-40d5"`.
-
-    Parameters behind it mean nothing. `bare` also takes a key without quotes, as many clients send it.
-
-    Raises:
-        InvalidInput: the value is something else.
-    """
-    text = value.strip(" ")
-    match = _ITEM.fullmatch(text)
-    if match is not None:
-        return re.sub(r"\\(.)", r"\1", match["text"])
-    if bare and _BARE_KEY.fullmatch(text):
-        return text
-    raise InvalidInput(HEADER, 'a string in double quotes, such as "8e03978e-40d5-43dd-bc93-6894a57f9324"')
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,6 @@ from typing import Any, Final
 from ..domain.changes import Decision, Scope, Snapshot
 from ..domain.errors import IdempotencyKeyReused, InDoubt, InvalidInput, Unavailable
 from ._http import (
-    HEADER,
     Answer,
     Connection,
     Message,
@@ -43,12 +42,12 @@ from ._http import (
     Send,
     Stored,
     keeps,
-    parse_key,
     read_body,
     replaying,
     send_stored,
 )
 from .guard import Guard
+from .keys import HEADER, header_key, header_value
 from .turns import Ask, Effects, Joined, Outcome, StillRunning, Turn
 
 Application = Callable[[Connection, Receive, Send], Awaitable[None]]
@@ -201,8 +200,6 @@ class IdempotencyMiddleware:
             raise _Refused(413, "BODY_TOO_LARGE", f"the body is larger than {self.body_max} bytes")
         if not given:
             raise _Refused(400, "IDEMPOTENCY_KEY_MISSING", f"this needs the header {HEADER}")
-        if len(given) > 1:
-            raise _Refused(400, "IDEMPOTENCY_KEY_INVALID", f"send the header {HEADER} once")
         target = str(connection.get("root_path", "")) + str(connection["path"])
         values: dict[str, str | int | bool | None] = {
             "method": str(connection["method"]),
@@ -211,7 +208,7 @@ class IdempotencyMiddleware:
             "query": connection.get("query_string", b"").decode("latin-1"),
             "body": hashlib.sha256(body).hexdigest(),
         }
-        key = parse_key(given[0], bare=self.bare_keys)
+        key = header_key(header_value(given), bare=self.bare_keys)
         note = {"method": values["method"], "path": _noted(target)}
         return self.guard.ask(who, key, OPERATION, values, effects=self.effects, slot=self.slot, note=note)
 
@@ -373,4 +370,4 @@ class _Capture:
         await self._send({"type": "http.response.body", "body": sent.body, "more_body": more})
 
 
-__all__ = ["HEADER", "REPLAYED", "Answer", "HttpTurn", "IdempotencyMiddleware", "keeps", "parse_key", "turn_of"]
+__all__ = ["HEADER", "REPLAYED", "Answer", "HttpTurn", "IdempotencyMiddleware", "keeps", "turn_of"]

@@ -39,7 +39,8 @@ from ..domain.model import Record
 from ..failpoints import reach
 from ..storage import Store
 from ._sweep import settle
-from .receipts import check_key, fingerprint
+from .keys import FIELD, canonical_key
+from .receipts import fingerprint
 from .turns import (
     KIND,
     Ask,
@@ -176,7 +177,8 @@ class Guard:
         note: Mapping[str, object] | None = None,
     ) -> Ask:
         """What `run` makes of its arguments. Raises InvalidInput."""
-        check_key(key)
+        if canonical_key(key) != key:
+            raise InvalidInput(FIELD, "not in canonical form; give what `canonical_key` makes of it")
         if not 1 <= len(caller) <= _CALLER_MAX:
             raise InvalidInput("caller", f"1 to {_CALLER_MAX} characters")
         if len(json.dumps(note or {})) > _NOTE_MAX:

@@ -24,25 +24,15 @@ from datetime import datetime
 from typing import Final, Generic, TypeVar
 
 from ..domain.changes import Changes, Decision, Snapshot
-from ..domain.errors import Field, IdempotencyKeyReused, InvalidInput, InvariantViolated, Rejected, restore
+from ..domain.errors import Field, IdempotencyKeyReused, InvariantViolated, Rejected, restore
 from ..domain.ids import TransferId
 from ..domain.model import Receipt
 
 R = TypeVar("R")
 
-KEY_MAX: Final = 255
-"""The longest idempotency key, in characters."""
-
 FINGERPRINT_VERSION: Final = "1"
 
 _canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-
-
-def check_key(key: str) -> str:
-    """Return the key if it is 1 to 255 printable ASCII characters. Raises InvalidInput."""
-    if not 1 <= len(key) <= KEY_MAX or not key.isascii() or not key.isprintable():
-        raise InvalidInput("idempotencyKey", f"1 to {KEY_MAX} printable ASCII characters, such as a UUID")
-    return key
 
 
 def fingerprint(operation: str, values: Mapping[str, str | int | bool | None]) -> str:

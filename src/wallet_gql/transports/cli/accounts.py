@@ -11,10 +11,11 @@ import typer
 from ...domain import model
 from ...domain.changes import Scope
 from ...domain.errors import AccountExists, InvalidInput
-from ...domain.ids import OPERATOR, AccountId, UserId, is_system
+from ...domain.ids import OPERATOR, AccountId, UserId, is_system, slot_of
 from ...domain.model import Account, AccountStatus, Record
 from ...domain.money import format_decimal, parse_decimal
 from ...domain.users import User
+from ...idempotency import key_of
 from ...runtime import Wallet
 from ...storage import SCAN_MAX, HistoryLine
 from ...verbs.history import page_of_history
@@ -41,12 +42,13 @@ def deposit(
     """Give a user money, as the operator; opens the account if there is none in this currency."""
     code = currency.upper()
     amount_minor = parse_decimal(amount, code)
-    used = f"deposit-{uuid.uuid4()}" if key is None else key
-    typer.echo(f"key      {used}", err=as_json)  # before the deposit, for whoever has to repeat it
+    given = f"deposit-{uuid.uuid4()}" if key is None else key
+    typer.echo(f"key      {given}", err=as_json)  # before the deposit, for whoever has to repeat it
 
     async def work(wallet: Wallet) -> None:
         found = await _find(wallet, user)
         account_id = await _account_for(wallet, found.id, code)
+        used = await key_of(wallet.store, OPERATOR, given, slot=slot_of(account_id))
         posted = await wallet.ledger.deposit(OPERATOR, used, account_id, amount_minor, code)
         account = await wallet.ledger.account(OPERATOR, account_id)
         amounts = [format_decimal(minor, code) for minor in (posted.result.amount_minor, account.posted_minor)]

@@ -11,6 +11,7 @@ from strawberry.dataloader import DataLoader
 
 from ...domain.changes import Scope
 from ...domain.ids import AccountId, UserId
+from ...idempotency import key_of
 from ...runtime import Wallet
 from ...verbs.ledger import Ledger
 from ..http.auth import Caller
@@ -51,6 +52,10 @@ class Context:
     async def user_id(self) -> UserId:
         """Who asks. Raises Unauthenticated."""
         return (await self.caller.session()).user_id
+
+    async def key(self, given: str) -> str:
+        """The asker's idempotency key that a text spells. Raises InvalidInput, Unauthenticated."""
+        return await key_of(self.wallet.store, await self.user_id(), given)
 
     async def _load_holders(self, account_ids: list[AccountId]) -> list[Holder | None]:
         snapshot = await self.wallet.store.fetch(Scope(0, credits=tuple(account_ids)))

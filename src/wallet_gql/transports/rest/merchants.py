@@ -124,7 +124,7 @@ async def pay_merchant(call: Call, given: PayMerchant) -> Reply:
     user_id = await call.user_id()
     paid = await call.wallet.merchants.pay(
         user_id,
-        call.key,
+        await call.key(),
         source=AccountId(given.from_account_id),
         merchant=given.merchant,
         amount_minor=given.amount.minor_units,
@@ -142,7 +142,7 @@ async def hold_for_merchant(call: Call, given: HoldForMerchant) -> Reply:
     """Reserve money for a merchant, who captures all or a part of it, with the fee that is in force now."""
     placed = await call.wallet.merchants.hold(
         await call.user_id(),
-        call.key,
+        await call.key(),
         source=AccountId(given.from_account_id),
         merchant=given.merchant,
         amount_minor=given.amount.minor_units,
@@ -160,7 +160,7 @@ async def refund_payment(call: Call, given: Reverse) -> Reply:
     if not is_id("trf", payment_id):
         raise TransferNotFound(payment_id)
     posted = await call.wallet.merchants.refund(
-        user_id, call.key, TransferId(payment_id), amount_minor=given.minor_units, reference=given.reference
+        user_id, await call.key(), TransferId(payment_id), amount_minor=given.minor_units, reference=given.reference
     )
     body = await posted_view(call.wallet, user_id, posted, paid=True)
     return keyed_reply(body, CREATED, {"Location": f"/v1/transfer/{body.transfer.id}"}, replayed=body.replayed)

@@ -13,11 +13,11 @@ from pydantic.json_schema import models_json_schema
 
 from ... import __version__
 from ...domain.errors import WalletError
-from ...idempotency import KEY_MAX
+from ...idempotency.keys import HEADER, KEY_MAX
 from ..http.auth import COOKIE
 from ..http.problems import MEDIA_TYPE, too_large
 from .errors import STATUS, camel, fields_of, is_money
-from .routing import BAD_REQUEST, JSON, KEY, REPLAYED, Operation
+from .routing import BAD_REQUEST, JSON, REPLAYED, Operation
 
 VERSION: Final = "3.1.0"
 
@@ -59,10 +59,13 @@ _PROBLEM: Final = {
         },
     },
 }
+KEY_PATTERN: Final = r'^([!#-+\--:<-~]+|"[!#-\[\]-~]([ !#-\[\]-~]*[!#-\[\]-~])?")$'
+"""What of `header_key` a pattern can say, without escapes."""
+
 _DESCRIPTION: Final = f"""\
-A payment wallet. Every command that moves money needs the header `{KEY}`: make a new key for each intent and send the
-same one with every retry; however often the request arrives, the money moves once. The first answer is 201, the same
-answer again is 200 with `{REPLAYED}: true`.
+A payment wallet. Every command that moves money needs the header `{HEADER}`: make a new key for each intent and send
+the same one with every retry; however often the request arrives, the money moves once. The first answer is 201, the
+same answer again is 200 with `{REPLAYED}: true`.
 
 Whether to retry is in every error: `retryable` is true for 503 (nothing changed) and 504 (unknown); send the same
 request with the same key again, never with a new one.
@@ -145,11 +148,12 @@ def _query_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
 def _key_parameter(operation: Operation) -> Iterable[dict[str, Any]]:
     if operation.keyed:
         yield {
-            "name": KEY,
+            "name": HEADER,
             "in": "header",
             "required": True,
-            "description": f"1 to {KEY_MAX} printable ASCII characters, such as a UUID: one for each intent.",
-            "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+            "description": f"1 to {KEY_MAX} printable ASCII characters, such as a UUID: one for each intent. `k` "
+            'and `"k"` are the same key; one with a space, `"`, `,` or `;` must be in double quotes.',
+            "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX, "pattern": KEY_PATTERN},
         }
 
 

@@ -123,7 +123,7 @@ async def begin_top_up(call: Call, given: BeginTopUp) -> Reply:
     user_id, amount = await call.user_id(), given.amount
     top_ups = call.wallet.payments.top_ups
     account_id = AccountId(given.to_account_id)
-    started = await top_ups.request(user_id, call.key, account_id, amount.minor_units, amount.currency)
+    started = await top_ups.request(user_id, await call.key(), account_id, amount.minor_units, amount.currency)
     body = TopUpAnswer(top_up=_top_up(started.top_up), client_secret=started.client_secret, replayed=started.replayed)
     return _keyed(body, f"/v1/top-up/{started.top_up.id}", replayed=started.replayed)
 
@@ -148,7 +148,7 @@ async def withdraw(call: Call, given: Withdraw) -> Reply:
     session = await call.caller.fresh_session()
     asked = await call.wallet.payments.withdrawals.request(
         session.user_id,
-        call.key,
+        await call.key(),
         AccountId(given.from_account_id),
         given.amount.minor_units,
         given.amount.currency,

@@ -45,6 +45,7 @@ from ...domain.errors import (
 from ...domain.ids import AccountId, HoldId, TransferId, is_id
 from ...domain.model import Hold, Transfer
 from ...domain.users import SessionKind
+from ...idempotency import key_of
 from ...identity import LoggedIn
 from ...verbs.history import HistoryFilter, page_of_history
 from ...verbs.ledger import Posted
@@ -168,7 +169,7 @@ async def transfer(call: Call, given: Payment) -> Reply:
     user_id = await call.user_id()
     posted = await call.ledger.transfer(
         user_id,
-        call.key,
+        await call.key(),
         source=AccountId(given.from_account_id),
         to=given.to.to(),
         amount_minor=given.amount.minor_units,
@@ -189,7 +190,7 @@ async def read_transfer(call: Call, _: None) -> Reply:
 async def find_transfer(call: Call, given: KeyQuery) -> Reply:
     """What became of one of your keys. Not finding it proves nothing: the request may still be on its way."""
     user_id = await call.user_id()
-    known = await call.ledger.outcome(user_id, given.idempotency_key)
+    known = await call.ledger.outcome(user_id, await key_of(call.wallet.store, user_id, given.idempotency_key))
     if known is None:
         detail = (
             "nothing is known of this key, which does not prove that nothing happened or will happen; to be certain, "
@@ -206,7 +207,7 @@ async def reverse_transfer(call: Call, given: Reverse) -> Reply:
         raise TransferNotFound(transfer_id)
     posted = await call.ledger.reverse_transfer(
         await call.user_id(),
-        call.key,
+        await call.key(),
         TransferId(transfer_id),
         amount_minor=given.minor_units,
         reference=given.reference,
@@ -218,7 +219,7 @@ async def place_hold(call: Call, given: PlaceHold) -> Reply:
     """Reserve money of yours for a payee, who captures or voids it."""
     posted = await call.ledger.place_hold(
         await call.user_id(),
-        call.key,
+        await call.key(),
         source=AccountId(given.from_account_id),
         to=given.to.to(),
         amount_minor=given.amount.minor_units,
@@ -237,14 +238,14 @@ async def read_hold(call: Call, _: None) -> Reply:
 async def capture_hold(call: Call, given: Capture) -> Reply:
     """Take the money of a hold that names you payee, all of it or a part; the rest is released."""
     posted = await call.ledger.capture_hold(
-        await call.user_id(), call.key, _hold_id(call), amount_minor=given.minor_units
+        await call.user_id(), await call.key(), _hold_id(call), amount_minor=given.minor_units
     )
     return await _moved(call, posted, paid=False)
 
 
 async def void_hold(call: Call, _: None) -> Reply:
     """Give the money of a hold that names you payee back to its payer."""
-    return _held(await call.ledger.void_hold(await call.user_id(), call.key, _hold_id(call)), OK)
+    return _held(await call.ledger.void_hold(await call.user_id(), await call.key(), _hold_id(call)), OK)
 
 
 def _hold_id(call: Call) -> HoldId:

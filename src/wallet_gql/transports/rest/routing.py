@@ -28,6 +28,7 @@ from ...domain.errors import (
     WalletError,
 )
 from ...domain.ids import UserId
+from ...idempotency.keys import HEADER, header_key_of, header_value
 from ...runtime import Wallet
 from ...verbs.ledger import Ledger
 from ..http.auth import Caller, caller_of, check_same_site
@@ -40,7 +41,6 @@ from .models import Given, Told, read
 log = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
-KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotent-Replayed"
 BAD_REQUEST: Final = HTTPStatus.BAD_REQUEST.name
 
@@ -79,13 +79,10 @@ class Call:
         """A part of the path."""
         return str(self.request.path_params[name])
 
-    @property
-    def key(self) -> str:
-        """The idempotency key. Raises InvalidInput: none, or several."""
-        given = self.request.headers.getlist(KEY)
-        if len(given) != 1:
-            raise InvalidInput(KEY, "send this header, once: a new key for each intent, the same one for its retries")
-        return given[0]
+    async def key(self) -> str:
+        """The idempotency key. Raises InvalidInput: none, several, or none that can be one; Unauthenticated."""
+        given = header_value(self.request.headers.getlist(HEADER))
+        return await header_key_of(self.wallet.store, await self.user_id(), given)
 
 
 def keyed_reply(body: Told, status: HTTPStatus, headers: Mapping[str, str], *, replayed: bool) -> Reply:

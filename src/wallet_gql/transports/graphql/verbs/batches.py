@@ -10,10 +10,9 @@ import strawberry
 
 from ....domain import errors as domain
 from ....domain.ids import AccountId, UserId
-from ....idempotency import check_key
 from ....verbs.attempts import check_money
 from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, transfer_batch
-from ..context import Info
+from ..context import Context, Info
 from ..describe import about, argument, enum_type, input_type, object_type
 from ..errors import (
     BatchAborted,
@@ -99,18 +98,27 @@ class BatchMutations:
         the rate limits each item is a payment.
         """
         user_id = await info.context.user_id()
-        items = [_item(item) for item in given.items]
-        if given.mode is BatchMode.ATOMIC and len(items) <= BATCH_MAX:
+        if len(given.items) > BATCH_MAX:
+            raise domain.InvalidInput("items", f"1 to {BATCH_MAX} transfers")
+        items = [await _item(info.context, item) for item in given.items]
+        if given.mode is BatchMode.ATOMIC:
             _check_all(items)
-        outcomes = await transfer_batch(info.context.ledger, user_id, items, given.mode)
+        sound = [item for item in items if isinstance(item, BatchItem)]
+        paid = iter(await transfer_batch(info.context.ledger, user_id, sound, given.mode) if sound or not items else ())
+        outcomes = [next(paid) if isinstance(item, BatchItem) else item for item in items]
         results = [_result(outcome, user_id) for outcome in outcomes]
         complete = all(isinstance(result, TransferSuccess) for result in results)
         return TransferBatchSuccess(complete=complete, results=results)
 
 
-def _item(given: TransferInput) -> BatchItem:
+async def _item(context: Context, given: TransferInput) -> BatchItem | domain.InvalidInput:
+    """The item, or what is wrong with its key."""
+    try:
+        key = await context.key(given.idempotency_key)
+    except domain.InvalidInput as error:
+        return error
     return BatchItem(
-        key=given.idempotency_key,
+        key=key,
         source=AccountId(given.from_account_id),
         to=given.to.as_to(),
         amount_minor=given.amount.minor_units,
@@ -119,11 +127,12 @@ def _item(given: TransferInput) -> BatchItem:
     )
 
 
-def _check_all(items: Sequence[BatchItem]) -> None:
+def _check_all(items: Sequence[BatchItem | domain.InvalidInput]) -> None:
     """Raise InvalidInput, naming the item, or InvalidAmount, for the first item of a wrong shape."""
     for place, item in enumerate(items):
         try:
-            check_key(item.key)
+            if isinstance(item, domain.InvalidInput):
+                raise item
             account_id_of(item.source, "fromAccountId")
             check_money(item.amount_minor, item.currency, item.reference)
             if item.to.account_id is not None:

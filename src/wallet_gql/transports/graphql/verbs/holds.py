@@ -108,7 +108,7 @@ class HoldMutations:
         user_id = await info.context.user_id()
         posted = await info.context.ledger.place_hold(
             user_id,
-            given.idempotency_key,
+            await info.context.key(given.idempotency_key),
             source=account_id_of(given.from_account_id, "fromAccountId"),
             to=given.to.as_to(),
             amount_minor=given.amount.minor_units,
@@ -131,7 +131,7 @@ class HoldMutations:
         user_id = await info.context.user_id()
         posted = await info.context.ledger.capture_hold(
             user_id,
-            given.idempotency_key,
+            await info.context.key(given.idempotency_key),
             hold_id_of(given.hold_id, "holdId"),
             amount_minor=given.minor_units,
         )
@@ -144,6 +144,6 @@ class HoldMutations:
         """Give the money back to its payer. For the hold's payee alone; the payer waits until it expires."""
         user_id = await info.context.user_id()
         hold_id = hold_id_of(given.hold_id, "holdId")
-        posted = await info.context.ledger.void_hold(user_id, given.idempotency_key, hold_id)
+        posted = await info.context.ledger.void_hold(user_id, await info.context.key(given.idempotency_key), hold_id)
         hold = Hold.of(posted.result, user_id, info.context.ledger.clock())
         return VoidHoldSuccess(hold=hold, replayed=posted.replayed)

@@ -14,7 +14,7 @@ from ..scalars import BigInt, CurrencyCode
 
 KEY: Final = (
     "1 to 255 printable ASCII characters, such as a UUID. Make one for each intent and send it with every retry: "
-    "however often the request arrives, it is done once."
+    'however often the request arrives, it is done once. `k` and `"k"` are the same key.'
 )
 
 

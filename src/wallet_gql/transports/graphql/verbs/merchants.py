@@ -339,7 +339,7 @@ class MerchantMutations:
         if given.hold is None:
             paid = await merchants.pay(
                 user_id,
-                given.idempotency_key,
+                await info.context.key(given.idempotency_key),
                 source=source,
                 merchant=given.merchant,
                 amount_minor=amount_minor,
@@ -352,7 +352,7 @@ class MerchantMutations:
             raise DomainInvalidInput("splits", "a payment by a hold cannot be split; leave one of the two out")
         placed = await merchants.hold(
             user_id,
-            given.idempotency_key,
+            await info.context.key(given.idempotency_key),
             source=source,
             merchant=given.merchant,
             amount_minor=amount_minor,
@@ -373,7 +373,7 @@ class MerchantMutations:
         user_id = await info.context.user_id()
         posted = await info.context.wallet.merchants.refund(
             user_id,
-            given.idempotency_key,
+            await info.context.key(given.idempotency_key),
             transfer_id_of(given.payment_id, "paymentId"),
             amount_minor=given.minor_units,
             reference=given.reference or "",

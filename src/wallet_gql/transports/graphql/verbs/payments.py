@@ -117,7 +117,7 @@ class PaymentMutations:
         user_id = await info.context.user_id()
         started = await info.context.wallet.payments.top_ups.request(
             user_id,
-            given.idempotency_key,
+            await info.context.key(given.idempotency_key),
             account_id_of(given.to_account_id, "toAccountId"),
             given.amount.minor_units,
             given.amount.currency,
@@ -138,7 +138,7 @@ class PaymentMutations:
         user_id = (await info.context.caller.fresh_session()).user_id
         asked = await info.context.wallet.payments.withdrawals.request(
             user_id,
-            given.idempotency_key,
+            await info.context.key(given.idempotency_key),
             account_id_of(given.from_account_id, "fromAccountId"),
             given.amount.minor_units,
             given.amount.currency,

@@ -76,7 +76,7 @@ class TransferMutations:
         user_id = await info.context.user_id()
         posted = await info.context.ledger.transfer(
             user_id,
-            given.idempotency_key,
+            await info.context.key(given.idempotency_key),
             source=account_id_of(given.from_account_id, "fromAccountId"),
             to=given.to.as_to(),
             amount_minor=given.amount.minor_units,
@@ -96,7 +96,7 @@ class TransferMutations:
         user_id = await info.context.user_id()
         posted = await info.context.ledger.reverse_transfer(
             user_id,
-            given.idempotency_key,
+            await info.context.key(given.idempotency_key),
             transfer_id_of(given.transfer_id, "transferId"),
             amount_minor=given.minor_units,
             reference=given.reference or "",
