@@ -6,11 +6,9 @@ import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from graphql import build_schema, get_introspection_query, parse, validate
-from strawberry.extensions.validation_cache import _get_validate_cache
 
 from tests.integration._graphql import execute, wallet_in
 from tests.integration._server import (
@@ -25,6 +23,7 @@ from tests.integration._server import (
 )
 from wallet_gql.transports.graphql.failures import LIMIT_EXCEEDED
 from wallet_gql.transports.graphql.limits import BRANCHES_MAX, LEAVES_MAX, SPREADS_MAX, LimitsRule
+from wallet_gql.transports.graphql.schema import checked
 
 TREE = build_schema("type Query { leaf: Int tree: Query }")
 
@@ -167,7 +166,7 @@ def test_fields_of_one_name() -> None:
     assert over_limit("{" + " ...F" * (SPREADS_MAX + 1) + "} fragment F on Query { leaf }")
 
 
-@pytest.mark.parametrize("number", ["1" * 4_301, "1" * 200_000, "-" + "1" * 5_000, "0." + "1" * 9_000, "1e" + "1" * 41])
+@pytest.mark.parametrize("number", ["1" * 4_301, "1" * 16_000, "-" + "1" * 5_000, "0." + "1" * 9_000, "1e" + "1" * 41])
 async def test_numbers_that_nobody_can_read(client: Client, number: str) -> None:
     """A number of thousands of digits is the client's mistake, wherever it stands; it costs no time, and is no bug."""
     for document in (
@@ -239,9 +238,8 @@ def test_ways_in_that_are_closed(client: Client) -> None:
 
 async def test_validation_is_cached(tmp_path: Path) -> None:
     """The rules are the same objects for every request: a document is validated once."""
-    cache: Any = _get_validate_cache(128)
-    cache.cache_clear()
+    checked.cache_clear()
     async with wallet_in(tmp_path) as wallet:
         for _ in range(20):
             assert (await execute(wallet, None, "{ __typename }", {})).errors is None
-    assert (cache.cache_info().misses, cache.cache_info().hits) == (1, 19)
+    assert (checked.cache_info().misses, checked.cache_info().hits) == (1, 19)

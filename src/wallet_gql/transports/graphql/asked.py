@@ -9,7 +9,13 @@ from typing import Any, Final
 
 import orjson
 
-from .failures import Fault, Unanswerable
+from .failures import LIMIT_EXCEEDED, Fault, Unanswerable
+
+VALUES_MAX: Final = 3_000
+"""How many values variables may hold, at all depths: a batch of 100 payments has 1,300."""
+
+TEXT_MAX: Final = 65_536
+"""How many characters the texts in variables may have together."""
 
 _OBJECTS: Final = ("variables", "extensions")
 _STRINGS: Final = ("query", "operationName", "documentId")
@@ -34,6 +40,7 @@ class Asked:
             for name in names:
                 if not isinstance(given.get(name), kind | None):
                     raise Unanswerable(Fault.REQUEST, f"{name} must be {shown} or null.")
+        check_size(given.get("variables"))
         return cls(
             given.get("query"),
             given.get("variables"),
@@ -55,6 +62,28 @@ class Asked:
             if name in given:
                 given[name] = decode(given[name]) if given[name] else None
         return cls.of(given)
+
+
+def check_size(variables: object) -> None:
+    """Bound what is done with variables, before anything is: each value is checked, and errors quote it.
+
+    Raises:
+        Unanswerable: too many values, or too much text.
+    """
+    pending, values, characters = [variables], 0, 0
+    while pending:
+        value = pending.pop()
+        values += 1
+        if isinstance(value, str):
+            characters += len(value)
+        elif isinstance(value, dict):
+            characters += sum(map(len, value))
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+        if values + len(pending) > VALUES_MAX or characters > TEXT_MAX:
+            message = f"The variables have more than {VALUES_MAX} values, or more than {TEXT_MAX} characters of text."
+            raise Unanswerable(Fault.VARIABLES, message, LIMIT_EXCEEDED)
 
 
 def decode(data: str | bytes) -> Any:

@@ -46,7 +46,7 @@ _SIZES: Final = ("first", "ids")
 class Cost(SchemaExtension):
     """Measures each operation that is valid, refuses those that cost too much, tells the others what they cost.
 
-    Listed behind the validation cache, which overwrites the list of errors.
+    Listed behind `Checked`, which overwrites the list of errors.
     """
 
     requested: int | None = None

@@ -25,11 +25,15 @@ from ...settings import Settings, TrustedDocuments
 from .asked import Asked
 from .failures import (
     DOCUMENT_NOT_TRUSTED,
+    LIMIT_EXCEEDED,
     PERSISTED_QUERY_NOT_FOUND,
     PERSISTED_QUERY_NOT_SUPPORTED,
     Fault,
     Unanswerable,
 )
+
+DOCUMENT_MAX: Final = 16_384
+"""The longest document that is read, in characters; those of the manifest may be longer."""
 
 _PREFIX: Final = "sha256:"
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
@@ -83,6 +87,9 @@ class Documents:
         return self._find(digest)
 
     def _by_text(self, query: str) -> str:
+        if len(query) > DOCUMENT_MAX:
+            message = f"The document has more than {DOCUMENT_MAX} characters; send values as variables."
+            raise Unanswerable(Fault.PARSE, message, LIMIT_EXCEEDED)
         if self._mode is TrustedDocuments.ONLY and query not in self._texts:
             message = "This server runs only the documents of its manifest; name one by documentId."
             raise Unanswerable(Fault.DOCUMENT, message, DOCUMENT_NOT_TRUSTED)

@@ -39,7 +39,13 @@ PERSISTED_QUERY_NOT_FOUND: Final = "PERSISTED_QUERY_NOT_FOUND"
 PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
 DOCUMENT_NOT_TRUSTED: Final = "DOCUMENT_NOT_TRUSTED"
 ERRORS_MAX: Final = 5
-"""How many errors of a document are told: it may have one for every word."""
+"""How many errors of a document are looked for and told: it may have one for every word."""
+
+MESSAGE_MAX: Final = 500
+"""How many characters of a message are told: it may quote all of a document."""
+
+PLACES_MAX: Final = 5
+"""How many places in the document one error names."""
 
 _HINT: Final = re.compile(r" Did you mean [^?\n]*\?")
 """What would help to guess the schema letter by letter; editors know the schema and hint by themselves."""
@@ -145,19 +151,25 @@ def told(result: ExecutionResult) -> ExecutionResult:
 def public(error: GraphQLError) -> GraphQLError:
     """A copy for the client: with code, request id and retryability; masked where it is our own bug."""
     cause = cause_of(error)
-    message, code, retryable = _HINT.sub("", error.message), _code_of(error), False
+    message, code, retryable = cut(_HINT.sub("", error.message[: 2 * MESSAGE_MAX])), _code_of(error), False
     if isinstance(cause, _TELLABLE):
-        message, code, retryable = cause.message, cause.code, cause.retryable
+        message, code, retryable = cut(cause.message), cause.code, cause.retryable
     elif isinstance(cause, InvalidOperationTypeError):
         message, code = f"a {cause.operation_type.value} is not run here; send it by HTTP POST", BAD_REQUEST
     elif isinstance(cause, CannotGetOperationTypeError):
-        message, code = cause.as_http_error_reason(), BAD_REQUEST
+        message, code = cut(cause.as_http_error_reason()), BAD_REQUEST
     elif cause is not None:
         message, code = "something went wrong on our side; the request id helps us find it", INTERNAL
     extensions: dict[str, object] = {"code": code, "requestId": REQUEST_ID.get(), "retryable": retryable}
     if isinstance(cause, RateLimited):
         extensions["retryAfterSeconds"] = cause.fields["retry_after_seconds"]
-    return GraphQLError(message, error.nodes, error.source, error.positions, error.path, extensions=extensions)
+    nodes, positions = list(error.nodes or ())[:PLACES_MAX], list(error.positions or ())[:PLACES_MAX]
+    return GraphQLError(message, nodes, error.source, positions, error.path, extensions=extensions)
+
+
+def cut(message: str) -> str:
+    """A message of a length that can be shown: what it quotes of a client's may be as long as a request."""
+    return message if len(message) <= MESSAGE_MAX else message[: MESSAGE_MAX - 1] + "…"
 
 
 def report(error: GraphQLError) -> None:

@@ -7,7 +7,7 @@ as the ones Strawberry ships do, takes 2^100 steps for a hundred fragments that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -22,6 +22,8 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
+    NameNode,
+    Node,
     OperationDefinitionNode,
     SelectionSetNode,
     ValidationContext,
@@ -46,11 +48,23 @@ LEAVES_MAX: Final = 100
 """How often one response key may have none."""
 
 SPREADS_MAX: Final = 60
+NAME_MAX: Final = 100
+"""The longest name: an alias comes back once for each item of a list."""
+
 DIGITS_MAX: Final = 40
 """The longest number: a document may be a quarter of a million digits, which no machine reads in time."""
 
 MONEY_MUTATIONS_MAX: Final = 5
 """Mutations that take an idempotency key, or several: here a batch counts once, for it has a limit of its own."""
+
+_PARTS_MAX: Final[Mapping[str, tuple[str, int, str]]] = {
+    "document": ("definitions", 100, "operations and fragments"),
+    "operation_definition": ("variable_definitions", 50, "variables"),
+    "field": ("arguments", 20, "arguments at one field"),
+    "directive": ("arguments", 10, "arguments at one directive"),
+    "object_value": ("fields", 30, "fields in one input"),
+}
+"""By kind of node: what repeats in it, how often it may, and what that is called. One error may name all of them."""
 
 ONCE: Final = ("logIn", "signUp", "changePassword")
 """Mutations that hash a password: one of each."""
@@ -129,6 +143,21 @@ class LimitsRule(ValidationRule):
         for name in ONCE:
             if names.count(name) > 1:
                 self.report_error(OverLimit(f"A document may contain {name} once."))
+
+
+class PartsRule(ValidationRule):
+    """Refuses nodes of too many parts, and names that are too long."""
+
+    def enter(self, node: Node, *_: Any) -> None:
+        """Measure any node."""
+        if node.kind in _PARTS_MAX:
+            attribute, most, called = _PARTS_MAX[node.kind]
+            if len(getattr(node, attribute) or ()) > most:
+                self.report_error(OverLimit(f"The document has more than {most} {called}."))
+        for attribute in ("name", "alias"):
+            name = getattr(node, attribute, None)
+            if isinstance(name, NameNode) and len(name.value) > NAME_MAX:
+                self.report_error(OverLimit(f"A name has more than {NAME_MAX} characters."))
 
 
 def _response_key(node: FieldNode) -> str:

@@ -3,65 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, Final, cast
 
 import strawberry
-from graphql import DocumentNode, GraphQLError, GraphQLSchema, OperationDefinitionNode, validate
-from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
-from strawberry.extensions.validation_cache import DEFAULT_MAXSIZE
+from graphql import (
+    ASTValidationRule,
+    DocumentNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    parse,
+    validate,
+)
+from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.types.execution import ExecutionContext, ExecutionResult
 
 from .cost import Cost
 from .counting import CountVerbs
 from .errors import HANDLERS
-from .failures import Fault, Unanswerable, report, told
+from .failures import ERRORS_MAX, Fault, Unanswerable, report, told
 from .introspection import HideSchema
-from .limits import TOKENS_MAX, LimitsRule
+from .limits import TOKENS_MAX, LimitsRule, PartsRule
 from .mutations import Mutation
 from .plain_fields import resolve_plainly
 from .queries import Query
 from .scalars import SCALARS
 from .subscriptions import Subscription
 
-
-@lru_cache(maxsize=DEFAULT_MAXSIZE)
-def _over_limits(schema: GraphQLSchema, document: DocumentNode) -> list[GraphQLError]:
-    return validate(schema, document, [LimitsRule])
+DOCUMENTS_KEPT: Final = 128
+"""How many valid documents a process keeps parsed."""
 
 
-class LimitedValidation(ValidationCache):
-    """Validates a document once, and only if it keeps to the limits."""
+class Unfit(Exception):
+    """A document that does not fit the schema, or goes beyond a limit."""
 
-    def on_validate(self) -> Iterator[None]:
-        """First the limits, then the rules of the specification."""
-        context = self.execution_context
-        assert context.graphql_document is not None
-        over = _over_limits(context.schema._schema, context.graphql_document)  # noqa: SLF001 - nothing public has it
-        if over:
-            context.pre_execution_errors = list(over)
-            yield
-        else:
-            yield from super().on_validate()
+    def __init__(self, document: DocumentNode, errors: list[GraphQLError]) -> None:
+        super().__init__(len(errors))
+        self.document = document
+        self.errors = errors
 
 
-class QuietParserCache(ParserCache):
-    """Leaves syntax errors to the core's own parse, which answers them properly on every transport."""
+@lru_cache(maxsize=DOCUMENTS_KEPT)
+def checked(schema: GraphQLSchema, text: str, rules: tuple[type[ASTValidationRule], ...]) -> DocumentNode:
+    """A document parsed and found valid. Only those are kept: what anybody may send wrong would push them out.
+
+    The limits are checked before the rules of the specification, whose work they bound; five errors are enough.
+
+    Raises:
+        Unfit: with its errors. GraphQLSyntaxError: it cannot be parsed.
+    """
+    document = parse(text, max_tokens=TOKENS_MAX)
+    for some in ((LimitsRule, PartsRule), (*rules, MaybeNullValidationRule, OneOfInputValidationRule)):
+        errors = validate(schema, document, some, max_errors=ERRORS_MAX, hide_suggestions=True)
+        if errors:
+            raise Unfit(document, errors)
+    return document
+
+
+class Checked(SchemaExtension):
+    """Parses and validates, once for each document that is valid.
+
+    Syntax errors are left to the core's own parse, which answers them properly on every transport.
+    """
+
+    _errors: list[GraphQLError]
+
+    def on_operation(self) -> Iterator[None]:
+        """Bound the core's own parse, too."""
+        self.execution_context.parse_options["max_tokens"] = TOKENS_MAX
+        yield
 
     def on_parse(self) -> Iterator[None]:
-        """Parse from the cache, if the document can be parsed."""
+        """Parse, if it can be parsed."""
         context = self.execution_context
-        with suppress(GraphQLError):
-            context.graphql_document = self.cached_parse_document(context.query, **context.parse_options)
+        self._errors = []
+        try:
+            context.graphql_document = checked(context.schema._schema, context.query or "", context.validation_rules)  # noqa: SLF001 - nothing public has it
+        except Unfit as unfit:
+            context.graphql_document, self._errors = unfit.document, unfit.errors
+        except GraphQLError:
+            pass
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """Tell what is wrong."""
+        self.execution_context.pre_execution_errors = self._errors
         yield
 
 
 class OneOperation(SchemaExtension):
     """Refuses a document with several operations and no `operationName`: Strawberry would run the first one.
 
-    With two transfers in a document that would be a payment nobody chose. Listed behind the validation cache, which
+    With two transfers in a document that would be a payment nobody chose. Listed behind `Checked`, which
     overwrites the list of errors.
     """
 
@@ -109,9 +147,7 @@ def make_schema(*, sort: bool = False) -> WalletSchema:
         config=StrawberryConfig(scalar_map=SCALARS, sort_schema=sort, disable_field_suggestions=True),
         exception_handlers=HANDLERS,
         extensions=[
-            lambda: MaxTokensLimiter(TOKENS_MAX),
-            QuietParserCache,
-            LimitedValidation,
+            Checked,
             OneOperation,
             HideSchema,
             Cost,

@@ -57,6 +57,9 @@ OPERATIONS_MAX: Final = 20
 REASON_MAX: Final = 123
 """The longest reason that a close frame can hold, in bytes."""
 
+ID_MAX: Final = 255
+"""The longest id of an operation, in characters: every message of it is sent with it."""
+
 BAD: Final = 4400
 UNAUTHORIZED: Final = 4401
 FORBIDDEN: Final = 4403
@@ -213,8 +216,8 @@ class Connection:
     async def _subscribe(self, name: object, given: object) -> None:
         if not self._acknowledged:
             raise Closed(UNAUTHORIZED, "Unauthorized")
-        if not isinstance(name, str) or not name or not isinstance(given, dict):
-            raise Closed(BAD, "subscribe has an id and a payload")
+        if not isinstance(name, str) or not 1 <= len(name) <= ID_MAX or not isinstance(given, dict):
+            raise Closed(BAD, f"subscribe has an id of at most {ID_MAX} characters and a payload")
         if name in self._tasks:
             raise Closed(ID_IN_USE, f"Subscriber for {name[:64]} already exists")
         self._used_at = time.monotonic()
