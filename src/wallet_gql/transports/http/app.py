@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from http import HTTPStatus
 from types import FrameType
 from typing import Final
@@ -32,8 +33,8 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...domain.errors import Unavailable
-from ...runtime import Wallet, open_wallet, settle_memory
-from ...settings import Mode, Settings, load_settings
+from ...runtime import Wallet
+from ...settings import Mode, Settings
 from ...storage import Store
 from ..graphql.view import WalletView
 from ..rest import routes as rest
@@ -43,6 +44,7 @@ from ..web.pages import start_page
 from . import webhooks
 from .finishing import Finishing
 from .logs import REQUEST_ID
+from .opening import UntilOpen, opening
 from .problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
 from .rate_limits import CountRequests, Limits, check_names
 from .security import HEADERS, PAGE_POLICY, STRICT_TRANSPORT, cross_origin
@@ -58,10 +60,13 @@ READY_FOR_SECONDS: Final = 1.0
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 
 
-def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = None) -> Starlette:
-    """The ASGI app over a running wallet, or over settings: then it opens the wallet at start and closes it at the end.
+def create_app(
+    source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = None, *, wait: bool = False
+) -> Starlette:
+    """The ASGI app over a running wallet, or over settings: then it opens the wallet itself, and closes it at the end.
 
-    `tabs` opens GraphiQL at `/graphiql` with these examples; None leaves the page out.
+    `tabs` opens GraphiQL at `/graphiql` with these examples; None leaves the page out. Over settings it answers 503
+    until the store can be opened; with `wait` it does not start before.
 
     `app.state.draining` makes `/readyz` answer 503; a stop signal sets it.
     """
@@ -69,13 +74,15 @@ def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            opened = source if isinstance(source, Wallet) else await stack.enter_async_context(open_wallet(source))
-            app.state.wallet = opened
-            app.state.limits = Limits(opened.settings)
+            if isinstance(source, Wallet):
+                app.state.wallet = source
+            else:
+                await stack.enter_async_context(opening(source, partial(setattr, app.state, "wallet"), wait=wait))
+            app.state.limits = Limits(settings)
             app.state.readiness = Readiness()
             stack.push_async_callback(app.state.limits.close)
             stack.push_async_callback(finishing.finish)
-            stack.enter_context(_draining_on_signal(app, opened.settings.drain_seconds))
+            stack.enter_context(_draining_on_signal(app, settings.drain_seconds))
             yield
 
     settings = source.settings if isinstance(source, Wallet) else source
@@ -95,12 +102,15 @@ def create_app(source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = 
         middleware=[
             Middleware(Gate, strict_transport=settings.mode is Mode.PRODUCTION),
             *cross_origin(settings),
+            Middleware(UntilOpen),
             Middleware(CountRequests),
             Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MAX),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
         lifespan=lifespan,
     )
+    app.state.settings = settings
+    app.state.wallet = None
     app.state.draining = False
     app.state.live = view.live
     app.state.finishing = finishing
@@ -111,14 +121,6 @@ def _graphql(view: WalletView) -> list[BaseRoute]:
     route = Route("/graphql", view, methods=["GET", "POST"])
     route.methods = {"GET", "POST"}  # Starlette adds HEAD, which has no meaning here
     return [route, WebSocketRoute("/graphql", view)]
-
-
-def app_from_environment() -> Starlette:
-    """The app of one worker process: settings come from the environment. Raises ConfigurationError."""
-    settings = load_settings()
-    app = create_app(settings, playground(settings))
-    settle_memory()
-    return app
 
 
 def playground(settings: Settings) -> Sequence[graphiql.Tab] | None:

@@ -22,7 +22,7 @@ _FORWARDED: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", 
 
 def settings_of(connection: HTTPConnection) -> Settings:
     """The settings of the wallet that the connection reaches."""
-    settings: Settings = connection.app.state.wallet.settings
+    settings: Settings = connection.app.state.settings
     return settings
 
 

@@ -11,19 +11,17 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from ...domain.errors import ConfigurationError
 from ...runtime import Wallet, open_wallet, settled_memory
 from ...settings import Settings
-from ..graphql.documents import Documents
 from ..web.graphiql import Tab
 from .app import create_app, playground
 from .heads import BoundedHeads
 from .logs import log_config
 from .problems import BODY_MAX
 from .tls import check_transport
+from .workers import HEALTH_SECONDS, Workers
 
 _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 5
@@ -83,19 +81,20 @@ async def _open_and_serve(settings: Settings, listener: socket.socket, ready: Re
 
 
 def _serve_many(settings: Settings, listener: socket.socket, ready: Ready) -> None:
-    """Several processes accept from one socket. The store is opened once before, so that a fault is told once."""
+    """Several processes accept from one socket. All is tried once before, so that a fault is told once."""
     asyncio.run(_try_open(settings))
     listener.set_inheritable(True)
-    factory = "wallet_gql.transports.http.app:app_from_environment"
-    supervisor = Multiprocess(_config(settings, factory, factory=True, workers=settings.workers), [listener])
+    options = {"factory": True, "workers": settings.workers, "timeout_worker_healthcheck": HEALTH_SECONDS}
+    workers = Workers(settings, lambda app: _config(settings, app, **options), listener)
     ready(url_of(listener, settings))
-    supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+    workers.run()
+    if workers.is_broken:
         raise ConfigurationError("a worker could not start; the log says why")
 
 
 async def _try_open(settings: Settings) -> None:
-    Documents.load(settings)
+    """Raises ConfigurationError for what would keep a worker from serving."""
+    create_app(settings)
     async with open_wallet(settings, sweeps=False):
         pass
 

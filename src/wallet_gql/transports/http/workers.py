@@ -1,0 +1,128 @@
+"""Several worker processes under one parent: replaced when they die, slowly where they die again and again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from socket import socket
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
+
+from ... import failpoints
+from ...settings import Mode, Settings
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+log = logging.getLogger(__name__)
+
+HEALTH_SECONDS: Final = 20
+"""How long a worker may take to answer its parent, and a new one of a reload to serve."""
+
+STEADY_SECONDS: Final = 60
+"""A worker that lived so long is replaced at once; the one after a shorter life waits."""
+
+DELAY_MAX_SECONDS: Final = 30
+
+
+def worker_app(settings: Settings, *, wait: bool) -> Starlette:
+    """The application of one worker; with `wait` it does not serve before its wallet is open."""
+    from ...runtime import settle_memory  # noqa: PLC0415 - the parent asks a worker only after this module is loaded
+    from .app import create_app, playground  # noqa: PLC0415 - same
+
+    if settings.mode is Mode.TEST:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    app = create_app(settings, playground(settings), wait=wait)
+    settle_memory()
+    return app
+
+
+@dataclass(slots=True)
+class _Life:
+    """Of one worker process: when it started, how many before it died young, and when its successor starts."""
+
+    began: float
+    young_deaths: int = 0
+    successor_at: float | None = None
+
+
+class Workers(Multiprocess):
+    """The parent. SIGTERM and SIGINT stop all workers; SIGHUP replaces them one by one.
+
+    `config_of` makes uvicorn's settings for an application. All workers have the settings that the parent started
+    with.
+    """
+
+    def __init__(
+        self, settings: Settings, config_of: Callable[[partial[Starlette]], uvicorn.Config], listener: socket
+    ) -> None:
+        self._at_once = config_of(partial(worker_app, settings, wait=False))
+        self._when_open = config_of(partial(worker_app, settings, wait=True))
+        super().__init__(self._at_once, [listener])
+        self.is_broken = False
+        self._has_served = False
+        self._lives: WeakKeyDictionary[Process, _Life] = WeakKeyDictionary()
+
+    def restart_all(self) -> None:
+        """Replace the workers one by one; where a new one does not get its store in time, the old ones serve on."""
+        self.config = self._when_open
+        try:
+            super().restart_all()
+        finally:
+            self.config = self._at_once
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace the workers that have died, or that do not answer."""
+        for index, process in enumerate(self.processes):
+            life = self._lives.setdefault(process, _Life(time.monotonic()))
+            if life.successor_at is not None:
+                if time.monotonic() >= life.successor_at:
+                    self._replace(index, life)
+            elif not process.is_alive(self.config.timeout_worker_healthcheck):
+                self._bury(process, life)
+            elif not self._has_served:
+                self._has_served = process.is_ready(timeout=1)
+
+    def _bury(self, process: Process, life: _Life) -> None:
+        """Log how a worker ended, and say when its successor starts; only a first start may end the server."""
+        is_hung = process.process.is_alive()
+        process.kill()
+        process.join()
+        code = process.exitcode or 0
+        end = f"did not answer for {HEALTH_SECONDS} s and was killed" if is_hung else _end_of(code)
+        if code > 0 and not self._has_served:
+            log.error("worker %s %s before any had served; the server stops", process.pid, end)
+            self.is_broken = True
+            self.should_exit.set()
+            return
+        is_young = time.monotonic() - life.began < STEADY_SECONDS
+        life.young_deaths = life.young_deaths + 1 if is_young else 0
+        delay = min(DELAY_MAX_SECONDS, 2 ** (life.young_deaths - 2)) if life.young_deaths > 1 else 0
+        life.successor_at = time.monotonic() + delay
+        log.warning("worker %s %s; another one is started in %d s", process.pid, end, delay)
+
+    def _replace(self, index: int, life: _Life) -> None:
+        process = Process(self.config, self.sockets)
+        process.start()
+        self.processes[index] = process
+        self._lives[process] = _Life(time.monotonic(), life.young_deaths)
+        log.warning("worker %s was started", process.pid)
+
+
+def _end_of(code: int) -> str:
+    """How a process with this exit code ended; negative codes are signals."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

@@ -1,0 +1,201 @@
+"""Several workers under one parent: what happens when workers, their store or the parent go away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.integration._server import START_SECONDS, Client, Person, Server, new_key, run_cli, serving, settle_all
+from wallet_gql.backends.relational.migrations import VERSION_TABLE
+
+WAIT_SECONDS: Final = 120
+"""Far beyond what anything takes here: reached by a test that fails."""
+
+
+def until(is_so: Callable[[], object], what: str) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def workers_of(server: Server) -> set[int]:
+    """The process ids of the workers that live: children of the parent which were spawned by multiprocessing."""
+    return {pid for pid in children_of(server.process.pid) if "spawn_main" in _command_line(pid)}
+
+
+def children_of(parent: int) -> list[int]:
+    """The ids of a process's children that have not ended."""
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _parent_of(folder) == parent]
+
+
+def _parent_of(folder: Path) -> int | None:
+    """The parent of a process that has not ended."""
+    try:
+        state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state == "Z" else int(parent)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def statuses(server: Server, path: str = "/readyz", times: int = 20) -> set[int]:
+    """What new connections are answered; several, so that all workers have their turn."""
+    return {_status(urlsplit(server.url).netloc, path) for _ in range(times)}
+
+
+def _status(address: str, path: str) -> int:
+    with closing(HTTPConnection(address, timeout=START_SECONDS)) as connection:
+        connection.request("GET", path)
+        return connection.getresponse().status
+
+
+def replace_worker(server: Server, number: int = signal.SIGKILL) -> int:
+    """Kill one worker and wait for its successor; the id of the killed one."""
+    before = workers_of(server)
+    victim = min(before)
+    os.kill(victim, number)
+    until(lambda: len(now := workers_of(server)) == len(before) and victim not in now, "no successor")
+    return victim
+
+
+@contextmanager
+def two_workers(folder: Path, **settings: str) -> Iterator[tuple[Server, Person, Person]]:
+    """A server with two workers that both serve, and two people."""
+    (folder / "data").mkdir()
+    storage = f"sqlite:///{folder / 'data' / 'wallet.db'}"
+    ann, bob = settle_all(storage, 1_000, 0)
+    with serving(folder, workers="2", storage=storage, **settings) as server:
+        until(lambda: len(workers_of(server)) == 2 and statuses(server) == {200}, "no two workers")
+        yield server, ann, bob
+
+
+@contextmanager
+def folder_away(path: Path) -> Iterator[None]:
+    """The store's folder has another name: who has the file open goes on, nobody else can open it."""
+    path.parent.rename(path.parent.with_name("away"))
+    yield
+    path.parent.with_name("away").rename(path.parent)
+
+
+@contextmanager
+def newer_schema(path: Path) -> Iterator[None]:
+    """A newer version has migrated the file: a fault of configuration to whoever opens it now."""
+
+    def put(version: str) -> str:
+        with closing(sqlite3.connect(path, timeout=START_SECONDS)) as connection, connection:
+            before: str = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()[0]
+            connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (version,))
+            return before
+
+    before = put("9999")
+    yield
+    put(before)
+
+
+@contextmanager
+def no_database(path: Path) -> Iterator[None]:
+    """The file is something else."""
+    kept = path.with_suffix(".kept")
+    path.rename(kept)
+    path.write_bytes(b"this is no database" * 100)
+    yield
+    kept.replace(path)
+
+
+FAULTS: Final = [folder_away, newer_schema, no_database]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_restarted_worker_waits_for_its_store(tmp_path: Path, fault: Callable[[Path], contextmanager[None]]) -> None:
+    """Its successor answers 503 in the usual shape, the healthy worker serves on, and both serve when all is well."""
+    with two_workers(tmp_path) as (server, ann, bob):
+        with fault(server.path):
+            replace_worker(server)
+            until(lambda: statuses(server) == {200, 503}, "nobody waits for the store")
+            assert statuses(server, "/healthz") == {200}
+            refusals = [answer for _ in range(40) for answer in asked(server, ann) if answer.status_code == 503]
+            assert {(a.json()["code"], a.json()["retryable"], a.headers["Retry-After"]) for a in refusals} == {
+                ("UNAVAILABLE", True, "1")
+            }
+            assert {answer.request.url.path for answer in refusals} == {"/graphql", "/v1/user"}
+            assert server.log.count("the wallet cannot be opened") == 1
+        until(lambda: statuses(server) == {200}, "the store is back and somebody still waits")
+        with Client(server.url, ann.token) as client:
+            assert client.transfer(**ann.pay(bob.username, 10, new_key()))["__typename"] == "TransferSuccess"
+        assert server.stop() == 0
+
+
+def asked(server: Server, person: Person) -> list[httpx.Response]:
+    """One request to each API, each on a new connection."""
+    head = {"Authorization": f"Bearer {person.token}"}
+    url = server.url
+    return [
+        httpx.post(f"{url}/graphql", json={"query": "{ viewer { id } }"}, headers=head, timeout=START_SECONDS),
+        httpx.get(f"{url}/v1/user", headers=head, timeout=START_SECONDS),
+    ]
+
+
+@pytest.mark.slow
+def test_all_workers_wait(tmp_path: Path) -> None:
+    """With every worker killed and the store away the server lives, and stops when asked to."""
+    with two_workers(tmp_path) as (server, _ann, _bob), folder_away(server.path):
+        for worker in workers_of(server):
+            os.kill(worker, signal.SIGKILL)
+        until(lambda: len(workers_of(server)) == 2, "no successors")
+        until(lambda: statuses(server) == {503}, "not all wait")
+        assert server.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_reload_without_a_store_keeps_the_workers(tmp_path: Path) -> None:
+    """SIGHUP replaces a worker only by one that serves."""
+    with two_workers(tmp_path) as (server, _ann, _bob):
+        before = workers_of(server)
+        with folder_away(server.path):
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda: "aborting the restart" in server.log, "the reload did not end")
+            assert workers_of(server) == before
+            assert statuses(server) == {200}
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: len(now := workers_of(server)) == 2 and not now & before, "the reload did not come")
+        until(lambda: statuses(server) == {200}, "not all serve")
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
+    """Each death is a log line with process id and signal; successors come slower and slower; others serve on."""
+    with two_workers(tmp_path) as (server, _ann, _bob):
+        killed = [replace_worker(server, number) for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGKILL)]
+        for pid, name in zip(killed, ("SIGKILL", "SIGSEGV", "SIGKILL"), strict=True):
+            assert f"worker {pid} was killed by {name}; another one is started in " in server.log
+        until(lambda: statuses(server) == {200}, "not all serve")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_first_start_refuses(tmp_path: Path, workers: str) -> None:
+    """A store that cannot be opened is told at once, in one line, whatever the number of workers."""
+    storage = f"sqlite:///{tmp_path}/absent/wallet.db"
+    done = run_cli(tmp_path, "serve", "--port", "0", storage=storage, workers=workers)
+    assert done.returncode == 2
+    assert "check that the folder exists" in done.stderr
+    assert "Traceback" not in done.stderr
