@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
@@ -126,7 +126,9 @@ FAULTS: Final = [folder_away, newer_schema, no_database]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_restarted_worker_waits_for_its_store(tmp_path: Path, fault: Callable[[Path], contextmanager[None]]) -> None:
+def test_a_restarted_worker_waits_for_its_store(
+    tmp_path: Path, fault: Callable[[Path], AbstractContextManager[None]]
+) -> None:
     """Its successor answers 503 in the usual shape, the healthy worker serves on, and both serve when all is well."""
     with two_workers(tmp_path) as (server, ann, bob):
         with fault(server.path):
@@ -189,6 +191,21 @@ def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
         for pid, name in zip(killed, ("SIGKILL", "SIGSEGV", "SIGKILL"), strict=True):
             assert f"worker {pid} was killed by {name}; another one is started in " in server.log
         until(lambda: statuses(server) == {200}, "not all serve")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drain_seconds", ["0", "300"])
+def test_workers_end_with_their_parent(tmp_path: Path, drain_seconds: str) -> None:
+    """After kill -9 of the parent its workers end by themselves, whatever the time to drain; the port is free again."""
+    with two_workers(tmp_path, drain_seconds=drain_seconds) as (server, _ann, _bob):
+        workers = workers_of(server)
+        server.process.kill()
+        server.process.wait()
+        until(lambda: not any(_parent_of(Path(f"/proc/{pid}")) for pid in workers), "a worker lives on")
+        assert server.log.count("the parent process is gone") == 2
+        port = str(urlsplit(server.url).port)
+        with serving(tmp_path, "--port", port, storage=server.storage) as again:
+            assert statuses(again) == {200}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,17 +35,40 @@ STEADY_SECONDS: Final = 60
 
 DELAY_MAX_SECONDS: Final = 30
 
+_SIGNAL_SECONDS: Final = 1.0
+"""Between two signals of a worker to itself."""
+
 
 def worker_app(settings: Settings, *, wait: bool) -> Starlette:
     """The application of one worker; with `wait` it does not serve before its wallet is open."""
     from ...runtime import settle_memory  # noqa: PLC0415 - the parent asks a worker only after this module is loaded
     from .app import create_app, playground  # noqa: PLC0415 - same
 
+    end_with_parent()
     if settings.mode is Mode.TEST:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     app = create_app(settings, playground(settings), wait=wait)
     settle_memory()
     return app
+
+
+def end_with_parent() -> None:
+    """Stop this worker when its parent is gone, even killed: nobody would stop or replace it later.
+
+    What runs is finished, but nobody waits for `drain_seconds`: a second signal ends that.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        log.warning("the parent process is gone, so this worker stops")
+        while True:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_SIGNAL_SECONDS)
+
+    threading.Thread(target=watch, name="wallet-parent", daemon=True).start()
 
 
 @dataclass(slots=True)
