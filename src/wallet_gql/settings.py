@@ -83,6 +83,12 @@ class Settings(BaseSettings):
         1.0, gt=0, le=3600, description="How often expired holds, claims and sessions are swept"
     )
     drain_seconds: float = Field(0.0, ge=0, le=300, description="How long it serves on after a stop signal, not ready")
+    head_seconds: float = Field(
+        10.0, gt=0, le=300, description="How long a client may take to send the address and headers of a request"
+    )
+    body_seconds: float = Field(
+        30.0, gt=0, le=600, description="How long a client may take to send a body, or to read a piece of the answer"
+    )
     graphql_profile: GraphqlProfile = Field(GraphqlProfile.DEFAULT, description="Status codes: default or draft2026")
     trusted_documents: TrustedDocuments = Field(TrustedDocuments.OFF, description="off, prefer or only")
     trusted_documents_file: str = Field("", description="The manifest of trusted documents (JSON, id to document)")

@@ -112,16 +112,20 @@ def newer_schema(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def no_database(path: Path) -> Iterator[None]:
-    """The file is something else."""
-    kept = path.with_suffix(".kept")
-    path.rename(kept)
-    path.write_bytes(b"this is no database" * 100)
+def no_ledger(path: Path) -> Iterator[None]:
+    """The file looks like somebody else's."""
+
+    def rename(before: str, after: str) -> None:
+        with closing(sqlite3.connect(path, timeout=START_SECONDS)) as connection, connection:
+            connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+    rename(VERSION_TABLE, "elsewhere")
     yield
-    kept.replace(path)
+    rename("elsewhere", VERSION_TABLE)
 
 
-FAULTS: Final = [folder_away, newer_schema, no_database]
+FAULTS: Final = [newer_schema, no_ledger]
+"""What a worker that has opened the store does not notice, and one that opens it now does."""
 
 
 @pytest.mark.slow
@@ -159,12 +163,23 @@ def asked(server: Server, person: Person) -> list[httpx.Response]:
 
 @pytest.mark.slow
 def test_all_workers_wait(tmp_path: Path) -> None:
-    """With every worker killed and the store away the server lives, and stops when asked to."""
-    with two_workers(tmp_path) as (server, _ann, _bob), folder_away(server.path):
-        for worker in workers_of(server):
-            os.kill(worker, signal.SIGKILL)
-        until(lambda: len(workers_of(server)) == 2, "no successors")
-        until(lambda: statuses(server) == {503}, "not all wait")
+    """With every worker killed and the store away the server lives; it serves when the store is back."""
+    with two_workers(tmp_path) as (server, _ann, _bob):
+        with folder_away(server.path):
+            before = workers_of(server)
+            for worker in before:
+                os.kill(worker, signal.SIGKILL)
+            until(lambda: len(now := workers_of(server)) == 2 and not now & before, "no successors")
+            until(lambda: statuses(server) == {503}, "not all wait")
+        until(lambda: statuses(server) == {200}, "the store is back and somebody still waits")
+
+
+@pytest.mark.slow
+def test_who_waits_can_be_stopped(tmp_path: Path) -> None:
+    """SIGTERM ends a server of which a worker waits for its store."""
+    with two_workers(tmp_path) as (server, _ann, _bob), newer_schema(server.path):
+        replace_worker(server)
+        until(lambda: statuses(server) == {200, 503}, "nobody waits for the store")
         assert server.stop() == 0
 
 
@@ -173,7 +188,7 @@ def test_a_reload_without_a_store_keeps_the_workers(tmp_path: Path) -> None:
     """SIGHUP replaces a worker only by one that serves."""
     with two_workers(tmp_path) as (server, _ann, _bob):
         before = workers_of(server)
-        with folder_away(server.path):
+        with newer_schema(server.path):
             server.process.send_signal(signal.SIGHUP)
             until(lambda: "aborting the restart" in server.log, "the reload did not end")
             assert workers_of(server) == before

@@ -1,13 +1,20 @@
-"""A limit on what comes before a body: the address, the headers, and trailers behind it; and who may name a request.
+"""Limits on one connection: how large a request's head may be, how long its parts may take; who may name a request.
+
+The head is the address, the headers, and trailers behind the body.
 
 The parser has none. It keeps a header's value together until the value ends, and tells nobody meanwhile, so two things
 are counted: what it has told of one message, and how much it has taken since it last told anything.
+
+Uvicorn has no limit on the time a request takes to arrive, and any byte ends its wait for the next one. So a connection
+that keeps a head or a body waiting is answered 408 and closed, and one that reads no answer is cut.
 
 Here alone it is known who sent a request: later the address may be the one that a proxy told.
 """
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
@@ -22,21 +29,43 @@ HEAD_MAX: Final = 64 * 1024
 
 _EACH: Final = 32
 _NAME: Final = REQUEST_ID_HEADER.lower().encode()
-_STATUS: Final = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-_BODY: Final = orjson.dumps(
-    {
-        "type": "about:blank",
-        "title": _STATUS.phrase,
-        "status": _STATUS,
-        "detail": f"address and headers are larger than {HEAD_MAX} bytes; send fewer, or shorter ones",
-        "code": _STATUS.name,
-        "retryable": False,
-    }
+
+
+def _refusal(status: HTTPStatus, detail: str, *, retryable: bool) -> bytes:
+    """A whole response that ends the connection; the protocol sends it, before there is an application."""
+    body = orjson.dumps(
+        {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": status,
+            "detail": detail,
+            "code": status.name,
+            "retryable": retryable,
+        }
+    )
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
+        f"content-length: {len(body)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_TOO_LARGE: Final = _refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    f"address and headers are larger than {HEAD_MAX} bytes; send fewer, or shorter ones",
+    retryable=False,
 )
-_ANSWER: Final = (
-    f"HTTP/1.1 {_STATUS.value} {_STATUS.phrase}\r\ncontent-type: application/problem+json\r\n"
-    f"content-length: {len(_BODY)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
-).encode() + _BODY
+_TOO_SLOW: Final = _refusal(
+    HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time; send it again", retryable=True
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long the parts of a request may take to arrive, in seconds."""
+
+    head_seconds: float
+    body_seconds: float
 
 
 def _is_in(address: str, proxies: list[str] | str | None) -> bool:
@@ -53,10 +82,18 @@ class HeadTooLargeError(Exception):
 
 
 class BoundedHeads(HttpToolsProtocol):
-    """One connection; one that sends too large a head is answered 431 and closed."""
+    """One connection. Too large a head is answered 431, too slow a request 408; both end the connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, times: Times, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._times = times
+        self._has_begun = False
+        self._in_body = False
+        self._received = 0
+        self._answered: RequestResponseCycle | None = None
+        self._awaited: tuple[int, bool] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._reading_deadline: asyncio.TimerHandle | None = None
         self._told_bytes = 0
         self._untold_bytes = 0
         self._is_over = False
@@ -67,6 +104,15 @@ class BoundedHeads(HttpToolsProtocol):
         super().connection_made(transport)
         proxies = self.config.forwarded_allow_ips if self.config.proxy_headers else None
         self._is_proxy = self.client is not None and _is_in(self.client[0], proxies)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_watching()
+        if self._reading_deadline is not None:
+            self._reading_deadline.cancel()
+        self._give_up()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -74,9 +120,11 @@ class BoundedHeads(HttpToolsProtocol):
         super().data_received(data)
         if self._untold_bytes > HEAD_MAX and not self._is_over:
             self._refuse()
+        self._watch()
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self._has_begun = True
         self._told_bytes = self._untold_bytes = 0
         super().on_message_begin()
 
@@ -94,12 +142,53 @@ class BoundedHeads(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._untold_bytes = 0
+        self._in_body = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body, which has a limit of its own."""
         self._untold_bytes = 0
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete; the next one may follow."""
+        self._untold_bytes = 0
+        self._received += 1
+        self._has_begun = self._in_body = False
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Another protocol takes over, which has limits of its own."""
+        self._is_over = True
+        self._stop_watching()
+        super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        """The client does not read what it is sent."""
+        super().pause_writing()
+        self._cut_later()
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        if self._reading_deadline is not None and not self.transport.is_closing():
+            self._reading_deadline.cancel()
+            self._reading_deadline = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """An answer is written; the last one of a connection may still have to be read."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._cut_later()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """No request came for a while."""
+        super().timeout_keep_alive_handler()
+        self._cut_later()
 
     def send_400_response(self, msg: str) -> None:
         """The parser stopped."""
@@ -117,8 +206,69 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         self._is_over = True
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:  # else it would stand in the middle of an answer
-            self.transport.write(_ANSWER)
+        if self._is_free():
+            self.transport.write(_TOO_LARGE)
         self.logger.warning("A request's head was larger than %d bytes.", HEAD_MAX)
+        self._close()
+
+    def _is_free(self) -> bool:
+        """Whether a refusal may be written now: not in the middle of another answer."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def _watch(self) -> None:
+        """Start to measure the time for what is awaited from the client now, unless that is measured already."""
+        waits = self._has_begun or self._untold_bytes > 0 or not self._received
+        awaited = (self._received, self._in_body) if waits and not self._is_over else None
+        if awaited == self._awaited:
+            return
+        self._stop_watching()
+        if awaited is not None:
+            self._awaited = awaited
+            seconds = self._times.body_seconds if self._in_body else self._times.head_seconds
+            self._deadline = self.loop.call_later(seconds, self._on_deadline)
+
+    def _stop_watching(self) -> None:
+        self._awaited = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _on_deadline(self) -> None:
+        """What was awaited did not come in time."""
+        self._stop_watching()
+        if self._in_body:
+            can_tell = not self.cycle.response_started and not self.pipeline
+        elif self._is_free():
+            can_tell = self._has_begun
+        else:
+            self._watch()  # the client may wait for the answer to the request before
+            return
+        self._is_over = True
+        if can_tell:
+            self.transport.write(_TOO_SLOW)
+        self._give_up()
+        self._close()
+
+    def _close(self) -> None:
         self.transport.close()
+        self._cut_later()
+
+    def _cut_later(self) -> None:
+        """Give the client time to read what was written, then end the connection whatever is left."""
+        if self._reading_deadline is None:
+            self._reading_deadline = self.loop.call_later(self._times.body_seconds, self._cut)
+
+    def _cut(self) -> None:
+        self._give_up()
+        self.transport.abort()
+
+    def _give_up(self) -> None:
+        """No more answers: the application is told that the client has gone, and what it still sends is dropped.
+
+        Uvicorn does that for the newest request alone, which is not the one at work where several came at once.
+        """
+        self.pipeline.clear()
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True
+            self._answered.message_event.set()

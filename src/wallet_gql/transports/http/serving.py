@@ -8,7 +8,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 import uvicorn
 
@@ -17,7 +18,7 @@ from ...runtime import Wallet, open_wallet, settled_memory
 from ...settings import Settings
 from ..web.graphiql import Tab
 from .app import create_app, playground
-from .heads import BoundedHeads
+from .heads import BoundedHeads, Times
 from .logs import log_config
 from .problems import BODY_MAX
 from .tls import check_transport
@@ -100,6 +101,7 @@ async def _try_open(settings: Settings) -> None:
 
 
 def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
+    times = Times(settings.head_seconds, settings.body_seconds)
     return uvicorn.Config(
         app,
         log_config=log_config(settings.log_level),
@@ -109,7 +111,7 @@ def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
         forwarded_allow_ips=",".join(settings.proxies),
         ssl_certfile=settings.tls_cert or None,
         ssl_keyfile=settings.tls_key or None,
-        http=BoundedHeads,
+        http=cast("type[asyncio.Protocol]", partial(BoundedHeads, times=times)),
         ws="websockets-sansio",
         ws_max_size=BODY_MAX,
         lifespan="on",

@@ -1,0 +1,101 @@
+"""Clients that are silent, drip, or do not read: their connections end, and nobody else notices."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.integration._server import START_SECONDS, Server, serving
+
+SECONDS: Final = "1"
+"""What the server gives them."""
+
+GIVE_UP_SECONDS: Final = 120
+
+WHOLE: Final = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+BODY: Final = b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+REFUSED: Final = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"
+SLOW: Final = {
+    "nothing": (b"", b""),
+    "empty lines": (b"", b"\r\n"),
+    "half an address": (b"GET /heal", b""),
+    "an address": (b"GET /", b"a"),
+    "a header": (b"GET / HTTP/1.1\r\nX: ", b"a"),
+    "headers": (b"GET / HTTP/1.1\r\n", b"X: a\r\n"),
+    "half a second head": (WHOLE + b"GET /", b""),
+    "a second head": (WHOLE + b"GET /", b"a"),
+    "empty lines behind a request": (WHOLE + b"\r\n", b"\r\n"),
+    "no body": (BODY + b"Content-Length: 200000\r\n\r\n", b""),
+    "a body": (BODY + b"Content-Length: 200000\r\n\r\n", b" "),
+    "chunks": (BODY + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "trailers": (BODY + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: a\r\n"),
+    "a body that was refused": (REFUSED, b" "),
+}
+"""What a client sends at once, and then again and again."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with little patience."""
+    with serving(tmp_path_factory.mktemp("slow"), head_seconds=SECONDS, body_seconds=SECONDS) as one:
+        yield one
+
+
+def connect(server: Server) -> socket.socket:
+    """A new connection."""
+    parts = urlsplit(server.url)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=GIVE_UP_SECONDS)
+
+
+def drip(raw: socket.socket, first: bytes, again: bytes) -> bytes:
+    """Send until the server ends the connection; what it answered. Fails with TimeoutError if it never ends it."""
+    answer = b""
+    try:
+        raw.sendall(first)
+        raw.settimeout(0.1 if again else GIVE_UP_SECONDS)
+        for _ in range(GIVE_UP_SECONDS * 10):
+            try:
+                piece = raw.recv(65_536)
+            except TimeoutError:
+                raw.sendall(again)
+                continue
+            if not piece:
+                return answer
+            answer += piece
+    except (ConnectionResetError, BrokenPipeError):
+        return answer
+    raise TimeoutError(f"after {first!r} the connection is still there")
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_slow_request_ends(server: Server, name: str) -> None:
+    """The connection is closed; whoever has begun a request is told 408."""
+    first, again = SLOW[name]
+    with connect(server) as raw:
+        answer = drip(raw, first, again)
+    told = b"HTTP/1.1 408 " in answer
+    assert told == (name not in ("nothing", "empty lines", "empty lines behind a request", "a body that was refused"))
+    assert answer.count(b"HTTP/1.1 200 ") == first.count(WHOLE)
+
+
+def test_many_of_them_disturb_nobody(server: Server) -> None:
+    """While 500 connections are silent others are served, and in the end all 500 are closed."""
+    with ExitStack() as stack:
+        silent = [stack.enter_context(connect(server)) for _ in range(500)]
+        assert httpx.get(f"{server.url}/readyz", timeout=START_SECONDS).status_code == 200
+        assert [raw.recv(1) for raw in silent] == [b""] * 500
+
+
+def test_who_does_not_read_is_cut(server: Server) -> None:
+    """Answers that nobody reads fill the buffers; then the connection is cut rather than kept."""
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(server) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            raw.sendall(ask * 1_000_000)
