@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     body_seconds: float = Field(
         30.0, gt=0, le=600, description="How long a client may take to send a body, or to read a piece of the answer"
     )
+    keep_alive_seconds: int = Field(
+        75, ge=1, le=3600, description="How long a connection without requests is kept; longer than the proxy keeps it"
+    )
     graphql_profile: GraphqlProfile = Field(GraphqlProfile.DEFAULT, description="Status codes: default or draft2026")
     trusted_documents: TrustedDocuments = Field(TrustedDocuments.OFF, description="off, prefer or only")
     trusted_documents_file: str = Field("", description="The manifest of trusted documents (JSON, id to document)")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,11 +14,15 @@ import httpx
 import pytest
 
 from tests.integration._server import START_SECONDS, Server, serving
+from wallet_gql.settings import load_settings
 
 SECONDS: Final = "1"
 """What the server gives them."""
 
 GIVE_UP_SECONDS: Final = 120
+BALANCER_SECONDS: Final = 60
+UVICORN_SECONDS: Final = 6
+"""Longer than uvicorn keeps idle connections if it is not told otherwise."""
 
 WHOLE: Final = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 BODY: Final = b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -99,3 +105,27 @@ def test_who_does_not_read_is_cut(server: Server) -> None:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             raw.sendall(ask * 1_000_000)
+
+
+@pytest.mark.slow
+def test_idle_connections_outlast_the_balancer(tmp_path: Path) -> None:
+    """A connection is kept longer than common balancers keep theirs, or as long as the setting says."""
+    assert load_settings(storage="memory://").keep_alive_seconds > BALANCER_SECONDS
+    with serving(tmp_path) as patient, connect(patient) as raw:
+        assert is_answered(raw)
+        with serving(tmp_path, keep_alive_seconds="1") as hasty, connect(hasty) as other:
+            assert is_answered(other)
+            assert other.recv(1) == b""
+        time.sleep(UVICORN_SECONDS)
+        assert is_answered(raw)
+
+
+def is_answered(raw: socket.socket) -> bool:
+    """Whether one request on this connection is answered."""
+    raw.sendall(WHOLE)
+    answer = b""
+    while not answer.endswith(b'{"status":"ok"}'):
+        piece = raw.recv(65_536)
+        assert piece, "the connection was closed"
+        answer += piece
+    return answer.startswith(b"HTTP/1.1 200 ")

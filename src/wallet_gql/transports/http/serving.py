@@ -112,6 +112,7 @@ def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
         ssl_certfile=settings.tls_cert or None,
         ssl_keyfile=settings.tls_key or None,
         http=cast("type[asyncio.Protocol]", partial(BoundedHeads, times=times)),
+        timeout_keep_alive=settings.keep_alive_seconds,
         ws="websockets-sansio",
         ws_max_size=BODY_MAX,
         lifespan="on",
