@@ -31,6 +31,7 @@ _STRIPE_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.A
 _WEBHOOK_SECRETS_MAX: Final = 4
 """Two endpoints (the account's own and its connected accounts'), each with its successor."""
 
+_HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -97,6 +98,9 @@ class Settings(BaseSettings):
     trusted_documents_file: str = Field("", description="The manifest of trusted documents (JSON, id to document)")
     subscriptions_max: int = Field(20, ge=1, le=1000, description="Open subscriptions of one user in one process")
     allowed_origins: str = Field("", description="Other sites whose pages may use the wallet: https://app.example …")
+    allowed_headers: str = Field(
+        "", description="More request headers that those sites may send, besides common ones: X-Tenant …"
+    )
     trusted_proxies: str = Field("", description="Addresses or networks of proxies whose X-Forwarded-For counts")
     insecure_http: bool = Field(default=False, description="Whether plain HTTP may be served beyond this machine")
     tls_cert: str = Field("", description="File with the TLS certificate and its chain (PEM)")
@@ -117,6 +121,14 @@ class Settings(BaseSettings):
     def _check_origins(cls, text: str) -> str:
         for part in _parts(text):
             origin_of(part)
+        return text
+
+    @field_validator("allowed_headers")
+    @classmethod
+    def _check_headers(cls, text: str) -> str:
+        for part in _parts(text):
+            if _HEADER.fullmatch(part) is None:
+                raise ValueError(f"{part!r} is no name of a header; write for example X-Tenant, and no patterns")
         return text
 
     @field_validator("trusted_proxies")
@@ -150,6 +162,11 @@ class Settings(BaseSettings):
         return frozenset(map(origin_of, _parts(self.allowed_origins)))
 
     @cached_property
+    def more_headers(self) -> tuple[str, ...]:
+        """The request headers that other sites may send besides the common ones."""
+        return tuple(_parts(self.allowed_headers))
+
+    @cached_property
     def proxies(self) -> tuple[str, ...]:
         """The trusted proxies."""
         return tuple(_parts(self.trusted_proxies))
@@ -181,6 +198,8 @@ def origin_of(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.username is not None:
         raise ValueError(f"{text!r} is no origin; write for example https://app.example or http://localhost:5173")
+    if "*" in parts.hostname:
+        raise ValueError(f"{text!r} is a pattern, and matches nothing; name each origin in full")
     if parts.path or parts.query or parts.fragment:
         raise ValueError(f"{text!r} is more than an origin; leave out what follows host and port")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

@@ -33,6 +33,7 @@ from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings, origin_of
 from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.origins import is_same_site
+from wallet_gql.transports.http.security import ASKED_HEADERS, TOOL_HEADERS
 
 DEV_SERVER: Final = "http://localhost:5173"
 OWN: Final = {"Sec-Fetch-Site": "same-origin"}
@@ -44,7 +45,8 @@ EVENTS: Final = """query($first: Int!, $after: String) { viewer { securityEvents
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that lets a frontend's development server in."""
     folder = tmp_path_factory.mktemp("browsers")
-    with serving(folder, allowed_origins=f"{DEV_SERVER}, HTTPS://App.Example:443") as server:
+    origins = f"{DEV_SERVER}, HTTPS://App.Example:443"
+    with serving(folder, allowed_origins=origins, allowed_headers="X-Tenant x-region") as server:
         yield server
 
 
@@ -142,10 +144,31 @@ def test_cors_is_for_allowed_origins_alone(server: Server, people: list[Person])
         assert "access-control-allow-origin" not in evil.headers
 
 
+@pytest.mark.parametrize("header", [*ASKED_HEADERS, *TOOL_HEADERS, "X-Tenant", "x-region"])
+def test_preflights_with_headers_that_clients_add(server: Server, header: str) -> None:
+    """Tracing and GraphQL clients add headers by themselves: a frontend works with them, and with what is set."""
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": f"content-type,{header.lower()}"}
+    granted = httpx.options(f"{server.url}/graphql", headers={"Origin": DEV_SERVER, **ask}, timeout=30)
+    assert granted.status_code == 200, granted.text
+    assert header.lower() in granted.headers["access-control-allow-headers"].lower()
+    strange = {**ask, "Access-Control-Request-Headers": "x-strange"}
+    refused = httpx.options(f"{server.url}/graphql", headers={"Origin": DEV_SERVER, **strange}, timeout=30)
+    assert refused.status_code == 400
+
+
+@pytest.mark.parametrize("headers", ["*", "X-*", "X Tenant:", "X-Tenant;"])
+def test_headers_that_are_none(headers: str) -> None:
+    """Patterns and whatever is no header's name are refused at start."""
+    with pytest.raises(ConfigurationError, match="WALLET_ALLOWED_HEADERS"):
+        load_settings(allowed_headers=headers)
+
+
 @pytest.mark.parametrize(
     ("origins", "words"),
     [
         ("*", "no origin"),
+        ("https://*.example.app", "is a pattern"),
+        ("https://app-*.example", "is a pattern"),
         ("app.example", "no origin"),
         ("https://app.example/path", "more than an origin"),
         ("ftp://app.example", "no origin"),

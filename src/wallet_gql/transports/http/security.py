@@ -35,7 +35,37 @@ PAGE_POLICY: Final = (
 """Of the start page: its own style and nothing else."""
 
 _METHODS: Final = ("GET", "POST", "PATCH", "DELETE")
-_ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID_HEADER)
+ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID_HEADER)
+TOOL_HEADERS: Final = (
+    "traceparent",  # W3C Trace Context, OpenTelemetry
+    "tracestate",
+    "baggage",
+    "sentry-trace",
+    "x-datadog-origin",
+    "x-datadog-parent-id",
+    "x-datadog-sampling-priority",
+    "x-datadog-trace-id",
+    "newrelic",
+    "b3",  # Zipkin
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
+    "apollographql-client-name",
+    "apollographql-client-version",
+    "apollo-require-preflight",
+    "x-apollo-operation-id",
+    "x-apollo-operation-name",
+    "x-apollo-operation-type",
+    "x-apollo-cache-key",
+    "x-requested-with",
+    "graphql-preflight",
+    "cache-control",
+    "pragma",
+)
+"""What tracing and GraphQL clients add by themselves. The wallet reads none of them."""
+
 _TOLD_HEADERS: Final = ("Idempotent-Replayed", "Location", "Retry-After", REQUEST_ID_HEADER)
 _PREFLIGHT_SECONDS: Final = 600
 
@@ -50,7 +80,7 @@ def cross_origin(settings: Settings) -> list[Middleware]:
             allow_origins=sorted(settings.origins),
             allow_credentials=True,
             allow_methods=_METHODS,
-            allow_headers=_ASKED_HEADERS,
+            allow_headers=(*ASKED_HEADERS, *TOOL_HEADERS, *settings.more_headers),
             expose_headers=_TOLD_HEADERS,
             max_age=_PREFLIGHT_SECONDS,
         )
