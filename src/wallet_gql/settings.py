@@ -31,6 +31,7 @@ _STRIPE_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.A
 _WEBHOOK_SECRETS_MAX: Final = 4
 """Two endpoints (the account's own and its connected accounts'), each with its successor."""
 
+_HOST: Final = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -97,6 +98,9 @@ class Settings(BaseSettings):
     trusted_documents: TrustedDocuments = Field(TrustedDocuments.OFF, description="off, prefer or only")
     trusted_documents_file: str = Field("", description="The manifest of trusted documents (JSON, id to document)")
     subscriptions_max: int = Field(20, ge=1, le=1000, description="Open subscriptions of one user in one process")
+    allowed_hosts: str = Field(
+        "", description="Hosts that requests may be for, without ports: wallet.example …; none: any host"
+    )
     allowed_origins: str = Field("", description="Other sites whose pages may use the wallet: https://app.example …")
     allowed_headers: str = Field(
         "", description="More request headers that those sites may send, besides common ones: X-Tenant …"
@@ -121,6 +125,14 @@ class Settings(BaseSettings):
     def _check_origins(cls, text: str) -> str:
         for part in _parts(text):
             origin_of(part)
+        return text
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, text: str) -> str:
+        for part in _parts(text):
+            if _HOST.fullmatch(part) is None:
+                raise ValueError(f"{part!r} is no host; write for example wallet.example or [::1], and no port or *")
         return text
 
     @field_validator("allowed_headers")
@@ -160,6 +172,11 @@ class Settings(BaseSettings):
     def origins(self) -> frozenset[str]:
         """The allowed origins, each in its one spelling."""
         return frozenset(map(origin_of, _parts(self.allowed_origins)))
+
+    @cached_property
+    def hosts(self) -> frozenset[str]:
+        """The allowed hosts, in lower case; empty for any."""
+        return frozenset(part.lower() for part in _parts(self.allowed_hosts))
 
     @cached_property
     def more_headers(self) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ from ..web import graphiql
 from ..web.pages import start_page
 from . import webhooks
 from .finishing import Finishing
+from .hosts import Hosts, relative
 from .logs import REQUEST_ID
 from .opening import UntilOpen, opening
 from .problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
@@ -57,6 +58,7 @@ READY_SECONDS: Final = 2.0
 READY_FOR_SECONDS: Final = 1.0
 """How long its answer holds: whoever asks is anonymous, and the store has better things to do."""
 
+_REDIRECTIONS: Final = range(300, 400)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 
 
@@ -101,6 +103,7 @@ def create_app(
         ],
         middleware=[
             Middleware(Gate, strict_transport=settings.mode is Mode.PRODUCTION),
+            Middleware(Hosts, allowed=settings.hosts),
             *cross_origin(settings),
             Middleware(UntilOpen),
             Middleware(CountRequests),
@@ -226,6 +229,8 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = REQUEST_ID.get()
+            if message["status"] in _REDIRECTIONS and "location" in headers:
+                headers["Location"] = relative(headers["location"])
             for name, value in self._added.items():
                 headers.setdefault(name, value)
         await self._send(message)

@@ -1,0 +1,54 @@
+"""Which hosts requests may be for: `WALLET_ALLOWED_HOSTS`. No redirect repeats the host that a client named itself."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from .problems import Problem, respond
+
+_HOST: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+_PROBES: Final = ("/healthz", "/readyz")
+"""Balancers and orchestrators ask these by address; their answers name no host."""
+
+
+class Hosts:
+    """Refuses a request that names no host, several, or none that can be one (400), and one for another host (421)."""
+
+    def __init__(self, app: ASGIApp, *, allowed: frozenset[str]) -> None:
+        self._app = app
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        problem = None if scope["type"] == "lifespan" else self._problem(scope)
+        if problem is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).send_denial_response(respond(problem))
+        else:
+            await respond(problem)(scope, receive, send)
+
+    def _problem(self, scope: Scope) -> Problem | None:
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if not hosts and scope["http_version"] == "1.0" and not self._allowed:
+            return None
+        found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+        if found is None:
+            bad = HTTPStatus.BAD_REQUEST
+            return Problem(bad, bad.name, "the request must have one Host header, with a name or an address")
+        if self._allowed and found["name"].lower() not in self._allowed and scope["path"] not in _PROBES:
+            other = HTTPStatus.MISDIRECTED_REQUEST
+            return Problem(other, other.name, "this server is not for that host; see WALLET_ALLOWED_HOSTS")
+        return None
+
+
+def relative(location: str) -> str:
+    """A redirect to a path of this server: Starlette makes them from the Host header, which anybody can write."""
+    parts = urlsplit(location)
+    return urlunsplit(("", "", f"/{parts.path.lstrip('/')}", parts.query, ""))
