@@ -19,7 +19,10 @@ import pytest
 from tests.integration._server import START_SECONDS, Client, Person, Server, new_key, run_cli, serving, settle_all
 from wallet_gql.backends.relational.migrations import VERSION_TABLE
 
-WAIT_SECONDS: Final = 120
+pytestmark = pytest.mark.timeout(900)
+"""Real processes start several times in a test, and may have to share the machine."""
+
+WAIT_SECONDS: Final = 300
 """Far beyond what anything takes here: reached by a test that fails."""
 
 
@@ -193,9 +196,20 @@ def test_a_reload_without_a_store_keeps_the_workers(tmp_path: Path) -> None:
             until(lambda: "aborting the restart" in server.log, "the reload did not end")
             assert workers_of(server) == before
             assert statuses(server) == {200}
-        server.process.send_signal(signal.SIGHUP)
-        until(lambda: len(now := workers_of(server)) == 2 and not now & before, "the reload did not come")
+        reload_until_new(server, before)
         until(lambda: statuses(server) == {200}, "not all serve")
+
+
+def reload_until_new(server: Server, before: set[int]) -> None:
+    """SIGHUP, again where a busy machine could not start a new worker in time."""
+    while workers_of(server) & before:
+        given_up = server.log.count("aborting the restart")
+        server.process.send_signal(signal.SIGHUP)
+        until(
+            lambda: not workers_of(server) & before or server.log.count("aborting the restart") > given_up,  # noqa: B023 - called at once
+            "the reload did not end",
+        )
+    until(lambda: len(workers_of(server)) == 2, "no two workers")
 
 
 @pytest.mark.slow

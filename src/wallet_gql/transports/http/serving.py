@@ -22,7 +22,7 @@ from .heads import BoundedHeads, Times
 from .logs import log_config
 from .problems import BODY_MAX
 from .tls import check_transport
-from .workers import HEALTH_SECONDS, Workers
+from .workers import Workers
 
 _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 5
@@ -85,8 +85,7 @@ def _serve_many(settings: Settings, listener: socket.socket, ready: Ready) -> No
     """Several processes accept from one socket. All is tried once before, so that a fault is told once."""
     asyncio.run(_try_open(settings))
     listener.set_inheritable(True)
-    options = {"factory": True, "workers": settings.workers, "timeout_worker_healthcheck": HEALTH_SECONDS}
-    workers = Workers(settings, lambda app: _config(settings, app, **options), listener)
+    workers = Workers(settings, lambda app: _config(settings, app, factory=True, workers=settings.workers), listener)
     ready(url_of(listener, settings))
     workers.run()
     if workers.is_broken:

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEALTH_SECONDS: Final = 20
-"""How long a worker may take to answer its parent, and a new one of a reload to serve."""
+HEALTH_SECONDS: Final = 60
+"""How long a worker may take to answer its parent; on a busy machine a new one needs a good part of that to start."""
+
+RELOAD_SECONDS: Final = 30
+"""How long a new worker of a reload may take to serve; meanwhile the parent replaces no other."""
 
 STEADY_SECONDS: Final = 60
 """A worker that lived so long is replaced at once; the one after a shorter life waits."""
@@ -92,6 +95,8 @@ class Workers(Multiprocess):
     ) -> None:
         self._at_once = config_of(partial(worker_app, settings, wait=False))
         self._when_open = config_of(partial(worker_app, settings, wait=True))
+        self._at_once.timeout_worker_healthcheck = HEALTH_SECONDS
+        self._when_open.timeout_worker_healthcheck = RELOAD_SECONDS
         super().__init__(self._at_once, [listener])
         self.is_broken = False
         self._has_served = False
