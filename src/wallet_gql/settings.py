@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from . import failpoints
+from . import environment, failpoints, urls
 from .domain.errors import ConfigurationError
 
 RATE_LIMITS: Final = (
@@ -34,6 +34,13 @@ _WEBHOOK_SECRETS_MAX: Final = 4
 _HOST: Final = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_ORIGIN: Final = "write for example https://app.example or http://localhost:5173"
+_REDIS_PARAMETERS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+
+MAY_BE_SECRET: Final = frozenset(
+    {"storage", "rate_limit_storage", "stripe_api_key", "stripe_webhook_secrets", "stripe_api_base", "allowed_origins"}
+)
+"""Settings whose value no message repeats."""
 
 
 class Mode(StrEnum):
@@ -62,11 +69,13 @@ class TrustedDocuments(StrEnum):
 class Settings(BaseSettings):
     """Everything that can be set. Every field is the environment variable `WALLET_` + its name in upper case."""
 
-    model_config = SettingsConfigDict(env_prefix="WALLET_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=environment.PREFIX, env_file=".env", extra="ignore", frozen=True)
 
-    storage: str = Field("sqlite:///wallet.db", description="Storage URL: memory://, sqlite:///wallet.db, …")
+    storage: str = Field(
+        "sqlite:///wallet.db", repr=False, description="Storage URL: memory://, sqlite:///wallet.db, …"
+    )
     mode: Mode = Field(Mode.DEVELOPMENT, description="development, production or test")
-    host: str = Field("127.0.0.1", description="Address to listen on")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
     workers: int = Field(1, ge=1, le=64, description="Server processes")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
@@ -111,13 +120,17 @@ class Settings(BaseSettings):
     tls_key: str = Field("", description="File with the certificate's key (PEM)")
     introspection: bool = Field(default=False, description="Whether the schema can be asked for in production, too")
     rate_limits: str = Field(RATE_LIMITS, description="Requests in a time, by name; off for none")
-    rate_limit_storage: str = Field("memory://", description="Where they are counted: memory://, or redis://host")
+    rate_limit_storage: str = Field(
+        "memory://", repr=False, description="Where they are counted: memory://, or redis://host"
+    )
 
     stripe_api_key: SecretStr = Field(SecretStr(""), description="Stripe's secret key; none: nothing is paid in or out")
     stripe_webhook_secrets: SecretStr = Field(
         SecretStr(""), description="Signing secrets of Stripe's webhooks, by spaces: today's and their successors"
     )
-    stripe_api_base: str = Field(STRIPE_API_BASE, description="Where Stripe's API is; elsewhere for a stand-in")
+    stripe_api_base: str = Field(
+        STRIPE_API_BASE, repr=False, description="Where Stripe's API is; elsewhere for a stand-in"
+    )
     stripe_timeout_seconds: float = Field(10.0, gt=0, le=60, description="How long one call to Stripe may take")
 
     @field_validator("allowed_origins")
@@ -156,12 +169,10 @@ class Settings(BaseSettings):
         rates_of(text)
         return text
 
-    @field_validator("rate_limit_storage")
+    @field_validator("log_level", mode="before")
     @classmethod
-    def _check_rate_storage(cls, url: str) -> str:
-        if url != "memory://" and urlsplit(url).scheme not in ("redis", "rediss"):
-            raise ValueError("memory://, or a URL that begins with redis:// or rediss://")
-        return url
+    def _any_case(cls, text: object) -> object:
+        return text.lower() if isinstance(text, str) else text
 
     @cached_property
     def webhook_secrets(self) -> tuple[str, ...]:
@@ -212,81 +223,180 @@ def rates_of(text: str) -> dict[str, Rate]:
 
 def origin_of(text: str) -> str:
     """An origin in its one spelling: `HTTPS://App.Example:443` is `https://app.example`. Raises ValueError."""
-    parts = urlsplit(text)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or parts.username is not None:
-        raise ValueError(f"{text!r} is no origin; write for example https://app.example or http://localhost:5173")
-    if "*" in parts.hostname:
-        raise ValueError(f"{text!r} is a pattern, and matches nothing; name each origin in full")
-    if parts.path or parts.query or parts.fragment:
-        raise ValueError(f"{text!r} is more than an origin; leave out what follows host and port")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = "" if parts.port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
+    try:
+        url = urls.parse(text)
+        host = url.host.lower()
+    except ConfigurationError as error:
+        raise ValueError(f"{urls.redacted(text)} is no origin; {_ORIGIN}") from error
+    if url.scheme not in _DEFAULT_PORTS or not host or url.user is not None:
+        raise ValueError(f"{url.shown} is no origin; {_ORIGIN}")
+    if "*" in host:
+        raise ValueError(f"{url.shown} is a pattern, and matches nothing; name each origin in full")
+    if url.path or url.query:
+        raise ValueError(f"{url.shown} is more than an origin; leave out what follows host and port")
+    shown = f"[{host}]" if ":" in host else host
+    port = "" if url.port in (None, _DEFAULT_PORTS[url.scheme]) else f":{url.port}"
+    return f"{url.scheme}://{shown}{port}"
 
 
 def _parts(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """Read the environment and `.env`; `overrides` win (command-line options).
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check of settings. While one of `needs` is itself wrong it is left out, so that no fault has a false sequel."""
+
+    needs: frozenset[str]
+    faults: Callable[[Settings], Iterable[str]]
+
+
+def load_settings(checks: Sequence[Check] = (), /, **overrides: Any) -> Settings:
+    """Read the environment and `.env`; `overrides` win (command-line options). `checks` are made beside its own.
 
     Raises:
-        ConfigurationError: names every variable that is wrong, with the reason.
+        ConfigurationError: names every variable that is wrong, with the reason; no secret is in it.
     """
-    faults: list[str] = []
-    settings: Settings | None = None
-    try:
-        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
-    except ValidationError as error:
-        faults = [f"WALLET_{str(e['loc'][0]).upper()}: {e['msg']} (it is {e['input']!r})" for e in error.errors()]
-    faults += _failpoint_faults(settings) + _stripe_faults(settings)
-    if settings is not None and settings.workers > 1 and settings.storage.startswith("memory:"):
-        faults.append("WALLET_WORKERS: memory:// lives in one process; use 1 worker, or a store such as sqlite://")
-    if settings is not None and settings.mode is Mode.PRODUCTION and settings.storage.startswith("memory:"):
-        faults.append("WALLET_STORAGE: memory:// keeps nothing; WALLET_MODE=production wants a durable store")
-    if faults or settings is None:
-        raise ConfigurationError("\n".join(faults))
+    faults = _name_faults()
+    settings, wrong = _read({name: value for name, value in overrides.items() if value is not None})
+    faults += wrong.values()
+    for check in (*CHECKS, *checks):
+        if not check.needs & wrong.keys():
+            faults += check.faults(settings)
+    if faults:
+        raise ConfigurationError("\n".join(dict.fromkeys(faults)))
     return settings
 
 
-def _stripe_faults(settings: Settings | None) -> list[str]:
-    """What is wrong with Stripe's settings; no fault repeats a secret."""
-    if settings is None:
+def check_names() -> None:
+    """Refuse names that are no setting, as `load_settings` does. Raises ConfigurationError."""
+    if faults := _name_faults():
+        raise ConfigurationError("\n".join(faults))
+
+
+def _name_faults() -> list[str]:
+    return environment.name_faults(Settings.model_fields, environment.read_names())
+
+
+def _read(given: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
+    """The settings, and what is wrong by field; a wrong one has its default, so that the others can be checked."""
+    try:
+        return Settings(**given), {}
+    except ValidationError as error:
+        wrong = {str(one["loc"][0]): _fault(str(one["loc"][0]), one) for one in error.errors()}
+    return Settings(**{**given, **{name: Settings.model_fields[name].default for name in wrong}}), wrong
+
+
+def _fault(field: str, error: ErrorDetails) -> str:
+    value = "" if field in MAY_BE_SECRET else f" (it is {error['input']!r})"
+    described = Settings.model_fields[field]
+    default = described.default
+    shown = default.get_secret_value() if isinstance(default, SecretStr) else default
+    return (
+        f"{environment.variable(field)}: {error['msg']}{value}. It sets: {described.description}; "
+        f"the default is {'empty' if shown == '' else shown}"
+    )
+
+
+def _storage_faults(settings: Settings) -> list[str]:
+    try:
+        urls.parse_all(settings.storage)
+    except ConfigurationError as error:
+        return [f"WALLET_STORAGE: {error.message}"]
+    return []
+
+
+def _durability_faults(settings: Settings) -> list[str]:
+    faults: list[str] = []
+    is_memory, is_production = settings.storage.startswith("memory:"), settings.mode is Mode.PRODUCTION
+    if settings.workers > 1 and is_memory:
+        faults.append("WALLET_WORKERS: memory:// lives in one process; use 1 worker, or a store such as sqlite://")
+    if is_production and is_memory:
+        faults.append("WALLET_STORAGE: memory:// keeps nothing; WALLET_MODE=production wants a durable store")
+    if is_production and "storage" not in settings.model_fields_set:
+        faults.append(
+            "WALLET_STORAGE: WALLET_MODE=production has no default store; say where the money is kept, "
+            "for example WALLET_STORAGE=sqlite:////var/lib/wallet/wallet.db"
+        )
+    return faults
+
+
+def _rate_storage_faults(settings: Settings) -> list[str]:
+    if settings.rate_limit_storage == "memory://":
         return []
-    key, base, secrets = settings.stripe_api_key.get_secret_value(), settings.stripe_api_base, settings.webhook_secrets
+    try:
+        url = urls.parse(settings.rate_limit_storage)
+        if url.scheme not in ("redis", "rediss") or not url.host:
+            raise ConfigurationError("write memory://, redis://host or rediss://host")  # noqa: TRY301 - told below
+        url.check_parameters(_REDIS_PARAMETERS)
+        if not re.fullmatch(r"(/[0-9]{0,5})?", url.path, re.ASCII):
+            raise ConfigurationError("the database of a Redis is a number: redis://host/0")  # noqa: TRY301 - told below
+    except ConfigurationError as error:
+        return [f"WALLET_RATE_LIMIT_STORAGE: {error.message}"]
+    return []
+
+
+def _stripe_faults(settings: Settings) -> list[str]:
+    """What is wrong with Stripe's key and secrets; no fault repeats one."""
+    key, secrets = settings.stripe_api_key.get_secret_value(), settings.webhook_secrets
     faults: list[str] = []
     if key and _STRIPE_KEY.fullmatch(key) is None:
         faults.append("WALLET_STRIPE_API_KEY: no secret key; it begins with sk_test_, rk_test_, sk_live_ or rk_live_")
-    is_live = key.startswith(("sk_live_", "rk_live_"))
-    if is_live and settings.mode is not Mode.PRODUCTION:
-        faults.append("WALLET_STRIPE_API_KEY: a live key is for WALLET_MODE=production only; else use a test key")
-    parts = urlsplit(base)
-    is_near = parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if not parts.hostname or parts.scheme not in (("http", "https") if is_near else ("https",)):
-        faults.append("WALLET_STRIPE_API_BASE: write an https URL; http is for this machine only")
-    if is_live and base != STRIPE_API_BASE:
-        faults.append(f"WALLET_STRIPE_API_BASE: a live key is sent to {STRIPE_API_BASE} alone; unset the variable")
     if len(secrets) > _WEBHOOK_SECRETS_MAX or not all(one.startswith("whsec_") for one in secrets):
         faults.append(f"WALLET_STRIPE_WEBHOOK_SECRETS: at most {_WEBHOOK_SECRETS_MAX}, each begins with whsec_")
     if secrets and not key:
         faults.append("WALLET_STRIPE_WEBHOOK_SECRETS: of no use without WALLET_STRIPE_API_KEY; set that, too")
+    if _is_live(settings) and settings.stripe_api_base != STRIPE_API_BASE:
+        faults.append(f"WALLET_STRIPE_API_BASE: a live key is sent to {STRIPE_API_BASE} alone; unset the variable")
     return faults
 
 
-def _failpoint_faults(settings: Settings | None) -> list[str]:
-    text = os.environ.get(failpoints.VARIABLE)
-    if not text:
-        return []
-    if settings is not None and settings.mode is not Mode.TEST:
-        return [f"{failpoints.VARIABLE}: failpoints are for WALLET_MODE=test only; unset the variable"]
-    try:
-        failpoints.arm(text)
-    except ValueError as error:
-        return [f"{failpoints.VARIABLE}: {error}"]
+def _live_key_faults(settings: Settings) -> list[str]:
+    if _is_live(settings) and settings.mode is not Mode.PRODUCTION:
+        return ["WALLET_STRIPE_API_KEY: a live key is for WALLET_MODE=production only; else use a test key"]
     return []
 
 
-def env_file() -> Path:
-    """Where `.env` is looked for: the working directory."""
-    return Path(".env").absolute()
+def _stripe_base_faults(settings: Settings) -> list[str]:
+    try:
+        url = urls.parse(settings.stripe_api_base)
+        schemes = ("http", "https") if url.host in ("127.0.0.1", "::1", "localhost") else ("https",)
+        well = bool(url.host) and url.scheme in schemes and url.user is None and not url.query
+    except ConfigurationError:
+        well = False
+    remedy = "write an https URL without a user or parameters; http is for this machine only"
+    return [] if well else [f"WALLET_STRIPE_API_BASE: {remedy}"]
+
+
+def _is_live(settings: Settings) -> bool:
+    return settings.stripe_api_key.get_secret_value().startswith(("sk_live_", "rk_live_"))
+
+
+def _failpoint_faults(settings: Settings) -> list[str]:
+    """What is wrong with the failpoints; they are armed in the mode of tests alone."""
+    try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    except ValueError as error:
+        return [f"{failpoints.VARIABLE}: {error}"]
+    if settings.mode is not Mode.TEST:
+        failpoints.arm("")
+    return []
+
+
+def _armed_faults(settings: Settings) -> list[str]:
+    if os.environ.get(failpoints.VARIABLE) and settings.mode is not Mode.TEST:
+        return [f"{failpoints.VARIABLE}: failpoints are for WALLET_MODE=test only; unset the variable"]
+    return []
+
+
+CHECKS: Final = (
+    Check(frozenset({"storage"}), _storage_faults),
+    Check(frozenset({"storage", "mode", "workers"}), _durability_faults),
+    Check(frozenset({"rate_limit_storage"}), _rate_storage_faults),
+    Check(frozenset({"stripe_api_key", "stripe_webhook_secrets", "stripe_api_base"}), _stripe_faults),
+    Check(frozenset({"stripe_api_key", "mode"}), _live_key_faults),
+    Check(frozenset({"stripe_api_base"}), _stripe_base_faults),
+    Check(frozenset(), _failpoint_faults),
+    Check(frozenset({"mode"}), _armed_faults),
+)
+"""What no field can tell of itself, or must not tell by pydantic, which repeats what it was given."""

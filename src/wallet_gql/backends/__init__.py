@@ -10,10 +10,10 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 from ..domain.errors import ConfigurationError
 from ..storage import Store
+from ..urls import parse_all
 
 ENTRY_POINTS: Final = "wallet_gql.backends"
 
@@ -41,10 +41,7 @@ def open_store(url: str) -> Store:
     Raises:
         ConfigurationError: unknown scheme, a missing driver (says which extra to install), or a malformed URL.
     """
-    scheme = urlsplit(url).scheme
-    if not scheme:
-        raise ConfigurationError("this is no storage URL: it names no scheme; write for example sqlite:///wallet.db")
-    return _factory(scheme)(url)
+    return _factory(parse_all(url)[0].scheme)(url)
 
 
 def _factory(scheme: str) -> Callable[[str], Store]:

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from ..domain.changes import Done, Outcome, Scope, Snapshot, State, Writes, credit_peer, decide_all
 from ..domain.errors import ConfigurationError, InvariantViolated
@@ -43,6 +42,7 @@ from ..storage import (
     ScanKind,
     ScanPage,
 )
+from ..urls import parse
 from .kit.group_commit import Command, Wanted
 from .kit.nodes import NodeMap
 from .kit.store import GroupStore, page_of
@@ -161,9 +161,13 @@ class MemoryStore(GroupStore):
     def __init__(self, url: str = "memory://") -> None:
         """`memory://` or `memory://?nodes=N` with N from 1 to 16. Raises ConfigurationError."""
         super().__init__()
-        count = parse_qs(urlsplit(url).query).get("nodes", ["1"])[0]
+        where = parse(url)
+        where.check_parameters(frozenset({"nodes"}))
+        if where.hosts or where.path:
+            raise ConfigurationError("memory:// has no host and no path: write memory://, or memory://?nodes=3")
+        count = where.parameters.get("nodes", "1")
         if not count.isdecimal() or not 1 <= int(count) <= 16:  # noqa: PLR2004 - a bound, named in the message
-            raise ConfigurationError(f"{url}: nodes is a whole number from 1 to 16")
+            raise ConfigurationError("memory://?nodes=…: nodes is a whole number from 1 to 16")
         self._map = NodeMap([f"n{i}" for i in range(1, int(count) + 1)])
         self._nodes = {name: _Node(name) for name in self._map.names}
         self._gate = asyncio.Lock()

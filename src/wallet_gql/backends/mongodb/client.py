@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import pymongo
 from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
@@ -33,6 +32,7 @@ from ...domain.errors import (
     Unavailable,
     WalletError,
 )
+from ...urls import hidden, parse
 from .documents import Document
 
 T = TypeVar("T")
@@ -119,17 +119,17 @@ class MongoServer:
 
     def __init__(self, url: str) -> None:
         """`url` as PyMongo has it. Raises ConfigurationError."""
-        parts = urlsplit(url)
-        named = {name.lower() for name in parse_qs(parts.query, keep_blank_values=True)}
+        where = parse(url)
+        named = {name.lower() for name, _ in where.query}
         more: dict[str, Any] = {name: value for name, value in _DEFAULTS.items() if name.lower() not in named}
         try:
             if url.startswith("mongodb://"):  # a srv URL would ask the DNS
                 parse_uri(url, validate=True, warn=False)  # where the client itself only warns of a bad option
             self.client: AsyncMongoClient[Document] = AsyncMongoClient(url, appname=APPLICATION, tz_aware=True, **more)
-            default = self.client[unquote(parts.path.lstrip("/")) or DATABASE]
+            default = self.client[where.file or DATABASE]
         except (PyMongoError, DriverConfigurationError, ValueError) as error:
             remedy = "write mongodb://host:27017/wallet?replicaSet=rs0"
-            raise ConfigurationError(f"the MongoDB URL cannot be used: {error}; {remedy}") from error
+            raise ConfigurationError(f"the MongoDB URL cannot be used: {hidden(str(error))}; {remedy}") from error
         self.database = default.with_options(
             read_concern=ReadConcern("majority"), write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY
         )

@@ -16,6 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 from ...domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
+from ...urls import parse
 
 log = logging.getLogger("wallet_gql.postgres")
 
@@ -104,6 +105,12 @@ def _unavailable(error: Exception, node: str) -> Unavailable:
     return Unavailable(f"node {node} is short of something: {error}")
 
 
+def _settings(url: str) -> dict[str, str]:
+    """The session's settings; only the name of the application may come from the URL, by asyncpg."""
+    named = "application_name" in parse(url).parameters
+    return {name: value for name, value in _SETTINGS.items() if name != "application_name" or not named}
+
+
 class PgNode:
     """A named node and its connections."""
 
@@ -123,7 +130,7 @@ class PgNode:
                     max_size=most,
                     timeout=CONNECT_SECONDS,
                     connection_class=_Connection,
-                    server_settings=_SETTINGS,
+                    server_settings=_settings(self.url),
                     max_inactive_connection_lifetime=60,
                     max_queries=QUERIES_MAX,
                 )

@@ -13,11 +13,12 @@ import secrets
 import tomllib
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ...domain.errors import ConfigurationError
+from ...urls import Url, parse, parse_all
 from ..relational.migrations import HEAD, VERSION_TABLE, script
 from .node import Lease, PgNode
+from .parameters import for_driver
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 ONLY: Final = "n1"
@@ -42,12 +43,18 @@ _VERSION_MIN: Final = 140000
 
 def parse_url(url: str) -> dict[str, str]:
     """Node names to their URLs, from one URL, several joined by commas, or a TOML file. Raises ConfigurationError."""
-    query = dict(parse_qsl(urlsplit(url).query))
-    if "nodes" in query:
-        return _checked(list(_from_file(Path(query["nodes"])).items()))
-    parts = [part.strip() for part in url.split(",")]
-    named = [_named(part, ONLY if len(parts) == 1 else None) for part in parts]
-    return _checked(named)
+    parts = parse_all(url)
+    if "nodes" in parts[0].parameters:
+        return _checked(list(_from_file(_list_of(parts)).items()))
+    return _checked([_named(part, ONLY if len(parts) == 1 else None) for part in parts])
+
+
+def _list_of(parts: tuple[Url, ...]) -> Path:
+    """The file of a URL that says nothing else."""
+    url = parts[0]
+    if len(parts) > 1 or url.hosts or url.path or url.user is not None or len(url.query) > 1:
+        raise ConfigurationError("nodes=FILE stands alone: write postgres://?nodes=nodes.toml")
+    return Path(url.parameters["nodes"])
 
 
 def _from_file(path: Path) -> dict[str, str]:
@@ -61,19 +68,21 @@ def _from_file(path: Path) -> dict[str, str]:
 
 
 def _of_file(name: str, url: str, path: Path) -> str:
-    said, rest = _named(url, name)
+    try:
+        said, rest = _named(parse(url), name)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: node {name}: {error.message}") from error
     if said != name:
         raise ConfigurationError(f"{path}: the URL of node {name} says node={said}; leave that out")
     return rest
 
 
-def _named(url: str, default: str | None) -> tuple[str, str]:
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    name = query.pop("node", default)
-    if parts.scheme not in ("postgres", "postgresql") or name is None:
-        raise ConfigurationError(f"{parts.hostname}: write postgres://user@host/db?node=NAME for each of several nodes")
-    return name, urlunsplit(parts._replace(query=urlencode(query)))
+def _named(url: Url, default: str | None) -> tuple[str, str]:
+    """The node's name, and its URL as asyncpg takes it."""
+    name = url.parameters.get("node", default)
+    if url.scheme not in ("postgres", "postgresql") or name is None:
+        raise ConfigurationError("write postgres://user@host/db?node=NAME for each of several nodes")
+    return name, for_driver(url)
 
 
 def _checked(nodes: list[tuple[str, str]]) -> dict[str, str]:

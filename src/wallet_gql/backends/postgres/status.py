@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlsplit
 
 from ...domain.errors import WalletError
+from ...urls import parse_all
 from ..redis.url import parse_redis_url
 from . import text as sql
 from .node import PgNode
@@ -53,7 +53,7 @@ class NodeStatus:
 
 async def survey(url: str) -> list[NodeStatus]:
     """Ask every node of a storage URL, all at once, in the order of their names. Raises ConfigurationError."""
-    if urlsplit(url).scheme not in PLAIN:
+    if parse_all(url)[0].scheme not in PLAIN:
         _, url = parse_redis_url(url)
     nodes = [PgNode(name, node_url) for name, node_url in sorted(parse_url(url).items())]
     return await asyncio.gather(*(_ask(node) for node in nodes))

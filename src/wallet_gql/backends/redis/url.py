@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ...domain.errors import ConfigurationError
+from ...urls import parse_all
 
 LEASE_SECONDS: Final = 2.0
 """How long a lease lasts unless it is renewed, if the URL does not say."""
@@ -17,7 +18,7 @@ LEASE_SECONDS_MAX: Final = 60.0
 _PORT: Final = 6379
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _SCHEMES: Final = {"redis+postgres": False, "rediss+postgres": True}
-_FORM: Final = "redis+postgres://[user:password@]host[:port][/db],postgres://user@host/database?node=n1,…"
+_FORM: Final = "redis+postgres://USER:PASSWORD@host:6379/0,postgres://user@host/database?node=n1,…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +40,23 @@ class RedisAddress:
 
 
 def parse_redis_url(url: str) -> tuple[RedisAddress, str]:
-    """The Redis, and the Postgres URL behind the first comma. Raises ConfigurationError."""
-    first, comma, nodes = url.partition(",")
-    parts = urlsplit(first)
-    if not comma or parts.scheme not in _SCHEMES:
+    """The Redis, and the Postgres URL behind it. Raises ConfigurationError."""
+    first, *nodes = parse_all(url)
+    if not nodes or first.scheme not in _SCHEMES:
         raise ConfigurationError(f"a Redis and the nodes are needed: write {_FORM}")
-    try:
-        port = parts.port or _PORT
-        db = int(parts.path.strip("/") or 0)
-    except ValueError as error:
-        raise ConfigurationError(f"the Redis of {_FORM}: port and database are numbers") from error
-    if not parts.hostname:
+    if not first.host:
         raise ConfigurationError(f"the Redis has no host: write {_FORM}")
-    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    db = first.file.rstrip("/") or "0"
+    if re.fullmatch(r"[0-9]{1,5}", db) is None:
+        raise ConfigurationError(f"the Redis of {_FORM}: its database is a number")
+    tls = _SCHEMES[first.scheme]
+    first.check_parameters(frozenset({"lease_seconds", *_FILES}))
+    given = first.parameters
     lease_seconds = _lease_seconds(given.pop("lease_seconds", str(LEASE_SECONDS)))
-    tls = _SCHEMES[parts.scheme]
     files = _tls_files(given, tls=tls)
-    names = (_decoded(parts, "username"), _decoded(parts, "password"))
-    return RedisAddress(parts.hostname, port, db, *names, tls, files, lease_seconds), nodes.strip()
-
-
-def _decoded(parts: SplitResult, name: str) -> str | None:
-    value = getattr(parts, name)
-    return unquote(value) if value else None
+    names = (first.user or None, first.password or None)
+    address = RedisAddress(first.host, first.port or _PORT, int(db), *names, tls, files, lease_seconds)
+    return address, ",".join(node.text for node in nodes)
 
 
 def _lease_seconds(text: str) -> float:
@@ -75,9 +70,6 @@ def _lease_seconds(text: str) -> float:
 
 
 def _tls_files(given: dict[str, str], *, tls: bool) -> tuple[tuple[str, str], ...]:
-    unknown = sorted(given.keys() - set(_FILES))
-    if unknown:
-        raise ConfigurationError(f"the Redis URL knows lease_seconds, {', '.join(_FILES)}; not {', '.join(unknown)}")
     if given and not tls:
         raise ConfigurationError(f"{', '.join(sorted(given))}: only with rediss+postgres://")
     for name, path in given.items():

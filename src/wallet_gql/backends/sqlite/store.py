@@ -24,7 +24,6 @@ from contextlib import asynccontextmanager, closing
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from ...domain.changes import Outcome, Scope, Snapshot, State, decide_all
 from ...domain.codec import to_micros
@@ -45,6 +44,7 @@ from ...storage import (
     ScanKind,
     ScanPage,
 )
+from ...urls import parse
 from ..kit.group_commit import Command, Wanted
 from ..kit.nodes import NodeMap
 from ..kit.store import GroupStore, page_of
@@ -297,11 +297,10 @@ class SqliteStore(GroupStore):
 
 
 def _path_of(url: str) -> Path:
-    parts = urlsplit(url)
-    text = unquote(parts.path)[1:]
-    if parts.netloc or parts.query or not text:
-        raise ConfigurationError(f"{url}: write sqlite:///wallet.db, or sqlite:////absolute/path/wallet.db")
-    return Path(text)
+    where = parse(url)
+    if where.hosts or where.user is not None or where.query or not where.file:
+        raise ConfigurationError("write sqlite:///wallet.db, or sqlite:////absolute/path/wallet.db")
+    return Path(where.file)
 
 
 def connect(path: Path, patience_seconds: float = 0) -> sqlite3.Connection:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ...domain.errors import ConfigurationError
@@ -61,6 +62,17 @@ def make_payments(desk: Desk, api: StripeApi | None, webhook_secrets: tuple[str,
     return Payments(api is not None, desk, top_ups, withdrawals, events, reconciler)
 
 
+def check_library(settings: Settings) -> None:
+    """Raises ConfigurationError: a key is set, but the provider's library is not installed."""
+    if settings.stripe_api_key.get_secret_value():
+        try:
+            import_module(".api", __package__)  # most wallets have no provider, and not its library
+        except ImportError as error:
+            raise ConfigurationError(
+                "WALLET_STRIPE_API_KEY: Stripe's library is missing; pip install 'wallet-gql[stripe]'"
+            ) from error
+
+
 @asynccontextmanager
 async def open_payments(settings: Settings, store: Store, clock: Callable[[], datetime]) -> AsyncIterator[Payments]:
     """Payments by the settings; the connections to the provider are closed at the end.
@@ -73,12 +85,9 @@ async def open_payments(settings: Settings, store: Store, clock: Callable[[], da
     if not key:
         yield make_payments(desk, None, ())
         return
-    try:
-        from .api import StripeApi  # noqa: PLC0415 - most wallets have no provider, and not its library
-    except ImportError as error:
-        raise ConfigurationError(
-            "WALLET_STRIPE_API_KEY: Stripe's library is missing; pip install 'wallet-gql[stripe]'"
-        ) from error
+    check_library(settings)
+    from .api import StripeApi  # noqa: PLC0415 - same
+
     api = StripeApi(key, base_url=settings.stripe_api_base, timeout_seconds=settings.stripe_timeout_seconds)
     try:
         yield make_payments(desk, api, settings.webhook_secrets)

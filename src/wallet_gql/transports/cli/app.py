@@ -15,14 +15,14 @@ import typer
 
 from ... import __version__
 from ...domain.errors import WalletError
-from ...settings import load_settings
+from ...settings import check_names, load_settings
+from ...urls import hidden
 from . import accounts as cli_accounts
 from . import config as cli_config
 from . import data as cli_data
 from . import merchants as cli_merchants
 from . import nodes as cli_nodes
 from . import stripe as cli_stripe
-from .common import hidden
 
 SCHEMA_FILE: Final = Path("schema.graphql")
 
@@ -31,12 +31,15 @@ _EXIT_CODES: Final = """\
 
 0  done
 
-1  a check failed: `audit`, `config check`, `schema --check`
+1  a check failed: `audit`, `nodes status`, `reconcile`, `schema --check`
 
 2  it could not be done, with one clear line why
 
 130  interrupted with Ctrl-C
 """
+
+_WITHOUT_SETTINGS: Final = frozenset({"certificate", "openapi", "schema"})
+"""Commands that read no setting. Misspelt names are refused here, too; the others do it as they read."""
 
 app = typer.Typer(
     name="wallet-gql",
@@ -67,10 +70,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,  # noqa: ARG001 - its callback has done all
 ) -> None:
     """Nothing but `--version`."""
+    if context.invoked_subcommand in _WITHOUT_SETTINGS:
+        check_names()
 
 
 @app.command(epilog="Example:  WALLET_STORAGE=sqlite:///wallet.db wallet-gql serve --port 9000 --workers 2")
@@ -87,11 +93,13 @@ def serve(
     ] = None,
 ) -> None:
     """Serve GraphQL and REST until Ctrl-C."""
-    from ..http.serving import serve as run_server  # noqa: PLC0415 - the other commands need no web server
+    from ..http.checks import CHECKS, TRANSPORT  # noqa: PLC0415 - the other commands need no web server
+    from ..http.serving import serve as run_server  # noqa: PLC0415 - same
     from ..http.tls import self_signed  # noqa: PLC0415 - same
 
+    checks = [check for check in CHECKS if check is not TRANSPORT or not tls_self_signed]
     settings = load_settings(
-        host=host, port=port, workers=workers, tls_cert=tls_cert, tls_key=tls_key, insecure_http=insecure_http
+        checks, host=host, port=port, workers=workers, tls_cert=tls_cert, tls_key=tls_key, insecure_http=insecure_http
     )
     with self_signed(settings) if tls_self_signed else nullcontext(settings) as served:
         run_server(served, lambda url: typer.echo(f"Listening on {url}"))

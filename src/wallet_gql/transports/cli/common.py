@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -19,14 +18,6 @@ from ...settings import load_settings
 T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
-
-_USER_INFO: Final = re.compile(r"(?<=://)[^/?#\s]*@")
-_SECRET: Final = re.compile(r"(?P<name>[?&](?:\w*password|\w*secret|\w*token)=)[^&#\s]*", re.IGNORECASE)
-
-
-def hidden(text: str) -> str:
-    """The text with the secrets of the URLs in it hidden: user and password, and parameters that look like one."""
-    return _SECRET.sub(r"\g<name>***", _USER_INFO.sub("***@", text))
 
 
 def shown(text: str) -> str:

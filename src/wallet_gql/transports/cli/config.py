@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import json
-import os
 from typing import Annotated, Final
 
 import typer
-from dotenv import dotenv_values
 
-from ... import failpoints
 from ...backends import open_store
 from ...domain.errors import ConfigurationError, WalletError
-from ...settings import Settings, env_file, load_settings
-from .common import AsJson, hidden, tell
+from ...environment import variable
+from ...settings import Settings, load_settings
+from ...urls import hidden, redacted
+from .common import AsJson, tell
 
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="What is set, and whether it can work.")
 
-_PREFIX: Final = "WALLET_"
-_OF_TESTS: Final = "WALLET_TEST_"
+_URLS: Final = frozenset({"storage", "rate_limit_storage", "stripe_api_base"})
 
 
 @app.command(
@@ -34,19 +31,33 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check every setting; exit 1 and name each variable that is wrong, with the remedy."""
-    faults = _misspelt() + _faults(open_it=store)
-    text = "\n".join(faults) if faults else f"all is well: {hidden(load_settings().storage)}"
-    tell(text, {"ok": not faults, "faults": faults}, as_json=as_json, err=bool(faults) and not as_json)
+    """Check all that `serve` checks; exit 2 and name each variable that is wrong, with the remedy."""
+    from ..http.checks import CHECKS  # noqa: PLC0415 - the other commands need no web server
+
+    faults: list[str] = []
+    text = ""
+    try:
+        storage = load_settings(CHECKS).storage
+        text = f"all is well: {redacted(storage)}"
+        if store:
+            asyncio.run(_open(storage))
+    except ConfigurationError as error:
+        faults = [hidden(line) for line in error.message.splitlines()]
+    tell(
+        "\n".join(faults) or text,
+        {"ok": not faults, "faults": faults},
+        as_json=as_json,
+        err=bool(faults and not as_json),
+    )
     if faults:
-        raise typer.Exit(1)
+        raise typer.Exit(2)
 
 
 @app.command(epilog="Example:  wallet-gql config show --json")
 def show(*, as_json: AsJson = False) -> None:
     """Print every setting as it is in force, without secrets."""
     settings = load_settings()
-    values = {variable(name): hidden(str(getattr(settings, name))) for name in Settings.model_fields}
+    values = {variable(name): _shown(name, str(getattr(settings, name))) for name in Settings.model_fields}
     if as_json:
         typer.echo(json.dumps(values))
         return
@@ -54,52 +65,15 @@ def show(*, as_json: AsJson = False) -> None:
         typer.echo(f"{name}={value}")
 
 
-def variable(field: str) -> str:
-    """The environment variable of a setting."""
-    return f"{_PREFIX}{field.upper()}"
-
-
-def _faults(*, open_it: bool) -> list[str]:
-    try:
-        settings = load_settings()
-    except ConfigurationError as error:
-        return [_with_remedy(line) for line in error.message.splitlines()]
-    try:
-        store = open_store(settings.storage)
-        if open_it:
-            asyncio.run(_open(settings.storage))
-        else:
-            del store
-    except WalletError as error:
-        return [f"{variable('storage')}: {hidden(line)}" for line in error.message.splitlines()]
-    return []
+def _shown(field: str, value: str) -> str:
+    return redacted(value) if field in _URLS else value
 
 
 async def _open(storage: str) -> None:
-    async with open_store(storage) as store:
-        await store.ping()
-
-
-def _with_remedy(line: str) -> str:
-    fields = {variable(name): field for name, field in Settings.model_fields.items()}
-    field = fields.get(line.partition(":")[0])
-    if field is None:
-        return hidden(line)
-    return f"{hidden(line)}. It sets: {field.description}; the default is {field.default}"
-
-
-def _misspelt() -> list[str]:
-    """Variables that look like settings and are none."""
-    known = [variable(name) for name in Settings.model_fields]
-    given = {*os.environ, *(dotenv_values(env_file()) if env_file().exists() else {})}
-    strange = sorted(
-        name
-        for name in given
-        if name.startswith(_PREFIX) and not name.startswith(_OF_TESTS) and name not in {*known, failpoints.VARIABLE}
-    )
-    return [f"{name}: there is no such setting{_meant(name, known)}; unset it" for name in strange]
-
-
-def _meant(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f", perhaps {near[0]} was meant" if near else ""
+    """Open the store and ask it. Raises ConfigurationError."""
+    try:
+        async with open_store(storage) as store:
+            await store.ping()
+    except WalletError as error:
+        lines = error.message.splitlines()
+        raise ConfigurationError("\n".join(f"{variable('storage')}: {line}" for line in lines)) from error

@@ -20,7 +20,8 @@ from ...books.exchange import Digest, digest_of, export_lines, import_lines
 from ...domain.errors import ConfigurationError, InvalidInput, InvariantViolated
 from ...runtime import Wallet
 from ...settings import load_settings
-from .common import AsJson, counted, hidden, progress, tell, with_wallet
+from ...urls import redacted
+from .common import AsJson, counted, progress, tell, with_wallet
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -34,7 +35,7 @@ def migrate(*, as_json: AsJson = False) -> None:
     """Bring the store's schema to this version. `serve` does it too when it starts."""
 
     async def work(wallet: Wallet) -> None:
-        storage, durable = hidden(wallet.settings.storage), wallet.store.capabilities.durable
+        storage, durable = redacted(wallet.settings.storage), wallet.store.capabilities.durable
         text = f"{storage} has the schema of this version"
         if not durable:
             text = f"{wallet.store.name} keeps nothing: there is nothing to migrate"
@@ -46,7 +47,7 @@ def migrate(*, as_json: AsJson = False) -> None:
 @app.command(epilog="Example:  WALLET_STORAGE=sqlite:///wallet.db wallet-gql audit --json")
 def audit(*, as_json: AsJson = False) -> None:
     """Prove the books, also while the wallet serves; exit 1 and name the first bad record if anything is wrong."""
-    storage = hidden(load_settings().storage)
+    storage = redacted(load_settings().storage)
 
     async def work(wallet: Wallet) -> Report:
         with progress("reading") as update:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from ...domain.errors import ConfigurationError
 from ...settings import load_settings
+from ...urls import parse_all
 from .common import AsJson, tell
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ _SCHEMES: Final = ("postgres", "postgresql", "redis+postgres", "rediss+postgres"
 def status(*, as_json: AsJson = False) -> None:
     """Show each node: whether it answers, its users, what is in doubt, its sum; exit 1 unless all is well."""
     storage = load_settings().storage
-    if urlsplit(storage).scheme not in _SCHEMES:
-        raise ConfigurationError(f"WALLET_STORAGE is {urlsplit(storage).scheme}://; nodes are of postgres://")
+    scheme = parse_all(storage)[0].scheme
+    if scheme not in _SCHEMES:
+        raise ConfigurationError(f"WALLET_STORAGE is {scheme}://; nodes are of postgres://")
     from ...backends.postgres.status import survey  # noqa: PLC0415 - needs the driver, which other stores do not
 
     found = asyncio.run(survey(storage))

@@ -184,6 +184,11 @@ def check_names(settings: Settings, verbs: Iterable[str]) -> None:
         raise ConfigurationError(f"WALLET_RATE_LIMITS: nothing is called {', '.join(strange)}; there are {known}")
 
 
+def check_storage(settings: Settings) -> None:
+    """Refuse a Redis without its driver. Raises ConfigurationError."""
+    _shared(settings.rate_limit_storage)
+
+
 def _item(rate: Rate) -> RateLimitItem:
     return RateLimitItemPerSecond(rate.most, rate.seconds, namespace=_PREFIX)
 

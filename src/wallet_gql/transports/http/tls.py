@@ -35,7 +35,7 @@ def check_transport(settings: Settings) -> None:
             cannot be read, or they do not belong together.
     """
     if bool(settings.tls_cert) != bool(settings.tls_key):
-        raise ConfigurationError("WALLET_TLS_CERT and WALLET_TLS_KEY go together: set both, or none")
+        raise ConfigurationError("WALLET_TLS_CERT, WALLET_TLS_KEY: they go together; set both, or none")
     if settings.tls_cert:
         _check_certificate(settings.tls_cert, settings.tls_key)
     elif not settings.insecure_http and not is_loopback(settings.host):
@@ -51,7 +51,10 @@ def _check_certificate(cert: str, key: str) -> None:
         context.load_cert_chain(cert, key, password=_no_password)
     except OSError as error:  # ssl.SSLError is one
         reason = getattr(error, "reason", None) or error.strerror or "it cannot be read"
-        raise ConfigurationError(f"TLS cannot be served with {cert} and {key}: {reason}") from error
+        raise ConfigurationError(
+            f"WALLET_TLS_CERT, WALLET_TLS_KEY: TLS cannot be served with {cert} and {key}: {reason}; "
+            "name the PEM files of a certificate and of its key, without a password"
+        ) from error
 
 
 def _no_password() -> str:

@@ -1,0 +1,86 @@
+"""libpq's parameters in a node's URL: those that asyncpg takes, those that mean nothing here, and no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from ...domain.errors import ConfigurationError
+from ...urls import Url
+
+_TAKEN: Final = frozenset(
+    {
+        "application_name",
+        "database",
+        "dbname",
+        "gsslib",
+        "host",
+        "krbsrvname",
+        "options",
+        "passfile",
+        "password",
+        "port",
+        "service",
+        "ssl_max_protocol_version",
+        "ssl_min_protocol_version",
+        "sslcert",
+        "sslcrl",
+        "sslkey",
+        "sslmode",
+        "sslnegotiation",
+        "sslpassword",
+        "sslrootcert",
+        "target_session_attrs",
+        "user",
+    }
+)
+"""What asyncpg takes from a URL, with libpq's meaning."""
+
+_OURS: Final = frozenset({"node"})
+_IGNORED: Final = frozenset(
+    {
+        "channel_binding",
+        "client_encoding",
+        "connect_timeout",
+        "fallback_application_name",
+        "gssencmode",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "load_balance_hosts",
+        "sslcompression",
+        "sslsni",
+        "tcp_user_timeout",
+    }
+)
+"""What changes nothing here: the wallet bounds its waiting itself, asyncpg always writes UTF-8 and sends the SNI."""
+
+_VALUES: Final = {
+    "channel_binding": ("disable", "prefer"),
+    "client_encoding": ("auto", "utf8", "UTF8", "UTF-8", "utf-8"),
+    "gssencmode": ("disable", "prefer"),
+    "load_balance_hosts": ("disable",),
+    "sslcompression": ("0",),
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "sslsni": ("1",),
+    "target_session_attrs": ("any", "primary", "read-write"),
+}
+"""What may be said: no demand that is not met (`channel_binding=require`), no server that cannot be written to."""
+
+_FILES: Final = ("sslcert", "sslcrl", "sslkey", "sslrootcert")
+
+
+def for_driver(url: Url) -> str:
+    """The URL of one node as asyncpg takes it. Raises ConfigurationError: a parameter is unknown or cannot be met."""
+    url.check_parameters(_TAKEN | _OURS | _IGNORED)
+    if "," in url.hosts:
+        raise ConfigurationError("a node has one host: write one URL for each node, with commas between them")
+    for name, value in url.parameters.items():
+        allowed = _VALUES.get(name)
+        if allowed is not None and value not in allowed:
+            raise ConfigurationError(f"{name}: this value cannot be used here; write {' or '.join(allowed)}")
+        if name in _FILES and not Path(value).is_file():
+            raise ConfigurationError(f"{name}: there is no such file, or it cannot be read")
+    return url.without(_OURS | _IGNORED)

@@ -1,0 +1,97 @@
+"""Where settings come from: variables `WALLET_…` and the file `.env`; misspelt names and unreadable files are faults.
+
+A name that nobody knows would otherwise leave its setting at the default: a wallet that serves an empty file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import os
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path
+from typing import Final
+
+from dotenv.parser import parse_stream
+
+from . import failpoints
+from .domain.errors import ConfigurationError
+
+PREFIX: Final = "WALLET_"
+OTHERS: Final = (failpoints.VARIABLE, "WALLET_MUTANT", "WALLET_TEST_", "WALLET_SOAK_")
+"""What may begin with the prefix beside settings: the variables of tests. What ends with _ is itself a prefix."""
+
+_AS_UTF8: Final = "save it as UTF-8 without a byte order mark; in PowerShell: Set-Content -Encoding ascii .env …"
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{field.upper()}"
+
+
+def env_file() -> Path:
+    """Where `.env` is looked for: the working directory."""
+    return Path(".env").absolute()
+
+
+def read_names() -> list[str]:
+    """The names that `.env` sets; none if there is no such file. Raises ConfigurationError: it cannot be read whole."""
+    names: list[str] = []
+    for binding in parse_stream(StringIO(_text_of(env_file()))):
+        if binding.error or (binding.key is not None and binding.value is None):
+            raise ConfigurationError(
+                f".env: line {_line_of(binding.original.string, binding.original.line)} is not "
+                "NAME=value; write one to a line, with quotes around a value that needs them"
+            )
+        if binding.key is not None:
+            names.append(binding.key)
+    return names
+
+
+def name_faults(fields: Iterable[str], from_file: Iterable[str]) -> list[str]:
+    """A fault for each name in the environment or `.env` that begins like a setting and is none."""
+    known = [variable(field) for field in fields]
+    strange = {name for name in (*os.environ, *from_file) if name.upper().startswith(PREFIX)}
+    return [
+        f"{_printable(name)}: there is no such setting{_meant(name, known)}; unset it"
+        for name in sorted(strange)
+        if name.upper() not in known and not _is_other(name.upper())
+    ]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ConfigurationError(f".env: it cannot be read ({error.strerror}); make it a file that can be") from error
+    if content.startswith(_UTF16) or b"\0" in content:
+        raise ConfigurationError(f".env: it is UTF-16, as PowerShell's > writes it; {_AS_UTF8}")
+    if content.startswith(codecs.BOM_UTF8):
+        raise ConfigurationError(f".env: it begins with a byte order mark, which hides its first name; {_AS_UTF8}")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigurationError(f".env: line {line} is not UTF-8; {_AS_UTF8}") from error
+
+
+def _line_of(text: str, first: int) -> int:
+    """The line of a statement, whose text may begin with empty lines."""
+    return first + len(text) - len(text.lstrip("\n"))
+
+
+def _is_other(name: str) -> bool:
+    return any(name == other or (other.endswith("_") and name.startswith(other)) for other in OTHERS)
+
+
+def _meant(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name.upper(), known, 1)
+    return f", perhaps {near[0]} was meant" if near else ""
+
+
+def _printable(name: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in name)

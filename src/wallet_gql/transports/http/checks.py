@@ -1,0 +1,60 @@
+"""What `serve` checks before it listens, beside the settings' own checks. `config check` makes the same."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from ...backends import open_store
+from ...domain.errors import ConfigurationError
+from ...integrations.stripe.payments import check_library
+from ...settings import Check, Settings
+from ...urls import hidden
+from ..graphql.documents import Documents
+from ..verbs import verbs
+from .rate_limits import check_names, check_storage
+from .tls import check_transport
+
+
+def _check(variable: str, *fields: str, by: Callable[[Settings], object]) -> Check:
+    """A check that raises, as one that answers its faults; `variable` is named where the fault names none."""
+
+    def faults(settings: Settings) -> list[str]:
+        try:
+            by(settings)
+        except ConfigurationError as error:
+            return [_named(variable, hidden(line)) for line in error.message.splitlines()]
+        return []
+
+    return Check(frozenset(fields), faults)
+
+
+def _named(variable: str, line: str) -> str:
+    return line if line.startswith("WALLET_") else f"{variable}: {line}"
+
+
+def _check_host(settings: Settings) -> None:
+    """Refuse a host that is none, or not one of this machine's. Raises ConfigurationError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, 0), family=family).close()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no name of a host"
+        raise ConfigurationError(
+            f"cannot listen on {settings.host!r}: {reason}; name an address of this machine, such as 127.0.0.1"
+        ) from error
+
+
+TRANSPORT: Final = _check("WALLET_HOST", "tls_cert", "tls_key", "insecure_http", "host", by=check_transport)
+"""Not made for `serve --tls-self-signed`, whose certificate is not there yet."""
+
+CHECKS: Final = (
+    _check("WALLET_STORAGE", "storage", by=lambda settings: open_store(settings.storage)),
+    TRANSPORT,
+    _check("WALLET_HOST", "host", by=_check_host),
+    _check("WALLET_TRUSTED_DOCUMENTS_FILE", "trusted_documents", "trusted_documents_file", by=Documents.load),
+    _check("WALLET_RATE_LIMITS", "rate_limits", by=lambda settings: check_names(settings, verbs())),
+    _check("WALLET_RATE_LIMIT_STORAGE", "rate_limit_storage", by=check_storage),
+    _check("WALLET_STRIPE_API_KEY", "stripe_api_key", by=check_library),
+)

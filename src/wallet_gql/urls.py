@@ -1,0 +1,173 @@
+"""URLs that may hold secrets: parsed strictly or refused, and shown without their secrets.
+
+Only what has one reading is parsed. A raw `#`, `/`, `?` or `@` in a password ends a part of a URL early, and then other
+parsers read different things out of it; such a URL is refused, and no part of it is shown. So there is at most one `@`,
+which stands behind the user's name and password, and no fragment.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote, unquote_plus
+
+from .domain.errors import ConfigurationError
+
+WITHHELD: Final = "(withheld: it cannot be parsed as a URL)"
+REMEDY: Final = (
+    "write scheme://USER:PASSWORD@host:port/path?name=value, and percent-encode what is special inside a part: "
+    "# is %23, / is %2F, ? is %3F, @ is %40, : is %3A, comma is %2C, [ is %5B, ] is %5D, & is %26, % is %25, "
+    "a space is %20"
+)
+
+_ENCODED: Final = "%[0-9A-Fa-f]{2}"
+_WORD: Final = rf"(?:[A-Za-z0-9._~!$&'()*+;=-]|{_ENCODED})*"
+_HOST: Final = rf"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~-]|{_ENCODED})*)(?::[0-9]{{1,5}})?"
+_URL: Final = re.compile(
+    rf"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
+    rf"(?:(?P<user>{_WORD})(?::(?P<password>{_WORD}))?@)?"
+    rf"(?P<hosts>{_HOST}(?:,{_HOST})*)"
+    rf"(?P<path>/(?:[^#?@%\[\]]|{_ENCODED})*)?"
+    rf"(?:\?(?P<query>(?:[A-Za-z0-9._~!$'()*+,;:/=&-]|{_ENCODED})*))?"
+)
+_BETWEEN: Final = re.compile(r",\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+_PORT: Final = re.compile(r":([0-9]+)(?=,|$)")
+_PORT_MAX: Final = 65_535
+_ANYWHERE: Final = re.compile(r"(?<=://)(?!USER:PASSWORD@|user@)\S*@")
+"""What stands before a host; but not in the words of our own remedies."""
+_SECRET_VALUE: Final = re.compile(r"(?P<name>[?&](?:\w*password|\w*secret|\w*token)=)[^&#\s]*", re.IGNORECASE)
+
+_HARMLESS: Final = frozenset(
+    {
+        "application_name",
+        "authsource",
+        "channel_binding",
+        "connect_timeout",
+        "lease_seconds",
+        "node",
+        "nodes",
+        "replicaset",
+        "sslmode",
+        "target_session_attrs",
+        "tls",
+    }
+)
+"""Parameters whose value is shown. Every other one may be part of a secret: `?password=a&b` has two."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Url:
+    """A URL that has one reading. User and password are decoded, `hosts` and `path` as written."""
+
+    scheme: str
+    user: str | None
+    password: str | None
+    hosts: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    text: str
+
+    @property
+    def shown(self) -> str:
+        """The URL without its secrets."""
+        who = "" if self.user is None else "***@"
+        pairs = [f"{name}={value}" if name.lower() in _HARMLESS else "***" for name, value in self.query]
+        return f"{self.scheme}://{who}{self.hosts}{self.path}{'?' if pairs else ''}{'&'.join(pairs)}"
+
+    def __repr__(self) -> str:
+        """Without secrets."""
+        return self.shown
+
+    @property
+    def host(self) -> str:
+        """The only host, decoded, without port and brackets; empty if there is none. Raises ConfigurationError."""
+        if "," in self.hosts:
+            raise ConfigurationError("name one host, not several")
+        return unquote(_PORT.sub("", self.hosts).strip("[]"))
+
+    @property
+    def port(self) -> int | None:
+        """The port of the only host."""
+        found = _PORT.search(self.hosts)
+        return int(found[1]) if found else None
+
+    @property
+    def file(self) -> str:
+        """The path, decoded, without its first slash."""
+        return unquote(self.path)[1:]
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The query, decoded. Raises ConfigurationError: a name is given twice."""
+        found = {unquote_plus(name): unquote_plus(value) for name, value in self.query}
+        if len(found) < len(self.query):
+            raise ConfigurationError("the same parameter is given twice; leave one out")
+        return found
+
+    def check_parameters(self, known: frozenset[str]) -> None:
+        """Refuse, by name, parameters that are not known. Raises ConfigurationError."""
+        unknown = sorted(self.parameters.keys() - known)
+        if unknown:
+            listed = ", ".join(sorted(known)) or "none"
+            raise ConfigurationError(f"{self.told(unknown)} cannot be used here; known are: {listed}")
+
+    def told(self, names: list[str]) -> str:
+        """Names of parameters for a message; none where one may be the rest of a secret with a raw `&`."""
+        if any(not re.fullmatch(r"\w+", name) for name in names) or any(_is_secret(name) for name, _ in self.query):
+            return "a parameter that is not shown"
+        return f"the parameter {', '.join(names)}"
+
+    def without(self, names: frozenset[str]) -> str:
+        """The URL as a driver takes it, secrets included, without these parameters."""
+        kept = "&".join(f"{name}={value}" for name, value in self.query if unquote_plus(name) not in names)
+        return self.text.partition("?")[0] + (f"?{kept}" if kept else "")
+
+
+def parse(text: str) -> Url:
+    """Parse one URL. Raises ConfigurationError: it has not one reading; the message shows no part of it."""
+    found = _URL.fullmatch(text)
+    if found is None or not text.isprintable() or not _decodes(text) or not _has_ports(found["hosts"]):
+        raise ConfigurationError(f"this is no URL that has one reading, so it is not shown; {REMEDY}")
+    pairs = [tuple(part.partition("=")) for part in (found["query"] or "").split("&") if part]
+    if not all(equals for _, equals, _ in pairs):
+        raise ConfigurationError(f"it has a parameter without a value, so it is not shown; {REMEDY}")
+    user, password = (None if one is None else unquote(one) for one in found.group("user", "password"))
+    query = tuple((name, value) for name, _, value in pairs)
+    return Url(found["scheme"].lower(), user, password, found["hosts"], found["path"] or "", query, text)
+
+
+def parse_all(text: str) -> tuple[Url, ...]:
+    """Parse a storage URL: one URL, or several joined by commas. Raises ConfigurationError, showing no part of it."""
+    if "://" not in text:
+        raise ConfigurationError("this is no storage URL: it names no scheme; write for example sqlite:///wallet.db")
+    return tuple(parse(part.strip()) for part in _BETWEEN.split(text))
+
+
+def redacted(text: str) -> str:
+    """A storage URL, or several, for people and logs: no secret, nothing of what cannot be parsed. Never raises."""
+    try:
+        return ",".join(url.shown for url in parse_all(text))
+    except ConfigurationError:
+        return WITHHELD
+
+
+def hidden(text: str) -> str:
+    """Other people's text, such as a driver's message, without what looks like a secret of a URL. Never raises."""
+    return _SECRET_VALUE.sub(r"\g<name>***", _ANYWHERE.sub("***@", text))
+
+
+def _is_secret(name: str) -> bool:
+    return name.lower() not in _HARMLESS and any(word in name.lower() for word in ("pass", "secret", "token", "key"))
+
+
+def _has_ports(hosts: str) -> bool:
+    return all(1 <= int(port) <= _PORT_MAX for port in _PORT.findall(hosts))
+
+
+def _decodes(text: str) -> bool:
+    """Whether what is percent-encoded is text that can be printed; a NUL would end a file's name early."""
+    try:
+        return unquote(text, errors="strict").isprintable()
+    except UnicodeDecodeError:
+        return False

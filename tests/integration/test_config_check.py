@@ -1,0 +1,270 @@
+"""`config check` tells every fault of every setting at once and with a remedy, and `serve` refuses just the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.integration._server import run_cli
+from wallet_gql.environment import variable
+from wallet_gql.settings import Settings
+from wallet_gql.transports.cli.app import main
+from wallet_gql.transports.http.tls import write_certificate
+
+SECRET: Final = "Xq7vB9Kz4W"
+URL: Final = f"postgres://me:{SECRET}"
+LIVE: Final = f"sk_live_{SECRET}"
+
+FREE: Final = ("webhook_private_targets", "insecure_http", "introspection")
+
+# What is wrong, by setting: each is a whole environment, which has that fault and no other.
+
+MISSING: Final = {
+    **{name: {name: ""} for name in Settings.model_fields},
+    "storage": {"mode": "production"},
+    "tls_cert": {"tls_key": "key.pem"},
+    "tls_key": {"tls_cert": "cert.pem"},
+    "trusted_documents_file": {"trusted_documents": "only"},
+    "stripe_api_key": {"stripe_webhook_secrets": f"whsec_{SECRET}"},
+}
+MAY_BE_EMPTY: Final = ("stripe_webhook_secrets", "allowed_origins", "trusted_proxies", "rate_limits")
+"""Empty means none, which is no fault."""
+
+MALFORMED: Final = {
+    **{name: {name: "nonsense"} for name in Settings.model_fields},
+    "storage": {"storage": f"{URL}#x@h/db"},
+    "host": {"host": "no such host"},
+    "trusted_documents_file": {"trusted_documents": "only", "trusted_documents_file": "broken.json"},
+    "allowed_origins": {"allowed_origins": f"https://me:{SECRET}@app.example"},
+    "trusted_proxies": {"trusted_proxies": "10.0.0.0/99"},
+    "tls_cert": {"tls_cert": "broken.json", "tls_key": "key.pem"},
+    "tls_key": {"tls_cert": "cert.pem", "tls_key": "broken.json"},
+    "rate_limit_storage": {"rate_limit_storage": f"redis://:{SECRET}/x@h"},
+    "stripe_api_key": {"stripe_api_key": SECRET},
+    "stripe_webhook_secrets": {"stripe_api_key": f"sk_test_{SECRET}", "stripe_webhook_secrets": SECRET},
+    "stripe_api_base": {"stripe_api_base": f"https://me:{SECRET}@stand.in"},
+}
+OUT_OF_RANGE: Final = {
+    **{name: {name: "-1"} for name, field in Settings.model_fields.items() if field.annotation in (int, float)},
+    "storage": {"storage": f"postgres://me:{SECRET}@h:99999/db"},
+    "host": {"host": "192.0.2.1", "insecure_http": "true"},
+    "rate_limits": {"rate_limits": "user=0/minute"},
+    "trusted_proxies": {"trusted_proxies": "10.0.0.256"},
+    "allowed_origins": {"allowed_origins": "https://app.example:99999"},
+    "trusted_documents_file": {"trusted_documents": "only", "trusted_documents_file": "no/such/file.json"},
+    "tls_cert": {"tls_cert": "no/such.pem", "tls_key": "key.pem"},
+    "stripe_webhook_secrets": {
+        "stripe_api_key": f"sk_test_{SECRET}",
+        "stripe_webhook_secrets": " ".join(f"whsec_{SECRET}{n}" for n in range(5)),
+    },
+}
+CONTRADICTING: Final = {
+    "storage": {"mode": "production", "storage": "memory://"},
+    "workers": {"workers": "2", "storage": "memory://"},
+    "host": {"host": "0.0.0.0"},
+    "tls_key": {"tls_cert": "cert.pem", "tls_key": "other/wallet-key.pem"},
+    "rate_limits": {"rate_limits": "tranfser=5/minute"},
+    "stripe_api_key": {"stripe_api_key": LIVE},
+    "stripe_api_base": {"mode": "production", "stripe_api_key": LIVE, "stripe_api_base": "https://stand.in"},
+    "stripe_webhook_secrets": {"stripe_webhook_secrets": f"whsec_{SECRET}"},
+}
+MISSPELT: Final = {name: {name[:-2] + name[-1] + name[-2] + "x": "1"} for name in Settings.model_fields}
+
+KINDS: Final = {
+    "missing": {name: given for name, given in MISSING.items() if name not in MAY_BE_EMPTY},
+    "malformed": MALFORMED,
+    "out of range": OUT_OF_RANGE,
+    "contradicting": CONTRADICTING,
+    "misspelt": MISSPELT,
+}
+CASES: Final = [(kind, name) for kind, cases in KINDS.items() for name in cases]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a certificate, another one's key, and a file that is neither."""
+    for name in [name for name in os.environ if name.startswith("WALLET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    cert, key = write_certificate(tmp_path)
+    cert.rename("cert.pem")
+    key.rename("key.pem")
+    (tmp_path / "other").mkdir()
+    write_certificate(tmp_path / "other")
+    (tmp_path / "broken.json").write_text("{nonsense")
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process to its end; an exception that would become a traceback fails the test."""
+    assert folder
+
+    def run(*arguments: str, **given: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.argv", ["wallet-gql", *arguments])
+            for name, value in given.items():
+                patch.setenv(variable(name), value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def faults_of(text: str) -> list[str]:
+    """The faults that a command told, without the program's name before them."""
+    return [line.removeprefix("wallet-gql: ") for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES, ids=[f"{name}, {kind}" for kind, name in CASES])
+def test_each_fault_of_each_setting(run: Run, kind: str, name: str) -> None:
+    """It is told by name and with a remedy, without a secret; `serve` says the same and does not start."""
+    code, out, err = run("config", "check", **KINDS[kind][name])
+    assert (code, out) == (2, ""), err
+    assert variable(name) in err, err
+    assert all(re.match(r"\.env|WALLET_", fault) and re.search(r"[;:.] ", fault) for fault in faults_of(err)), err
+    assert SECRET not in err
+    served, _, refused = run("serve", **KINDS[kind][name])
+    assert (served, faults_of(refused)) == (2, faults_of(err))
+    plain = json.loads(run("config", "check", "--json", **KINDS[kind][name])[1])
+    assert plain == {"ok": False, "faults": faults_of(err)}
+
+
+def test_every_setting_is_tried() -> None:
+    """A new setting comes with what can be wrong with it."""
+    for name in set(Settings.model_fields) - set(FREE):
+        assert sum(name in cases for cases in KINDS.values()) >= 3, name
+
+
+def test_all_faults_at_once(run: Run) -> None:
+    """The faults of a field, of a name, of the server, of Stripe and of the store come together; no false sequels."""
+    code, _, err = run(
+        "config",
+        "check",
+        stroage="x",
+        port="99999",
+        storage=f"{URL}#x@h/db",
+        stripe_webhook_secrets=SECRET,
+        tls_cert="no/such.pem",
+        tls_key="key.pem",
+        trusted_documents="only",
+        rate_limits="tranfser=5/minute",
+        host="no such host",
+        mode="prod",
+        log_level="loud",
+    )
+    assert code == 2
+    told = [fault.partition(":")[0] for fault in faults_of(err)]
+    assert sorted(told) == sorted(
+        [
+            "WALLET_STROAGE",
+            "WALLET_PORT",
+            "WALLET_MODE",
+            "WALLET_LOG_LEVEL",
+            "WALLET_STORAGE",
+            "WALLET_STRIPE_WEBHOOK_SECRETS",
+            "WALLET_STRIPE_WEBHOOK_SECRETS",
+            "WALLET_TLS_CERT, WALLET_TLS_KEY",
+            "WALLET_HOST",
+            "WALLET_TRUSTED_DOCUMENTS_FILE",
+            "WALLET_RATE_LIMITS",
+        ]
+    )
+
+
+@pytest.mark.parametrize("level", ["INFO", "Debug", "warning"])
+def test_the_level_of_the_log_in_any_case(run: Run, level: str) -> None:
+    """As most programs take it."""
+    assert run("config", "check", log_level=level)[0] == 0
+
+
+def test_a_wallet_that_is_well_set_up(run: Run, folder: Path) -> None:
+    """Production, with a store named and a certificate that fits, is well."""
+    code, out, _ = run(
+        "config", "check", mode="production", storage=f"sqlite:///{folder}/w.db", tls_cert="cert.pem", tls_key="key.pem"
+    )
+    assert (code, out) == (0, f"all is well: sqlite:///{folder}/w.db\n")
+
+
+ENCODINGS: Final = {
+    "UTF-16 of PowerShell": ("WALLET_PORT=9000\r\n".encode("utf-16"), "UTF-16"),
+    "UTF-16 without a mark": ("WALLET_PORT=9000\r\n".encode("utf-16-le"), "UTF-16"),
+    "UTF-8 with a mark": ("WALLET_PORT=9000\n".encode("utf-8-sig"), "byte order mark"),
+    "Latin-1": (b"WALLET_PORT=9000\n# gr\xfc\xdfe\n", "line 2"),
+    "no assignment": (b"WALLET_PORT=9000\nWALLET_HOST localhost\n", "line 2"),
+    "open quotes": (b"\n\nWALLET_HOST='localhost\n", "line 3"),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODINGS)
+def test_an_env_file_that_cannot_be_read_whole(run: Run, folder: Path, kind: str) -> None:
+    """One line with the remedy from every command that reads settings, never another port than the file's."""
+    content, says = ENCODINGS[kind]
+    (folder / ".env").write_bytes(content)
+    for command in (("config", "show"), ("config", "check"), ("serve",), ("audit",), ("schema",)):
+        code, out, err = run(*command)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert ".env" in err
+        assert says in err
+
+
+def test_an_env_file_that_is_a_folder(run: Run, folder: Path) -> None:
+    """The same."""
+    (folder / ".env").mkdir()
+    code, _, err = run("config", "show")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+COMMANDS: Final = (
+    ("serve",),
+    ("demo", "--no-browser"),
+    ("schema",),
+    ("openapi",),
+    ("certificate", "--folder", "other"),
+    ("migrate",),
+    ("audit",),
+    ("config", "show"),
+    ("config", "check"),
+    ("nodes", "status"),
+    ("users",),
+    ("reconcile",),
+    ("merchants", "fee", "shop", "10"),
+    ("payments", "list"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_misspelt_setting_stops_every_command(run: Run, folder: Path, command: tuple[str, ...]) -> None:
+    """In the environment and in `.env`, with the name that was meant; no empty wallet is made."""
+    code, out, err = run(*command, stroage="postgres://h/db")
+    assert (code, out) == (2, "")
+    assert "perhaps WALLET_STORAGE was meant" in err
+    (folder / ".env").write_text("wallet_prot=1\n")
+    code, out, err = run(*command)
+    assert (code, out) == (2, "")
+    assert "perhaps WALLET_PORT was meant" in err
+    assert not (folder / "wallet.db").exists()
+
+
+@pytest.mark.parametrize("name", ["test_redis_url", "soak_seed", "mutant", "failpoints"])
+def test_variables_of_tests_are_let_be(run: Run, name: str) -> None:
+    """They begin like settings."""
+    assert run("config", "show", **{name: ""})[0] == 0
+
+
+def test_through_real_processes(folder: Path) -> None:
+    """The same from outside: exit code 2, nothing but lines on standard error, no secret and no traceback."""
+    for arguments in (("config", "show"), ("config", "check"), ("migrate",), ("serve",)):
+        done = run_cli(folder, *arguments, storage=f"postgres://me:{SECRET}[#@h/db", stroage="x")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 2), done.stderr
+        assert SECRET not in done.stderr
+        assert "Traceback" not in done.stderr
