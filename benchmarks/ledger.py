@@ -43,6 +43,7 @@ from wallet_gql.domain.ids import OPERATOR, AccountId, UserId, make_user_id
 from wallet_gql.domain.users import User
 from wallet_gql.runtime import settled_memory
 from wallet_gql.storage import Store
+from wallet_gql.urls import redacted
 from wallet_gql.verbs.ledger import Ledger, To
 
 CURRENCY: Final = "EUR"
@@ -246,17 +247,22 @@ async def one_round(number: int, url: str, load: str, in_flight: int, options: O
     return {mode: Measure(error=wrong) if wrong else measure for mode, measure in found.items()}
 
 
+def shown(store: str) -> str:
+    """A store as tables and files may name it: a URL without its secrets."""
+    return redacted(store) if ":" in store else store
+
+
 async def run_all(options: Options, say: Callable[[str], None]) -> list[Cell]:
     """All rounds; stores and loads take turns within each, so that a slow minute of the machine hits all of them."""
     cells = {
-        (store, load, in_flight): Cell(store, load, in_flight)
+        (store, load, in_flight): Cell(shown(store), load, in_flight)
         for store in options.stores
         for load in options.loads
         for in_flight in options.in_flight
     }
     for number in range(options.rounds):
         for (store, load, in_flight), cell in cells.items():
-            say(f"round {number + 1} of {options.rounds}: {store}, {load}, {in_flight} in flight")
+            say(f"round {number + 1} of {options.rounds}: {cell.store}, {load}, {in_flight} in flight")
             with tempfile.TemporaryDirectory(prefix="wallet-bench-", dir=options.folder) as folder:
                 url = {"memory": "memory://", "sqlite": f"sqlite:///{folder}/wallet.db"}.get(store, store)
                 cell.rounds.append(await one_round(number, url, load, in_flight, options))
@@ -297,6 +303,7 @@ def figures(cell: Cell) -> list[str]:
 def write_json(path: Path, machine: dict[str, str], options: Options, cells: list[Cell]) -> None:
     """Everything, round by round."""
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    settings["stores"] = [shown(store) for store in options.stores]
     found = [{**asdict(cell), "error": cell.error} for cell in cells]
     path.write_text(json.dumps({"machine": machine, "settings": settings, "cells": found}, indent=1) + "\n")
 

@@ -50,6 +50,25 @@ def test_the_ledger_benchmark_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:uvloop")
+def test_no_password_of_a_store_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither in the table nor in the file; what cannot be parsed is withheld."""
+
+    async def fail(*_: object) -> dict[str, ledger.Measure]:
+        return {mode: ledger.Measure(error="not tried") for mode in ledger.MODES}
+
+    monkeypatch.setattr(ledger, "one_round", fail)
+    found = tmp_path / "found.json"
+    stores = ["postgres://me:s3cr3t@h.example/db", "postgres://me:s3cr3t#@h.example/db"]
+    assert ledger.main([*stores, *TINY, f"--json={found}"]) == 1
+    shown = capsys.readouterr().out + found.read_text()
+    assert "h.example" in shown
+    assert "withheld" in shown
+    assert "s3cr3t" not in shown
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:uvloop")
 def test_books_that_are_not_clean_have_no_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
