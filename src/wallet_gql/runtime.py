@@ -62,13 +62,18 @@ def settled_memory() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_wallet(settings: Settings, *, sweeps: bool = True) -> AsyncIterator[Wallet]:
+async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool = True) -> AsyncIterator[Wallet]:
     """Open the store and everything above it; with `sweeps`, also run recovery and sweeps until closed.
+
+    Without `creates`, a store that has no ledger is refused.
 
     Raises:
         ConfigurationError: the store refuses to start, and says why.
     """
-    async with open_store(settings.storage) as store, open_payments(settings, store, utc_now) as payments:
+    async with (
+        open_store(settings.storage, creates=creates) as store,
+        open_payments(settings, store, utc_now) as payments,
+    ):
         ledger = Ledger(
             store,
             transfer_fee_basis_points=settings.transfer_fee_basis_points,

@@ -118,9 +118,9 @@ def synchronous_commit_off() -> None:
     """A commit is answered before it is on the disk, and the check at the start is gone."""
     _pg_node._SETTINGS["synchronous_commit"] = "off"
 
-    async def prepare_node(node: PgNode, *, two_phase: bool) -> None:
+    async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
         del two_phase
-        await _pg_setup._migrate(node)
+        await _pg_setup._migrate(node, creates=creates)
 
     _put("prepare_node", prepare_node, _pg_store)
 
@@ -129,8 +129,8 @@ def read_in_the_locking_statement() -> None:
     """One statement locks the accounts and reads holds and receipts: after a wait these are as they were before it."""
     checked = _pg_setup.prepare_node
 
-    async def prepare_node(node: PgNode, *, two_phase: bool) -> None:
-        await checked(node, two_phase=two_phase)
+    async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
+        await checked(node, two_phase=two_phase, creates=creates)
         async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
             await lease.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
             await lease.do(stale_loader())

@@ -56,8 +56,8 @@ def spoil_functions(spoiled: Mapping[str, str]) -> None:
     for name in sorted(bad, key=len, reverse=True):
         text = text.replace(f"{name}(", f"{bad[name]}(")
 
-    async def prepare_node(node: PgNode, *, two_phase: bool) -> None:
-        await checked(node, two_phase=two_phase)
+    async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
+        await checked(node, two_phase=two_phase, creates=creates)
         async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
             await lease.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
             await lease.do(text)

@@ -104,6 +104,27 @@ def test_every_command_has_an_example() -> None:
         assert path in (command.epilog or ""), path
 
 
+MAKE_LEDGERS = ("serve", "demo", "migrate", "import", "schema", "openapi", "certificate")
+
+
+def test_only_some_commands_make_a_ledger(tmp_path: Path, here: Here, storage: str) -> None:
+    """Every other one, with the arguments of its examples, makes nothing and says where there is none: exit code 2."""
+    tried = 0
+    for path, command in commands(get_command(app)):
+        words = path.split()[1:]
+        if words[0] in {*MAKE_LEDGERS, "config", "nodes"}:
+            continue
+        for arguments in examples(command):
+            if arguments[: len(words)] != words:
+                continue
+            done = here(*(word for word in arguments if not word.endswith(".jsonl")), storage=storage)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1), (arguments, done)
+            assert "there is no ledger at" in done.stderr, done.stderr
+            assert not list(tmp_path.iterdir()), arguments
+            tried += 1
+    assert tried > 15
+
+
 def examples(command: Any) -> Iterator[list[str]]:
     """The arguments of every example of a command, without what stands before and behind them."""
     for example in re.findall(r"Example: +(.+)", command.epilog or ""):

@@ -14,6 +14,7 @@ from typing import Final, cast
 from ..domain.errors import ConfigurationError
 from ..storage import Store
 from ..urls import parse_all
+from .kit.store import GroupStore
 
 ENTRY_POINTS: Final = "wallet_gql.backends"
 
@@ -35,13 +36,18 @@ def schemes() -> tuple[str, ...]:
     return (*_SCHEMES, *(name for name in outside if name not in _SCHEMES))
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, creates: bool = True) -> Store:
     """The store that a URL such as `sqlite:///wallet.db` names; open it with `async with`.
+
+    Without `creates`, opening it raises ConfigurationError where there is no ledger, instead of making one.
 
     Raises:
         ConfigurationError: unknown scheme, a missing driver (says which extra to install), or a malformed URL.
     """
-    return _factory(parse_all(url)[0].scheme)(url)
+    store = _factory(parse_all(url)[0].scheme)(url)
+    if isinstance(store, GroupStore):
+        store.creates = creates
+    return store
 
 
 def _factory(scheme: str) -> Callable[[str], Store]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from typing import Final, Self, TypeVar
 
 from ...domain.changes import Decide, Outcome, Scope
+from ...domain.errors import ConfigurationError
 from ...domain.ids import AccountId
 from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest
 from .group_commit import Command, Deferred, GroupCommit
@@ -17,8 +18,16 @@ R = TypeVar("R")
 WATCH_POLL_SECONDS: Final = 0.25
 
 
+def no_ledger(where: object) -> ConfigurationError:
+    """What a store raises at opening that must not make a ledger, and finds none."""
+    return ConfigurationError(f"there is no ledger at {where}; name another WALLET_STORAGE, or run: wallet-gql migrate")
+
+
 class GroupStore(ABC):
     """Base of the backends: subclasses commit batches, this class collects them."""
+
+    creates: bool = True
+    """Whether opening makes a ledger where there is none; else it raises `no_ledger`."""
 
     def __init__(self) -> None:
         """Prepare; nothing is opened before `async with`."""

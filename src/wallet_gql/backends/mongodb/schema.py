@@ -15,6 +15,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
 from ...domain.errors import ConfigurationError
+from ..kit.store import no_ledger
 from .documents import Document
 
 VERSION: Final = 1
@@ -136,7 +137,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
 }
 
 
-async def migrate(database: AsyncDatabase[Document]) -> bool:
+async def migrate(database: AsyncDatabase[Document], *, creates: bool = True) -> bool:
     """Bring the database to `VERSION`; True if there was anything to do. Safe to run twice, and by two at once.
 
     Raises:
@@ -151,6 +152,8 @@ async def migrate(database: AsyncDatabase[Document]) -> bool:
             "upgrade wallet-gql"
         )
     if found is None:
+        if not creates:
+            raise no_ledger(f"database {database.name}")
         await _check_unused(database)
     await _create(database)
     if found is None:

@@ -89,7 +89,7 @@ class MongoStore(GroupStore):
         self._hints = Hints(self._server, self._hint)
         try:
             await self._server.open()
-            await migrate(self._database)
+            await migrate(self._database, creates=self.creates)
             await self._gate.register()
         except BaseException as error:
             await self._server.close()

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ...domain.errors import ConfigurationError
 from ...urls import Url, parse, parse_all
+from ..kit.store import no_ledger
 from ..relational.migrations import HEAD, VERSION_TABLE, script
 from .node import Lease, PgNode
 from .parameters import for_driver
@@ -95,7 +96,7 @@ def _checked(nodes: list[tuple[str, str]]) -> dict[str, str]:
     return dict(nodes)
 
 
-async def prepare_node(node: PgNode, *, two_phase: bool) -> None:
+async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
     """Check the server's settings, bring the schema up to date. Raises ConfigurationError with the line to change."""
     names = ("server_version_num", "fsync", "synchronous_commit", "full_page_writes", "max_prepared_transactions")
     found = {name: await node.ask("SELECT current_setting($1)", name) for name in names}
@@ -110,14 +111,16 @@ async def prepare_node(node: PgNode, *, two_phase: bool) -> None:
         faults.append(f"server version {found['server_version_num']}; use 14 or newer")
     if faults:
         raise ConfigurationError("\n".join(f"node {node.name} has {fault}" for fault in faults))
-    await _migrate(node)
+    await _migrate(node, creates=creates)
 
 
-async def _migrate(node: PgNode) -> None:
+async def _migrate(node: PgNode, *, creates: bool) -> None:
     async with node.lease(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as lease:
         found = await _version(lease)
     if found == HEAD:
         return
+    if found is None and not creates:
+        raise no_ledger(f"node {node.name}")
     if found is not None and found > HEAD:
         raise ConfigurationError(f"node {node.name} has schema version {found}, this program knows {HEAD}; upgrade it")
     async with node.lease(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as lease:

@@ -78,7 +78,8 @@ class PgStore(GroupStore):
                 node = self._nodes[name]
                 try:
                     await node.open()
-                    await prepare_node(node, two_phase=many and self.protocol == "two-phase commit")
+                    two_phase = many and self.protocol == "two-phase commit"
+                    await prepare_node(node, two_phase=two_phase, creates=self.creates)
                 except NodeUnavailable as error:
                     remedy = "start it, or correct its URL"
                     raise ConfigurationError(f"node {name} does not answer ({error.__cause__!r}); {remedy}") from error

@@ -47,7 +47,7 @@ from ...storage import (
 from ...urls import parse
 from ..kit.group_commit import Command, Wanted
 from ..kit.nodes import NodeMap
-from ..kit.store import GroupStore, page_of
+from ..kit.store import GroupStore, no_ledger, page_of
 from ..relational import rows
 from ..relational.migrations import HEAD, VERSION_TABLE, upgrade
 from . import text as sql
@@ -95,6 +95,8 @@ class SqliteStore(GroupStore):
 
     def _prepare(self) -> None:
         try:
+            if not self.creates and not (self.path.is_file() and self.path.stat().st_size):
+                raise no_ledger(self.path)
             migrate(self.path)
         except (sqlite3.Error, OSError) as error:
             remedy = "check that the folder exists, can be written to, and lies on a local disk"

@@ -40,12 +40,15 @@ def _plural(kind: str) -> str:
     return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 
-def with_wallet(work: Callable[[Wallet], Coroutine[Any, Any, T]]) -> T:
-    """Open the wallet of the settings, do one thing, close it. Raises ConfigurationError, and what `work` raises."""
+def with_wallet(work: Callable[[Wallet], Coroutine[Any, Any, T]], *, creates: bool = False) -> T:
+    """Open the wallet of the settings, do one thing, close it; only with `creates` may that make a ledger.
+
+    Raises ConfigurationError, and what `work` raises.
+    """
     settings = load_settings()
 
     async def run() -> T:
-        async with open_wallet(settings, sweeps=False) as wallet:
+        async with open_wallet(settings, sweeps=False, creates=creates) as wallet:
             return await work(wallet)
 
     return asyncio.run(run())
