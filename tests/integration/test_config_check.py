@@ -106,7 +106,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command in this process to its end; an exception that would become a traceback fails the test."""
-    assert folder
+    assert folder.is_dir()
 
     def run(*arguments: str, **given: str) -> tuple[int, str, str]:
         with monkeypatch.context() as patch:
@@ -150,7 +150,7 @@ def test_all_faults_at_once(run: Run) -> None:
     code, _, err = run(
         "config",
         "check",
-        stroage="x",
+        storages="x",
         port="99999",
         storage=f"{URL}#x@h/db",
         stripe_webhook_secrets=SECRET,
@@ -166,7 +166,7 @@ def test_all_faults_at_once(run: Run) -> None:
     told = [fault.partition(":")[0] for fault in faults_of(err)]
     assert sorted(told) == sorted(
         [
-            "WALLET_STROAGE",
+            "WALLET_STORAGES",
             "WALLET_PORT",
             "WALLET_MODE",
             "WALLET_LOG_LEVEL",
@@ -245,7 +245,7 @@ COMMANDS: Final = (
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_misspelt_setting_stops_every_command(run: Run, folder: Path, command: tuple[str, ...]) -> None:
     """In the environment and in `.env`, with the name that was meant; no empty wallet is made."""
-    code, out, err = run(*command, stroage="postgres://h/db")
+    code, out, err = run(*command, storages="postgres://h/db")
     assert (code, out) == (2, "")
     assert "perhaps WALLET_STORAGE was meant" in err
     (folder / ".env").write_text("wallet_prot=1\n")
@@ -264,7 +264,7 @@ def test_variables_of_tests_are_let_be(run: Run, name: str) -> None:
 def test_through_real_processes(folder: Path) -> None:
     """The same from outside: exit code 2, nothing but lines on standard error, no secret and no traceback."""
     for arguments in (("config", "show"), ("config", "check"), ("migrate",), ("serve",)):
-        done = run_cli(folder, *arguments, storage=f"postgres://me:{SECRET}[#@h/db", stroage="x")
+        done = run_cli(folder, *arguments, storage=f"postgres://me:{SECRET}[#@h/db", storages="x")
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 2), done.stderr
         assert SECRET not in done.stderr
         assert "Traceback" not in done.stderr
