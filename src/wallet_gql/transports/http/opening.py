@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 from ...domain.errors import WalletError
 from ...runtime import Wallet, open_wallet
 from ...settings import Settings
-from ..cli.common import hidden
+from ...urls import hidden
 from .problems import Problem, respond
 
 log = logging.getLogger(__name__)
