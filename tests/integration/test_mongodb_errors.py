@@ -15,7 +15,8 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from wallet_gql.backends.mongodb.client import Conflict, MongoServer, translate
+from wallet_gql.backends.mongodb.client import Conflict, MongoServer
+from wallet_gql.backends.mongodb.errors import translate
 from wallet_gql.domain.errors import (
     Contended,
     InDoubt,
@@ -38,7 +39,7 @@ from wallet_gql.domain.errors import (
         (OperationFailure("unauthorized", 13), Unavailable),
         (OperationFailure("validation", 121), InvariantViolated),
         (InvalidOperation("Cannot use AsyncMongoClient after close"), Unavailable),
-        (KeyError("x"), InvariantViolated),
+        (KeyError("x"), Unavailable),
         (InDoubt(), InDoubt),
     ],
 )

@@ -14,33 +14,19 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import (
     ConfigurationError as DriverConfigurationError,
 )
-from pymongo.errors import (
-    ConnectionFailure,
-    InvalidOperation,
-    OperationFailure,
-    PyMongoError,
-)
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
-from ...domain.errors import (
-    ConfigurationError,
-    Contended,
-    InDoubt,
-    InvariantViolated,
-    NodeUnavailable,
-    Unavailable,
-    WalletError,
-)
+from ...domain.errors import ConfigurationError, InDoubt
+from .._driver_errors import store_failed
 from ...urls import hidden, parse
 from .documents import Document
+from .errors import is_conflict, is_ours, meaning_of, translate
 
 T = TypeVar("T")
 
 log = logging.getLogger("wallet_gql.mongodb")
-
-NODE: Final = "local"
-"""The one node's name, as far as the ledger can tell: MongoDB moves the documents of its shards by itself."""
 
 DATABASE: Final = "wallet"
 """The database where the URL names none."""
@@ -62,56 +48,12 @@ _WIRE_MIN: Final = 17
 _DEFAULTS: Final = {"serverSelectionTimeoutMS": 10_000, "heartbeatFrequencyMS": 1_000, "connectTimeoutMS": 2_000}
 """A primary that does not answer is given up after about 3 s; options in the URL go before these."""
 
-TRANSIENT: Final = "TransientTransactionError"
-
-_CONFLICTS: Final = frozenset({24, 112, 244, 251, 267, 290})
-"""LockTimeout, WriteConflict, TransactionAborted, NoSuchTransaction, PreparedInProgress, ExceededLifetimeLimit."""
-
-_BUSY: Final = frozenset({50, 202, 262})
-"""MaxTimeMSExpired and its kin."""
-
-_GONE: Final = frozenset({6, 7, 89, 91, 133, 189, 237, 9001, 10107, 11600, 11602, 11601, 13435, 13436})
-"""Host unreachable, shutting down, stepped down, not primary, interrupted."""
-
-_FORBIDDEN: Final = frozenset({13, 18, 8000})
-"""Unauthorized, AuthenticationFailed, AtlasError."""
-
 
 class Conflict(Exception):
     """Somebody else's commit came first, or the attempt was cut off before its commit: nothing was written.
 
     It never leaves the backend.
     """
-
-
-def translate(error: BaseException) -> WalletError:
-    """What a driver's error means to the caller while nothing was committed."""
-    if isinstance(error, WalletError):
-        return error
-    if isinstance(error, OperationFailure):
-        return _of_server(error)
-    if isinstance(error, InvalidOperation) and "close" in str(error):
-        return Unavailable("the store is closed")
-    late = isinstance(error, PyMongoError) and (error.timeout or error.has_error_label(TRANSIENT))
-    if late or isinstance(error, ConnectionFailure | OSError | TimeoutError):
-        return NodeUnavailable(NODE)
-    return InvariantViolated(f"the driver of MongoDB failed: {type(error).__name__}: {error}")
-
-
-def _of_server(error: OperationFailure) -> WalletError:
-    """The same, of an error that the server itself has reported."""
-    if error.code in _GONE:
-        return NodeUnavailable(NODE)
-    if error.code in _CONFLICTS | _BUSY or error.has_error_label(TRANSIENT):
-        return Contended("another commit was first")
-    if error.code in _FORBIDDEN:
-        return Unavailable("MongoDB refuses the user of the URL")
-    return InvariantViolated(f"MongoDB refused: {error}")
-
-
-def is_conflict(error: PyMongoError) -> bool:
-    """Whether the whole transaction may simply be tried again: nothing of it was or will be committed."""
-    return error.has_error_label(TRANSIENT)
 
 
 class MongoServer:
@@ -191,16 +133,18 @@ class MongoServer:
             try:
                 with pymongo.timeout(ABORT_SECONDS):  # of its own: the caller's time may be over
                     await session.end_session()
-            except PyMongoError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the transaction is not committed
                 log.info("a transaction is left for the server to abort: %s", error)
 
     async def read(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
-        """Run reads in one session. Raises Unavailable, InvariantViolated."""
+        """Run reads in one session. Raises Unavailable, InvariantViolated, and bugs of `work` as they are."""
         try:
             async with self.session() as session:
                 with pymongo.timeout(READ_SECONDS):
                     return await work(session)
         except Exception as error:
+            if is_ours(error):
+                raise
             raise translate(error) from error
 
     async def transact(self, work: Callable[[AsyncClientSession], Awaitable[T]], deadline: float) -> T:
@@ -208,19 +152,26 @@ class MongoServer:
 
         Raises:
             Conflict: try again. WalletError: nothing was written. InDoubt: the commit was not confirmed by `deadline`.
+            Exception: a bug of `work`, as it is; nothing was written.
         """
         loop = asyncio.get_running_loop()
-        async with self.session() as session:
-            with pymongo.timeout(max(deadline - loop.time(), 0.001)):
-                await session.start_transaction(read_concern=SNAPSHOT, write_concern=MAJORITY)
-                try:
+        committed = False
+        try:
+            async with self.session() as session:
+                with pymongo.timeout(max(deadline - loop.time(), 0.001)):
+                    await session.start_transaction(read_concern=SNAPSHOT, write_concern=MAJORITY)
                     result = await work(session)
-                except PyMongoError as error:
-                    if is_conflict(error) and loop.time() < deadline:
-                        raise Conflict(translate(error)) from error
-                    raise translate(error) from error
-                await self._confirm(session, deadline)
-                self._newest = session
+                    await self._confirm(session, deadline)
+                    committed = True
+                    self._newest = session
+        except Exception as error:
+            if committed:
+                raise InDoubt(store_failed(log, "MongoDB after a commit", meaning_of(error), error)) from error
+            if is_ours(error):
+                raise
+            if is_conflict(error) and loop.time() < deadline:
+                raise Conflict(translate(error)) from error
+            raise translate(error) from error
         return result
 
     async def _confirm(self, session: AsyncClientSession, deadline: float) -> None:
@@ -233,11 +184,12 @@ class MongoServer:
         while True:
             try:
                 await session.commit_transaction()
-            except PyMongoError as error:
+            except Exception as error:
                 if is_conflict(error):
                     raise Conflict(translate(error)) from error
                 if loop.time() >= deadline:
-                    raise InDoubt("MongoDB did not confirm the commit") from error
+                    told = store_failed(log, "MongoDB did not confirm a commit", meaning_of(error), error)
+                    raise InDoubt(told) from error
                 log.info("asking for a commit again: %s", error)
                 await asyncio.sleep(min(0.02, max(deadline - loop.time(), 0)))
             else:
@@ -263,7 +215,7 @@ class MongoServer:
                 if names:
                     await self.client.admin.command({"killSessions": names})
                     log.warning("%d transactions of processes that are gone were aborted", len(names))
-        except PyMongoError as error:
+        except Exception as error:  # noqa: BLE001 - it only saves time
             log.info("idle transactions are left to the server's own time limit: %s", error)
             return 0
         return len(names)

@@ -21,8 +21,9 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from ...domain.errors import Contended, Unavailable
-from .client import MongoServer, translate
+from .client import MongoServer
 from .documents import Document
+from .errors import translate
 from .schema import CONTROL, LOCKS
 
 LEASE_SECONDS: Final = 15.0
@@ -91,8 +92,8 @@ class Gate:
                 with pymongo.timeout(min(_STEP_SECONDS, max(deadline - loop.time(), 0.001))):
                     if await step():
                         return
-            except PyMongoError as error:
-                if not error.timeout:
+            except Exception as error:
+                if not isinstance(error, PyMongoError) or not error.timeout:
                     raise translate(error) from error
                 await self._server.reap()
             if loop.time() >= deadline:
@@ -122,6 +123,6 @@ class Gate:
         try:
             with pymongo.timeout(CLOSE_SECONDS):
                 done = await self._control.update_one({"_id": "gate", "holder": holder}, {"$set": {"holder": None}})
-        except PyMongoError as error:
+        except Exception as error:
             raise translate(error) from error
         return done.matched_count == 1

@@ -14,8 +14,8 @@ from ...storage import JournalItem, ScanItem
 from ..kit.nodes import NodeMap
 from . import documents as docs
 from .batch import Write, imported, insert
-from .client import NODE
 from .documents import Document
+from .errors import NODE
 
 
 async def load_items(

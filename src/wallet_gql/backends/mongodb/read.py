@@ -12,8 +12,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from ...domain.model import Entry, Hold, Record, SystemEntry
 from ...storage import HistoryLine, JournalItem, NodeTotal, PageRequest, ScanItem, ScanKind
 from . import documents as docs
-from .client import NODE
 from .documents import Document
+from .errors import NODE
 
 Database = AsyncDatabase[Document]
 

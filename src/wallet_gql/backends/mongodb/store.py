@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 
 from bson.int64 import Int64
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import OperationFailure
 
 from ...domain.changes import Outcome, Scope, Snapshot, State, decide_all
 from ...domain.codec import to_micros
@@ -48,7 +49,8 @@ from ..kit.store import GroupStore, page_of
 from . import batch as batches
 from . import documents as docs
 from . import read as reading
-from .client import NODE, Conflict, MongoServer, translate
+from .client import Conflict, MongoServer
+from .errors import NODE, translate
 from .gate import Gate
 from .load import load_items
 from .schema import CONTROL, migrate
@@ -289,8 +291,8 @@ class MongoStore(GroupStore):
 
 
 def _refused(write: batches.Write, error: docs.Document) -> Exception:
-    """What an error that stands in an otherwise good answer means: a duplicate key may be a race lost, else a bug."""
+    """What an error that stands in an otherwise good answer means: a duplicate key is a bug, a full disk is not."""
     target = next(iter(write.command.values()))
     if error["code"] == _DUPLICATE:
         return InvariantViolated(f"{target} has this key already: {error.get('keyValue')}")
-    return InvariantViolated(f"{target} refused a document: {error.get('errmsg')}")
+    return translate(OperationFailure(f"{target}: {error.get('errmsg')}", error["code"], error))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import asyncpg
-
 from ...domain.errors import InDoubt, InvariantViolated
-from .node import Lease, is_gone, literal, translate
+from .errors import leaves_doubt, translate
+from .node import Lease, literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ async def commit_by(lease: Lease, statement: str, confirmed: str) -> None:
         tag = await lease.run(statement)
     except Exception as error:
         lease.doubtful = True
-        if is_gone(error) or not isinstance(error, asyncpg.PostgresError):
+        if leaves_doubt(error):
             raise InDoubt(f"node {lease.node} did not confirm the commit") from error
         raise translate(error, lease.node) from error
     if tag != confirmed:

@@ -1,4 +1,4 @@
-"""One Postgres node: its pool, its leases, and what its errors mean.
+"""One Postgres node: its pool and its leases.
 
 A lease is a connection inside one transaction that the caller drives with plain statements: asyncpg's own transaction
 object would commit happily after a PREPARE. A connection on which anything went wrong is terminated, never pooled
@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from ...domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
+from ...domain.errors import NodeUnavailable
+from .errors import translate
 from ...urls import parse
 
 log = logging.getLogger("wallet_gql.postgres")
@@ -44,29 +45,6 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "5s",
     "jit": "off",
 }
-_BUSY: Final = (
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-)
-_RACED: Final = ("accounts_one_per_currency", "receipts_pkey", "records_pkey", "decisions_pkey")
-"""Unique keys on which somebody else may have been first; reloading shows what he wrote."""
-_GONE: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the protocol lost its place, as after half a connection
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-)
-WRONG_EPOCH: Final = "WG001"
-CLAIMED_SINCE: Final = "WG003"
-"""Somebody else has claimed the rows since."""
 
 
 class _Connection(asyncpg.Connection):
@@ -75,34 +53,6 @@ class _Connection(asyncpg.Connection):
     def get_reset_query(self) -> str:
         """Nothing to reset."""
         return ""
-
-
-def is_gone(error: BaseException) -> bool:
-    """Whether the error leaves open what became of the statement: the connection or the server went away."""
-    return isinstance(error, _GONE)
-
-
-def translate(error: Exception, node: str) -> WalletError:
-    """What a driver's error means to the caller, when nothing was decided yet."""
-    if isinstance(error, WalletError):
-        return error
-    if isinstance(error, TimeoutError):
-        return Contended(f"node {node} did not answer in the time given")
-    if is_gone(error):
-        return NodeUnavailable(node)
-    raced = isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name in _RACED
-    if raced or isinstance(error, _BUSY) or getattr(error, "sqlstate", None) == CLAIMED_SINCE:
-        return Contended(f"node {node}: {error}")
-    if isinstance(error, asyncpg.InsufficientResourcesError) or getattr(error, "sqlstate", None) == WRONG_EPOCH:
-        return _unavailable(error, node)
-    return InvariantViolated(f"node {node} refused: {type(error).__name__}: {error}")
-
-
-def _unavailable(error: Exception, node: str) -> Unavailable:
-    """Not our bug and nobody's lock: an old node list, a full disk, no room for a prepared transaction."""
-    if getattr(error, "sqlstate", None) == WRONG_EPOCH:
-        return Unavailable(f"node {node} has another node list; restart with the current one")
-    return Unavailable(f"node {node} is short of something: {error}")
 
 
 def _settings(url: str) -> dict[str, str]:
@@ -121,7 +71,7 @@ class PgNode:
         self._silent_until = 0.0
 
     async def open(self) -> None:
-        """Make the pools; they connect when first used. Raises NodeUnavailable."""
+        """Make the pools; they connect when first used. Raises Unavailable."""
         try:
             for purpose, most in (("commands", POOL_MAX), ("reads", READS_MAX), ("aside", ASIDE_MAX)):
                 self._pools[purpose] = await asyncpg.create_pool(
@@ -143,14 +93,14 @@ class PgNode:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await pool.close()
-            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except Exception:  # noqa: BLE001 - whatever the driver raises, they are closed
                 pool.terminate()
 
     @asynccontextmanager
     async def lease(self, deadline: float, *, aside: bool = False, reads: bool = False) -> AsyncIterator[Lease]:
         """A connection until `deadline` (event loop's clock): for commands, unless something else is said.
 
-        Raises Contended if none is free in time, NodeUnavailable if none can be made, or could not a moment ago.
+        Raises Contended if none is free in time, Unavailable if none can be made, or could not a moment ago.
         """
         pool = self._pools["aside" if aside else "reads" if reads else "commands"]
         loop = asyncio.get_running_loop()
@@ -188,12 +138,12 @@ class PgNode:
         return NodeUnavailable(self.name)
 
     async def ask(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> Any:
-        """One value from one statement in a transaction of its own. Raises NodeUnavailable, Contended."""
+        """One value from one statement in a transaction of its own. Raises Unavailable."""
         async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as lease:
             return await lease.value(statement, *values)
 
     async def rows(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> list[Any]:
-        """Rows of one statement. Raises NodeUnavailable, Contended."""
+        """Rows of one statement. Raises Unavailable."""
         async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as lease:
             return await lease.rows(statement, *values)
 

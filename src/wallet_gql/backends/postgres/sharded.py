@@ -20,7 +20,7 @@ import orjson
 
 from ...domain.changes import Scope, Snapshot, State, Writes
 from ...domain.codec import to_micros
-from ...domain.errors import ConfigurationError, InvariantViolated, NodeUnavailable, WalletError
+from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 from ...domain.ids import AccountId, slot_of
 from ...domain.model import Entry, Hold, Receipt, Record
 from ...storage import (
@@ -80,9 +80,12 @@ class PgStore(GroupStore):
                     await node.open()
                     two_phase = many and self.protocol == "two-phase commit"
                     await prepare_node(node, two_phase=two_phase, creates=self.creates)
-                except NodeUnavailable as error:
+                except Contended:
+                    raise
+                except Unavailable as error:
+                    fault = "does not answer" if isinstance(error, NodeUnavailable) else "cannot be used"
                     remedy = "start it, or correct its URL"
-                    raise ConfigurationError(f"node {name} does not answer ({error.__cause__!r}); {remedy}") from error
+                    raise ConfigurationError(f"node {name} {fault} ({error.__cause__!r}); {remedy}") from error
             self._cluster, self._epoch = await identify([self._nodes[name] for name in self._map.names], self.protocol)
             await self._opened()
         except BaseException:

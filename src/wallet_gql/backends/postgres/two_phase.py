@@ -25,7 +25,8 @@ from ...domain.errors import InDoubt, InvariantViolated, Unavailable, WalletErro
 from ...failpoints import FailpointError, reach
 from ...storage import Recovered
 from .commit import Branch, commit_by, decide
-from .node import PgNode, literal, translate
+from .errors import translate
+from .node import PgNode, literal
 
 log = logging.getLogger("wallet_gql.two_phase")
 

@@ -23,10 +23,11 @@ from typing import Any, Final
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ...domain.errors import ConfigurationError, Contended, Unavailable
+from .errors import translate
 from .url import RedisAddress
 
 log = logging.getLogger("wallet_gql.redis")
@@ -187,7 +188,7 @@ class Leases:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
         await asyncio.gather(*self._forgetting, return_exceptions=True)
-        with suppress(RedisError, OSError):
+        with suppress(Exception):  # whatever the driver raises, there is nothing left to do
             await self._client.aclose()
 
     async def ping(self) -> None:
@@ -195,8 +196,8 @@ class Leases:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._client.ping()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise Unavailable(f"{self.address} does not answer") from error
+        except Exception as error:
+            raise translate(error, repr(self.address)) from error
 
     # Taking and releasing
 
@@ -342,8 +343,8 @@ class Leases:
                     self._silent_until = loop.time() + SILENT_SECONDS
                 self._missed_at = loop.time()
             raise Unavailable(f"{self.address} did not answer in time") from error
-        except (RedisError, OSError) as error:
-            raise Unavailable(f"{self.address}: {error}") from error
+        except Exception as error:
+            raise translate(error, repr(self.address)) from error
         self._missed_at = math.inf
         return reply
 

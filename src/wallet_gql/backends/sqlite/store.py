@@ -51,6 +51,7 @@ from ..kit.store import GroupStore, no_ledger, page_of
 from ..relational import rows
 from ..relational.migrations import HEAD, VERSION_TABLE, upgrade
 from . import text as sql
+from .errors import code_of, translate, translate_commit
 
 T = TypeVar("T")
 
@@ -140,7 +141,7 @@ class SqliteStore(GroupStore):
                 finally:
                     _roll_back(connection)
             except sqlite3.Error as error:
-                raise Unavailable(f"SQLite: {error}") from error
+                raise translate(error) from error
 
         return await self._on(self._readers, snapshot)
 
@@ -170,23 +171,41 @@ class SqliteStore(GroupStore):
             Contended: another process kept the write lock too long. Unavailable: it failed before the commit.
             InDoubt: the COMMIT itself failed: its frames may be on disk all the same.
         """
-        connection = self._connection()
+        connection = self._write(work, wait_seconds)
+        try:
+            connection.execute("COMMIT")
+            reach("sqlite.committed")
+        except Exception as error:
+            self._discard(connection)
+            if isinstance(error, FailpointError):
+                raise InDoubt(f"SQLite: {error}") from error
+            raise translate_commit(error) from error
+
+    def _write(self, work: Callable[[sqlite3.Connection], None], wait_seconds: float) -> sqlite3.Connection:
+        """Everything before COMMIT. Raises as `_transact` does, with nothing written."""
+        try:
+            connection = self._connection()
+        except sqlite3.Error as error:
+            raise translate(error) from error
         try:
             _begin(connection, time.monotonic() + wait_seconds)
             work(connection)
             reach("sqlite.written")
-        except (sqlite3.Error, FailpointError) as error:
-            _roll_back(connection)
-            raise Unavailable(f"SQLite: {error}") from error
-        except BaseException:
-            _roll_back(connection)
+        except BaseException as error:
+            self._give_up(connection)
+            if isinstance(error, FailpointError):
+                raise Unavailable(f"SQLite: {error}") from error
+            if isinstance(error, sqlite3.Error):
+                raise translate(error) from error
             raise
+        return connection
+
+    def _give_up(self, connection: sqlite3.Connection) -> None:
+        """Roll back; a connection that cannot do even that is closed, which rolls back, too."""
         try:
-            connection.execute("COMMIT")
-            reach("sqlite.committed")
-        except (sqlite3.Error, FailpointError) as error:
+            _roll_back(connection)
+        except sqlite3.Error:
             self._discard(connection)
-            raise InDoubt(f"SQLite: {error}") from error
 
     # Reading
 
@@ -255,12 +274,15 @@ class SqliteStore(GroupStore):
             connection.close()
 
     def _lock_out_writers(self) -> sqlite3.Connection:
-        connection = connect(self.path)
         try:
-            _begin(connection, time.monotonic() + _WRITE_WAIT_SECONDS)
-        except BaseException:
-            connection.close()
-            raise
+            connection = connect(self.path)
+            try:
+                _begin(connection, time.monotonic() + _WRITE_WAIT_SECONDS)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise translate(error) from error
         return connection
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
@@ -373,7 +395,7 @@ def _patiently(statement: Callable[[], object], deadline: float) -> None:
         try:
             statement()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if code_of(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise
             if time.monotonic() >= deadline:
                 raise Contended("another process keeps the database locked") from error

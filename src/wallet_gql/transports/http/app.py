@@ -32,7 +32,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ...domain.errors import Unavailable
+from ...background import attempt
 from ...runtime import Wallet
 from ...settings import Mode, Settings
 from ...storage import Store
@@ -144,17 +144,17 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 if the store answers in time; 503 if not, and while the server is being stopped."""
+    """200 if the store can write; 503 if not, or not in time, and while the server is being stopped."""
     state = request.app.state
     if state.draining:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "DRAINING", "the server is being stopped")
     if not await state.readiness.of(state.wallet.store):
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store does not answer")
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store cannot write now")
     return JSONResponse({"status": "ready"})
 
 
 class Readiness:
-    """Whether the store answers, asked once at a time and not more often than `READY_FOR_SECONDS`."""
+    """Whether the store can write, asked once at a time and not more often than `READY_FOR_SECONDS`."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -165,14 +165,14 @@ class Readiness:
         """Ask it, or remember."""
         async with self._lock:
             if time.monotonic() - self._asked_at >= READY_FOR_SECONDS:
-                try:
-                    async with asyncio.timeout(READY_SECONDS):
-                        await store.ping()
-                    self._is_ready = True
-                except (TimeoutError, Unavailable):
-                    self._is_ready = False
+                self._is_ready = await attempt(log, "the check whether the store can write", lambda: _ping(store))
                 self._asked_at = time.monotonic()
             return self._is_ready
+
+
+async def _ping(store: Store) -> None:
+    async with asyncio.timeout(READY_SECONDS):
+        await store.ping()
 
 
 class Gate:

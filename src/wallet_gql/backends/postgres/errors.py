@@ -1,0 +1,84 @@
+"""What asyncpg's errors mean. Source of the codes: PostgreSQL 17 documentation, appendix A."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import asyncpg
+
+from ...domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
+from .._driver_errors import Meaning, store_failed
+
+log = logging.getLogger("wallet_gql.postgres")
+
+WRONG_EPOCH: Final = "WG001"
+CLAIMED_SINCE: Final = "WG003"
+"""Somebody else has claimed the rows since."""
+
+_RACED: Final = ("accounts_one_per_currency", "receipts_pkey", "records_pkey", "decisions_pkey")
+"""Unique keys on which somebody else may have been first; reloading shows what he wrote."""
+
+_MEANINGS: Final = {
+    # connection, shutdown, time-outs that end the connection, unknown completion
+    **dict.fromkeys(("08", "57P", "25P03", "25P04", "40003", "53300"), Meaning.GONE),
+    # locks, deadlocks, cancelled by a time limit, an object in use, a snapshot too old
+    **dict.fromkeys(("40", "55006", "55P03", "57014", "72", CLAIMED_SINCE), Meaning.BUSY),
+    # password or pg_hba, read-only, no such database or schema, no right, resources, not in this state, intervention
+    **dict.fromkeys(("28", "25006", "3D", "3F", "42501", "53", "55", "57", "F0", WRONG_EPOCH), Meaning.REFUSED),
+    # a table, column, function or type is missing; a pooler has mixed up prepared statements
+    **dict.fromkeys(("42P01", "42703", "42704", "42883", "26", "42P05"), Meaning.REFUSED),
+    # the operating system's errors, internal errors, corruption
+    **dict.fromkeys(("58", "XX"), Meaning.DAMAGED),
+    # wrong values, constraints, wrong statements, limits of a statement, what our functions raise
+    **dict.fromkeys(("20", "21", "22", "23", "25", "40002", "42", "44", "54", "P0"), Meaning.OURS),
+}
+"""SQLSTATEs by their beginnings; the longest one counts."""
+
+_LOST: Final = (OSError, EOFError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""No answer of the server: the protocol lost its place, or there is no connection."""
+
+
+def meaning_of(error: BaseException) -> Meaning:
+    """What an error of the driver tells."""
+    if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name in _RACED:
+        return Meaning.BUSY
+    state = getattr(error, "sqlstate", None) or ""
+    for length in range(len(state), 1, -1):
+        if state[:length] in _MEANINGS:
+            return _MEANINGS[state[:length]]
+    return Meaning.GONE if isinstance(error, _LOST) else Meaning.UNEXPECTED
+
+
+def leaves_doubt(error: BaseException) -> bool:
+    """Whether a commit that ended in this error may have happened all the same.
+
+    An ordinary error that the server reports has rolled the transaction back. One that ends the connection may come
+    after the commit was written, and so may everything that is no answer of the server.
+    """
+    if not isinstance(error, asyncpg.PostgresError) or error.severity_en in ("FATAL", "PANIC"):
+        return True
+    return meaning_of(error) in (Meaning.GONE, Meaning.DAMAGED)
+
+
+def translate(error: Exception, node: str) -> WalletError:
+    """What a driver's error means to the caller, when nothing was decided yet."""
+    if isinstance(error, WalletError):
+        return error
+    if isinstance(error, TimeoutError):
+        return Contended(f"node {node} did not answer in the time given")
+    meaning, said = meaning_of(error), _said(error)
+    if meaning is Meaning.BUSY:
+        return Contended(f"node {node}: {said}")
+    if meaning is Meaning.OURS:
+        return InvariantViolated(f"node {node} refused: {said}")
+    if getattr(error, "sqlstate", None) == WRONG_EPOCH:
+        said = "it has another node list; restart with the current one"
+    text = store_failed(log, f"node {node}", meaning, error, said)
+    return NodeUnavailable(node) if meaning is Meaning.GONE else Unavailable(text)
+
+
+def _said(error: BaseException) -> str:
+    """Without the server's DETAIL, which quotes values of rows."""
+    words = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
+    return f"{type(error).__name__}: {words}"

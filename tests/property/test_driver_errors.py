@@ -1,0 +1,230 @@
+"""Whatever a driver may raise becomes one of our errors: every class and code that the drivers know, one by one."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import asyncpg
+import pymongo.errors
+import pytest
+import redis.exceptions
+
+from wallet_gql import background
+from wallet_gql.backends.mongodb import errors as _mongo_errors
+from wallet_gql.backends.postgres import errors as _pg_errors
+from wallet_gql.backends.redis import errors as _redis_errors
+from wallet_gql.backends.sqlite import errors as _sqlite_errors
+from wallet_gql.domain.errors import (
+    Contended,
+    InDoubt,
+    InvariantViolated,
+    NodeUnavailable,
+    Unavailable,
+    WalletError,
+)
+
+STRANGE = (
+    RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed"),  # uvloop
+    AttributeError("'NoneType' object has no attribute 'write'"),
+    EOFError("half a reply"),
+    OSError("no route to host"),
+    MemoryError(),
+    AssertionError(),
+    KeyError("x"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_logged", {})
+
+
+def classes(module: ModuleType) -> Iterator[type[Exception]]:
+    """The exceptions that a module has."""
+    for _, kind in inspect.getmembers(module, inspect.isclass):
+        if issubclass(kind, Exception):
+            yield kind
+
+
+def made(kind: type[Exception]) -> Exception:
+    """One of a class, however its constructor looks."""
+    if issubclass(kind, pymongo.errors.BulkWriteError):
+        return kind({"writeErrors": []})
+    if issubclass(kind, pymongo.errors.ClientBulkWriteException):
+        return kind({"writeErrors": []}, verbose=False)
+    for arguments in (("driver text",), (), ("a", "b"), ("1 host:1",)):
+        try:
+            return kind(*arguments)
+        except (TypeError, ValueError, IndexError, AttributeError):
+            continue
+    error = kind.__new__(kind)
+    error.args = ("driver text",)
+    return error
+
+
+def as_postgres(error: Exception) -> WalletError:
+    """As the Postgres backends raise it."""
+    return _pg_errors.translate(error, "n1")
+
+
+def as_redis(error: Exception) -> WalletError:
+    """As the leases raise it."""
+    return _redis_errors.translate(error, "redis://host:6379/0")
+
+
+@pytest.mark.parametrize(
+    ("translate", "module"),
+    [
+        pytest.param(as_postgres, asyncpg.exceptions, id="asyncpg"),
+        pytest.param(_mongo_errors.translate, pymongo.errors, id="pymongo"),
+        pytest.param(as_redis, redis.exceptions, id="redis"),
+        pytest.param(_sqlite_errors.translate, sqlite3, id="sqlite3"),
+    ],
+)
+def test_every_class_of_every_driver_has_a_meaning(
+    translate: Callable[[Exception], WalletError], module: ModuleType
+) -> None:
+    """It is certain that nothing was written, so it is Unavailable, unless a table says that the bug is ours."""
+    known = [made(kind) for kind in classes(module)]
+    assert len(known) >= 10
+    for error in (*known, *STRANGE):
+        assert isinstance(translate(error), Unavailable | InvariantViolated), repr(error)
+    assert all(isinstance(translate(error), Unavailable) for error in STRANGE)
+
+
+def refused_by_postgres(sqlstate: str, severity: str = "ERROR") -> asyncpg.PostgresError:
+    """As the driver makes it of a server's message."""
+    return asyncpg.PostgresError.new({"S": severity, "V": severity, "C": sqlstate, "M": "no", "D": "Key (email)=(a@b)"})
+
+
+@pytest.mark.parametrize(
+    ("sqlstates", "expected"),
+    [
+        (
+            "28000 28P01 3D000 3F000 25006 42501 42P01 42883 53100 53200 53400 55000 F0000 XX000 XX001",
+            Unavailable,
+        ),
+        ("58000 58030 58P01 0A000 26000 42P05 99999 WG001", Unavailable),
+        ("08000 08006 57P01 57P02 57P03 57P04 57P05 53300 25P03 40003", NodeUnavailable),
+        ("40001 40P01 55P03 57014 WG003", Contended),
+        ("22003 23514 23505 42601 42P02 P0001 25P02 54001", InvariantViolated),
+    ],
+)
+def test_what_postgres_answers(sqlstates: str, expected: type[WalletError]) -> None:
+    """By SQLSTATE; the values of rows that the server's DETAIL quotes stay out of the text."""
+    for sqlstate in sqlstates.split():
+        found = as_postgres(refused_by_postgres(sqlstate))
+        assert type(found) is expected, sqlstate
+        assert "a@b" not in str(found)
+
+
+def test_a_commit_on_postgres_is_in_doubt_unless_the_server_rolled_it_back() -> None:
+    """An ordinary error is a certain no; the end of the connection and anything that is no answer is a doubt."""
+    for sqlstate in ("25006", "42501", "53100", "23514", "40001"):
+        assert not _pg_errors.leaves_doubt(refused_by_postgres(sqlstate)), sqlstate
+        assert _pg_errors.leaves_doubt(refused_by_postgres(sqlstate, "FATAL")), sqlstate
+    for sqlstate in ("57P01", "08006", "40003", "XX000", "58030"):
+        assert _pg_errors.leaves_doubt(refused_by_postgres(sqlstate)), sqlstate
+    assert all(_pg_errors.leaves_doubt(error) for error in STRANGE)
+
+
+def failed_in_sqlite(code: int) -> sqlite3.Error:
+    """As the driver makes it of a result code."""
+    error = sqlite3.OperationalError("no")
+    error.sqlite_errorcode = code
+    return error
+
+
+def names_of(*beginnings: str) -> dict[str, int]:
+    """The result codes whose names begin so, extended ones included."""
+    found = {name: value for name, value in vars(sqlite3).items() if name.startswith("SQLITE_")}
+    return {
+        n: v for n, v in found.items() if any(n == f"SQLITE_{b}" or n.startswith(f"SQLITE_{b}_") for b in beginnings)
+    }
+
+
+def test_what_sqlite_answers() -> None:
+    """By result code, extended ones included."""
+    refused = ("READONLY", "FULL", "IOERR", "CANTOPEN", "CORRUPT", "NOTADB", "PERM", "NOMEM", "PROTOCOL")
+    for expected, beginnings in (
+        (Unavailable, refused),
+        (Contended, ("BUSY", "LOCKED")),
+        (InvariantViolated, ("CONSTRAINT", "MISMATCH", "MISUSE")),
+    ):
+        for name, code in names_of(*beginnings).items():
+            assert type(_sqlite_errors.translate(failed_in_sqlite(code))) is expected, name
+
+
+def test_a_commit_in_sqlite_is_in_doubt_unless_its_last_frame_was_not_written() -> None:
+    """A full disk and a lock are a certain no; a failing disk is a doubt, and so is what nobody knows."""
+    assert type(_sqlite_errors.translate_commit(failed_in_sqlite(sqlite3.SQLITE_FULL))) is Unavailable
+    assert type(_sqlite_errors.translate_commit(failed_in_sqlite(sqlite3.SQLITE_BUSY))) is Contended
+    for code in names_of("IOERR", "CORRUPT", "NOMEM").values():
+        assert type(_sqlite_errors.translate_commit(failed_in_sqlite(code))) is InDoubt
+    assert all(type(_sqlite_errors.translate_commit(error)) is InDoubt for error in STRANGE)
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ((11, 13, 18, 20, 146, 371, 8000, 14031, 301, 1, 424_242), Unavailable),
+        ((6, 89, 91, 189, 10107, 13435, 11602, 64), NodeUnavailable),
+        ((24, 50, 112, 251, 290), Contended),
+        ((2, 9, 14, 66, 121, 11000), InvariantViolated),
+    ],
+)
+def test_what_mongodb_answers(codes: tuple[int, ...], expected: type[WalletError]) -> None:
+    """By code; one that nobody knows means that the store cannot be used."""
+    for code in codes:
+        assert type(_mongo_errors.translate(pymongo.errors.OperationFailure("no", code))) is expected, code
+
+
+def test_a_mongodb_that_is_changing_roles_is_unavailable() -> None:
+    """What the driver says when it sees no member that has sessions, just after a step-down."""
+    error = pymongo.errors.ConfigurationError("Sessions are not supported by this MongoDB deployment")
+    assert type(_mongo_errors.translate(error)) is Unavailable
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("NOAUTH Authentication required.", "WRONGPASS invalid", "NOPERM no right", "READONLY a replica", "MISCONF"),
+        *("OOM command not allowed", "LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "ERR unknown command 'EVALSHA'"),
+    ],
+)
+def test_what_redis_answers(text: str) -> None:
+    """Leases come before everything else, so nothing was written, whatever it says."""
+    assert type(as_redis(redis.exceptions.ResponseError(text))) is Unavailable
+
+
+def test_only_what_the_driver_raised_is_translated() -> None:
+    """A bug in what is made of MongoDB's answers stays the bug that it is; the driver's own is told by its frames."""
+    with pytest.raises(KeyError) as ours:
+        inspect.signature(lambda: None).parameters["absent"]
+    assert _mongo_errors.is_ours(ours.value)
+    assert _mongo_errors.is_ours(InDoubt())
+    with pytest.raises(TypeError) as theirs:
+        pymongo.MongoClient(1)  # type: ignore[arg-type]  # the driver's own complaint
+    assert not _mongo_errors.is_ours(theirs.value)
+    assert not _mongo_errors.is_ours(pymongo.errors.AutoReconnect("reset"))
+
+
+def test_a_cause_is_logged_once_a_minute_and_the_unexpected_with_its_traceback(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a traceback a request: 8,227 lines in 25 seconds were seen."""
+    for _ in range(100):
+        as_postgres(refused_by_postgres("28P01"))
+        as_postgres(RuntimeError("the handler is closed"))
+    assert [(record.levelno, record.exc_info is not None) for record in caplog.records] == [
+        (logging.WARNING, False),
+        (logging.ERROR, True),
+    ]
+    caplog.clear()
+    monkeypatch.setattr("wallet_gql.background.AGAIN_SECONDS", 0.0)
+    as_postgres(refused_by_postgres("28P01"))
+    assert "(99 more since the last line)" in caplog.text
