@@ -249,5 +249,5 @@ class Store(Protocol):
         ...
 
     async def ping(self) -> None:
-        """Raise Unavailable unless the store answers."""
+        """Raise Unavailable unless every part of the store can write now: a cheap, real check, without side effects."""
         ...

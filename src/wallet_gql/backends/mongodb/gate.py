@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import pymongo
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ...domain.errors import Contended, Unavailable
 from .client import MongoServer
@@ -48,6 +48,13 @@ class Gate:
         """Make this process's fence, before its first commit and whenever it was forgotten."""
         fields = {"$setOnInsert": {"slot": 0, "fence": 0}, "$currentDate": {"seen_at": True}}
         await self._locks.update_one({"_id": self.fence_id}, fields, upsert=True)
+
+    async def rehearse(self) -> None:
+        """Write to a document that nobody reads. Raises the driver's errors."""
+        with suppress(DuplicateKeyError):  # others make it at the same moment
+            await self._locks.update_one(
+                {"_id": "rehearsal"}, {"$inc": {"times": 1}, "$setOnInsert": {"slot": 0}}, upsert=True
+            )
 
     def bump(self) -> Document:
         """What every commit does to its own fence, as an update statement."""

@@ -21,6 +21,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import datetime
 from typing import Any, Final, cast
 
+import pymongo
 from bson.int64 import Int64
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure
@@ -59,6 +60,7 @@ from .watch import Hints
 PAUSE_SECONDS: Final = 0.002
 PAUSE_SECONDS_MAX: Final = 0.05
 GATE_PAUSE_SECONDS: Final = 0.01
+PING_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 1.0
 """After so long in vain it is worth to look for transactions that nobody will finish."""
 
@@ -281,8 +283,13 @@ class MongoStore(GroupStore):
         return Recovered()
 
     async def ping(self) -> None:
-        """The primary answers. Raises Unavailable."""
-        await self._running().read(lambda session: self._database.command("ping", session=session))
+        """Write as a commit does, to the disks of a majority. Raises Unavailable."""
+        self._running()
+        try:
+            with pymongo.timeout(PING_SECONDS):
+                await self._gate.rehearse()
+        except Exception as error:
+            raise translate(error) from error
 
     def _running(self) -> MongoServer:
         if self._server is None:

@@ -142,6 +142,11 @@ class PgNode:
         async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as lease:
             return await lease.value(statement, *values)
 
+    async def run(self, statements: str, *, seconds: float) -> None:
+        """Several statements without values, in one transaction. Raises Unavailable."""
+        async with self.lease(asyncio.get_running_loop().time() + seconds, reads=True) as lease:
+            await lease.do(statements)
+
     async def rows(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> list[Any]:
         """Rows of one statement. Raises Unavailable."""
         async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as lease:

@@ -50,6 +50,8 @@ log = logging.getLogger("wallet_gql.postgres")
 
 RECOVER_EVERY_SECONDS: Final = 0.5
 
+PING_SECONDS: Final = 2.0
+
 _FETCH_SECONDS: Final = 2.0
 """How long a node may take for a few named records; commands look them up before they begin."""
 
@@ -283,5 +285,5 @@ class PgStore(GroupStore):
             raise InvariantViolated(f"an item cannot be imported: {error}") from error
 
     async def ping(self) -> None:
-        """Every node answers. Raises NodeUnavailable."""
-        await self._everywhere(lambda node: node.ask("SELECT 1", seconds=2.0))
+        """Every node could write now. Raises Unavailable."""
+        await self._everywhere(lambda node: node.run(sql.CAN_WRITE, seconds=PING_SECONDS))

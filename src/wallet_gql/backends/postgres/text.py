@@ -100,3 +100,20 @@ def history_page(account_id: str, page: PageRequest) -> tuple[Any, ...]:
     columns = f"{_named(tables.entries, 'e.')}, {_named(tables.transfers, 't.')}"
     joined = "entries AS e JOIN transfers AS t ON t.id = e.transfer_id"
     return _page(f"SELECT {columns} FROM {joined}", account_id, page)  # noqa: S608 - own names
+
+
+def _writes_nothing(table: Table) -> str:
+    names = _named(table)
+    return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {table.name} WHERE false"  # noqa: S608 - as above
+
+
+_ADDED_TO: Final = (tables.accounts, tables.transfers, tables.entries, tables.holds, tables.receipts, tables.records)
+_UPDATED: Final = {"accounts": "status = status", "holds": "state = state", "records": "version = version"}
+
+CAN_WRITE: Final = "; ".join(
+    [
+        *map(_writes_nothing, _ADDED_TO),
+        *(f"UPDATE {table} SET {change} WHERE false" for table, change in _UPDATED.items()),  # noqa: S608 - as above
+    ]
+)
+"""Writes and locks no row, but fails where a commit would: on a standby, when read-only, without a right."""

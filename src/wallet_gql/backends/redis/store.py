@@ -267,7 +267,7 @@ class RedisStore(PgStore):
             yield
 
     async def ping(self) -> None:
-        """Every node and the Redis answer. Raises Unavailable."""
+        """Every node and the Redis could write now. Raises Unavailable."""
         await asyncio.gather(super().ping(), self.leases.ping())
 
 

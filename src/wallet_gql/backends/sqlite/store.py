@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -316,8 +316,22 @@ class SqliteStore(GroupStore):
         return Recovered()
 
     async def ping(self) -> None:
-        """Read one value. Raises Unavailable."""
-        await self._read(lambda connection: connection.execute("SELECT 1 FROM accounts LIMIT 1").fetchall())
+        """Open the file anew and commit something of no meaning: only that finds a full disk. Raises Unavailable.
+
+        While somebody else writes it is enough to read: whoever writes shows that it can be done.
+        """
+        await self._on(self._readers, self._rehearse)
+
+    def _rehearse(self) -> None:
+        try:
+            with closing(connect(self.path, mode="rw")) as connection:
+                connection.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
+                with suppress(Contended):
+                    _begin(connection, deadline=0.0)
+                    connection.execute("PRAGMA user_version = 0")  # which it is; it is written all the same
+                    connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise translate(error) from error
 
 
 def _path_of(url: str) -> Path:
@@ -327,12 +341,14 @@ def _path_of(url: str) -> Path:
     return Path(where.file)
 
 
-def connect(path: Path, patience_seconds: float = 0) -> sqlite3.Connection:
+def connect(path: Path, patience_seconds: float = 0, *, mode: str = "rwc") -> sqlite3.Connection:
     """A connection with the settings that durability rests on, in explicit-transaction mode.
 
-    `patience_seconds` is SQLite's own waiting for locks; writers wait by `_patiently` instead.
+    `patience_seconds` is SQLite's own waiting for locks; writers wait by `_patiently` instead. With the mode `rw` a
+    file that is missing is not made.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    name = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256)
     connection.execute(f"PRAGMA busy_timeout={int(patience_seconds * 1000)}")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
