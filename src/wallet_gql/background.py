@@ -73,12 +73,14 @@ async def run_for_ever(
     *,
     every_seconds: float,
     slowest_seconds: float = SLOWEST_SECONDS,
+    at_once: bool = False,
 ) -> None:
     """Run `step` after each pause of `every_seconds`, until the task is cancelled; no error ends it.
 
-    After a failure the pause doubles, up to `slowest_seconds`; after a success it is `every_seconds` again.
+    After a failure the pause doubles, up to `slowest_seconds`; after a success it is `every_seconds` again. With
+    `at_once` there is no pause before the first step.
     """
-    pause = every_seconds
+    pause = 0.0 if at_once else every_seconds
     while True:
         await asyncio.sleep(pause)
         done = await attempt(log, name, step)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 from .backends import open_store
-from .domain.errors import InvalidInput, WalletError
+from .background import attempt, run_for_ever
+from .domain.errors import InvalidInput
 from .identity import Identity
 from .integrations.stripe.payments import Payments, open_payments
 from .integrations.webhooks.deliveries import Webhooks
@@ -83,8 +84,8 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
         merchants, webhooks, sender = _merchants(settings, ledger)
         wallet = Wallet(settings, store, ledger, identity, payments, merchants, webhooks)
         await store.recover(_RECOVER_MAX)
-        jobs: list[list[Job]] = [_own_jobs(wallet), _outside_jobs(wallet), [webhooks.sweep]] if sweeps else []
-        tasks = [asyncio.create_task(_sweep(part, settings.sweep_seconds)) for part in jobs]
+        parts = (_own_jobs(wallet), _outside_jobs(wallet), {"sending events": webhooks.sweep}) if sweeps else ()
+        tasks = [asyncio.create_task(_sweep(part, settings.sweep_seconds)) for part in parts]
         try:
             yield wallet
         finally:
@@ -112,26 +113,24 @@ def _merchants(settings: Settings, ledger: Ledger) -> tuple[Merchants, Webhooks,
     return merchants, webhooks, sender
 
 
-def _own_jobs(wallet: Wallet) -> list[Job]:
-    return [
-        lambda: wallet.store.recover(_RECOVER_MAX),
-        wallet.ledger.expire_due_holds,
-        wallet.identity.sweep,
-    ]
+def _own_jobs(wallet: Wallet) -> Mapping[str, Job]:
+    return {
+        "recovery": lambda: wallet.store.recover(_RECOVER_MAX),
+        "expiring holds": wallet.ledger.expire_due_holds,
+        "forgetting sessions and names": wallet.identity.sweep,
+    }
 
 
-def _outside_jobs(wallet: Wallet) -> list[Job]:
+def _outside_jobs(wallet: Wallet) -> Mapping[str, Job]:
     """What waits for others, who may be slow: in a task of its own, so that nothing of ours waits with it."""
-    return [wallet.payments.sweep]
+    return {"top-ups and withdrawals": wallet.payments.sweep}
 
 
-async def _sweep(jobs: list[Job], every_seconds: float) -> None:
-    while True:
-        await asyncio.sleep(every_seconds)
-        for job in jobs:
-            try:
-                await job()
-            except WalletError as error:
-                log.warning("a sweep will try again: %s", error)
-            except Exception:
-                log.exception("a sweep failed")
+async def _sweep(jobs: Mapping[str, Job], every_seconds: float) -> None:
+    """Every job in turn, for ever: what one raises keeps the others from nothing."""
+
+    async def all_of_them() -> None:
+        for name, job in jobs.items():
+            await attempt(log, name, job)
+
+    await run_for_ever(log, "the sweeps", all_of_them, every_seconds=every_seconds)

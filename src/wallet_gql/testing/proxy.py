@@ -25,6 +25,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._dropping: dict[bytes, int] = {}
+        self._refusing = False
         self._open = asyncio.Event()
         self._open.set()
 
@@ -69,7 +70,20 @@ class Proxy:
         """Let everything pass again, what was held first."""
         self._open.set()
 
+    def refuse(self) -> None:
+        """Reset every connection, and from now on each new one as soon as it is accepted."""
+        self._refusing = True
+        self.cut()
+
+    def accept(self) -> None:
+        """Let new connections through again."""
+        self._refusing = False
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing:
+            self.hits["refused"] += 1
+            writer.transport.abort()
+            return
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
         except OSError:

@@ -20,10 +20,11 @@ from typing import Any, Final
 import pymongo
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from ...background import run_for_ever
 from ...domain.errors import Contended, Unavailable
 from .client import MongoServer
 from .documents import Document
-from .errors import translate
+from .errors import log, translate
 from .schema import CONTROL, LOCKS
 
 LEASE_SECONDS: Final = 15.0
@@ -117,13 +118,14 @@ class Gate:
         return True
 
     async def _renew(self, holder: str) -> None:
-        while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            try:
-                with pymongo.timeout(LEASE_SECONDS / 3):
-                    await self._control.update_one({"_id": "gate", "holder": holder}, [{"$set": {"until": _UNTIL}}])
-            except PyMongoError:
-                continue  # if it was lost, the end tells
+        """For ever; if the gate was lost, the end tells."""
+
+        async def renew() -> None:
+            with pymongo.timeout(pause):
+                await self._control.update_one({"_id": "gate", "holder": holder}, [{"$set": {"until": _UNTIL}}])
+
+        pause = LEASE_SECONDS / 3
+        await run_for_ever(log, "renewing the gate", renew, every_seconds=pause, slowest_seconds=pause)
 
     async def _release(self, holder: str) -> bool:
         """Open the gate; whether it was still ours."""

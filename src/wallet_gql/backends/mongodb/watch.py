@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from pymongo.errors import PyMongoError
 
+from ...background import run_for_ever
 from ...domain.ids import AccountId
 from .client import MongoServer
+from .errors import translate
 
 log = logging.getLogger("wallet_gql.mongodb")
 
@@ -53,11 +55,13 @@ class Hints:
             self._task = None
 
     async def _follow(self) -> None:
-        while True:
-            try:
-                async with await self._server.database["entries"].watch(_STAGES) as stream:
-                    async for change in stream:
-                        self._hint((AccountId(change["documentKey"]["_id"]["account_id"]),))
-            except PyMongoError as error:
-                log.info("the change stream ended, watchers poll: %s", error)
-            await asyncio.sleep(_AGAIN_SECONDS)
+        """For ever, a new stream whenever one has ended; meanwhile watchers poll."""
+        await run_for_ever(log, "the change stream", self._read, every_seconds=_AGAIN_SECONDS, at_once=True)
+
+    async def _read(self) -> None:
+        try:
+            async with await self._server.database["entries"].watch(_STAGES) as stream:
+                async for change in stream:
+                    self._hint((AccountId(change["documentKey"]["_id"]["account_id"]),))
+        except PyMongoError as error:
+            raise translate(error) from error

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import orjson
 
+from ...background import run_for_ever
 from ...domain.changes import Scope, Snapshot, State, Writes
 from ...domain.codec import to_micros
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
@@ -109,14 +110,7 @@ class PgStore(GroupStore):
 
     async def _recover_for_ever(self) -> None:
         """Every process settles whatever any process left unfinished, as long as it runs."""
-        while True:
-            await asyncio.sleep(RECOVER_EVERY_SECONDS)
-            try:
-                await self._sweep()
-            except WalletError as error:
-                log.info("recovery will try again: %s", error)
-            except Exception:
-                log.exception("recovery failed and will try again")
+        await run_for_ever(log, "recovery", self._sweep, every_seconds=RECOVER_EVERY_SECONDS)
 
     async def _close(self) -> None:
         if self._recovering is not None:

@@ -18,6 +18,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import redis.asyncio
@@ -26,6 +27,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from ...background import attempt, run_for_ever
 from ...domain.errors import ConfigurationError, Contended, Unavailable
 from .errors import translate
 from .url import RedisAddress
@@ -298,12 +300,12 @@ class Leases:
     # Renewing
 
     async def _renew_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self.address.lease_seconds / _RENEWALS / 2)
-            try:
-                await asyncio.gather(*(self._renew(held) for held in self._due()))
-            except Unavailable as error:
-                log.info("leases could not be renewed: %s", error)
+        """Never pauses longer after a failure: leases do not wait."""
+        pause = self.address.lease_seconds / _RENEWALS / 2
+        await run_for_ever(log, "renewing leases", self._renew_due, every_seconds=pause, slowest_seconds=pause)
+
+    async def _renew_due(self) -> None:
+        await asyncio.gather(*(attempt(log, "renewing a lease", partial(self._renew, held)) for held in self._due()))
 
     def _due(self) -> list[Held]:
         now = asyncio.get_running_loop().time()

@@ -19,12 +19,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import zip_longest
 from time import monotonic
 from typing import Final, Protocol
 
+from ...background import attempt
 from ...domain.changes import Changes, Decision, Scope, Snapshot
-from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant, WalletError
+from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant
 from ...domain.ids import AccountId, UserId, slot_of
 from ...domain.merchants import Delivery, Merchant, delivery_key, merchant_key
 from ...domain.model import Account, Record, RecordKey
@@ -149,11 +151,7 @@ class Webhooks:
 
     async def _tell_safely(self, merchant_id: UserId) -> None:
         try:
-            await self.tell(merchant_id)
-        except WalletError as error:
-            log.warning("events of merchant %s wait: %s", merchant_id, error)
-        except Exception:
-            log.exception("events of merchant %s wait", merchant_id)
+            await attempt(log, "telling a merchant", partial(self.tell, merchant_id))
         finally:
             self._tasks.pop(merchant_id, None)
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from limits.errors import StorageError
 from limits.storage import storage_from_string
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -133,7 +132,9 @@ class Limits:
             if await limiter.hit(item, name, who, cost=times):
                 return
             reset_at = (await limiter.get_window_stats(item, name, who)).reset_time
-        except StorageError as error:
+        except Exception as error:
+            if limiter is self._alone:
+                raise
             self._fall_back(error)
             await self._hit(name, who, times)
             return
@@ -146,7 +147,8 @@ class Limits:
         return self._shared
 
     def _fall_back(self, error: Exception) -> None:
-        log.warning("Redis does not count requests, this process does it alone for a while: %s", type(error.__cause__))
+        kind = type(error.__cause__ or error).__name__
+        log.warning("Redis does not count requests, this process does it alone for a while: %s", kind)
         self._alone_until = time.monotonic() + _REDIS_PAUSE_SECONDS
 
 
