@@ -76,8 +76,8 @@ def _section(title: str, kinds: list[type[WalletError]], *, remembered: bool = F
 
 
 def _fields(kind: type[WalletError]) -> str:
-    """What the error carries besides its message: the arguments it was made with."""
-    names = [name for name in inspect.signature(kind).parameters if name not in {"message", "fields"}]
+    """What clients see besides its message: the arguments it was made with, but what is for the log."""
+    names = [name for name in inspect.signature(kind).parameters if name not in {"message", "fields", "detail"}]
     return ", ".join(f"`{name}`" for name in names)
 
 

@@ -27,7 +27,8 @@ WalletError
 └ InvariantViolated         our bug; logged loudly, shown as an internal error
 ```
 
-Every error has a stable `code`, its typed values in `fields`, and a message that says what to do next. A refusal is
+Every error has a stable `code`, its typed values in `fields`, and a message that says what to do next. What the store
+cannot do is told in the same words whatever the cause; the cause is the error's `detail`, for the log. A refusal is
 stored in a receipt as `(code, fields)` and comes back through `restore`.
 """
 
@@ -43,11 +44,17 @@ class WalletError(Exception):
 
     code: ClassVar[str] = "WALLET_ERROR"
     retryable: ClassVar[bool] = False
+    detail: str = ""
+    """For the log and for operators: what a driver said, say. No transport sends it; clients get `message`."""
 
     def __init__(self, message: str, **fields: Field) -> None:
         super().__init__(message)
         self.message = message
         self.fields = fields
+
+    def __str__(self) -> str:
+        """For the log: the message with the detail."""
+        return f"{self.message} ({self.detail})" if self.detail else self.message
 
 
 class Rejected(WalletError):
@@ -412,29 +419,31 @@ class Unavailable(WalletError):
 
     code = "UNAVAILABLE"
     retryable = True
+    words: ClassVar[str] = "the wallet cannot do this now"
+    """What clients are told: of each class the same, so that nothing a backend says can reach them."""
 
-    def __init__(self, reason: str = "the store is not available") -> None:
-        super().__init__(
-            f"{reason}; nothing changed: retry, with the same idempotency key where there is one", reason=reason
-        )
+    def __init__(self, detail: str = "") -> None:
+        """`detail` is for the log alone."""
+        super().__init__(f"{self.words}; nothing changed: retry, with the same idempotency key where there is one")
+        self.detail = detail
 
 
 class Contended(Unavailable):
     """Too many commands wanted the same rows in the time given. Nothing changed; retry with the same key."""
 
     code = "CONTENDED"
-
-    def __init__(self, reason: str = "too busy in the time given") -> None:
-        super().__init__(reason)
+    words = "too busy in the time given"
 
 
 class RateLimited(Unavailable):
     """Too many requests in too short a time. Nothing changed; wait as long as it says, then retry with the same key."""
 
     code = "RATE_LIMITED"
+    words = "too many requests: wait {} seconds"
 
     def __init__(self, retry_after_seconds: int) -> None:
-        super().__init__(f"too many requests: wait {retry_after_seconds} seconds")
+        super().__init__()
+        self.message = self.message.format(retry_after_seconds)
         self.fields = {"retry_after_seconds": retry_after_seconds}
 
 
@@ -442,10 +451,7 @@ class NodeUnavailable(Unavailable):
     """A server of the store does not answer. Nothing changed; retry with the same key."""
 
     code = "NODE_UNAVAILABLE"
-
-    def __init__(self, node: str) -> None:
-        super().__init__(f"node {node} does not answer")
-        self.fields["node"] = node
+    words = "a server of the wallet does not answer"
 
 
 class InDoubt(WalletError):
@@ -454,10 +460,10 @@ class InDoubt(WalletError):
     code = "IN_DOUBT"
     retryable = True
 
-    def __init__(self, reason: str = "the commit was not confirmed in time") -> None:
-        super().__init__(
-            f"{reason}; it may have happened: ask again with the same idempotency key, never a new one", reason=reason
-        )
+    def __init__(self, detail: str = "") -> None:
+        """`detail` is for the log alone."""
+        super().__init__("it may have happened: ask again with the same idempotency key, never with a new one")
+        self.detail = detail
 
 
 class ConfigurationError(WalletError):

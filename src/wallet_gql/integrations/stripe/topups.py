@@ -111,7 +111,7 @@ class TopUps:
         try:
             found, secret = await self.advance(TopUpId(kept))
         except Unavailable as error:  # this request changed nothing, the first one did
-            raise InDoubt(error.message.partition(";")[0]) from error
+            raise InDoubt(str(error)) from error
         return Started(found, secret, replayed=True)
 
     async def get(self, actor: str, top_up_id: str) -> TopUp:

@@ -154,7 +154,7 @@ class Withdrawals:
         try:
             return Asked(await self.advance(WithdrawalId(kept)), replayed=True)
         except Unavailable as error:  # this request changed nothing, the first one did
-            raise InDoubt(error.message.partition(";")[0]) from error
+            raise InDoubt(str(error)) from error
 
     async def get(self, actor: str, withdrawal_id: str) -> Withdrawal:
         """One of the actor's withdrawals; an operator sees any. Raises WithdrawalNotFound."""

@@ -57,7 +57,7 @@ def main() -> None:
     try:
         app()
     except WalletError as error:
-        for line in error.message.splitlines():
+        for line in str(error).splitlines():  # operators see the detail, too
             typer.echo(f"wallet-gql: {hidden(line)}", err=True)
         sys.exit(2)
 

@@ -57,7 +57,7 @@ def audit(*, as_json: AsJson = False) -> None:
         report = with_wallet(work)
     except InvariantViolated as error:  # a record so bad that it could not even be read
         report = Report()
-        report.add("a record", error.message)
+        report.add("a record", str(error))
     if as_json:
         typer.echo(json.dumps({"storage": storage, "clean": report.clean, **asdict(report)}))
     else:

@@ -102,13 +102,12 @@ def values_of(error: WalletError) -> dict[str, Field]:
 
 
 def fields_of(kind: type[WalletError]) -> dict[str, str]:
-    """The names of an error class's values and their types (`str`, `int`, …): what its constructor takes, it tells."""
-    if kind is domain.NodeUnavailable:
-        return {"reason": "str", "node": "str"}
-    if kind is domain.Contended:
-        return {"reason": "str"}
+    """The names of an error class's values and their types (`str`, `int`, …): what its constructor takes, it tells.
+
+    Except a `detail`, which is for the log.
+    """
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
-    return {parameter.name: str(parameter.annotation) for parameter in parameters}
+    return {parameter.name: str(parameter.annotation) for parameter in parameters if parameter.name != "detail"}
 
 
 def problem(error: WalletError) -> Response:
