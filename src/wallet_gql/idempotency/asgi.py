@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ from ._http import (
 from .guard import Guard
 from .keys import HEADER, header_key, header_value
 from .turns import Ask, Effects, Joined, Outcome, StillRunning, Turn
+
+log = logging.getLogger("wallet_gql.idempotency")
 
 Application = Callable[[Connection, Receive, Send], Awaitable[None]]
 Caller = Callable[[Connection], str | Awaitable[str | None] | None]
@@ -191,7 +194,7 @@ class IdempotencyMiddleware:
         except StillRunning:
             return self._problem(409, "STILL_RUNNING", "the first request with this key is running; ask again later")
         except (InDoubt, Unavailable) as error:
-            return self._problem(504 if isinstance(error, InDoubt) else 503, error.code, error.message)
+            return self._come_again(error)
         return found if isinstance(found, Turn) else self._replay(found)
 
     def _ask(self, connection: Connection, who: str, given: list[str], body: bytes) -> Ask:
@@ -252,9 +255,9 @@ class IdempotencyMiddleware:
             outcome = await self.guard.finish(turn, given, kept=whole)
         except Unavailable as error:
             await self.guard.give_up(turn)
-            return self._problem(503, error.code, error.message)
+            return self._come_again(error)
         except InDoubt as error:
-            return self._problem(504, error.code, error.message)
+            return self._come_again(error)
         except _NotKept as refusal:
             return await self._let_go(turn, refusal.answer)
         except BaseException:
@@ -282,6 +285,10 @@ class IdempotencyMiddleware:
             return Decision(decision.changes, plain)
 
         return Joined(scope, joined)
+
+    def _come_again(self, error: InDoubt | Unavailable) -> Stored:
+        log.warning("a request is answered with %s: %s", error.code, error.detail or error.message)
+        return self._problem(504 if isinstance(error, InDoubt) else 503, error.code, error.message)
 
     def _problem(self, status: int, code: str, detail: str) -> Stored:
         """Problem details (RFC 9457)."""

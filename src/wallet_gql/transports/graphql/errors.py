@@ -14,6 +14,7 @@ import strawberry
 
 from ...domain import errors as domain
 from ...domain import model
+from ..http.logs import log_answer
 from .describe import about, enum_type, interface_type, object_type
 from .scalars import CurrencyCode
 from .types import Money
@@ -292,9 +293,10 @@ class Handler:
     exception_type: type[domain.WalletError]
     error_type: type[WalletError]
 
-    def handle(self, exception: domain.WalletError, *, field: object, info: object) -> WalletError:
+    def handle(self, exception: domain.WalletError, *, field: object, info: Any) -> WalletError:
         """The exception as data."""
-        del field, info
+        del field
+        log_answer(info.field_name, exception)
         return self.error_type.of(exception)
 
 

@@ -28,7 +28,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from ...domain.errors import InDoubt, RateLimited, Rejected, Unauthenticated, Unavailable, WalletError
-from ..http.logs import REQUEST_ID
+from ..http.logs import REQUEST_ID, log_answer
 
 log = logging.getLogger(__name__)
 
@@ -173,13 +173,13 @@ def cut(message: str) -> str:
 
 
 def report(error: GraphQLError) -> None:
-    """Log our own bugs with their traceback, and nothing of what clients mistype."""
+    """Log our own bugs with their traceback, what the store cannot do now, and nothing of what clients mistype."""
     cause = cause_of(error)
-    if cause is None or isinstance(cause, _TELLABLE + _CLIENTS_OWN):
-        log.debug("answered with %s", cause.code if isinstance(cause, WalletError) else _code_of(error))
-    else:
-        path = ".".join(str(part) for part in error.path or ())
-        log.error("unexpected failure at %s", path or "the document", exc_info=cause)
+    where = ".".join(str(part) for part in error.path or ()) or "the document"
+    if isinstance(cause, WalletError) and isinstance(cause, _TELLABLE):
+        log_answer(where, cause)
+    elif cause is not None and not isinstance(cause, _CLIENTS_OWN):
+        log.error("unexpected failure at %s", where, exc_info=cause)
 
 
 def _code_of(error: GraphQLError) -> str:

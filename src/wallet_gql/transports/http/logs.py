@@ -6,6 +6,10 @@ import logging
 from contextvars import ContextVar
 from typing import Any, Final
 
+from ...domain.errors import InDoubt, RateLimited, Unavailable, WalletError
+
+log = logging.getLogger(__name__)
+
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("wallet_request_id", default="-")
@@ -22,6 +26,15 @@ class RequestIdFilter(logging.Filter):
         """Add the field; keep every record."""
         record.request_id = REQUEST_ID.get()
         return True
+
+
+def log_answer(verb: str, error: WalletError) -> None:
+    """One line for an answer that says to come again, or that nobody knows: the verb, the code and the reason.
+
+    What the client mistyped is not logged; what asks too often is logged where it is counted.
+    """
+    if isinstance(error, Unavailable | InDoubt) and not isinstance(error, RateLimited):
+        log.warning("%s is answered with %s: %s", verb, error.code, error.detail or error.message)
 
 
 def log_config(level: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from ...runtime import Wallet
 from ...verbs.ledger import Ledger
 from ..http.auth import Caller, caller_of, check_same_site
 from ..http.finishing import Finishing
+from ..http.logs import log_answer
 from ..http.problems import Problem
 from ..http.rate_limits import LOOKUP, MONEY
 from .errors import problem
@@ -172,6 +173,7 @@ async def _answer(operation: Operation, request: Request) -> Response:
     except WalletError as error:
         if type(error) not in operation.all_errors:
             log.error("%s is not documented to answer with %s", operation.name, error.code)  # noqa: TRY400 - no bug
+        log_answer(operation.name, error)
         return problem(error)
     headers = dict(reply.headers)
     if reply.body is None:

@@ -12,6 +12,7 @@ from ....domain import errors as domain
 from ....domain.ids import AccountId, UserId
 from ....verbs.attempts import check_money
 from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, transfer_batch
+from ...http.logs import log_answer
 from ..context import Context, Info
 from ..describe import about, argument, enum_type, input_type, object_type
 from ..errors import (
@@ -146,10 +147,11 @@ def _result(outcome: Outcome, viewer_id: UserId) -> Any:
     if not isinstance(outcome, domain.WalletError):
         return TransferSuccess.of(outcome, outcome.result.debit_account_id, viewer_id)
     if isinstance(outcome, domain.Rejected | domain.Unavailable | domain.InDoubt):
+        log_answer("transferBatch", outcome)
         made = as_data(outcome)
         return made if isinstance(made, _MEMBERS) else Refusal.of(outcome)
     log.error("unexpected failure of an item of a batch", exc_info=outcome)
-    return InDoubt.of(domain.InDoubt("something went wrong on our side"))
+    return InDoubt.of(domain.InDoubt())
 
 
 _MEMBERS: Final = get_args(get_args(TransferBatchItemResult)[0])
