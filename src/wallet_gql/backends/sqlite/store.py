@@ -171,7 +171,7 @@ class SqliteStore(GroupStore):
             Contended: another process kept the write lock too long. Unavailable: it failed before the commit.
             InDoubt: the COMMIT itself failed: its frames may be on disk all the same.
         """
-        connection = self._write(work, wait_seconds)
+        connection = self._until_commit(work, wait_seconds)
         try:
             connection.execute("COMMIT")
             reach("sqlite.committed")
@@ -181,7 +181,7 @@ class SqliteStore(GroupStore):
                 raise InDoubt(f"SQLite: {error}") from error
             raise translate_commit(error) from error
 
-    def _write(self, work: Callable[[sqlite3.Connection], None], wait_seconds: float) -> sqlite3.Connection:
+    def _until_commit(self, work: Callable[[sqlite3.Connection], None], wait_seconds: float) -> sqlite3.Connection:
         """Everything before COMMIT. Raises as `_transact` does, with nothing written."""
         try:
             connection = self._connection()
