@@ -14,10 +14,10 @@ import pytest
 import redis.exceptions
 
 from wallet_gql import background
-from wallet_gql.backends.mongodb import errors as _mongo_errors
-from wallet_gql.backends.postgres import errors as _pg_errors
-from wallet_gql.backends.redis import errors as _redis_errors
-from wallet_gql.backends.sqlite import errors as _sqlite_errors
+from wallet_gql.backends.mongodb import errors as mongo_errors
+from wallet_gql.backends.postgres import errors as pg_errors
+from wallet_gql.backends.redis import errors as redis_errors
+from wallet_gql.backends.sqlite import errors as sqlite_errors
 from wallet_gql.domain.errors import (
     Contended,
     InDoubt,
@@ -68,21 +68,21 @@ def made(kind: type[Exception]) -> Exception:
 
 def as_postgres(error: Exception) -> WalletError:
     """As the Postgres backends raise it."""
-    return _pg_errors.translate(error, "n1")
+    return pg_errors.translate(error, "n1")
 
 
 def as_redis(error: Exception) -> WalletError:
     """As the leases raise it."""
-    return _redis_errors.translate(error, "redis://host:6379/0")
+    return redis_errors.translate(error, "redis://host:6379/0")
 
 
 @pytest.mark.parametrize(
     ("translate", "module"),
     [
         pytest.param(as_postgres, asyncpg.exceptions, id="asyncpg"),
-        pytest.param(_mongo_errors.translate, pymongo.errors, id="pymongo"),
+        pytest.param(mongo_errors.translate, pymongo.errors, id="pymongo"),
         pytest.param(as_redis, redis.exceptions, id="redis"),
-        pytest.param(_sqlite_errors.translate, sqlite3, id="sqlite3"),
+        pytest.param(sqlite_errors.translate, sqlite3, id="sqlite3"),
     ],
 )
 def test_every_class_of_every_driver_has_a_meaning(
@@ -125,11 +125,11 @@ def test_what_postgres_answers(sqlstates: str, expected: type[WalletError]) -> N
 def test_a_commit_on_postgres_is_in_doubt_unless_the_server_rolled_it_back() -> None:
     """An ordinary error is a certain no; the end of the connection and anything that is no answer is a doubt."""
     for sqlstate in ("25006", "42501", "53100", "23514", "40001"):
-        assert not _pg_errors.leaves_doubt(refused_by_postgres(sqlstate)), sqlstate
-        assert _pg_errors.leaves_doubt(refused_by_postgres(sqlstate, "FATAL")), sqlstate
+        assert not pg_errors.leaves_doubt(refused_by_postgres(sqlstate)), sqlstate
+        assert pg_errors.leaves_doubt(refused_by_postgres(sqlstate, "FATAL")), sqlstate
     for sqlstate in ("57P01", "08006", "40003", "XX000", "58030"):
-        assert _pg_errors.leaves_doubt(refused_by_postgres(sqlstate)), sqlstate
-    assert all(_pg_errors.leaves_doubt(error) for error in STRANGE)
+        assert pg_errors.leaves_doubt(refused_by_postgres(sqlstate)), sqlstate
+    assert all(pg_errors.leaves_doubt(error) for error in STRANGE)
 
 
 def failed_in_sqlite(code: int) -> sqlite3.Error:
@@ -156,16 +156,16 @@ def test_what_sqlite_answers() -> None:
         (InvariantViolated, ("CONSTRAINT", "MISMATCH", "MISUSE")),
     ):
         for name, code in names_of(*beginnings).items():
-            assert type(_sqlite_errors.translate(failed_in_sqlite(code))) is expected, name
+            assert type(sqlite_errors.translate(failed_in_sqlite(code))) is expected, name
 
 
 def test_a_commit_in_sqlite_is_in_doubt_unless_its_last_frame_was_not_written() -> None:
     """A full disk and a lock are a certain no; a failing disk is a doubt, and so is what nobody knows."""
-    assert type(_sqlite_errors.translate_commit(failed_in_sqlite(sqlite3.SQLITE_FULL))) is Unavailable
-    assert type(_sqlite_errors.translate_commit(failed_in_sqlite(sqlite3.SQLITE_BUSY))) is Contended
+    assert type(sqlite_errors.translate_commit(failed_in_sqlite(sqlite3.SQLITE_FULL))) is Unavailable
+    assert type(sqlite_errors.translate_commit(failed_in_sqlite(sqlite3.SQLITE_BUSY))) is Contended
     for code in names_of("IOERR", "CORRUPT", "NOMEM").values():
-        assert type(_sqlite_errors.translate_commit(failed_in_sqlite(code))) is InDoubt
-    assert all(type(_sqlite_errors.translate_commit(error)) is InDoubt for error in STRANGE)
+        assert type(sqlite_errors.translate_commit(failed_in_sqlite(code))) is InDoubt
+    assert all(type(sqlite_errors.translate_commit(error)) is InDoubt for error in STRANGE)
 
 
 @pytest.mark.parametrize(
@@ -180,13 +180,13 @@ def test_a_commit_in_sqlite_is_in_doubt_unless_its_last_frame_was_not_written() 
 def test_what_mongodb_answers(codes: tuple[int, ...], expected: type[WalletError]) -> None:
     """By code; one that nobody knows means that the store cannot be used."""
     for code in codes:
-        assert type(_mongo_errors.translate(pymongo.errors.OperationFailure("no", code))) is expected, code
+        assert type(mongo_errors.translate(pymongo.errors.OperationFailure("no", code))) is expected, code
 
 
 def test_a_mongodb_that_is_changing_roles_is_unavailable() -> None:
     """What the driver says when it sees no member that has sessions, just after a step-down."""
     error = pymongo.errors.ConfigurationError("Sessions are not supported by this MongoDB deployment")
-    assert type(_mongo_errors.translate(error)) is Unavailable
+    assert type(mongo_errors.translate(error)) is Unavailable
 
 
 @pytest.mark.parametrize(
@@ -205,12 +205,12 @@ def test_only_what_the_driver_raised_is_translated() -> None:
     """A bug in what is made of MongoDB's answers stays the bug that it is; the driver's own is told by its frames."""
     with pytest.raises(KeyError) as ours:
         inspect.signature(lambda: None).parameters["absent"]
-    assert _mongo_errors.is_ours(ours.value)
-    assert _mongo_errors.is_ours(InDoubt())
+    assert mongo_errors.is_ours(ours.value)
+    assert mongo_errors.is_ours(InDoubt())
     with pytest.raises(TypeError) as theirs:
         pymongo.MongoClient(1)  # type: ignore[arg-type]  # the driver's own complaint
-    assert not _mongo_errors.is_ours(theirs.value)
-    assert not _mongo_errors.is_ours(pymongo.errors.AutoReconnect("reset"))
+    assert not mongo_errors.is_ours(theirs.value)
+    assert not mongo_errors.is_ours(pymongo.errors.AutoReconnect("reset"))
 
 
 def test_a_cause_is_logged_once_a_minute_and_the_unexpected_with_its_traceback(

@@ -19,8 +19,8 @@ from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
 from ...domain.errors import ConfigurationError, InDoubt
-from .._driver_errors import store_failed
 from ...urls import hidden, parse
+from ..kit.driver_errors import store_failed
 from .documents import Document
 from .errors import is_conflict, is_ours, meaning_of, translate
 

@@ -16,7 +16,7 @@ from pymongo.errors import (
 )
 
 from ...domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
-from .._driver_errors import Meaning, store_failed
+from ..kit.driver_errors import Meaning, store_failed
 
 log = logging.getLogger("wallet_gql.mongodb")
 

@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from ...domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
-from .._driver_errors import Meaning, store_failed
+from ..kit.driver_errors import Meaning, store_failed
 
 log = logging.getLogger("wallet_gql.postgres")
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 import asyncpg
 
 from ...domain.errors import NodeUnavailable
-from .errors import translate
 from ...urls import parse
+from .errors import translate
 
 log = logging.getLogger("wallet_gql.postgres")
 

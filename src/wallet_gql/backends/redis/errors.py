@@ -7,7 +7,7 @@ import logging
 from redis.exceptions import ClusterError, DataError, RedisError, ResponseError
 
 from ...domain.errors import Unavailable, WalletError
-from .._driver_errors import Meaning, store_failed
+from ..kit.driver_errors import Meaning, store_failed
 
 log = logging.getLogger("wallet_gql.redis")
 

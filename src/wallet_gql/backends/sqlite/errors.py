@@ -7,7 +7,7 @@ import sqlite3
 from typing import Final
 
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
-from .._driver_errors import Meaning, store_failed
+from ..kit.driver_errors import Meaning, store_failed
 
 log = logging.getLogger("wallet_gql.sqlite")
 

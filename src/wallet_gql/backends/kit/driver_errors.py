@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from enum import Enum, auto
 
-from ..background import log_once_a_minute
+from ...background import log_once_a_minute
 
 
 class Meaning(Enum):
