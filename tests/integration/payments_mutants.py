@@ -42,8 +42,8 @@ def done_before_its_effect() -> None:
         before, made = (await desk.store.execute(named, mark)).result
         reach("payments.folded")
 
-        def effect(_: Snapshot) -> Decision[None]:
-            changed = (made.flow.to_record(),) if made.flow != before else ()
+        def effect(snapshot: Snapshot) -> Decision[None]:
+            changed = (made.flow.to_record().after(snapshot.record(key)),) if made.flow != before else ()
             return Decision(replace(made.changes, receipts=()) + Changes(records=changed), None)
 
         await desk.store.execute(named, effect)

@@ -31,6 +31,7 @@ from wallet_gql.failpoints import FailpointError
 from wallet_gql.identity import Identity, _sessions, access
 from wallet_gql.identity import passwords as passwords_module
 from wallet_gql.identity import throttle as throttle_module
+from wallet_gql.records import Swept
 from wallet_gql.storage import PAGE_MAX
 from wallet_gql.testing.world import CheapIdentity
 from wallet_gql.verbs.ledger import Ledger
@@ -239,12 +240,12 @@ async def test_the_sweep_forgets_what_is_over(identity: CheapIdentity, clock: Cl
     for login in ("anna", "nobody"):
         await outcome(identity, login, "wrong", HOME)
     clock.later(minutes=16)
-    assert await identity.sweep() == 3  # each name, and the address
+    assert await identity.sweep() == Swept(done=3)  # each name, and the address
     clock.later(minutes=50)
-    assert await identity.sweep() == 1
+    assert await identity.sweep() == Swept(done=1)
     assert set(await kinds(identity)) == {EventKind.SIGNED_UP, EventKind.LOG_IN_FAILED}
     clock.now += security_events.EVENTS_KEPT
-    assert await identity.sweep() == 2
+    assert await identity.sweep() == Swept(done=2)
     assert await kinds(identity) == []
 
 
@@ -488,7 +489,7 @@ async def test_looking_at_a_session_is_no_use_of_it(identity: CheapIdentity, clo
 async def test_sessions_of_before_are_read(identity: CheapIdentity) -> None:
     """Records that know neither epoch nor visitor are those of an earlier version."""
     entered = await identity.log_in("anna", PASSWORD, visitor=HOME)
-    record = entered.session.to_record(1)
+    record = entered.session.to_record()
     old = {name: record.body[name] for name in ("kind", "created_at", "seen_at")}
     session = type(entered.session).from_record(type(record)(**{**_fields(record), "body": old}))
     assert (session.epoch, session.visitor, session.logged_in_at) == (0, None, session.created_at)

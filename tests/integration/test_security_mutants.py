@@ -18,7 +18,7 @@ from wallet_gql.domain.model import RecordKey
 from wallet_gql.domain.security_events import FAILURES_MAX, EventKind, Throttle, Visitor, throttle_key
 from wallet_gql.identity import Identity, access
 from wallet_gql.identity import throttle as throttle_module
-from wallet_gql.identity._records import put, read
+from wallet_gql.records import change, read
 from wallet_gql.transports.graphql.counting import CountVerbs
 from wallet_gql.transports.http import auth, origins
 
@@ -79,9 +79,9 @@ def counting_afterwards(patch: Patch) -> None:
 
         def make(before: Any) -> Any:
             found = Throttle.from_record(before, now)
-            return replace(found, count=found.count + 1).to_record(key, before.version + 1 if before else 1)
+            return replace(found, count=found.count + 1).to_record(key)
 
-        await put(self._store, key, make)
+        await change(self._store, key, make)
 
     patch.setattr(throttle_module.Throttles, "attempt", attempt)
     patch.setattr(throttle_module.Throttles, "failed", failed)

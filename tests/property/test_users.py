@@ -36,6 +36,7 @@ from wallet_gql.domain.users import (
 )
 from wallet_gql.identity import Identity, access
 from wallet_gql.identity import passwords as passwords_module
+from wallet_gql.records import Swept
 
 PASSWORD = "correct horse"
 
@@ -189,11 +190,11 @@ class TestSignUp:
     async def test_the_sweep_settles_what_sign_ups_left_open(self, identity: Identity, clock: Clock) -> None:
         """Claims of nobody go, claims of somebody stay for good."""
         await self._abandon(identity, create=False)
-        assert await identity.sweep() == 0
+        assert await identity.sweep() == Swept()
         clock.later(seconds=61)
 
-        assert await identity.sweep() == 2
-        assert await identity.sweep() == 0
+        assert await identity.sweep() == Swept(done=2)
+        assert await identity.sweep() == Swept()
         await identity.sign_up("anna", "anna@example.org", PASSWORD)
 
     async def test_a_created_users_claims_are_confirmed_by_the_sweep(self, identity: Identity, clock: Clock) -> None:
@@ -201,7 +202,7 @@ class TestSignUp:
         await self._abandon(identity, create=True)
         clock.later(seconds=61)
 
-        assert await identity.sweep() == 2
+        assert await identity.sweep() == Swept(done=2)
         with pytest.raises(EmailTaken):
             await identity.sign_up("bert", "anna@example.org", PASSWORD)
 
@@ -271,8 +272,8 @@ class TestSessions:
         with pytest.raises(Unauthenticated):
             await identity.authenticate(token)
 
-        assert await identity.sweep() == 2
-        assert await identity.sweep() == 0
+        assert await identity.sweep() == Swept(done=2)
+        assert await identity.sweep() == Swept()
 
     async def test_a_session_ended_elsewhere_is_not_revived_by_its_use(self, identity: Identity, clock: Clock) -> None:
         """The write that moves the idle limit leaves an ended session ended."""
@@ -311,7 +312,7 @@ class TestSessions:
             raise Contended("busy")
 
         target: Any = identity.passwords if where == "hash" else access
-        monkeypatch.setattr(target, "hash" if where == "hash" else "put", busy)
+        monkeypatch.setattr(target, "hash" if where == "hash" else "change", busy)
         entered = await identity.log_in("anna", PASSWORD)
 
         assert (await identity.authenticate(entered.token)).user_id == user.id

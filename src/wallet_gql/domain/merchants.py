@@ -139,8 +139,8 @@ class Merchant:
         before = tuple(replace(one, until=old_until) for one in self.secrets[: SECRETS_MAX - 1])
         return replace(self, secrets=(Secret(text), *before))
 
-    def to_record(self, version: int) -> Record:
-        """As it is stored."""
+    def to_record(self) -> Record:
+        """As it is stored the first time."""
         body: dict[str, object] = {
             "name": self.name,
             "fee_basis_points": self.fee_basis_points,
@@ -149,7 +149,7 @@ class Merchant:
             "secrets": [[one.text, None if one.until is None else to_micros(one.until)] for one in self.secrets],
         }
         key = merchant_key(self.id)
-        return Record(key.kind, key.id, key.slot, self.id, version, body)
+        return Record(key.kind, key.id, key.slot, self.id, 1, body)
 
     @classmethod
     def from_record(cls, record: Record | None) -> Merchant | None:
@@ -196,8 +196,8 @@ class Delivery:
         """One event further."""
         return replace(self, positions={**self.positions, account_id: sequence}, attempts=0, last_error="")
 
-    def to_record(self, version: int) -> Record:
-        """As it is stored."""
+    def to_record(self) -> Record:
+        """As it is stored the first time."""
         body = {
             "positions": dict(self.positions),
             "attempts": self.attempts,
@@ -206,7 +206,7 @@ class Delivery:
             "dead": self.dead,
         }
         key = delivery_key(self.merchant_id)
-        return Record(key.kind, key.id, key.slot, self.merchant_id, version, body, self.due_at)
+        return Record(key.kind, key.id, key.slot, self.merchant_id, 1, body, self.due_at)
 
     @classmethod
     def from_record(cls, record: Record) -> Delivery:

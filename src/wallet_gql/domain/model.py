@@ -6,7 +6,7 @@ Times are time-zone-aware UTC datetimes; amounts are integers in minor units, th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -259,6 +259,14 @@ class Record:
     def key(self) -> RecordKey:
         """Its name."""
         return RecordKey(self.kind, self.id, self.slot)
+
+    def after(self, before: Record | None) -> Record:
+        """This record as the version that follows `before`; the first if there was none."""
+        return replace(self, version=1 if before is None else before.version + 1)
+
+    def next(self, body: Mapping[str, object], due_at: datetime | None) -> Record:
+        """The version that follows this one, with another body and time."""
+        return replace(self, body=body, due_at=due_at).after(self)
 
 
 def account_slot(account_id: str) -> int | None:

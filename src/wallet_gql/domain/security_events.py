@@ -161,10 +161,10 @@ class Throttle:
         """When they are forgotten."""
         return self.since + FAILURES_LAST
 
-    def to_record(self, key: RecordKey, version: int) -> Record:
-        """As it is stored; due when it is forgotten."""
+    def to_record(self, key: RecordKey) -> Record:
+        """As it is stored the first time; due when it is forgotten."""
         body = {"count": self.count, "since": to_micros(self.since)}
-        return Record(key.kind, key.id, key.slot, "throttle", version, body, self.ends_at)
+        return Record(key.kind, key.id, key.slot, "throttle", 1, body, self.ends_at)
 
     @classmethod
     def from_record(cls, record: Record | None, now: datetime) -> Throttle:

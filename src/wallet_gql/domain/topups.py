@@ -122,7 +122,7 @@ class TopUp:
         return sum(piece.amount_minor for piece in standing if piece.receivable)
 
     def to_record(self) -> Record:
-        """As it is stored, one version on."""
+        """As it is stored, in the version that was read."""
         body: dict[str, object] = {
             "account": self.account_id,
             "amount_minor": self.amount_minor,
@@ -137,7 +137,7 @@ class TopUp:
             "claims": [_plain(claim) for claim in self.claims],
             "live": self.live,
         }
-        return Record(TOP_UP, self.id, slot_of(self.id), self.owner, self.version + 1, body, self.due_at)
+        return Record(TOP_UP, self.id, slot_of(self.id), self.owner, self.version, body, self.due_at)
 
     @classmethod
     def from_record(cls, record: Record) -> TopUp:

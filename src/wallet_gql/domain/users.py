@@ -101,8 +101,8 @@ class User:
     created_at: datetime
     epoch: int = 0
 
-    def to_record(self, version: int = 1) -> Record:
-        """As it is stored."""
+    def to_record(self) -> Record:
+        """As it is stored the first time."""
         body = {
             "username": self.username,
             "email": self.email,
@@ -110,7 +110,7 @@ class User:
             "created_at": to_micros(self.created_at),
             "epoch": self.epoch,
         }
-        return Record("user", self.id, slot_of(self.id), self.id, version, body)
+        return Record("user", self.id, slot_of(self.id), self.id, 1, body)
 
     @classmethod
     def from_record(cls, record: Record | None) -> User | None:
@@ -172,8 +172,8 @@ class Session:
         """Where it lives: with its user."""
         return RecordKey("session", self.id, slot_of(self.user_id))
 
-    def to_record(self, version: int) -> Record:
-        """As it is stored; due when it ends."""
+    def to_record(self) -> Record:
+        """As it is stored the first time; due when it ends."""
         body: dict[str, object] = {
             "kind": self.kind.value,
             "created_at": to_micros(self.created_at),
@@ -183,7 +183,7 @@ class Session:
         }
         if self.visitor is not None:
             body |= {"address": self.visitor.address, "user_agent": self.visitor.user_agent}
-        return Record("session", self.id, slot_of(self.user_id), self.user_id, version, body, self.expires_at)
+        return Record("session", self.id, slot_of(self.user_id), self.user_id, 1, body, self.expires_at)
 
     @classmethod
     def from_record(cls, record: Record) -> Session:

@@ -95,7 +95,7 @@ class Withdrawal:
         return self.leased_until is not None and now < self.leased_until
 
     def to_record(self) -> Record:
-        """As it is stored, one version on."""
+        """As it is stored, in the version that was read."""
         body: dict[str, object] = {
             "account": self.account_id,
             "hold": self.hold_id,
@@ -113,7 +113,7 @@ class Withdrawal:
             "leased_until": None if self.leased_until is None else to_micros(self.leased_until),
             "live": self.live,
         }
-        return Record(WITHDRAWAL, self.id, slot_of(self.id), self.owner, self.version + 1, body, self.due_at)
+        return Record(WITHDRAWAL, self.id, slot_of(self.id), self.owner, self.version, body, self.due_at)
 
     @classmethod
     def from_record(cls, record: Record) -> Withdrawal:

@@ -27,16 +27,17 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot
+from ..domain.changes import Changes, Decision, Scope, Snapshot
 from ..domain.errors import Contended, IdempotencyKeyReused, InDoubt, InvalidInput, Unavailable, WalletError
 from ..domain.ids import actor_slot
 from ..domain.model import Record
 from ..failpoints import reach
+from ..records import Backlog, Due, Sweep, change, read, remove
 from ..storage import Store
 from ._sweep import settle
 from .keys import FIELD, canonical_key
@@ -95,6 +96,7 @@ class Guard:
         self.outcome_max = outcome_max
         self.completers = dict(completers or {})
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._sweep = Sweep(Backlog(store, KIND, clock), self._settle)
 
     async def run(
         self,
@@ -231,12 +233,7 @@ class Guard:
 
     async def release(self, turn: Turn) -> None:
         """Nothing happened: the key is free again. If that cannot be written now, the claim's lease runs out."""
-
-        def decide(snapshot: Snapshot) -> Decision[None]:
-            mine = is_claimed_by(snapshot.record(turn.ask.name), turn.token)
-            return Decision(Changes(removed=(turn.ask.name,) if mine else ()), None)
-
-        await self._quietly(turn, decide)
+        await _quietly(remove(self.store, turn.ask.name, lambda found: is_claimed_by(found, turn.token)))
 
     async def give_up(self, turn: Turn) -> None:
         """The work failed: JOINED, nothing happened; OUTSIDE, nobody knows, so the completer may look at once."""
@@ -245,25 +242,25 @@ class Guard:
             return
         now = self.clock()
 
-        def decide(snapshot: Snapshot) -> Decision[None]:
-            found = snapshot.record(turn.ask.name)
-            if not is_claimed_by(found, turn.token):
-                return Decision(Changes(), None)
-            assert found is not None
-            doubtful = replace(found, version=found.version + 1, body={**found.body, "state": "doubt"}, due_at=now)
-            return Decision(Changes(records=(doubtful,)), None)
+        def doubt(found: Record | None) -> Record | None:
+            if found is None or not is_claimed_by(found, turn.token):
+                return None
+            return found.next({**found.body, "state": "doubt"}, now)
 
-        await self._quietly(turn, decide)
+        await _quietly(change(self.store, turn.ask.name, doubt))
 
     async def sweep(self, limit: int = 100) -> int:
         """Settle claims whose work has crashed, by their completers, and forget old answers; answers how many.
 
         What cannot be settled now is left for a later one, and stops no other. Safe at any time, on any process, twice.
         """
-        found = await self.store.list_due(KIND, self.clock(), limit)
-        return sum([await settle(self, record) for record in found if isinstance(record, Record)])
+        return (await self._sweep.run(limit)).done
 
     # Inside
+
+    async def _settle(self, record: Due) -> bool:
+        assert isinstance(record, Record)
+        return await settle(self, record)
 
     async def _claim(self, ask: Ask) -> Turn | Outcome:
         now, token = self.clock(), secrets.token_hex(16)
@@ -274,8 +271,7 @@ class Guard:
                 found = self._found(ask, before, now)
                 if found is not None:
                     return Decision(Changes(), found)
-            version = before.version + 1 if before else 1
-            claim = claimed(ask, token, version, now, now + self.lease)
+            claim = claimed(ask, token, now, now + self.lease).after(before)
             return Decision(Changes(records=(claim,)), Turn(ask, token))
 
         return (await self.store.execute(Scope(ask.slot, records=(ask.name,)), decide)).result
@@ -299,7 +295,7 @@ class Guard:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(max(0.0, min(seconds, deadline - loop.time())))
-            found = (await self.store.fetch(Scope(ask.slot, records=(ask.name,)))).record(ask.name)
+            found = await read(self.store, ask.name)
             is_running = found is not None and found.body["state"] == "running"
             is_leased = found is not None and found.due_at is not None and found.due_at > self.clock()
             if not (is_running and is_leased) or loop.time() >= deadline:
@@ -322,14 +318,15 @@ class Guard:
             is_small = kept and len(json.dumps(value)) <= self.outcome_max
             body = {**before.body, "state": "done", "value": value if is_small else None, "kept": is_small, "note": {}}
             due_at = now + self.keep if self.keep is not None and is_small else None
-            done = replace(before, version=before.version + 1, body=body, due_at=due_at)
+            done = before.next(body, due_at)
             answer = Outcome(decision.result, replayed=False, kept=is_small)
             return Decision(decision.changes + Changes(records=(done,)), answer)
 
         return (await self.store.execute(scope, decide)).result
 
-    async def _quietly(self, turn: Turn, decide: Decide[None]) -> None:
-        try:
-            await self.store.execute(Scope(turn.ask.slot, records=(turn.ask.name,)), decide)
-        except WalletError as error:
-            log.warning("a claim is left to its lease: %s", error)
+
+async def _quietly(written: Awaitable[object]) -> None:
+    try:
+        await written
+    except WalletError as error:
+        log.warning("a claim is left to its lease: %s", error)

@@ -112,8 +112,8 @@ Completer = Callable[[Unfinished], Awaitable[Settled | None]]
 """Finds out what became of unfinished work; None: still unknown, ask again later."""
 
 
-def claimed(ask: Ask, token: str, version: int, now: datetime, due_at: datetime) -> Record:
-    """A claim, as it is stored until `due_at`."""
+def claimed(ask: Ask, token: str, now: datetime, due_at: datetime) -> Record:
+    """A claim, as it is stored the first time, until `due_at`."""
     body = {
         "state": "running",
         "caller": ask.caller,
@@ -125,7 +125,7 @@ def claimed(ask: Ask, token: str, version: int, now: datetime, due_at: datetime)
         "token": token,
         "at": to_micros(now),
     }
-    return Record(KIND, ask.name.id, ask.slot, ask.caller, version, body, due_at)
+    return Record(KIND, ask.name.id, ask.slot, ask.caller, 1, body, due_at)
 
 
 def is_claimed_by(record: Record | None, token: str) -> bool:

@@ -13,12 +13,10 @@ from typing import Final
 from ..domain.changes import Changes, Decision, Scope, Snapshot
 from ..domain.errors import (
     Contended,
-    EmailTaken,
     FreshLogInRequired,
     InvalidCredentials,
     Unauthenticated,
     Unavailable,
-    UsernameTaken,
 )
 from ..domain.ids import UserId, make_user_id, slot_of
 from ..domain.model import Record
@@ -32,15 +30,13 @@ from ..domain.users import (
     check_email,
     check_password,
     check_username,
-    email_claim,
     login_claim,
     make_token,
     token_key,
     user_key,
-    username_claim,
 )
+from ..records import LIMIT, Backlog, Due, Sweep, SweepKind, Swept, change, read, remove, sweep_all
 from ..storage import Store
-from ._records import put, read, remove
 from ._sessions import SessionReads
 from .events import Events, tell
 from .names import Names
@@ -55,7 +51,7 @@ SEEN_EVERY: Final = timedelta(seconds=60)
 _NOBODY: Final = make_user_id(0, 0)
 """Looked up in place of a user who does not exist, so that both take as many reads."""
 
-_SWEPT: Final = ("session", "event", "throttle")
+_SWEPT: Final[tuple[SweepKind, ...]] = ("session", "event", "throttle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +74,8 @@ class Identity:
         self.events = Events(store, clock)
         self._clock = clock
         self._reads = SessionReads(store)
+        over = (Sweep(Backlog(store, kind, clock), self._forget) for kind in _SWEPT)
+        self._sweeps = (*over, self.names.sweep)
 
     async def sign_up(self, username: str, email: str, password: str, visitor: Visitor | None = None) -> User:
         """Create a user.
@@ -85,7 +83,8 @@ class Identity:
         Raises:
             InvalidInput: a name or the password has the wrong shape.
             UsernameTaken, EmailTaken: somebody has it.
-            Unavailable: nothing was created, or the answer was lost; if it was created, logging in works.
+            Unavailable: nothing was created; the same request again may succeed at once.
+            InDoubt: unknown; if it was created, logging in works, else the same request again creates it.
         """
         username, email = check_username(username), check_email(email)
         check_password(password, username=username, email=email)
@@ -93,12 +92,8 @@ class Identity:
         now = self._clock()
         user_id = make_user_id(int(now.timestamp() * 1000), secrets.randbits(62))
         user = User(user_id, username, email, password_hash, now)
-        names = {username_claim(username): UsernameTaken(username), email_claim(email): EmailTaken(email)}
-        await self.names.reserve_all(names, user_id)
         event = self.events.make(EventKind.SIGNED_UP, visitor)
-        await self.names.create(user, event.to_record(user_id))
-        for key in names:
-            await self.names.confirm(key, user_id)
+        await self.names.sign_up(user, event.to_record(user_id))
         tell(event, user_id)
         return user
 
@@ -158,7 +153,7 @@ class Identity:
             if current is None or current.epoch != epoch:
                 raise Unauthenticated
             stored = replace(renewed, epoch=epoch)
-            written = stored.to_record(1), event.to_record(user.id)
+            written = stored.to_record(), event.to_record(user.id)
             return Decision(Changes(records=written, removed=(session.key,)), stored)
 
         scope = Scope(key.slot, records=(key, session.key, renewed.key, event.key(user.id)))
@@ -273,22 +268,20 @@ class Identity:
         claimed = await read(self.store, login_claim(login))
         return await self.user(_NOBODY if claimed is None else UserId(str(claimed.body["user"])))
 
-    async def sweep(self, limit: int = 1_000) -> int:
-        """Settle open claims, and remove sessions, events and throttles that are over; answers how many."""
+    async def sweep(self, limit: int = LIMIT) -> Swept:
+        """Settle open claims, and remove sessions, events and throttles that are over."""
+        return await sweep_all(self._sweeps, limit)
+
+    async def _forget(self, record: Due) -> bool:
+        """Remove a record whose time is over, unless it has been given more meanwhile."""
+        assert isinstance(record, Record)
         now = self._clock()
-        count = 0
-        for kind in _SWEPT:
-            due = await self.store.list_due(kind, now, limit)
-            for record in due:
-                assert isinstance(record, Record)
-                await remove(self.store, record.key, lambda found: found.due_at is not None and found.due_at <= now)
-            count += len(due)
-        return count + await self.names.sweep(limit)
+        return await remove(self.store, record.key, lambda found: found.due_at is not None and found.due_at <= now)
 
     async def _begin(self, session: Session, user: User, event: SecurityEvent) -> None:
         """Store a session, unless the password was changed or all sessions were ended since `user` was read."""
         key = user_key(user.id)
-        made = session.to_record(1), event.to_record(user.id)
+        made = session.to_record(), event.to_record(user.id)
 
         def decide(snapshot: Snapshot) -> Decision[None]:
             current = User.from_record(snapshot.record(key))
@@ -321,12 +314,12 @@ class Identity:
             if password_hash is not None and current.password_hash != user.password_hash:
                 raise Contended("the password was changed by somebody else meanwhile")
             later = replace(current, epoch=current.epoch + 1, password_hash=password_hash or current.password_hash)
-            written = [later.to_record(before.version + 1), event.to_record(user.id)]
+            written = [later.to_record().after(before), event.to_record(user.id)]
             ended: list[Session] = []
             for found in filter(None, map(snapshot.record, keys)):
                 session = Session.from_record(found)
                 if keep is not None and session.id == keep.id:
-                    written.append(replace(session, epoch=later.epoch).to_record(found.version + 1))
+                    written.append(replace(session, epoch=later.epoch).to_record().after(found))
                 else:
                     ended.append(session)
             live = sum(session.expires_at > event.at for session in ended)
@@ -344,10 +337,10 @@ class Identity:
         """Move the idle limit; a session that was ended meanwhile stays ended."""
 
         def make(before: Record | None) -> Record | None:
-            return replace(Session.from_record(before), seen_at=now).to_record(before.version + 1) if before else None
+            return replace(Session.from_record(before), seen_at=now).to_record() if before else None
 
         try:
-            await put(self.store, session.key, make)
+            await change(self.store, session.key, make)
         except Unavailable:
             return session
         return replace(session, seen_at=now)
@@ -360,17 +353,17 @@ class Identity:
 
         def make(before: Record | None) -> Record | None:
             current = User.from_record(before)
-            if before is None or current is None or current.password_hash != user.password_hash:
+            if current is None or current.password_hash != user.password_hash:
                 return None
-            return replace(current, password_hash=password_hash).to_record(before.version + 1)
+            return replace(current, password_hash=password_hash).to_record()
 
         try:
             password_hash = await self.passwords.hash(password)
-            stored = await put(self.store, user_key(user.id), make)
+            stored = await change(self.store, user_key(user.id), make)
         except Unavailable as error:
             log.warning("the outdated hash of %s stays for now: %s", user.id, error.code)
             return user
-        if not stored:
+        if stored is None:
             raise Contended("the password's hash was changed during this log-in")
         return replace(user, password_hash=password_hash)
 

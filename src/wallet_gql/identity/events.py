@@ -10,8 +10,8 @@ from typing import Final
 
 from ..domain.ids import UserId
 from ..domain.security_events import EventKind, SecurityEvent, Visitor, make_event_id
+from ..records import change
 from ..storage import PAGE_MAX, Page, Store
-from ._records import put
 
 log: Final = logging.getLogger("wallet_gql.security")
 
@@ -32,7 +32,7 @@ class Events:
         """Store an event that comes alone. Where the login is nobody's (None), the same work is done."""
         event = self.make(kind, visitor)
         record = event.to_strangers_record(login) if user_id is None else event.to_record(user_id)
-        await put(self._store, record.key, lambda _: record)
+        await change(self._store, record.key, lambda _: record)
         tell(event, user_id or "nobody")
 
     async def page(self, user_id: UserId, limit: int = PAGE_MAX, *, after: str = "") -> Page[SecurityEvent]:

@@ -1,24 +1,28 @@
 """Names of users, unique across nodes without a distributed transaction.
 
 Claim the username, claim the e-mail address, create the user, confirm the claims. The create is the decision. A claim
-that its sign-up never confirmed runs out after a minute; whoever takes it over first writes a *tombstone* under the
-claimed user id, so that a slow creator cannot win late.
+that its sign-up never confirmed can be taken over: by the same request again at once, by others after a minute. Whoever
+takes it over first writes a *tombstone* under the claimed user id, so that a slow creator cannot win late.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
 from ..domain.changes import Changes, Decision, Scope, Snapshot
-from ..domain.errors import Contended, Rejected, Unavailable, WalletError
+from ..domain.errors import Contended, EmailTaken, InDoubt, Rejected, Unavailable, UsernameTaken, WalletError
 from ..domain.ids import UserId
 from ..domain.model import Record, RecordKey
-from ..domain.users import CLAIM_LASTS, User, tombstone, user_key
+from ..domain.users import CLAIM_LASTS, User, email_claim, tombstone, user_key, username_claim
+from ..failpoints import reach
+from ..records import Backlog, Due, Sweep, change, read, remove
 from ..storage import Store
-from ._records import remove
+
+log: Final = logging.getLogger(__name__)
 
 _TAKEOVERS_MAX: Final = 3
 
@@ -29,18 +33,36 @@ class Names:
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._clock = clock
+        self.sweep = Sweep(Backlog(store, "claim", clock), self._settle)
+        """Settles claims that their sign-up left open."""
 
-    async def reserve_all(self, names: Mapping[RecordKey, Rejected], user_id: UserId) -> None:
-        """Claim every name for a minute, or none. Raises the name's own error if somebody has it; Contended."""
-        held: list[RecordKey] = []
+    async def sign_up(self, user: User, *beside: Record) -> None:
+        """Reserve the user's names, create the user with the records `beside`, and confirm the names.
+
+        Whatever fails, the names are not kept from the same request made again.
+
+        Raises:
+            UsernameTaken, EmailTaken: somebody has it.
+            Unavailable: nothing was created. InDoubt: unknown; see `_settle_own`.
+        """
+        names: dict[RecordKey, Rejected] = {
+            username_claim(user.username): UsernameTaken(user.username),
+            email_claim(user.email): EmailTaken(user.email),
+        }
+        tried: list[RecordKey] = []
         try:
             for key, taken in names.items():
-                await self._reserve(key, user_id, taken)
-                held.append(key)
-        except Rejected:
-            for key in held:
-                await self._drop(key, user_id)
-            raise
+                tried.append(key)
+                await self._reserve(key, user, taken)
+                reach("sign_up.reserved")
+            await self.create(user, *beside)
+        except WalletError as error:
+            if not await self._settle_own(user, tried, created=isinstance(error, InDoubt)):
+                raise
+        reach("sign_up.created")
+        for key in names:
+            await self.confirm(key, user.id)
+            reach("sign_up.confirmed")
 
     async def create(self, user: User, *beside: Record) -> None:
         """Create the user, and write `beside` with it. Raises Unavailable if its names were given away meanwhile."""
@@ -56,70 +78,81 @@ class Names:
     async def confirm(self, key: RecordKey, user_id: UserId) -> None:
         """Make a claim permanent. If that fails the sweep does it."""
 
-        def decide(snapshot: Snapshot) -> Decision[None]:
-            before = snapshot.record(key)
+        def confirmed(before: Record | None) -> Record | None:
             if before is None or before.body["user"] != user_id or before.body["confirmed"]:
-                return Decision(Changes(), None)
-            body = {"user": user_id, "confirmed": True}
-            return Decision(
-                Changes(records=(replace(before, version=before.version + 1, body=body, due_at=None),)), None
-            )
+                return None
+            return before.next({"user": user_id, "confirmed": True}, None)
 
         try:
-            await self._store.execute(Scope(key.slot, records=(key,)), decide)
+            await change(self._store, key, confirmed)
         except WalletError as error:
             if not error.retryable:
                 raise
 
-    async def sweep(self, limit: int) -> int:
-        """Settle claims that their sign-up left open; answers how many there were."""
-        claims = await self._store.list_due("claim", self._clock(), limit)
-        failed: WalletError | None = None
-        for record in claims:
-            assert isinstance(record, Record)
-            user_id = UserId(str(record.body["user"]))
-            try:
-                await (self.confirm if await self._fence(user_id) else self._drop)(record.key, user_id)
-            except WalletError as error:  # the others need not wait for this one
-                failed = error
-        if failed is not None:
-            raise failed
-        return len(claims)
+    async def _settle_own(self, user: User, names: Iterable[RecordKey], *, created: bool) -> bool:
+        """After a step has failed: whether the user exists all the same; if not, the names are free again.
 
-    async def _reserve(self, key: RecordKey, user_id: UserId, taken: Rejected) -> None:
-        """Claim a name for a minute; take over a claim that has run out, once its user id is fenced."""
+        `created` says that the user may exist. What cannot be settled now is left to the same request made again,
+        and to the sweep.
+        """
+        try:
+            if created and await self._fence(user.id):
+                return True
+            for key in names:
+                await self._drop(key, user.id)
+        except WalletError as error:
+            log.warning("names of a sign-up are left to the sweep: %s", error)
+        return False
+
+    async def _settle(self, claim: Due) -> bool:
+        """Confirm a claim that was left open if its user was created, else drop it."""
+        assert isinstance(claim, Record)
+        user_id = UserId(str(claim.body["user"]))
+        await (self.confirm if await self._fence(user_id) else self._drop)(claim.key, user_id)
+        return True
+
+    async def _reserve(self, key: RecordKey, user: User, taken: Rejected) -> None:
+        """Claim a name for a minute; take over a claim that is stale, once its user id is fenced."""
         for _ in range(_TAKEOVERS_MAX):
             now = self._clock()
-            stale = await self._claim(key, user_id, now, taken, instead_of=None)
+            stale = await self._claim(key, user, now, taken, instead_of=None)
             if stale is None:
                 return
+            await self._check_alive(user.id)
             if await self._fence(stale):
                 await self.confirm(key, stale)
                 raise taken
-            if await self._claim(key, user_id, now, taken, instead_of=stale) is None:
+            if await self._claim(key, user, now, taken, instead_of=stale) is None:
                 return
         raise Contended("others sign up with the same name")
 
     async def _claim(
-        self, key: RecordKey, user_id: UserId, now: datetime, taken: Rejected, *, instead_of: UserId | None
+        self, key: RecordKey, user: User, now: datetime, taken: Rejected, *, instead_of: UserId | None
     ) -> UserId | None:
         """Write the claim; answers None if it is ours now, else the user id of the stale claim that is in the way."""
+        body = {"user": user.id, "confirmed": False, "request": _request(user)}
+        claim = Record(key.kind, key.id, key.slot, user.id, 1, body, now + CLAIM_LASTS)
 
         def decide(snapshot: Snapshot) -> Decision[UserId | None]:
             before = snapshot.record(key)
             holder = None if before is None else UserId(str(before.body["user"]))
             if before is None or holder == instead_of:
-                body = {"user": user_id, "confirmed": False}
-                version = before.version + 1 if before else 1
-                claim = Record(key.kind, key.id, key.slot, user_id, version, body, now + CLAIM_LASTS)
-                return Decision(Changes(records=(claim,)), None)
-            if holder == user_id:
+                return Decision(Changes(records=(claim.after(before),)), None)
+            if holder == user.id:
                 return Decision(Changes(), None)
-            if before.due_at is None or before.due_at > now:
+            if not _is_stale(before, now, claim):
                 raise taken
             return Decision(Changes(), holder)
 
         return (await self._store.execute(Scope(key.slot, records=(key,)), decide)).result
+
+    async def _check_alive(self, user_id: UserId) -> None:
+        """Raise Unavailable if the same request, made again, has fenced this one: it must not be fenced in return.
+
+        Whoever has claimed a later name has taken over the earlier ones first, and so the fence is written by now.
+        """
+        if await read(self._store, user_key(user_id)) is not None:
+            raise Unavailable("the same sign-up was sent again")
 
     async def _fence(self, user_id: UserId) -> bool:
         """Whether the user exists; if not, make sure that it never will."""
@@ -135,3 +168,15 @@ class Names:
 
     async def _drop(self, key: RecordKey, owner: UserId) -> None:
         await remove(self._store, key, lambda found: found.owner == owner and not found.body.get("confirmed"))
+
+
+def _request(user: User) -> str:
+    """What a sign-up made again has in common with the first."""
+    return hashlib.sha256(f"{user.username}\n{user.email}".encode()).hexdigest()
+
+
+def _is_stale(found: Record, now: datetime, claim: Record) -> bool:
+    """Whether a claim may be taken over by another: it has run out, or was made by the same request before."""
+    if found.due_at is None:
+        return False
+    return found.due_at <= now or found.body.get("request") == claim.body["request"]

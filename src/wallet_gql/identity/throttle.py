@@ -16,8 +16,8 @@ from datetime import datetime
 from ..domain.errors import RateLimited
 from ..domain.model import Record, RecordKey
 from ..domain.security_events import ADDRESS_FAILURES_MAX, FAILURES_MAX, Throttle, Visitor, throttle_key
+from ..records import change, read, remove
 from ..storage import Store
-from ._records import put, read, remove
 
 
 class Throttles:
@@ -41,9 +41,9 @@ class Throttles:
             found = Throttle.from_record(before, now)
             if found.count >= FAILURES_MAX:
                 raise _refusal(found, now)
-            return replace(found, count=found.count + 1).to_record(key, before.version + 1 if before else 1)
+            return replace(found, count=found.count + 1).to_record(key)
 
-        await put(self._store, key, make)
+        await change(self._store, key, make)
         return key
 
     async def failed(self, visitor: Visitor | None) -> None:
@@ -54,9 +54,9 @@ class Throttles:
 
         def make(before: Record | None) -> Record:
             found = Throttle.from_record(before, now)
-            return replace(found, count=found.count + 1).to_record(key, before.version + 1 if before else 1)
+            return replace(found, count=found.count + 1).to_record(key)
 
-        await put(self._store, key, make)
+        await change(self._store, key, make)
 
     async def succeeded(self, attempt: RecordKey | None) -> None:
         """Forget the failures under the name from the address."""
@@ -73,9 +73,9 @@ class Throttles:
             found = Throttle.from_record(before, now)
             if before is None or not found.count:
                 return None
-            return replace(found, count=found.count - 1).to_record(attempt, before.version + 1)
+            return replace(found, count=found.count - 1).to_record(attempt)
 
-        await put(self._store, attempt, make)
+        await change(self._store, attempt, make)
 
 
 def _of_address(visitor: Visitor) -> RecordKey:

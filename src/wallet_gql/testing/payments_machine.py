@@ -333,7 +333,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         self.state.now = int(self.world.clock().timestamp())
         self.fake.forget_keys()
         for _ in range(3):
-            await self.calm.sweep()
+            assert not (await self.calm.sweep()).failed
             self.world.clock.advance(4_000)
 
     async def _agree(self) -> None:

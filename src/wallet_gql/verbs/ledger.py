@@ -28,7 +28,6 @@ from ..domain.errors import (
     TransferNotFound,
     Unauthenticated,
     Unavailable,
-    WalletError,
 )
 from ..domain.ids import (
     OPERATOR,
@@ -54,6 +53,7 @@ from ..domain.money import check_currency
 from ..domain.security_events import STATUS_EVENTS, SecurityEvent, make_event_id
 from ..domain.users import User, check_username, user_key, username_claim
 from ..idempotency import Answer, Attempt, Effect, Fresh, Refused, Replayed, check_key, claim, once, replay
+from ..records import LIMIT, Backlog, Due, Sweep, Swept
 from ..storage import TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest, Store
 from .attempts import check_money, check_reference, milliseconds, money_scope, new_attempt
 
@@ -122,6 +122,7 @@ class Ledger:
         self.entropy = entropy
         self.transfer_fee_basis_points = transfer_fee_basis_points
         self.timeout_seconds = timeout_seconds
+        self._expiry = Sweep(Backlog(store, "hold", clock, group=_account_of), self._expire)
 
     # Accounts
 
@@ -435,25 +436,17 @@ class Ledger:
 
         return await self._close(scope, attempt, now, effect)
 
-    async def expire_due_holds(self, limit: int = 1_000) -> int:
-        """The sweep: close holds whose time is over; answers how many. Decisions do not wait for it."""
-        now = self.clock()
-        due = [hold for hold in await self.store.list_due("hold", now, limit) if isinstance(hold, Hold)]
-        failed: WalletError | None = None
-        for account_id in dict.fromkeys(hold.account_id for hold in due):
-            command = commands.ExpireHolds(account_id)
-            scope = Scope(slot_of(account_id), accounts=(account_id,), due_at=now)
+    async def expire_due_holds(self, limit: int = LIMIT) -> Swept:
+        """The sweep: close holds whose time is over. Decisions do not wait for it."""
+        return await self._expiry.run(limit)
 
-            def decide(snapshot: Snapshot, command: commands.ExpireHolds = command) -> Decision[None]:
-                return Decision(rules.expire_holds(snapshot, command, now), None)
-
-            try:
-                await self._execute(scope, decide)
-            except WalletError as error:  # one account that cannot be had now must not keep the others waiting
-                failed = error
-        if failed is not None:
-            raise failed
-        return len(due)
+    async def _expire(self, hold: Due) -> bool:
+        """Close all due holds of a hold's account."""
+        account_id, now = _account_of(hold), self.clock()
+        command = commands.ExpireHolds(account_id)
+        scope = Scope(slot_of(account_id), accounts=(account_id,), due_at=now)
+        await self._execute(scope, lambda snapshot: Decision(rules.expire_holds(snapshot, command, now), None))
+        return True
 
     # Reading single things
 
@@ -634,6 +627,11 @@ class Ledger:
             return commands.Payee(name, None, known=False)
         account_id = next((a.id for a in snapshot.wallet(owner) if a.currency == currency), None)
         return commands.Payee(name, account_id)
+
+
+def _account_of(hold: Due) -> AccountId:
+    assert isinstance(hold, Hold)
+    return hold.account_id
 
 
 def _released(snapshot: Snapshot, account_id: AccountId, now: datetime) -> Account:

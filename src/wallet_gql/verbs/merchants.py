@@ -118,7 +118,7 @@ class Merchants:
                 raise MerchantExists(user_id)
             positions = {account.id: account.sequence for account in snapshot.wallet(user_id)}
             delivery = domain.Delivery(user_id, positions, due_at=now if url else None)
-            return Decision(Changes(records=(made.to_record(1), delivery.to_record(1))), None)
+            return Decision(Changes(records=(made.to_record(), delivery.to_record())), None)
 
         await self._write(scope, decide)
         return Registered(made, secret)
@@ -297,12 +297,12 @@ class Merchants:
             if before is None or merchant is None:
                 raise NotAMerchant(user_id)
             changed = change(merchant)
-            records: tuple[Record, ...] = (changed.to_record(before.version + 1),)
+            records: tuple[Record, ...] = (changed.to_record().after(before),)
             delivery = snapshot.record(delivery_key)
             if wake and delivery is not None:
                 due_at = now if changed.webhook_url else None
                 woken = replace(domain.Delivery.from_record(delivery), attempts=0, lease="", due_at=due_at)
-                records += (woken.to_record(delivery.version + 1),)
+                records += (woken.to_record().after(delivery),)
             return Decision(Changes(records=records), changed)
 
         return await self._write(Scope(key.slot, records=(key, delivery_key)), decide)

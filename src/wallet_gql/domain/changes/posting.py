@@ -182,7 +182,7 @@ class _Posting:
 
     def _record(self, record: Record) -> None:
         current = self.records.get(record.key, self.state.records.get(record.key))
-        follows = record.version == (current.version if current else 0) + 1
+        follows = record.version == record.after(current).version
         scoped = record.slot == self.scope.home and record.key in self.scope.records
         self._check(scoped and follows, "writes record {} outside its scope or over a newer version", record.key)
         self.records[record.key] = record

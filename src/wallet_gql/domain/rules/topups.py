@@ -51,7 +51,7 @@ def request_top_up(snapshot: Snapshot, top_up: TopUp, actor: str, now: datetime)
         raise CurrencyMismatch(account.id, account.currency, top_up.currency)
     if account.posted_minor + top_up.amount_minor > DEPOSITED_BALANCE_MAX_MINOR:
         raise LimitExceeded("the balance after a deposit, in minor units,", DEPOSITED_BALANCE_MAX_MINOR)
-    return Changes(records=(replace(top_up, due_at=next_look(now, 0, 15, 3600)).to_record(),))
+    return Changes(records=(replace(top_up, due_at=next_look(now, 0, 15, 3600)).to_record().after(None),))
 
 
 def look_again(top_up: TopUp, now: datetime) -> TopUp:

@@ -53,7 +53,7 @@ def request_withdrawal(snapshot: Snapshot, withdrawal: Withdrawal, hold: PlaceHo
     if slot_of(withdrawal.account_id) != actor_slot(hold.actor):
         raise AccountNotFound(withdrawal.account_id)
     changes = place_hold(snapshot, hold, now)
-    return changes + Changes(records=(look_again(withdrawal, now).to_record(),))
+    return changes + Changes(records=(look_again(withdrawal, now).to_record().after(None),))
 
 
 def look_again(withdrawal: Withdrawal, now: datetime) -> Withdrawal:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 from ...domain.changes import Changes, Decision, Scope, Snapshot
-from ...domain.errors import Contended, InvariantViolated, WalletError
+from ...domain.errors import Contended, InvariantViolated
 from ...domain.ids import TransferId, make_transfer_id
 from ...domain.model import Record, RecordKey
 from ...domain.payments import PROVIDER, QUARANTINE, Alarm, Step
 from ...failpoints import reach
 from ...idempotency import Answer, Attempt, Effect, Refused, once
+from ...records import Backlog, Due, Sweep, SweepKind, change, read
 from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Store
 from ...verbs.attempts import milliseconds
 
@@ -24,9 +23,6 @@ log = logging.getLogger(__name__)
 
 _ALARMS_MAX: Final = 5
 """How often a step is tried whose alarm is another each time."""
-
-_PUT_OFF: Final = timedelta(minutes=1)
-"""When a flow is looked at again that failed in a way nobody expected."""
 
 
 class Flow(Protocol):
@@ -43,7 +39,7 @@ class Flow(Protocol):
         ...
 
     def to_record(self) -> Record:
-        """As it is stored, one version on."""
+        """As it is stored, in the version that was read."""
         ...
 
 
@@ -69,7 +65,16 @@ class Desk:
 
     async def record(self, key: RecordKey) -> Record | None:
         """A record as it is now."""
-        return (await self.store.fetch(Scope(key.slot, records=(key,)))).record(key)
+        return await read(self.store, key)
+
+    def sweep(self, kind: SweepKind, advance: Callable[[str], Awaitable[object]]) -> Sweep:
+        """The sweep that goes on with the flows of a kind, a few at a time: each waits for the provider."""
+
+        async def settle(record: Due) -> bool:
+            await advance(record.id)
+            return True
+
+        return Sweep(Backlog(self.store, kind, self.clock), settle, self.sweep_at_once)
 
     async def once(
         self, scope: Scope, attempt: Attempt, now: datetime, effect: Callable[[Snapshot], Effect[R]]
@@ -101,7 +106,7 @@ class Desk:
             made = step(snapshot, before)
             if made.alarm is not None and made.alarm.key(key.slot) not in named.records:
                 return Decision(Changes(), (before, made, False))  # the scope has to name its alarm; nothing is written
-            changed = (made.flow.to_record(),) if made.flow != before else ()
+            changed = (made.flow.to_record().after(found),) if made.flow != before else ()
             told = () if made.alarm is None else self._new(snapshot, made.alarm, key.slot)
             after = read(changed[0]) if changed else before
             return Decision(made.changes + Changes(records=(*changed, *told)), (after, made, bool(told)))
@@ -121,13 +126,12 @@ class Desk:
     async def alarm(self, alarm: Alarm) -> None:
         """Keep what an operator has to look at and belongs to no flow; it is logged when it is new."""
         key = alarm.key()
+        told = alarm.to_record(self.clock(), key.slot)
 
-        def decide(snapshot: Snapshot) -> Decision[bool]:
-            told = self._new(snapshot, alarm, key.slot)
-            return Decision(Changes(records=told), bool(told))
+        def unless_known(found: Record | None) -> Record | None:
+            return told if found is None else None
 
-        scope = Scope(key.slot, records=(key,))
-        if (await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)).result:
+        if await change(self.store, key, unless_known, timeout_seconds=self.timeout_seconds):
             _log(alarm)
 
     def _new(self, snapshot: Snapshot, alarm: Alarm, slot: int) -> tuple[Record, ...]:
@@ -144,41 +148,6 @@ class Desk:
             if not page.has_more:
                 return sorted(found, key=lambda row: row[1])
             after = page.items[-1].id
-
-    async def sweep(self, kind: str, limit: int, look: Callable[[Record], Awaitable[object]]) -> int:
-        """Look at the flows that are due, a few at a time; answers how many. One that fails keeps no other waiting.
-
-        Raises:
-            Exception: what the last one that failed has raised, when all have been looked at.
-        """
-        due = [item for item in await self.store.list_due(kind, self.clock(), limit) if isinstance(item, Record)]
-        failed: Exception | None = None
-        for start in range(0, len(due), self.sweep_at_once):
-            records = due[start : start + self.sweep_at_once]
-            outcomes = await asyncio.gather(*(look(record) for record in records), return_exceptions=True)
-            for record, outcome in zip(records, outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    failed = outcome
-                    trace = None if isinstance(outcome, WalletError) else outcome
-                    log.warning("%s %s will be gone on with: %s", kind, record.id, outcome, exc_info=trace)
-                    await self._put_off(record)
-                elif isinstance(outcome, BaseException):
-                    raise outcome
-        if failed is not None:
-            raise failed
-        return len(due)
-
-    async def _put_off(self, record: Record) -> None:
-        """Look at it later, unless it was written meanwhile: many that fail must not keep others from being due."""
-        later = replace(record, version=record.version + 1, due_at=self.clock() + _PUT_OFF)
-
-        def decide(snapshot: Snapshot) -> Decision[None]:
-            same = snapshot.record(record.key) == record
-            return Decision(Changes(records=(later,) if same else ()), None)
-
-        scope = Scope(record.slot, records=(record.key,))
-        with suppress(WalletError):
-            await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)
 
 
 def _log(alarm: Alarm) -> None:

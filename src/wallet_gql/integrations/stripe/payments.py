@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...domain.errors import ConfigurationError
 from ...domain.payments import Alarm
+from ...records import Swept
 from ...settings import Settings
 from ...storage import Store
 from .desk import Desk
@@ -39,18 +40,9 @@ class Payments:
         """What only an operator can settle, the oldest first."""
         return await self.desk.alarms()
 
-    async def sweep(self) -> int:
-        """Go on with everything that is due; answers how much it was."""
-        failed: Exception | None = None
-        count = 0
-        for sweep in (self.top_ups.sweep, self.withdrawals.sweep):
-            try:
-                count += await sweep()
-            except Exception as error:  # noqa: BLE001 - one kind must not keep the other waiting; it is raised below
-                failed = error
-        if failed is not None:
-            raise failed
-        return count
+    async def sweep(self) -> Swept:
+        """Go on with everything that is due."""
+        return await self.top_ups.sweep() + await self.withdrawals.sweep()
 
 
 def make_payments(desk: Desk, api: StripeApi | None, webhook_secrets: tuple[str, ...]) -> Payments:

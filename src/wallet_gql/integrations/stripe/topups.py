@@ -37,6 +37,7 @@ from ...domain.rules import topups as rules
 from ...domain.topups import OPEN, TOP_UP, ClaimSeen, TopUp, TopUpState, top_up_key
 from ...failpoints import reach
 from ...idempotency import Effect, Fresh, Refused
+from ...records import Swept
 from ...storage import PAGE_MAX, Page
 from ...verbs.attempts import check_money, milliseconds, money_scope, new_attempt
 from .desk import Desk
@@ -70,6 +71,7 @@ class TopUps:
         """Without an `api` what there is can be read, and nothing be asked for."""
         self._desk = desk
         self._api = api
+        self._sweep = desk.sweep(TOP_UP, lambda name: self.advance(TopUpId(name)))
 
     async def request(
         self, actor: UserId, key: str, account_id: AccountId, amount_minor: int, currency: str
@@ -93,14 +95,15 @@ class TopUps:
         scope = replace(money_scope(attempt, account_id, None, now), records=(top_up.key,))
 
         def effect(snapshot: Snapshot) -> Effect[TopUp]:
-            return Effect(rules.request_top_up(snapshot, top_up, actor, now), top_up, {"topUp": top_up.id})
+            changes = rules.request_top_up(snapshot, top_up, actor, now)
+            return Effect(changes, TopUp.from_record(changes.records[0]), {"topUp": top_up.id})
 
         answer = await self._desk.once(scope, attempt, now, effect)
         assert not isinstance(answer, Refused)
         reach("topup.requested")
         if isinstance(answer, Fresh):
             try:
-                found, secret = await self.advance(answer.result.id)
+                found, secret = await self._advance(answer.result)
             except (Unavailable, InDoubt) as error:  # it is noted all the same, and a sweep goes on with it
                 log.warning("top-up %s will be gone on with: %s", answer.result.id, error)
                 found, secret = answer.result, None
@@ -144,6 +147,10 @@ class TopUps:
         top_up = await self._load(top_up_id)
         if top_up is None:
             raise InvariantViolated(f"top-up {top_up_id} has vanished")
+        return await self._advance(top_up)
+
+    async def _advance(self, top_up: TopUp) -> tuple[TopUp, str | None]:
+        """`advance` for who has read or written the top-up just now."""
         if self._api is None:
             return top_up, None
         alarm = wrong_mode(top_up.intent_id, top_up.id, asked_live=top_up.live, live=self._api.is_live)
@@ -187,11 +194,9 @@ class TopUps:
             await self._fold_claims(after, intent_id)
         return top_up.id
 
-    async def sweep(self, limit: int = 100) -> int:
-        """Go on with what is due; answers how many."""
-        if self._api is None:
-            return 0
-        return await self._desk.sweep(TOP_UP, limit, lambda record: self.advance(TopUpId(record.id)))
+    async def sweep(self, limit: int = 100) -> Swept:
+        """Go on with what is due."""
+        return Swept() if self._api is None else await self._sweep.run(limit)
 
     def _provider(self) -> StripeApi:
         if self._api is None:

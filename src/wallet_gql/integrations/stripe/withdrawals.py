@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ...domain.changes import Changes, Decision, Scope, Snapshot
+from ...domain.changes import Scope, Snapshot
 from ...domain.commands import Payee, PlaceHold
 from ...domain.errors import (
     InDoubt,
@@ -53,6 +53,7 @@ from ...domain.withdrawals import (
 )
 from ...failpoints import reach
 from ...idempotency import Effect, Fresh, Refused
+from ...records import Swept, change
 from ...storage import PAGE_MAX, Page
 from ...verbs.attempts import check_money, milliseconds, money_scope, new_attempt
 from .desk import Desk
@@ -84,6 +85,7 @@ class Withdrawals:
         """Without an `api` what there is can be read, and nothing be asked for."""
         self._desk = desk
         self._api = api
+        self._sweep = desk.sweep(WITHDRAWAL, lambda name: self.advance(WithdrawalId(name)))
 
     async def request(
         self, actor: UserId, key: str, account_id: AccountId, amount_minor: int, currency: str, *, reference: str = ""
@@ -137,14 +139,14 @@ class Withdrawals:
                 raise PayoutAccountMissing(actor)
             aimed = replace(withdrawal, destination=str(known.body["account"]))
             changes = rules.request_withdrawal(snapshot, aimed, hold, now)
-            return Effect(changes, aimed, {"withdrawal": withdrawal.id})
+            return Effect(changes, Withdrawal.from_record(changes.records[-1]), {"withdrawal": withdrawal.id})
 
         answer = await self._desk.once(scope, attempt, now, effect)
         assert not isinstance(answer, Refused)
         reach("withdrawal.requested")
         if isinstance(answer, Fresh):
             try:
-                return Asked(await self.advance(answer.result.id, ask_first=False), replayed=False)
+                return Asked(await self._advance(answer.result, ask_first=False), replayed=False)
             except (Unavailable, InDoubt) as error:  # the money is held all the same, and a sweep goes on with it
                 log.warning("withdrawal %s will be gone on with: %s", answer.result.id, error)
                 return Asked(answer.result, replayed=False)
@@ -182,19 +184,11 @@ class Withdrawals:
         if _CONNECTED.fullmatch(connected) is None:
             raise InvalidInput("account", "the id of a connected account, such as acct_1A2b3C4d")
         key = payout_account_key(owner)
+        made = Record(key.kind, key.id, key.slot, owner, 1, {"account": connected})
+        await change(self._desk.store, key, lambda _: made)
 
-        def decide(snapshot: Snapshot) -> Decision[None]:
-            before = snapshot.record(key)
-            version = before.version + 1 if before else 1
-            made = Record(key.kind, key.id, key.slot, owner, version, {"account": connected})
-            return Decision(Changes(records=(made,)), None)
-
-        await self._desk.store.execute(Scope(key.slot, records=(key,)), decide)
-
-    async def advance(self, withdrawal_id: WithdrawalId, *, ask_first: bool = True) -> Withdrawal:
+    async def advance(self, withdrawal_id: WithdrawalId) -> Withdrawal:
         """Do what is next, and what is next after that, until Stripe has to be waited for.
-
-        `ask_first`: a call may have been made before, so Stripe is asked for its effect first.
 
         Raises:
             WalletError: the store's; the flow goes on from where it was.
@@ -202,6 +196,13 @@ class Withdrawals:
         found = await self._load(withdrawal_id)
         if found is None:
             raise InvariantViolated(f"withdrawal {withdrawal_id} has vanished")
+        return await self._advance(found)
+
+    async def _advance(self, found: Withdrawal, *, ask_first: bool = True) -> Withdrawal:
+        """`advance` for who has read or written the withdrawal just now.
+
+        `ask_first`: a call may have been made before, so Stripe is asked for its effect first.
+        """
         for _ in range(_STEPS_MAX):
             before = found
             if self._api is None or before.is_leased(self._desk.clock()):
@@ -228,8 +229,8 @@ class Withdrawals:
         sent_id = await self._provider().find_sent(found)
         if sent_id is not None:
             now = self._desk.clock()
-            await self._fold(found, lambda _, flow: rules.fold_sent(flow, sent_id, now))
-            await self.advance(withdrawal_id)
+            after = await self._fold(found, lambda _, flow: rules.fold_sent(flow, sent_id, now))
+            await self._advance(after)
 
     async def observe(self, payout_id: str, connected: str) -> str:
         """Something happened to a payout of a connected account: look at it; answers what it was for.
@@ -251,14 +252,12 @@ class Withdrawals:
         reach("withdrawal.event")
         after = await self._fold_payout(withdrawal, seen)
         if after.state in (WithdrawalState.UNDOING, WithdrawalState.RETURNING):
-            await self.advance(after.id)
+            await self._advance(after)
         return withdrawal.id
 
-    async def sweep(self, limit: int = 100) -> int:
-        """Go on with what is due; answers how many."""
-        if self._api is None:
-            return 0
-        return await self._desk.sweep(WITHDRAWAL, limit, lambda record: self.advance(WithdrawalId(record.id)))
+    async def sweep(self, limit: int = 100) -> Swept:
+        """Go on with what is due."""
+        return Swept() if self._api is None else await self._sweep.run(limit)
 
     def _provider(self) -> StripeApi:
         if self._api is None:

@@ -19,18 +19,17 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import zip_longest
 from time import monotonic
 from typing import Final, Protocol
 
-from ...background import attempt
 from ...domain.changes import Changes, Decision, Scope, Snapshot
 from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant
 from ...domain.ids import AccountId, UserId, slot_of
 from ...domain.merchants import Delivery, Merchant, delivery_key, merchant_key
 from ...domain.model import Account, Record, RecordKey
 from ...failpoints import reach
+from ...records import Backlog, change_seen, read
 from ...storage import PAGE_MAX, HistoryLine, PageRequest, Store
 from .events import Event, NotSent, SendFailed, event_of
 
@@ -120,6 +119,7 @@ class Webhooks:
         self._tasks: dict[UserId, asyncio.Task[None]] = {}
         self._woken: set[UserId] = set()
         self._idle_seconds: dict[UserId, float] = {}
+        self._backlog = Backlog(store, "delivery", clock)
 
     def wake(self, merchant_id: UserId) -> None:
         """Something happened to this merchant: look at the next sweep. Only a hint, and only in this process."""
@@ -127,10 +127,14 @@ class Webhooks:
 
     async def sweep(self) -> int:
         """Begin to tell every merchant who is due and is not being told already; answers how many began."""
-        found = await self.store.list_due("delivery", self.clock(), _DUE_MAX)
-        due = (UserId(record.owner) for record in found if isinstance(record, Record))
+        try:
+            due = [UserId(items[0].id) for items in await self._backlog.ready(_DUE_MAX)]
+        except WalletError as error:
+            log.warning("which merchants are due cannot be listed now: %s", error)
+            return 0
         turns = (name for pair in zip_longest(due, tuple(self._woken)) for name in pair if name is not None)
-        wanted = [name for name in dict.fromkeys(turns) if name not in self._tasks]
+        free = (name for name in dict.fromkeys(turns) if not self._backlog.is_put_off(name))
+        wanted = [name for name in free if name not in self._tasks]
         started = wanted[: max(0, _AT_ONCE - len(self._tasks))]
         for merchant_id in started:
             self._tasks[merchant_id] = asyncio.create_task(self._tell_safely(merchant_id))
@@ -151,7 +155,7 @@ class Webhooks:
 
     async def _tell_safely(self, merchant_id: UserId) -> None:
         try:
-            await attempt(log, "telling a merchant", partial(self.tell, merchant_id))
+            await self._backlog.look(merchant_id, self.tell(merchant_id))
         finally:
             self._tasks.pop(merchant_id, None)
 
@@ -238,13 +242,7 @@ class Webhooks:
         wait_seconds = min(2 * self._idle_seconds.get(seen.merchant_id, _LOOK_SECONDS / 2), self.idle_max_seconds)
         self._idle_seconds[seen.merchant_id] = wait_seconds
         later = replace(seen, due_at=self.clock() + timedelta(seconds=wait_seconds))
-
-        def decide(snapshot: Snapshot) -> Decision[None]:
-            found = snapshot.record(record.key)
-            same = found is not None and found.version == record.version
-            return Decision(Changes(records=(later.to_record(record.version + 1),) if same else ()), None)
-
-        await self.store.execute(Scope(record.slot, records=(record.key,)), decide)
+        await change_seen(self.store, record, lambda _: later.to_record())
 
     async def _take(self, merchant_id: UserId, token: str) -> _Leased | None:
         """The lease, if nobody has it and the merchant is due, or has only been idle."""
@@ -290,19 +288,17 @@ class Webhooks:
                 return Decision(Changes(), None)
             if error == f"status {GONE}":
                 after = replace(found, lease="", last_error=error, attempts=0, due_at=None)
-                return Decision(Changes(records=(after.to_record(record.version + 1),)), None)
+                return Decision(Changes(records=(after.to_record().after(record),)), None)
             attempts = found.attempts + 1
             if attempts < self.attempts_max:
                 due_at = now + timedelta(seconds=self._wait_seconds(attempts))
                 after = replace(found, lease="", last_error=error, attempts=attempts, due_at=due_at)
-                return Decision(Changes(records=(after.to_record(record.version + 1),)), None)
+                return Decision(Changes(records=(after.to_record().after(record),)), None)
             given_up = replace(found.told(event.account_id, event.sequence), lease="", due_at=now, dead=found.dead + 1)
             after = replace(given_up, last_error=error)
-            before = snapshot.record(letter)
             body = {"event": event.id, "transfer": event.transfer_id, "error": error}
-            version = before.version + 1 if before else 1
-            dead = Record(letter.kind, letter.id, letter.slot, merchant.id, version, body, now)
-            return Decision(Changes(records=(after.to_record(record.version + 1), dead)), None)
+            dead = Record(letter.kind, letter.id, letter.slot, merchant.id, 1, body, now).after(snapshot.record(letter))
+            return Decision(Changes(records=(after.to_record().after(record), dead)), None)
 
         await self.store.execute(Scope(key.slot, records=(key, letter)), decide)
 
@@ -323,7 +319,7 @@ class Webhooks:
             after = None if record is None else change(Delivery.from_record(record))
             if record is None or merchant is None or after is None:
                 return Decision(Changes(), None)
-            return Decision(Changes(records=(after.to_record(record.version + 1),)), _Leased(after, merchant))
+            return Decision(Changes(records=(after.to_record().after(record),)), _Leased(after, merchant))
 
         return (await self.store.execute(Scope(key.slot, records=(key, about)), decide)).result
 
@@ -332,7 +328,7 @@ class Webhooks:
     async def delivery(self, merchant_id: UserId) -> Delivery | None:
         """How far a merchant has been told; None if the user is none."""
         key = delivery_key(merchant_id)
-        record = (await self.store.fetch(Scope(key.slot, records=(key,)))).record(key)
+        record = await read(self.store, key)
         return None if record is None else Delivery.from_record(record)
 
     async def dead_letters(self, merchant_id: UserId, *, limit: int = PAGE_MAX) -> Sequence[DeadLetter]:
@@ -368,7 +364,7 @@ class Webhooks:
             found = Delivery.from_record(record).told(account_id, from_sequence - 1)
             due_at = now if merchant.webhook_url else None
             after = replace(found, lease="", due_at=due_at, dead=max(0, found.dead - len(gone)))
-            return Decision(Changes(records=(after.to_record(record.version + 1),), removed=gone), after)
+            return Decision(Changes(records=(after.to_record().after(record),), removed=gone), after)
 
         return (await self.store.execute(scope, decide)).result
 

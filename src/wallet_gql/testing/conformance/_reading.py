@@ -15,6 +15,7 @@ from ...domain.changes import Changes, Scope
 from ...domain.errors import InvariantViolated
 from ...domain.ids import OPERATOR, make_account_id
 from ...domain.model import AccountStatus, Entry, Hold, HoldState, Record
+from ...records import Swept
 from ...storage import PAGE_MAX, SCAN_KINDS, HistoryLine, JournalItem, PageRequest, ScanItem, Store
 from ..books import faults, read_books, scan_all
 from ..world import CURRENCY, Person, World
@@ -133,7 +134,7 @@ class Reading(Suite):
         placed = [await world.hold(ann, bob, 100, seconds=10 * i) for i in range(1, 4)]
         world.clock.advance(20)
         assert (await world.account(ann)).held_minor == 100
-        assert await world.ledger.expire_due_holds() == 2
+        assert await world.ledger.expire_due_holds() == Swept(done=2)
         states = [(await world.ledger.hold(ann.id, hold.id)).state for hold in placed]
         assert states == [HoldState.EXPIRED, HoldState.EXPIRED, HoldState.OPEN]
         assert await world.balance(ann) == (1_000, 100)

@@ -10,6 +10,7 @@ from ...domain.errors import Unauthenticated, Unavailable, UsernameTaken, Wallet
 from ...domain.ids import UserId
 from ...domain.model import Record
 from ...domain.users import CLAIM_LASTS, User, username_claim
+from ...records import Swept
 from ..world import CheapIdentity, World
 from ._suite import Suite, kinds, within
 
@@ -139,9 +140,9 @@ class Users(Suite):
         await asyncio.gather(dead, return_exceptions=True)
         key = username_claim("ann")
         assert await world.record(key) is not None
-        assert await world.identity().sweep() == 0
+        assert await world.identity().sweep() == Swept()
         world.clock.advance(CLAIM_SECONDS)
-        assert await world.identity().sweep() == 2
+        assert await world.identity().sweep() == Swept(done=2)
         assert await world.record(key) is None
         await world.identity().sign_up("ann", "ann@example.org", PASSWORD)
 
