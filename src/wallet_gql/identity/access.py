@@ -75,7 +75,7 @@ class Identity:
         self._clock = clock
         self._reads = SessionReads(store)
         over = (Sweep(Backlog(store, kind, clock), self._forget) for kind in _SWEPT)
-        self._sweeps = (*over, self.names.sweep)
+        self.sweeps = (*over, self.names.sweep)
 
     async def sign_up(self, username: str, email: str, password: str, visitor: Visitor | None = None) -> User:
         """Create a user.
@@ -270,7 +270,7 @@ class Identity:
 
     async def sweep(self, limit: int = LIMIT) -> Swept:
         """Settle open claims, and remove sessions, events and throttles that are over."""
-        return await sweep_all(self._sweeps, limit)
+        return await sweep_all(self.sweeps, limit)
 
     async def _forget(self, record: Due) -> bool:
         """Remove a record whose time is over, unless it has been given more meanwhile."""

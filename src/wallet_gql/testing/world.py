@@ -20,9 +20,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from .. import failpoints
+from .. import failpoints, records
 from ..books.audit import audit
-from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot
+from ..domain.changes import Changes, Decide, Decision, Scope
 from ..domain.errors import WalletError
 from ..domain.ids import OPERATOR, AccountId, UserId, make_user_id, slot_of
 from ..domain.model import Account, Hold, Record, RecordKey, Transfer
@@ -296,18 +296,11 @@ class World:
 
     async def put(self, record: Record, store: Store | None = None) -> None:
         """Write a record, whatever was there before."""
-
-        def decide(snapshot: Snapshot) -> Decision[None]:
-            before = snapshot.record(record.key)
-            version = (before.version if before else 0) + 1
-            stored = Record(record.kind, record.id, record.slot, record.owner, version, record.body, record.due_at)
-            return Decision(Changes(records=(stored,)), None)
-
-        await (store or self.store).execute(Scope(record.slot, records=(record.key,)), decide)
+        await records.change(store or self.store, record.key, lambda _: record)
 
     async def record(self, key: RecordKey, store: Store | None = None) -> Record | None:
         """A record as a fetch shows it."""
-        return (await (store or self.store).fetch(Scope(key.slot, records=(key,)))).record(key)
+        return await records.read(store or self.store, key)
 
     async def execute(self, scope: Scope, changes: Changes, store: Store | None = None) -> Committed[None]:
         """Write changes that look at nothing."""

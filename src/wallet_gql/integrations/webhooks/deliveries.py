@@ -29,7 +29,7 @@ from ...domain.ids import AccountId, UserId, slot_of
 from ...domain.merchants import Delivery, Merchant, delivery_key, merchant_key
 from ...domain.model import Account, Record, RecordKey
 from ...failpoints import reach
-from ...records import Backlog, change_seen, read
+from ...records import Backlog, Swept, change_seen, read
 from ...storage import PAGE_MAX, HistoryLine, PageRequest, Store
 from .events import Event, NotSent, SendFailed, event_of
 
@@ -116,7 +116,7 @@ class Webhooks:
         self.attempts_max = attempts_max
         self.lease = timedelta(seconds=lease_seconds)
         self.idle_max_seconds = idle_max_seconds
-        self._tasks: dict[UserId, asyncio.Task[None]] = {}
+        self._tasks: dict[UserId, asyncio.Task[Swept]] = {}
         self._woken: set[UserId] = set()
         self._idle_seconds: dict[UserId, float] = {}
         self._backlog = Backlog(store, "delivery", clock)
@@ -141,10 +141,12 @@ class Webhooks:
         self._woken.difference_update(started)
         return len(started)
 
-    async def settle(self) -> None:
-        """Wait until everything that `sweep` began has ended."""
+    async def settle(self) -> Swept:
+        """Wait until everything that `sweep` began has ended; answers what came of it."""
+        swept = Swept()
         while self._tasks:
-            await asyncio.gather(*self._tasks.values())  # each removes itself
+            swept = sum(await asyncio.gather(*self._tasks.values()), swept)  # each removes itself
+        return swept
 
     async def aclose(self) -> None:
         """Stop telling; what is unfinished goes on when its lease is over, here or elsewhere."""
@@ -153,9 +155,13 @@ class Webhooks:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _tell_safely(self, merchant_id: UserId) -> None:
+    async def _tell_safely(self, merchant_id: UserId) -> Swept:
+        async def told() -> bool:
+            await self.tell(merchant_id)
+            return True
+
         try:
-            await self._backlog.look(merchant_id, self.tell(merchant_id))
+            return await self._backlog.look(merchant_id, told())
         finally:
             self._tasks.pop(merchant_id, None)
 
