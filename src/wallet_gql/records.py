@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from .domain.changes import Changes, Decision, Scope, Snapshot
+from .domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from .domain.errors import InvariantViolated, WalletError
 from .domain.model import Hold, Record, RecordKey
 from .storage import TIMEOUT_SECONDS, Store
@@ -43,7 +43,7 @@ _EXTRA_MAX: Final = 10_000
 
 async def read(store: Store, key: RecordKey) -> Record | None:
     """The record of that name. Raises Unavailable."""
-    return (await store.fetch(Scope(key.slot, records=(key,)))).record(key)
+    return (await store.fetch(ReadSet(records=(key,)))).record(key)
 
 
 async def change(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, Literal, Protocol, Self, TypeVar
 
-from .domain.changes import Decide, Scope, Snapshot
+from .domain.changes import Decide, Reads, Scope, Snapshot
 from .domain.errors import InvariantViolated
 from .domain.ids import AccountId, is_system
 from .domain.model import Account, Entry, Hold, Receipt, Record, SystemEntry, Transfer
@@ -197,16 +197,12 @@ class Store(Protocol):
         """
         ...
 
-    async def fetch(self, scope: Scope) -> Snapshot:
-        """Load the scope as `execute` does, without locks; it may name records of any slot. Raises Unavailable."""
-        ...
-
-    async def list_entries(self, account_id: AccountId, page: PageRequest) -> Page[Entry]:
-        """A page of an account's entries. It costs the same at ten entries and at ten million."""
+    async def fetch(self, reads: Reads) -> Snapshot:
+        """Load what a command would, without locks and of any slots. Raises Unavailable."""
         ...
 
     async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
-        """The same page, with each entry's transfer."""
+        """A page of an account's entries with their transfers. It costs the same at ten entries and at ten million."""
         ...
 
     async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:

@@ -26,7 +26,7 @@ from wallet_gql.backends.mongodb.client import MongoServer
 from wallet_gql.backends.mongodb.documents import text
 from wallet_gql.backends.mongodb.schema import COLLECTIONS, INDEXES, VERSION
 from wallet_gql.backends.mongodb.store import MongoStore
-from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
+from wallet_gql.domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from wallet_gql.domain.errors import (
     ConfigurationError,
     Contended,
@@ -181,11 +181,11 @@ async def test_scalars_cannot_become_operators(world: World) -> None:
     with pytest.raises(InvariantViolated):
         await world.store.list_records("session", trick)
     with pytest.raises(InvariantViolated):
-        await world.store.fetch(Scope(0, accounts=(trick,)))
+        await world.store.fetch(ReadSet(accounts=(trick,)))
     with pytest.raises(InvariantViolated):
-        await world.store.fetch(Scope(0, receipts=((trick, "k"),)))
+        await world.store.fetch(ReadSet(receipts=((0, trick, "k"),)))
     with pytest.raises(InvariantViolated):
-        await world.store.fetch(Scope(0, records=(RecordKey("session", trick, 0),)))
+        await world.store.fetch(ReadSet(records=(RecordKey("session", trick, 0),)))
 
 
 async def test_operators_in_text_stay_text(world: World) -> None:

@@ -24,7 +24,6 @@ STEPS_APART_MAX = 8
 Statement = tuple[str, tuple[str | int, ...]]
 
 STATEMENTS: dict[str, Callable[[str, PageRequest], Statement]] = {
-    "entries": sql.entries_page,
     "history": sql.history_page,
 }
 PAGES: dict[str, Callable[[int, int], PageRequest]] = {

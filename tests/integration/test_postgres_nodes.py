@@ -25,7 +25,7 @@ from wallet_gql.backends.postgres.node import Lease
 from wallet_gql.backends.postgres.store import PostgresStore
 from wallet_gql.backends.postgres.two_phase import Gid, Recovery, commit_across
 from wallet_gql.backends.relational.migrations import HEAD
-from wallet_gql.domain.changes import Scope
+from wallet_gql.domain.changes import ReadSet
 from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, Unavailable, WalletError
 from wallet_gql.storage import PageRequest
 from wallet_gql.testing.nodes import opposite, send
@@ -308,7 +308,7 @@ async def test_a_node_down_stops_only_what_needs_it(world: World, kind: str) -> 
                 world.pay(first, third, 1, ledger=patient),
                 world.pay(third, first, 1, ledger=patient),
                 world.ledger.account(third.id, third.account),
-                world.store.list_entries(third.account, PageRequest(10)),
+                world.store.list_transfers(third.account, PageRequest(10)),
                 world.store.ping(),
             )
         ]
@@ -618,7 +618,7 @@ async def test_two_connections_serve_hundreds(world: World, monkeypatch: pytest.
     store = await world.another()
     ledger = world.ledger_on(store)
     calls = [world.pay(people[n % 3], people[(n + 1) % 3], 1, ledger=ledger) for n in range(120)]
-    reads = [store.fetch(Scope(person.slot, accounts=(person.account,))) for person in people * 20]
+    reads = [store.fetch(ReadSet(accounts=(person.account,))) for person in people * 20]
     outcomes = await world.together([*calls, *reads])
     assert [outcome for outcome in outcomes if isinstance(outcome, WalletError)] == []
 

@@ -8,7 +8,19 @@ import pytest
 
 from tests.property._world import START, World, new_user
 from wallet_gql.domain import ids
-from wallet_gql.domain.changes import Changes, Credit, Decision, Done, Failed, Scope, Snapshot, State, decide_all
+from wallet_gql.domain.changes import (
+    Changes,
+    Credit,
+    Decision,
+    Done,
+    Failed,
+    ReadSet,
+    Scope,
+    Snapshot,
+    State,
+    Trial,
+    decide_all,
+)
 from wallet_gql.domain.errors import InsufficientFunds, InvariantViolated
 from wallet_gql.domain.model import (
     Account,
@@ -167,6 +179,30 @@ class TestRefusals:
         _refused(world, scope, Changes(records=(record,)), "newer version")
         _refused(world, Scope(slot), Changes(records=(replace(record, version=1),)), "outside")
         _refused(world, scope, Changes(removed=(record.key,)), "did not see")
+
+    def test_receipts_of_other_slots_answer_or_raise(self, world: World) -> None:
+        """None is: looked for, and not there. What was not looked for is an error, never None."""
+        user = new_user()
+        slot = ids.slot_of(user)
+        receipt = Receipt(slot ^ 1, user, "key", "op", "f", START)
+        world.state.load_receipt(receipt)
+
+        at_home = Snapshot(world.state, Scope(slot, receipts=((user, "key"),)))
+        assert at_home.receipt(user, "key") is None
+        assert at_home.receipt(user, "key", slot) is None
+        with pytest.raises(InvariantViolated, match="does not name"):
+            at_home.receipt(user, "key", slot ^ 1)
+        read = Snapshot(world.state, ReadSet(receipts=((slot, user, "key"), (slot ^ 1, user, "key"))))
+        assert read.receipt(user, "key", slot ^ 1) == receipt
+        assert read.receipt(user, "key", slot) is None
+        for away in (None, slot ^ 2):
+            with pytest.raises(InvariantViolated, match="does not name"):
+                read.receipt(user, "key", away)
+
+    def test_nothing_is_tried_on_what_a_read_has_loaded(self, world: World) -> None:
+        """It was loaded without locks, and names no home."""
+        with pytest.raises(InvariantViolated, match="a read"):
+            Trial(Snapshot(world.state, ReadSet()))
 
     def test_scopes_name_only_their_home(self) -> None:
         """What is locked lives in one slot."""

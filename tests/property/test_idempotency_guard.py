@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wallet_gql.backends import open_store
-from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
+from wallet_gql.domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from wallet_gql.domain.errors import Contended, IdempotencyKeyReused, InDoubt, InvalidInput
 from wallet_gql.domain.model import Record, RecordKey
 from wallet_gql.idempotency import Effects, Guard, Joined, NothingDone, Outcome, Settled, StillRunning, Turn, Unfinished
@@ -48,7 +48,7 @@ async def counting(_turn: Turn) -> Joined:
 
 async def effects_of(store: Store) -> int:
     """How often the effect happened."""
-    found = (await store.fetch(Scope(COUNTER.slot, records=(COUNTER,)))).record(COUNTER)
+    found = (await store.fetch(ReadSet(records=(COUNTER,)))).record(COUNTER)
     return int(str(found.body["count"])) if found else 0
 
 
@@ -86,7 +86,7 @@ class Unclaimed(Guard):
     """A mutant: looks for a receipt, does the work, and then stores the receipt."""
 
     async def _claim(self, ask: Ask) -> Turn | Outcome:
-        before = (await self.store.fetch(Scope(ask.slot, records=(ask.name,)))).record(ask.name)
+        before = (await self.store.fetch(ReadSet(records=(ask.name,)))).record(ask.name)
         return Outcome(before.body["value"], replayed=True) if before else Turn(ask, "")
 
     async def _finish(self, turn: Turn, given: Any, *, kept: bool) -> Outcome | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from wallet_gql.backends import open_store
-from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
+from wallet_gql.domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from wallet_gql.domain.errors import (
     Contended,
     EmailTaken,
@@ -183,7 +183,7 @@ class TestSignUp:
 
         with pytest.raises(UsernameTaken):
             await identity.sign_up("anna", "new@example.org", PASSWORD)
-        found = (await identity.store.fetch(Scope(0, records=(username_claim("anna"),)))).record(username_claim("anna"))
+        found = (await identity.store.fetch(ReadSet(records=(username_claim("anna"),)))).record(username_claim("anna"))
         assert found is not None
         assert found.body["confirmed"]
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from ..domain.changes import Done, Outcome, Scope, Snapshot, State, Writes, credit_peer, decide_all
+from ..domain.changes import Done, Outcome, Reads, Scope, Snapshot, State, Writes, credit_peer, decide_all
 from ..domain.errors import ConfigurationError, InvariantViolated
 from ..domain.ids import AccountId, HoldId, TransferId, UserId, is_clearing, slot_of
 from ..domain.model import (
@@ -218,30 +218,25 @@ class MemoryStore(GroupStore):
         self._hint((*state.writes.accounts, *(credit.account_id for credit in state.writes.credits)))
         return [_applied(outcome) for outcome in outcomes]
 
-    async def fetch(self, scope: Scope) -> Snapshot:
+    async def fetch(self, reads: Reads) -> Snapshot:
         """See `Store.fetch`: here always one moment of all nodes, after giving way to others as a real store does."""
         await asyncio.sleep(0)
         state = State("", lambda _: None)
-        wanted = Wanted.of([scope])
+        wanted = Wanted.of([reads])
         for node in self._nodes.values():
             node.load(state, wanted)
-        return Snapshot(state, scope)
+        return Snapshot(state, reads)
 
-    async def list_entries(self, account_id: AccountId, page: PageRequest) -> Page[Entry]:
-        """See `Store.list_entries`."""
-        entries = self._node(account_id).entries.get(account_id, [])
+    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
+        """See `Store.list_transfers`."""
+        node = self._node(account_id)
+        entries = node.entries.get(account_id, [])
         low, high = page.after or 0, len(entries) if page.before is None else min(max(page.before - 1, 0), len(entries))
         if page.newest_first:
             rows = entries[max(low, high - page.limit - 1) : high][::-1]
         else:
             rows = entries[low : min(high, low + page.limit + 1)]
-        return page_of(rows, page.limit)
-
-    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
-        """See `Store.list_transfers`."""
-        transfers = self._node(account_id).transfers
-        entries = await self.list_entries(account_id, page)
-        return Page(tuple(HistoryLine(e, transfers[e.transfer_id]) for e in entries.items), entries.has_more)
+        return page_of([HistoryLine(entry, node.transfers[entry.transfer_id]) for entry in rows], page.limit)
 
     async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
         """See `Store.list_records`."""

@@ -6,14 +6,13 @@ It runs while the wallet serves: an account is read first, then its entries up t
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..domain.changes import Scope
+from ..domain.changes import ReadSet
 from ..domain.errors import InvariantViolated
-from ..domain.ids import TransferId, is_clearing, slot_of
+from ..domain.ids import TransferId, is_clearing
 from ..domain.merchants import Terms, refundable_minor, terms_key
 from ..domain.model import Account, Hold, HoldState, Receipt, Transfer, TransferKind
 from ..storage import SCAN_MAX, JournalItem, PageRequest, ScanItem, ScanKind, Store
@@ -22,8 +21,8 @@ FINDINGS_MAX: Final = 100
 FLIGHT_LOOKS: Final = 3
 FLIGHT_WAIT_SECONDS: Final = 1.0
 """How often, and how far apart, money between nodes is looked at again before it is called lost."""
-KEYS_MAX: Final = 8 * SCAN_MAX
-"""How many transfers are kept until their receipts are asked for, slot by slot: one question asks for one slot's."""
+KEYS_MAX: Final = 250
+"""For how many transfers one question asks for their receipts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ async def _check_flight(store: Store, flight: _Flight, report: Report) -> None:
 
 
 async def _check_account(store: Store, listed: Account, report: Report) -> None:
-    snapshot = await store.fetch(Scope(slot_of(listed.id), accounts=(listed.id,), open_holds=True))
+    snapshot = await store.fetch(ReadSet(accounts=(listed.id,), open_holds=True))
     account = snapshot.account(listed.id)
     if account is None:
         report.add(listed.id, "was listed and cannot be found")
@@ -193,11 +192,12 @@ async def _fold(store: Store, account: Account, report: Report) -> None:
         if not page.items:
             report.add(account.id, f"lacks entries {sequence + 1} to {account.sequence}")
             break
-    above = await store.list_entries(account.id, PageRequest(1, after=account.sequence, newest_first=False))
+    above = await store.list_transfers(account.id, PageRequest(1, after=account.sequence, newest_first=False))
     if above.items:  # written since, or the account's row was set back
-        now = (await store.fetch(Scope(slot_of(account.id), accounts=(account.id,)))).account(account.id)
-        if now is None or now.sequence < above.items[0].sequence:
-            report.add(account.id, f"has an entry {above.items[0].sequence} although it counts {account.sequence}")
+        now = (await store.fetch(ReadSet(accounts=(account.id,)))).account(account.id)
+        newest = above.items[0].entry.sequence
+        if now is None or now.sequence < newest:
+            report.add(account.id, f"has an entry {newest} although it counts {account.sequence}")
     if balance_minor != account.posted_minor:
         report.add(account.id, f"says posted {account.posted_minor}, its entries sum to {balance_minor}")
 
@@ -223,7 +223,7 @@ async def _check_hold(store: Store, hold: Hold, report: Report) -> None:
     if (hold.state is HoldState.CAPTURED) != (hold.transfer_id is not None):
         report.add(hold.id, f"is {hold.state} with transfer {hold.transfer_id}")
     elif hold.transfer_id is not None:
-        wanted = Scope(slot_of(hold.transfer_id), transfers=(hold.transfer_id,))
+        wanted = ReadSet(transfers=(hold.transfer_id,))
         moved = (await store.fetch(wanted)).transfer(hold.transfer_id)
         if moved is None or moved.hold_id != hold.id:
             report.add(hold.id, f"was captured by transfer {hold.transfer_id}, which says otherwise")
@@ -234,14 +234,14 @@ async def _check_links(store: Store, transfer: Transfer, report: Report) -> None
     if (transfer.kind is TransferKind.REVERSAL) != (transfer.reverses is not None):
         report.add(transfer.id, f"is a {transfer.kind} that reverses {transfer.reverses}")
     if transfer.reverses is not None:
-        snapshot = await store.fetch(Scope(slot_of(transfer.id), transfers=(transfer.reverses,)))
+        snapshot = await store.fetch(ReadSet(transfers=(transfer.reverses,)))
         original = snapshot.transfer(transfer.reverses)
         if original is None or snapshot.reversed_minor(original.id) > await _refundable(store, original):
             report.add(
                 transfer.id, f"reverses {transfer.reverses}, which is missing, or reversed for more than it moved"
             )
     if transfer.hold_id is not None:
-        hold = (await store.fetch(Scope(slot_of(transfer.hold_id), holds=(transfer.hold_id,)))).hold(transfer.hold_id)
+        hold = (await store.fetch(ReadSet(holds=(transfer.hold_id,)))).hold(transfer.hold_id)
         if hold is None or (hold.transfer_id, hold.captured_minor) != (transfer.id, transfer.amount_minor):
             report.add(transfer.id, f"captures hold {transfer.hold_id}, which says otherwise")
 
@@ -249,7 +249,7 @@ async def _check_links(store: Store, transfer: Transfer, report: Report) -> None
 async def _refundable(store: Store, original: Transfer) -> int:
     """How much may be sent back of it: its amount, or the total of the payment that it is the first part of."""
     key = terms_key(original.id)
-    return refundable_minor(original, Terms.from_record((await store.fetch(Scope(0, records=(key,)))).record(key)))
+    return refundable_minor(original, Terms.from_record((await store.fetch(ReadSet(records=(key,)))).record(key)))
 
 
 async def _check_receipts(store: Store, report: Report, progress: Progress) -> None:
@@ -268,23 +268,20 @@ async def _check_receipts(store: Store, report: Report, progress: Progress) -> N
             await _check_named(store, batch, report)
             batch = []
     await _check_named(store, batch, report)
-    pending: dict[int, list[Transfer]] = defaultdict(list)
-    waiting = 0
+    pending: list[Transfer] = []
     async for journal in _scan(store, "journal", progress):
         assert isinstance(journal, JournalItem)
         if not journal.is_copy:
-            pending[slot_of(journal.transfer.id)].append(journal.transfer)
-            waiting += 1
-        if waiting >= KEYS_MAX:
+            pending.append(journal.transfer)
+        if len(pending) >= KEYS_MAX:
             await _check_keys(store, pending, report)
-            pending.clear()
-            waiting = 0
+            pending = []
     await _check_keys(store, pending, report)
 
 
 async def _check_named(store: Store, receipts: list[Receipt], report: Report) -> None:
     wanted = tuple({r.transfer_id for r in receipts if r.transfer_id is not None})
-    snapshot = await store.fetch(Scope(0, transfers=wanted))
+    snapshot = await store.fetch(ReadSet(transfers=wanted))
     for receipt in receipts:
         assert receipt.transfer_id is not None
         transfer = snapshot.transfer(receipt.transfer_id)
@@ -294,14 +291,11 @@ async def _check_named(store: Store, receipts: list[Receipt], report: Report) ->
             report.add(transfer.id, f"belongs to another key than the one that names it, {receipt.key!r}")
 
 
-async def _check_keys(store: Store, pending: dict[int, list[Transfer]], report: Report) -> None:
-    for slot, transfers in pending.items():
-        for start in range(0, len(transfers), SCAN_MAX):
-            part = transfers[start : start + SCAN_MAX]
-            names = tuple({(t.actor, t.idempotency_key) for t in part})
-            snapshot = await store.fetch(Scope(slot, receipts=names))
-            for transfer in part:
-                _check_key(transfer, snapshot.receipt(transfer.actor, transfer.idempotency_key), report)
+async def _check_keys(store: Store, transfers: list[Transfer], report: Report) -> None:
+    names = tuple({(one.slot, one.actor, one.idempotency_key) for one in transfers})
+    snapshot = await store.fetch(ReadSet(receipts=names))
+    for one in transfers:
+        _check_key(one, snapshot.receipt(one.actor, one.idempotency_key, one.slot), report)
 
 
 def _check_key(transfer: Transfer, receipt: Receipt | None, report: Report) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..domain.changes import Scope
+from ..domain.changes import ReadSet
 from ..domain.ids import UserId
 from ..domain.users import Session, User, token_key, user_key
 from ..storage import Store
@@ -26,12 +26,12 @@ class SessionReads:
         if key is None:
             return None
         if key.id not in self._owners:
-            record = (await self._store.fetch(Scope(key.slot, records=(key,)))).record(key)
+            record = (await self._store.fetch(ReadSet(records=(key,)))).record(key)
             if record is None:
                 return None
             self._remember(key.id, UserId(record.owner))
         its = user_key(self._owners[key.id])
-        snapshot = await self._store.fetch(Scope(key.slot, records=(key, its)))  # of one moment, also the first time
+        snapshot = await self._store.fetch(ReadSet(records=(key, its)))  # of one moment, also the first time
         record, user = snapshot.record(key), User.from_record(snapshot.record(its))
         if record is None:
             self._owners.pop(key.id, None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from ..domain.changes import Changes, Decision, Scope, Snapshot
+from ..domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from ..domain.errors import (
     Contended,
     FreshLogInRequired,
@@ -259,7 +259,7 @@ class Identity:
     async def users(self, user_ids: set[UserId]) -> dict[UserId, User]:
         """Several users at once."""
         keys = tuple(user_key(user_id) for user_id in user_ids)
-        snapshot = await self.store.fetch(Scope(0, records=keys))
+        snapshot = await self.store.fetch(ReadSet(records=keys))
         found = (User.from_record(snapshot.record(key)) for key in keys)
         return {user.id: user for user in found if user is not None}
 

@@ -31,9 +31,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from ..backends import open_store
-from ..domain.changes import Scope
+from ..domain.changes import ReadSet
 from ..domain.errors import WalletError
-from ..domain.ids import AccountId, parse_account_id, slot_of
+from ..domain.ids import AccountId, parse_account_id
 from ..storage import Store
 from ..verbs.ledger import Ledger, To
 from .crash import RANDOM, Tally, Trial, _contradictions, _count, _Lives, _murder, _prepare, _size, _until
@@ -245,7 +245,7 @@ async def _pay_both_ways(url: str, left: str, right: str, **options: Any) -> Opp
 
 
 async def _owner(store: Store, account_id: AccountId) -> Person:
-    snapshot = await store.fetch(Scope(slot_of(account_id), accounts=(account_id,)))
+    snapshot = await store.fetch(ReadSet(accounts=(account_id,)))
     account = snapshot.account(account_id)
     assert account is not None, f"there is no account {account_id}"
     return Person(account.owner, account.id)

@@ -80,8 +80,8 @@ async def sequence_at(store: Store, account: Account, at: datetime, *, inclusive
     low, high = 0, account.sequence
     while low < high:
         middle = (low + high + 1) // 2
-        page = await store.list_entries(account.id, PageRequest(1, after=middle - 1, newest_first=False))
-        entry = page.items[0]
+        page = await store.list_transfers(account.id, PageRequest(1, after=middle - 1, newest_first=False))
+        entry = page.items[0].entry
         if entry.at < at or (inclusive and entry.at == at):
             low = middle
         else:
@@ -93,8 +93,8 @@ async def balance_after(store: Store, account: Account, sequence: int) -> int:
     """The posted balance right after the entry of that sequence, in minor units; 0 before the first."""
     if sequence == 0:
         return 0
-    page = await store.list_entries(account.id, PageRequest(1, after=sequence - 1, newest_first=False))
-    return page.items[0].balance_minor
+    page = await store.list_transfers(account.id, PageRequest(1, after=sequence - 1, newest_first=False))
+    return page.items[0].entry.balance_minor
 
 
 async def balance_at(store: Store, account: Account, at: datetime) -> int:

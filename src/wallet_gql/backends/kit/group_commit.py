@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from ...domain.changes import Decide, Done, Failed, Outcome, Scope
+from ...domain.changes import Decide, Done, Failed, Outcome, Reads, Scope
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
 from ...domain.ids import AccountId, HoldId, TransferId, UserId, is_system
 from ...domain.model import RecordKey
@@ -65,8 +65,8 @@ class Wanted:
     """Of every account: all its open holds."""
 
     @classmethod
-    def of(cls, scopes: Iterable[Scope]) -> Wanted:
-        """Join the scopes."""
+    def of(cls, scopes: Iterable[Reads]) -> Wanted:
+        """Join the scopes of commands, or of reads."""
         wanted = cls()
         for scope in scopes:
             wanted.accounts.update(scope.accounts)
@@ -74,7 +74,7 @@ class Wanted:
             wanted.wallets.update(scope.wallets)
             wanted.holds.update(scope.holds)
             wanted.transfers.update(scope.transfers)
-            wanted.receipts.update((scope.home, actor, key) for actor, key in scope.receipts)
+            wanted.receipts.update(scope.receipt_names)
             wanted.records.update(scope.records)
             wanted.open_holds |= scope.open_holds
             if scope.due_at is not None and (wanted.due_at is None or scope.due_at > wanted.due_at):

@@ -33,18 +33,12 @@ def _history(account_id: str, page: PageRequest) -> dict[str, Any]:
     }
 
 
-async def entries(
-    database: Database, session: AsyncClientSession, account_id: str, page: PageRequest
-) -> list[Document]:
-    """Up to limit + 1 entries of an account."""
-    return await database["entries"].find(**_history(account_id, page), session=session).to_list()
-
-
 async def history(
     database: Database, session: AsyncClientSession, account_id: str, page: PageRequest
 ) -> list[HistoryLine]:
-    """The same, with their transfers: read afterwards, for neither is ever edited."""
-    found = [docs.to_entry(document) for document in await entries(database, session, account_id, page)]
+    """Up to limit + 1 entries of an account, with their transfers: read afterwards, for neither is ever edited."""
+    listed = await database["entries"].find(**_history(account_id, page), session=session).to_list()
+    found = [docs.to_entry(document) for document in listed]
     matching = {"_id": {"$in": [entry.transfer_id for entry in found]}}
     headers = await database["transfers"].find(matching, session=session).to_list() if found else []
     transfers = {document["_id"]: docs.to_transfer(document) for document in headers}

@@ -26,11 +26,11 @@ from bson.int64 import Int64
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure
 
-from ...domain.changes import Outcome, Scope, Snapshot, State, decide_all
+from ...domain.changes import Outcome, Reads, Snapshot, State, decide_all
 from ...domain.codec import to_micros
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable
 from ...domain.ids import AccountId
-from ...domain.model import Entry, Hold, Record
+from ...domain.model import Hold, Record
 from ...failpoints import FailpointError, reach
 from ...storage import (
     PAGE_MAX,
@@ -192,10 +192,10 @@ class MongoStore(GroupStore):
 
     # Reading
 
-    async def fetch(self, scope: Scope) -> Snapshot:
+    async def fetch(self, reads: Reads) -> Snapshot:
         """See `Store.fetch`."""
         state = State(NODE, self._map.peer_of(NODE))
-        wanted = Wanted.of([scope])
+        wanted = Wanted.of([reads])
 
         async def work(session: AsyncClientSession) -> None:
             if wanted.open_holds:
@@ -205,12 +205,7 @@ class MongoStore(GroupStore):
                 await self._load(session, state, wanted)
 
         await self._running().read(work)
-        return Snapshot(state, scope)
-
-    async def list_entries(self, account_id: AccountId, page: PageRequest) -> Page[Entry]:
-        """See `Store.list_entries`."""
-        found = await self._running().read(lambda session: reading.entries(self._database, session, account_id, page))
-        return page_of([docs.to_entry(document) for document in found], page.limit)
+        return Snapshot(state, reads)
 
     async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
         """See `Store.list_transfers`."""

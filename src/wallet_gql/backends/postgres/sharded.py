@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 import orjson
 
 from ...background import run_for_ever
-from ...domain.changes import Scope, Snapshot, State, Writes
+from ...domain.changes import Reads, Snapshot, State, Writes
 from ...domain.codec import to_micros
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 from ...domain.ids import AccountId, slot_of
@@ -128,10 +128,10 @@ class PgStore(GroupStore):
         fill(state, wanted, found)
         return found
 
-    async def fetch(self, scope: Scope) -> Snapshot:
+    async def fetch(self, reads: Reads) -> Snapshot:
         """See `Store.fetch`: each node's part is read at one moment; across nodes the moments may differ."""
         state = State("", lambda _: None)
-        parts = split(Wanted.of([scope]), self._map)
+        parts = split(Wanted.of([reads]), self._map)
 
         async def read(name: str, wanted: Wanted) -> None:
             deadline = asyncio.get_running_loop().time() + _FETCH_SECONDS
@@ -139,15 +139,10 @@ class PgStore(GroupStore):
                 await self._load(lease, state, wanted, "read")
 
         await asyncio.gather(*(read(name, wanted) for name, wanted in parts.items()))
-        return Snapshot(state, scope)
+        return Snapshot(state, reads)
 
     def _home(self, identifier: str) -> PgNode:
         return self._nodes[self._map.home(slot_of(identifier))]
-
-    async def list_entries(self, account_id: AccountId, page: PageRequest) -> Page[Entry]:
-        """See `Store.list_entries`."""
-        found = await self._home(account_id).rows(*sql.entries_page(account_id, page))
-        return page_of([rows.to_entry(tuple(row)) for row in found], page.limit)
 
     async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
         """See `Store.list_transfers`."""

@@ -90,11 +90,6 @@ def _page(select: str, account_id: str, page: PageRequest) -> tuple[str | int, .
     return (text, *values, *bounds, page.limit + 1)
 
 
-def entries_page(account_id: str, page: PageRequest) -> tuple[Any, ...]:
-    """Statement and values for a page of entries."""
-    return _page(f"SELECT {_named(tables.entries, 'e.')} FROM entries AS e", account_id, page)  # noqa: S608 - own names
-
-
 def history_page(account_id: str, page: PageRequest) -> tuple[Any, ...]:
     """Statement and values for a page of entries with their transfers."""
     columns = f"{_named(tables.entries, 'e.')}, {_named(tables.transfers, 't.')}"

@@ -25,7 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
-from ...domain.changes import Outcome, Scope, Snapshot, State, decide_all
+from ...domain.changes import Outcome, Reads, Snapshot, State, decide_all
 from ...domain.codec import to_micros
 from ...domain.errors import ConfigurationError, Contended, InDoubt, InvariantViolated, Unavailable
 from ...domain.ids import AccountId
@@ -209,17 +209,11 @@ class SqliteStore(GroupStore):
 
     # Reading
 
-    async def fetch(self, scope: Scope) -> Snapshot:
+    async def fetch(self, reads: Reads) -> Snapshot:
         """See `Store.fetch`."""
         state = State(NODE, self._map.peer_of(NODE))
-        await self._read(lambda connection: load(connection, state, Wanted.of([scope])))
-        return Snapshot(state, scope)
-
-    async def list_entries(self, account_id: AccountId, page: PageRequest) -> Page[Entry]:
-        """See `Store.list_entries`."""
-        text, values = sql.entries_page(account_id, page)
-        found = await self._read(lambda connection: connection.execute(text, values).fetchall())
-        return page_of([rows.to_entry(row) for row in found], page.limit)
+        await self._read(lambda connection: load(connection, state, Wanted.of([reads])))
+        return Snapshot(state, reads)
 
     async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
         """See `Store.list_transfers`."""

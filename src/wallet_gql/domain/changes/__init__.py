@@ -1,4 +1,4 @@
-"""What a command loads (`Scope`, `Snapshot`) and what it writes (`Changes`), and the one place that posts money.
+"""What is loaded (`ReadSet`, `Scope`, `Snapshot`) and what it writes (`Changes`), and the one place that posts money.
 
 `State` is the working set of one commit. A backend loads it; `decide_all` runs decisions over it, each one seeing what
 those before it wrote; the backend writes `state.writes`. Everything that follows mechanically from a transfer (entries,
@@ -10,7 +10,7 @@ sequences, balances, clearing lines) is computed in `posting`, once, and checked
 """
 
 from .posting import Trial, decide_all, post
-from .scope import Changes, Credit, Decision, Done, Failed, Outcome, Scope
+from .scope import Changes, Credit, Decision, Done, Failed, Outcome, Reads, ReadSet, Scope
 from .snapshot import Decide, Snapshot
 from .state import State, Writes, credit_peer
 
@@ -22,6 +22,8 @@ __all__ = [
     "Done",
     "Failed",
     "Outcome",
+    "ReadSet",
+    "Reads",
     "Scope",
     "Snapshot",
     "State",

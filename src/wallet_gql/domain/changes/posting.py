@@ -211,8 +211,11 @@ class Trial:
 
     def __init__(self, snapshot: Snapshot) -> None:
         """Start from what the command's snapshot shows."""
+        scope = snapshot._scope  # noqa: SLF001 - the two are one
+        if not isinstance(scope, Scope):
+            raise InvariantViolated("a command is tried on what a read has loaded")
         self._state = snapshot._state.fork()  # noqa: SLF001 - the two are one
-        self._scope = snapshot._scope  # noqa: SLF001 - the two are one
+        self._scope = scope
 
     @property
     def snapshot(self) -> Snapshot:

@@ -1,4 +1,4 @@
-"""What a command loads (`Scope`) and what it writes (`Changes`): values that decide nothing."""
+"""What a read loads (`ReadSet`), what a command loads (`Scope`) and what it writes (`Changes`): plain values."""
 
 from __future__ import annotations
 
@@ -21,6 +21,35 @@ from ..model import (
 R = TypeVar("R")
 
 
+ReceiptName = tuple[int, str, str]
+"""Where a receipt is: slot, actor, key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadSet:
+    """What to read without locks, of any slots.
+
+    `credits` are accounts of which only the facts are wanted: owner, currency, status. `wallets` reads every account
+    of those users. `due_at` also reads the open holds of `accounts` that expire at or before that moment; `open_holds`
+    reads all their open holds.
+    """
+
+    accounts: tuple[AccountId, ...] = ()
+    credits: tuple[AccountId, ...] = ()
+    wallets: tuple[UserId, ...] = ()
+    holds: tuple[HoldId, ...] = ()
+    transfers: tuple[TransferId, ...] = ()
+    receipts: tuple[ReceiptName, ...] = ()
+    records: tuple[RecordKey, ...] = ()
+    due_at: datetime | None = None
+    open_holds: bool = False
+
+    @property
+    def receipt_names(self) -> tuple[ReceiptName, ...]:
+        """The receipts with their slots."""
+        return self.receipts
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The records a command decides on. All but `credits` live in the slot `home` and are isolated until the commit.
@@ -40,12 +69,21 @@ class Scope:
     due_at: datetime | None = None
     open_holds: bool = False
 
+    @property
+    def receipt_names(self) -> tuple[ReceiptName, ...]:
+        """The receipts with their slot, which is `home`."""
+        return tuple((self.home, actor, key) for actor, key in self.receipts)
+
     def check_home(self) -> None:
         """Raise InvariantViolated if the scope names something to lock outside its home slot."""
         outside = [i for i in (*self.accounts, *self.wallets, *self.holds) if slot_of(i) != self.home]
         outside += [k.id for k in self.records if k.slot != self.home]
         if outside:
             raise InvariantViolated(f"the scope of slot {self.home} names {outside} of other slots")
+
+
+Reads = ReadSet | Scope
+"""What can be loaded. A command that only wants to look may give its scope."""
 
 
 @dataclass(frozen=True, slots=True)

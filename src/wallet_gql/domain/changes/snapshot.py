@@ -17,25 +17,25 @@ from ..model import (
     RecordKey,
     Transfer,
 )
-from .scope import Decision, Scope
+from .scope import Decision, Reads, Scope
 from .state import State
 
 R = TypeVar("R")
 
 
 class Snapshot:
-    """What one decision may look at: exactly what its scope names. None means: looked for, and not there."""
+    """What one decision or read may look at: exactly what it names. None means: looked for, and not there."""
 
     __slots__ = ("_scope", "_state")
 
-    def __init__(self, state: State, scope: Scope) -> None:
+    def __init__(self, state: State, scope: Reads) -> None:
         """Show of `state` what `scope` names."""
         self._state = state
         self._scope = scope
 
     def _named(self, name: object, where: Sequence[object]) -> None:
         if name not in where:
-            raise InvariantViolated(f"a decision looked at {name}, which its scope does not name")
+            raise InvariantViolated(f"looked at {name}, which the scope does not name")
 
     def account(self, account_id: AccountId) -> Account | None:
         """A full account of `scope.accounts`."""
@@ -86,10 +86,16 @@ class Snapshot:
         self._named(transfer_id, self._scope.transfers)
         return self._state.reversed_minor.get(transfer_id, 0)
 
-    def receipt(self, actor: str, key: str) -> Receipt | None:
-        """A receipt of `scope.receipts`, in the home slot."""
-        self._named((actor, key), self._scope.receipts)
-        return self._state.receipts.get((self._scope.home, actor, key))
+    def receipt(self, actor: str, key: str, slot: int | None = None) -> Receipt | None:
+        """A receipt of `scope.receipts`; `slot` is a command's home if nothing else is said.
+
+        Raises:
+            InvariantViolated: the scope does not name this receipt in this slot.
+        """
+        if slot is None and isinstance(self._scope, Scope):
+            slot = self._scope.home
+        self._named((slot, actor, key), self._scope.receipt_names)
+        return None if slot is None else self._state.receipts.get((slot, actor, key))
 
     def record(self, key: RecordKey) -> Record | None:
         """A record of `scope.records`."""

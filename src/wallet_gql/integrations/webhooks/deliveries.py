@@ -23,8 +23,8 @@ from itertools import zip_longest
 from time import monotonic
 from typing import Final, Protocol
 
-from ...domain.changes import Changes, Decision, Scope, Snapshot
-from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant
+from ...domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
+from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant, WalletError
 from ...domain.ids import AccountId, UserId, slot_of
 from ...domain.merchants import Delivery, Merchant, delivery_key, merchant_key
 from ...domain.model import Account, Record, RecordKey
@@ -168,8 +168,7 @@ class Webhooks:
     async def tell(self, merchant_id: UserId) -> int:
         """Tell a merchant what is new, if it is due; answers how many events were delivered. Raises Unavailable."""
         key = delivery_key(merchant_id)
-        scope = Scope(key.slot, wallets=(merchant_id,), records=(key,))
-        snapshot = await self.store.fetch(scope)
+        snapshot = await self.store.fetch(ReadSet(wallets=(merchant_id,), records=(key,)))
         record = snapshot.record(key)
         if record is None:
             return 0

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ...domain.changes import Changes, Decision, Scope
+from ...domain.changes import Changes, Decision, ReadSet, Scope
 from ...domain.errors import Unavailable
 from ..books import Books
 from ..world import World
@@ -86,13 +86,13 @@ class Capabilities(Suite):
     async def test_capability_snapshot_reads(self, world: World) -> None:
         """A store that promises them shows a transfer in both accounts or in neither; of others it asks nothing."""
         ann, bob = await world.people(2, 1_000)
-        scope = Scope(ann.slot, wallets=(ann.id, bob.id))
+        both = ReadSet(wallets=(ann.id, bob.id))
         writing = asyncio.ensure_future(
             world.together(world.pay(*((ann, bob) if i % 3 else (bob, ann)), 7) for i in range(150))
         )
         seen = set()
         while not writing.done():
-            snapshot = await world.store.fetch(scope)
+            snapshot = await world.store.fetch(both)
             found = [account for person in (ann, bob) for account in snapshot.wallet(person.id)]
             seen.add(sum(account.posted_minor for account in found if account.currency == "EUR"))
             world.trials += 1

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from ... import failpoints
-from ...domain.changes import Changes, Decide, Decision, Scope, Snapshot
+from ...domain.changes import Changes, Decide, Decision, ReadSet, Scope, Snapshot
 from ...domain.errors import Contended, InDoubt, InvariantViolated, PayeeNotFound, Unavailable, WalletError
 from ...domain.ids import OPERATOR, AccountId, system_account
 from ...domain.model import CASH, RecordKey, TransferKind
@@ -276,13 +276,13 @@ class Guarantees(Suite):
         for i in range(1, 21):
             moved = (await world.pay(ann, bob, 10)).result
             reader = stores[i % len(stores)]
-            snapshot = await reader.fetch(Scope(ann.slot, accounts=(ann.account,), transfers=(moved.id,)))
+            snapshot = await reader.fetch(ReadSet(accounts=(ann.account,), transfers=(moved.id,)))
             account = snapshot.account(ann.account)
             assert account is not None
             assert account.posted_minor == 1_000 - 10 * i
             assert snapshot.transfer(moved.id) == moved
-            (newest,) = (await reader.list_entries(ann.account, page)).items
-            assert newest.transfer_id == moved.id
+            (newest,) = (await reader.list_transfers(ann.account, page)).items
+            assert newest.transfer.id == moved.id
         world.trials += 20
 
     async def test_g8_returns_by_its_deadline(self, world: World) -> None:

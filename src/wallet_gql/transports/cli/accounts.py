@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from ...domain import model
-from ...domain.changes import Scope
+from ...domain.changes import ReadSet
 from ...domain.errors import AccountExists, InvalidInput
 from ...domain.ids import OPERATOR, AccountId, UserId, is_system, slot_of
 from ...domain.model import Account, AccountStatus, Record
@@ -183,7 +183,7 @@ def _other(line: HistoryLine) -> AccountId:
 async def _names(wallet: Wallet, lines: list[HistoryLine]) -> dict[AccountId, str]:
     """The username behind each other side's account."""
     ids = tuple({other for other in map(_other, lines) if not is_system(other)})
-    snapshot = await wallet.store.fetch(Scope(0, credits=ids))
+    snapshot = await wallet.store.fetch(ReadSet(credits=ids))
     facts: dict[AccountId, model.AccountFacts | None] = {account_id: snapshot.facts(account_id) for account_id in ids}
     owners = await wallet.identity.users({found.owner for found in facts.values() if found})
     return {

@@ -9,7 +9,7 @@ from typing import Annotated
 import strawberry
 
 from ...domain import model
-from ...domain.changes import Scope
+from ...domain.changes import ReadSet
 from ...domain.errors import WalletError as DomainError
 from ...domain.ids import AccountId, UserId
 from ...domain.users import User as DomainUser
@@ -91,8 +91,8 @@ class Account(Node):
         """The newest open holds on the account: what `held` is made of, where there are not more of them."""
         check_first(first)
         now = info.context.ledger.clock()
-        scope = Scope(self.account.slot, accounts=(self.account.id,), open_holds=True)
-        found = (await info.context.wallet.store.fetch(scope)).holds_of(self.account.id)
+        reads = ReadSet(accounts=(self.account.id,), open_holds=True)
+        found = (await info.context.wallet.store.fetch(reads)).holds_of(self.account.id)
         live = [hold for hold in reversed(found) if not hold.is_due(now)]
         return [Hold.of(hold, self.account.owner, now) for hold in live[:first]]
 

@@ -9,7 +9,7 @@ import strawberry
 from starlette.responses import Response
 from strawberry.dataloader import DataLoader
 
-from ...domain.changes import Scope
+from ...domain.changes import ReadSet
 from ...domain.ids import AccountId, UserId
 from ...idempotency import key_of
 from ...runtime import Wallet
@@ -58,7 +58,7 @@ class Context:
         return await key_of(self.wallet.store, await self.user_id(), given)
 
     async def _load_holders(self, account_ids: list[AccountId]) -> list[Holder | None]:
-        snapshot = await self.wallet.store.fetch(Scope(0, credits=tuple(account_ids)))
+        snapshot = await self.wallet.store.fetch(ReadSet(credits=tuple(account_ids)))
         facts = [snapshot.facts(account_id) for account_id in account_ids]
         users = await self.wallet.identity.users({found.owner for found in facts if found})
         known = [users.get(found.owner) if found else None for found in facts]

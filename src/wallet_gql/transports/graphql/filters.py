@@ -6,8 +6,8 @@ from datetime import datetime
 
 import strawberry
 
-from ...domain.changes import Scope
-from ...domain.ids import AccountId, slot_of
+from ...domain.changes import ReadSet
+from ...domain.ids import AccountId
 from ...domain.model import TransferKind
 from ...domain.users import USERNAME, User
 from ...verbs.attempts import REFERENCE_MAX
@@ -67,5 +67,5 @@ async def _accounts_of(context: Context, username: str) -> frozenset[AccountId]:
     user = await find_user(context, username)
     if user is None:
         return frozenset()
-    snapshot = await context.wallet.store.fetch(Scope(slot_of(user.id), wallets=(user.id,)))
+    snapshot = await context.wallet.store.fetch(ReadSet(wallets=(user.id,)))
     return frozenset(account.id for account in snapshot.wallet(user.id))

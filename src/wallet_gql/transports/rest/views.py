@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...domain import model
-from ...domain.changes import Scope
+from ...domain.changes import ReadSet
 from ...domain.errors import WalletError
 from ...domain.ids import AccountId, UserId, is_system
 from ...domain.security_events import SecurityEvent
@@ -40,7 +40,7 @@ class View:
         ids = tuple(dict.fromkeys(account_id for account_id in named if not is_system(account_id)))
         if not ids:
             return cls(user_id, {})
-        snapshot = await wallet.store.fetch(Scope(0, credits=ids))
+        snapshot = await wallet.store.fetch(ReadSet(credits=ids))
         facts = {account_id: snapshot.facts(account_id) for account_id in ids}
         users = await wallet.identity.users({found.owner for found in facts.values() if found})
         known = {account_id: users.get(found.owner) for account_id, found in facts.items() if found}
