@@ -15,7 +15,7 @@ from ...domain.changes import Changes, ReadSet, Scope
 from ...domain.errors import InvariantViolated
 from ...domain.ids import OPERATOR, make_account_id
 from ...domain.model import AccountStatus, Entry, Hold, HoldState, Record
-from ...domain.users import User, user_key
+from ...domain.users import user_key
 from ...records import Swept
 from ...storage import PAGE_MAX, SCAN_KINDS, HistoryLine, JournalItem, PageRequest, ScanItem, Store
 from ..books import faults, read_books, scan_all
@@ -109,13 +109,12 @@ class Reading(Suite):
         paid = [(await world.pay(payer, payee, 10, key=keys[payer.id])).result for payer in payers]
         held = [await world.hold(payer, payee, 5) for payer in payers]
         names = [(payer.slot, payer.id, keys[payer.id]) for payer in payers]
-        missing = [(payer.slot, payer.id, "never used") for payer in payers]
         reads = ReadSet(
             accounts=tuple(payer.account for payer in payers),
             credits=tuple(person.account for person in people),
             holds=tuple(hold.id for hold in held),
             transfers=tuple(one.id for one in paid),
-            receipts=(*names, *missing),
+            receipts=(*names, *((slot, owner, "never used") for slot, owner, _ in names)),
             records=tuple(user_key(person.id) for person in people),
             open_holds=True,
         )
@@ -123,17 +122,14 @@ class Reading(Suite):
         for payer, moved, hold in zip(payers, paid, held, strict=True):
             account, receipt = found.account(payer.account), found.receipt(payer.id, keys[payer.id], payer.slot)
             assert account is not None
-            assert (account.posted_minor, account.held_minor) == (990, 5)
             assert receipt is not None
-            assert receipt.transfer_id == moved.id
+            assert (account.posted_minor, account.held_minor, receipt.transfer_id) == (990, 5, moved.id)
             assert (found.transfer(moved.id), found.hold(hold.id)) == (moved, hold)
             assert found.holds_of(payer.account) == (hold,)
             assert found.receipt(payer.id, "never used", payer.slot) is None
-        for person in people:
-            facts, record = found.facts(person.account), found.record(user_key(person.id))
-            assert facts is not None
-            assert facts.owner == person.id
-            assert User.from_record(record) is not None
+        facts = [found.facts(person.account) for person in people]
+        assert [one and one.owner for one in facts] == [person.id for person in people]
+        assert all(found.record(user_key(person.id)) for person in people)
         world.trials += len(payers)
 
     async def test_read_what_is_due(self, world: World) -> None:
