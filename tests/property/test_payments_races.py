@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.property._payments import Bench, open_bench
 from wallet_gql import failpoints
-from wallet_gql.domain.errors import Unavailable
+from wallet_gql.domain.errors import Contended, Unavailable
 from wallet_gql.domain.model import AccountStatus
 from wallet_gql.domain.topups import TopUpState
 from wallet_gql.domain.withdrawals import Withdrawal, WithdrawalState
@@ -211,6 +211,25 @@ async def test_an_alarm_commits_with_what_it_is_about(bench: Bench) -> None:
     found = await bench.payments.top_ups.get(bench.ann.id, started.top_up.id)
     assert found.state is TopUpState.QUARANTINED
     assert [one.about for one, _ in await bench.payments.alarms()] == [started.top_up.intent_id]
+
+
+@pytest.mark.parametrize("place", range(3))
+async def test_one_flow_that_cannot_be_settled_keeps_no_other_from_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Reconciling looks at every difference; what it could not settle stays one."""
+    intents = [await bench.earn(100, key) for key in ("a", "b", "c")]
+    observe = bench.payments.top_ups.observe
+
+    async def refusing(intent_id: str, **values: Any) -> str:
+        if intent_id == intents[place]:
+            raise Contended
+        return await observe(intent_id, **values)
+
+    monkeypatch.setattr(bench.payments.top_ups, "observe", refusing)
+    report = await bench.payments.reconciler.run()
+    assert [one.about for one in report.differences] == [intents[place]]
+    assert report.settled == 2
 
 
 async def test_what_is_over_is_not_due(bench: Bench) -> None:

@@ -8,22 +8,25 @@ listed, with the reason where it is known.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from ...domain.errors import InvariantViolated, PaymentsNotConfigured, WithdrawalNotFound
+from ...domain.errors import PaymentsNotConfigured, WalletError, WithdrawalNotFound
 from ...domain.ids import OPERATOR, TransferId, WithdrawalId, is_id, system_account
 from ...domain.payments import PROVIDER, STRIPE
 from ...domain.withdrawals import OPEN, WithdrawalState
 from ...storage import SCAN_MAX, JournalItem, Store
-from .provider import Declined
+from .provider import Declined, NoAnswer
 from .topups import TopUps
 from .withdrawals import Withdrawals
 
 if TYPE_CHECKING:
     from .api import StripeApi
+
+log: Final = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 """What money was moved for, and the currency."""
@@ -95,8 +98,8 @@ class Reconciler:
                     await self._withdrawals.look_for_sent(WithdrawalId(one.about))
                 elif one.about in intents:
                     await self._top_ups.observe(intents[one.about], with_claims=True)
-            except (InvariantViolated, Declined):  # no such withdrawal here, or not to be read: it stays a difference
-                continue
+            except (WalletError, Declined, NoAnswer) as error:  # it stays a difference, and the others are looked at
+                log.warning("%s could not be looked at: %s", one.about, error)
 
     async def _compare(self, api: StripeApi) -> tuple[Reconciled, dict[str, str]]:
         report = Reconciled()
