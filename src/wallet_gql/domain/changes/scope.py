@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -26,12 +26,12 @@ ReceiptName = tuple[int, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadSet:
-    """What to read without locks, of any slots.
+class _Named:
+    """What reads and commands name alike.
 
-    `credits` are accounts of which only the facts are wanted: owner, currency, status. `wallets` reads every account
-    of those users. `due_at` also reads the open holds of `accounts` that expire at or before that moment; `open_holds`
-    reads all their open holds.
+    Of `credits` only the facts are loaded: owner, currency, status. `wallets` loads every account of those users.
+    `due_at` also loads the open holds of `accounts` that expire at or before that moment; `open_holds` loads all their
+    open holds.
     """
 
     accounts: tuple[AccountId, ...] = ()
@@ -39,10 +39,16 @@ class ReadSet:
     wallets: tuple[UserId, ...] = ()
     holds: tuple[HoldId, ...] = ()
     transfers: tuple[TransferId, ...] = ()
-    receipts: tuple[ReceiptName, ...] = ()
     records: tuple[RecordKey, ...] = ()
     due_at: datetime | None = None
     open_holds: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadSet(_Named):
+    """What to read without locks, of any slots; the fields are those of `_Named`."""
+
+    receipts: tuple[ReceiptName, ...] = ()
 
     @property
     def receipt_names(self) -> tuple[ReceiptName, ...]:
@@ -51,28 +57,19 @@ class ReadSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(_Named):
     """The records a command decides on. All but `credits` live in the slot `home` and are isolated until the commit.
 
-    `wallets` loads every account of those users. `due_at` also loads the open holds of `accounts` that expire at or
-    before that moment; `open_holds` loads all their open holds.
+    The other fields are those of `_Named`; `receipts` are (actor, key).
     """
 
     home: int
-    accounts: tuple[AccountId, ...] = ()
-    credits: tuple[AccountId, ...] = ()
-    wallets: tuple[UserId, ...] = ()
-    holds: tuple[HoldId, ...] = ()
-    transfers: tuple[TransferId, ...] = ()
-    receipts: tuple[tuple[str, str], ...] = ()
-    records: tuple[RecordKey, ...] = ()
-    due_at: datetime | None = None
-    open_holds: bool = False
+    receipts: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
 
     @property
     def receipt_names(self) -> tuple[ReceiptName, ...]:
         """The receipts with their slot, which is `home`."""
-        return tuple((self.home, actor, key) for actor, key in self.receipts)
+        return tuple([(self.home, actor, key) for actor, key in self.receipts])  # quicker than by a generator
 
     def check_home(self) -> None:
         """Raise InvariantViolated if the scope names something to lock outside its home slot."""
