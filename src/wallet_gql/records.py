@@ -15,10 +15,12 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Literal
 
+from .background import attempt
 from .domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
-from .domain.errors import InvariantViolated, WalletError
+from .domain.errors import WalletError
 from .domain.model import Hold, Record, RecordKey
 from .storage import TIMEOUT_SECONDS, Store
 
@@ -158,17 +160,18 @@ class Backlog:
         found = self._put_off.get(name)
         return found is not None and self._clock() < found.until
 
-    async def look(self, name: str, settling: Awaitable[object], count: int = 1) -> Swept:
-        """Wait for a settlement, which answers whether there was something to do; if it fails, put the group off."""
-        try:
-            is_done = await settling
-        except Exception as error:
-            trace = error if not isinstance(error, WalletError) or isinstance(error, InvariantViolated) else None
-            log.warning("%s %s will be tried again: %s", self.kind, name, error, exc_info=trace)
+    async def look(self, name: str, settle: Callable[[], Awaitable[object]], count: int = 1) -> Swept:
+        """Settle a group; `settle` answers whether there was something to do. If it fails, put the group off."""
+        answers: list[object] = []
+
+        async def step() -> None:
+            answers.append(await settle())
+
+        if not await attempt(log, f"{self.kind} {name}", step):
             self._later(name, count)
             return Swept(failed=count)
         self._put_off.pop(name, None)
-        return Swept(done=count if is_done else 0)
+        return Swept(done=count if answers[0] else 0)
 
     def _later(self, name: str, count: int) -> None:
         before = self._put_off.pop(name, None)  # and so the newest is the last
@@ -201,7 +204,7 @@ class Sweep:
         async def work() -> Swept:
             swept = Swept()
             for items in ready:  # shared by all workers: each takes the next one
-                swept += await backlog.look(backlog.group(items[0]), self.settle(items[0]), len(items))
+                swept += await backlog.look(backlog.group(items[0]), partial(self.settle, items[0]), len(items))
             return swept
 
         return sum(await asyncio.gather(*(work() for _ in range(self.at_once))), Swept())

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from ..domain.changes import Scope
+from ..domain.changes import ReadSet
 from ..domain.errors import InvalidInput
 from ..domain.ids import actor_slot
 from ..storage import Store
@@ -104,4 +104,4 @@ async def _is_kept(store: Store, actor: str, spelling: str, slot: int) -> bool:
         name = (actor, check_key(spelling))
     except InvalidInput:
         return False
-    return (await store.fetch(Scope(slot, receipts=(name,)))).receipt(*name) is not None
+    return (await store.fetch(ReadSet(receipts=((slot, *name),)))).receipt(*name, slot) is not None

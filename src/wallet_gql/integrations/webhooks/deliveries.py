@@ -161,7 +161,7 @@ class Webhooks:
             return True
 
         try:
-            return await self._backlog.look(merchant_id, told())
+            return await self._backlog.look(merchant_id, told)
         finally:
             self._tasks.pop(merchant_id, None)
 
