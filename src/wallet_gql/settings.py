@@ -223,6 +223,8 @@ def rates_of(text: str) -> dict[str, Rate]:
 
 def origin_of(text: str) -> str:
     """An origin in its one spelling: `HTTPS://App.Example:443` is `https://app.example`. Raises ValueError."""
+    if "*" in text:
+        raise ValueError(f"{urls.redacted(text)} is a pattern and no origin; name each origin in full")
     try:
         url = urls.parse(text)
         host = url.host.lower()
@@ -230,8 +232,6 @@ def origin_of(text: str) -> str:
         raise ValueError(f"{urls.redacted(text)} is no origin; {_ORIGIN}") from error
     if url.scheme not in _DEFAULT_PORTS or not host or url.user is not None:
         raise ValueError(f"{url.shown} is no origin; {_ORIGIN}")
-    if "*" in host:
-        raise ValueError(f"{url.shown} is a pattern, and matches nothing; name each origin in full")
     if url.path or url.query:
         raise ValueError(f"{url.shown} is more than an origin; leave out what follows host and port")
     shown = f"[{host}]" if ":" in host else host

@@ -33,7 +33,14 @@ MISSING: Final = {
     "trusted_documents_file": {"trusted_documents": "only"},
     "stripe_api_key": {"stripe_webhook_secrets": f"whsec_{SECRET}"},
 }
-MAY_BE_EMPTY: Final = ("stripe_webhook_secrets", "allowed_origins", "trusted_proxies", "rate_limits")
+MAY_BE_EMPTY: Final = (
+    "stripe_webhook_secrets",
+    "allowed_headers",
+    "allowed_hosts",
+    "allowed_origins",
+    "trusted_proxies",
+    "rate_limits",
+)
 """Empty means none, which is no fault."""
 
 MALFORMED: Final = {
@@ -42,6 +49,8 @@ MALFORMED: Final = {
     "host": {"host": "no such host"},
     "trusted_documents_file": {"trusted_documents": "only", "trusted_documents_file": "broken.json"},
     "allowed_origins": {"allowed_origins": f"https://me:{SECRET}@app.example"},
+    "allowed_headers": {"allowed_headers": "x-mine: yes"},
+    "allowed_hosts": {"allowed_hosts": "https://wallet.example/"},
     "trusted_proxies": {"trusted_proxies": "10.0.0.0/99"},
     "tls_cert": {"tls_cert": "broken.json", "tls_key": "key.pem"},
     "tls_key": {"tls_cert": "cert.pem", "tls_key": "broken.json"},

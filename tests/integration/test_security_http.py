@@ -231,8 +231,7 @@ def test_which_site_it_comes_from(scheme: str, site: str | None, origin: str | N
     """By TLS a page must have come by TLS, too; what was opened by hand comes from no other site."""
     given = {"host": "wallet.test", "sec-fetch-site": site, "origin": origin}
     headers = [(name.encode(), value.encode()) for name, value in given.items() if value is not None]
-    wallet = SimpleNamespace(settings=load_settings())
-    app = SimpleNamespace(state=SimpleNamespace(wallet=wallet))
+    app = SimpleNamespace(state=SimpleNamespace(settings=load_settings()))
     connection = HTTPConnection({"type": "http", "scheme": scheme, "headers": headers, "app": app})
     assert is_same_site(connection, has_cookie=True) is passes
 

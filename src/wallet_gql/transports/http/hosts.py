@@ -36,7 +36,7 @@ class Hosts:
 
     def _problem(self, scope: Scope) -> Problem | None:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        if not hosts and scope["http_version"] == "1.0" and not self._allowed:
+        if not hosts and scope.get("http_version") == "1.0" and not self._allowed:
             return None
         found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if found is None:

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 1.0
 """The time between two attempts to open the store."""
 
+FIRST_SECONDS: Final = 10.0
+"""The longest time that a worker, before it serves, waits for its first attempt to open the store."""
+
 TELL_SECONDS: Final = 60.0
 """The time between two log lines about it."""
 
@@ -39,13 +42,19 @@ _NEEDS_NO_WALLET: Final = ("/healthz",)
 async def opening(settings: Settings, opened: Callable[[Wallet], None], *, wait: bool) -> AsyncIterator[None]:
     """Open the wallet in the background, tell `opened` when it is open, and close it at the end.
 
-    With `wait` nothing goes on before it is open. No fault is raised: each is logged, and opening is tried again.
+    The first attempt is waited for, up to `FIRST_SECONDS`: a store that is there answers from the first request on.
+    With `wait` nothing goes on before the wallet is open. No fault is raised: each is logged, and opening is tried
+    again.
     """
     waiting = _Opening(settings, opened)
     task = asyncio.create_task(waiting.run())
     try:
         if wait:
             await waiting.is_open.wait()
+        else:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_SECONDS):
+                    await waiting.is_tried.wait()
         yield
     finally:
         waiting.stopping.set()
@@ -58,6 +67,7 @@ async def opening(settings: Settings, opened: Callable[[Wallet], None], *, wait:
 class _Opening:
     def __init__(self, settings: Settings, opened: Callable[[Wallet], None]) -> None:
         self.is_open = asyncio.Event()
+        self.is_tried = asyncio.Event()
         self.stopping = asyncio.Event()
         self._settings = settings
         self._opened = opened
@@ -71,6 +81,7 @@ class _Opening:
                 if self.is_open.is_set():  # it is closing that failed
                     raise
                 self._tell(error)
+                self.is_tried.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _serve_until_stopped(self) -> None:
@@ -79,6 +90,7 @@ class _Opening:
                 log.warning("the wallet is open now")
             self._opened(wallet)
             self.is_open.set()
+            self.is_tried.set()
             await self.stopping.wait()
 
     def _tell(self, error: Exception) -> None:
