@@ -122,7 +122,7 @@ async def speak(app: Starlette, *messages: dict[str, Any]) -> AsyncGenerator[dic
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
         "path": "/graphql",
-        "headers": [],
+        "headers": [(b"host", b"testserver")],
         "query_string": b"",
         "subprotocols": [PROTOCOL],
         "app": app,

@@ -8,9 +8,8 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
-from .problems import Problem, respond
+from .problems import Problem, refuse
 
 _HOST: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _PROBES: Final = ("/healthz", "/readyz")
@@ -29,10 +28,8 @@ class Hosts:
         problem = None if scope["type"] == "lifespan" else self._problem(scope)
         if problem is None:
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await WebSocket(scope, receive, send).send_denial_response(respond(problem))
         else:
-            await respond(problem)(scope, receive, send)
+            await refuse(problem, scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]

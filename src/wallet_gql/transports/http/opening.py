@@ -16,13 +16,12 @@ from http import HTTPStatus
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
 from ...domain.errors import WalletError
 from ...runtime import Wallet, open_wallet
 from ...settings import Settings
 from ...urls import hidden
-from .problems import Problem, respond
+from .problems import Problem, refuse
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +114,4 @@ class UntilOpen:
             return
         detail = "the wallet waits for its store; nothing was done, so send the same request again"
         problem = Problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", detail, {"Retry-After": "1"})
-        if scope["type"] == "websocket":
-            await WebSocket(scope, receive, send).send_denial_response(respond(problem))
-        else:
-            await respond(problem)(scope, receive, send)
+        await refuse(problem, scope, receive, send)

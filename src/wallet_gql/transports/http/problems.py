@@ -10,6 +10,8 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from .logs import REQUEST_ID
 
@@ -66,3 +68,16 @@ async def on_http_exception(_request: Request, error: Exception) -> Response:
 def too_large() -> Problem:
     """The body is over the limit."""
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE, _DETAILS[_TOO_LARGE])
+
+
+async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request, or the opening handshake of a WebSocket, with a problem.
+
+    A server that cannot answer a handshake with a body closes the WebSocket instead.
+    """
+    if scope["type"] != "websocket":
+        await respond(problem)(scope, receive, send)
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        await WebSocket(scope, receive, send).send_denial_response(respond(problem))
+    else:
+        await WebSocket(scope, receive, send).close()
