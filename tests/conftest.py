@@ -1,15 +1,29 @@
-"""Which backend to test, and how hard.
+"""Which backend to test, how hard, and how patiently.
 
 `--backend NAME` (or `make test BACKEND=NAME`) keeps the suites of one backend and what belongs to none. NAME is a
 harness's name, such as `sqlite`, or any storage URL whose scheme is installed, such as `toy://{tmp}/ledger`.
+
+Tests come in tiers: `make test` runs what has no marker of a tier, `make trials` what is marked `trial`, and
+`make soak` what is marked `soak`. `_is_long_conformance` says which part of the conformance suite is a trial.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from wallet_gql.testing.conformance import Guarantees, Idempotency, StoreConformance
+from wallet_gql.testing.patience import patience
+from wallet_gql.testing.servers.keeper import keep
+
+IN_PROCESS: Final = ("memory", "memory-3", "sqlite", "any")
+"""Backends without servers: the whole conformance suite is quick there."""
+
+SHORT_CONFORMANCE: Final = (Guarantees, Idempotency)
+"""The parts of the suite that `make test` runs on servers too: G1 to G8, and what a key promises."""
 
 # Under CI Hypothesis would derandomise by itself; here every plain run does, and `soak` alone is random.
 settings.register_profile(
@@ -39,12 +53,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what the chosen backend needs. A backend that has no suite of its own gets the one of `test_outside`."""
+    """Mark trials, and keep what the chosen backend needs.
+
+    A backend that has no suite of its own gets the one of `test_conformance_outside`.
+    """
+    for item in items:
+        if _is_long_conformance(item):
+            item.add_marker(pytest.mark.trial)
     chosen: str | None = config.getoption("--backend")
     of_its_own = any(backend_of(item) == chosen for item in items)
     wanted = [_is_wanted(item, chosen, of_its_own=of_its_own) for item in items]
     config.hook.pytest_deselected(items=[item for item, keep in zip(items, wanted, strict=True) if not keep])
     items[:] = [item for item, keep in zip(items, wanted, strict=True) if keep]
+
+
+def _is_long_conformance(item: pytest.Item) -> bool:
+    """Whether it is a test of the conformance suite, on servers, beyond the short part."""
+    suite = getattr(item, "cls", None)
+    if suite is None or not issubclass(suite, StoreConformance) or suite.backend in IN_PROCESS:
+        return False
+    return not any(hasattr(part, item.name) for part in SHORT_CONFORMANCE)
 
 
 def _is_wanted(item: pytest.Item, chosen: str | None, *, of_its_own: bool) -> bool:
@@ -63,3 +91,18 @@ def backend_of(item: pytest.Item) -> str | None:
     marker = item.get_closest_marker("backend")
     named: Sequence[object] = marker.args if marker else (getattr(getattr(item, "cls", None), "backend", None),)
     return None if named[0] is None else str(named[0])
+
+
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    """Stretch the test's time limit by how busy the machine is as it begins."""
+    marker = item.get_closest_marker("timeout")
+    given = marker.args[0] if marker else float(item.config.getini("timeout"))
+    item.add_marker(pytest.mark.timeout(patience(given)), append=False)
+    return (yield)
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_testnodeready(node: Any) -> None:
+    """Let a worker die with the run: else it would test on after a SIGTERM to the run."""
+    keep(node.gateway._io.popen.pid)

@@ -23,6 +23,9 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from wallet_gql.testing.patience import patience
+from wallet_gql.testing.servers.keeper import keep
+
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 FLAGS: Final = (
     "--headless=new",
@@ -70,7 +73,9 @@ def running_browser() -> Iterator[Browser]:
             stdout=log,
             stderr=log,
             env={**os.environ, "HOME": str(profile)},
+            start_new_session=True,
         )
+        keep(process.pid)
         stack.callback(_end, process)
         address = _address(process, profile)
         connection = stack.enter_context(connect(address, max_size=None, compression=None))
@@ -82,7 +87,7 @@ def running_browser() -> Iterator[Browser]:
 def _address(process: subprocess.Popen[bytes], profile: Path) -> str:
     """Where its DevTools listen."""
     told = profile / "DevToolsActivePort"
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + patience(START_SECONDS)
     while time.monotonic() < deadline and process.poll() is None:
         lines = told.read_text().splitlines() if told.exists() else []
         if len(lines) == 2:
@@ -93,7 +98,7 @@ def _address(process: subprocess.Popen[bytes], profile: Path) -> str:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(timeout=5)
+        process.wait(timeout=patience(5))
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -128,7 +133,7 @@ class Browser:
     def call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
         """Send a command, note the events that come before its answer, give the answer. Raises DevToolsError."""
         number = self.send(method, session, **parameters)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + patience(START_SECONDS)
         while True:
             message = json.loads(self._connection.recv(timeout=max(0.0, deadline - time.monotonic())))
             if message.get("id") == number:

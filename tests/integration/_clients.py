@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from tests.integration._server import Person
+from wallet_gql.testing.patience import patience
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CLIENTS: Final = ROOT / "tests" / "clients"
@@ -45,7 +46,7 @@ def install() -> None:
         # Scripts of packages are not run: what is needed comes ready made.
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
         done = subprocess.run(
-            command, check=False, cwd=CLIENTS, capture_output=True, text=True, timeout=INSTALL_SECONDS
+            command, check=False, cwd=CLIENTS, capture_output=True, text=True, timeout=patience(INSTALL_SECONDS)
         )
         assert done.returncode == 0, done.stdout + done.stderr
         stamp.write_text(wanted)
@@ -66,7 +67,7 @@ def run_program(command: list[str], folder: Path, environment: Mapping[str, str]
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=RUN_SECONDS,
+        timeout=patience(RUN_SECONDS),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -14,6 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from wallet_gql.testing.patience import patience
+
 PROTOCOL: Final = Subprotocol("graphql-transport-ws")
 SECONDS: Final = 15.0
 EVENTS: Final = """subscription($id: ID!, $after: BigInt) { accountEvents(accountId: $id, afterSequence: $after) {
@@ -32,7 +34,7 @@ class Talk:
 
     async def hear(self) -> dict[str, Any]:
         """The next message."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(patience(SECONDS)):
             message: dict[str, Any] = json.loads(await self.socket.recv())
             return message
 
@@ -61,7 +63,7 @@ class Talk:
     async def closed(self) -> tuple[int, str]:
         """Wait for the server to hang up; its code and reason."""
         with suppress(ConnectionClosed):
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(patience(SECONDS)):
                 while True:
                     await self.socket.recv()
         assert self.socket.close_code is not None
@@ -92,7 +94,7 @@ async def streaming(
     sent = {"Accept": "text/event-stream", "Authorization": f"Bearer {token}", **headers}
     body = {"query": EVENTS, "variables": {"id": account_id, "after": after}}
     async with (
-        httpx.AsyncClient(base_url=url, timeout=SECONDS) as client,
+        httpx.AsyncClient(base_url=url, timeout=patience(SECONDS)) as client,
         client.stream("POST", "/graphql", json=body, headers=sent) as answer,
     ):
         assert answer.status_code == 200
@@ -133,7 +135,7 @@ async def speak(app: Starlette, *messages: dict[str, Any]) -> AsyncGenerator[dic
     for message in messages:
         given.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
     running = asyncio.create_task(app(scope, given.get, sent.put))  # type: ignore[arg-type]
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(patience(SECONDS)):
         try:
             while True:
                 yield await sent.get()

@@ -29,6 +29,7 @@ from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.model import AccountStatus
 from wallet_gql.storage import Store
 from wallet_gql.testing.crash import Kill, Tally, Trial, run_trial
+from wallet_gql.testing.patience import insist, patience
 from wallet_gql.testing.servers.postgres import PostgresCluster
 from wallet_gql.testing.servers.redis import FORBIDDEN, RedisHarness, RedisServer
 from wallet_gql.testing.world import Person, World
@@ -84,7 +85,10 @@ class Bench:
     def _listen(self) -> None:
         """Count expired leases, over a connection that is made again whenever the Redis was killed."""
         while self._listening:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.redis.port), timeout=1) as link:
+            with (
+                suppress(OSError),
+                socket.create_connection(("127.0.0.1", self.redis.port), timeout=patience(1)) as link,
+            ):
                 link.sendall(b"PSUBSCRIBE __keyevent@0__:expired\r\n")
                 while self._listening:
                     with suppress(TimeoutError):
@@ -254,18 +258,6 @@ async def _pay_for_long(world: World, ledger: Ledger, payer: Person, payee: Pers
             break
         paid += 1
     return paid
-
-
-async def insist(ask: Callable[[], Awaitable[object]]) -> None:
-    """Ask until it is answered. Raises what is not retryable."""
-    while True:
-        try:
-            await ask()
-        except WalletError as error:
-            if not error.retryable:
-                raise
-        else:
-            return
 
 
 async def _recover_for_ever(store: Store) -> None:

@@ -25,6 +25,8 @@ from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
+from wallet_gql.testing.servers.keeper import keep
 
 START_SECONDS: Final = 30
 PASSWORD: Final = "correct horse"
@@ -70,7 +72,7 @@ def run_cli(folder: Path, *arguments: str, storage: str, **settings: str) -> sub
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
         cwd=folder,
         env=environment(storage, **settings),
     )
@@ -108,7 +110,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop; answers its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=patience(30))
 
 
 @contextmanager
@@ -124,7 +126,9 @@ def serving(folder: Path, *options: str, storage: str | None = None, **settings:
             text=True,
             cwd=folder,
             env=environment(where, **settings),
+            start_new_session=True,  # so that its workers die with it
         )
+    keep(process.pid)
     with process:
         try:
             assert process.stdout is not None
@@ -145,7 +149,7 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.http = httpx.Client(base_url=url, headers=headers, timeout=30)
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=patience(30))
 
     def __enter__(self) -> Self:
         return self
@@ -274,7 +278,7 @@ def counted(path: Path, *tables: str) -> dict[str, int]:
 
 def wait_for_commit(path: Path) -> None:
     """Return once some process holds the file's write lock: a commit has begun."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + patience(START_SECONDS)
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         while time.monotonic() < deadline:
             try:

@@ -19,6 +19,7 @@ from wallet_gql.domain.payments import Alarm
 from wallet_gql.integrations.stripe.signature import sign
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.stripe_fake import FakeStripe
 from wallet_gql.testing.stripe_state import Body
 
@@ -115,7 +116,7 @@ class Town:
     def post(self, raw: bytes, header: str | None) -> httpx.Response:
         """Post bytes to the webhook."""
         headers = {"Content-Type": "application/json", **({"Stripe-Signature": header} if header is not None else {})}
-        return httpx.post(f"{self.server.url}/webhooks/stripe", content=raw, headers=headers, timeout=20)
+        return httpx.post(f"{self.server.url}/webhooks/stripe", content=raw, headers=headers, timeout=patience(20))
 
     def tell(self, event: Body | None = None) -> int:
         """Post an event, the last one if none is given; answers the status."""

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from wallet_gql.testing.patience import patience
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,4 +29,6 @@ def run_suite(*options: str, path: Path | None = None, **variables: str) -> subp
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "-n", "0", *options]
     environment = {**os.environ, "PYTHONPATH": search, **variables}
     environment.pop("PYTEST_ADDOPTS", None)
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=patience(110), check=False
+    )

@@ -24,6 +24,7 @@ from wallet_gql.integrations.stripe import topups
 from wallet_gql.integrations.stripe import withdrawals as flows_out
 from wallet_gql.integrations.stripe.desk import Desk
 from wallet_gql.integrations.stripe.provider import Declined, Intent, NoAnswer
+from wallet_gql.testing.patience import patience
 
 
 def done_before_its_effect() -> None:
@@ -119,7 +120,7 @@ def call_inside_the_commit() -> None:
         form = f"amount={top_up.amount_minor}&currency={top_up.currency.lower()}"
         headers = {"Authorization": f"Bearer {known['key']}", "Idempotency-Key": f"{top_up.id}/intent"}
         asked = urllib.request.Request(f"{known['url']}/v1/payment_intents", form.encode(), headers)
-        with urllib.request.urlopen(asked, timeout=5) as answer:
+        with urllib.request.urlopen(asked, timeout=patience(5)) as answer:
             json.load(answer)
         return sound(snapshot, top_up, actor, now)
 

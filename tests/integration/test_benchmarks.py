@@ -14,6 +14,7 @@ from benchmarks import history, ledger
 from benchmarks.environment import describe
 from wallet_gql.books.audit import Report
 from wallet_gql.storage import Store
+from wallet_gql.testing.patience import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--rounds=1", "--seconds=0.05", "--warmup=0.02", "--accounts=4", "--in-flight=1,8", "--loop=asyncio")
@@ -24,7 +25,7 @@ def run(script: str, *arguments: str) -> str:
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, str(ROOT / "benchmarks" / script), *arguments]
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=60, env={**kept, "COLUMNS": "200"}
+        command, check=False, capture_output=True, text=True, timeout=patience(60), env={**kept, "COLUMNS": "200"}
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -22,6 +22,7 @@ from typer.main import get_command
 
 from tests.integration._server import Person, environment, new_key, run_cli, settle_all
 from tests.integration._server import command as command_line
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.cli.app import app, main
 
 ROOT = Path(__file__).parents[2]
@@ -163,7 +164,7 @@ def watched(folder: Path, *arguments: str, storage: str) -> tuple[str, str]:
         while part := os.read(ours, 4096):
             shown += part
     os.close(ours)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=patience(60))
     assert process.returncode == 0, shown
     return told, shown.decode()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from tests.integration._clients import (
     run_program,
 )
 from tests.integration._server import Client, Person, Server, serving, settle_all
+from wallet_gql.testing.patience import patience
 
 pytestmark = pytest.mark.timeout(400)  # the first test installs
 
@@ -58,13 +58,6 @@ RELAY: Final = {
 def _installed() -> None:
     """The programs are there."""
     install()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module."""
-    with serving(tmp_path_factory.mktemp("clients")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -179,7 +172,7 @@ def test_nothing_breaks_since_the_last_tag(tmp_path: Path) -> None:
 def ask(server: Server, person: Person, **body: Any) -> Any:
     """The answer to a request with that body."""
     headers = {"Authorization": f"Bearer {person.token}"}
-    return httpx.post(f"{server.url}/graphql", json=body, headers=headers, timeout=30).json()
+    return httpx.post(f"{server.url}/graphql", json=body, headers=headers, timeout=patience(30)).json()
 
 
 @pytest.mark.parametrize("make", [relay, codegen])

@@ -19,6 +19,7 @@ from tests.integration._server import TRANSFER, Person, serving, settle_all
 from wallet_gql.backends import open_store
 from wallet_gql.books.audit import audit
 from wallet_gql.domain.ids import UserId
+from wallet_gql.testing.patience import patience
 from wallet_gql.verbs.ledger import Ledger
 
 CLIENTS = 8
@@ -71,7 +72,7 @@ class Trial:
         """A server that is killed at a point, under clients that first ask again and then for more."""
         armed = {} if point == "at random" else {"failpoints": f"{point}=kill@{self.random.randint(3, 40)}"}
         with serving(folder, storage=self.storage, **armed) as server:
-            async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
+            async with httpx.AsyncClient(base_url=server.url, timeout=patience(20)) as client:
                 await asyncio.gather(*(self.send(client, key) for key in self.open_keys()))
 
                 async def work() -> None:
@@ -82,14 +83,14 @@ class Trial:
                 if not armed:
                     await asyncio.sleep(self.random.uniform(0.05, 0.5))
                     server.process.kill()
-                await asyncio.wait_for(asyncio.gather(*clients), 60)
+                await asyncio.wait_for(asyncio.gather(*clients), patience(60))
             assert server.process.wait(10) == -9
             self.killed[point] += 1
 
     async def finish(self, folder: Path) -> None:
         """Ask the last open keys again and check everything."""
         with serving(folder, storage=self.storage) as server:
-            async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
+            async with httpx.AsyncClient(base_url=server.url, timeout=patience(20)) as client:
                 await asyncio.gather(*(self.send(client, key) for key in self.open_keys()))
         assert self.open_keys() == []
         async with open_store(self.storage) as store:
@@ -118,7 +119,7 @@ async def _run(folder: Path, seed: int, kills: int) -> Trial:
     return trial
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("sqlite")
 async def test_a_killed_server_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """One kill at each point of the commit and one at random, with clients that retry."""

@@ -20,7 +20,7 @@ CONVICTED_WITH = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("sqlite")
 @pytest.mark.parametrize("mutant", CONVICTED_WITH)
 async def test_a_mutant_is_convicted_by_one_trial(mutant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ async def test_a_mutant_is_convicted_by_one_trial(mutant: str, tmp_path: Path, m
         await run_trial(harness_for("sqlite"), tmp_path, trial, command=(sys.executable, "-c", WRITER))
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("sqlite")
 async def test_the_same_trial_acquits_the_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no mutation chosen nothing is found."""

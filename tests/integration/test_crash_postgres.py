@@ -1,6 +1,5 @@
 """Postgres nodes under kills: of the coordinator between any two steps, and of the nodes and their network."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,18 +8,10 @@ from wallet_gql.testing.crash import Tally, draw_trials, run_trial
 from wallet_gql.testing.nodes import FAULTS, draw_faults, run_node_trial
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness, shared_cluster
 
-pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres"), pytest.mark.slow]
+pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres"), pytest.mark.trial]
 
 SEED = 20_261_122
 KILLS = 30
-
-
-@pytest.fixture
-def cluster() -> Iterator[PostgresCluster]:
-    """Three nodes of the test's own, for they are killed."""
-    made = PostgresCluster(3)
-    yield made
-    made.stop()
 
 
 async def test_killed_coordinators_lose_and_double_nothing(tmp_path: Path) -> None:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration._redis import FAULTS, HELD, LEASE_SECONDS, Bench, bench, draw_stops, run_all
+from tests.integration._redis import FAULTS, HELD, LEASE_SECONDS, Bench, draw_stops, run_all
 from wallet_gql.testing.crash import draw_trials
 
-pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis"), pytest.mark.slow]
+pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis"), pytest.mark.trial]
 
 SEED = 20_261_122
 KILLS = 18
 STOPS = 8
 STORMY_STOPS = 4
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Bench]:
-    """Servers of this module's own."""
-    with bench() as servers:
-        yield servers
 
 
 async def test_killed_holders_lose_and_double_nothing(tmp_path: Path, made: Bench) -> None:

@@ -17,7 +17,7 @@ SOAK_KILLS = 100
 SOAK_SEED = 20_261_122
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.timeout(300)
 @pytest.mark.backend("sqlite")
 @pytest.mark.parametrize("seed", [1, 2])

@@ -17,6 +17,7 @@ import pytest
 
 from tests.integration._demo import running_demo
 from tests.integration._server import LOG_IN, Client
+from wallet_gql.testing.patience import patience
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -24,11 +25,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 def execute(pasted: str) -> Any:
     """Run the printed command in a shell; where there is no curl, send the very request that it describes."""
     if shutil.which("curl"):
-        done = subprocess.run(["sh", "-c", pasted], check=True, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["sh", "-c", pasted], check=True, capture_output=True, text=True, timeout=patience(30))
         return json.loads(done.stdout)
     words = shlex.split(pasted)
     headers = dict(words[n + 1].split(": ", 1) for n, word in enumerate(words) if word == "-H")
-    return httpx.post(words[2], headers=headers, content=words[-1].encode(), timeout=30).json()
+    return httpx.post(words[2], headers=headers, content=words[-1].encode(), timeout=patience(30)).json()
 
 
 @pytest.mark.smoke
@@ -46,7 +47,7 @@ def test_demo(tmp_path: Path, number: signal.Signals) -> None:
             answer = client.run(LOG_IN, {"input": {"login": "bob", "password": demo.password("bob")}})
             assert answer["user"] == {"username": "bob"}
         demo.process.send_signal(number)
-        assert demo.process.wait(timeout=30) == 0
+        assert demo.process.wait(timeout=patience(30)) == 0
         assert demo.process.stderr is not None
         assert "Traceback" not in demo.process.stderr.read()
     assert list(tmp_path.iterdir()) == []
@@ -60,7 +61,7 @@ def test_newcomers_path() -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=patience(110),
     )
     assert walked.returncode == 0, walked.stdout + walked.stderr
     steps = re.findall(r"^newcomer: (.+?) +\d+\.\d s$", walked.stdout, re.MULTILINE)

@@ -24,6 +24,7 @@ from wallet_gql.backends.sqlite.store import migrate
 from wallet_gql.settings import Settings
 from wallet_gql.storage import Store
 from wallet_gql.testing.conformance import StoreConformance
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.cli.app import app
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -291,7 +292,13 @@ def test_the_first_transfer_works(tmp_path: Path) -> None:
         }
         command = ["sh", "-eu", "-c", script]
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=60, cwd=tmp_path, env={**kept, **set_here}
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=patience(60),
+            cwd=tmp_path,
+            env={**kept, **set_here},
         )
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -323,7 +330,7 @@ def test_the_recipes_for_frontends_work(tmp_path: Path) -> None:
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patience(60),
             env={**os.environ, **known},
         )
         assert (done.returncode, done.stdout) == (0, "recipes: all hold\n"), done.stderr

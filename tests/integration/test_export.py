@@ -26,6 +26,7 @@ from tests.integration._server import (
 from wallet_gql.backends import open_store
 from wallet_gql.books.exchange import export_lines, import_lines
 from wallet_gql.domain.ids import AccountId, UserId
+from wallet_gql.testing.patience import patience
 from wallet_gql.verbs.ledger import Ledger, To
 
 
@@ -39,7 +40,7 @@ def pay(url: str, person: Person, key: str, to: str, minor: int) -> httpx.Respon
     amount = {"minorUnits": minor, "currency": "EUR"}
     body = {"fromAccountId": person.account_id, "to": {"username": to}, "amount": amount}
     headers = {"Authorization": f"Bearer {person.token}", "Idempotency-Key": key}
-    return httpx.post(f"{url}/v1/transfer", json=body, headers=headers, timeout=30)
+    return httpx.post(f"{url}/v1/transfer", json=body, headers=headers, timeout=patience(30))
 
 
 def digest(folder: Path, storage: str) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def through_a_pipe(folder: Path, source: str, target: str) -> tuple[str, str]:
         stdin=exporting.stdout,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
         check=False,
         cwd=folder,
         env=environment(target),

@@ -15,9 +15,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.integration._server import Person, Server, new_key, run_cli, serving, settle_all
+from tests.integration._server import Person, Server, new_key
 from wallet_gql.domain.errors import InvariantViolated, error_classes
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql.failures import BAD_REQUEST, LIMIT_EXCEEDED
+
+pytestmark = [pytest.mark.serving(proved=True), pytest.mark.balances(10**9, 10**9, 0)]
+# The user who asks, the one who is paid, and one whose sessions may end.
 
 REST_EXAMPLES: Final = 30
 """Requests for each operation of REST, allowed and forbidden ones each."""
@@ -40,22 +44,6 @@ PROFILE: Final = settings(
     phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module; afterwards its books are proved, and every answer was a documented one."""
-    with serving(tmp_path_factory.mktemp("fuzz")) as server:
-        yield server
-        assert "not documented" not in server.log
-    audited = run_cli(server.path.parent, "audit", storage=server.storage)
-    assert audited.returncode == 0, audited.stderr
-
-
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """The user who asks, the one who is paid, and one whose sessions may end."""
-    return settle_all(server.storage, 10**9, 10**9, 0)
 
 
 @pytest.mark.slow
@@ -84,7 +72,7 @@ def test_rest(server: Server, people: list[Person]) -> None:
         def send(case: Any, *, is_real: bool, is_allowed: bool, headers: dict[str, str] = headers) -> None:
             if is_real and is_allowed:
                 _make_real(case, people)
-            answer = case.call(headers=headers, timeout=30)
+            answer = case.call(headers=headers, timeout=patience(30))
             rejected = [] if is_allowed else [openapi.negative_data_rejection]
             case.validate_response(answer, checks=[*common, *rejected], headers=headers)
             seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
@@ -150,7 +138,7 @@ def _send_documents(strategy: Any, headers: dict[str, str], seen: Counter[str]) 
     @settings(PROFILE, max_examples=GRAPHQL_EXAMPLES)
     @given(strategy)
     def one(case: Any) -> None:
-        answer = case.call(headers=headers, timeout=30)
+        answer = case.call(headers=headers, timeout=patience(30))
         assert answer.status_code == 200, (case.body, answer.content)
         body = json.loads(answer.content)
         codes = {error["extensions"]["code"] for error in body.get("errors", [])}

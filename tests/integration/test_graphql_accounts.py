@@ -19,7 +19,6 @@ from tests.integration._server import (
     Server,
     new_key,
     new_name,
-    serving,
     settle_all,
 )
 
@@ -33,24 +32,11 @@ HISTORY = """query($id: ID!, $first: Int!, $after: String) { account(id: $id) {
     pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } }"""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module."""
-    with serving(tmp_path_factory.mktemp("accounts")) as server:
-        yield server
-
-
 @pytest.fixture
 def anybody(server: Server) -> Iterator[Client]:
     """A client without a session."""
     with Client(server.url) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer with 1000.00 EUR, and a payee."""
-    return settle_all(server.storage, 100_000, 0)
 
 
 def joined(client: Client) -> str:

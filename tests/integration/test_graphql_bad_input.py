@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -27,33 +26,13 @@ from tests.integration._server import (
     counted,
     new_key,
     new_name,
-    serving,
     settle_all,
 )
+from wallet_gql.testing.patience import patience
 
 MONEY = ("transfers", "entries", "system_entries")
 ALL = (*MONEY, "receipts", "accounts", "records")
 ABSENT = "acc_" + "0193a0000000" + "7abc" + "8" + "0" * 15
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module; it may not log a traceback."""
-    with serving(tmp_path_factory.mktemp("bad-input")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer with 1000.00 EUR, and a payee."""
-    return settle_all(server.storage, 100_000, 0)
-
-
-@pytest.fixture
-def client(server: Server, people: list[Person]) -> Iterator[Client]:
-    """The payer's client."""
-    with Client(server.url, people[0].token) as client:
-        yield client
 
 
 MALFORMED_AMOUNTS = [0, "0", -5, "-5", 10**15 + 1, str(2**63 - 1)]
@@ -352,7 +331,7 @@ def test_all_at_once(server: Server, people: list[Person]) -> None:
 
     async def work() -> list[httpx.Response]:
         headers = {"Authorization": f"Bearer {people[0].token}"}
-        async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=patience(30)) as client:
             requests = [client.post("/graphql", json=body) for _ in range(20) for body in (good, bad)]
             requests += [client.post("/graphql", content=b"{", headers=JSON) for _ in range(20)]
             return await asyncio.gather(*requests)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 from graphql import build_schema, parse, validate
 
-from tests.integration._server import VIEWER, Client, Person, Server, counted, new_key, serving, settle_all
+from tests.integration._server import VIEWER, Client, Person, Server, counted, new_key
 from wallet_gql.domain.errors import Contended, InvariantViolated
 from wallet_gql.domain.ids import UserId
 from wallet_gql.transports.graphql.limits import LimitsRule
 from wallet_gql.transports.graphql.schema import sdl
 from wallet_gql.transports.graphql.verbs.batches import _result
+
+pytestmark = pytest.mark.balances(100_000, 0, 0)
 
 BATCH: Final = """mutation($input: TransferBatchInput!) { transferBatch(input: $input) { __typename
   ... on WalletError { code message retryable } ... on InvalidInput { field }
@@ -26,26 +27,6 @@ BATCH: Final = """mutation($input: TransferBatchInput!) { transferBatch(input: $
     ... on BatchAborted { offender } } } } }"""
 MONEY: Final = ("transfers", "entries", "system_entries")
 ALL: Final = (*MONEY, "receipts")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module."""
-    with serving(tmp_path_factory.mktemp("batches")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer with 1000.00 EUR, and two payees."""
-    return settle_all(server.storage, 100_000, 0, 0)
-
-
-@pytest.fixture
-def client(server: Server, people: list[Person]) -> Iterator[Client]:
-    """The payer's client."""
-    with Client(server.url, people[0].token) as client:
-        yield client
 
 
 def run(client: Client, mode: str, *items: dict[str, Any]) -> Any:

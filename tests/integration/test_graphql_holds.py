@@ -6,11 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Final
 
 import pytest
 
-from tests.integration._server import Client, Person, Server, new_key, serving, settle_all
+from tests.integration._server import Client, Person, Server, new_key, settle_all
+from wallet_gql.testing.patience import patience
+
+pytestmark = pytest.mark.serving(sweep_seconds="3600")  # too late to matter
 
 HOLD: Final = """{ id state amount { minorUnits currency } captured { minorUnits } reference
   createdAt expiresAt closedAt transferId closable counterparty { label username } }"""
@@ -41,13 +45,6 @@ CLOSE: Final = """mutation($input: CloseAccountInput!) { closeAccount(input: $in
 ASK: Final = f"query($id: ID!) {{ hold(id: $id) {HOLD} }}"
 ACCOUNT: Final = """query($id: ID!, $first: Int!) { account(id: $id) {
   posted { minorUnits } held { minorUnits } openHolds(first: $first) { id } } }"""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module, which sweeps too late to matter."""
-    with serving(tmp_path_factory.mktemp("holds"), sweep_seconds="3600") as server:
-        yield server
 
 
 @dataclass
@@ -185,10 +182,11 @@ def test_only_the_payee_closes(cast: Cast) -> None:
 @pytest.mark.slow
 def test_expiry_needs_no_sweep(cast: Cast) -> None:
     """When its time is over a hold is EXPIRED everywhere at once, and its money can be spent."""
-    hold_id = cast.held(100_000, expiresInSeconds=1)
+    lasts_seconds = ceil(patience(1))
+    hold_id = cast.held(100_000, expiresInSeconds=lasts_seconds)
     poor = cast.pays.transfer(**cast.payer.pay(cast.payee.username, 1))
     assert poor["__typename"] == "InsufficientFunds"
-    time.sleep(1.1)
+    time.sleep(lasts_seconds + 0.1)
     seen = cast.takes.run(ASK, {"id": hold_id})
     assert (seen["state"], seen["closable"], seen["closedAt"]) == ("EXPIRED", False, seen["expiresAt"])
     assert cast.account() == (100_000, 0, [])

@@ -17,8 +17,8 @@ from tests.integration._server import (
     Server,
     counted,
     serving,
-    settle_all,
 )
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql.failures import Fault
 from wallet_gql.transports.graphql.http_spec import (
     EVENT_STREAM,
@@ -44,30 +44,17 @@ APOLLO: Final = "application/graphql-response+json,application/json;q=0.9"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with the default profile."""
-    with serving(tmp_path_factory.mktemp("default")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def draft(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the draft's."""
     with serving(tmp_path_factory.mktemp("draft"), graphql_profile="draft2026") as server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer and a payee."""
-    return settle_all(server.storage, 100_000, 0)
-
-
 @pytest.fixture
 def http(server: Server, people: list[Person]) -> Iterator[httpx.Client]:
     """The payer's client."""
     headers = {"Authorization": f"Bearer {people[0].token}"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=patience(30)) as client:
         yield client
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,34 +17,13 @@ from tests.integration._server import (
     Server,
     counted,
     new_name,
-    serving,
-    settle_all,
 )
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql.failures import LIMIT_EXCEEDED
 from wallet_gql.transports.graphql.limits import BRANCHES_MAX, LEAVES_MAX, SPREADS_MAX, LimitsRule
 from wallet_gql.transports.graphql.schema import checked
 
 TREE = build_schema("type Query { leaf: Int tree: Query }")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module."""
-    with serving(tmp_path_factory.mktemp("limits")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer with 1000.00 EUR, and a payee."""
-    return settle_all(server.storage, 100_000, 0)
-
-
-@pytest.fixture
-def client(server: Server, people: list[Person]) -> Iterator[Client]:
-    """The payer's client."""
-    with Client(server.url, people[0].token) as client:
-        yield client
 
 
 def payments(people: list[Person], count: int) -> str:
@@ -154,7 +132,7 @@ async def test_documents_that_take_long_to_compare(tmp_path: Path, document: str
         took = time.process_time() - started
     codes = {(error.extensions or {})["code"] for error in result.errors or ()}
     assert codes == {LIMIT_EXCEEDED}
-    assert took < 0.05
+    assert took < patience(0.05)
 
 
 def test_fields_of_one_name() -> None:
@@ -176,7 +154,7 @@ async def test_numbers_that_nobody_can_read(client: Client, number: str) -> None
     ):
         started = time.monotonic()
         assert client.codes(document) == {"BAD_REQUEST"}
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < patience(1)
 
 
 def test_depth() -> None:
@@ -201,7 +179,7 @@ def test_fragments_that_multiply_cost_nothing(client: Client) -> None:
     started = time.monotonic()
     codes = client.codes(f"{{ ...F0 }} {fragments} fragment F90 on Query {{ a: __typename }}")
     assert codes == {LIMIT_EXCEEDED}
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < patience(5)
 
 
 def test_cycles_and_unknown_fragments_are_refused(client: Client) -> None:

@@ -20,12 +20,15 @@ from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import TrustedDocuments, load_settings
 from wallet_gql.storage import HistoryLine
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql import cost, http_spec, schema, sockets, view
 from wallet_gql.transports.graphql.documents import Documents
 from wallet_gql.transports.graphql.live import Live
 from wallet_gql.transports.http import finishing
 from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.auth import Caller
+
+pytestmark = pytest.mark.trial
 
 SECONDS: Final = 5.0
 MUTANT_SECONDS: Final = 1.5
@@ -322,7 +325,7 @@ PAIRS: Final[list[tuple[Mutate, Scenario]]] = [
 @pytest.mark.parametrize("scenario", dict.fromkeys(scenario for _, scenario in PAIRS), ids=lambda found: found.__name__)
 async def test_the_product_passes(site: Site, scenario: Scenario) -> None:
     """As it is, every scenario holds."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(patience(SECONDS)):
         await scenario(site)
 
 
@@ -333,6 +336,6 @@ async def test_a_mutant_is_convicted(
     """Without what protects it, its scenario fails."""
     mutate(site, monkeypatch)
     with pytest.raises((AssertionError, TimeoutError, StopAsyncIteration, KeyError)):
-        async with asyncio.timeout(MUTANT_SECONDS):
+        async with asyncio.timeout(patience(MUTANT_SECONDS)):
             await scenario(site)
     monkeypatch.undo()

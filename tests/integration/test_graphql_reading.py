@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from tests.integration._graphql import ask, wallet_in
-from tests.integration._server import Client, Person, Server, new_key, serving, settle, settle_all
+from tests.integration._server import Client, Person, Server, new_key, settle, settle_all
 from wallet_gql.domain.ids import AccountId, UserId
 from wallet_gql.domain.money import EXPONENTS
 from wallet_gql.verbs import history
@@ -56,13 +56,6 @@ class Past:
     key: str
     transfer_id: str
     amounts: tuple[int, ...] = (100_000, -10, -20, -30, 5, -40)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module."""
-    with serving(tmp_path_factory.mktemp("reading")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

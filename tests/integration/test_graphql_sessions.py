@@ -14,7 +14,6 @@ from tests.integration._server import (
     Client,
     Person,
     Server,
-    serving,
     settle_all,
 )
 
@@ -26,13 +25,6 @@ EVERYWHERE: Final = """mutation($input: LogOutEverywhereInput!) { logOutEverywhe
 CHANGE: Final = """mutation($input: ChangePasswordInput!) { changePassword(input: $input) {
   __typename ... on ChangePasswordSuccess { user { username } }
   ... on WalletError { code message } ... on InvalidInput { field } } }"""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module."""
-    with serving(tmp_path_factory.mktemp("sessions")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
@@ -14,40 +14,17 @@ from starlette.applications import Starlette
 from websockets.exceptions import InvalidStatus
 
 from tests.integration._live import sequence_of, speak, talking
-from tests.integration._server import TRANSFER, VIEWER, Person, Server, counted, serving, settle, settle_all
-from wallet_gql.runtime import open_wallet
+from tests.integration._server import TRANSFER, VIEWER, Person, Server, counted, serving, settle
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql import live, sockets
-from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.rate_limits import Limits
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module."""
-    with serving(tmp_path_factory.mktemp("sockets")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer and a payee."""
-    return settle_all(server.storage, 100_000, 0)
 
 
 @pytest.fixture(scope="module")
 def someone(people: list[Person]) -> Person:
     """Somebody with money."""
     return people[0]
-
-
-@pytest.fixture
-async def app() -> AsyncGenerator[Starlette, None]:
-    """The application over a memory store, in this process."""
-    async with open_wallet(load_settings(storage="memory://"), sweeps=False) as wallet:
-        app = create_app(wallet)
-        async with app.router.lifespan_context(app):
-            yield app
 
 
 BROKEN: Final[dict[str, str | bytes]] = {
@@ -161,7 +138,7 @@ async def test_an_idle_connection_of_nobody_is_closed(app: Starlette, monkeypatc
     init: dict[str, Any] = {"type": "connection_init"}
 
     async def closing(first: dict[str, Any]) -> int | None:
-        async with asyncio.timeout(1), aclosing(speak(app, first, {"type": "ping"})) as said:
+        async with asyncio.timeout(patience(1)), aclosing(speak(app, first, {"type": "ping"})) as said:
             async for message in said:
                 if message["type"] == "websocket.close":
                     return int(message["code"])

@@ -71,7 +71,7 @@ async def trial(urls: list[str], people: list[Person]) -> tuple[list[dict[str, A
     return seen + await by_socket(urls[0], payee, after, made - after), made
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_killed_and_resumed(tmp_path: Path) -> None:
     """100 times, under load: every entry of the account came exactly once, in order, and the last tells the balance."""
     storage = f"sqlite:///{tmp_path / 'wallet.db'}"

@@ -35,8 +35,7 @@ from tests.integration._server import (
     wait_for_commit,
 )
 from wallet_gql.domain.errors import Unavailable
-from wallet_gql.runtime import open_wallet
-from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql.view import WalletView
 from wallet_gql.transports.http import app as http
 from wallet_gql.transports.http.app import create_app
@@ -45,24 +44,11 @@ SLOW_COMMIT = {"failpoints": "sqlite.written=sleep:0.5@1"}
 """The server's first commit takes half a second longer."""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module."""
-    with serving(tmp_path_factory.mktemp("http")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer with 1000.00 EUR, and a payee."""
-    return settle_all(server.storage, 100_000, 0)
-
-
 @pytest.fixture
 def browser(server: Server, people: list[Person]) -> Iterator[httpx.Client]:
     """The payer's browser: it has the cookie."""
     headers = {"Cookie": f"__Host-wallet={people[0].token}"}
-    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=patience(30)) as client:
         yield client
 
 
@@ -219,15 +205,6 @@ def test_several_workers_need_a_shared_store(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "WALLET_WORKERS" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.fixture
-async def app() -> AsyncIterator[Starlette]:
-    """The application over a memory store, in this process."""
-    async with open_wallet(load_settings(storage="memory://"), sweeps=False) as wallet:
-        app = create_app(wallet)
-        async with app.router.lifespan_context(app):
-            yield app
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -33,6 +32,8 @@ from wallet_gql.domain.model import Record, RecordKey
 from wallet_gql.idempotency import Effects, Guard, Outcome, Turn
 from wallet_gql.idempotency.asgi import Answer, IdempotencyMiddleware, _path_as_sent, turn_of
 from wallet_gql.idempotency.turns import Ask
+from wallet_gql.testing.patience import patience, turns, wait_until
+from wallet_gql.testing.servers.keeper import keep
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 KEY: Final = "Idempotency-Key"
@@ -56,17 +57,20 @@ async def client_of(endpoint: Endpoint, **options: Any) -> AsyncIterator[httpx.A
 class Counted:
     """An endpoint that counts how often it ran."""
 
-    def __init__(self, status: int = 201, wait_seconds: float = 0.0) -> None:
+    def __init__(self, status: int = 201) -> None:
         self.runs = 0
         self.status = status
-        self.wait_seconds = wait_seconds
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
 
     async def __call__(self, request: Request) -> Response:
         """Answer."""
         self.runs += 1
         run = self.runs
         body = await request.body()
-        await asyncio.sleep(self.wait_seconds)
+        self.begun.set()
+        await self.go_on.wait()
         headers = {"X-Run": str(run), "Set-Cookie": "secret=1", "Location": "/made"}
         return JSONResponse({"run": run, "length": len(body)}, self.status, headers)
 
@@ -204,9 +208,13 @@ async def test_where_a_key_is_needed() -> None:
 
 async def duplicates(guard: type[Guard] = Guard) -> None:
     """Fifty at once under one key. Raises AssertionError unless one ran and all got its answer."""
-    counted = Counted(wait_seconds=0.05)
+    counted = Counted()
+    counted.go_on.clear()
     async with client_of(endpoint_of(counted), guard=guard) as client:
-        sends = (client.post("/x", headers={KEY: '"k"'}, content=b"body") for _ in range(50))
+        sends = [asyncio.create_task(client.post("/x", headers={KEY: '"k"'}, content=b"body")) for _ in range(50)]
+        await counted.begun.wait()
+        await turns()
+        counted.go_on.set()
         answers = await asyncio.gather(*sends)
         assert counted.runs == 1
         assert {(a.status_code, a.content) for a in answers} == {(201, answers[0].content)}
@@ -245,14 +253,16 @@ async def test_a_receipt_behind_the_effect_is_convicted() -> None:
 
 async def test_still_running() -> None:
     """Without waiting a duplicate gets 409 at once, with `Retry-After`; another body 422 all the same."""
-    counted = Counted(wait_seconds=0.2)
+    counted = Counted()
+    counted.go_on.clear()
     async with client_of(endpoint_of(counted), wait_seconds=0) as client:
         first = asyncio.create_task(client.post("/x", headers={KEY: '"k"'}, content=b"1"))
-        await asyncio.sleep(0.05)
+        await counted.begun.wait()
         second = await client.post("/x", headers={KEY: '"k"'}, content=b"1")
         other = await client.post("/x", headers={KEY: '"k"'}, content=b"2")
         assert (second.status_code, second.json()["code"], second.headers["retry-after"]) == (409, "STILL_RUNNING", "1")
         assert other.status_code == 422
+        counted.go_on.set()
         assert (await first).status_code == 201
 
 
@@ -344,11 +354,13 @@ async def test_sizes_and_streams() -> None:
 
 async def test_a_client_that_hangs_up() -> None:
     """The request goes on to its answer, which the next one gets; before its body was read nothing is begun."""
-    counted = Counted(wait_seconds=0.05)
+    counted = Counted()
+    counted.go_on.clear()
     async with client_of(endpoint_of(counted)) as client:
         first = asyncio.create_task(client.post("/x", headers={KEY: '"k"'}))
-        await asyncio.sleep(0.02)
+        await counted.begun.wait()
         first.cancel()
+        counted.go_on.set()
         again = await client.post("/x", headers={KEY: '"k"'})
         assert (again.json()["run"], again.headers[REPLAYED], counted.runs) == (1, "true", 1)
 
@@ -382,6 +394,14 @@ uvicorn.Server(uvicorn.Config(tickets.create_app, factory=True, log_level="warni
 """
 
 
+def _answers(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/none", timeout=patience(5))
+    except httpx.TransportError:
+        return False
+    return True
+
+
 @contextmanager
 def tickets(folder: Path, points: str = "", lease_seconds: float = 1.0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The example service; answers the process and its URL."""
@@ -395,17 +415,11 @@ def tickets(folder: Path, points: str = "", lease_seconds: float = 1.0) -> Itera
     }
     command = [sys.executable, "-W", "ignore", "-c", SERVE]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        keep(process.pid)
         try:
             assert process.stdout is not None
             url = f"http://127.0.0.1:{int(process.stdout.readline())}"
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline:
-                try:
-                    socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 1).close()
-                    httpx.get(f"{url}/none", timeout=5)
-                    break
-                except (OSError, httpx.TransportError):
-                    time.sleep(0.05)
+            wait_until(lambda: _answers(url), 20, "the service does not answer")
             yield process, url
         finally:
             process.kill()
@@ -414,7 +428,9 @@ def tickets(folder: Path, points: str = "", lease_seconds: float = 1.0) -> Itera
 def post(url: str, path: str, body: dict[str, Any], key: str) -> httpx.Response | None:
     """A request; None if the answer was lost."""
     try:
-        return httpx.post(f"{url}{path}", json=body, headers={KEY: f'"{key}"', "X-Customer": "ann"}, timeout=20)
+        return httpx.post(
+            f"{url}{path}", json=body, headers={KEY: f'"{key}"', "X-Customer": "ann"}, timeout=patience(20)
+        )
     except httpx.TransportError:
         return None
 
@@ -430,7 +446,7 @@ def mails_of(folder: Path) -> list[str]:
 async def test_the_example_under_fifty_duplicates(tmp_path: Path) -> None:
     """Over real HTTP: one sale, one answer; another body 422; the hall is sold out as a kept refusal."""
     with tickets(tmp_path) as (_, url):
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=patience(20)) as client:
             headers = {KEY: '"k"', "X-Customer": "ann"}
             answers = await asyncio.gather(
                 *(client.post("/seats/", headers=headers, json={"seats": 2}) for _ in range(50))
@@ -451,7 +467,7 @@ async def test_the_example_under_fifty_duplicates(tmp_path: Path) -> None:
 async def test_two_processes_under_fifty_duplicates(tmp_path: Path) -> None:
     """Half of the duplicates go to each of two servers over one store: one sale, one answer."""
     with tickets(tmp_path) as (_, first), tickets(tmp_path) as (_, second):
-        async with httpx.AsyncClient(timeout=20) as client:
+        async with httpx.AsyncClient(timeout=patience(20)) as client:
             headers = {KEY: '"k"', "X-Customer": "ann"}
             urls = [first, second] * 25
             sends = (client.post(f"{url}/seats/", headers=headers, json={"seats": 2}) for url in urls)
@@ -472,7 +488,7 @@ def test_a_joined_effect_survives_kill_9_once(tmp_path: Path, point: str) -> Non
     name, _, hit = point.partition("@")
     with tickets(tmp_path, f"{name}=kill@{hit or 1}") as (process, url):
         assert post(url, "/seats/", {"seats": 2}, "k") is None
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(patience(10)) == -signal.SIGKILL
     with tickets(tmp_path) as (_, url):
         again = post(url, "/seats/", {"seats": 2}, "k")
         assert again is not None
@@ -489,11 +505,11 @@ def test_an_outside_effect_is_in_doubt_after_kill_9(tmp_path: Path, point: str, 
     """Killed before or behind the mail: the key is in doubt until the completer has looked; then there is one mail."""
     with tickets(tmp_path, f"{point}=kill") as (process, url):
         assert post(url, "/mails/", {"text": "hello"}, "k") is None
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(patience(10)) == -signal.SIGKILL
     assert mails_of(tmp_path) == ["hello"] * sent
     with tickets(tmp_path) as (_, url):
         statuses: list[int] = []
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patience(20)
         while time.monotonic() < deadline:
             answer = post(url, "/mails/", {"text": "hello"}, "k")
             assert answer is not None
@@ -558,19 +574,19 @@ class Trial:
     async def life(self, folder: Path, point: str) -> None:
         """A service that is killed at a point, under clients who first ask again and then for more."""
         with tickets(folder, f"{point}=kill@{self.random.randint(1, 12)}", LEASE_SECONDS) as (process, url):
-            async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=patience(20)) as client:
                 await asyncio.gather(*(self.send(client, key) for key in self.open_keys()))
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + patience(20)
                 while process.poll() is None and time.monotonic() < deadline:
                     await asyncio.gather(*(self.send(client, self.draw()) for _ in range(4)))
-            assert process.wait(10) == -signal.SIGKILL, point
+            assert process.wait(patience(10)) == -signal.SIGKILL, point
         self.killed[point] += 1
 
     async def finish(self, folder: Path) -> None:
         """Ask until every key is answered, and look at what was sold and sent."""
         with tickets(folder, "", LEASE_SECONDS) as (_, url):
-            async with httpx.AsyncClient(base_url=url, timeout=20) as client:
-                deadline = time.monotonic() + 60
+            async with httpx.AsyncClient(base_url=url, timeout=patience(20)) as client:
+                deadline = time.monotonic() + patience(60)
                 while self.open_keys() and time.monotonic() < deadline:
                     await asyncio.gather(*(self.send(client, key) for key in self.open_keys()))
                     await asyncio.sleep(0.2)

@@ -34,6 +34,7 @@ from wallet_gql.integrations.webhooks.events import Event, HttpSender, NotSent, 
 from wallet_gql.integrations.webhooks.targets import LookUps, NotLookedUp, TargetRefused, check_url, is_public, resolve
 from wallet_gql.storage import HistoryLine
 from wallet_gql.testing.harness import harness_for
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.world import CURRENCY, Person, World
 from wallet_gql.verbs.ledger import Ledger, To
 from wallet_gql.verbs.merchants import Merchants
@@ -682,7 +683,7 @@ async def test_a_slow_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(SendFailed, match="Time"):
         await sender(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", EVENT, [SECRET], 0)
     await sender.aclose()
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), patience(5))
     server.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,8 +16,9 @@ from standardwebhooks import Webhook
 from typer.testing import CliRunner
 
 from tests.integration._graphql import ask, wallet_in
-from tests.integration._server import Client, Person, Server, new_key, run_cli, serving, settle, settle_all
+from tests.integration._server import Client, Person, Server, new_key, settle, settle_all
 from wallet_gql.domain.errors import WalletError
+from wallet_gql.testing.patience import patience, wait_until
 from wallet_gql.transports.cli.app import app
 
 ERROR: Final = "... on WalletError { code message retryable }"
@@ -55,9 +55,7 @@ class Shop:
 
     def wait_for(self, count: int) -> list[dict[str, Any]]:
         """The events, once there are so many."""
-        deadline = time.monotonic() + 20
-        while len(self.events) < count and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: len(self.events) >= count, 20, f"no {count} events")
         return [json.loads(body) for _, body in self.events]
 
 
@@ -93,6 +91,8 @@ SETTINGS: Final = {
     "merchant_fee_basis_points": "250",
 }
 
+pytestmark = pytest.mark.serving(proved=True, **SETTINGS)
+
 
 @dataclass
 class Town:
@@ -102,14 +102,6 @@ class Town:
     payer: Person
     seller: Person
     ann: Person
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running server over SQLite; at the end its books are proved."""
-    with serving(tmp_path_factory.mktemp("merchants"), **SETTINGS) as server:
-        yield server
-    assert run_cli(server.path.parent, "audit", storage=server.storage).returncode == 0
 
 
 @pytest.fixture
@@ -229,13 +221,14 @@ def test_a_webhook_that_fails_and_the_command_line(
 
 def failed(seller: Client) -> dict[str, Any]:
     """The merchant's delivery, once something went wrong with it."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        delivery: dict[str, Any] = seller.run(VIEWER)["merchant"]["delivery"]
-        if delivery["lastError"]:
-            return delivery
-        time.sleep(0.05)
-    raise AssertionError("nothing failed")
+    seen: list[dict[str, Any]] = []
+
+    def has_failed() -> bool:
+        seen.append(seller.run(VIEWER)["merchant"]["delivery"])
+        return bool(seen[-1]["lastError"])
+
+    wait_until(has_failed, 20, "nothing failed")
+    return seen[-1]
 
 
 @pytest.mark.slow
@@ -244,7 +237,9 @@ def test_a_merchant_over_rest(town: Town, shop: Shop) -> None:
     """The same by REST: each operation, its refusals, and its replay."""
 
     def http(person: Person) -> httpx.Client:
-        return httpx.Client(base_url=town.server.url, headers={"Authorization": f"Bearer {person.token}"}, timeout=20)
+        return httpx.Client(
+            base_url=town.server.url, headers={"Authorization": f"Bearer {person.token}"}, timeout=patience(20)
+        )
 
     with http(town.payer) as payer, http(town.seller) as seller:
         assert seller.get("/v1/merchant").status_code == 404

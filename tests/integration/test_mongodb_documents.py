@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import bson
 import pytest
-import pytest_asyncio
 from bson.int64 import Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.integration._mongo import need_server
 from wallet_gql.backends.mongodb import documents as docs
 from wallet_gql.backends.mongodb.documents import Document
 from wallet_gql.backends.mongodb.store import MongoStore
@@ -34,7 +31,6 @@ from wallet_gql.domain.model import (
 )
 from wallet_gql.domain.money import BALANCE_MAX_MINOR
 from wallet_gql.storage import PageRequest
-from wallet_gql.testing.servers.mongo import MongoHarness
 from wallet_gql.testing.world import World
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -124,14 +120,6 @@ def test_a_record_comes_back_as_it_went(
 
 
 # Along an index
-
-
-@pytest_asyncio.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """An empty ledger, audited after the test."""
-    need_server()
-    async with World(MongoHarness(), tmp_path) as world:
-        yield world
 
 
 @pytest.mark.backend("mongodb")

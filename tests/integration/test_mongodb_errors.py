@@ -24,6 +24,7 @@ from wallet_gql.domain.errors import (
     NodeUnavailable,
     Unavailable,
 )
+from wallet_gql.testing.patience import patience
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def _labelled(error: PyMongoError, *labels: str) -> PyMongoError:
 async def _confirm(*endings: PyMongoError | None) -> None:
     server = MongoServer("mongodb://127.0.0.1:1/x")
     session: Any = _Session(*endings)
-    await server._confirm(session, asyncio.get_running_loop().time() + 0.1)
+    await server._confirm(session, asyncio.get_running_loop().time() + patience(0.1))
 
 
 async def test_only_the_transient_label_means_that_nothing_was_committed() -> None:

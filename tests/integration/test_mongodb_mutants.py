@@ -13,7 +13,6 @@ import pytest_asyncio
 from pymongo import WriteConcern
 from pymongo.errors import PyMongoError
 
-from tests.integration._mongo import around_a_test
 from wallet_gql.backends.mongodb import batch as batches
 from wallet_gql.backends.mongodb import client
 from wallet_gql.backends.mongodb.batch import Write
@@ -24,20 +23,14 @@ from wallet_gql.testing.books import faults, read_books
 from wallet_gql.testing.conformance._guarantees import Guarantees
 from wallet_gql.testing.conformance._protocol import Protocol
 from wallet_gql.testing.conformance._suite import counter_key, increment, number
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.mongo import MongoHarness, ReplicaSet, shared_set
 from wallet_gql.testing.world import World
 
-pytestmark = [pytest.mark.soak, pytest.mark.backend("mongodb"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.trial, pytest.mark.backend("mongodb"), pytest.mark.timeout(180)]
 
 TRIALS = 50
-
-
-@pytest.fixture(autouse=True)
-def _around() -> Iterator[None]:
-    """Skips without a server."""
-    with around_a_test():
-        yield
 
 
 Test = Callable[[World], Coroutine[Any, Any, None]]
@@ -150,7 +143,7 @@ async def test_a_duplicate_key_swallowed(world: World, monkeypatch: pytest.Monke
     monkeypatch.setattr("wallet_gql.testing.world.TIMEOUT_SECONDS", 1.0)
 
     async def impatient(world: World) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patience(20)):
             await Protocol().test_i2_a_transfer_posted_twice(world)
 
     try:

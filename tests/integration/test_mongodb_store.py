@@ -6,19 +6,17 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from bson.int64 import Int64
 from pymongo.errors import (
     PyMongoError,
     WriteError,
 )
 
-from tests.integration._mongo import around_a_test
+from tests.integration._clusters import store_of
 from wallet_gql.backends.mongodb import client
 from wallet_gql.backends.mongodb import gate as gates
 from wallet_gql.backends.mongodb.batch import named
@@ -36,36 +34,17 @@ from wallet_gql.domain.errors import (
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.domain.model import RecordKey
 from wallet_gql.storage import Recovered
-from wallet_gql.testing.conformance._suite import counter_key, increment, number, receipt_of, within, written
-from wallet_gql.testing.servers.mongo import Mongod, MongoHarness, shared_set
+from wallet_gql.testing.conformance._suite import counter_key, increment, number, receipt_of, written
+from wallet_gql.testing.patience import patience, within
+from wallet_gql.testing.servers.mongo import Mongod, shared_set
 from wallet_gql.testing.world import World
 
 pytestmark = [pytest.mark.backend("mongodb")]
 
 
-@pytest.fixture(autouse=True)
-def _around() -> Iterator[None]:
-    """Skips without a server."""
-    with around_a_test():
-        yield
-
-
-@pytest_asyncio.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """An empty ledger, audited after the test."""
-    async with World(MongoHarness(), tmp_path) as world:
-        yield world
-
-
-def store_of(world: World) -> MongoStore:
-    """The world's store as what it is."""
-    assert isinstance(world.store, MongoStore)
-    return world.store
-
-
 def server_of(world: World) -> MongoServer:
     """The connection of the world's store."""
-    return store_of(world)._running()
+    return store_of(world, MongoStore)._running()
 
 
 # Set-up
@@ -250,10 +229,10 @@ async def test_a_gate_whose_holder_died_opens_by_itself(world: World, monkeypatc
     """A lease that nobody renews runs out, and writers go on."""
     monkeypatch.setattr(gates, "_UNTIL", {"$add": ["$$NOW", 300]})
     ann, bob = await world.people(2, 1_000)
-    await store_of(world)._gate._take("somebody who died")
+    await store_of(world, MongoStore)._gate._take("somebody who died")
     began = asyncio.get_running_loop().time()
     await world.pay(ann, bob, 10)
-    assert 0.1 < asyncio.get_running_loop().time() - began < 3
+    assert 0.1 < asyncio.get_running_loop().time() - began < patience(3)
 
 
 async def test_a_holder_who_lost_the_gate_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +263,10 @@ async def test_a_forgotten_fence_is_made_anew(world: World) -> None:
     ann, bob = await world.people(2, 1_000)
     await server_of(world).database["locks"].delete_many({})
     await world.pay(ann, bob, 10)
-    assert await server_of(world).database["locks"].count_documents({"_id": store_of(world)._gate.fence_id}) == 1
+    assert (
+        await server_of(world).database["locks"].count_documents({"_id": store_of(world, MongoStore)._gate.fence_id})
+        == 1
+    )
 
 
 # Nothing in doubt

@@ -14,7 +14,7 @@ CONVICTED_BY = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("sqlite")
 @pytest.mark.parametrize("mutant", CONVICTED_BY)
 def test_a_mutant_is_convicted(mutant: str) -> None:
@@ -26,7 +26,7 @@ def test_a_mutant_is_convicted(mutant: str) -> None:
     assert any(line.startswith(("FAILED", "ERROR")) and name in line for line in done.stdout.splitlines())
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("sqlite")
 def test_the_same_tests_acquit_the_product() -> None:
     """With the plugin loaded and no mutation chosen, all of them pass."""

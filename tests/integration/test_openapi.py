@@ -25,6 +25,7 @@ from wallet_gql.domain.errors import (
     error_classes,
 )
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.rest.errors import STATUS, camel, fields_of, is_money, problem, values_of
 from wallet_gql.transports.rest.routes import OPERATIONS, openapi_text, routes
@@ -164,7 +165,7 @@ def test_answers_fit(tmp_path: Path) -> None:
 
     storage = f"sqlite:///{tmp_path / 'wallet.db'}"
     ann, bob = settle_all(storage, 1000, 0)
-    with serving(tmp_path, storage=storage) as server, httpx.Client(base_url=server.url, timeout=30) as http:
+    with serving(tmp_path, storage=storage) as server, httpx.Client(base_url=server.url, timeout=patience(30)) as http:
         served = http.get("/openapi.json")
         assert served.headers["content-type"] == "application/json"
         assert served.content == openapi_text()

@@ -28,7 +28,7 @@ TESTS = {mutant: f"{SUITE}::{name}" for mutant, name in CONVICTED_BY.items()} | 
 BY_SCHEDULES = ("done_before_its_effect", "dedupe_by_event_id", "void_on_time_out", "credit_on_the_clients_word")
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("mutant", TESTS)
 def test_a_mutant_is_convicted(mutant: str) -> None:
     """The named test fails because of the mutation, and it says so with an assertion."""
@@ -49,7 +49,7 @@ def test_random_schedules_convict_a_mutant(mutant: str) -> None:
     assert done.returncode == 1, done.stdout[-2000:]
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_the_same_tests_acquit_the_product() -> None:
     """With the plugin loaded and no mutation chosen, all of them pass."""
     done = run_suite(*TESTS.values(), *PLUGIN, WALLET_MUTANT="")

@@ -26,10 +26,11 @@ from wallet_gql.backends.postgres.two_phase import Gid, Recovery, commit_across
 from wallet_gql.domain.errors import HoldNotOpen, InvariantViolated, WalletError
 from wallet_gql.testing.crash import Kill, Trial, run_trial
 from wallet_gql.testing.nodes import NodeFault, opposite, run_node_trial
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness, PostgresServer
 from wallet_gql.testing.world import Person, World
 
-pytestmark = [pytest.mark.soak, pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
+pytestmark = [pytest.mark.trial, pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
 
 TRIALS_MAX = 50
 SCRIPT = Path(postgres_mutants.__file__)
@@ -42,14 +43,6 @@ FAULTS: dict[str, Kill] = {
 """Where the coordinator is killed, or stopped for a moment while others recover."""
 
 TIMEOUTS = ("due to lock timeout", "deadlock detected")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[PostgresCluster]:
-    """Three nodes of this module's own: mutants leave transactions in doubt behind."""
-    made = PostgresCluster(3)
-    yield made
-    made.stop()
 
 
 def command(name: str) -> tuple[str, ...]:
@@ -85,14 +78,12 @@ async def convict(cluster: PostgresCluster, folder: Path, name: str, seed: int) 
     raise AssertionError(f"{name} survived {TRIALS_MAX} trials")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_spoiled_protocol_is_found_out(cluster: PostgresCluster, tmp_path: Path, name: str) -> None:
     """The books or the histories contradict what was answered."""
     assert await convict(cluster, tmp_path, name, 1) <= TRIALS_MAX
 
 
-@pytest.mark.slow
 async def test_the_product_passes_the_same_faults(cluster: PostgresCluster, tmp_path: Path) -> None:
     """Stopped and killed at the same points, beside a writer that recovers, it loses and doubles nothing."""
     assert await suffer(cluster, tmp_path / "none", "none", draw(1, list(dict.fromkeys(FAULTS.values())))) == ""
@@ -122,7 +113,6 @@ def lazy_node() -> Iterator[PostgresCluster]:
     made.stop()
 
 
-@pytest.mark.slow
 async def test_answers_before_the_disk_are_found_out(lazy_node: PostgresCluster, tmp_path: Path) -> None:
     """A killed node forgets what was answered under synchronous_commit = off, and nothing of the product's."""
     faults = [NodeFault("kill", 0, 0.1, 0.6)] * 2
@@ -163,13 +153,12 @@ async def locked(world: World, person: Person) -> AsyncIterator[None]:
     """Somebody else has the account for a while."""
     assert isinstance(world.store, postgres.PostgresStore)
     node = world.store._nodes[world.store._map.home(person.slot)]
-    async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
+    async with node.lease(asyncio.get_running_loop().time() + patience(10)) as lease:
         await lease.do(f"BEGIN; SELECT 1 FROM accounts WHERE id = '{person.account}' FOR UPDATE")
         yield
         await lease.do("COMMIT")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "heard"), [("read-in-the-locking-statement", InvariantViolated), ("none", HoldNotOpen)]
 )
@@ -190,7 +179,6 @@ async def test_stale_reads_are_found_out(
     assert [type(failure) for failure in failures] == [heard] * 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "waits"), [("lock-order-by-direction", True), ("none", False)])
 async def test_locking_by_direction_is_found_out(
     cluster: PostgresCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, waits: bool

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration._clusters import NAMES, one_each, store_of, timed
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import node as _pg_node
 from wallet_gql.backends.postgres import two_phase as _two_phase
@@ -29,37 +30,16 @@ from wallet_gql.domain.changes import ReadSet
 from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, Unavailable, WalletError
 from wallet_gql.storage import PageRequest
 from wallet_gql.testing.nodes import opposite, send
+from wallet_gql.testing.patience import patience, wait_until
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness, PostgresServer
-from wallet_gql.testing.world import START, Person, World
+from wallet_gql.testing.world import START, World
 
 pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
 
-NAMES = ("n1", "n2", "n3")
 BACK_SECONDS_MAX = 5.0
 DEADLINE_SECONDS = 3.0
 READ_SECONDS_MAX = 6.0
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[PostgresCluster]:
-    """Three nodes of this module's own, for they are killed."""
-    made = PostgresCluster(3)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-async def world(cluster: PostgresCluster, tmp_path: Path) -> AsyncIterator[World]:
-    """An empty ledger on them; at the end its books are checked."""
-    async with World(PostgresHarness(3, cluster), tmp_path) as made:
-        yield made
-
-
-def store_of(world: World) -> PostgresStore:
-    """The world's store, with its insides."""
-    assert isinstance(world.store, PostgresStore)
-    return world.store
 
 
 def urls_of(world: World) -> list[str]:
@@ -67,25 +47,9 @@ def urls_of(world: World) -> list[str]:
     return world.harness.url.split(",")
 
 
-async def one_each(world: World, balance_minor: int = 1_000) -> list[Person]:
-    """A person with money at home on each node, in the order of the nodes."""
-    found: dict[str, Person] = {}
-    while len(found) < len(NAMES):
-        (person,) = await world.people(1)
-        home = store_of(world)._map.home(person.slot)
-        if home not in found:
-            found[home] = person
-            await world.fund(person, balance_minor)
-    return [found[name] for name in NAMES]
-
-
 async def seconds_until(seen: Callable[[], bool]) -> float:
     """How long it takes until that is so; fails after `BACK_SECONDS_MAX`."""
-    began = time.monotonic()
-    while not await asyncio.to_thread(seen):
-        assert time.monotonic() - began < BACK_SECONDS_MAX, "not in time"
-        await asyncio.sleep(0.05)
-    return time.monotonic() - began
+    return await asyncio.to_thread(wait_until, seen, BACK_SECONDS_MAX, "not in time")
 
 
 # Refused at the start
@@ -286,21 +250,13 @@ async def down(server: PostgresServer, kind: str) -> AsyncIterator[None]:
             send(server, signal.SIGCONT)
 
 
-async def timed(call: object) -> tuple[object, float]:
-    """A call's result or WalletError, and how long it took."""
-    began = time.monotonic()
-    try:
-        return await call, time.monotonic() - began  # type: ignore[misc]  # any awaitable
-    except WalletError as error:
-        return error, time.monotonic() - began
-
-
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("kind", ["kill", "stop"])
 async def test_a_node_down_stops_only_what_needs_it(world: World, kind: str) -> None:
     """Others go on, also for a payer who waits for it; the rest is Unavailable in time; then all is as before."""
     first, second, third = await one_each(world)
-    patient = world.ledger_on(world.store, DEADLINE_SECONDS)
+    deadline_seconds = patience(DEADLINE_SECONDS)
+    patient = world.ledger_on(world.store, deadline_seconds)
     async with down(store_cluster(world).nodes[2], kind):
         needing = [
             asyncio.create_task(timed(call))
@@ -321,15 +277,15 @@ async def test_a_node_down_stops_only_what_needs_it(world: World, kind: str) -> 
     assert list(due) == []
     for outcome, _ in outcomes:
         assert isinstance(outcome, Unavailable), outcome
-    assert max(took for _, took in outcomes) < READ_SECONDS_MAX
-    assert max(took for _, took in outcomes[:2]) < DEADLINE_SECONDS + 0.5
+    assert max(took for _, took in outcomes) < patience(READ_SECONDS_MAX)
+    assert max(took for _, took in outcomes[:2]) < deadline_seconds + patience(0.5)
     began = time.monotonic()
     while isinstance((await timed(world.pay(first, third, 7, "again", ledger=patient)))[0], Unavailable):
-        assert time.monotonic() - began < BACK_SECONDS_MAX
+        assert time.monotonic() - began < patience(BACK_SECONDS_MAX)
     assert (await world.account(third)).posted_minor == 1_007
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 async def test_a_payees_node_that_dies_after_the_decision(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The payment stands, told as not credited; the credit is there soon after the node is back."""
     first, _, third = await one_each(world)
@@ -377,7 +333,7 @@ async def test_a_replay_knows_a_credit_in_doubt(world: World, quiet: World, monk
     assert (again.credited, again.replayed) == (True, True)
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 async def test_a_lost_reply_of_the_decision_is_doubt(world: World) -> None:
     """InDoubt once; the same key then tells that it happened, once."""
     first, _, third = await one_each(world)
@@ -407,7 +363,7 @@ def _tail(url: str) -> str:
 @pytest.fixture
 async def quiet(world: World) -> World:
     """The same world, whose store does not recover by itself."""
-    recovering = store_of(world)._recovering
+    recovering = store_of(world, PostgresStore)._recovering
     assert recovering is not None
     recovering.cancel()
     return world
@@ -415,7 +371,7 @@ async def quiet(world: World) -> World:
 
 def orphan(world: World, node: int, leader: str = "n1", *, cluster: str | None = None) -> Gid:
     """A prepared transaction with one record, as a coordinator leaves it that died before its decision."""
-    gid = Gid.new(cluster or store_of(world)._cluster, leader)
+    gid = Gid.new(cluster or store_of(world, PostgresStore)._cluster, leader)
     leave(world, node, gid.text, f"INSERT INTO records VALUES ('orphan', '{gid.attempt}', 0, 'o', 1, '{{}}', NULL)")
     return gid
 
@@ -439,7 +395,7 @@ def recovery_of(store: PostgresStore) -> Recovery:
 async def test_an_orphan_is_fenced_and_rolled_back(quiet: World) -> None:
     """The fence is a row on the leader, and its late coordinator cannot decide any more."""
     gid = orphan(quiet, 1)
-    done = await recovery_of(store_of(quiet)).run(10, at_once=True)
+    done = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
     assert (done.committed, done.rolled_back) == (0, 1)
     assert sql_on(quiet, 0, f"SELECT verdict FROM decisions WHERE attempt = '{gid.attempt}'") == "abort"
     with pytest.raises(CalledProcessError):
@@ -456,7 +412,7 @@ async def test_a_decided_one_is_committed(quiet: World) -> None:
     """The decision on the leader is carried out elsewhere."""
     gid = orphan(quiet, 2)
     sql_on(quiet, 0, f"INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
-    done = await recovery_of(store_of(quiet)).run(10, at_once=True)
+    done = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
     assert (done.committed, done.rolled_back) == (1, 0)
     assert (sql_on(quiet, 2, "SELECT count(*) FROM records WHERE kind = 'orphan'"), prepared(quiet)) == ("1", [])
 
@@ -464,10 +420,10 @@ async def test_a_decided_one_is_committed(quiet: World) -> None:
 async def test_an_undecided_leader_is_waited_for(quiet: World) -> None:
     """A leader's transaction that has written its decision and not committed yet holds the fence back."""
     gid = orphan(quiet, 1)
-    node = store_of(quiet)._nodes["n1"]
-    async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
+    node = store_of(quiet, PostgresStore)._nodes["n1"]
+    async with node.lease(asyncio.get_running_loop().time() + patience(10)) as lease:
         await lease.do(f"BEGIN; INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
-        running = asyncio.create_task(recovery_of(store_of(quiet)).run(10, at_once=True))
+        running = asyncio.create_task(recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True))
         await asyncio.sleep(0.3)
         assert not running.done()
         await lease.do("COMMIT")
@@ -476,10 +432,14 @@ async def test_an_undecided_leader_is_waited_for(quiet: World) -> None:
 
 async def test_strangers_are_left_alone(quiet: World) -> None:
     """Other programs' names, other clusters' and unknown leaders' transactions are not ours to settle."""
-    names = ["other:1", Gid("0" * 16, "n1", "0" * 32).text, Gid(store_of(quiet)._cluster, "n9", "0" * 32).text]
+    names = [
+        "other:1",
+        Gid("0" * 16, "n1", "0" * 32).text,
+        Gid(store_of(quiet, PostgresStore)._cluster, "n9", "0" * 32).text,
+    ]
     for name in names:
         leave(quiet, 1, name, "SELECT 1")
-    done = await recovery_of(store_of(quiet)).run(10, at_once=True)
+    done = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
     assert (done.committed, done.rolled_back) == (0, 0)
     assert sorted(prepared(quiet)) == sorted(names)
     for name in names:
@@ -493,7 +453,9 @@ async def test_two_recoverers_at_once(quiet: World) -> None:
         sql_on(quiet, 0, f"INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
     other = await quiet.another()
     assert isinstance(other, PostgresStore)
-    recoverers = [recovery_of(store) for store in (store_of(quiet), other, store_of(quiet))]
+    recoverers = [
+        recovery_of(store) for store in (store_of(quiet, PostgresStore), other, store_of(quiet, PostgresStore))
+    ]
     await asyncio.gather(*(recovery.run(100, at_once=True) for recovery in recoverers))
     assert prepared(quiet) == []
     kept = [int(sql_on(quiet, node, "SELECT count(*) FROM records WHERE kind = 'orphan'")) for node in (1, 2)]
@@ -503,22 +465,22 @@ async def test_two_recoverers_at_once(quiet: World) -> None:
 async def test_a_first_sighting_is_left_to_its_coordinator(quiet: World) -> None:
     """A background run passes over what it sees for the first time; one call of `recover` looks twice."""
     orphan(quiet, 1)
-    recovery = recovery_of(store_of(quiet))
+    recovery = recovery_of(store_of(quiet, PostgresStore))
     assert (await recovery.run(10)).rolled_back == 0
     assert (await recovery.run(10)).rolled_back == 1
     orphan(quiet, 1)
     assert (await quiet.store.recover(10)).rolled_back == 1
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 async def test_an_unreachable_leader_leaves_it_in_doubt(quiet: World) -> None:
     """No verdict without the leader; with it, soon."""
     gid = orphan(quiet, 1)
     async with down(store_cluster(quiet).nodes[0], "kill"):
-        done = await recovery_of(store_of(quiet)).run(10, at_once=True)
+        done = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
         assert (done.committed, done.rolled_back) == (0, 0)
         assert store_cluster(quiet).nodes[1].run("SELECT gid FROM pg_prepared_xacts") == gid.text
-    await recovery_of(store_of(quiet)).run(10, at_once=True)
+    await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
     assert prepared(quiet) == []
 
 
@@ -553,16 +515,16 @@ async def test_only_a_certain_no_rolls_back(failure: BaseException) -> None:
 # Many at once
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 async def test_recovery_gets_through_exhausted_pools(quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """More accounts in doubt than connections, and callers for all of them: each is served in time."""
     monkeypatch.setattr(_pg_node, "POOL_MAX", 2)
     people = await quiet.people(36, 100)
-    homes = store_of(quiet)._map
+    homes = store_of(quiet, PostgresStore)._map
     payees = [person for person in people if homes.home(person.slot) == "n2"]
     payer = next(person for person in people if homes.home(person.slot) == "n1")
     names = ", ".join(f"'{person.account}'" for person in payees)
-    gid = Gid.new(store_of(quiet)._cluster, "n1").text
+    gid = Gid.new(store_of(quiet, PostgresStore)._cluster, "n1").text
     leave(quiet, 1, gid, f"UPDATE accounts SET status = status WHERE id IN ({names})")
     ledger = quiet.ledger_on(await quiet.another())
     outcomes = await quiet.together(quiet.pay(payer, payee, 1, ledger=ledger) for payee in payees * 2)
@@ -574,20 +536,24 @@ async def test_recovery_gets_through_exhausted_pools(quiet: World, monkeypatch: 
 async def test_locked_accounts_leave_room_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice as many accounts as connections are locked by somebody else, each with callers: everybody else goes on."""
     monkeypatch.setattr(_pg_node, "POOL_MAX", 4)
-    people = [person for person in await world.people(48, 100) if store_of(world)._map.home(person.slot) == "n1"]
+    people = [
+        person
+        for person in await world.people(48, 100)
+        if store_of(world, PostgresStore)._map.home(person.slot) == "n1"
+    ]
     locked, free, payee = people[:8], people[8:10], people[10]
     assert len(people) > 10
-    ledger = world.ledger_on(await world.another(), DEADLINE_SECONDS)
+    ledger = world.ledger_on(await world.another(), patience(DEADLINE_SECONDS))
     names = ", ".join(f"'{person.account}'" for person in locked)
-    node = store_of(world)._nodes["n1"]
-    async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
+    node = store_of(world, PostgresStore)._nodes["n1"]
+    async with node.lease(asyncio.get_running_loop().time() + patience(10)) as lease:
         await lease.do(f"BEGIN; SELECT 1 FROM accounts WHERE id IN ({names}) FOR UPDATE")
         stuck = [asyncio.create_task(timed(world.pay(person, payee, 1, ledger=ledger))) for person in locked * 3]
         await asyncio.sleep(0.5)
         for _ in range(20):
             outcome, took = await timed(world.pay(free[0], free[1], 1, ledger=ledger))
             assert not isinstance(outcome, WalletError), outcome
-            assert took < 1
+            assert took < patience(1)
         await ledger.account(locked[0].id, locked[0].account)
         assert not any(task.done() for task in stuck)
         await lease.do("ROLLBACK")
@@ -601,7 +567,7 @@ async def test_old_decisions_are_forgotten(quiet: World) -> None:
     await quiet.pay(ann, bob, 1)
     waiting = orphan(quiet, 1)
     sql_on(quiet, 0, f"INSERT INTO decisions VALUES ('{waiting.attempt}', 'commit'), ('{'0' * 32}', 'abort')")
-    recovery = recovery_of(store_of(quiet))
+    recovery = recovery_of(store_of(quiet, PostgresStore))
     assert await recovery.prune() == 0
     async with down(store_cluster(quiet).nodes[2], "kill"):
         with pytest.raises(Unavailable):
@@ -623,7 +589,7 @@ async def test_two_connections_serve_hundreds(world: World, monkeypatch: pytest.
     assert [outcome for outcome in outcomes if isinstance(outcome, WalletError)] == []
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 async def test_opposite_transfers_across_nodes(world: World) -> None:
     """Four stores pay both ways between two accounts: no error at all, and not a unit is lost."""
     first, _, third = await one_each(world, 100_000)
@@ -673,7 +639,7 @@ def show(url: str) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, json.loads(done.stdout)["nodes"]
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 async def test_nodes_status(quiet: World) -> None:
     """Who answers, who is in doubt and since when; one node that is down hides no other."""
     await one_each(quiet)

@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,6 @@ KILLS = int(os.environ.get("WALLET_SOAK_KILLS", "500"))
 NODE_FAULTS = int(os.environ.get("WALLET_SOAK_FAULTS", "160"))
 SECONDS = float(os.environ.get("WALLET_SOAK_SECONDS", "60"))
 PROCESSES = 4
-
-
-@pytest.fixture
-def cluster() -> Iterator[PostgresCluster]:
-    """Three nodes of the test's own."""
-    made = PostgresCluster(3)
-    yield made
-    made.stop()
 
 
 def report(text: str) -> None:

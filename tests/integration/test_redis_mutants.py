@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration._redis import Bench, PausedTally, bench, paused_trial
+from tests.integration._redis import Bench, PausedTally, paused_trial
 from tests.integration.redis_mutants import MUTANTS, PATCHED
 from wallet_gql.domain.errors import InvariantViolated
 
-pytestmark = [*(pytest.mark.backend("redis-3"), pytest.mark.service("redis")), pytest.mark.slow]
+pytestmark = [*(pytest.mark.backend("redis-3"), pytest.mark.service("redis")), pytest.mark.trial]
 
 TRIALS_MAX = 50
 TRIALS = 4
 SOAK_TRIALS = 100
 FORGETTING = ("tokens-from-zero",)
 """Mutants whose Redis is flushed all the time."""
-
-
-@pytest.fixture(scope="module")
-def made() -> Iterator[Bench]:
-    """Servers of this module's own."""
-    with bench() as servers:
-        yield servers
 
 
 @pytest.mark.parametrize("name", MUTANTS)

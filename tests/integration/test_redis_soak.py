@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.integration._evidence import write_evidence
-from tests.integration._redis import FAULTS, HELD, LEASE_SECONDS, Bench, bench, draw_stops, run_all
+from tests.integration._redis import FAULTS, HELD, LEASE_SECONDS, Bench, draw_stops, run_all
 from wallet_gql.testing.crash import Tally, Trial, draw_trials
 from wallet_gql.testing.machine import run_machine
 
@@ -32,13 +32,6 @@ TITLES = {
     "forgets": "Redis leases: holders stopped past their leases, on a Redis that forgets",
     "killed": "Redis leases: holders killed",
 }
-
-
-@pytest.fixture
-def made() -> Iterator[Bench]:
-    """Servers of the test's own."""
-    with bench() as servers:
-        yield servers
 
 
 async def run_and_tell(

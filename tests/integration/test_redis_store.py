@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.integration._clusters import one_each, store_of, timed
 from wallet_gql.backends import open_store
 from wallet_gql.backends.kit.group_commit import Wanted
 from wallet_gql.backends.postgres.status import survey
@@ -30,66 +31,16 @@ from wallet_gql.backends.redis.url import parse_redis_url
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot, State
 from wallet_gql.domain.errors import ConfigurationError, Contended, NodeUnavailable, Unavailable, WalletError
 from wallet_gql.domain.model import RecordKey
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness, PostgresServer
-from wallet_gql.testing.servers.redis import FORBIDDEN, RedisHarness, RedisServer
+from wallet_gql.testing.servers.redis import RedisHarness, RedisServer
 from wallet_gql.testing.world import Person, World
 
 pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis")]
 
-NAMES = ("n1", "n2", "n3")
 ANSWER_SECONDS_MAX = 3.0
 BACK_SECONDS_MAX = 2.0
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[PostgresCluster]:
-    """Three nodes of this module's own, on which nothing can be prepared."""
-    made = PostgresCluster(3, FORBIDDEN)
-    yield made
-    made.stop()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    """A Redis of this module's own, for it is killed."""
-    made = RedisServer()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-async def world(cluster: PostgresCluster, server: RedisServer, tmp_path: Path) -> AsyncIterator[World]:
-    """An empty ledger on them; at the end its books are checked, and nothing is on its way."""
-    async with World(RedisHarness(3, cluster, server), tmp_path) as made:
-        yield made
-
-
-def store_of(world: World) -> RedisStore:
-    """The world's store, with its insides."""
-    assert isinstance(world.store, RedisStore)
-    return world.store
-
-
-async def one_each(world: World, balance_minor: int = 1_000) -> list[Person]:
-    """A person with money at home on each node, in the order of the nodes."""
-    found: dict[str, Person] = {}
-    while len(found) < len(NAMES):
-        (person,) = await world.people(1)
-        home = store_of(world)._map.home(person.slot)
-        if home not in found:
-            found[home] = person
-            await world.fund(person, balance_minor)
-    return [found[name] for name in NAMES]
-
-
-async def timed(call: Any) -> tuple[object, float]:
-    """A call's result or WalletError, and how long it took."""
-    began = time.monotonic()
-    try:
-        return await call, time.monotonic() - began
-    except WalletError as error:
-        return error, time.monotonic() - began
 
 
 async def refusal(url: str) -> str:
@@ -183,10 +134,10 @@ async def held(leases: Leases, node: str, person: Person) -> Held:
 @asynccontextmanager
 async def claiming(world: World, person: Person, holder: Held) -> AsyncIterator[tuple[Any, Claimed]]:
     """A connection and a claim on the person's row."""
-    store = store_of(world)
+    store = store_of(world, RedisStore)
     node = store._nodes[holder.node]
     state = State(holder.node, store._map.peer_of(holder.node))
-    async with node.lease(asyncio.get_running_loop().time() + 5) as lease:
+    async with node.lease(asyncio.get_running_loop().time() + patience(5)) as lease:
         yield lease, await claim(lease, store.leases, holder, state, Wanted(accounts={person.account}))
 
 
@@ -196,19 +147,19 @@ async def freeze(claimed: Claimed, person: Person) -> None:
     claimed.state.store_account(replace(account, changed_at=account.changed_at + timedelta(seconds=1)))
 
 
-async def lose(world: World, server: RedisServer, holder: Held) -> None:
+async def lose(world: World, redis_server: RedisServer, holder: Held) -> None:
     """The lease is gone, as if its time were over."""
     del world
     for key in holder.keys:
-        await asyncio.to_thread(server.tell, "DEL", key)
+        await asyncio.to_thread(redis_server.tell, "DEL", key)
 
 
-async def test_a_late_write_is_refused(world: World, server: RedisServer) -> None:
+async def test_a_late_write_is_refused(world: World, redis_server: RedisServer) -> None:
     """A row that somebody else has claimed since is not written, though neither balance nor sequence has changed."""
-    (ann, *_), store = await one_each(world), store_of(world)
+    (ann, *_), store = await one_each(world), store_of(world, RedisStore)
     first = await held(store.leases, "n1", ann)
     async with claiming(world, ann, first) as (late, stale):
-        await lose(world, server, first)
+        await lose(world, redis_server, first)
         second = await held(store.leases, "n1", ann)
         assert second.token > first.token
         await freeze(stale, ann)
@@ -217,48 +168,48 @@ async def test_a_late_write_is_refused(world: World, server: RedisServer) -> Non
                 await write(late, stale)
             await freeze(claimed, ann)
             await write(lease, claimed)
-    await lose(world, server, second)
+    await lose(world, redis_server, second)
 
 
-async def test_a_late_claim_is_refused(world: World, server: RedisServer) -> None:
+async def test_a_late_claim_is_refused(world: World, redis_server: RedisServer) -> None:
     """Who comes to claim after a later holder does not even read."""
-    (ann, *_), store = await one_each(world), store_of(world)
+    (ann, *_), store = await one_each(world), store_of(world, RedisStore)
     first = await held(store.leases, "n1", ann)
-    await lose(world, server, first)
+    await lose(world, redis_server, first)
     second = await held(store.leases, "n1", ann)
     async with claiming(world, ann, second):
         with pytest.raises(Contended, match=f"token {first.token} of node n1 comes after {second.token}"):
             async with claiming(world, ann, first):
                 pass
-    await lose(world, server, second)
+    await lose(world, redis_server, second)
 
 
-async def test_tokens_never_go_back(world: World, server: RedisServer) -> None:
+async def test_tokens_never_go_back(world: World, redis_server: RedisServer) -> None:
     """A Redis that has forgotten its counter is told; the next token is higher than all that a row has seen."""
-    (ann, *_), store = await one_each(world), store_of(world)
+    (ann, *_), store = await one_each(world), store_of(world, RedisStore)
     for _ in range(20):
         await world.fund(ann, 1)
     before = await held(store.leases, "n1", ann)
-    await asyncio.to_thread(server.tell, "FLUSHALL")
+    await asyncio.to_thread(redis_server.tell, "FLUSHALL")
     again = await held(store.leases, "n1", ann)
     assert again.token == 1
     with pytest.raises(Contended):
         async with claiming(world, ann, again):
             pass
-    await lose(world, server, again)
+    await lose(world, redis_server, again)
     after = await held(store.leases, "n1", ann)
     assert after.token >= before.token
     async with claiming(world, ann, after):
         assert store.leases.counters.behind == 1
-    await lose(world, server, after)
+    await lose(world, redis_server, after)
     assert (await world.pay(ann, (await world.people(1))[0], 1)).result.amount_minor == 1
 
 
-async def test_only_the_owner_releases_and_renews(world: World, server: RedisServer) -> None:
+async def test_only_the_owner_releases_and_renews(world: World, redis_server: RedisServer) -> None:
     """A holder whose lease has gone to somebody else takes nothing from him, and hears of it."""
-    (ann, *_), store = await one_each(world), store_of(world)
+    (ann, *_), store = await one_each(world), store_of(world, RedisStore)
     first = await held(store.leases, "n1", ann)
-    await lose(world, server, first)
+    await lose(world, redis_server, first)
     second = await held(store.leases, "n1", ann)
     store.leases._held.add(first)
     await store.leases._renew(first)
@@ -275,11 +226,12 @@ async def test_only_the_owner_releases_and_renews(world: World, server: RedisSer
 async def test_leases_are_renewed_while_work_goes_on(world: World) -> None:
     """A holder who takes three times as long as a lease lasts still has it."""
     (ann, *_) = await one_each(world)
-    url = world.harness.url.replace("/0,", "/0?lease_seconds=0.3,")
+    lease_seconds = patience(0.3)
+    url = world.harness.url.replace("/0,", f"/0?lease_seconds={lease_seconds:.1f},")
     async with open_store(url) as store:
         assert isinstance(store, RedisStore)
         async with store.leases.hold("n1", [[account_row(ann.account)]]) as holder:
-            await asyncio.sleep(0.9)
+            await asyncio.sleep(3 * lease_seconds)
             other = await held(store.leases, "n1", ann)
             assert other.busy == [account_row(ann.account)]
             assert not holder.lost
@@ -290,15 +242,15 @@ async def test_rows_of_others_delay_only_their_own_commands(world: World) -> Non
     """A row that is held for long stops neither its neighbours in a batch nor those behind it."""
     ann, bob, cem = await one_each(world)
     dora = (await world.people(1, 100))[0]
-    store = store_of(world)
+    store = store_of(world, RedisStore)
     home = store._map.home(ann.slot)
     async with store.leases.hold(home, [[account_row(ann.account)]]):
         stuck = asyncio.ensure_future(world.pay(ann, bob, 1))
-        credited = await asyncio.wait_for(world.pay(bob, ann, 1), 5)
+        credited = await asyncio.wait_for(world.pay(bob, ann, 1), patience(5))
         others = [world.pay(bob, cem, 1), world.pay(cem, bob, 1), world.pay(dora, cem, 1)]
         began = time.monotonic()
         assert all(posted.credited for posted in await asyncio.gather(*others))
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < patience(1.0)
         assert not stuck.done()
         assert not credited.credited  # certain, and on its way
     assert (await stuck).result.amount_minor == 1
@@ -308,7 +260,7 @@ async def test_rows_of_others_delay_only_their_own_commands(world: World) -> Non
 async def test_a_reversal_before_the_credit_has_arrived(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The payer's node has the payment, the payee's does not yet: asked again with the same key, it is reversed."""
     ann, bob, _ = await one_each(world)
-    credits_ = store_of(world)._credits
+    credits_ = store_of(world, RedisStore)._credits
     assert credits_ is not None
     loop = asyncio.get_running_loop()
     with monkeypatch.context() as patch:
@@ -332,42 +284,44 @@ async def nothing_is_open(*_: object, **__: object) -> list[object]:
 # A Redis that is down
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("kind", ["kill", "stop"])
-async def test_a_redis_down_is_unavailable_in_time_and_back_soon(world: World, server: RedisServer, kind: str) -> None:
+async def test_a_redis_down_is_unavailable_in_time_and_back_soon(
+    world: World, redis_server: RedisServer, kind: str
+) -> None:
     """Payments are Unavailable within bounds, reads go on, and service returns by itself."""
     ann, bob, _ = await one_each(world)
     key = world.key()
     if kind == "kill":
-        server.kill()
+        redis_server.kill()
     else:
-        server.pause()
+        redis_server.pause()
     try:
         outcomes = await asyncio.gather(*(timed(world.pay(ann, bob, 1, key if i == 0 else None)) for i in range(10)))
         assert all(isinstance(outcome, Unavailable) for outcome, _ in outcomes)
-        assert max(took for _, took in outcomes) < ANSWER_SECONDS_MAX
+        assert max(took for _, took in outcomes) < patience(ANSWER_SECONDS_MAX)
         assert (await world.ledger.account(ann.id, ann.account)).posted_minor == 1_000
         with pytest.raises(Unavailable):
-            await store_of(world).ping()
+            await store_of(world, RedisStore).ping()
     finally:
         if kind == "kill":
-            await asyncio.to_thread(server.restart)
+            await asyncio.to_thread(redis_server.restart)
         else:
-            server.resume()
+            redis_server.resume()
     began = time.monotonic()
     while isinstance((await timed(world.pay(ann, bob, 1, key)))[0], WalletError):
-        assert time.monotonic() - began < BACK_SECONDS_MAX
+        assert time.monotonic() - began < patience(BACK_SECONDS_MAX)
         await asyncio.sleep(0.02)
     assert await world.balance(ann) == (999, 0)
 
 
-async def test_a_redis_that_forgets_everything_all_the_time(world: World, server: RedisServer) -> None:
+async def test_a_redis_that_forgets_everything_all_the_time(world: World, redis_server: RedisServer) -> None:
     """Flushed fifty times a second under opposite payments: slower, and right to the cent."""
     ann, bob, cem = await one_each(world)
 
     async def flush() -> None:
         while True:
-            await asyncio.to_thread(server.tell, "FLUSHALL")
+            await asyncio.to_thread(redis_server.tell, "FLUSHALL")
             await asyncio.sleep(0.02)
 
     flushing = asyncio.create_task(flush())
@@ -383,11 +337,11 @@ async def test_a_redis_that_forgets_everything_all_the_time(world: World, server
     assert sum([(await world.balance(person))[0] for person in (ann, bob, cem)]) == 3_000
 
 
-async def test_a_lost_reply_of_the_redis(world: World, server: RedisServer) -> None:
+async def test_a_lost_reply_of_the_redis(world: World, redis_server: RedisServer) -> None:
     """Leases whose taking was not heard of are given back; the command is asked again and done once."""
     ann, bob, _ = await one_each(world)
-    async with Proxy("127.0.0.1", server.port) as proxy:
-        url = world.harness.url.replace(f":{server.port}/", f":{proxy.port}/")
+    async with Proxy("127.0.0.1", redis_server.port) as proxy:
+        url = world.harness.url.replace(f":{redis_server.port}/", f":{proxy.port}/")
         async with open_store(url) as store:
             ledger = world.ledger_on(store)
             await world.pay(ann, bob, 1, ledger=ledger)
@@ -401,14 +355,14 @@ async def test_a_lost_reply_of_the_redis(world: World, server: RedisServer) -> N
 # A node is down
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 async def test_a_credit_whose_node_goes_away_arrives_when_it_is_back(
     world: World, cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Decided is decided: the reply says not credited; a replay says so too; the sweep of any process delivers."""
     first, _, third = await one_each(world)
     node: PostgresServer = cluster.nodes[2]
-    store = store_of(world)
+    store = store_of(world, RedisStore)
     assert store._credits is not None
     sent = store._credits.send
 
@@ -423,13 +377,13 @@ async def test_a_credit_whose_node_goes_away_arrives_when_it_is_back(
     assert not posted.credited
     outcome, took = await timed(world.pay(first, third, 1))
     assert isinstance(outcome, NodeUnavailable)
-    assert took < ANSWER_SECONDS_MAX
+    assert took < patience(ANSWER_SECONDS_MAX)
     again = await world.pay(first, third, 7, key)
     assert (again.replayed, again.credited) == (True, False)
     await asyncio.to_thread(node.restart)
     began = time.monotonic()
     while not (await world.pay(first, third, 7, key)).credited:
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < patience(5.0)
         await asyncio.sleep(0.05)
     assert await world.balance(third) == (1_007, 0)
 
@@ -437,7 +391,7 @@ async def test_a_credit_whose_node_goes_away_arrives_when_it_is_back(
 async def test_any_process_finishes_what_another_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Intents of a process that is gone are applied and closed by whoever recovers; many at once do it once."""
     first, second, _ = await one_each(world)
-    store = store_of(world)
+    store = store_of(world, RedisStore)
     assert store._credits is not None
     assert store._recovering is not None
     store._recovering.cancel()
@@ -455,7 +409,7 @@ async def test_any_process_finishes_what_another_left(world: World, monkeypatch:
 async def test_an_export_holds_back_decisions_until_nothing_is_on_its_way(world: World) -> None:
     """Inside the gate no credit is open and no command commits; afterwards they go on."""
     first, second, _ = await one_each(world)
-    store = store_of(world)
+    store = store_of(world, RedisStore)
     assert store._credits is not None
     paying = [asyncio.ensure_future(world.pay(first, second, 1)) for _ in range(20)]
     await asyncio.sleep(0.02)
@@ -469,10 +423,10 @@ async def test_an_export_holds_back_decisions_until_nothing_is_on_its_way(world:
     assert await world.balance(second) == (1_020, 0)
 
 
-async def test_a_command_without_rows_asks_no_redis(world: World, server: RedisServer) -> None:
+async def test_a_command_without_rows_asks_no_redis(world: World, redis_server: RedisServer) -> None:
     """What locks nothing needs no lease: reading in a command works while the Redis is down."""
     (ann, *_) = await one_each(world)
-    server.kill()
+    redis_server.kill()
     try:
         key = RecordKey("test", "nothing", ann.slot)
 
@@ -483,7 +437,7 @@ async def test_a_command_without_rows_asks_no_redis(world: World, server: RedisS
         assert done.result
         assert await world.record(key) is None
     finally:
-        await asyncio.to_thread(server.restart)
+        await asyncio.to_thread(redis_server.restart)
 
 
 # TLS and users
@@ -514,7 +468,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @asynccontextmanager
-async def tls_before(server: RedisServer, crt: Path, key: Path) -> AsyncIterator[int]:
+async def tls_before(redis_server: RedisServer, crt: Path, key: Path) -> AsyncIterator[int]:
     """A port that speaks TLS and passes everything on to the server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(crt, key)
@@ -527,7 +481,7 @@ async def tls_before(server: RedisServer, crt: Path, key: Path) -> AsyncIterator
         writer.close()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", redis_server.port)
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
         for one in (writer, far_writer):
             with suppress(OSError, ssl.SSLError):
@@ -539,14 +493,14 @@ async def tls_before(server: RedisServer, crt: Path, key: Path) -> AsyncIterator
         listening.close()
 
 
-async def test_tls_and_a_user_of_few_rights(world: World, server: RedisServer, tmp_path: Path) -> None:
+async def test_tls_and_a_user_of_few_rights(world: World, redis_server: RedisServer, tmp_path: Path) -> None:
     """The URL brings the certificate and the user; a stranger, a wrong password and an unknown issuer are refused."""
     ann, bob, _ = await one_each(world)
     rights = ("~wgql:*", "+ping", "+evalsha", "+script|load", "+get", "+mget", "+set", "+incr", "+del", "+pexpire")
-    assert server.tell("ACL", "SETUSER", "wallet", "on", ">se,cret", *rights).startswith("+OK")
+    assert redis_server.tell("ACL", "SETUSER", "wallet", "on", ">se,cret", *rights).startswith("+OK")
     crt, key = certificate(tmp_path)
     nodes = world.harness.url.partition(",")[2]
-    async with tls_before(server, crt, key) as port:
+    async with tls_before(redis_server, crt, key) as port:
         first = f"rediss+postgres://wallet:se%2Ccret@127.0.0.1:{port}/0"
         async with open_store(f"{first}?ssl_ca_certs={crt},{nodes}") as store:
             ledger = world.ledger_on(store)
@@ -557,8 +511,8 @@ async def test_tls_and_a_user_of_few_rights(world: World, server: RedisServer, t
         said = await refusal(f"{wrong},{nodes}")
         assert "invalid username-password" in said
         assert "wrong" not in said.replace("WRONGPASS", "")
-    server.tell("ACL", "SETUSER", "wallet", "-evalsha")
-    said = await refusal(f"redis+postgres://wallet:se%2Ccret@127.0.0.1:{server.port}/0,{nodes}")
+    redis_server.tell("ACL", "SETUSER", "wallet", "-evalsha")
+    said = await refusal(f"redis+postgres://wallet:se%2Ccret@127.0.0.1:{redis_server.port}/0,{nodes}")
     assert "evalsha" in said
 
 
@@ -568,7 +522,7 @@ async def test_tls_and_a_user_of_few_rights(world: World, server: RedisServer, t
 async def test_the_status_of_the_nodes_counts_intents(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A credit that nobody sends shows on its leader, with its age; the sum of each node is zero all the same."""
     first, second, _ = await one_each(world)
-    store = store_of(world)
+    store = store_of(world, RedisStore)
     assert store._credits is not None
     assert store._recovering is not None
     store._recovering.cancel()

@@ -25,6 +25,9 @@ from tests.integration._server import (
     serving,
     settle_all,
 )
+from wallet_gql.testing.patience import patience
+
+pytestmark = pytest.mark.serving(proved=True)
 
 TABLES = ("transfers", "entries", "receipts", "holds")
 UNSEEN = "acc_01a20402c78872e2b9cb9e25e6844824"
@@ -77,18 +80,9 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for the whole module; afterwards its books are proved, and every answer was a documented one."""
-    with serving(tmp_path_factory.mktemp("rest")) as server:
-        yield server
-        assert "not documented" not in server.log
-    assert run_cli(server.path.parent, "audit", storage=server.storage).returncode == 0
-
-
 def client_of(server: Server, person: Person) -> httpx.Client:
     """A mobile client: it has the token."""
-    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {person.token}"}, timeout=30)
+    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {person.token}"}, timeout=patience(30))
 
 
 @pytest.fixture
@@ -105,12 +99,6 @@ def bob(server: Server) -> Iterator[Rest]:
     person = settle_all(server.storage, 0)[0]
     with client_of(server, person) as http:
         yield Rest(http, person)
-
-
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer with 1000.00 EUR and a payee, for all the tests that are refused."""
-    return settle_all(server.storage, 100_000, 0)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +199,7 @@ def test_the_same_key_at_once(ann: Rest, bob: Rest) -> None:
     key, answers = new_key(), list[httpx.Response]()
 
     def send() -> None:
-        with httpx.Client(base_url=ann.http.base_url, headers=ann.http.headers, timeout=30) as http:
+        with httpx.Client(base_url=ann.http.base_url, headers=ann.http.headers, timeout=patience(30)) as http:
             answers.append(Rest(http, ann.person).pay(bob.person.username, 10, key))
 
     threads = [threading.Thread(target=send) for _ in range(20)]

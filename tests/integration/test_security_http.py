@@ -31,29 +31,19 @@ from tests.integration._server import (
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings, origin_of
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.origins import is_same_site
 from wallet_gql.transports.http.security import ASKED_HEADERS, TOOL_HEADERS
 
 DEV_SERVER: Final = "http://localhost:5173"
+
+pytestmark = pytest.mark.serving(
+    allowed_origins=f"{DEV_SERVER}, HTTPS://App.Example:443", allowed_headers="X-Tenant x-region"
+)
 OWN: Final = {"Sec-Fetch-Site": "same-origin"}
 EVENTS: Final = """query($first: Int!, $after: String) { viewer { securityEvents(first: $first, after: $after) {
   edges { cursor node { id kind at address userAgent subject } } pageInfo { hasNextPage endCursor } } } }"""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that lets a frontend's development server in."""
-    folder = tmp_path_factory.mktemp("browsers")
-    origins = f"{DEV_SERVER}, HTTPS://App.Example:443"
-    with serving(folder, allowed_origins=origins, allowed_headers="X-Tenant x-region") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer with 1000.00 EUR, and a payee."""
-    return settle_all(server.storage, 100_000, 0)
 
 
 @asynccontextmanager
@@ -106,7 +96,7 @@ def test_allowed_origins_may_use_the_cookie(
 ) -> None:
     """What `WALLET_ALLOWED_ORIGINS` names may pay with the user's cookie; everybody else gets 403 and moves nothing."""
     payer, payee = people
-    with httpx.Client(base_url=server.url, headers={**cookie(payer), **headers}, timeout=30) as http:
+    with httpx.Client(base_url=server.url, headers={**cookie(payer), **headers}, timeout=patience(30)) as http:
         if api == "graphql":
             body = {"query": TRANSFER, "variables": {"input": payer.pay(payee.username, 1)}}
             answer = http.post("/graphql", json=body)
@@ -199,7 +189,7 @@ def test_websocket_handshakes_from_other_sites_are_refused(server: Server, peopl
             **{name.replace("_", "-"): value for name, value in more.items()},
         }
         lines = ["GET /graphql HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
-        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10) as raw:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=patience(10)) as raw:
             raw.sendall("\r\n".join(lines).encode())
             return raw.recv(4096).decode().partition("\r\n")[0]
 
@@ -353,7 +343,7 @@ def test_production(tmp_path: Path) -> None:
 def answered(server: Server, *parts: bytes) -> str:
     """The status line that a server answers to these bytes, sent one after the other until it hangs up."""
     where = urlsplit(server.url)
-    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as raw:
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=patience(10)) as raw:
         with suppress(ConnectionError):
             for part in parts:
                 raw.sendall(part)
@@ -392,7 +382,7 @@ def test_trailers_beyond_the_limit(server: Server) -> None:
     size, sent = 10_000, 0
     where = urlsplit(server.url)
     with (
-        socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as raw,
+        socket.create_connection((where.hostname or "", where.port or 0), timeout=patience(10)) as raw,
         suppress(ConnectionError),
     ):
         raw.sendall(POSTED + b"X: ")
@@ -418,7 +408,7 @@ def test_heads_below_the_limit(server: Server) -> None:
 
 def addresses(server: Server, person: Person, headers: dict[str, str]) -> str | None:
     """The address that a failed log-in of the person's is said to come from."""
-    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
+    with httpx.Client(base_url=server.url, headers=headers, timeout=patience(30)) as http:
         given = {"login": person.username, "password": "not the one"}
         assert http.post("/v1/session", json=given).status_code == 401
     with Client(server.url, person.token) as client:

@@ -22,6 +22,8 @@ from wallet_gql.records import change, read
 from wallet_gql.transports.graphql.counting import CountVerbs
 from wallet_gql.transports.http import auth, origins
 
+pytestmark = pytest.mark.trial
+
 Patch = pytest.MonkeyPatch
 Test = Callable[[Patch], Awaitable[None]]
 

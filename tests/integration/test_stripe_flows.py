@@ -41,6 +41,7 @@ from wallet_gql.domain.topups import TopUp
 from wallet_gql.domain.withdrawals import Withdrawal
 from wallet_gql.integrations.stripe.api import StripeApi
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.stripe_fake import FakeStripe
 from wallet_gql.transports.cli.app import app
 
@@ -59,7 +60,7 @@ def rest(  # noqa: PLR0917 - in the order of a request
 ) -> httpx.Response:
     """What REST answers."""
     headers = {"Authorization": f"Bearer {person.token}", **({"Idempotency-Key": key} if key else {})}
-    return httpx.request(method, f"{town.server.url}{path}", json=body, headers=headers, timeout=20)
+    return httpx.request(method, f"{town.server.url}{path}", json=body, headers=headers, timeout=patience(20))
 
 
 def money(minor: int) -> dict[str, Any]:
@@ -264,16 +265,21 @@ def test_kill_9_between_two_phases(tmp_path: Path, point: str) -> None:
         fake.state.now = int(time.time())
         fake.state.fund(1_000_000, "EUR")
         storage = f"sqlite:///{tmp_path / 'wallet.db'}"
-        settings = {**settings_of(fake), "storage": storage, "sweep_seconds": "3600", "stripe_timeout_seconds": "1"}
+        settings = {
+            **settings_of(fake),
+            "storage": storage,
+            "sweep_seconds": "3600",
+            "stripe_timeout_seconds": f"{patience(1):.1f}",
+        }
         with serving(tmp_path, **settings, failpoints=f"{point}=kill@1") as server:
             town = Town(server, fake)
             person = town.person(1_000)
             with pytest.raises((httpx.TransportError, ConnectionError)):
                 both(town, person)
-            assert server.process.wait(timeout=30) == -signal.SIGKILL
+            assert server.process.wait(timeout=patience(30)) == -signal.SIGKILL
         with serving(tmp_path, **settings) as server:
             town = Town(server, fake)
-            until = time.monotonic() + 20
+            until = time.monotonic() + patience(20)
             first, second = both(town, person)
             while second["withdrawal"]["state"] != "IN_TRANSIT" and time.monotonic() < until:  # the lease of the dead
                 time.sleep(0.5)

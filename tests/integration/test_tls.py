@@ -14,6 +14,7 @@ from cryptography import x509
 from tests.integration._server import PASSWORD, new_name, run_cli, serving
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.http.tls import CERT_FILE, KEY_FILE, check_transport, self_signed, write_certificate
 
 
@@ -31,7 +32,7 @@ def test_a_browsers_session_over_tls(tmp_path: Path, files: tuple[Path, Path]) -
     with serving(tmp_path, *options) as server:
         assert server.url.startswith("https://127.0.0.1:")
         headers = {"Sec-Fetch-Site": "same-origin"}
-        with httpx.Client(base_url=server.url, verify=trust, headers=headers, timeout=30) as http:
+        with httpx.Client(base_url=server.url, verify=trust, headers=headers, timeout=patience(30)) as http:
             given = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
             assert http.post("/v1/user", json=given).status_code == 201
             made = http.post("/v1/session", json={"login": name, "password": PASSWORD})

@@ -13,12 +13,15 @@ import httpx
 import pytest
 
 from tests.integration._live import talking
-from tests.integration._server import TRANSFER, Person, Server, counted, run_cli, serving, settle_all
+from tests.integration._server import TRANSFER, Person, Server, counted, run_cli, serving
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.settings import TrustedDocuments, load_settings
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql.asked import Asked
 from wallet_gql.transports.graphql.documents import Documents, read_manifest
 from wallet_gql.transports.graphql.failures import Unanswerable
+
+pytestmark = pytest.mark.balances(10_000, 0)
 
 ME: Final = "query Me { viewer { username } }"
 WATCH: Final = "subscription Watch($id: ID!) { accountEvents(accountId: $id) { sequence } }"
@@ -49,12 +52,6 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield server
 
 
-@pytest.fixture(scope="module")
-def people(server: Server) -> list[Person]:
-    """A payer and a payee."""
-    return settle_all(server.storage, 10_000, 0)
-
-
 def mode_of(request: pytest.FixtureRequest) -> TrustedDocuments:
     """The mode that a test's server is in."""
     found: TrustedDocuments = request.node.callspec.params["server"]
@@ -64,7 +61,7 @@ def mode_of(request: pytest.FixtureRequest) -> TrustedDocuments:
 def ask(server: Server, person: Person, **body: Any) -> tuple[int, Any]:
     """Status and body of a request."""
     headers = {"Authorization": f"Bearer {person.token}", "Accept": "application/graphql-response+json"}
-    answer = httpx.post(f"{server.url}/graphql", json=body, headers=headers, timeout=30)
+    answer = httpx.post(f"{server.url}/graphql", json=body, headers=headers, timeout=patience(30))
     return answer.status_code, answer.json()
 
 

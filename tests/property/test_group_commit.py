@@ -10,6 +10,7 @@ from wallet_gql.backends.kit.group_commit import Command, Deferred, GroupCommit
 from wallet_gql.domain.changes import Changes, Decision, Done, Failed, Outcome, Scope, Snapshot
 from wallet_gql.domain.errors import Contended, InDoubt, InvariantViolated, PayeeNotFound, Unavailable
 from wallet_gql.testing.loop import ShuffledLoop
+from wallet_gql.testing.patience import turns
 
 SCOPE = Scope(0)
 
@@ -60,7 +61,7 @@ async def test_what_arrives_during_a_commit_forms_the_next_batch(commit: FakeCom
     await asyncio.sleep(0)
     rest = [asyncio.create_task(commit.submit()) for _ in range(6)]
     other = asyncio.create_task(commit.groups.submit("b", SCOPE, nothing, 5.0))
-    await asyncio.sleep(0.01)
+    await turns()
     commit.gate.set()
 
     assert Done("b") == await other
@@ -102,7 +103,7 @@ async def test_not_begun_by_the_deadline_is_contended_and_begun_is_doubt(commit:
     """The first waits in its commit, the second in the queue; the queued one is never run."""
     commit.gate.clear()
     first = asyncio.create_task(commit.submit(0.05))
-    await asyncio.sleep(0.01)
+    await turns()
     second = asyncio.create_task(commit.submit(0.05))
     done = await asyncio.gather(first, second, return_exceptions=True)
     commit.gate.set()
@@ -147,7 +148,7 @@ async def test_a_full_queue_refuses_at_once(commit: FakeCommit) -> None:
     commit.groups = GroupCommit(commit, queue_max=2)
     commit.gate.clear()
     first = asyncio.create_task(commit.submit())
-    await asyncio.sleep(0.01)
+    await turns()
     waiting = [asyncio.create_task(commit.submit()) for _ in range(2)]
     await asyncio.sleep(0)
 
@@ -161,7 +162,7 @@ async def test_a_cancelled_caller_neither_stops_nor_joins_a_commit(commit: FakeC
     """Begun, it goes on without him; queued, it is dropped."""
     commit.gate.clear()
     begun = asyncio.create_task(commit.submit())
-    await asyncio.sleep(0.01)
+    await turns()
     queued = asyncio.create_task(commit.submit())
     stays = asyncio.create_task(commit.submit())
     await asyncio.sleep(0)
@@ -178,9 +179,9 @@ async def test_closing_finishes_what_is_in_flight_and_takes_no_more(commit: Fake
     """Close waits; afterwards the store is unavailable."""
     commit.gate.clear()
     task = asyncio.create_task(commit.submit())
-    await asyncio.sleep(0.01)
+    await turns()
     closing = asyncio.create_task(commit.groups.close())
-    await asyncio.sleep(0.01)
+    await turns()
     assert not closing.done()
     commit.gate.set()
     await closing
@@ -208,9 +209,9 @@ async def test_a_batch_is_taken_when_the_turn_comes(commit: FakeCommit) -> None:
     commit.groups.turn = lambda _: turn
     await turn.acquire()
     first = asyncio.create_task(commit.submit())
-    await asyncio.sleep(0.01)
+    await turns()
     rest = [asyncio.create_task(commit.submit()) for _ in range(5)]
-    await asyncio.sleep(0.01)
+    await turns()
     assert commit.sizes == []
     turn.release()
     assert [Done("a")] * 6 == await asyncio.gather(first, *rest)
@@ -258,10 +259,10 @@ async def test_one_in_a_hurry_does_not_hurry_the_others(commit: FakeCommit) -> N
     """Who has hardly any time left is told so; the others are one batch with all of their time."""
     commit.gate.clear()
     first = asyncio.create_task(commit.submit())
-    await asyncio.sleep(0.01)
+    await turns()
     hurried = asyncio.create_task(commit.submit(0.09))
     rest = [asyncio.create_task(commit.submit()) for _ in range(8)]
-    await asyncio.sleep(0.01)
+    await turns()
     commit.gate.set()
     assert [Done("a")] * 9 == await asyncio.gather(first, *rest)
     with pytest.raises(Contended):
@@ -282,7 +283,7 @@ async def test_deferred_commands_find_no_more_room_than_others() -> None:
         assert {type(answer) for answer in answers} == {Contended}
     assert len(groups._queues["b"]) <= 10
     waiting = [asyncio.create_task(groups.submit("a", SCOPE, nothing, 5.0)) for _ in range(14)]
-    await asyncio.sleep(0.05)
+    await turns()
     assert [isinstance(task.exception(), Contended) for task in waiting if task.done()] == [True] * 4
     stuck.release()
     done = await asyncio.gather(*waiting, return_exceptions=True)

@@ -113,14 +113,15 @@ async def test_a_receipt_behind_the_effect_is_convicted(store: Store) -> None:
 
 async def test_still_running(store: Store) -> None:
     """Who does not wait is told so; who waits gets the answer."""
-    guard, gate = Guard(store), asyncio.Event()
+    guard, begun, gate = Guard(store), asyncio.Event(), asyncio.Event()
 
     async def slow(turn: Turn) -> Joined:
+        begun.set()
         await gate.wait()
         return await counting(turn)
 
     first = asyncio.create_task(guard.run("ann", "k", "count", {"n": 1}, slow, slot=COUNTER.slot))
-    await asyncio.sleep(0.01)
+    await begun.wait()
     with pytest.raises(StillRunning):
         await count(guard)
     with pytest.raises(StillRunning):
@@ -175,15 +176,16 @@ async def test_work_that_raises_leaves_a_joined_key_free(store: Store) -> None:
 
 async def test_a_slow_worker_cannot_end_what_was_taken_over(store: Store) -> None:
     """After its lease the work is done by another; the first one's commit is refused whole."""
-    clock, gate = Clock(), asyncio.Event()
+    clock, begun, gate = Clock(), asyncio.Event(), asyncio.Event()
     guard = Guard(store, clock=clock, lease_seconds=60)
 
     async def slow(turn: Turn) -> Joined:
+        begun.set()
         await gate.wait()
         return await counting(turn)
 
     first = asyncio.create_task(guard.run("ann", "k", "count", {"n": 1}, slow, slot=COUNTER.slot))
-    await asyncio.sleep(0.01)
+    await begun.wait()
     clock.advance(61)
     assert (await count(guard)).replayed is False
     gate.set()

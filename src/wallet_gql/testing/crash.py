@@ -29,6 +29,8 @@ from ..domain.model import Account
 from .books import faults, read_books, scan_all
 from .harness import Harness
 from .history import Operations, Recorder, check, read_history
+from .patience import patience
+from .servers.keeper import keep
 from .world import CURRENCY, World
 from .writer import ask
 
@@ -206,13 +208,14 @@ class _Lives:
         process = await asyncio.create_subprocess_exec(
             *self.command, *arguments, env=environment, stdout=DEVNULL, stderr=PIPE
         )
+        keep(process.pid)
         self._running.append(process)
         return process
 
     async def settle(self, name: str) -> None:
         """Let a writer of that name ask again what it has no answer to, and end. Raises AssertionError."""
         process = await self.start(name, "--operations", "0")
-        _, said = await asyncio.wait_for(process.communicate(), SETTLE_WAIT_SECONDS)
+        _, said = await asyncio.wait_for(process.communicate(), patience(SETTLE_WAIT_SECONDS))
         assert process.returncode == 0, f"writer {name} could not settle: {said.decode()[-2000:]}"
 
     async def end(self) -> None:
@@ -265,7 +268,7 @@ async def _one_life(lives: _Lives, kill: Kill, tally: Tally) -> None:
         await _murder(process, RANDOM, tally)
         return
     try:
-        await asyncio.wait_for(process.wait(), DEATH_WAIT_SECONDS)
+        await asyncio.wait_for(process.wait(), patience(DEATH_WAIT_SECONDS))
     except TimeoutError:
         tally.missed += 1
         await _murder(process, RANDOM, tally)
@@ -312,7 +315,7 @@ def _size(path: Path) -> int:
 
 async def _until(seen: Callable[[], bool], process: Process) -> None:
     """Look every few milliseconds for what another process does; give up when it ends."""
-    async with asyncio.timeout(DEATH_WAIT_SECONDS):
+    async with asyncio.timeout(patience(DEATH_WAIT_SECONDS)):
         while not seen() and process.returncode is None:  # noqa: ASYNC110 - other processes set no event of ours
             await asyncio.sleep(0.005)
 

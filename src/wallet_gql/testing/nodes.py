@@ -1,8 +1,8 @@
 """Trials on the servers below a store: nodes killed, stopped and cut off while several writers run.
 
 Two writers (see `writer`) work all the time, their connections going through proxies. Faults are drawn from the seed.
-Whatever was in doubt when a node came back must be settled within `CLEAR_SECONDS_MAX`, while the writers go on. At the
-end no prepared transaction is left, and the books, the audit and the histories agree.
+Whatever was in doubt when a node came back must be settled within `patience(CLEAR_SECONDS_MAX)`, while the writers go
+on. At the end no prepared transaction is left, and the books, the audit and the histories agree.
 
 `opposite` pays both ways between two accounts; as a program it is one of several processes that do so:
 
@@ -22,7 +22,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,12 +32,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ..backends import open_store
 from ..domain.changes import ReadSet
-from ..domain.errors import WalletError
 from ..domain.ids import AccountId, parse_account_id
 from ..storage import Store
 from ..verbs.ledger import Ledger, To
 from .crash import RANDOM, Tally, Trial, _contradictions, _count, _Lives, _murder, _prepare, _size, _until
 from .history import read_history
+from .patience import insist, patience
 from .proxy import Proxy
 from .servers.postgres import PostgresCluster, PostgresHarness, PostgresServer
 from .world import CURRENCY, Person, World
@@ -133,7 +133,7 @@ def _through(url: str, proxies: Sequence[Proxy]) -> str:
 async def _suffer(
     cluster: PostgresCluster, proxies: Sequence[Proxy], lives: _Lives, faults: Sequence[NodeFault], tally: NodeTally
 ) -> None:
-    writers = [await lives.start(name, "--timeout-seconds", "3") for name in WRITERS]
+    writers = [await lives.start(name, "--timeout-seconds", str(patience(3))) for name in WRITERS]
     for name, writer in zip(WRITERS, writers, strict=True):
         history = lives.folder / f"history-{name}.jsonl"
         await _until(lambda history=history: _size(history) > 0, writer)  # type: ignore[misc]  # bound per writer
@@ -189,7 +189,7 @@ async def _clear(cluster: PostgresCluster, after: str) -> float:
     left = now
     while left:
         took = time.monotonic() - began
-        assert took < CLEAR_SECONDS_MAX, f"{after}: {took:.1f} s later still in doubt: {left}"
+        assert took < patience(CLEAR_SECONDS_MAX), f"{after}: {took:.1f} s later still in doubt: {left}"
         await asyncio.sleep(0.05)
         left = now & set(await asyncio.to_thread(cluster.prepared))
     return time.monotonic() - began
@@ -197,7 +197,7 @@ async def _clear(cluster: PostgresCluster, after: str) -> float:
 
 @dataclass(slots=True)
 class OppositeTally:
-    """What one client of `opposite` saw. `errors` counts every WalletError by its code; each was asked again."""
+    """What one client of `opposite` saw. `errors` counts the codes of retryable errors; each was asked again."""
 
     answered: int = 0
     net_minor: int = 0
@@ -218,24 +218,12 @@ async def opposite(
             payer, payee = (left, right) if forth else (right, left)
             key, to = f"opposite-{seed}-{next(keys)}", To(payee.account)
             money: dict[str, Any] = {"source": payer.account, "amount_minor": amount_minor, "currency": CURRENCY}
-            await _insist(partial(ledger.transfer, payer.id, key, to=to, **money), tally)
+            await insist(partial(ledger.transfer, payer.id, key, to=to, **money), told=tally.errors)
             tally.answered += 1
             tally.net_minor += amount_minor if forth else -amount_minor
 
     await asyncio.gather(*(client(random.Random(f"{seed} {number}")) for number in range(clients)))
     return tally
-
-
-async def _insist(pay: Callable[[], Awaitable[object]], tally: OppositeTally) -> None:
-    while True:
-        try:
-            await pay()
-        except WalletError as error:
-            tally.errors[error.code] += 1
-            if not error.retryable:
-                raise
-        else:
-            return
 
 
 async def _pay_both_ways(url: str, left: str, right: str, **options: Any) -> OppositeTally:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Self
 
+from .patience import patience
+
 CHUNK: Final = 65_536
 
 
@@ -42,7 +44,7 @@ class Proxy:
         self._open.set()
         self.cut()
         with suppress(TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(patience(2)):
                 await self._server.wait_closed()
 
     def cut(self) -> None:

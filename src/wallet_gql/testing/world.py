@@ -32,6 +32,7 @@ from ..storage import Committed, Store
 from ..verbs.ledger import Ledger, Posted, To
 from .books import Books, faults, read_books
 from .harness import Harness
+from .patience import patience
 
 R = TypeVar("R")
 
@@ -149,14 +150,14 @@ class World:
         """Users over the store, with cheap passwords."""
         return CheapIdentity(store or self.store, self.clock)
 
-    def ledger_on(self, store: Store, timeout_seconds: float = TIMEOUT_SECONDS, *, late_seconds: float = 0) -> Ledger:
-        """A ledger over another store object, with less patience, or on a server whose clock is ahead."""
+    def ledger_on(self, store: Store, timeout_seconds: float | None = None, *, late_seconds: float = 0) -> Ledger:
+        """A ledger over another store object, with another deadline, or on a server whose clock is ahead."""
         return Ledger(
             store,
             clock=lambda: self.clock() + timedelta(seconds=late_seconds),
             entropy=lambda: self.random.getrandbits(62),
             transfer_fee_basis_points=self.fee_basis_points,
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=patience(TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds,
         )
 
     # More store objects, and the end of this one
@@ -268,12 +269,19 @@ class World:
         )
 
     async def hold(
-        self, payer: Person, payee: Person, amount_minor: int, *, seconds: int = 3600, ledger: Ledger | None = None
+        self,
+        payer: Person,
+        payee: Person,
+        amount_minor: int,
+        key: str | None = None,
+        *,
+        seconds: int = 3600,
+        ledger: Ledger | None = None,
     ) -> Hold:
-        """A hold that its payee may close."""
+        """A hold that its payee may close, under `key`, a fresh one by default."""
         placed = await (ledger or self.ledger).place_hold(
             payer.id,
-            self.key(),
+            key or self.key(),
             source=payer.account,
             to=To(payee.account),
             amount_minor=amount_minor,

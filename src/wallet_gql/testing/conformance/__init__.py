@@ -32,6 +32,18 @@ from ._reading import Reading  # noqa: E402 - the same
 from ._reversals import Reversals  # noqa: E402 - the same
 from ._users import Users  # noqa: E402 - the same
 
+__all__ = [
+    "Capabilities",
+    "Guarantees",
+    "Idempotency",
+    "Protocol",
+    "Races",
+    "Reading",
+    "Reversals",
+    "StoreConformance",
+    "Users",
+]
+
 
 class StoreConformance(Guarantees, Protocol, Idempotency, Races, Reversals, Reading, Users, Capabilities):
     """The whole suite."""

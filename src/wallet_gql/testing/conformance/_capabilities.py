@@ -10,8 +10,9 @@ import pytest
 from ...domain.changes import Changes, Decision, ReadSet, Scope
 from ...domain.errors import Unavailable
 from ..books import Books
+from ..patience import insist
 from ..world import World
-from ._suite import PARALLEL, Suite, counter_key, increment, kinds, number, written
+from ._suite import PARALLEL, Suite, counter_key, increment, kinds, number, pay, written
 
 
 class Capabilities(Suite):
@@ -88,11 +89,11 @@ class Capabilities(Suite):
         ann, bob = await world.people(2, 1_000)
         both = ReadSet(wallets=(ann.id, bob.id))
         writing = asyncio.ensure_future(
-            world.together(world.pay(*((ann, bob) if i % 3 else (bob, ann)), 7) for i in range(150))
+            world.together(pay(world, *((ann, bob) if i % 3 else (bob, ann)), 7) for i in range(150))
         )
         seen = set()
         while not writing.done():
-            snapshot = await world.store.fetch(both)
+            snapshot = await insist(lambda: world.store.fetch(both))
             found = [account for person in (ann, bob) for account in snapshot.wallet(person.id)]
             seen.add(sum(account.posted_minor for account in found if account.currency == "EUR"))
             world.trials += 1
@@ -105,7 +106,7 @@ class Capabilities(Suite):
         """Recovery beside writers, several at once, twice, neither makes nor loses money."""
         ann, bob = await world.people(2, 1_000)
         stores = await world.stores(2)
-        commands = [world.pay(*((ann, bob) if i % 2 else (bob, ann)), 10) for i in range(60)]
+        commands = [pay(world, *((ann, bob) if i % 2 else (bob, ann)), 10) for i in range(60)]
         recovering = [stores[i % len(stores)].recover(10) for i in range(20)]
         outcomes = await world.together([*commands[:30], *recovering, *commands[30:]])
         assert kinds(outcomes) == ["ok"] * 80

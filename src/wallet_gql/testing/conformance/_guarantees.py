@@ -15,6 +15,7 @@ from ...domain.ids import OPERATOR, AccountId, system_account
 from ...domain.model import CASH, RecordKey, TransferKind
 from ...storage import PageRequest, Store
 from ..books import read_books
+from ..patience import patience, within
 from ..world import CURRENCY, Person, World
 from ._suite import (
     PARALLEL,
@@ -27,7 +28,6 @@ from ._suite import (
     paying,
     raised,
     receipt_of,
-    within,
     written,
 )
 
@@ -298,7 +298,7 @@ class Guarantees(Suite):
         took = loop.time() - began
         await world.harness.resume(world.store)
         assert set(kinds(outcomes)) <= {"CONTENDED", "IN_DOUBT"}
-        assert took < 2.5
+        assert took < patience(2.5)
         await world.execute(Scope(ann.slot), Changes())
         for key, outcome in zip(keys, outcomes, strict=True):
             if isinstance(outcome, Unavailable):

@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable
 
 from ...domain.errors import WalletError
 from ...domain.ids import OPERATOR
-from ...domain.model import AccountStatus, Hold, HoldState
+from ...domain.model import AccountStatus, Hold, HoldState, Transfer
 from ...verbs.ledger import Ledger
+from ..patience import insist, patience, within
 from ..world import CURRENCY, Person, World
-from ._suite import PARALLEL, Suite, kinds, within
+from ._suite import PARALLEL, Suite, hold, kinds, pay
 
 ROUNDS = 5
 HOLD_SECONDS = 60
-PATIENCE_SECONDS = 30
+DEADLINE_SECONDS = 30
 """So that a busy machine is not taken for a wrong answer: in less time some would be told `Contended`."""
 
 Closer = Callable[[World, Ledger, Hold], Awaitable[object]]
@@ -31,7 +32,7 @@ class Races(Suite):
         outcomes = await within(
             30,
             world.together(
-                world.pay(*((ann, bob) if i % 2 else (bob, ann)), 10, ledger=ledgers[i // 2 % len(ledgers)])
+                pay(world, *((ann, bob) if i % 2 else (bob, ann)), 10, ledgers[i // 2 % len(ledgers)])
                 for i in range(2 * PARALLEL)
             ),
         )
@@ -45,7 +46,7 @@ class Races(Suite):
             outcomes = await within(
                 30,
                 world.together(
-                    world.pay(people[i % 6], people[(i + 1 + i % 4) % 6], 1 + world.random.randrange(60))
+                    pay(world, people[i % 6], people[(i + 1 + i % 4) % 6], 1 + world.random.randrange(60))
                     for i in range(60)
                 ),
             )
@@ -59,7 +60,7 @@ class Races(Suite):
             ann, bob = await world.people(2)
             await world.fund(ann, 500)
             outcomes = await world.together(
-                world.pay(ann, bob, 500, ledger=ledgers[i % len(ledgers)]) for i in range(PARALLEL)
+                pay(world, ann, bob, 500, ledgers[i % len(ledgers)]) for i in range(PARALLEL)
             )
             assert kinds(outcomes) == ["INSUFFICIENT_FUNDS"] * (PARALLEL - 1) + ["ok"]
             assert (await world.balance(ann), await world.balance(bob)) == ((0, 0), (500, 0))
@@ -109,9 +110,9 @@ class Races(Suite):
             await world.fund(ann, 100)
             placed = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)
             commands = [
-                world.pay(ann, cem, 100, ledger=late[i % len(late)])
+                pay(world, ann, cem, 100, late[i % len(late)])
                 if (i + j) % 2
-                else ledgers[i % len(ledgers)].capture_hold(bob.id, world.key(), placed.id)
+                else _capture(world, ledgers[i % len(ledgers)], placed)
                 for j in range(PARALLEL)
             ]
             outcomes = await world.together(commands)
@@ -130,8 +131,8 @@ class Races(Suite):
             placed = await world.hold(ann, bob, 100)
             commands: list[Awaitable[object]] = []
             for _ in range(PARALLEL // 2):
-                commands.append(world.ledger.capture_hold(bob.id, world.key(), placed.id, amount_minor=40))
-                commands.append(world.hold(ann, bob, 60))
+                commands.append(_capture(world, world.ledger, placed, 40))
+                commands.append(hold(world, ann, bob, 60))
             outcomes = await world.together(commands)
             assert kinds(outcomes[::2]) == ["HOLD_NOT_OPEN"] * (PARALLEL // 2 - 1) + ["ok"]
             assert kinds(outcomes[1::2]).count("ok") <= 1
@@ -146,8 +147,8 @@ class Races(Suite):
             placed = await world.hold(ann, bob, 100)
             commands: list[Awaitable[object]] = []
             for _ in range(PARALLEL // 2):
-                commands.append(world.ledger.void_hold(bob.id, world.key(), placed.id))
-                commands.append(world.hold(ann, bob, 100))
+                commands.append(_void(world, world.ledger, placed))
+                commands.append(hold(world, ann, bob, 100))
             outcomes = await world.together(commands)
             assert kinds(outcomes[::2]) == ["HOLD_NOT_OPEN"] * (PARALLEL // 2 - 1) + ["ok"]
             assert await world.balance(ann) == (100, 100 * kinds(outcomes[1::2]).count("ok"))
@@ -160,7 +161,7 @@ class Races(Suite):
             await world.fund(ann, 100)
             old = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)
             outcomes = await world.together(
-                late.expire_due_holds() if i % 2 else world.hold(ann, bob, 100, ledger=late) for i in range(PARALLEL)
+                late.expire_due_holds() if i % 2 else hold(world, ann, bob, 100, late) for i in range(PARALLEL)
             )
             assert kinds(outcomes[::2]) == ["INSUFFICIENT_FUNDS"] * (PARALLEL // 2 - 1) + ["ok"]
             assert (await world.ledger.hold(bob.id, old.id)).state is HoldState.EXPIRED
@@ -171,9 +172,7 @@ class Races(Suite):
         ann, bob = await world.people(2, 1_000)
         for _ in range(ROUNDS):
             paid = (await world.pay(ann, bob, 100)).result
-            outcomes = await world.together(
-                world.ledger.reverse_transfer(bob.id, world.key(), paid.id, amount_minor=30) for _ in range(PARALLEL)
-            )
+            outcomes = await world.together(_reverse(world, bob, paid, 30) for _ in range(PARALLEL))
             assert kinds(outcomes) == ["REVERSAL_EXCEEDS_ORIGINAL"] * (PARALLEL - 3) + ["ok"] * 3
 
     async def test_race_freeze_transfer(self, world: World) -> None:
@@ -181,11 +180,11 @@ class Races(Suite):
         for _ in range(ROUNDS):
             ann, bob = await world.people(2)
             await world.fund(ann, 1_000)
-            payments = [asyncio.ensure_future(world.together([world.pay(ann, bob, 1)])) for _ in range(PARALLEL)]
+            payments = [asyncio.ensure_future(world.together([pay(world, ann, bob, 1)])) for _ in range(PARALLEL)]
             await asyncio.sleep(world.random.random() * 0.002)
             await world.ledger.set_account_status(OPERATOR, ann.account, AccountStatus.FROZEN)
             sequence = (await world.account(ann)).sequence
-            late = await world.together(world.pay(ann, bob, 1) for _ in range(5))
+            late = await world.together(pay(world, ann, bob, 1) for _ in range(5))
             assert kinds(late) == ["ACCOUNT_FROZEN"] * 5
             outcomes = [outcome for (outcome,) in await asyncio.gather(*payments)]
             assert set(kinds(outcomes)) <= {"ok", "ACCOUNT_FROZEN"}
@@ -198,7 +197,7 @@ class Races(Suite):
             await world.fund(ann, 100)
             close = world.ledger.set_account_status(bob.id, bob.account, AccountStatus.CLOSED)
             outcomes = await world.together(
-                [world.pay(ann, bob, 1), close, *(world.pay(ann, bob, 1) for _ in range(9))]
+                [pay(world, ann, bob, 1), close, *(pay(world, ann, bob, 1) for _ in range(9))]
             )
             assert set(kinds(outcomes)) <= {"ok", "ACCOUNT_NOT_EMPTY", "PAYEE_CANNOT_RECEIVE"}
             paid = sum(not isinstance(outcome, WalletError) for outcome in (outcomes[0], *outcomes[2:]))
@@ -211,8 +210,9 @@ class Races(Suite):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
             placed = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)
-            ledgers = [world.ledger_on(store, PATIENCE_SECONDS) for store in stores]
-            late = [world.ledger_on(store, PATIENCE_SECONDS, late_seconds=2 * HOLD_SECONDS) for store in stores]
+            deadline = patience(DEADLINE_SECONDS)
+            ledgers = [world.ledger_on(store, deadline) for store in stores]
+            late = [world.ledger_on(store, deadline, late_seconds=2 * HOLD_SECONDS) for store in stores]
             closers = [one, other] if i % 2 else [other, one]
             chosen = [closers[j % 2] for j in range(PARALLEL)]
             outcomes = await world.together(
@@ -228,23 +228,32 @@ class Races(Suite):
             assert (await world.balance(ann), await world.balance(bob)) == ((100 - taken, 0), (taken, 0))
 
 
-async def _capture(world: World, ledger: Ledger, hold: Hold) -> object:
-    return await ledger.capture_hold(hold.closer, world.key(), hold.id)
+async def _capture(world: World, ledger: Ledger, placed: Hold, amount_minor: int | None = None) -> object:
+    key = world.key()
+    return await insist(lambda: ledger.capture_hold(placed.closer, key, placed.id, amount_minor=amount_minor))
 
 
-async def _void(world: World, ledger: Ledger, hold: Hold) -> object:
-    return await ledger.void_hold(hold.closer, world.key(), hold.id)
+async def _void(world: World, ledger: Ledger, placed: Hold) -> object:
+    key = world.key()
+    return await insist(lambda: ledger.void_hold(placed.closer, key, placed.id))
 
 
-async def _expire(world: World, ledger: Ledger, hold: Hold) -> object:
-    del world, hold
+async def _reverse(world: World, payee: Person, paid: Transfer, amount_minor: int) -> object:
+    key = world.key()
+    return await insist(lambda: world.ledger.reverse_transfer(payee.id, key, paid.id, amount_minor=amount_minor))
+
+
+async def _expire(world: World, ledger: Ledger, placed: Hold) -> object:
+    del world, placed
     return await ledger.expire_due_holds()
 
 
 async def _spend_all(world: World, ledger: Ledger, turn: int, payer: Person, payee: Person) -> object:
     """Pay, withdraw or hold 500, as the turn has it."""
-    if turn % 3 == 0:
-        return await world.pay(payer, payee, 500, ledger=ledger)
-    if turn % 3 == 1:
-        return await ledger.withdraw(payer.id, world.key(), payer.account, 500, CURRENCY)
-    return await world.hold(payer, payee, 500, ledger=ledger)
+    key = world.key()
+    ways: list[Callable[[], Awaitable[object]]] = [
+        lambda: world.pay(payer, payee, 500, key, ledger),
+        lambda: ledger.withdraw(payer.id, key, payer.account, 500, CURRENCY),
+        lambda: world.hold(payer, payee, 500, key, ledger=ledger),
+    ]
+    return await insist(ways[turn % 3])

@@ -19,8 +19,9 @@ from ...domain.users import user_key
 from ...records import Swept
 from ...storage import PAGE_MAX, SCAN_KINDS, HistoryLine, JournalItem, PageRequest, ScanItem, Store
 from ..books import faults, read_books, scan_all
+from ..patience import within
 from ..world import CURRENCY, Person, World
-from ._suite import Suite, counter_key, kinds, within, written
+from ._suite import Suite, counter_key, kinds, written
 
 
 class Reading(Suite):

@@ -8,8 +8,9 @@ from typing import Any
 
 from ...domain.model import Hold, HoldState, Transfer
 from ...verbs.ledger import Ledger
+from ..patience import insist, patience
 from ..world import Person, World
-from ._races import HOLD_SECONDS, PATIENCE_SECONDS, ROUNDS
+from ._races import DEADLINE_SECONDS, HOLD_SECONDS, ROUNDS
 from ._suite import PARALLEL, Suite, kinds
 
 HALF = PARALLEL // 2
@@ -36,21 +37,25 @@ class Received:
 
     async def reverse(self, ledger: Ledger) -> object:
         """Send all of it back."""
-        return await ledger.reverse_transfer(self.player.id, self.world.key(), self.paid.id)
+        key = self.world.key()
+        return await insist(lambda: ledger.reverse_transfer(self.player.id, key, self.paid.id))
 
     async def place(self, ledger: Ledger) -> object:
         """Hold all of it for the payee."""
-        return await self.world.hold(self.player, self.payee, 100, ledger=ledger)
+        key = self.world.key()
+        return await insist(lambda: self.world.hold(self.player, self.payee, 100, key, ledger=ledger))
 
     async def capture(self, ledger: Ledger) -> object:
         """Take what is held."""
         assert self.hold is not None
-        return await ledger.capture_hold(self.payee.id, self.world.key(), self.hold.id)
+        key, hold_id = self.world.key(), self.hold.id
+        return await insist(lambda: ledger.capture_hold(self.payee.id, key, hold_id))
 
     async def void(self, ledger: Ledger) -> object:
         """Let go what is held."""
         assert self.hold is not None
-        return await ledger.void_hold(self.payee.id, self.world.key(), self.hold.id)
+        key, hold_id = self.world.key(), self.hold.id
+        return await insist(lambda: ledger.void_hold(self.payee.id, key, hold_id))
 
     async def expire(self, ledger: Ledger) -> object:
         """Sweep."""
@@ -59,7 +64,8 @@ class Received:
     async def race(self, other: Callable[[Ledger], Awaitable[object]], late_seconds: float = 0) -> tuple[Any, Any]:
         """25 reversals, and 25 times something else, all at once: what each of them said, sorted."""
         stores = await self.world.stores(2)
-        ledgers = [self.world.ledger_on(store, PATIENCE_SECONDS, late_seconds=late_seconds) for store in stores]
+        deadline = patience(DEADLINE_SECONDS)
+        ledgers = [self.world.ledger_on(store, deadline, late_seconds=late_seconds) for store in stores]
         turns = [ledgers[turn % len(ledgers)] for turn in range(HALF)]
         commands = [command(ledger) for ledger in turns for command in (self.reverse, other)]
         outcomes = await self.world.together(commands)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
@@ -17,7 +16,9 @@ from ...domain.errors import WalletError
 from ...domain.ids import make_transfer_id, system_account
 from ...domain.model import CASH, Receipt, Record, RecordKey, Transfer, TransferKind
 from ...idempotency import fingerprint
+from ...verbs.ledger import Ledger
 from ..harness import Harness, harness_for
+from ..patience import insist
 from ..servers._process import ServerMissing
 from ..world import CURRENCY, Person, World
 
@@ -107,6 +108,18 @@ def paying(world: World, payer: Person, payee: Person, amount_minor: int) -> tup
     return scope, Changes(transfers=(moved,), receipts=(receipt_of(world, payer, key, moved),))
 
 
+async def pay(world: World, payer: Person, payee: Person, amount_minor: int, ledger: Ledger | None = None) -> object:
+    """Pay, and ask again under the same key while the store is too busy to tell."""
+    key = world.key()
+    return await insist(lambda: world.pay(payer, payee, amount_minor, key, ledger))
+
+
+async def hold(world: World, payer: Person, payee: Person, amount_minor: int, ledger: Ledger | None = None) -> object:
+    """The same with a hold."""
+    key = world.key()
+    return await insist(lambda: world.hold(payer, payee, amount_minor, key, ledger=ledger))
+
+
 async def raised(command: Awaitable[object]) -> WalletError:
     """The WalletError that a command ends with; fails if it succeeds."""
     try:
@@ -119,9 +132,3 @@ async def raised(command: Awaitable[object]) -> WalletError:
 def kinds(outcomes: list[Any]) -> list[str]:
     """Each outcome as `ok` or the error's code, sorted: what a race amounted to."""
     return sorted(outcome.code if isinstance(outcome, WalletError) else "ok" for outcome in outcomes)
-
-
-async def within(seconds: float, command: Awaitable[T]) -> T:
-    """Await a command that must end in time. Raises TimeoutError."""
-    async with asyncio.timeout(seconds):
-        return await command

@@ -11,8 +11,9 @@ from ...domain.ids import UserId
 from ...domain.model import Record
 from ...domain.users import CLAIM_LASTS, User, username_claim
 from ...records import Swept
+from ..patience import within
 from ..world import CheapIdentity, World
-from ._suite import Suite, kinds, within
+from ._suite import Suite, kinds
 
 CROWD = 20
 PASSWORD = "a good password"  # noqa: S105 - of people who never were

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from ..patience import patience
 from ._process import own_folder
 
 PACKAGE: Final = "libcurl4"
@@ -46,4 +47,4 @@ def _fetch(folder: Path, options: tuple[str, ...]) -> bool:
 
 
 def _run(folder: Path, *command: str) -> None:
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=_SECONDS_MAX)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=patience(_SECONDS_MAX))

@@ -11,11 +11,13 @@ import socket
 import stat
 import subprocess
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from ..patience import patience, wait_until
+from .keeper import keep, keep_folder
 
 PLAIN_USER: Final = "nobody"
 """Who servers run as when the tests are root's: several refuse to run as root."""
@@ -33,8 +35,9 @@ def free_port() -> int:
 
 
 def own_folder(prefix: str) -> Path:
-    """A new folder that the server's user owns, removed at exit."""
+    """A new folder that the server's user owns, removed when this process ends, however it ends."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
+    keep_folder(folder)
     folder.chmod(0o755)
     give(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -77,12 +80,8 @@ def ended(pid: int) -> bool:
 
 def wait_until_ended(pids: Sequence[int], seconds: float = 10.0) -> None:
     """Wait for killed processes to be gone. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
     for pid in pids:
-        while not ended(pid):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"process {pid} does not end")
-            time.sleep(0.005)
+        wait_until(lambda pid=pid: ended(pid), seconds, f"process {pid} does not end", 0.005)  # type: ignore[misc]  # bound per process
 
 
 def identity() -> dict[str, object]:
@@ -106,7 +105,7 @@ def within_reach(program: Path, *beside: Path) -> Path:
 
 
 class ServerProcess:
-    """One server in a process group of its own, so that all of it can be stopped and killed."""
+    """A server in a process group of its own, all of which can be stopped and killed; it dies with this process."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         """Start it; its output goes to `log`. `environment` is added to this process's own."""
@@ -120,7 +119,16 @@ class ServerProcess:
                 env={**os.environ, **(environment or {})},
                 **identity(),  # type: ignore[call-overload]  # user and group, or nothing
             )
+        keep(self._process.pid)
         atexit.register(self.kill)
+
+    def wait_for_start(self, answers: Callable[[], bool], seconds: float, log: Path) -> None:
+        """Wait until the server answers. Raises RuntimeError with the end of its log, also when it ends before."""
+        with suppress(TimeoutError):
+            wait_until(lambda: not self.running or answers(), seconds, "no answer")
+            if self.running:
+                return
+        raise RuntimeError(f"{self._process.args[0]} did not start: {log.read_text(errors='replace')[-2000:]}")
 
     @property
     def pid(self) -> int:
@@ -141,7 +149,7 @@ class ServerProcess:
         """SIGKILL to all of it; returns when the main process is gone."""
         if self.running:
             self.signal(signal.SIGKILL)
-            self._process.wait(10)
+            self._process.wait(patience(10))
 
     def pause(self) -> None:
         """SIGSTOP to all of it."""

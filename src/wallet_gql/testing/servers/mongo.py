@@ -11,7 +11,6 @@ import atexit
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -25,6 +24,7 @@ from pymongo.errors import PyMongoError
 
 from ...storage import Store
 from ..harness import Harness
+from ..patience import patience, wait_until
 from ._libcurl import libcurl_folder
 from ._process import ServerMissing, ServerProcess, free_port, give, own_folder, within_reach
 
@@ -88,16 +88,16 @@ def _trouble(found: str) -> str:
 
 def patiently(ask: Callable[[], T | None], what: str, seconds: float = START_SECONDS_MAX) -> T:
     """Ask until there is an answer; an error of the driver means: not yet. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer: T | None = None
+    answers: list[T] = []
+
+    def answered() -> bool:
         with suppress(PyMongoError):
-            answer = ask()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.02)
+            if answer := ask():
+                answers.append(answer)
+        return bool(answers)
+
+    wait_until(answered, seconds, what)
+    return answers[0]
 
 
 class Mongod:
@@ -135,9 +135,9 @@ class Mongod:
         return MongoClient(
             f"mongodb://{self.address}/",
             directConnection=True,
-            serverSelectionTimeoutMS=1_000,
-            connectTimeoutMS=1_000,
-            socketTimeoutMS=5_000,
+            serverSelectionTimeoutMS=int(patience(1_000)),
+            connectTimeoutMS=int(patience(1_000)),
+            socketTimeoutMS=int(patience(5_000)),
         )
 
     def ask(self, command: str, value: Any = 1, **more: Any) -> dict[str, Any]:

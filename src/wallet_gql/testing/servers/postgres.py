@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -114,11 +113,11 @@ class PostgresServer:
         return process
 
     def _wait(self, process: ServerProcess) -> None:
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while subprocess.run([*self._psql("postgres"), "-c", "SELECT 1"], capture_output=True, check=False).returncode:
-            if not process.running or time.monotonic() > deadline:
-                raise RuntimeError(f"Postgres did not start: {(self.folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.05)
+        def answers() -> bool:
+            command = [*self._psql("postgres"), "-c", "SELECT 1"]
+            return not subprocess.run(command, capture_output=True, check=False).returncode
+
+        process.wait_for_start(answers, START_SECONDS_MAX, self.folder / "log")
 
     def _psql(self, database: str) -> list[str]:
         psql = binaries() / "psql"

@@ -12,7 +12,6 @@ import asyncio
 import os
 import shutil
 import socket
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ..harness import Harness
+from ..patience import patience
 from ._process import ServerMissing, ServerProcess, free_port, own_folder
 from .postgres import PostgresCluster
 
@@ -61,11 +61,7 @@ class RedisServer:
     def restart(self) -> None:
         """Start it again on the same port; without options that say otherwise it has forgotten everything."""
         self._process = ServerProcess(self._command, self.folder / "log")
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while not self._answers():
-            if not self._process.running or time.monotonic() > deadline:
-                raise RuntimeError(f"Redis did not start: {(self.folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.01)
+        self._process.wait_for_start(self._answers, START_SECONDS_MAX, self.folder / "log")
 
     def _answers(self) -> bool:
         """Whether it accepts commands, be it to refuse them for want of a password."""
@@ -76,7 +72,7 @@ class RedisServer:
     def tell(self, *words: str) -> str:
         """Send one command over a connection of its own; the raw reply, up to 64 KiB. Raises OSError."""
         parts = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words)
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=patience(5)) as link:
             link.sendall(b"*%d\r\n%s" % (len(words), parts))
             return link.recv(65_536).decode()
 

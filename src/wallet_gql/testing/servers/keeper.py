@@ -1,0 +1,100 @@
+"""Ends the servers of a test run or a benchmark when it dies, however it dies: SIGTERM and SIGKILL included.
+
+The first `keep` starts a helper process that reads from a pipe what to end. The pipe closes when this process dies, and
+no earlier; then the helper kills what still runs. (`PR_SET_PDEATHSIG` would not do: it means the death of the *thread*
+that started the server, it is Linux's alone, and Postgres' children would not get it.)
+
+This file is also the helper's program, so it imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+_lock: Final = threading.Lock()
+_helper: subprocess.Popen[bytes] | None = None
+
+
+def keep(pid: int) -> None:
+    """Kill this process, or its whole group if it leads one, once the calling process has died."""
+    _tell(f"process {pid}")
+
+
+def keep_folder(folder: Path) -> None:
+    """Remove this folder once the calling process has died, after all processes were killed."""
+    _tell(f"folder {folder}")
+
+
+def _tell(line: str) -> None:
+    global _helper  # noqa: PLW0603 - one helper for the whole process
+    with _lock:
+        if _helper is None:
+            # Of its own session, so that Ctrl-C at the terminal does not reach it.
+            _helper = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            atexit.register(_finish, _helper)
+        assert _helper.stdin is not None
+        _helper.stdin.write(f"{line}\n".encode())
+        _helper.stdin.flush()
+
+
+def _finish(helper: subprocess.Popen[bytes]) -> None:
+    """At a peaceful exit: let the helper look that nothing is left, and end."""
+    with suppress(BrokenPipeError):
+        helper.communicate()
+
+
+# The helper
+
+
+def _born(pid: int) -> str:
+    """When a process began, so that a later one of the same number is not taken for it; empty if there is none."""
+    if not Path("/proc/self/stat").exists():
+        command = ["ps", "-o", "lstart=", "-p", str(pid)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    with suppress(OSError):
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+    return ""
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _serve(lines: IO[str]) -> None:
+    """Remember what is kept until the pipe closes; then end it, the newest first."""
+    processes: dict[int, str] = {}
+    folders: list[str] = []
+    for line in lines:
+        kind, _, name = line.rstrip("\n").partition(" ")
+        if kind == "folder":
+            folders.append(name)
+        else:
+            processes[int(name)] = _born(int(name))
+    for pid, born in reversed(processes.items()):
+        if born and _born(pid) == born:
+            _end(pid)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _serve(sys.stdin)

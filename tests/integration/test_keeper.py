@@ -1,0 +1,46 @@
+"""What a run has started ends with it, however it ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wallet_gql.testing.patience import wait_until
+from wallet_gql.testing.servers._process import ended
+
+RUN = """
+import sys, time
+from wallet_gql.testing.servers._process import ServerProcess, own_folder
+folder = own_folder("kept-")
+server = ServerProcess(["sh", "-c", "sleep 600 & echo $!; wait"], folder / "log")
+while not (folder / "log").read_text().endswith("\\n"):
+    time.sleep(0.01)
+print(folder, server.pid, (folder / "log").read_text().strip(), flush=True)
+if sys.argv[1] == "stay":
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, None], ids=str)
+def test_servers_end_with_the_run_that_started_them(number: signal.Signals | None) -> None:
+    """Killed, told to end, interrupted or at its end: the server, what it has started and its folder are gone."""
+    command = [sys.executable, "-c", RUN, "stay" if number else "end"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+        assert run.stdout is not None
+        folder, *pids = run.stdout.readline().split()
+        if number:
+            run.send_signal(number)
+    wait_until(lambda: all(ended(int(pid)) for pid in pids), 20, "a server lives on")
+    wait_until(lambda: not Path(folder).exists(), 20, "its folder is still there")
+
+
+def test_another_process_of_the_same_number_is_left_alone() -> None:
+    """A number that belongs to a process that began later is not what was kept."""
+    told = f"process {2**22 + 1}\n"  # there can be none of this number
+    program = Path(sys.modules["wallet_gql.testing.servers.keeper"].__file__ or "")
+    done = subprocess.run([sys.executable, "-I", "-S", str(program)], input=told, text=True, check=False)
+    assert done.returncode == 0
