@@ -7,8 +7,9 @@ python := .venv/bin/python
 wallet := .venv/bin/wallet-gql
 no_skips := $(if $(filter-out 0,$(WALLET_TEST_NO_SKIPS)),-p tests.plugins.no_skips)
 pytest := $(python) -m pytest $(no_skips) $(if $(BACKEND),--backend "$(BACKEND)")
+parallel := $(pytest) -n $(JOBS) --dist worksteal
 
-.PHONY: help bootstrap demo test smoke soak compare bench coverage lint format schema lock test-deps clean
+.PHONY: help bootstrap demo test trials smoke soak compare bench coverage lint format schema lock test-deps clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -19,14 +20,17 @@ bootstrap: ## make .venv from requirements.lock (every target below does this fi
 demo: bootstrap ## a wallet with two users and some money, on a fresh database
 	@$(wallet) demo $(ARGS)
 
-test: bootstrap ## lints, types, import directions, then the tests
+test: bootstrap ## lints, types, import directions, then the tests; of each server backend the short conformance
 	@scripts/check
-	@$(pytest) -n $(JOBS) --dist worksteal $(ARGS)
+	@$(parallel) -m "not trial and not soak" $(ARGS)
+
+trials: bootstrap ## kills, stops, mutants, and the whole conformance of the backends with servers
+	@$(parallel) -m "trial and not soak" $(ARGS)
 
 smoke: bootstrap ## the fast few tests that show an installation works
 	@$(pytest) -m smoke $(ARGS)
 
-soak: bootstrap ## the long trials: kill -9, races, random histories
+soak: bootstrap ## the trials for hours, at random: kill -9, races, histories
 	@scripts/soak $(ARGS)
 
 compare: bootstrap ## put the backends side by side, into docs/comparison.md
