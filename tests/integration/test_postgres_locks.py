@@ -23,7 +23,7 @@ from wallet_gql.backends.postgres.store import BRIEF_MS, DEFERRALS_MAX, LOCK_MS_
 from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import Contended, InDoubt, NodeUnavailable, WalletError
 from wallet_gql.domain.ids import AccountId
-from wallet_gql.testing.patience import patience, turns
+from wallet_gql.testing.patience import patience, slowness, turns
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.world import Person, World
 
@@ -76,7 +76,7 @@ async def test_a_locked_payer_is_no_trouble_of_his_merchant(world: World, mercha
     people = sorted(await world.people(PAYERS + 2, 100_000), key=lambda person: person.account)
     merchant, stuck = (people[0], people[-1]) if merchant_first else (people[-1], people[0])
     ledger = world.ledger_on(await world.another())
-    until = time.monotonic() + patience(TRIAL_SECONDS)
+    until = time.monotonic() + TRIAL_SECONDS
     took: list[float] = []
 
     async def pays(payer: Person) -> None:
@@ -101,7 +101,7 @@ async def test_a_locked_payer_is_no_trouble_of_his_merchant(world: World, mercha
         waited = await neighbour
     assert max(took) < patience(NEIGHBOURS_SECONDS_MAX)
     assert waited < patience(NEIGHBOURS_SECONDS_MAX)
-    assert len(took) > 5 * PAYERS
+    assert len(took) > 5 * PAYERS / slowness()
     assert [answer for answer in await insisting if isinstance(answer, Exception)] == []  # for the lock has ended
 
 

@@ -20,6 +20,7 @@ import pytest
 from tests.integration._clusters import NAMES, one_each, store_of, timed
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import node as _pg_node
+from wallet_gql.backends.postgres import store as postgres
 from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
 from wallet_gql.backends.postgres.node import Lease
@@ -590,8 +591,9 @@ async def test_two_connections_serve_hundreds(world: World, monkeypatch: pytest.
 
 
 @pytest.mark.trial
-async def test_opposite_transfers_across_nodes(world: World) -> None:
+async def test_opposite_transfers_across_nodes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four stores pay both ways between two accounts: no error at all, and not a unit is lost."""
+    monkeypatch.setattr(postgres, "BRIEF_MS", int(patience(postgres.BRIEF_MS)))
     first, _, third = await one_each(world, 100_000)
     stores, before = await world.stores(4), _timeouts(store_cluster(world).nodes)
     tallies = await asyncio.gather(
