@@ -498,7 +498,7 @@ def test_a_joined_effect_survives_kill_9_once(tmp_path: Path, point: str) -> Non
         assert after.json() == {"first": 3, "last": 3}, "the seats were sold twice, or never"
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("sqlite")
 @pytest.mark.parametrize(("point", "sent"), [("guard.claimed", 0), ("tickets.mailed", 1)])
 def test_an_outside_effect_is_in_doubt_after_kill_9(tmp_path: Path, point: str, sent: int) -> None:

@@ -737,7 +737,7 @@ def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext
 # kill -9
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("sqlite")
 @pytest.mark.parametrize(("point", "twice"), [("webhooks.leased", 0), ("webhooks.sent@2", 1), ("webhooks.moved@2", 0)])
 async def test_kill_9_loses_no_event(tmp_path: Path, point: str, twice: int) -> None:

@@ -257,7 +257,7 @@ def both(town: Town, person: Person) -> tuple[Any, Any]:
     return town.top_up(person, 500, "in"), town.withdraw(person, 300, "out")
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("point", POINTS)
 def test_kill_9_between_two_phases(tmp_path: Path, point: str) -> None:
     """The server is killed there; the next one goes on by itself, and each intent has happened once."""
