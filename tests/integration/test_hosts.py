@@ -12,6 +12,7 @@ import pytest
 from tests.integration._server import START_SECONDS, Server, serving
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
 
 PATHS: Final = ("/", "/graphql/", "/v1/user", "/v1/user/", "/nothing")
 UPGRADE: Final = (
@@ -40,7 +41,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def ask(server: Server, path: str, *headers: str, version: str = "1.1") -> tuple[int, str]:
     """The status and the head of the answer to a request with exactly these headers."""
     parts = urlsplit(server.url)
-    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=START_SECONDS) as raw:
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=patience(START_SECONDS)) as raw:
         close = () if UPGRADE[0] in headers else ("Connection: close",)
         raw.sendall("\r\n".join((f"GET {path} HTTP/{version}", *headers, *close, "", "")).encode())
         answer = raw.recv(65_536)

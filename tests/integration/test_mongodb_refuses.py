@@ -21,6 +21,7 @@ from wallet_gql.backends.mongodb import batch as _mongo_batch
 from wallet_gql.domain.changes import Changes, Decision, Scope
 from wallet_gql.domain.errors import InDoubt, InvariantViolated, Unavailable
 from wallet_gql.testing.harness import HARNESSES, Harness
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers._process import give, own_folder
 from wallet_gql.testing.servers.mongo import SET, Mongod, patiently
 from wallet_gql.testing.world import World
@@ -126,7 +127,7 @@ async def test_a_mongodb_that_refuses(
         if trouble.restart:
             await world.reopen()
             payments = [partial(world.pay, ann, bob, 10, key=f"pay-{number}") for number in range(4)]
-        async with asyncio.timeout(AGAIN_SECONDS):
+        async with asyncio.timeout(patience(AGAIN_SECONDS)):
             while True:
                 try:
                     await world.store.ping()

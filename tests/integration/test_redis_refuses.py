@@ -17,6 +17,7 @@ from wallet_gql import background
 from wallet_gql.backends.redis.store import RedisStore
 from wallet_gql.domain.errors import Unavailable
 from wallet_gql.testing.harness import Harness
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.postgres import PostgresCluster
 from wallet_gql.testing.servers.redis import RedisServer
@@ -92,11 +93,11 @@ async def refuses_and_goes_on(world: World, make: Callable[[], Any], back: Calla
                 await world.pay(ann, bob, 10, key=f"pay-{number}")
         with pytest.raises(Unavailable):
             await store.ping()
-        async with asyncio.timeout(AGAIN_SECONDS):  # long enough for the renewal to fail, too
+        async with asyncio.timeout(patience(AGAIN_SECONDS)):  # long enough for the renewal to fail, too
             await asyncio.sleep(0.5)
     finally:
         await asyncio.to_thread(back)
-    async with asyncio.timeout(AGAIN_SECONDS):
+    async with asyncio.timeout(patience(AGAIN_SECONDS)):
         while True:
             try:
                 await store.ping()
@@ -108,7 +109,7 @@ async def refuses_and_goes_on(world: World, make: Callable[[], Any], back: Calla
         await world.pay(ann, bob, 10, key=f"pay-{number}")
     assert await world.balance(bob) == (140, 0)
     async with store.leases.hold("n1", [["a row"]]) as held:
-        async with asyncio.timeout(AGAIN_SECONDS):
+        async with asyncio.timeout(patience(AGAIN_SECONDS)):
             before = held.renew_at
             while True:
                 await asyncio.sleep(0.05)
@@ -189,7 +190,7 @@ async def test_whatever_the_driver_raises_leases_are_renewed_and_released(
 
         async with store.leases.hold("n1", [["row"]]):
             make()
-            async with asyncio.timeout(AGAIN_SECONDS):
+            async with asyncio.timeout(patience(AGAIN_SECONDS)):
                 await failed.wait()
         monkeypatch.undo()
         await refuses_and_goes_on(world, make, monkeypatch.undo)

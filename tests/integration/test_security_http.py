@@ -138,11 +138,11 @@ def test_cors_is_for_allowed_origins_alone(server: Server, people: list[Person])
 def test_preflights_with_headers_that_clients_add(server: Server, header: str) -> None:
     """Tracing and GraphQL clients add headers by themselves: a frontend works with them, and with what is set."""
     ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": f"content-type,{header.lower()}"}
-    granted = httpx.options(f"{server.url}/graphql", headers={"Origin": DEV_SERVER, **ask}, timeout=30)
+    granted = httpx.options(f"{server.url}/graphql", headers={"Origin": DEV_SERVER, **ask}, timeout=patience(30))
     assert granted.status_code == 200, granted.text
     assert header.lower() in granted.headers["access-control-allow-headers"].lower()
     strange = {**ask, "Access-Control-Request-Headers": "x-strange"}
-    refused = httpx.options(f"{server.url}/graphql", headers={"Origin": DEV_SERVER, **strange}, timeout=30)
+    refused = httpx.options(f"{server.url}/graphql", headers={"Origin": DEV_SERVER, **strange}, timeout=patience(30))
     assert refused.status_code == 400
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.integration._server import START_SECONDS, Server, serving
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
 
 SECONDS: Final = "1"
 """What the server gives them."""
@@ -56,7 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def connect(server: Server) -> socket.socket:
     """A new connection."""
     parts = urlsplit(server.url)
-    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=GIVE_UP_SECONDS)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=patience(GIVE_UP_SECONDS))
 
 
 def drip(raw: socket.socket, first: bytes, again: bytes) -> bytes:
@@ -94,7 +95,7 @@ def test_many_of_them_disturb_nobody(server: Server) -> None:
     """While 500 connections are silent others are served, and in the end all 500 are closed."""
     with ExitStack() as stack:
         silent = [stack.enter_context(connect(server)) for _ in range(500)]
-        assert httpx.get(f"{server.url}/readyz", timeout=START_SECONDS).status_code == 200
+        assert httpx.get(f"{server.url}/readyz", timeout=patience(START_SECONDS)).status_code == 200
         assert [raw.recv(1) for raw in silent] == [b""] * 500
 
 

@@ -25,6 +25,7 @@ from wallet_gql.backends.sqlite.store import SqliteStore
 from wallet_gql.domain.errors import InDoubt, Unavailable, WalletError
 from wallet_gql.storage import Store
 from wallet_gql.testing.harness import HARNESSES, Harness
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.postgres import USER, PostgresCluster, PostgresServer
 from wallet_gql.testing.world import Person, World
 from wallet_gql.transports.http.app import READY_SECONDS
@@ -178,7 +179,7 @@ def few_lines(caplog: pytest.LogCaptureFixture, most: int) -> None:
 
 async def until_it_writes(store: Store) -> None:
     """Wait until `ping` says so."""
-    async with asyncio.timeout(AGAIN_SECONDS):
+    async with asyncio.timeout(patience(AGAIN_SECONDS)):
         while True:
             try:
                 await store.ping()
@@ -289,6 +290,6 @@ async def test_sqlite_is_ready_while_somebody_else_writes(tmp_path: Path) -> Non
     """An export that holds the writers back is no reason to take the server out of service."""
     async with World(HARNESSES["sqlite"](), tmp_path) as world:
         await world.harness.pause(world.store)
-        async with asyncio.timeout(READY_SECONDS):
+        async with asyncio.timeout(patience(READY_SECONDS)):
             await world.store.ping()
         await world.harness.resume(world.store)

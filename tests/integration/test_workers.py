@@ -18,6 +18,7 @@ import pytest
 
 from tests.integration._server import START_SECONDS, Client, Person, Server, new_key, run_cli, serving, settle_all
 from wallet_gql.backends.relational.migrations import VERSION_TABLE
+from wallet_gql.testing.patience import patience
 
 pytestmark = pytest.mark.timeout(900)
 """Real processes start several times in a test, and may have to share the machine."""
@@ -28,7 +29,7 @@ WAIT_SECONDS: Final = 300
 
 def until(is_so: Callable[[], object], what: str) -> None:
     """Wait for it."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + patience(WAIT_SECONDS)
     while not is_so():
         assert time.monotonic() < deadline, what
         time.sleep(0.1)
@@ -66,7 +67,7 @@ def statuses(server: Server, path: str = "/readyz", times: int = 20) -> set[int]
 
 
 def _status(address: str, path: str) -> int:
-    with closing(HTTPConnection(address, timeout=START_SECONDS)) as connection:
+    with closing(HTTPConnection(address, timeout=patience(START_SECONDS))) as connection:
         connection.request("GET", path)
         return connection.getresponse().status
 
@@ -104,7 +105,7 @@ def newer_schema(path: Path) -> Iterator[None]:
     """A newer version has migrated the file: a fault of configuration to whoever opens it now."""
 
     def put(version: str) -> str:
-        with closing(sqlite3.connect(path, timeout=START_SECONDS)) as connection, connection:
+        with closing(sqlite3.connect(path, timeout=patience(START_SECONDS))) as connection, connection:
             before: str = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()[0]
             connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (version,))
             return before
@@ -119,7 +120,7 @@ def no_ledger(path: Path) -> Iterator[None]:
     """The file looks like somebody else's."""
 
     def rename(before: str, after: str) -> None:
-        with closing(sqlite3.connect(path, timeout=START_SECONDS)) as connection, connection:
+        with closing(sqlite3.connect(path, timeout=patience(START_SECONDS))) as connection, connection:
             connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
 
     rename(VERSION_TABLE, "elsewhere")
@@ -159,8 +160,10 @@ def asked(server: Server, person: Person) -> list[httpx.Response]:
     head = {"Authorization": f"Bearer {person.token}"}
     url = server.url
     return [
-        httpx.post(f"{url}/graphql", json={"query": "{ viewer { id } }"}, headers=head, timeout=START_SECONDS),
-        httpx.get(f"{url}/v1/user", headers=head, timeout=START_SECONDS),
+        httpx.post(
+            f"{url}/graphql", json={"query": "{ viewer { id } }"}, headers=head, timeout=patience(START_SECONDS)
+        ),
+        httpx.get(f"{url}/v1/user", headers=head, timeout=patience(START_SECONDS)),
     ]
 
 

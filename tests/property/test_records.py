@@ -27,6 +27,7 @@ from wallet_gql.integrations.webhooks.deliveries import Webhooks
 from wallet_gql.records import Backlog, Due, Sweep, SweepKind, Swept, change, change_seen, read, remove
 from wallet_gql.storage import Committed, Store
 from wallet_gql.testing.harness import harness_for
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.world import Clock, World
 
 COUNT = 5
@@ -267,7 +268,7 @@ class TestBacklog:
             all_wait = asyncio.Barrier(COUNT)
 
             async def settle(_: Due) -> bool:
-                await asyncio.wait_for(all_wait.wait(), 30)
+                await asyncio.wait_for(all_wait.wait(), patience(30))
                 return True
 
             sweep = Sweep(Backlog(store, "event", world.clock), settle, at_once=COUNT)
