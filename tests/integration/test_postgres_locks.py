@@ -79,6 +79,7 @@ async def test_a_locked_payer_is_no_trouble_of_his_merchant(world: World, mercha
     lasts_seconds = TRIAL_SECONDS  # of the trial itself, no limit of a wait
     until = time.monotonic() + lasts_seconds
     took: list[float] = []
+    done_too_early: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
     async def pays(payer: Person) -> None:
         while time.monotonic() < until:
@@ -92,7 +93,7 @@ async def test_a_locked_payer_is_no_trouble_of_his_merchant(world: World, mercha
         while time.monotonic() < until - 1:
             sent.append(asyncio.create_task(world.pay(stuck, merchant, 1, ledger=ledger)))
             await asyncio.sleep(0.3)
-        assert not any(task.done() for task in sent)
+        done_too_early.set_result(any(task.done() for task in sent))
         return await asyncio.gather(*sent, return_exceptions=True)
 
     insisting = asyncio.create_task(insists())
@@ -100,6 +101,7 @@ async def test_a_locked_payer_is_no_trouble_of_his_merchant(world: World, mercha
         neighbour = asyncio.create_task(busy_neighbour(node_of(world), merchant.account, until))
         await asyncio.gather(*map(pays, people[1:-1]))
         waited = await neighbour
+        assert not await done_too_early  # while the lock is still held
     assert max(took) < patience(NEIGHBOURS_SECONDS_MAX)
     assert waited < patience(NEIGHBOURS_SECONDS_MAX)
     assert len(took) > 5 * PAYERS / slowness()
