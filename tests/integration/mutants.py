@@ -16,7 +16,7 @@ from wallet_gql.domain.changes import Decision, Snapshot, State, posting, state
 from wallet_gql.domain.model import Account, Entry, Hold, Transfer
 from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Attempt
-from wallet_gql.verbs import ledger
+from wallet_gql.verbs import keyed
 
 
 def receipt_outside_the_commit() -> None:
@@ -61,11 +61,11 @@ def state_before_key() -> None:
     """The rule looks at the state before anybody looks at the key."""
     sound = idempotency.once
 
-    def hasty(snapshot: Snapshot, attempt: Attempt, now: Any, effect: Callable[[], Any]) -> Decision[Any]:
-        done = effect()
-        return sound(snapshot, attempt, now, lambda: done)
+    def hasty(snapshot: Snapshot, attempt: Attempt, now: Any, effect: Callable[[Snapshot], Any]) -> Decision[Any]:
+        done = effect(snapshot)
+        return sound(snapshot, attempt, now, lambda _: done)
 
-    vars(ledger)["once"] = hasty
+    vars(keyed)["once"] = hasty
 
 
 def lost_held_amount() -> None:

@@ -128,3 +128,111 @@ async def test_fifty_times_the_same_batch_at_once(bank: Bank) -> None:
 
     assert done == [[30, 70]] * 50
     assert await bank.balances() == (900, 100)
+
+
+# A batch is decided once
+
+
+async def refused(bank: Bank) -> list[BatchItem]:
+    """A batch whose second item is refused: 300 and 900 of 500."""
+    await bank.ledger.withdraw(OPERATOR, "less", bank.anna.id, 500, "EUR")
+    items = [bank.item("a", 300), bank.item("b", 900)]
+    assert await bank.run(BatchMode.ATOMIC, *items) == [BatchAborted, InsufficientFunds]
+    return items
+
+
+async def alone(bank: Bank, key: str, amount_minor: int) -> object:
+    """A lone transfer: its amount, or the class of its refusal."""
+    return (await bank.run(BatchMode.INDEPENDENT, bank.item(key, amount_minor)))[0]
+
+
+MEANWHILE: dict[str, list[tuple[str, int, object]]] = {
+    "nothing": [],
+    "money went": [("x", 400, 400)],
+    "the aborted item was paid alone": [("a", 300, 300)],
+    "the aborted item was refused alone": [("x", 400, 400), ("a", 300, InsufficientFunds)],
+    "the key of the aborted item was used for something else": [("a", 7, 7)],
+    "the refused item was sent alone": [("b", 900, InsufficientFunds)],
+}
+
+
+@pytest.mark.parametrize("name", MEANWHILE)
+@pytest.mark.parametrize("richer", [False, True])
+async def test_a_refused_batch_has_the_same_answer_for_ever(bank: Bank, name: str, richer: bool) -> None:
+    """Whatever was done meanwhile, with the money or with the keys; and it never moves anything."""
+    items = await refused(bank)
+    for key, amount_minor, answer in MEANWHILE[name]:
+        assert await alone(bank, key, amount_minor) == answer
+    if richer:
+        await bank.ledger.deposit(OPERATOR, "more", bank.anna.id, 10_000, "EUR")
+    before = await bank.balances()
+    for _ in range(2):
+        assert await bank.run(BatchMode.ATOMIC, *items) == [BatchAborted, InsufficientFunds]
+    assert await bank.balances() == before
+
+
+async def test_a_batch_that_an_old_refusal_decided_stays_decided(bank: Bank) -> None:
+    """The refusal was remembered by another request; an item before it that is refused later changes nothing."""
+    assert await alone(bank, "b", 1_001) == InsufficientFunds
+    items = [bank.item("a", 300), bank.item("b", 1_001)]
+    assert await bank.run(BatchMode.ATOMIC, *items) == [BatchAborted, InsufficientFunds]
+    await bank.ledger.withdraw(OPERATOR, "less", bank.anna.id, 900, "EUR")
+    assert await alone(bank, "a", 300) == InsufficientFunds
+
+    assert await bank.run(BatchMode.ATOMIC, *items) == [BatchAborted, InsufficientFunds]
+
+
+async def test_an_item_that_is_refused_already_costs_no_other_its_key(bank: Bank) -> None:
+    """All keys are looked at before any item is tried."""
+    items = await refused(bank)
+    await bank.ledger.withdraw(OPERATOR, "all", bank.anna.id, 500, "EUR")
+    assert await bank.run(BatchMode.ATOMIC, items[0], bank.item("c", 1), items[1]) == [
+        BatchAborted,
+        BatchAborted,
+        InsufficientFunds,
+    ]
+    await bank.ledger.deposit(OPERATOR, "more", bank.anna.id, 1_000, "EUR")
+
+    assert await bank.run(BatchMode.ATOMIC, items[0], bank.item("c", 1)) == [300, 1]
+
+
+async def test_the_same_items_in_another_order_are_another_batch(bank: Bank) -> None:
+    """It is refused by the same item, at its new place; without that item it is a batch that can move."""
+    items = await refused(bank)
+    assert await bank.run(BatchMode.ATOMIC, *reversed(items)) == [InsufficientFunds, BatchAborted]
+    assert await bank.run(BatchMode.ATOMIC, items[0]) == [300]
+    assert await bank.run(BatchMode.ATOMIC, *items) == [BatchAborted, InsufficientFunds]
+    assert await bank.run(BatchMode.ATOMIC, *reversed(items)) == [InsufficientFunds, BatchAborted]
+    assert (await bank.balances())[1] == 300
+
+
+async def test_a_batch_that_moved_has_the_same_answer_for_ever(bank: Bank) -> None:
+    """Also item by item, and in another order."""
+    items = [bank.item("a", 300), bank.item("b", 200)]
+    assert await bank.run(BatchMode.ATOMIC, *items) == [300, 200]
+    await bank.ledger.withdraw(OPERATOR, "all", bank.anna.id, 500, "EUR")
+
+    assert await bank.run(BatchMode.ATOMIC, *items) == [300, 200]
+    assert await bank.run(BatchMode.ATOMIC, *reversed(items)) == [200, 300]
+    assert await alone(bank, "a", 300) == 300
+    assert await bank.balances() == (0, 500)
+
+
+async def test_fifty_times_a_refused_batch_at_once(bank: Bank) -> None:
+    """Beside lone transfers with its keys: one answer for all, and each key pays at most once."""
+    await bank.ledger.withdraw(OPERATOR, "less", bank.anna.id, 500, "EUR")
+    items = [bank.item("a", 300), bank.item("b", 900)]
+    batches = [bank.run(BatchMode.ATOMIC, *items) for _ in range(50)]
+    done = await asyncio.gather(*batches, *(alone(bank, "a", 300) for _ in range(50)))
+
+    assert done[:50] == [[BatchAborted, InsufficientFunds]] * 50
+    assert done[50:] == [300] * 50
+    assert await bank.balances() == (200, 300)
+
+
+async def test_a_malformed_item_is_named(bank: Bank) -> None:
+    """By its place; no key is used up."""
+    with pytest.raises(InvalidInput) as error:
+        await bank.run(BatchMode.ATOMIC, bank.item("a", 1), BatchItem("b", bank.anna.id, To(bank.bert.id), 1, "XXX"))
+    assert error.value.fields["field"] == "items.1.currency"
+    assert await bank.run(BatchMode.ATOMIC, bank.item("a", 1)) == [1]

@@ -34,7 +34,7 @@ class Guarded:
         self.runs = 0
         self.error: Exception | None = None
 
-    def effect(self) -> Effect[str]:
+    def effect(self, _: Snapshot) -> Effect[str]:
         """Do it, or refuse."""
         self.runs += 1
         if self.error is not None:

@@ -110,6 +110,15 @@ class PlaceHold:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldForMerchant:
+    """Reserve money for a merchant, with the fee of the capture agreed now."""
+
+    hold: PlaceHold
+    is_merchant: bool
+    fee_basis_points: int
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureHold:
     """Take a hold's money, all of it or `amount_minor`; the rest is released."""
 

@@ -18,6 +18,7 @@ from .receipts import (
     claim,
     fingerprint,
     once,
+    refusal_receipt,
     replay,
     side_receipt,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "fingerprint",
     "key_of",
     "once",
+    "refusal_receipt",
     "replay",
     "side_receipt",
 ]

@@ -97,8 +97,10 @@ class Refused:
 Answer = Fresh[R] | Replayed | Refused
 
 
-def once(snapshot: Snapshot, attempt: Attempt, now: datetime, effect: Callable[[], Effect[R]]) -> Decision[Answer[R]]:
-    """Run `effect` unless the attempt's key was used before; put its receipt into the same changes.
+def once(
+    snapshot: Snapshot, attempt: Attempt, now: datetime, effect: Callable[[Snapshot], Effect[R]]
+) -> Decision[Answer[R]]:
+    """Run `effect` on the snapshot unless the attempt's key was used before; put its receipt into the same changes.
 
     Call it inside a decide function whose scope names the receipt (`attempt.name`).
 
@@ -110,14 +112,18 @@ def once(snapshot: Snapshot, attempt: Attempt, now: datetime, effect: Callable[[
     if before is not None:
         return Decision(Changes(), replay(before, attempt))
     try:
-        done = effect()
+        done = effect(snapshot)
     except Rejected as error:
         if not error.remembered:
             raise
-        refusal = _receipt(attempt, now, None, {"code": error.code, "fields": error.fields})
-        return Decision(Changes(receipts=(refusal,)), Refused(error, replayed=False))
+        return Decision(Changes(receipts=(refusal_receipt(attempt, now, error),)), Refused(error, replayed=False))
     receipt = _receipt(attempt, now, done.transfer_id, {"ok": done.outcome})
     return Decision(done.changes + Changes(receipts=(receipt,)), Fresh(done.result))
+
+
+def refusal_receipt(attempt: Attempt, now: datetime, error: Rejected) -> Receipt:
+    """The receipt that remembers a refusal."""
+    return _receipt(attempt, now, None, {"code": error.code, "fields": error.fields})
 
 
 def side_receipt(attempt: Attempt, key: str, transfer_id: TransferId, now: datetime) -> Receipt:

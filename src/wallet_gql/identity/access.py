@@ -35,6 +35,7 @@ from ..domain.users import (
     token_key,
     user_key,
 )
+from ..people import holder_of
 from ..records import LIMIT, Backlog, Due, Sweep, SweepKind, Swept, change, read, remove, sweep_all
 from ..storage import Store
 from ._sessions import SessionReads
@@ -265,8 +266,7 @@ class Identity:
 
     async def find(self, login: str) -> User | None:
         """A user by username or e-mail; None if there is none. Takes two reads in both cases."""
-        claimed = await read(self.store, login_claim(login))
-        return await self.user(_NOBODY if claimed is None else UserId(str(claimed.body["user"])))
+        return await self.user(await holder_of(self.store, login_claim(login)) or _NOBODY)
 
     async def sweep(self, limit: int = LIMIT) -> Swept:
         """Settle open claims, and remove sessions, events and throttles that are over."""

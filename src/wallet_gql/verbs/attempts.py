@@ -1,24 +1,54 @@
-"""What every money command has in common before any rule runs: the input's shape, the attempt, the scope."""
+"""What every money verb has in common before any rule runs: the input's shape, the attempt, ids, the scope."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from ..domain.changes import Scope
 from ..domain.errors import InvalidInput
-from ..domain.ids import AccountId, is_system, slot_of
+from ..domain.ids import AccountId, TransferId, actor_slot, is_system, make_transfer_id, slot_of
 from ..domain.money import check_amount, check_currency
 from ..idempotency import Attempt, check_key, fingerprint
+from ..storage import Store
 
 REFERENCE_MAX: Final = 140
 """The longest reference text of a transfer or hold, in characters."""
 
 
+class Means(Protocol):
+    """The store, the clock and chance, as every verb uses them. `timeout_seconds` bounds a write."""
+
+    @property
+    def store(self) -> Store:
+        """Where the books are."""
+        ...
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """The server's time."""
+        ...
+
+    @property
+    def entropy(self) -> Callable[[], int]:
+        """62 random bits."""
+        ...
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long a write may take."""
+        ...
+
+
 def milliseconds(at: datetime) -> int:
     """A time as whole milliseconds since 1970, as ids carry it."""
     return int(at.timestamp() * 1000)
+
+
+def new_transfer_id(means: Means, slot: int, now: datetime) -> TransferId:
+    """A fresh transfer id of the slot that leads."""
+    return make_transfer_id(slot, milliseconds(now), means.entropy())
 
 
 def check_reference(reference: str) -> None:
@@ -27,37 +57,40 @@ def check_reference(reference: str) -> None:
         raise InvalidInput("reference", f"at most {REFERENCE_MAX} printable characters")
 
 
-def check_money(amount_minor: int, currency: str, reference: str) -> None:
-    """Raise InvalidInput or InvalidAmount unless amount, currency and reference have the right shape."""
-    check_currency(currency)
-    check_amount(amount_minor)
-    check_reference(reference)
-
-
 def new_attempt(  # noqa: PLR0917 - always in this order
     actor: str,
     key: str,
     operation: str,
-    slot: int,
-    amount_minor: int | None,
-    currency: str | None,
     values: Mapping[str, str | None],
+    amount_minor: int | None = None,
+    currency: str | None = None,
 ) -> Attempt:
-    """The attempt, its input fingerprinted as sent. Raises InvalidInput, InvalidAmount."""
-    check_key(key)
+    """The attempt at the actor's home, its input fingerprinted as sent; checks key, money and reference.
+
+    Raises:
+        InvalidInput, InvalidAmount: something has the wrong shape.
+    """
+    if currency is not None:
+        check_currency(currency)
     if amount_minor is not None:
         check_amount(amount_minor)
+    check_reference(values.get("reference") or "")
     given = {**values, "amountMinor": amount_minor, "currency": currency}
-    return Attempt(slot, actor, key, operation, fingerprint(operation, given))
+    return Attempt(actor_slot(actor), actor, check_key(key), operation, fingerprint(operation, given))
 
 
-def money_scope(attempt: Attempt, own: AccountId, other: AccountId | None, now: datetime) -> Scope:
-    """The scope of a money command: an own account of another slot is left out, for it cannot be the actor's."""
-    inside = slot_of(own) == attempt.slot
+def money_scope(
+    attempt: Attempt, own: AccountId, other: AccountId | None, now: datetime, *, home: int | None = None
+) -> Scope:
+    """The scope of a money verb, led by `home` (the actor's if None).
+
+    An own account of another slot is left out, for it cannot be the actor's.
+    """
+    leader = attempt.slot if home is None else home
     credited = (other,) if other is not None and not is_system(other) and other != own else ()
     return Scope(
-        home=attempt.slot,
-        accounts=(own,) if inside else (),
+        home=leader,
+        accounts=(own,) if slot_of(own) == leader else (),
         credits=credited,
         receipts=(attempt.name,),
         due_at=now,

@@ -1,23 +1,30 @@
-"""Several transfers in one request: each under its own key, all together (ATOMIC) or each for itself (INDEPENDENT)."""
+"""Several transfers in one request: each under its own key, all together (ATOMIC) or each for itself (INDEPENDENT).
+
+An ATOMIC batch is decided once. If all items move, their receipts say so for ever. If one is refused, the batch keeps a
+receipt of its own beside that of the refused item: its key follows from the items, their keys and their order, so the
+same batch is told the same, whatever was done since. The keys of the other items stay free: a lone transfer or another
+batch may use them, and the refused batch never moves anything.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import partial
 from typing import Final
 
-from ..domain import commands, rules
-from ..domain.changes import Changes, Decision, Scope, Snapshot, Trial
-from ..domain.errors import BatchAborted, InvalidInput, WalletError
-from ..domain.ids import AccountId, UserId, make_transfer_id, parse_account_id
+from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot, Trial
+from ..domain.errors import BatchAborted, InvalidInput, Rejected, WalletError
+from ..domain.ids import AccountId, UserId
 from ..domain.model import Transfer
-from ..idempotency import Answer, Attempt, Effect, Refused, once
-from .attempts import check_money, milliseconds, money_scope
-from .ledger import Ledger, Posted, To
+from ..idempotency import Answer, Attempt, Refused, Replayed, fingerprint, refusal_receipt, replay
+from ..storage import Store
+from .attempts import Means
+from .keyed import MoneyVerb, Plan, Posted, planned, run
+from .ledger import Ledger
+from .lookups import To
+from .transfers import TransferVerb
 
 BATCH_MAX: Final = 100
 """The most transfers of one batch."""
@@ -42,14 +49,19 @@ class BatchItem:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    attempt: Attempt
-    command: commands.MoveMoney
-
-
 Outcome = Posted[Transfer] | WalletError
-_Answers = tuple[Answer[Transfer], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Which item was refused, and why."""
+
+    offender: int
+    error: Rejected
+
+
+_Decided = tuple[Answer[Transfer], ...] | _Refusal
+"""The answers of the items, in their order, if none was refused."""
 
 
 async def transfer_batch(
@@ -58,11 +70,12 @@ async def transfer_batch(
     """Pay several payees; outcomes come in the order of the items.
 
     In an ATOMIC batch the refused item has its error and, under its key, its receipt; the others are `BatchAborted` and
-    their keys are free. An item whose key was used before counts as what it was: a success as done, a refusal refuses
-    the batch. In an INDEPENDENT batch every item is a transfer of its own, and errors of any kind are its outcome.
+    their keys are free. The same batch again has the same outcomes. An item whose key was used before counts as what it
+    was: a success as done, a refusal refuses the batch. In an INDEPENDENT batch every item is a transfer of its own,
+    and errors of any kind are its outcome.
 
     Raises:
-        InvalidInput: no items, more than `BATCH_MAX`, or one key twice.
+        InvalidInput: no items, more than `BATCH_MAX`, one key twice, or a malformed item of an ATOMIC batch.
         InvalidAmount, IdempotencyKeyReused: about an item of an ATOMIC batch; nothing was executed.
         Unavailable, InDoubt: an ATOMIC batch; retry with the same keys.
     """
@@ -70,88 +83,124 @@ async def transfer_batch(
         raise InvalidInput("items", f"1 to {BATCH_MAX} transfers")
     if len({item.key for item in items}) != len(items):
         raise InvalidInput("items", "each transfer needs an idempotency key of its own")
+    fee = ledger.transfer_fee_basis_points
+    verbs = [
+        TransferVerb(actor, item.key, item.source, item.to, item.amount_minor, item.currency, item.reference, fee)
+        for item in items
+    ]
     if mode is BatchMode.INDEPENDENT:
-        return tuple(await asyncio.gather(*(_alone(ledger, actor, item) for item in items)))
-    return await _together(ledger, actor, items)
+        return tuple(await asyncio.gather(*(_alone(ledger, verb) for verb in verbs)))
+    return (await run(ledger, AtomicBatchVerb(actor, verbs))).result
 
 
-async def _alone(ledger: Ledger, actor: UserId, item: BatchItem) -> Outcome:
+async def _alone(ledger: Ledger, verb: TransferVerb) -> Outcome:
     try:
-        return await ledger.transfer(
-            actor,
-            item.key,
-            source=item.source,
-            to=item.to,
-            amount_minor=item.amount_minor,
-            currency=item.currency,
-            reference=item.reference,
-        )
+        return await run(ledger, verb)
     except WalletError as error:
         return error
 
 
-async def _together(ledger: Ledger, actor: UserId, items: Sequence[BatchItem]) -> tuple[Outcome, ...]:
-    now = ledger.clock()
-    prepared = [await _prepare(ledger, actor, item, now) for item in items]
-    scope = _joined([money_scope(p.attempt, p.command.source, p.command.payee.account_id, now) for p in prepared])
-
-    def decide(snapshot: Snapshot) -> Decision[_Answers]:
-        return _decide(snapshot, prepared, now)
-
-    committed = await ledger.store.execute(scope, decide, timeout_seconds=ledger.timeout_seconds)
-    answers = committed.result
-    offender = next((n for n, answer in enumerate(answers) if isinstance(answer, Refused)), None)
-    if offender is None:
-        both = zip(answers, prepared, strict=True)
-        return tuple([await ledger.posted(answer, p.attempt, credited=committed.credited) for answer, p in both])
-    refused = answers[offender]
-    assert isinstance(refused, Refused)
-    return tuple(refused.error if n == offender else BatchAborted(offender) for n in range(len(items)))
+def item_error(place: int, error: InvalidInput) -> InvalidInput:
+    """What is wrong with an item, as a fault of the batch: the field begins with `items.`, counted from 0."""
+    return InvalidInput(f"items.{place}.{error.fields['field']}", str(error.fields["reason"]))
 
 
-async def _prepare(ledger: Ledger, actor: UserId, item: BatchItem, now: datetime) -> _Prepared:
-    check_money(item.amount_minor, item.currency, item.reference)
-    parse_account_id(item.source, "fromAccountId")
-    amount = item.amount_minor, item.currency, item.reference
-    attempt = ledger.transfer_attempt(actor, item.key, item.source, item.to, *amount)
-    command = commands.MoveMoney(
-        transfer_id=make_transfer_id(attempt.slot, milliseconds(now), ledger.entropy()),
-        actor=actor,
-        key=item.key,
-        source=item.source,
-        payee=await ledger.payee(item.to, item.currency),
-        amount_minor=item.amount_minor,
-        currency=item.currency,
-        fee_minor=rules.fee_minor(item.amount_minor, ledger.transfer_fee_basis_points),
-        reference=item.reference,
-    )
-    return _Prepared(attempt, command)
+@dataclass(slots=True)
+class AtomicBatchVerb(MoneyVerb[_Decided, tuple[Outcome, ...]]):
+    """All transfers in one commit, or none."""
 
+    verbs: Sequence[TransferVerb]
+    attempts: list[Attempt] = field(default_factory=list, init=False)
+    plans: list[Plan] = field(default_factory=list, init=False)
 
-def _joined(scopes: Sequence[Scope]) -> Scope:
-    """One scope for all items; an account that one item debits and another credits counts as the actor's own."""
-    own = dict.fromkeys(account for scope in scopes for account in scope.accounts)
-    credited = dict.fromkeys(account for scope in scopes for account in scope.credits)
-    receipts = tuple(name for scope in scopes for name in scope.receipts)
-    return replace(scopes[0], accounts=tuple(own), credits=tuple(credited), receipts=receipts)
+    operation = "transferBatch"
 
+    def shape(self) -> Attempt:
+        """See `MoneyVerb.shape`. The batch's own attempt follows from those of its items."""
+        for place, verb in enumerate(self.verbs):
+            try:
+                self.attempts.append(verb.shape())
+            except InvalidInput as error:
+                raise item_error(place, error) from error
+        items = {str(place): f"{one.key} {one.fingerprint}" for place, one in enumerate(self.attempts)}
+        given = fingerprint(self.operation, items)
+        return Attempt(self.attempts[0].slot, self.actor, f"batch:{given}", self.operation, given)
 
-def _decide(snapshot: Snapshot, prepared: Sequence[_Prepared], now: datetime) -> Decision[_Answers]:
-    """Each item on what those before it changed; the first refusal undoes all, and only it is remembered."""
-    trial = Trial(snapshot)
-    changes = Changes()
-    answers: list[Answer[Transfer]] = []
-    for item in prepared:
-        decision = once(trial.snapshot, item.attempt, now, partial(_effect, trial.snapshot, item.command, now))
-        answers.append(decision.result)
-        if isinstance(decision.result, Refused):
-            return Decision(decision.changes, tuple(answers))
-        trial.post(decision.changes)
-        changes += decision.changes
-    return Decision(changes, tuple(answers))
+    async def look_up(self, means: Means, attempt: Attempt) -> Plan:
+        """Whom the items pay."""
+        self.plans = [await planned(means, verb, one) for verb, one in zip(self.verbs, self.attempts, strict=True)]
+        scopes = [plan.scope for plan in self.plans]
+        own = dict.fromkeys(account for scope in scopes for account in scope.accounts)
+        credited = dict.fromkeys(account for scope in scopes for account in scope.credits)
+        names = (attempt.name, *(one.name for one in self.attempts))
+        scope = replace(scopes[-1], accounts=tuple(own), credits=tuple(credited), receipts=names)
+        return replace(self.plans[-1], scope=scope)
 
+    def decider(self, attempt: Attempt, plan: Plan) -> Decide[_Decided]:
+        """See `MoneyVerb.decider`."""
 
-def _effect(snapshot: Snapshot, command: commands.MoveMoney, now: datetime) -> Effect[Transfer]:
-    changes = rules.transfer(snapshot, command, now)
-    moved = changes.transfers[0]
-    return Effect(changes, moved, {"transfer": moved.id}, moved.id)
+        def decide(snapshot: Snapshot) -> Decision[_Decided]:
+            known = self._known(snapshot, attempt)
+            changes, decided = self._try(snapshot) if known is None else (Changes(), known)
+            if isinstance(decided, _Refusal) and snapshot.receipt(*attempt.name) is None:
+                refused = refusal_receipt(attempt, plan.now, BatchAborted(decided.offender))
+                changes += Changes(receipts=(refused,))
+            return Decision(changes, decided)
+
+        return decide
+
+    async def kept(self, store: Store, attempt: Attempt) -> _Decided | None:
+        """See `MoneyVerb.kept`."""
+        names = (attempt.name, *(one.name for one in self.attempts))
+        return self._known(await store.fetch(Scope(attempt.slot, receipts=names)), attempt)
+
+    async def posted(
+        self, means: Means, attempt: Attempt, decided: _Decided, *, credited: bool
+    ) -> Posted[tuple[Outcome, ...]]:
+        """See `MoneyVerb.posted`."""
+        del attempt
+        if isinstance(decided, _Refusal):
+            aborted = BatchAborted(decided.offender)
+            outcomes = [decided.error if n == decided.offender else aborted for n in range(len(self.verbs))]
+            return Posted(tuple(outcomes), replayed=False, credited=credited)
+        three = zip(self.verbs, self.attempts, decided, strict=True)
+        done = [await verb.posted(means, one, answer, credited=credited) for verb, one, answer in three]
+        return Posted(tuple(done), replayed=all(one.replayed for one in done), credited=credited)
+
+    def _known(self, snapshot: Snapshot, attempt: Attempt) -> _Decided | None:
+        """What the receipts say already: of the batch, else of all its items. None if some item is still to be tried.
+
+        All keys are looked at before any item is tried: a refusal of the last one must not cost the first its key.
+        """
+        own = snapshot.receipt(*attempt.name)
+        if own is not None:
+            decided = replay(own, attempt)
+            assert isinstance(decided, Refused), "only a refused batch keeps a receipt of its own"
+            offender = int(str(decided.error.fields["offender"]))
+            refused = self._replayed(snapshot, offender)
+            assert isinstance(refused, Refused), "a refused batch keeps the receipt of the refused item"
+            return _Refusal(offender, refused.error)
+        known = [self._replayed(snapshot, place) for place in range(len(self.attempts))]
+        for place, answer in enumerate(known):
+            if isinstance(answer, Refused):
+                return _Refusal(place, answer.error)
+        done = tuple(answer for answer in known if answer is not None)
+        return done if len(done) == len(known) else None
+
+    def _replayed(self, snapshot: Snapshot, place: int) -> Replayed | Refused | None:
+        receipt = snapshot.receipt(*self.attempts[place].name)
+        return None if receipt is None else replay(receipt, self.attempts[place])
+
+    def _try(self, snapshot: Snapshot) -> tuple[Changes, _Decided]:
+        """Each item on what those before it changed; the first refusal undoes all, and only it is remembered."""
+        trial = Trial(snapshot)
+        changes = Changes()
+        answers: list[Answer[Transfer]] = []
+        for place, (verb, one, plan) in enumerate(zip(self.verbs, self.attempts, self.plans, strict=True)):
+            decision = verb.decider(one, plan)(trial.snapshot)
+            if isinstance(decision.result, Refused):
+                return decision.changes, _Refusal(place, decision.result.error)
+            trial.post(decision.changes)
+            changes += decision.changes
+            answers.append(decision.result)
+        return changes, tuple(answers)

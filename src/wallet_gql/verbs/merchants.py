@@ -15,25 +15,27 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 from ..domain import merchants as domain
-from ..domain import rules
 from ..domain.changes import Changes, Decision, Scope, Snapshot
-from ..domain.commands import PayMerchant, SplitPart
 from ..domain.errors import (
     InvalidInput,
     MerchantExists,
     NotAMerchant,
-    NotReversible,
     Unauthenticated,
-    Unavailable,
     WalletError,
 )
-from ..domain.ids import AccountId, TransferId, UserId, actor_slot, make_transfer_id, parse_account_id, slot_of
-from ..domain.merchants import Merchant, merchant_key, terms_key
-from ..domain.model import Hold, Record, Transfer, TransferKind
-from ..domain.users import User, check_username, user_key, username_claim
-from ..idempotency import Attempt, side_receipt
-from .attempts import check_money, milliseconds, money_scope, new_attempt
-from .ledger import HOLD_SECONDS_DEFAULT, Ledger, Posted, To
+from ..domain.ids import AccountId, TransferId, UserId, slot_of
+from ..domain.merchants import Merchant, merchant_key
+from ..domain.model import Hold, Record, Transfer
+from ..domain.users import User, user_key
+from ..people import user_called
+from .holds import HOLD_SECONDS_DEFAULT
+from .keyed import Posted, run
+from .ledger import Ledger
+from .lookups import To, terms_of
+from .merchant_payments import PayMerchantByHoldVerb, PayMerchantVerb, Split
+from .transfers import RefundVerb
+
+__all__ = ["ROTATION", "Merchants", "Paid", "Registered", "Split"]
 
 R = TypeVar("R")
 
@@ -43,15 +45,6 @@ ROTATION: Final = timedelta(hours=24)
 """How long the old webhook secret still signs beside the new one."""
 
 _SECRET_BYTES: Final = 32
-_PAID: Final = (TransferKind.PAYMENT, TransferKind.CAPTURE)
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """One who shares in a payment: `basis_points` (1/10,000) of the amount."""
-
-    to: To
-    basis_points: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +152,8 @@ class Merchants:
 
     async def find(self, username: str) -> Merchant | None:
         """A merchant by the username; None if there is none."""
-        try:
-            claim = username_claim(check_username(username))
-        except InvalidInput:
-            return None
-        found = (await self.store.fetch(Scope(claim.slot, records=(claim,)))).record(claim)
-        return None if found is None else await self.merchant(UserId(str(found.body["user"])))
+        user_id = await user_called(self.store, username)
+        return None if user_id is None else await self.merchant(user_id)
 
     # Money
 
@@ -187,44 +176,10 @@ class Merchants:
             Rejected: what `rules.merchants.pay_merchant` says; remembered under the key.
             Unavailable, InDoubt: retry with the same key.
         """
-        check_money(amount_minor, currency, reference)
-        parse_account_id(source)
-        domain.check_splits([split.basis_points for split in splits])
-        values = _values(source, merchant, reference) | _split_values(splits)
-        attempt = new_attempt(actor, key, "payMerchant", actor_slot(actor), amount_minor, currency, values)
-        now = self.ledger.clock()
-        try:
-            payee = await self.ledger.payee(To(username=merchant), currency)
-            found = await self.find(merchant)
-            parts = tuple([await self._part(attempt, place, split, currency) for place, split in enumerate(splits)])
-        except Unavailable:
-            kept = await self.ledger.kept(attempt)
-            if kept is None:
-                raise
-            return await self._paid(await self.ledger.posted(kept, attempt, credited=False))
-        command = PayMerchant(
-            transfer_id=self._transfer_id(attempt),
-            actor=actor,
-            key=key,
-            source=source,
-            payee=payee,
-            is_merchant=found is not None,
-            fee_basis_points=found.fee_basis_points if found else 0,
-            amount_minor=amount_minor,
-            currency=currency,
-            splits=parts,
-            reference=reference,
-        )
-
-        def rule(snapshot: Snapshot) -> Changes:
-            made = rules.merchants.pay_merchant(snapshot, command, now)
-            receipts = (side_receipt(attempt, part.key, part.transfer_id, now) for part in parts)
-            return made + Changes(receipts=tuple(receipts))
-
-        scope = money_scope(attempt, source, payee.account_id, now)
-        payment = await self.ledger.move(_with_parts(scope, command), attempt, now, rule)
-        if found is not None:
-            self.on_paid(found.id)
+        verb = PayMerchantVerb(actor, key, source, merchant, amount_minor, currency, splits, reference)
+        payment = await run(self.ledger, verb)
+        if verb.merchant_id is not None:
+            self.on_paid(verb.merchant_id)
         return await self._paid(payment)
 
     async def hold(
@@ -245,20 +200,10 @@ class Merchants:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
             Rejected: NotAMerchant, and what `rules.place_hold` says. Unavailable, InDoubt: retry with the same key.
         """
-        found = await self.find(merchant)
-        if found is None:
-            raise NotAMerchant(merchant[:40])
-        return await self.ledger.place_hold(
-            actor,
-            key,
-            source=source,
-            to=To(username=merchant),
-            amount_minor=amount_minor,
-            currency=currency,
-            expires_in_seconds=expires_in_seconds,
-            reference=reference,
-            fee_basis_points=found.fee_basis_points,
-            operation="payMerchantByHold",
+        money = amount_minor, currency
+        to = To(username=merchant)
+        return await run(
+            self.ledger, PayMerchantByHoldVerb(actor, key, source, to, *money, expires_in_seconds, reference)
         )
 
     async def refund(
@@ -272,12 +217,7 @@ class Merchants:
             TransferNotFound, NotReversible: it is no payment that the actor received.
             Rejected: what `rules.reverse_transfer` says. Unavailable, InDoubt: retry with the same key.
         """
-        original = await self.ledger.transfer_by_id(actor, payment_id)
-        if original.kind not in _PAID:
-            raise NotReversible(original.id, original.kind)
-        posted = await self.ledger.reverse_transfer(
-            actor, key, payment_id, amount_minor=amount_minor, reference=reference
-        )
+        posted = await run(self.ledger, RefundVerb(actor, key, payment_id, amount_minor, reference))
         self.on_paid(actor)
         return posted
 
@@ -307,14 +247,6 @@ class Merchants:
 
         return await self._write(Scope(key.slot, records=(key, delivery_key)), decide)
 
-    def _transfer_id(self, attempt: Attempt) -> TransferId:
-        return make_transfer_id(attempt.slot, milliseconds(self.ledger.clock()), self.ledger.entropy())
-
-    async def _part(self, attempt: Attempt, place: int, split: Split, currency: str) -> SplitPart:
-        transfer_id = self._transfer_id(attempt)
-        payee = await self.ledger.payee(split.to, currency)
-        return SplitPart(transfer_id, f"split:{place}:{transfer_id}", payee, split.basis_points)
-
     async def _paid(self, payment: Posted[Transfer]) -> Paid:
         try:
             return Paid(payment, await self.splits(payment.result))
@@ -324,31 +256,9 @@ class Merchants:
 
     async def splits(self, payment: Transfer) -> tuple[Transfer, ...]:
         """The splits of a payment, in their order."""
-        ids = (await self.ledger.terms(payment)).split_ids
+        ids = (await terms_of(self.store, payment)).split_ids
         if not ids:
             return ()
         snapshot = await self.store.fetch(Scope(slot_of(payment.id), transfers=ids))
         found = (snapshot.transfer(transfer_id) for transfer_id in ids)
         return tuple(one for one in found if one is not None)
-
-
-def _with_parts(scope: Scope, command: PayMerchant) -> Scope:
-    """The scope of a payment with its splits: whom they pay, their receipts, and the terms."""
-    named = (split.payee.account_id for split in command.splits)
-    payees = dict.fromkeys(account for account in named if account is not None and account not in scope.accounts)
-    credited = dict.fromkeys((*scope.credits, *payees))
-    receipts = (*scope.receipts, *((command.actor, split.key) for split in command.splits))
-    ids = (command.transfer_id, *(split.transfer_id for split in command.splits)) if command.splits else ()
-    records = tuple(terms_key(transfer_id) for transfer_id in ids)
-    return replace(scope, credits=tuple(credited), receipts=receipts, records=records)
-
-
-def _values(source: AccountId, merchant: str, reference: str) -> dict[str, str | None]:
-    return {"from": source, "merchant": merchant, "reference": reference}
-
-
-def _split_values(splits: Sequence[Split]) -> dict[str, str | None]:
-    return {
-        f"split{place}": f"{split.to.account_id or ''}|{split.to.username or ''}|{split.basis_points}"
-        for place, split in enumerate(splits)
-    }

@@ -10,19 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from ..changes import Changes, Snapshot, Trial
-from ..commands import CaptureHold, MoveMoney, PayMerchant, SplitPart
+from ..commands import CaptureHold, HoldForMerchant, MoveMoney, Payee, PayMerchant, ReverseTransfer, SplitPart
 from ..errors import InvalidInput, NotAMerchant
 from ..merchants import (
     WHOLE_BASIS_POINTS,
     Terms,
+    hold_terms,
     terms_key,
     terms_record,
 )
 from ..model import Record, TransferKind
 from . import holds, transfers
 from .checks import fee_minor as fee_of
+
+_PAID: Final = (TransferKind.PAYMENT, TransferKind.CAPTURE)
+"""What a merchant refunds."""
 
 
 def share_out(amount_minor: int, splits: Sequence[int]) -> tuple[int, ...]:
@@ -47,8 +52,7 @@ def pay_merchant(snapshot: Snapshot, command: PayMerchant, now: datetime) -> Cha
         InvalidInput: a part would be nothing, the fee would take the merchant's part, or the merchant is in the splits.
         Rejected: what `rules.transfer` says of the whole amount, and of each payee.
     """
-    if command.payee.known and not command.is_merchant:
-        raise NotAMerchant(command.payee.name)
+    _check_merchant(command.payee, is_merchant=command.is_merchant)
     parts = share_out(command.amount_minor, [split.basis_points for split in command.splits])
     fee_minor = fee_of(command.amount_minor, command.fee_basis_points)
     transfers.transfer(snapshot, _whole(command), now)
@@ -69,10 +73,32 @@ def pay_merchant(snapshot: Snapshot, command: PayMerchant, now: datetime) -> Cha
     return changes + Changes(records=_terms(command)) if command.splits else changes
 
 
+def place_hold(snapshot: Snapshot, command: HoldForMerchant, now: datetime) -> Changes:
+    """Reserve money for a merchant, and agree on the fee of the capture.
+
+    Raises:
+        NotAMerchant: the payee is none.
+        Rejected: what `rules.place_hold` says.
+    """
+    _check_merchant(command.hold.payee, is_merchant=command.is_merchant)
+    agreed = hold_terms(command.hold.hold_id, command.fee_basis_points)
+    return holds.place_hold(snapshot, command.hold, now) + Changes(records=(agreed,))
+
+
+def refund(snapshot: Snapshot, command: ReverseTransfer, now: datetime) -> Changes:
+    """Send a payment back. Raises what `rules.reverse_transfer` does, NotReversible also for what is no payment."""
+    return transfers.reverse_transfer(snapshot, command, now, kinds=_PAID)
+
+
 def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Changes:
     """Capture a hold, with the fee that was agreed when it was placed. Raises what `rules.capture_hold` does."""
     agreed = Terms.from_record(snapshot.record(terms_key(command.hold_id))).fee_basis_points
     return holds.capture_hold(snapshot, command if agreed is None else replace(command, fee_basis_points=agreed), now)
+
+
+def _check_merchant(payee: Payee, *, is_merchant: bool) -> None:
+    if payee.known and not is_merchant:
+        raise NotAMerchant(payee.name)
 
 
 def _whole(command: PayMerchant) -> MoveMoney:

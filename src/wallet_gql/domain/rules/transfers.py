@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -106,15 +107,17 @@ def withdraw(snapshot: Snapshot, command: MoveExternal, now: datetime) -> Change
     return Changes(transfers=(moved,), closed=expired)
 
 
-def reverse_transfer(snapshot: Snapshot, command: ReverseTransfer, now: datetime) -> Changes:
+def reverse_transfer(
+    snapshot: Snapshot, command: ReverseTransfer, now: datetime, *, kinds: Collection[TransferKind] = _REVERSIBLE
+) -> Changes:
     """Send a received transfer back, in part or whole, as a new linked transfer. A fee is not returned.
 
-    Led by the payee's home, where the credit's header and the reversals so far are known.
+    Led by the payee's home, where the credit's header and the reversals so far are known. `kinds` may be sent back.
 
     Raises:
         TransferNotFound: no such transfer reached the account.
         NotPermitted: the actor is neither the payee nor an operator.
-        NotReversible: it is itself a reversal, a deposit or a withdrawal.
+        NotReversible: it is of another kind, such as a reversal or a deposit.
         AccountFrozen, AccountClosed: the payee's account. PayeeCannotReceive: the payer's is closed meanwhile.
         ReversalExceedsOriginal: less than that is left.
         InsufficientFunds: the payee has less than the amount available.
@@ -127,7 +130,7 @@ def reverse_transfer(snapshot: Snapshot, command: ReverseTransfer, now: datetime
         if owner_of(snapshot, command.target) == command.actor:
             raise NotPermitted("reverse this transfer", "its payee")
         raise TransferNotFound(original.id)
-    if original.kind not in _REVERSIBLE:
+    if original.kind not in kinds:
         raise NotReversible(original.id, original.kind)
     check_debit(source, original.currency)
     payee_account(snapshot, Payee(command.target, command.target), original.currency)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 from ...domain.changes import Changes, Decision, Scope, Snapshot
-from ...domain.errors import Contended, InvariantViolated
+from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable
 from ...domain.ids import TransferId, make_transfer_id
 from ...domain.model import Record, RecordKey
 from ...domain.payments import PROVIDER, QUARANTINE, Alarm, Step
 from ...failpoints import reach
-from ...idempotency import Answer, Attempt, Effect, Refused, once
 from ...records import Backlog, Due, Sweep, SweepKind, change, read
 from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Store
 from ...verbs.attempts import milliseconds
@@ -76,19 +76,6 @@ class Desk:
 
         return Sweep(Backlog(self.store, kind, self.clock), settle, self.sweep_at_once)
 
-    async def once(
-        self, scope: Scope, attempt: Attempt, now: datetime, effect: Callable[[Snapshot], Effect[R]]
-    ) -> Answer[R]:
-        """Run a caller's command under its key. Raises its refusal, now or remembered."""
-
-        def decide(snapshot: Snapshot) -> Decision[Answer[R]]:
-            return once(snapshot, attempt, now, lambda: effect(snapshot))
-
-        done = await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)
-        if isinstance(done.result, Refused):
-            raise done.result.error
-        return done.result
-
     async def fold(
         self, scope: Scope, key: RecordKey, read: Callable[[Record], F], step: Callable[[Snapshot, F], Step[F]]
     ) -> F:
@@ -148,6 +135,15 @@ class Desk:
             if not page.has_more:
                 return sorted(found, key=lambda row: row[1])
             after = page.items[-1].id
+
+
+@contextmanager
+def already_noted() -> Iterator[None]:
+    """Around what goes on with a flow whose key is repeated: this request changed nothing, but the first one did."""
+    try:
+        yield
+    except Unavailable as error:
+        raise InDoubt(str(error)) from error
 
 
 def _log(alarm: Alarm) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ...domain.changes import Scope, Snapshot
@@ -25,23 +25,20 @@ from ...domain.ids import (
     AccountId,
     TopUpId,
     UserId,
-    actor_slot,
     is_id,
-    make_top_up_id,
-    parse_account_id,
     slot_of,
 )
-from ...domain.payments import PROVIDER, Alarm, Step, check_payable, wrong_mode
+from ...domain.payments import PROVIDER, Alarm, Step, wrong_mode
 from ...domain.rules import claims
 from ...domain.rules import topups as rules
-from ...domain.topups import OPEN, TOP_UP, ClaimSeen, TopUp, TopUpState, top_up_key
+from ...domain.topups import OPEN, TOP_UP, ClaimSeen, TopUp, TopUpState
 from ...failpoints import reach
-from ...idempotency import Effect, Fresh, Refused
 from ...records import Swept
 from ...storage import PAGE_MAX, Page
-from ...verbs.attempts import check_money, milliseconds, money_scope, new_attempt
-from .desk import Desk
+from ...verbs.keyed import run
+from .desk import Desk, already_noted
 from .provider import MISSING, Declined, Intent, NoAnswer
+from .verbs import TopUpVerb, read_top_up
 
 if TYPE_CHECKING:
     from .api import StripeApi
@@ -85,37 +82,18 @@ class TopUps:
             Unavailable, InDoubt: retry with the same key.
         """
         live = self._provider().is_live
-        check_money(amount_minor, currency, "")
-        check_payable(currency)
-        parse_account_id(account_id)
-        attempt = new_attempt(actor, key, "topUp", actor_slot(actor), amount_minor, currency, {"account": account_id})
-        now = self._desk.clock()
-        top_up_id = make_top_up_id(attempt.slot, milliseconds(now), self._desk.entropy())
-        top_up = TopUp(top_up_id, actor, account_id, amount_minor, currency, now, live=live)
-        scope = replace(money_scope(attempt, account_id, None, now), records=(top_up.key,))
-
-        def effect(snapshot: Snapshot) -> Effect[TopUp]:
-            changes = rules.request_top_up(snapshot, top_up, actor, now)
-            return Effect(changes, TopUp.from_record(changes.records[0]), {"topUp": top_up.id})
-
-        answer = await self._desk.once(scope, attempt, now, effect)
-        assert not isinstance(answer, Refused)
+        posted = await run(self._desk, TopUpVerb(actor, key, account_id, amount_minor, currency, live))
         reach("topup.requested")
-        if isinstance(answer, Fresh):
-            try:
-                found, secret = await self._advance(answer.result)
-            except (Unavailable, InDoubt) as error:  # it is noted all the same, and a sweep goes on with it
-                log.warning("top-up %s will be gone on with: %s", answer.result.id, error)
-                found, secret = answer.result, None
-            return Started(found, secret, replayed=False)
-        kept = (answer.outcome or {}).get("topUp")
-        if not isinstance(kept, str):
-            raise InvariantViolated(f"the receipt of key {key!r} keeps no top-up")
+        if posted.replayed:
+            with already_noted():
+                found, secret = await self._advance(posted.result)
+            return Started(found, secret, replayed=True)
         try:
-            found, secret = await self.advance(TopUpId(kept))
-        except Unavailable as error:  # this request changed nothing, the first one did
-            raise InDoubt(str(error)) from error
-        return Started(found, secret, replayed=True)
+            found, secret = await self._advance(posted.result)
+        except (Unavailable, InDoubt) as error:  # it is noted all the same, and a sweep goes on with it
+            log.warning("top-up %s will be gone on with: %s", posted.result.id, error)
+            found, secret = posted.result, None
+        return Started(found, secret, replayed=False)
 
     async def get(self, actor: str, top_up_id: str) -> TopUp:
         """One of the actor's top-ups; an operator sees any. Raises TopUpNotFound."""
@@ -219,8 +197,7 @@ class TopUps:
         return await self._fold(top_up, lambda _, flow: Step(rules.look_again(flow, now), alarm=alarm))
 
     async def _load(self, top_up_id: TopUpId) -> TopUp | None:
-        found = await self._desk.record(top_up_key(top_up_id))
-        return None if found is None else TopUp.from_record(found)
+        return await read_top_up(self._desk.store, top_up_id)
 
     async def _fold(
         self, top_up: TopUp, step: Callable[[Snapshot, TopUp], Step[TopUp]], scope: Scope | None = None

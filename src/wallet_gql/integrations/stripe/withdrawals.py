@@ -11,18 +11,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ...domain.changes import Scope, Snapshot
-from ...domain.commands import Payee, PlaceHold
 from ...domain.errors import (
     InDoubt,
     InvalidInput,
     InvariantViolated,
     PaymentsNotConfigured,
-    PayoutAccountMissing,
     Unavailable,
     WithdrawalNotFound,
 )
@@ -31,15 +29,11 @@ from ...domain.ids import (
     AccountId,
     UserId,
     WithdrawalId,
-    actor_slot,
     is_id,
-    make_hold_id,
-    make_withdrawal_id,
-    parse_account_id,
     slot_of,
 )
 from ...domain.model import Record
-from ...domain.payments import PROVIDER, Alarm, Step, check_payable, stripe_account, wrong_mode
+from ...domain.payments import PROVIDER, Alarm, Step, wrong_mode
 from ...domain.rules import withdrawals as rules
 from ...domain.withdrawals import (
     WITHDRAWAL,
@@ -49,15 +43,14 @@ from ...domain.withdrawals import (
     paid_key,
     payout_account_key,
     returned_key,
-    withdrawal_key,
 )
 from ...failpoints import reach
-from ...idempotency import Effect, Fresh, Refused
 from ...records import Swept, change
 from ...storage import PAGE_MAX, Page
-from ...verbs.attempts import check_money, milliseconds, money_scope, new_attempt
-from .desk import Desk
+from ...verbs.keyed import run
+from .desk import Desk, already_noted
 from .provider import Declined, NoAnswer
+from .verbs import WithdrawalVerb, read_withdrawal
 
 if TYPE_CHECKING:
     from .api import StripeApi
@@ -100,63 +93,17 @@ class Withdrawals:
             Unavailable, InDoubt: retry with the same key.
         """
         live = self._provider().is_live
-        check_money(amount_minor, currency, reference)
-        check_payable(currency)
-        parse_account_id(account_id)
-        values = {"account": account_id, "reference": reference}
-        attempt = new_attempt(actor, key, "withdraw", actor_slot(actor), amount_minor, currency, values)
-        now = self._desk.clock()
-        at_ms = milliseconds(now)
-        hold = PlaceHold(
-            hold_id=make_hold_id(attempt.slot, at_ms, self._desk.entropy()),
-            actor=actor,
-            key=key,
-            source=account_id,
-            payee=Payee("the bank", stripe_account(currency)),
-            amount_minor=amount_minor,
-            currency=currency,
-            expires_at=None,
-            closer=PROVIDER,
-            reference=reference,
-        )
-        withdrawal = Withdrawal(
-            id=make_withdrawal_id(attempt.slot, at_ms, self._desk.entropy()),
-            owner=actor,
-            account_id=account_id,
-            hold_id=hold.hold_id,
-            amount_minor=amount_minor,
-            currency=currency,
-            destination="",
-            created_at=now,
-            live=live,
-        )
-        records = (withdrawal.key, payout_account_key(actor))
-        scope = replace(money_scope(attempt, account_id, None, now), records=records, open_holds=True)
-
-        def effect(snapshot: Snapshot) -> Effect[Withdrawal]:
-            known = snapshot.record(payout_account_key(actor))
-            if known is None:
-                raise PayoutAccountMissing(actor)
-            aimed = replace(withdrawal, destination=str(known.body["account"]))
-            changes = rules.request_withdrawal(snapshot, aimed, hold, now)
-            return Effect(changes, Withdrawal.from_record(changes.records[-1]), {"withdrawal": withdrawal.id})
-
-        answer = await self._desk.once(scope, attempt, now, effect)
-        assert not isinstance(answer, Refused)
+        verb = WithdrawalVerb(actor, key, account_id, amount_minor, currency, reference, live)
+        posted = await run(self._desk, verb)
         reach("withdrawal.requested")
-        if isinstance(answer, Fresh):
-            try:
-                return Asked(await self._advance(answer.result, ask_first=False), replayed=False)
-            except (Unavailable, InDoubt) as error:  # the money is held all the same, and a sweep goes on with it
-                log.warning("withdrawal %s will be gone on with: %s", answer.result.id, error)
-                return Asked(answer.result, replayed=False)
-        kept = (answer.outcome or {}).get("withdrawal")
-        if not isinstance(kept, str):
-            raise InvariantViolated(f"the receipt of key {key!r} keeps no withdrawal")
+        if posted.replayed:
+            with already_noted():
+                return Asked(await self._advance(posted.result), replayed=True)
         try:
-            return Asked(await self.advance(WithdrawalId(kept)), replayed=True)
-        except Unavailable as error:  # this request changed nothing, the first one did
-            raise InDoubt(str(error)) from error
+            return Asked(await self._advance(posted.result, ask_first=False), replayed=False)
+        except (Unavailable, InDoubt) as error:  # the money is held all the same, and a sweep goes on with it
+            log.warning("withdrawal %s will be gone on with: %s", posted.result.id, error)
+            return Asked(posted.result, replayed=False)
 
     async def get(self, actor: str, withdrawal_id: str) -> Withdrawal:
         """One of the actor's withdrawals; an operator sees any. Raises WithdrawalNotFound."""
@@ -337,8 +284,7 @@ class Withdrawals:
         )
 
     async def _load(self, withdrawal_id: WithdrawalId) -> Withdrawal | None:
-        found = await self._desk.record(withdrawal_key(withdrawal_id))
-        return None if found is None else Withdrawal.from_record(found)
+        return await read_withdrawal(self._desk.store, withdrawal_id)
 
     async def _fold(
         self,

@@ -6,13 +6,13 @@ from typing import Annotated, TypeAlias
 
 import strawberry
 
+from ....domain.ids import AccountId
 from ....domain.model import AccountStatus
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
 from ..errors import AccountExists, AccountNotEmpty, InDoubt, InvalidInput, Refusal, Unavailable
 from ..scalars import CurrencyCode
-from .inputs import account_id_of
 
 
 @input_type
@@ -76,6 +76,6 @@ class AccountMutations:
         If the answer is lost send it again: `ACCOUNT_CLOSED` then says that it is done.
         """
         user_id = await info.context.user_id()
-        account_id = account_id_of(given.account_id, "accountId")
+        account_id = AccountId(given.account_id)
         await info.context.ledger.set_account_status(user_id, account_id, AccountStatus.CLOSED)
         return CloseAccountSuccess(account=await own_account(info, user_id, account_id))

@@ -10,8 +10,7 @@ import strawberry
 
 from ....domain import errors as domain
 from ....domain.ids import AccountId, UserId
-from ....verbs.attempts import check_money
-from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, transfer_batch
+from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, item_error, transfer_batch
 from ...http.logs import log_answer
 from ..context import Context, Info
 from ..describe import about, argument, enum_type, input_type, object_type
@@ -29,7 +28,6 @@ from ..errors import (
     Unavailable,
     as_data,
 )
-from .inputs import account_id_of
 from .transfers import TransferInput, TransferSuccess
 
 log = logging.getLogger(__name__)
@@ -103,7 +101,7 @@ class BatchMutations:
             raise domain.InvalidInput("items", f"1 to {BATCH_MAX} transfers")
         items = [await _item(info.context, item) for item in given.items]
         if given.mode is BatchMode.ATOMIC:
-            _check_all(items)
+            _check_keys(items)
         sound = [item for item in items if isinstance(item, BatchItem)]
         paid = iter(await transfer_batch(info.context.ledger, user_id, sound, given.mode) if sound or not items else ())
         outcomes = [next(paid) if isinstance(item, BatchItem) else item for item in items]
@@ -128,18 +126,11 @@ async def _item(context: Context, given: TransferInput) -> BatchItem | domain.In
     )
 
 
-def _check_all(items: Sequence[BatchItem | domain.InvalidInput]) -> None:
-    """Raise InvalidInput, naming the item, or InvalidAmount, for the first item of a wrong shape."""
+def _check_keys(items: Sequence[BatchItem | domain.InvalidInput]) -> None:
+    """Raise InvalidInput, naming the item, for the first one whose key is none."""
     for place, item in enumerate(items):
-        try:
-            if isinstance(item, domain.InvalidInput):
-                raise item
-            account_id_of(item.source, "fromAccountId")
-            check_money(item.amount_minor, item.currency, item.reference)
-            if item.to.account_id is not None:
-                account_id_of(item.to.account_id, "to.accountId")
-        except domain.InvalidInput as error:
-            raise domain.InvalidInput(f"items.{place}.{error.fields['field']}", str(error.fields["reason"])) from error
+        if isinstance(item, domain.InvalidInput):
+            raise item_error(place, item)
 
 
 def _result(outcome: Outcome, viewer_id: UserId) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 import strawberry
 
+from ....domain.ids import AccountId, HoldId
 from ....verbs.ledger import HOLD_SECONDS_DEFAULT
 from ..accounts import Account, own_account
 from ..context import Info
@@ -15,7 +16,7 @@ from ..holds import Hold
 from ..scalars import BigInt
 from ..types import Transfer
 from .answers import FromAccount, KeyedFailure, Moved, PayingFailure
-from .inputs import KEY, MoneyInput, Recipient, account_id_of, hold_id_of
+from .inputs import KEY, MoneyInput, Recipient
 
 
 @input_type
@@ -109,7 +110,7 @@ class HoldMutations:
         posted = await info.context.ledger.place_hold(
             user_id,
             await info.context.key(given.idempotency_key),
-            source=account_id_of(given.from_account_id, "fromAccountId"),
+            source=AccountId(given.from_account_id),
             to=given.to.as_to(),
             amount_minor=given.amount.minor_units,
             currency=given.amount.currency,
@@ -132,7 +133,7 @@ class HoldMutations:
         posted = await info.context.ledger.capture_hold(
             user_id,
             await info.context.key(given.idempotency_key),
-            hold_id_of(given.hold_id, "holdId"),
+            HoldId(given.hold_id),
             amount_minor=given.minor_units,
         )
         return CaptureHoldSuccess.of(posted, posted.result.credit_account_id, user_id)
@@ -143,7 +144,7 @@ class HoldMutations:
     ) -> VoidHoldResult | None:
         """Give the money back to its payer. For the hold's payee alone; the payer waits until it expires."""
         user_id = await info.context.user_id()
-        hold_id = hold_id_of(given.hold_id, "holdId")
+        hold_id = HoldId(given.hold_id)
         posted = await info.context.ledger.void_hold(user_id, await info.context.key(given.idempotency_key), hold_id)
         hold = Hold.of(posted.result, user_id, info.context.ledger.clock())
         return VoidHoldSuccess(hold=hold, replayed=posted.replayed)

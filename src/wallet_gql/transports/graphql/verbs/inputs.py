@@ -6,8 +6,7 @@ from typing import Final
 
 import strawberry
 
-from ....domain.errors import InvalidInput
-from ....domain.ids import AccountId, HoldId, TransferId, is_id
+from ....domain.ids import AccountId
 from ....verbs.ledger import To
 from ..describe import about, input_type
 from ..scalars import BigInt, CurrencyCode
@@ -38,30 +37,3 @@ class Recipient:
         if self.account_id is not None:
             return To(account_id=AccountId(self.account_id.value))
         return To(username=self.username.value if self.username is not None else None)
-
-
-def account_id_of(text: str, field: str) -> AccountId:
-    """An account id that came in `field`. Raises InvalidInput."""
-    if not is_id("acc", text):
-        raise not_an_id("acc", field)
-    return AccountId(text)
-
-
-def hold_id_of(text: str, field: str) -> HoldId:
-    """A hold id that came in `field`. Raises InvalidInput."""
-    if not is_id("hld", text):
-        raise not_an_id("hld", field)
-    return HoldId(text)
-
-
-def transfer_id_of(text: str, field: str) -> TransferId:
-    """A transfer id that came in `field`. Raises InvalidInput."""
-    if not is_id("trf", text):
-        raise not_an_id("trf", field)
-    return TransferId(text)
-
-
-def not_an_id(prefix: str, field: str) -> InvalidInput:
-    """What to say of text in `field` that is no id."""
-    name = {"acc": "an account id", "hld": "a hold id", "trf": "a transfer id"}[prefix]
-    return InvalidInput(field, f"{name} such as {prefix}_0193…")

@@ -10,7 +10,7 @@ import strawberry
 
 from ....domain.errors import InvalidInput as DomainInvalidInput
 from ....domain.errors import WalletError as DomainError
-from ....domain.ids import AccountId, UserId
+from ....domain.ids import AccountId, TransferId, UserId, parse_account_id
 from ....domain.merchants import SPLITS_MAX
 from ....domain.model import Hold as DomainHold
 from ....domain.model import Transfer as DomainTransfer
@@ -36,7 +36,7 @@ from ..holds import Hold
 from ..merchants import Merchant
 from ..scalars import BigInt
 from ..types import Transfer
-from .inputs import KEY, MoneyInput, Recipient, account_id_of, transfer_id_of
+from .inputs import KEY, MoneyInput, Recipient
 
 log = logging.getLogger(__name__)
 
@@ -315,7 +315,7 @@ class MerchantMutations:
     ) -> ReplayEventsResult | None:
         """Tell the events of an account again, from an entry on. They have the same ids as before."""
         user_id = await info.context.user_id()
-        account_id = account_id_of(given.account_id, "accountId")
+        account_id = parse_account_id(given.account_id)
         await info.context.wallet.webhooks.replay(user_id, account_id, given.from_sequence)
         try:
             found = await info.context.wallet.merchants.merchant(user_id)
@@ -334,7 +334,7 @@ class MerchantMutations:
         """
         user_id = await info.context.user_id()
         merchants = info.context.wallet.merchants
-        source = account_id_of(given.from_account_id, "fromAccountId")
+        source = AccountId(given.from_account_id)
         amount_minor, currency = given.amount.minor_units, given.amount.currency
         if given.hold is None:
             paid = await merchants.pay(
@@ -374,7 +374,7 @@ class MerchantMutations:
         posted = await info.context.wallet.merchants.refund(
             user_id,
             await info.context.key(given.idempotency_key),
-            transfer_id_of(given.payment_id, "paymentId"),
+            TransferId(given.payment_id),
             amount_minor=given.minor_units,
             reference=given.reference or "",
         )

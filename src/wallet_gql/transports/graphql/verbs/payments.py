@@ -23,7 +23,7 @@ from ..errors import (
     Unavailable,
 )
 from ..payments import TopUp, Withdrawal
-from .inputs import KEY, MoneyInput, account_id_of
+from .inputs import KEY, MoneyInput
 
 
 @input_type
@@ -118,7 +118,7 @@ class PaymentMutations:
         started = await info.context.wallet.payments.top_ups.request(
             user_id,
             await info.context.key(given.idempotency_key),
-            account_id_of(given.to_account_id, "toAccountId"),
+            AccountId(given.to_account_id),
             given.amount.minor_units,
             given.amount.currency,
         )
@@ -139,7 +139,7 @@ class PaymentMutations:
         asked = await info.context.wallet.payments.withdrawals.request(
             user_id,
             await info.context.key(given.idempotency_key),
-            account_id_of(given.from_account_id, "fromAccountId"),
+            AccountId(given.from_account_id),
             given.amount.minor_units,
             given.amount.currency,
             reference=given.reference or "",

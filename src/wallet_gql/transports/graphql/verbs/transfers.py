@@ -6,13 +6,14 @@ from typing import Annotated, TypeAlias
 
 import strawberry
 
+from ....domain.ids import AccountId, TransferId
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
 from ..errors import InsufficientFunds, InvalidAmount, ReversalExceedsOriginal
 from ..scalars import BigInt
 from ..types import Transfer
 from .answers import FromAccount, KeyedFailure, Moved, PayingFailure
-from .inputs import KEY, MoneyInput, Recipient, account_id_of, transfer_id_of
+from .inputs import KEY, MoneyInput, Recipient
 
 
 @input_type
@@ -77,7 +78,7 @@ class TransferMutations:
         posted = await info.context.ledger.transfer(
             user_id,
             await info.context.key(given.idempotency_key),
-            source=account_id_of(given.from_account_id, "fromAccountId"),
+            source=AccountId(given.from_account_id),
             to=given.to.as_to(),
             amount_minor=given.amount.minor_units,
             currency=given.amount.currency,
@@ -97,7 +98,7 @@ class TransferMutations:
         posted = await info.context.ledger.reverse_transfer(
             user_id,
             await info.context.key(given.idempotency_key),
-            transfer_id_of(given.transfer_id, "transferId"),
+            TransferId(given.transfer_id),
             amount_minor=given.minor_units,
             reference=given.reference or "",
         )

@@ -1,0 +1,147 @@
+"""What customers ask for: a top-up is noted, a withdrawal's money is held. Stripe is asked afterwards, by the flows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ...domain import rules
+from ...domain.changes import Changes, Snapshot
+from ...domain.commands import Payee, PlaceHold
+from ...domain.errors import PayoutAccountMissing
+from ...domain.ids import (
+    AccountId,
+    TopUpId,
+    UserId,
+    WithdrawalId,
+    make_hold_id,
+    make_top_up_id,
+    make_withdrawal_id,
+    parse_account_id,
+)
+from ...domain.payments import PROVIDER, check_payable, stripe_account
+from ...domain.topups import TopUp, top_up_key
+from ...domain.withdrawals import Withdrawal, payout_account_key, withdrawal_key
+from ...idempotency import Attempt, Effect, Replayed
+from ...records import read
+from ...storage import Store
+from ...verbs.attempts import Means, milliseconds, money_scope, new_attempt
+from ...verbs.keyed import OneKey, Plan
+
+
+@dataclass(slots=True)
+class TopUpVerb(OneKey[TopUp]):
+    """Begin to bring money in: note it. `live` says whether the provider means real money."""
+
+    account_id: AccountId
+    amount_minor: int
+    currency: str
+    live: bool
+
+    operation = "topUp"
+
+    def shape(self) -> Attempt:
+        """See `MoneyVerb.shape`."""
+        parse_account_id(self.account_id, "toAccountId")
+        check_payable(self.currency)
+        money = self.amount_minor, self.currency
+        return new_attempt(self.actor, self.key, self.operation, {"account": self.account_id}, *money)
+
+    async def look_up(self, means: Means, attempt: Attempt) -> Plan:
+        """Nothing has to be read."""
+        now = means.clock()
+        top_up_id = make_top_up_id(attempt.slot, milliseconds(now), means.entropy())
+        owner = UserId(self.actor)
+        top_up = TopUp(top_up_id, owner, self.account_id, self.amount_minor, self.currency, now, live=self.live)
+        scope = replace(money_scope(attempt, self.account_id, None, now), records=(top_up.key,))
+        return Plan(now, scope, lambda snapshot: rules.topups.request_top_up(snapshot, top_up, owner, now))
+
+    def effect(self, changes: Changes) -> Effect[TopUp]:
+        """See `OneKey.effect`."""
+        top_up = TopUp.from_record(changes.records[0])
+        return Effect(changes, top_up, {"topUp": top_up.id})
+
+    async def restore(self, means: Means, kept: Replayed) -> TopUp | None:
+        """See `OneKey.restore`."""
+        named = (kept.outcome or {}).get("topUp")
+        return await read_top_up(means.store, TopUpId(named)) if isinstance(named, str) else None
+
+
+async def read_top_up(store: Store, top_up_id: TopUpId) -> TopUp | None:
+    """A top-up as it is now."""
+    found = await read(store, top_up_key(top_up_id))
+    return None if found is None else TopUp.from_record(found)
+
+
+@dataclass(slots=True)
+class WithdrawalVerb(OneKey[Withdrawal]):
+    """Reserve the money of a withdrawal. `live` says whether the provider means real money."""
+
+    account_id: AccountId
+    amount_minor: int
+    currency: str
+    reference: str
+    live: bool
+
+    operation = "withdraw"
+
+    def shape(self) -> Attempt:
+        """See `MoneyVerb.shape`."""
+        parse_account_id(self.account_id, "fromAccountId")
+        check_payable(self.currency)
+        values = {"account": self.account_id, "reference": self.reference}
+        return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)
+
+    async def look_up(self, means: Means, attempt: Attempt) -> Plan:
+        """Nothing has to be read."""
+        now, owner = means.clock(), UserId(self.actor)
+        at_ms = milliseconds(now)
+        hold = PlaceHold(
+            hold_id=make_hold_id(attempt.slot, at_ms, means.entropy()),
+            actor=owner,
+            key=attempt.key,
+            source=self.account_id,
+            payee=Payee("the bank", stripe_account(self.currency)),
+            amount_minor=self.amount_minor,
+            currency=self.currency,
+            expires_at=None,
+            closer=PROVIDER,
+            reference=self.reference,
+        )
+        withdrawal = Withdrawal(
+            id=make_withdrawal_id(attempt.slot, at_ms, means.entropy()),
+            owner=owner,
+            account_id=self.account_id,
+            hold_id=hold.hold_id,
+            amount_minor=self.amount_minor,
+            currency=self.currency,
+            destination="",
+            created_at=now,
+            live=self.live,
+        )
+        records = (withdrawal.key, payout_account_key(owner))
+        scope = replace(money_scope(attempt, self.account_id, None, now), records=records, open_holds=True)
+
+        def rule(snapshot: Snapshot) -> Changes:
+            known = snapshot.record(payout_account_key(owner))
+            if known is None:
+                raise PayoutAccountMissing(owner)
+            aimed = replace(withdrawal, destination=str(known.body["account"]))
+            return rules.withdrawals.request_withdrawal(snapshot, aimed, hold, now)
+
+        return Plan(now, scope, rule)
+
+    def effect(self, changes: Changes) -> Effect[Withdrawal]:
+        """See `OneKey.effect`."""
+        withdrawal = Withdrawal.from_record(changes.records[-1])
+        return Effect(changes, withdrawal, {"withdrawal": withdrawal.id})
+
+    async def restore(self, means: Means, kept: Replayed) -> Withdrawal | None:
+        """See `OneKey.restore`."""
+        named = (kept.outcome or {}).get("withdrawal")
+        return await read_withdrawal(means.store, WithdrawalId(named)) if isinstance(named, str) else None
+
+
+async def read_withdrawal(store: Store, withdrawal_id: WithdrawalId) -> Withdrawal | None:
+    """A withdrawal as it is now."""
+    found = await read(store, withdrawal_key(withdrawal_id))
+    return None if found is None else Withdrawal.from_record(found)

@@ -1,0 +1,25 @@
+"""Whose a name is: the one look-up by username or e-mail address, for verbs and for log-ins."""
+
+from __future__ import annotations
+
+from .domain.errors import InvalidInput
+from .domain.ids import UserId
+from .domain.model import RecordKey
+from .domain.users import check_username, username_claim
+from .records import read
+from .storage import Store
+
+
+async def user_called(store: Store, username: str) -> UserId | None:
+    """The user id that has claimed a username; None if nobody has, or if the text can be no username."""
+    try:
+        claim = username_claim(check_username(username))
+    except InvalidInput:
+        return None
+    return await holder_of(store, claim)
+
+
+async def holder_of(store: Store, claim: RecordKey) -> UserId | None:
+    """The user id of a name claim, None if there is no such claim. The user may not exist yet, or never."""
+    found = await read(store, claim)
+    return None if found is None else UserId(str(found.body["user"]))

@@ -1,0 +1,262 @@
+"""The one path of every verb that moves, reserves or releases money under an idempotency key.
+
+A verb gives four things: its *shape* (the input, checked and fingerprinted), its *look-ups*, its *scope* and its
+*rule*. `run` owns their order, so that all verbs keep the same promises:
+
+1. the shape, once; malformed input leaves nothing under the key;
+2. the look-ups; if one fails, the key is asked before the failure is told: a key of another input is
+   `IdempotencyKeyReused`, a kept answer is given again, and a refusal is remembered, as one of the rule would be;
+3. where the actor's home does not lead, the key claim there;
+4. the scope is isolated, and the rule runs unless the key has its answer already;
+5. the answer, new or kept, as the verb's result.
+
+`money_verbs` tells all of them, so that each promise is tested for every verb.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from inspect import isabstract
+from typing import ClassVar, Final, Generic, TypeVar
+
+from ..domain.changes import Changes, Decide, ReadSet, Scope, Snapshot
+from ..domain.codec import decode, encode
+from ..domain.errors import (
+    HoldNotFound,
+    IdempotencyKeyReused,
+    InvariantViolated,
+    Rejected,
+    TransferNotFound,
+    Unavailable,
+)
+from ..domain.ids import actor_slot
+from ..domain.model import Hold, Receipt, Transfer
+from ..idempotency import Answer, Attempt, Effect, Fresh, Refused, Replayed, claim, once, replay
+from ..storage import Store
+from .attempts import Means
+from .lookups import header_of
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+_UNSEEN: Final = (HoldNotFound, TransferNotFound)
+"""What a look-up raises if it finds nothing that concerns the actor. It is never remembered.
+
+A stranger who guesses ids must learn nothing, not even by what stays under the keys; nor shall guesses fill the store.
+"""
+
+_ASK_THE_KEY: Final = (Unavailable, IdempotencyKeyReused, *_UNSEEN)
+"""Failures before which the kept answer goes, if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posted(Generic[R]):
+    """A money command that is in the books, now or earlier.
+
+    `replayed`: the key was used before, this is the first answer again. `credited`: the payee's node has it already.
+    """
+
+    result: R
+    replayed: bool
+    credited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the look-ups lead to: the rule, and the scope that it decides on. The scope's home leads."""
+
+    now: datetime
+    scope: Scope
+    rule: Callable[[Snapshot], Changes]
+
+
+@dataclass(slots=True)
+class MoneyVerb(ABC, Generic[A, R]):
+    """One request of a verb: what it was asked with. `A` is what the store decides, `R` what the caller gets."""
+
+    actor: str
+
+    operation: ClassVar[str]
+    """The verb's name in fingerprints and receipts."""
+
+    @abstractmethod
+    def shape(self) -> Attempt:
+        """Check the input and fingerprint it. Raises InvalidInput, InvalidAmount."""
+
+    @abstractmethod
+    async def look_up(self, means: Means, attempt: Attempt) -> Plan:
+        """Read what the scope depends on. Raises Rejected, Unavailable."""
+
+    @abstractmethod
+    def decider(self, attempt: Attempt, plan: Plan) -> Decide[A]:
+        """What the store runs on the scope: the rule, once for the key."""
+
+    @abstractmethod
+    async def kept(self, store: Store, attempt: Attempt) -> A | None:
+        """What was decided under the key already, at the slot that leads as far as that is known.
+
+        Raises:
+            IdempotencyKeyReused, Unavailable.
+        """
+
+    @abstractmethod
+    async def posted(self, means: Means, attempt: Attempt, decided: A, *, credited: bool) -> Posted[R]:
+        """The caller's result. Raises the refusal, Unavailable."""
+
+
+@dataclass(slots=True)
+class OneKey(MoneyVerb[Answer[R], R]):
+    """A verb under one idempotency key, whose receipt keeps the answer."""
+
+    key: str
+
+    @abstractmethod
+    def effect(self, changes: Changes) -> Effect[R]:
+        """The result of what the rule decided, and how the receipt keeps it."""
+
+    @abstractmethod
+    async def restore(self, means: Means, kept: Replayed) -> R | None:
+        """The result that a receipt keeps; None if it keeps none. Raises Unavailable."""
+
+    def decider(self, attempt: Attempt, plan: Plan) -> Decide[Answer[R]]:
+        """See `MoneyVerb.decider`."""
+
+        def effect(snapshot: Snapshot) -> Effect[R]:
+            return self.effect(plan.rule(snapshot))
+
+        return partial(once, attempt=attempt, now=plan.now, effect=effect)
+
+    async def kept(self, store: Store, attempt: Attempt) -> Answer[R] | None:
+        """See `MoneyVerb.kept`."""
+        home = actor_slot(attempt.actor)
+        try:
+            receipt = await find_receipt(store, home, attempt.name)
+        except Unavailable:
+            if attempt.slot == home:
+                raise
+            receipt = await find_receipt(store, attempt.slot, attempt.name)
+        else:
+            if receipt is not None and receipt.leader is not None and receipt.fingerprint == attempt.fingerprint:
+                receipt = await find_receipt(store, receipt.leader, attempt.name)
+        return None if receipt is None else replay(receipt, attempt)
+
+    async def posted(self, means: Means, attempt: Attempt, decided: Answer[R], *, credited: bool) -> Posted[R]:
+        """See `MoneyVerb.posted`."""
+        if isinstance(decided, Refused):
+            raise decided.error
+        if isinstance(decided, Fresh):
+            return Posted(decided.result, replayed=False, credited=credited)
+        first = await self.restore(means, decided)
+        if first is None:
+            raise InvariantViolated(f"the receipt of key {attempt.key!r} does not say what was done")
+        return Posted(first, replayed=True, credited=credited)
+
+
+async def run(means: Means, verb: MoneyVerb[A, R]) -> Posted[R]:
+    """Do what the verb asks for, once for its key.
+
+    Raises:
+        InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
+        Rejected: what the rule or a look-up says, now or when the key was first sent.
+        Unavailable, InDoubt: ask again with the same key.
+    """
+    attempt = verb.shape()
+    try:
+        plan = await planned(means, verb, attempt)
+        if plan.scope.home != attempt.slot:
+            home, attempt = attempt.slot, replace(attempt, slot=plan.scope.home)
+            await _claim(means, attempt, home)
+        done = await means.store.execute(plan.scope, verb.decider(attempt, plan), timeout_seconds=means.timeout_seconds)
+    except _ASK_THE_KEY:
+        kept = await verb.kept(means.store, attempt)
+        if kept is None:
+            raise
+        return await verb.posted(means, attempt, kept, credited=False)
+    return await verb.posted(means, attempt, done.result, credited=done.credited)
+
+
+async def planned(means: Means, verb: MoneyVerb[A, R], attempt: Attempt) -> Plan:
+    """What the look-ups lead to. A refusal of theirs becomes the rule's, at the actor's home, and so is remembered."""
+    try:
+        return await verb.look_up(means, attempt)
+    except _UNSEEN:
+        raise
+    except Rejected as error:
+        return Plan(means.clock(), Scope(attempt.slot, receipts=(attempt.name,)), _refusing(error))
+
+
+def _refusing(error: Rejected) -> Callable[[Snapshot], Changes]:
+    def rule(_: Snapshot) -> Changes:
+        raise error
+
+    return rule
+
+
+async def _claim(means: Means, attempt: Attempt, home: int) -> None:
+    """Reserve the key at the actor's home before the leader is asked. Raises IdempotencyKeyReused, Unavailable."""
+    now = means.clock()
+    scope = Scope(home, receipts=(attempt.name,))
+    claimed = await means.store.execute(
+        scope, lambda snapshot: claim(snapshot, attempt, home, now), timeout_seconds=means.timeout_seconds
+    )
+    assert claimed.result == attempt.slot, "the leader follows from the fingerprinted input"
+
+
+async def find_receipt(store: Store, slot: int, name: tuple[str, str]) -> Receipt | None:
+    """The receipt of a key in a slot, or the claim on it. Raises Unavailable."""
+    return (await store.fetch(ReadSet(receipts=((slot, *name),)))).receipt(*name, slot)
+
+
+async def outcome_of(store: Store, actor: str, key: str) -> Receipt | None:
+    """The receipt of a key wherever it leads; None if the key has no answer. Raises Unavailable."""
+    found = await find_receipt(store, actor_slot(actor), (actor, key))
+    if found is not None and found.leader is not None:
+        found = await find_receipt(store, found.leader, (actor, key))
+    return found
+
+
+class Moves(OneKey[Transfer]):
+    """A verb that answers the first transfer it makes; the receipt links to it."""
+
+    __slots__ = ()
+
+    def effect(self, changes: Changes) -> Effect[Transfer]:
+        """See `OneKey.effect`."""
+        moved = changes.transfers[0]
+        return Effect(changes, moved, {"transfer": moved.id}, moved.id)
+
+    async def restore(self, means: Means, kept: Replayed) -> Transfer | None:
+        """See `OneKey.restore`."""
+        return await header_of(means.store, kept.transfer_id) if kept.transfer_id else None
+
+
+class ShowsHold(OneKey[Hold]):
+    """A verb that answers a hold as it leaves it; the receipt keeps that."""
+
+    __slots__ = ()
+
+    def effect(self, changes: Changes) -> Effect[Hold]:
+        """See `OneKey.effect`."""
+        hold = (changes.placed or changes.closed)[0]
+        return Effect(changes, hold, {"hold": encode(hold)})
+
+    async def restore(self, means: Means, kept: Replayed) -> Hold | None:
+        """See `OneKey.restore`."""
+        del means
+        shown = (kept.outcome or {}).get("hold")
+        return decode(Hold, shown) if isinstance(shown, dict) else None
+
+
+def money_verbs() -> list[type]:
+    """The class of every money verb that is loaded."""
+    found: list[type] = []
+    waiting: list[type] = [MoneyVerb]
+    for verb in waiting:
+        waiting += verb.__subclasses__()
+        if not isabstract(verb) and verb not in found:
+            found.append(verb)
+    return found

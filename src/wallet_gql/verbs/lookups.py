@@ -1,0 +1,115 @@
+"""What verbs read before they decide: payees and merchants by name, transfers and holds, who owns what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..domain.changes import ReadSet, Snapshot
+from ..domain.commands import Payee
+from ..domain.errors import HoldNotFound, InvalidInput, TransferNotFound
+from ..domain.ids import OPERATOR, AccountId, HoldId, TransferId, UserId, is_id, is_system, parse_account_id, slot_of
+from ..domain.merchants import Merchant, Terms, merchant_key, terms_key
+from ..domain.model import Hold, RecordKey, Transfer, TransferKind
+from ..domain.users import User, user_key
+from ..people import user_called
+from ..records import read
+from ..storage import Store
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    """Whom to pay: exactly one of an account id and a username."""
+
+    account_id: AccountId | None = None
+    username: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput."""
+        if (self.account_id is None) == (self.username is None):
+            raise InvalidInput("to", "exactly one of accountId and username")
+
+
+def check_payee(to: To) -> None:
+    """Raise InvalidInput unless an account id has the right shape. A text that can be no username is nobody's."""
+    if to.account_id is not None:
+        parse_account_id(to.account_id, "to.accountId")
+
+
+async def find_payee(store: Store, to: To, currency: str) -> Payee:
+    """Whom `to` names. What is not found is no error here: the rule says so, and it is remembered."""
+    if to.account_id is not None:
+        return Payee(to.account_id, to.account_id)
+    name = to.username or ""
+    owner = await user_called(store, name)
+    return _nobody(name) if owner is None else _payee(await _wallet(store, owner), owner, name, currency)
+
+
+async def find_merchant(store: Store, username: str, currency: str) -> tuple[Payee, Merchant | None]:
+    """A merchant as payee, and the merchant; None if the user is none."""
+    owner = await user_called(store, username)
+    if owner is None:
+        return _nobody(username), None
+    key = merchant_key(owner)
+    snapshot = await _wallet(store, owner, key)
+    return _payee(snapshot, owner, username, currency), Merchant.from_record(snapshot.record(key))
+
+
+async def _wallet(store: Store, owner: UserId, *keys: RecordKey) -> Snapshot:
+    return await store.fetch(ReadSet(wallets=(owner,), records=(user_key(owner), *keys)))
+
+
+def _payee(snapshot: Snapshot, owner: UserId, name: str, currency: str) -> Payee:
+    if User.from_record(snapshot.record(user_key(owner))) is None:
+        return _nobody(name)
+    return Payee(name, next((a.id for a in snapshot.wallet(owner) if a.currency == currency), None))
+
+
+def _nobody(name: str) -> Payee:
+    return Payee(name[:40], None, known=False)
+
+
+async def header_of(store: Store, transfer_id: TransferId) -> Transfer | None:
+    """A transfer as its payer's home has it."""
+    return (await store.fetch(ReadSet(transfers=(transfer_id,)))).transfer(transfer_id)
+
+
+async def transfer_seen_by(store: Store, actor: str, transfer_id: TransferId) -> Transfer:
+    """A transfer that the actor paid or received; an operator sees any. Raises TransferNotFound."""
+    found = await header_of(store, transfer_id)
+    if found is None or not await _concerns(store, actor, found):
+        raise TransferNotFound(transfer_id)
+    return found
+
+
+async def hold_of(store: Store, hold_id: HoldId) -> Hold | None:
+    """A hold as it is now."""
+    return (await store.fetch(ReadSet(holds=(hold_id,)))).hold(hold_id)
+
+
+async def hold_seen_by(store: Store, actor: str, hold_id: HoldId) -> Hold:
+    """A hold that the actor placed or may close. Raises HoldNotFound."""
+    found = await hold_of(store, hold_id)
+    if found is None or not (actor == found.closer or await owns(store, actor, found.account_id)):
+        raise HoldNotFound(hold_id)
+    return found
+
+
+async def terms_of(store: Store, transfer: Transfer) -> Terms:
+    """What was agreed on a transfer: it never changes."""
+    if transfer.kind not in (TransferKind.PAYMENT, TransferKind.SPLIT):
+        return Terms()
+    return Terms.from_record(await read(store, terms_key(transfer.id)))
+
+
+async def owns(store: Store, actor: str, account_id: AccountId) -> bool:
+    """Whether the account is the actor's. An account of another slot cannot be, and is not read."""
+    if is_system(account_id) or not is_id("usr", actor) or slot_of(account_id) != slot_of(actor):
+        return False
+    facts = (await store.fetch(ReadSet(credits=(account_id,)))).facts(account_id)
+    return facts is not None and facts.owner == actor
+
+
+async def _concerns(store: Store, actor: str, transfer: Transfer) -> bool:
+    if actor == OPERATOR or await owns(store, actor, transfer.debit_account_id):
+        return True
+    return await owns(store, actor, transfer.credit_account_id)

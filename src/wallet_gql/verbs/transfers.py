@@ -1,0 +1,191 @@
+"""Moving money at once: to somebody, in from outside, out again, and back to where it came from."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import ClassVar
+
+from ..domain import commands, merchants, rules
+from ..domain.changes import Changes, Snapshot
+from ..domain.errors import Contended, NotReversible
+from ..domain.ids import (
+    AccountId,
+    TransferId,
+    is_id,
+    is_system,
+    parse_account_id,
+    parse_transfer_id,
+    slot_of,
+    system_account,
+)
+from ..domain.model import CASH
+from ..idempotency import Attempt
+from .attempts import Means, money_scope, new_attempt, new_transfer_id
+from .keyed import Moves, Plan
+from .lookups import To, check_payee, find_payee, terms_of, transfer_seen_by
+
+
+@dataclass(slots=True)
+class TransferVerb(Moves):
+    """Pay somebody from one's own account."""
+
+    source: AccountId
+    to: To
+    amount_minor: int
+    currency: str
+    reference: str
+    fee_basis_points: int
+
+    operation = "transfer"
+
+    def shape(self) -> Attempt:
+        """See `MoneyVerb.shape`."""
+        parse_account_id(self.source, "fromAccountId")
+        check_payee(self.to)
+        values = {"from": self.source, "toAccount": self.to.account_id, "toUsername": self.to.username}
+        values["reference"] = self.reference
+        return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)
+
+    async def look_up(self, means: Means, attempt: Attempt) -> Plan:
+        """Whom it pays."""
+        payee = await find_payee(means.store, self.to, self.currency)
+        now = means.clock()
+        command = commands.MoveMoney(
+            transfer_id=new_transfer_id(means, attempt.slot, now),
+            actor=self.actor,
+            key=attempt.key,
+            source=self.source,
+            payee=payee,
+            amount_minor=self.amount_minor,
+            currency=self.currency,
+            fee_minor=rules.fee_minor(self.amount_minor, self.fee_basis_points),
+            reference=self.reference,
+        )
+        scope = money_scope(attempt, self.source, payee.account_id, now)
+        return Plan(now, scope, partial(rules.transfer, command=command, now=now))
+
+
+@dataclass(slots=True)
+class ExternalVerb(Moves):
+    """What `DepositVerb` and `WithdrawVerb` have in common: an account, and the node's cash account."""
+
+    account_id: AccountId
+    amount_minor: int
+    currency: str
+    reference: str
+
+    @staticmethod
+    @abstractmethod
+    def rule(snapshot: Snapshot, command: commands.MoveExternal, now: datetime) -> Changes:
+        """The rule of `domain.rules`."""
+
+    def shape(self) -> Attempt:
+        """See `MoneyVerb.shape`."""
+        parse_account_id(self.account_id)
+        values = {"account": self.account_id, "reference": self.reference}
+        return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)
+
+    async def look_up(self, means: Means, attempt: Attempt) -> Plan:
+        """Nothing has to be read. For an operator the account's home leads."""
+        now = means.clock()
+        home = attempt.slot if is_id("usr", self.actor) else slot_of(self.account_id)
+        command = commands.MoveExternal(
+            transfer_id=new_transfer_id(means, home, now),
+            actor=self.actor,
+            key=attempt.key,
+            account_id=self.account_id,
+            counterpart=system_account(CASH, self.currency),
+            amount_minor=self.amount_minor,
+            currency=self.currency,
+            reference=self.reference,
+        )
+        scope = money_scope(attempt, self.account_id, None, now, home=home)
+        return Plan(now, scope, partial(self.rule, command=command, now=now))
+
+
+class DepositVerb(ExternalVerb):
+    """Bring money in from outside: an operator's act."""
+
+    __slots__ = ()
+    operation = "deposit"
+
+    @staticmethod
+    def rule(snapshot: Snapshot, command: commands.MoveExternal, now: datetime) -> Changes:
+        """See `rules.deposit`."""
+        return rules.deposit(snapshot, command, now)
+
+
+class WithdrawVerb(ExternalVerb):
+    """Send money out at once."""
+
+    __slots__ = ()
+    operation = "withdraw"
+
+    @staticmethod
+    def rule(snapshot: Snapshot, command: commands.MoveExternal, now: datetime) -> Changes:
+        """See `rules.withdraw`."""
+        return rules.withdraw(snapshot, command, now)
+
+
+@dataclass(slots=True)
+class ReverseVerb(Moves):
+    """Send a received transfer back, all that is left of it or a part."""
+
+    transfer_id: TransferId
+    amount_minor: int | None
+    reference: str
+
+    operation = "reverseTransfer"
+    named: ClassVar[str] = "transferId"
+    """What the input calls the transfer."""
+
+    def shape(self) -> Attempt:
+        """See `MoneyVerb.shape`."""
+        parse_transfer_id(self.transfer_id, self.named)
+        values = {"transfer": self.transfer_id, "reference": self.reference}
+        return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor)
+
+    async def look_up(self, means: Means, attempt: Attempt) -> Plan:
+        """The transfer, and what was agreed on it. The home of its payee leads."""
+        original = await transfer_seen_by(means.store, self.actor, self.transfer_id)
+        source = original.credit_account_id
+        if is_system(source):  # it left the wallet, so no home of a payee can refuse it
+            raise NotReversible(original.id, original.kind)
+        terms = await terms_of(means.store, original)
+        now, home = means.clock(), slot_of(source)
+        command = commands.ReverseTransfer(
+            transfer_id=new_transfer_id(means, home, now),
+            actor=self.actor,
+            key=attempt.key,
+            original_id=original.id,
+            source=source,
+            target=merchants.returned_to(original, terms),
+            amount_minor=self.amount_minor,
+            reference=self.reference,
+            limit_minor=merchants.refundable_minor(original, terms),
+        )
+        scope = money_scope(attempt, source, command.target, now, home=home)
+        return Plan(now, replace(scope, transfers=(original.id,)), partial(self._arrived, command=command, now=now))
+
+    def rule(self, snapshot: Snapshot, command: commands.ReverseTransfer, now: datetime) -> Changes:
+        """See `rules.reverse_transfer`."""
+        return rules.reverse_transfer(snapshot, command, now)
+
+    def _arrived(self, snapshot: Snapshot, command: commands.ReverseTransfer, now: datetime) -> Changes:
+        if snapshot.transfer(command.original_id) is None:  # certain, for its payer's home has it: not to be refused
+            raise Contended("the transfer has not reached its payee yet")
+        return self.rule(snapshot, command, now)
+
+
+class RefundVerb(ReverseVerb):
+    """Send a payment back: a reversal for merchants, of payments alone; its keys are those of reversals."""
+
+    __slots__ = ()
+    named = "paymentId"
+
+    def rule(self, snapshot: Snapshot, command: commands.ReverseTransfer, now: datetime) -> Changes:
+        """See `rules.merchants.refund`."""
+        return rules.merchants.refund(snapshot, command, now)
