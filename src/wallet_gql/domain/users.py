@@ -20,6 +20,7 @@ from .ids import UserId, slot_of, slot_of_text
 from .model import Record, RecordKey
 from .passwords import is_common
 from .security_events import Visitor
+from .text import opaque
 
 USERNAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{2,31}", re.ASCII)
 USERNAME_MAX: Final = 32
@@ -27,6 +28,8 @@ _EMAIL: Final = re.compile(r"[^\s@\x00-\x1f\x7f<>\"]{1,64}@[^\s@.\x00-\x1f\x7f<>
 EMAIL_MAX: Final = 254
 PASSWORD_MIN: Final = 8
 PASSWORD_MAX: Final = 128
+PASSWORD_SENT_MAX: Final = 4 * PASSWORD_MAX
+"""The longest password that is looked at, before its accents are composed: in one form it may be short enough."""
 TOKEN_PREFIX: Final = "wgs_"  # noqa: S105 - how every token begins, no secret
 _TOKEN: Final = re.compile(r"wgs_(?P<slot>[0-9a-f]{3})[A-Za-z0-9_-]{43}", re.ASCII)
 
@@ -55,7 +58,14 @@ def check_email(text: str) -> str:
 
 
 def check_password(text: str, *, username: str, email: str) -> str:
-    """A password that may be chosen: 8 to 128 characters, neither common nor one's own name. Raises InvalidInput."""
+    """A password that may be chosen, in its one form (`opaque`): 8 to 128 characters, not common, not one's own name.
+
+    Raises:
+        InvalidInput: it may not be chosen; says why.
+    """
+    text = opaque(text[: PASSWORD_SENT_MAX + 1])
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise InvalidInput("password", "no control characters")
     if not PASSWORD_MIN <= len(text) <= PASSWORD_MAX:
         raise InvalidInput("password", f"{PASSWORD_MIN} to {PASSWORD_MAX} characters")
     if text.lower() in (username, email):

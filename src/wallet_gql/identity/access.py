@@ -15,15 +15,17 @@ from ..domain.errors import (
     Contended,
     FreshLogInRequired,
     InvalidCredentials,
+    InvalidInput,
     Unauthenticated,
     Unavailable,
 )
 from ..domain.ids import UserId, make_user_id, slot_of
 from ..domain.model import Record
 from ..domain.security_events import EventKind, SecurityEvent, Visitor
+from ..domain.text import opaque
 from ..domain.users import (
     FRESH,
-    PASSWORD_MAX,
+    PASSWORD_SENT_MAX,
     Session,
     SessionKind,
     User,
@@ -111,10 +113,10 @@ class Identity:
         name = login_claim(login).id
         attempt = await self.throttles.attempt(name, visitor)
         user = await self.find(login)
-        usable = len(password) <= PASSWORD_MAX
+        usable = len(password) <= PASSWORD_SENT_MAX
         stored = user.password_hash if user and usable else None
         try:
-            matches = await self.passwords.verify(stored, password[:PASSWORD_MAX], _client(visitor))
+            matches = await self.passwords.verify(stored, password[:PASSWORD_SENT_MAX], _client(visitor))
         except Contended:
             await self.throttles.not_made(attempt)
             raise
@@ -197,7 +199,7 @@ class Identity:
         user = await self.user(session.user_id)
         stored = user.password_hash if user else None
         try:
-            matches = await self.passwords.verify(stored, old[:PASSWORD_MAX], _client(visitor))
+            matches = await self.passwords.verify(stored, old[:PASSWORD_SENT_MAX], _client(visitor))
         except Contended:
             await self.throttles.not_made(attempt)
             raise
@@ -207,6 +209,8 @@ class Identity:
             raise InvalidCredentials
         await self.throttles.succeeded(attempt)
         check_password(new, username=user.username, email=user.email)
+        if opaque(new) == opaque(old):
+            raise InvalidInput("password", "something other than the password you have")
         password_hash = await self.passwords.hash(new, _client(visitor))
         event = self.events.make(EventKind.PASSWORD_CHANGED, visitor)
         await self._end_all(user, session, event, password_hash=password_hash)

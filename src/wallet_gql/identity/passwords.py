@@ -14,6 +14,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from ..domain.errors import Contended
+from ..domain.text import opaque
 
 R = TypeVar("R")
 
@@ -36,7 +37,7 @@ class Passwords:
 
     async def hash(self, password: str, client: str = "") -> str:
         """Hash a new password. Raises Contended when too many are waiting."""
-        return await self._run(client, lambda: self._hasher.hash(password))
+        return await self._run(client, lambda: self._hasher.hash(opaque(password)))
 
     async def verify(self, stored: str | None, password: str, client: str = "") -> bool:
         """Check a password; for an unknown user (None) the same work is done in vain. Raises Contended."""
@@ -51,9 +52,13 @@ class Passwords:
         self._pool.shutdown()
 
     def _verify(self, stored: str, password: str) -> bool:
+        """The second try is for hashes from before passwords had one form."""
+        return any(self._matches(stored, form) for form in dict.fromkeys((opaque(password), password)))
+
+    def _matches(self, stored: str, form: str) -> bool:
         try:
-            return self._hasher.verify(stored, password)
-        except (VerificationError, InvalidHashError):
+            return self._hasher.verify(stored, form)
+        except (VerificationError, InvalidHashError, UnicodeEncodeError):
             return False
 
     async def _run(self, client: str, work: Callable[[], R]) -> R:

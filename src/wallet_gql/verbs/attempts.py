@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from ..domain.changes import Scope
-from ..domain.errors import InvalidInput
 from ..domain.ids import AccountId, TransferId, actor_slot, is_system, make_transfer_id, slot_of
 from ..domain.money import check_amount, check_currency
+from ..domain.text import check_text
 from ..idempotency import Attempt, check_key, fingerprint
 from ..storage import Store
 
@@ -52,9 +52,8 @@ def new_transfer_id(means: Means, slot: int, now: datetime) -> TransferId:
 
 
 def check_reference(reference: str) -> None:
-    """Raise InvalidInput unless it is short and printable."""
-    if len(reference) > REFERENCE_MAX or not (reference.isprintable() or reference == ""):
-        raise InvalidInput("reference", f"at most {REFERENCE_MAX} printable characters")
+    """Raise InvalidInput unless it is text that people can read, of at most `REFERENCE_MAX` characters."""
+    check_text(reference, "reference", length_max=REFERENCE_MAX)
 
 
 def new_attempt(  # noqa: PLR0917 - always in this order

@@ -12,6 +12,7 @@ from typing import Final
 
 from ..domain.ids import AccountId
 from ..domain.model import Account, TransferKind
+from ..domain.text import comparable
 from ..storage import PAGE_MAX, HistoryLine, PageRequest, Store
 
 EXAMINED_MAX: Final = 2_000
@@ -23,7 +24,7 @@ class HistoryFilter:
     """Which lines to keep; what is None does not count.
 
     `since` is inclusive, `until` exclusive; amounts are compared without their sign, in minor units; `reference` is a
-    part of the text, in any case.
+    part of the text, in any case and however its accents are composed.
     """
 
     kinds: frozenset[TransferKind] | None = None
@@ -49,7 +50,7 @@ class HistoryFilter:
             and (self.counterparties is None or bool((both - {entry.account_id}) & self.counterparties))
             and (self.amount_min_minor is None or amount_minor >= self.amount_min_minor)
             and (self.amount_max_minor is None or amount_minor <= self.amount_max_minor)
-            and (self.reference is None or self.reference.casefold() in transfer.reference.casefold())
+            and (self.reference is None or comparable(self.reference) in comparable(transfer.reference))
         )
 
 
