@@ -1,7 +1,8 @@
 """Write what is made from code in the docs; with `--check`, only say what is out of date.
 
-That is `docs/errors.md`, made from `wallet_gql.domain.errors`, and on every page the blocks that follow a line
-`<!-- from path/of/file -->`: they show that file, or what stands in it between `# docs: begin` and `# docs: end`.
+That is `docs/errors.md`, made from `wallet_gql.domain.errors` and `wallet_gql.transports.catalogue.errors`, and on
+every page the blocks that follow a line `<!-- from path/of/file -->`: they show that file, or what stands in it between
+`# docs: begin` and `# docs: end`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from wallet_gql.domain import errors
 from wallet_gql.domain.errors import InDoubt, Rejected, Unavailable, WalletError, error_classes
+from wallet_gql.transports.catalogue.errors import CODES, Code, camel, status_of
+from wallet_gql.transports.graphql.errors import Refusal, own_fields, type_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 ERRORS: Final = ROOT / "docs" / "errors.md"
@@ -26,7 +29,7 @@ _SHOWN: Final = re.compile(r"^# docs: begin\n(?P<text>.*?)^# docs: end$", re.MUL
 _HEAD: Final = """\
 # Errors
 
-<!-- Made by scripts/docs.py from src/wallet_gql/domain/errors.py. Do not edit. -->
+<!-- Made by scripts/docs.py from wallet_gql.domain.errors and wallet_gql.transports.catalogue.errors. Do not edit. -->
 
 Every answer that is not a yes tells whether to retry, and with which idempotency key:
 
@@ -44,41 +47,67 @@ account has enough money by then. One that is not remembered (malformed input, a
 leaves the key as it was. Only money commands have keys; for the rest the column says nothing. A capture, void or
 reversal of an id that does not exist is refused before anything could be stored.
 
-```
-{tree}
-```
+*Status* is that of REST. The values of an error have the names that are listed here; amounts in `…Minor` are text of
+digits. GraphQL gives the error as the type that is named; `Refusal` has no values beside `code` and `message`.
+"""
+
+_TRANSPORTS: Final = """\
+## Codes of the transports
+
+These come before any operation is run: from HTTP itself, from REST as the same `application/problem+json`, from GraphQL
+in the top-level `errors`. The status of GraphQL's own depends on what the client accepts: 200, 400 or 422. A code that
+is also in a table above means here what this table says.
+
+| code | status | sent by | retry | meaning |
+|---|---|---|---|---|
 """
 
 
 def errors_page() -> str:
     """The whole page of errors."""
-    tree = inspect.cleandoc(errors.__doc__ or "").split("```")[1].strip("\n")
-    parts = [_HEAD.format(tree=tree)]
     rejected = error_classes(Rejected)
     unavailable: list[type[WalletError]] = [Unavailable, *error_classes(Unavailable)]
     others = [kind for kind in error_classes() if kind not in {Rejected, *rejected, *unavailable, InDoubt}]
-    parts.append(_section("Rejected: no money moved", rejected, remembered=True))
-    parts.append(_section("Unavailable: nothing changed, retry with the same key", unavailable))
-    parts.append(_section("InDoubt: unknown, ask again with the same key", [InDoubt]))
-    parts.append(_section("The rest", others))
+    parts = [
+        _HEAD,
+        _section("Rejected: no money moved", rejected, remembered=True),
+        _section("Unavailable: nothing changed, retry with the same key", unavailable),
+        _section("InDoubt: unknown, ask again with the same key", [InDoubt]),
+        _section("The rest", others),
+        _TRANSPORTS + "".join(map(_code, CODES)),
+    ]
     return "\n".join(parts)
 
 
 def _section(title: str, kinds: list[type[WalletError]], *, remembered: bool = False) -> str:
-    heads = ["code", "meaning", "fields", *(["remembered"] if remembered else [])]
+    heads = ["code", "status", "meaning", "values in REST", "in GraphQL", *(["remembered"] if remembered else [])]
     lines = [f"## {title}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for kind in kinds:
-        cells = [f"`{kind.code}`", " ".join(inspect.cleandoc(kind.__doc__ or "").split()), _fields(kind)]
+        meaning = " ".join(inspect.cleandoc(kind.__doc__ or "").split())
+        cells = [f"`{kind.code}`", str(int(status_of(kind))), meaning, _names(kind.field_types), _graphql(kind)]
         if remembered:
             cells.append("yes" if issubclass(kind, Rejected) and kind.remembered else "no")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _fields(kind: type[WalletError]) -> str:
-    """What clients see besides its message: the arguments it was made with, but what is for the log."""
-    names = [name for name in inspect.signature(kind).parameters if name not in {"message", "fields", "detail"}]
-    return ", ".join(f"`{name}`" for name in names)
+def _names(fields: Iterable[str]) -> str:
+    return ", ".join(f"`{camel(name)}`" for name in fields)
+
+
+def _graphql(kind: type[WalletError]) -> str:
+    """The type and its own fields."""
+    found = type_of(kind)
+    if found is None:
+        return "top-level `errors`"
+    own = _names(own_fields(found))
+    return f"`{found.__name__}`: {own}" if own and found is not Refusal else f"`{found.__name__}`"
+
+
+def _code(code: Code) -> str:
+    sent_by = ", ".join(where.value for where in code.where)
+    retry = "same request" if code.retryable else "no"
+    return f"| `{code.name}` | {int(code.status)} | {sent_by} | {retry} | {code.docs} |\n"
 
 
 def with_files(text: str) -> str:

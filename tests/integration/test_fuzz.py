@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.integration._server import Person, Server, new_key
 from wallet_gql.domain.errors import InvariantViolated, error_classes
 from wallet_gql.testing.patience import patience
-from wallet_gql.transports.graphql.failures import BAD_REQUEST, LIMIT_EXCEEDED
+from wallet_gql.transports.catalogue.errors import BAD_REQUEST, LIMIT_EXCEEDED
 
 pytestmark = [pytest.mark.serving(proved=True), pytest.mark.balances(10**9, 10**9, 0)]
 # The user who asks, the one who is paid, and one whose sessions may end.
@@ -33,7 +33,10 @@ EXAMPLES_MIN: Final = 500
 ENDS_SESSIONS: Final = {"logOut", "logOutEverywhere", "changePassword", "revokeSession", "renewSession"}
 """Operations that get a session of their own to end."""
 
-CODES: Final = {kind.code for kind in error_classes()} - {InvariantViolated.code} | {BAD_REQUEST, LIMIT_EXCEEDED}
+CODES: Final = {kind.code for kind in error_classes()} - {InvariantViolated.code} | {
+    BAD_REQUEST.name,
+    LIMIT_EXCEEDED.name,
+}
 
 NO_ERROR: Final = "no error"
 

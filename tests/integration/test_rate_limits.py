@@ -37,9 +37,9 @@ from wallet_gql.settings import RATE_LIMITS, Rate, load_settings, rates_of
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers._process import ServerMissing
 from wallet_gql.testing.servers.redis import RedisServer
+from wallet_gql.transports.catalogue.operations import NAMES
 from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.rate_limits import GROUPS, Counters, Limits, check_names
-from wallet_gql.transports.verbs import verbs
 
 SOMEBODY: Final = UserId("usr_019b0000000070008000000000000001")
 HOUR: Final = 3_600
@@ -246,9 +246,9 @@ def test_names_that_mean_nothing_are_refused() -> None:
     """A limit on a misspelt verb would protect nothing, so the server does not start."""
     settings = load_settings(rate_limits="tranfser=5/minute")
     with pytest.raises(ConfigurationError, match="tranfser"):
-        check_names(settings, verbs())
-    assert {"transfer", "logIn", "captureHold", "readAccount", "viewer"} <= verbs()
-    assert set(rates_of(RATE_LIMITS)) <= GROUPS | verbs()
+        check_names(settings, NAMES)
+    assert {"transfer", "logIn", "captureHold", "readAccount", "viewer"} <= NAMES
+    assert set(rates_of(RATE_LIMITS)) <= GROUPS | NAMES
     for text in ("transfer", "transfer=0/minute", "transfer=5/week", "a=1/minute;a=2/minute", "transfer=-1/hour"):
         with pytest.raises(ConfigurationError, match="WALLET_RATE_LIMITS"):
             load_settings(rate_limits=text)

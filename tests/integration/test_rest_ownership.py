@@ -137,7 +137,7 @@ async def answer(town: Town, http: httpx.AsyncClient, person: Person, place: str
     else:
         put(body, way.split("."), given)
     headers = {"Authorization": f"Bearer {person.token}"}
-    if operation.keyed:
+    if operation.entry.keyed:
         headers["Idempotency-Key"] = new_key()
     got = await http.request(operation.method, path, json=body, params=query, headers=headers)
     assert got.status_code < 500, got.text

@@ -68,7 +68,9 @@ def requests(person: Person) -> list[tuple[str, str, Any]]:
         (BATCH, {"input": {"mode": "INDEPENDENT", "items": [payment(person, f"item-{n}") for n in range(2)]}}),
     ]
     rest: list[tuple[str, str, Any]] = [
-        (one.method, re.sub(r"{\w+}", "x", one.path), {} if one.body else None) for one in OPERATIONS if one.session
+        (one.method, re.sub(r"{\w+}", "x", one.path), {} if one.body else None)
+        for one in OPERATIONS
+        if one.entry.session
     ]
     return [*(("POST", "/graphql", {"query": query, "variables": given}) for query, given in graphql), *rest]
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from .failures import LIMIT_EXCEEDED, Fault, Unanswerable
+from ..catalogue.errors import LIMIT_EXCEEDED
+from .failures import Fault, Unanswerable
 
 VALUES_MAX: Final = 3_000
 """How many values variables may hold, at all depths: a batch of 100 payments has 1,300."""

@@ -22,15 +22,14 @@ from graphql import GraphQLError, parse
 
 from ...domain.errors import ConfigurationError
 from ...settings import Settings, TrustedDocuments
-from .asked import Asked
-from .failures import (
+from ..catalogue.errors import (
     DOCUMENT_NOT_TRUSTED,
     LIMIT_EXCEEDED,
     PERSISTED_QUERY_NOT_FOUND,
     PERSISTED_QUERY_NOT_SUPPORTED,
-    Fault,
-    Unanswerable,
 )
+from .asked import Asked
+from .failures import Fault, Unanswerable
 
 DOCUMENT_MAX: Final = 16_384
 """The longest document that is read, in characters; those of the manifest may be longer."""

@@ -1,16 +1,6 @@
 """Unexpected failures: the top-level `errors` of a response, and what of them a client may see.
 
-| code | when | retryable |
-|---|---|---|
-| `BAD_REQUEST` | the document, its variables or an argument is wrong | no |
-| `PERSISTED_QUERY_NOT_FOUND` | no document is known under the id or hash | no: send the document itself |
-| `PERSISTED_QUERY_NOT_SUPPORTED` | this server looks no document up | no: send the document itself |
-| `DOCUMENT_NOT_TRUSTED` | this server runs only documents it knows | no |
-| `LIMIT_EXCEEDED` | the document is too deep, too long, or asks for too much at once | no |
-| `UNAUTHENTICATED` | there is no session, or it is over | no: log in first |
-| `RATE_LIMITED` | too many requests; nothing was done, `retryAfterSeconds` says how long to wait | yes |
-| `UNAVAILABLE` (and its kinds) | a read met a busy or absent server | yes |
-| `INTERNAL` | our bug; the log has it under the same request id | no |
+Codes that have no error in the domain are in `catalogue.errors`.
 """
 
 from __future__ import annotations
@@ -28,16 +18,11 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from ...domain.errors import InDoubt, RateLimited, Rejected, Unauthenticated, Unavailable, WalletError
+from ..catalogue.errors import BAD_REQUEST, INTERNAL, LIMIT_EXCEEDED, Code
 from ..http.logs import REQUEST_ID, log_answer
 
 log = logging.getLogger(__name__)
 
-BAD_REQUEST: Final = "BAD_REQUEST"
-LIMIT_EXCEEDED: Final = "LIMIT_EXCEEDED"
-INTERNAL: Final = "INTERNAL"
-PERSISTED_QUERY_NOT_FOUND: Final = "PERSISTED_QUERY_NOT_FOUND"
-PERSISTED_QUERY_NOT_SUPPORTED: Final = "PERSISTED_QUERY_NOT_SUPPORTED"
-DOCUMENT_NOT_TRUSTED: Final = "DOCUMENT_NOT_TRUSTED"
 ERRORS_MAX: Final = 5
 """How many errors of a document are looked for and told: it may have one for every word."""
 
@@ -82,23 +67,23 @@ class BadRequest(GraphQLError):
     """An argument is wrong in a way that the schema cannot say."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, extensions={"code": BAD_REQUEST})
+        super().__init__(message, extensions={"code": BAD_REQUEST.name})
 
 
 class Unanswerable(BadRequest):
     """A request that never becomes an operation; `code` where `BAD_REQUEST` would not tell clients what to do."""
 
-    def __init__(self, fault: Fault, message: str, code: str = BAD_REQUEST) -> None:
+    def __init__(self, fault: Fault, message: str, code: Code = BAD_REQUEST) -> None:
         super().__init__(message)
         self.fault = fault
-        self.extensions = {"code": code}
+        self.extensions = {"code": code.name}
 
 
 class OverLimit(GraphQLError):
     """A document asks for more than the limits allow."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, extensions={"code": LIMIT_EXCEEDED})
+        super().__init__(message, extensions={"code": LIMIT_EXCEEDED.name})
 
 
 def cause_of(error: GraphQLError) -> Exception | None:
@@ -155,11 +140,11 @@ def public(error: GraphQLError) -> GraphQLError:
     if isinstance(cause, _TELLABLE):
         message, code, retryable = cut(cause.message), cause.code, cause.retryable
     elif isinstance(cause, InvalidOperationTypeError):
-        message, code = f"a {cause.operation_type.value} is not run here; send it by HTTP POST", BAD_REQUEST
+        message, code = f"a {cause.operation_type.value} is not run here; send it by HTTP POST", BAD_REQUEST.name
     elif isinstance(cause, CannotGetOperationTypeError):
-        message, code = cut(cause.as_http_error_reason()), BAD_REQUEST
+        message, code = cut(cause.as_http_error_reason()), BAD_REQUEST.name
     elif cause is not None:
-        message, code = "something went wrong on our side; the request id helps us find it", INTERNAL
+        message, code = "something went wrong on our side; the request id helps us find it", INTERNAL.name
     extensions: dict[str, object] = {"code": code, "requestId": REQUEST_ID.get(), "retryable": retryable}
     if isinstance(cause, RateLimited):
         extensions["retryAfterSeconds"] = cause.fields["retry_after_seconds"]
@@ -184,7 +169,7 @@ def report(error: GraphQLError) -> None:
 
 def _code_of(error: GraphQLError) -> str:
     if isinstance(error, ValidationAbortedError):
-        return LIMIT_EXCEEDED
+        return LIMIT_EXCEEDED.name
     if isinstance(error, GraphQLSyntaxError) and "Parsing aborted" in error.message:  # too many tokens, or too deep
-        return LIMIT_EXCEEDED
-    return str((error.extensions or {}).get("code", BAD_REQUEST))
+        return LIMIT_EXCEEDED.name
+    return str((error.extensions or {}).get("code", BAD_REQUEST.name))

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from starlette.datastructures import Headers
 from strawberry.types.execution import ExecutionResult
 
 from ...settings import GraphqlProfile
+from ..catalogue.errors import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE
 from ..http.problems import Problem
 from .failures import Fault, Refused
 
@@ -125,7 +125,7 @@ def wanted_by(accept: str | None) -> Wanted:
         return Wanted(json, stream=True, stream_first=json is None or stream > ranked[json])
     if json is None:
         offered = f"{RESPONSE_JSON}, {JSON}, {EVENT_STREAM}"
-        raise Problem(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.NOT_ACCEPTABLE.name, f"the answer can be one of: {offered}")
+        raise Problem(NOT_ACCEPTABLE, f"the answer can be one of: {offered}")
     return Wanted(json)
 
 
@@ -164,8 +164,7 @@ def check_body_type(headers: Headers) -> None:
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if media_type.strip().lower() != JSON or encoding != "identity" or not all(map(_CHARSET.fullmatch, charsets)):
         raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE.name,
+            UNSUPPORTED_MEDIA_TYPE,
             f"send the body as {JSON} in UTF-8",
             {"Accept-Post": JSON},
         )

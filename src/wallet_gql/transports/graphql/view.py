@@ -6,7 +6,6 @@ is in `http_spec`.
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Final
 
 import orjson
@@ -19,6 +18,7 @@ from strawberry.types.execution import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from ...settings import Settings
+from ..catalogue.errors import METHOD_NOT_ALLOWED, NOT_ACCEPTABLE
 from ..http.auth import caller_of, check_same_site
 from ..http.finishing import Finishing
 from ..http.problems import Problem
@@ -136,7 +136,7 @@ async def _execute(query: str, asked: Asked, context: Context, allowed: tuple[Op
 async def _subscribe(query: str, asked: Asked, context: Context, wanted: Wanted) -> ASGIApp:
     if not wanted.stream:
         detail = f"a subscription is answered as a stream: accept {EVENT_STREAM}, or use a WebSocket"
-        raise Problem(HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.NOT_ACCEPTABLE.name, detail)
+        raise Problem(NOT_ACCEPTABLE, detail)
     results = await schema.stream(
         query,
         asked.variables,
@@ -150,4 +150,4 @@ async def _subscribe(query: str, asked: Asked, context: Context, wanted: Wanted)
 
 def _only_by_post() -> Problem:
     detail = "only queries can be sent with GET; send mutations with POST"
-    return Problem(HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.METHOD_NOT_ALLOWED.name, detail, {"Allow": "POST"})
+    return Problem(METHOD_NOT_ALLOWED, detail, {"Allow": "POST"})

@@ -18,7 +18,6 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from http import HTTPStatus
 from types import FrameType
 from typing import Final
 
@@ -36,9 +35,10 @@ from ...background import attempt
 from ...runtime import Wallet
 from ...settings import Mode, Settings
 from ...storage import Store
+from ..catalogue.errors import DRAINING, INTERNAL, NOT_OPEN
+from ..catalogue.operations import NAMES
 from ..graphql.view import WalletView
 from ..rest import routes as rest
-from ..verbs import verbs
 from ..web import graphiql
 from ..web.pages import start_page
 from . import webhooks
@@ -88,7 +88,7 @@ def create_app(
             yield
 
     settings = source.settings if isinstance(source, Wallet) else source
-    check_names(settings, verbs())
+    check_names(settings, NAMES)
     finishing = Finishing()
     view = WalletView(settings, finishing)
     app = Starlette(
@@ -147,9 +147,9 @@ async def readyz(request: Request) -> Response:
     """200 if the store can write; 503 if not, or not in time, and while the server is being stopped."""
     state = request.app.state
     if state.draining:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "DRAINING", "the server is being stopped")
+        raise Problem(DRAINING, "the server is being stopped")
     if not await state.readiness.of(state.wallet.store):
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store cannot write now")
+        raise Problem(NOT_OPEN, "the store cannot write now")
     return JSONResponse({"status": "ready"})
 
 
@@ -213,7 +213,7 @@ class Gate:
             if answer.status is not None:
                 raise
             detail = "something went wrong on our side; the request id helps us find it"
-            await respond(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", detail))(scope, receive, answer.send)
+            await respond(Problem(INTERNAL, detail))(scope, receive, answer.send)
 
 
 class _Answer:

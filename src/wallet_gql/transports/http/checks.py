@@ -11,8 +11,8 @@ from ...domain.errors import ConfigurationError
 from ...integrations.stripe.payments import check_library
 from ...settings import Check, Settings
 from ...urls import hidden
+from ..catalogue.operations import NAMES
 from ..graphql.documents import Documents
-from ..verbs import verbs
 from .rate_limits import check_names, check_storage
 from .tls import check_transport
 
@@ -54,7 +54,7 @@ CHECKS: Final = (
     TRANSPORT,
     _check("WALLET_HOST", "host", by=_check_host),
     _check("WALLET_TRUSTED_DOCUMENTS_FILE", "trusted_documents", "trusted_documents_file", by=Documents.load),
-    _check("WALLET_RATE_LIMITS", "rate_limits", by=lambda settings: check_names(settings, verbs())),
+    _check("WALLET_RATE_LIMITS", "rate_limits", by=lambda settings: check_names(settings, NAMES)),
     _check("WALLET_RATE_LIMIT_STORAGE", "rate_limit_storage", by=check_storage),
     _check("WALLET_STRIPE_API_KEY", "stripe_api_key", by=check_library),
 )

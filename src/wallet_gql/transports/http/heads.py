@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from ..catalogue.errors import HEADERS_TOO_LARGE, REQUEST_TIMEOUT, Code
 from .logs import REQUEST_ID_HEADER
 
 HEAD_MAX: Final = 64 * 1024
@@ -31,33 +31,29 @@ _EACH: Final = 32
 _NAME: Final = REQUEST_ID_HEADER.lower().encode()
 
 
-def _refusal(status: HTTPStatus, detail: str, *, retryable: bool) -> bytes:
+def _refusal(code: Code, detail: str) -> bytes:
     """A whole response that ends the connection; the protocol sends it, before there is an application."""
     body = orjson.dumps(
         {
             "type": "about:blank",
-            "title": status.phrase,
-            "status": status,
+            "title": code.status.phrase,
+            "status": code.status,
             "detail": detail,
-            "code": status.name,
-            "retryable": retryable,
+            "code": code.name,
+            "retryable": code.retryable,
         }
     )
     head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
+        f"HTTP/1.1 {code.status.value} {code.status.phrase}\r\ncontent-type: application/problem+json\r\n"
         f"content-length: {len(body)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + body
 
 
 _TOO_LARGE: Final = _refusal(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    f"address and headers are larger than {HEAD_MAX} bytes; send fewer, or shorter ones",
-    retryable=False,
+    HEADERS_TOO_LARGE, f"address and headers are larger than {HEAD_MAX} bytes; send fewer, or shorter ones"
 )
-_TOO_SLOW: Final = _refusal(
-    HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time; send it again", retryable=True
-)
+_TOO_SLOW: Final = _refusal(REQUEST_TIMEOUT, "the request did not arrive in time; send it again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..catalogue.errors import BAD_REQUEST, MISDIRECTED_REQUEST
 from .problems import Problem, refuse
 
 _HOST: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
@@ -37,11 +37,9 @@ class Hosts:
             return None
         found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if found is None:
-            bad = HTTPStatus.BAD_REQUEST
-            return Problem(bad, bad.name, "the request must have one Host header, with a name or an address")
+            return Problem(BAD_REQUEST, "the request must have one Host header, with a name or an address")
         if self._allowed and found["name"].lower() not in self._allowed and scope["path"] not in _PROBES:
-            other = HTTPStatus.MISDIRECTED_REQUEST
-            return Problem(other, other.name, "this server is not for that host; see WALLET_ALLOWED_HOSTS")
+            return Problem(MISDIRECTED_REQUEST, "this server is not for that host; see WALLET_ALLOWED_HOSTS")
         return None
 
 

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from http import HTTPStatus
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,6 +20,7 @@ from ...domain.errors import WalletError
 from ...runtime import Wallet, open_wallet
 from ...settings import Settings
 from ...urls import hidden
+from ..catalogue.errors import NOT_OPEN
 from .problems import Problem, refuse
 
 log = logging.getLogger(__name__)
@@ -113,5 +113,4 @@ class UntilOpen:
             await self._app(scope, receive, send)
             return
         detail = "the wallet waits for its store; nothing was done, so send the same request again"
-        problem = Problem(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", detail, {"Retry-After": "1"})
-        await refuse(problem, scope, receive, send)
+        await refuse(Problem(NOT_OPEN, detail, {"Retry-After": "1"}), scope, receive, send)

@@ -6,7 +6,6 @@ whatever may come with a cookie must say which site it comes from. CORS (`http.c
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from ...settings import Mode, Settings, origin_of
+from ..catalogue.errors import CROSS_SITE
 from .problems import Problem
 
 _PLAIN: Final = ("http", "ws")
@@ -55,7 +55,7 @@ def cross_site() -> Problem:
         "the request comes from another site, or does not say from where; send it from the wallet's own origin or one "
         "of WALLET_ALLOWED_ORIGINS, or use a bearer token"
     )
-    return Problem(HTTPStatus.FORBIDDEN, "CROSS_SITE", detail)
+    return Problem(CROSS_SITE, detail)
 
 
 def is_plain_loopback(connection: HTTPConnection) -> bool:

@@ -13,25 +13,24 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from ..catalogue.errors import NOT_FOUND, REQUEST_ENTITY_TOO_LARGE, Code, code_of
 from .logs import REQUEST_ID
 
 MEDIA_TYPE: Final = "application/problem+json"
 BODY_MAX: Final = 256 * 1024
 """The largest request body, in bytes."""
 
-_TOO_LARGE: Final = "REQUEST_ENTITY_TOO_LARGE"  # written out: Python 3.13 renamed the status
 _DETAILS: Final = {
-    _TOO_LARGE: f"the body is larger than {BODY_MAX} bytes",
-    HTTPStatus.NOT_FOUND.name: "there is nothing at this path; the API is at /graphql and /v1",
+    REQUEST_ENTITY_TOO_LARGE: f"the body is larger than {BODY_MAX} bytes",
+    NOT_FOUND: "there is nothing at this path; the API is at /graphql and /v1",
 }
 
 
 class Problem(Exception):
-    """A request that is refused: `code` is stable, `detail` says what is wrong and what to do."""
+    """A request that is refused with a code of the catalogue. `detail` says what is wrong and what to do."""
 
-    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, code: Code, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
-        self.status = status
         self.code = code
         self.detail = detail
         self.headers = dict(headers or {})
@@ -41,14 +40,14 @@ def respond(problem: Problem) -> Response:
     """The response: `{type, title, status, detail, code, requestId, retryable}`."""
     body = {
         "type": "about:blank",
-        "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status,
+        "title": problem.code.status.phrase,
+        "status": problem.code.status,
         "detail": problem.detail,
-        "code": problem.code,
+        "code": problem.code.name,
         "requestId": REQUEST_ID.get(),
-        "retryable": problem.status == HTTPStatus.SERVICE_UNAVAILABLE,
+        "retryable": problem.code.retryable,
     }
-    return Response(orjson.dumps(body), problem.status, problem.headers, MEDIA_TYPE)
+    return Response(orjson.dumps(body), problem.code.status, problem.headers, MEDIA_TYPE)
 
 
 async def on_problem(_request: Request, error: Exception) -> Response:
@@ -60,14 +59,13 @@ async def on_problem(_request: Request, error: Exception) -> Response:
 async def on_http_exception(_request: Request, error: Exception) -> Response:
     """Starlette's handler for its own refusals: no such path, wrong method, a body that is too large."""
     assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    code = _TOO_LARGE if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else status.name
-    return respond(Problem(error.status_code, code, _DETAILS.get(code, error.detail), error.headers))
+    code = code_of(HTTPStatus(error.status_code))
+    return respond(Problem(code, _DETAILS.get(code, error.detail), error.headers))
 
 
 def too_large() -> Problem:
     """The body is over the limit."""
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE, _DETAILS[_TOO_LARGE])
+    return Problem(REQUEST_ENTITY_TOO_LARGE, _DETAILS[REQUEST_ENTITY_TOO_LARGE])
 
 
 async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:

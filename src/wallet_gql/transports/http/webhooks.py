@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import logging
-from http import HTTPStatus
 from typing import Final
 
 from starlette.requests import Request
@@ -23,13 +22,13 @@ from ...domain.errors import WalletError
 from ...integrations.stripe.events import NotAnEvent
 from ...integrations.stripe.signature import BadSignature
 from ...runtime import Wallet
+from ..catalogue.errors import BAD_EVENT, NOT_FOUND
 from ..rest.errors import problem
 from .problems import Problem
 
 log = logging.getLogger(__name__)
 
 PATH: Final = "/webhooks/stripe"
-BAD_EVENT: Final = "BAD_EVENT"
 
 
 def routes() -> list[Route]:
@@ -43,13 +42,13 @@ async def receive(request: Request) -> Response:
     wallet: Wallet = request.app.state.wallet
     events = wallet.payments.events
     if not events.is_open:
-        raise Problem(HTTPStatus.NOT_FOUND, HTTPStatus.NOT_FOUND.name, "this wallet takes no events from Stripe")
+        raise Problem(NOT_FOUND, "this wallet takes no events from Stripe")
     raw = await request.body()
     try:
         about = await events.receive(raw, request.headers.get("stripe-signature"))
     except (BadSignature, NotAnEvent) as error:
         log.warning("a webhook was refused: %s", error)
-        raise Problem(HTTPStatus.BAD_REQUEST, BAD_EVENT, f"this is no event of Stripe's: {error}") from None
+        raise Problem(BAD_EVENT, f"this is no event of Stripe's: {error}") from None
     except WalletError as error:
         log.warning("a webhook was not taken in and will come again: %s", error)
         return problem(error)

@@ -7,27 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from ...domain import merchants as domain
-from ...domain.errors import (
-    AccountClosed,
-    AccountFrozen,
-    AccountNotFound,
-    CurrencyMismatch,
-    IdempotencyKeyReused,
-    InsufficientFunds,
-    InvalidAmount,
-    InvalidInput,
-    LimitExceeded,
-    MerchantExists,
-    NotAMerchant,
-    NotPermitted,
-    NotReversible,
-    PayeeCannotReceive,
-    PayeeNotFound,
-    ReversalExceedsOriginal,
-    SameAccount,
-    TransferNotFound,
-    WalletError,
-)
+from ...domain.errors import NotAMerchant, TransferNotFound, WalletError
 from ...domain.ids import AccountId, TransferId, UserId, is_id
 from ...verbs.merchants import Paid, Split
 from .merchant_models import (
@@ -53,7 +33,7 @@ from .models import (
     Reverse,
     Transfer,
 )
-from .routing import Call, Errors, Operation, Reply, keyed_reply
+from .routing import Call, Operation, Reply, keyed_reply
 from .views import View, hold_view, posted_view
 
 log = logging.getLogger(__name__)
@@ -212,86 +192,17 @@ def _delivery(delivery: domain.Delivery) -> Delivery:
     )
 
 
-_KEYED: Final[Errors] = (InvalidInput, InvalidAmount, IdempotencyKeyReused)
-_PAYING: Final[Errors] = (
-    *_KEYED,
-    NotAMerchant,
-    AccountNotFound,
-    AccountFrozen,
-    AccountClosed,
-    CurrencyMismatch,
-    PayeeNotFound,
-    PayeeCannotReceive,
-    SameAccount,
-    InsufficientFunds,
-    LimitExceeded,
-)
-_REFUNDING: Final[Errors] = (
-    *_KEYED,
-    TransferNotFound,
-    NotPermitted,
-    NotReversible,
-    ReversalExceedsOriginal,
-    InsufficientFunds,
-    AccountFrozen,
-    AccountClosed,
-    PayeeCannotReceive,
-    PayeeNotFound,
-    LimitExceeded,
-)
 _PAID: Final = {CREATED: PaymentAnswer, OK: PaymentAnswer}
-_MERCHANT: Final[Errors] = (InvalidInput, NotAMerchant)
 
 OPERATIONS: Final = (
-    Operation(
-        "POST",
-        "/v1/merchant",
-        register_merchant,
-        {CREATED: MerchantSecret},
-        (InvalidInput, MerchantExists),
-        RegisterMerchant,
-    ),
-    Operation("GET", "/v1/merchant", read_merchant, {OK: Merchant}, _MERCHANT),
-    Operation("PATCH", "/v1/merchant", update_merchant, {OK: Merchant}, _MERCHANT, UpdateMerchant),
-    Operation("POST", "/v1/merchant/secret", rotate_webhook_secret, {OK: MerchantSecret}, _MERCHANT),
-    Operation(
-        "POST", "/v1/merchant/replay", replay_events, {OK: Delivery}, (*_MERCHANT, AccountNotFound), ReplayEvents
-    ),
-    Operation("GET", "/v1/merchant/dead-letter", list_dead_letters, {OK: DeadLetters}, _MERCHANT, query=LettersQuery),
-    Operation(
-        "GET",
-        "/v1/merchant/public",
-        find_merchant,
-        {OK: PublicMerchant},
-        _MERCHANT,
-        query=MerchantQuery,
-        looks_up=True,
-    ),
-    Operation(
-        "POST",
-        "/v1/payment",
-        pay_merchant,
-        _PAID,
-        _PAYING,
-        PayMerchant,
-        keyed=True,
-    ),
-    Operation(
-        "POST",
-        "/v1/payment/hold",
-        hold_for_merchant,
-        {CREATED: HoldAnswer, OK: HoldAnswer},
-        _PAYING,
-        HoldForMerchant,
-        keyed=True,
-    ),
-    Operation(
-        "POST",
-        "/v1/payment/{transfer_id}/refund",
-        refund_payment,
-        {CREATED: Posted, OK: Posted},
-        _REFUNDING,
-        Reverse,
-        keyed=True,
-    ),
+    Operation("POST", "/v1/merchant", register_merchant, {CREATED: MerchantSecret}, RegisterMerchant),
+    Operation("GET", "/v1/merchant", read_merchant, {OK: Merchant}),
+    Operation("PATCH", "/v1/merchant", update_merchant, {OK: Merchant}, UpdateMerchant),
+    Operation("POST", "/v1/merchant/secret", rotate_webhook_secret, {OK: MerchantSecret}),
+    Operation("POST", "/v1/merchant/replay", replay_events, {OK: Delivery}, ReplayEvents),
+    Operation("GET", "/v1/merchant/dead-letter", list_dead_letters, {OK: DeadLetters}, query=LettersQuery),
+    Operation("GET", "/v1/merchant/public", find_merchant, {OK: PublicMerchant}, query=MerchantQuery),
+    Operation("POST", "/v1/payment", pay_merchant, _PAID, PayMerchant),
+    Operation("POST", "/v1/payment/hold", hold_for_merchant, {CREATED: HoldAnswer, OK: HoldAnswer}, HoldForMerchant),
+    Operation("POST", "/v1/payment/{transfer_id}/refund", refund_payment, {CREATED: Posted, OK: Posted}, Reverse),
 )

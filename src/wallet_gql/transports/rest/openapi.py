@@ -14,10 +14,10 @@ from pydantic.json_schema import models_json_schema
 from ... import __version__
 from ...domain.errors import WalletError
 from ...idempotency.keys import HEADER, KEY_MAX
+from ..catalogue.errors import ANY_BODY, ANY_REQUEST, Code, camel, is_money, status_of
 from ..http.auth import COOKIE
-from ..http.problems import MEDIA_TYPE, too_large
-from .errors import STATUS, camel, fields_of, is_money
-from .routing import BAD_REQUEST, JSON, REPLAYED, Operation
+from ..http.problems import MEDIA_TYPE
+from .routing import JSON, REPLAYED, Operation
 
 VERSION: Final = "3.1.0"
 
@@ -29,19 +29,6 @@ _PREFIXES: Final = {
     "withdrawal_id": "wdr",
 }
 _TYPES: Final = {"str": "string", "int": "integer", "str | None": ["string", "null"]}
-_HTTP_ERRORS: Final = {
-    "CROSS_SITE": (HTTPStatus.FORBIDDEN, "A browser was made to send it by another site."),
-    "INTERNAL": (HTTPStatus.INTERNAL_SERVER_ERROR, "Our bug; the log has it under the same request id."),
-}
-"""What any request may get, whatever it asks for."""
-
-_BODY_ERRORS: Final = {
-    BAD_REQUEST: (HTTPStatus.BAD_REQUEST, "The body is no JSON object."),
-    too_large().code: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large."),
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE.name: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is no `application/json`."),
-}
-"""What any request with a body may get."""
-
 _PROBLEM: Final = {
     "type": "object",
     "description": "What went wrong and what to do next (RFC 9457).",
@@ -97,11 +84,6 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-def statuses_of(operation: Operation) -> set[int]:
-    """Every status that an operation is documented to answer with."""
-    return {int(status) for status in _operation(operation)["responses"]}
-
-
 def _operation(operation: Operation) -> dict[str, Any]:
     about = inspect.cleandoc(operation.handler.__doc__ or "")
     summary, _, more = about.partition(". ")
@@ -114,7 +96,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
     if more:
         made["description"] = about
-    if operation.session:
+    if operation.entry.session:
         made["security"] = [{"bearer": []}, {"cookie": []}]
     if operation.body is not None:
         made["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(operation.body.__name__)}}}
@@ -146,7 +128,7 @@ def _query_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
 
 
 def _key_parameter(operation: Operation) -> Iterable[dict[str, Any]]:
-    if operation.keyed:
+    if operation.entry.keyed:
         yield {
             "name": HEADER,
             "in": "header",
@@ -166,7 +148,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         headers = {}
         if status is HTTPStatus.CREATED:
             headers["Location"] = _header("Where what was made is found.")
-        if operation.keyed and status is HTTPStatus.OK:
+        if operation.entry.keyed and status is HTTPStatus.OK:
             about = "`true` if the key was used before: then nothing was done now."
             is_always = HTTPStatus.CREATED in operation.answers
             headers[REPLAYED] = {**_header(about), "required": is_always}
@@ -191,11 +173,9 @@ def _refusals(operation: Operation) -> dict[HTTPStatus, list[str]]:
     """The names of the schemas of what it may refuse with, by status."""
     found: dict[HTTPStatus, list[str]] = {}
     for kind in operation.all_errors:
-        found.setdefault(STATUS[kind], []).append(_error_name(kind))
-    others = {**_HTTP_ERRORS, **(_BODY_ERRORS if operation.body is not None else {})}
-    coded = {**{code: status for code, (status, _) in others.items()}, **operation.problems}
-    for code, status in coded.items():
-        found.setdefault(status, []).append(_code_name(code))
+        found.setdefault(status_of(kind), []).append(_error_name(kind))
+    for code in (*ANY_REQUEST, *(ANY_BODY if operation.body is not None else ()), *operation.entry.codes):
+        found.setdefault(code.status, []).append(_code_name(code))
     return found
 
 
@@ -214,21 +194,20 @@ def _errors(operations: Sequence[Operation]) -> dict[str, Any]:
     for operation in operations:
         for kind in operation.all_errors:
             found[_error_name(kind)] = _error(kind)
-        for code in operation.problems:
-            found[_code_name(code)] = _coded(code, inspect.cleandoc(operation.handler.__doc__ or ""))
-    for code, (_, about) in {**_HTTP_ERRORS, **_BODY_ERRORS}.items():
-        found[_code_name(code)] = _coded(code, about)
+        for code in operation.entry.codes:
+            found[_code_name(code)] = _coded(code.name, code.about)
+    for code in (*ANY_REQUEST, *ANY_BODY):
+        found[_code_name(code)] = _coded(code.name, code.about)
     return dict(sorted(found.items()))
 
 
 def _error(kind: type[WalletError]) -> dict[str, Any]:
-    fields = fields_of(kind)
     schema = _coded(kind.code, inspect.cleandoc(kind.__doc__ or ""))
     own = schema["allOf"][1]
     own["properties"]["retryable"] = {"const": kind.retryable}
-    for name, hint in fields.items():
+    for name, hint in kind.field_types.items():
         own["properties"][camel(name)] = {"type": "string" if is_money(name) else _TYPES[hint]}
-    own["required"] = [camel(name) for name in fields]
+    own["required"] = [camel(name) for name in kind.field_types]
     return schema
 
 
@@ -243,8 +222,8 @@ def _error_name(kind: type[WalletError]) -> str:
     return f"{kind.__name__}Problem"
 
 
-def _code_name(code: str) -> str:
-    return "".join(part.capitalize() for part in code.split("_")) + "Problem"
+def _code_name(code: Code) -> str:
+    return "".join(part.capitalize() for part in code.name.split("_")) + "Problem"
 
 
 def _ref(name: str) -> dict[str, str]:

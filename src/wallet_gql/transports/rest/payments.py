@@ -9,28 +9,12 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from ...domain import topups, withdrawals
-from ...domain.errors import (
-    AccountClosed,
-    AccountFrozen,
-    AccountNotFound,
-    CurrencyMismatch,
-    FreshLogInRequired,
-    IdempotencyKeyReused,
-    InsufficientFunds,
-    InvalidAmount,
-    InvalidInput,
-    LimitExceeded,
-    PaymentsNotConfigured,
-    PayoutAccountMissing,
-    TopUpNotFound,
-    WithdrawalNotFound,
-)
 from ...domain.ids import AccountId
 from ...domain.topups import TopUpState
 from ...domain.withdrawals import WithdrawalState
 from ...storage import PAGE_MAX
 from .models import AccountIdText, Count, Given, GivenMoney, Money, Reference, Text, Told
-from .routing import REPLAYED, Call, Errors, Operation, Reply
+from .routing import REPLAYED, Call, Operation, Reply
 
 # What comes in
 
@@ -205,45 +189,13 @@ def _keyed(body: Told, location: str, *, replayed: bool) -> Reply:
     return Reply(body, HTTPStatus.CREATED, headers)
 
 
-_COMMON: Final[Errors] = (
-    InvalidInput,
-    InvalidAmount,
-    IdempotencyKeyReused,
-    PaymentsNotConfigured,
-    AccountNotFound,
-    AccountClosed,
-    CurrencyMismatch,
-    LimitExceeded,
-)
 _CREATED, _OK = HTTPStatus.CREATED, HTTPStatus.OK
 
 OPERATIONS: Final = (
-    Operation(
-        "POST",
-        "/v1/top-up",
-        begin_top_up,
-        {_CREATED: TopUpAnswer, _OK: TopUpAnswer},
-        _COMMON,
-        BeginTopUp,
-        keyed=True,
-    ),
-    Operation("GET", "/v1/top-up", list_top_ups, {_OK: TopUps}, (InvalidInput,), query=PageQuery),
-    Operation("GET", "/v1/top-up/{top_up_id}", read_top_up, {_OK: TopUp}, (InvalidInput, TopUpNotFound)),
-    Operation(
-        "POST",
-        "/v1/withdrawal",
-        withdraw,
-        {_CREATED: WithdrawalAnswer, _OK: WithdrawalAnswer},
-        (*_COMMON, AccountFrozen, InsufficientFunds, PayoutAccountMissing, FreshLogInRequired),
-        Withdraw,
-        keyed=True,
-    ),
-    Operation("GET", "/v1/withdrawal", list_withdrawals, {_OK: Withdrawals}, (InvalidInput,), query=PageQuery),
-    Operation(
-        "GET",
-        "/v1/withdrawal/{withdrawal_id}",
-        read_withdrawal,
-        {_OK: Withdrawal},
-        (InvalidInput, WithdrawalNotFound),
-    ),
+    Operation("POST", "/v1/top-up", begin_top_up, {_CREATED: TopUpAnswer, _OK: TopUpAnswer}, BeginTopUp),
+    Operation("GET", "/v1/top-up", list_top_ups, {_OK: TopUps}, query=PageQuery),
+    Operation("GET", "/v1/top-up/{top_up_id}", read_top_up, {_OK: TopUp}),
+    Operation("POST", "/v1/withdrawal", withdraw, {_CREATED: WithdrawalAnswer, _OK: WithdrawalAnswer}, Withdraw),
+    Operation("GET", "/v1/withdrawal", list_withdrawals, {_OK: Withdrawals}, query=PageQuery),
+    Operation("GET", "/v1/withdrawal/{withdrawal_id}", read_withdrawal, {_OK: Withdrawal}),
 )

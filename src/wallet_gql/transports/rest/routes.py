@@ -2,7 +2,7 @@
 
 `OPERATIONS` is the whole API: the routes, `/openapi.json` and the tests are made from it. A money command needs the
 header `Idempotency-Key`: one key for each intent, the same one for its retries. The first answer is 201, the same
-answer again 200 with `Idempotent-Replayed: true`. Errors are in `rest_errors`.
+answer again 200 with `Idempotent-Replayed: true`. What each operation may refuse with is in `catalogue.operations`.
 """
 
 from __future__ import annotations
@@ -16,32 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ...domain.errors import (
-    AccountClosed,
-    AccountExists,
-    AccountFrozen,
-    AccountNotFound,
-    CaptureExceedsHold,
-    CurrencyMismatch,
-    EmailTaken,
-    HoldNotFound,
-    HoldNotOpen,
-    IdempotencyKeyReused,
-    InsufficientFunds,
-    InvalidAmount,
-    InvalidCredentials,
-    InvalidInput,
-    LimitExceeded,
-    NotPermitted,
-    NotReversible,
-    PayeeCannotReceive,
-    PayeeNotFound,
-    ReversalExceedsOriginal,
-    SameAccount,
-    TransferNotFound,
-    Unauthenticated,
-    UsernameTaken,
-)
+from ...domain.errors import HoldNotFound, TransferNotFound, Unauthenticated
 from ...domain.ids import AccountId, HoldId, TransferId, is_id
 from ...domain.model import Hold, Transfer
 from ...domain.users import SessionKind
@@ -49,6 +24,7 @@ from ...idempotency import key_of
 from ...identity import LoggedIn
 from ...verbs.history import HistoryFilter, page_of_history
 from ...verbs.ledger import Posted
+from ..catalogue.errors import KEY_UNKNOWN
 from ..http.problems import Problem
 from . import merchants as rest_merchants
 from . import models as told
@@ -67,10 +43,8 @@ from .models import (
     SignUp,
 )
 from .openapi import document
-from .routing import JSON, Call, Errors, Operation, Reply, keyed_reply, routes_of
+from .routing import JSON, Call, Operation, Reply, keyed_reply, routes_of
 from .views import View, account_view, event_view, hold_view, outcome_view, posted_view, user_view
-
-KEY_UNKNOWN: Final = "KEY_UNKNOWN"
 
 CREATED: Final = HTTPStatus.CREATED
 OK: Final = HTTPStatus.OK
@@ -196,7 +170,7 @@ async def find_transfer(call: Call, given: KeyQuery) -> Reply:
             "nothing is known of this key, which does not prove that nothing happened or will happen; to be certain, "
             "send the first request again with the same key"
         )
-        raise Problem(HTTPStatus.NOT_FOUND, KEY_UNKNOWN, detail)
+        raise Problem(KEY_UNKNOWN, detail)
     return Reply(await outcome_view(call.wallet, user_id, known))
 
 
@@ -266,118 +240,27 @@ def _held(posted: Posted[Hold], status: HTTPStatus) -> Reply:
     return keyed_reply(body, status, {"Location": f"/v1/hold/{posted.result.id}"}, replayed=posted.replayed)
 
 
-_KEYED: Final[Errors] = (InvalidInput, InvalidAmount, IdempotencyKeyReused)
-_PAYING: Final[Errors] = (
-    *_KEYED,
-    AccountNotFound,
-    AccountFrozen,
-    AccountClosed,
-    CurrencyMismatch,
-    PayeeNotFound,
-    PayeeCannotReceive,
-    SameAccount,
-    InsufficientFunds,
-    LimitExceeded,
-)
-_HOLDING: Final[Errors] = (InvalidInput, HoldNotFound, NotPermitted)
 _MOVED: Final = {CREATED: told.Posted, OK: told.Posted}
 
 OPERATIONS: Final = (
-    Operation(
-        "POST",
-        "/v1/user",
-        sign_up,
-        {CREATED: told.User},
-        (InvalidInput, UsernameTaken, EmailTaken),
-        SignUp,
-        session=False,
-    ),
-    Operation("GET", "/v1/user", read_user, {OK: told.User}, (InvalidInput,)),
-    Operation(
-        "POST",
-        "/v1/session",
-        log_in,
-        {CREATED: told.Session},
-        (InvalidInput, InvalidCredentials),
-        LogIn,
-        session=False,
-    ),
-    Operation("POST", "/v1/session/renewal", renew_session, {CREATED: told.Session}, (InvalidInput,)),
-    Operation("GET", "/v1/event", list_events, {OK: told.Events}, (InvalidInput,), query=EventsQuery),
-    Operation("DELETE", "/v1/session", log_out, {HTTPStatus.NO_CONTENT: None}, (InvalidInput,), session=False),
-    Operation("GET", "/v1/account", list_accounts, {OK: told.Accounts}, (InvalidInput,), query=AccountsQuery),
-    Operation("POST", "/v1/account", open_account, {CREATED: told.Account}, (InvalidInput, AccountExists), OpenAccount),
-    Operation("GET", "/v1/account/{account_id}", read_account, {OK: told.Account}, (InvalidInput, AccountNotFound)),
-    Operation(
-        "GET",
-        "/v1/account/{account_id}/entry",
-        list_entries,
-        {OK: told.Entries},
-        (InvalidInput, AccountNotFound),
-        query=EntriesQuery,
-    ),
-    Operation("POST", "/v1/transfer", transfer, _MOVED, _PAYING, Payment, keyed=True),
-    Operation(
-        "GET",
-        "/v1/transfer",
-        find_transfer,
-        {OK: told.Outcome},
-        (InvalidInput, IdempotencyKeyReused),
-        query=KeyQuery,
-        problems={KEY_UNKNOWN: HTTPStatus.NOT_FOUND},
-    ),
-    Operation(
-        "GET", "/v1/transfer/{transfer_id}", read_transfer, {OK: told.Transfer}, (InvalidInput, TransferNotFound)
-    ),
-    Operation(
-        "POST",
-        "/v1/transfer/{transfer_id}/reversal",
-        reverse_transfer,
-        _MOVED,
-        (
-            *_KEYED,
-            TransferNotFound,
-            NotPermitted,
-            NotReversible,
-            ReversalExceedsOriginal,
-            InsufficientFunds,
-            AccountFrozen,
-            AccountClosed,
-            LimitExceeded,
-        ),
-        Reverse,
-        keyed=True,
-    ),
-    Operation(
-        "POST", "/v1/hold", place_hold, {CREATED: told.HoldAnswer, OK: told.HoldAnswer}, _PAYING, PlaceHold, keyed=True
-    ),
-    Operation("GET", "/v1/hold/{hold_id}", read_hold, {OK: told.Hold}, (InvalidInput, HoldNotFound)),
-    Operation(
-        "POST",
-        "/v1/hold/{hold_id}/capture",
-        capture_hold,
-        _MOVED,
-        (
-            *_KEYED,
-            *_HOLDING,
-            HoldNotOpen,
-            CaptureExceedsHold,
-            AccountFrozen,
-            PayeeCannotReceive,
-            PayeeNotFound,
-            LimitExceeded,
-        ),
-        Capture,
-        keyed=True,
-    ),
-    Operation(
-        "POST",
-        "/v1/hold/{hold_id}/void",
-        void_hold,
-        {OK: told.HoldAnswer},
-        (*_HOLDING, IdempotencyKeyReused, HoldNotOpen),
-        keyed=True,
-    ),
+    Operation("POST", "/v1/user", sign_up, {CREATED: told.User}, SignUp),
+    Operation("GET", "/v1/user", read_user, {OK: told.User}),
+    Operation("POST", "/v1/session", log_in, {CREATED: told.Session}, LogIn),
+    Operation("POST", "/v1/session/renewal", renew_session, {CREATED: told.Session}),
+    Operation("GET", "/v1/event", list_events, {OK: told.Events}, query=EventsQuery),
+    Operation("DELETE", "/v1/session", log_out, {HTTPStatus.NO_CONTENT: None}),
+    Operation("GET", "/v1/account", list_accounts, {OK: told.Accounts}, query=AccountsQuery),
+    Operation("POST", "/v1/account", open_account, {CREATED: told.Account}, OpenAccount),
+    Operation("GET", "/v1/account/{account_id}", read_account, {OK: told.Account}),
+    Operation("GET", "/v1/account/{account_id}/entry", list_entries, {OK: told.Entries}, query=EntriesQuery),
+    Operation("POST", "/v1/transfer", transfer, _MOVED, Payment),
+    Operation("GET", "/v1/transfer", find_transfer, {OK: told.Outcome}, query=KeyQuery),
+    Operation("GET", "/v1/transfer/{transfer_id}", read_transfer, {OK: told.Transfer}),
+    Operation("POST", "/v1/transfer/{transfer_id}/reversal", reverse_transfer, _MOVED, Reverse),
+    Operation("POST", "/v1/hold", place_hold, {CREATED: told.HoldAnswer, OK: told.HoldAnswer}, PlaceHold),
+    Operation("GET", "/v1/hold/{hold_id}", read_hold, {OK: told.Hold}),
+    Operation("POST", "/v1/hold/{hold_id}/capture", capture_hold, _MOVED, Capture),
+    Operation("POST", "/v1/hold/{hold_id}/void", void_hold, {OK: told.HoldAnswer}),
     *rest_payments.OPERATIONS,
     *rest_merchants.OPERATIONS,
 )

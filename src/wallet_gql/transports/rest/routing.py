@@ -10,27 +10,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from json import JSONDecodeError
-from typing import Any, Final, TypeAlias, get_origin
+from typing import Any, Final, get_origin
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ...domain.errors import (
-    Contended,
-    InDoubt,
-    InvalidInput,
-    NodeUnavailable,
-    RateLimited,
-    Unauthenticated,
-    Unavailable,
-    WalletError,
-)
+from ...domain.errors import InDoubt, InvalidInput, Unauthenticated, WalletError
 from ...domain.ids import UserId
 from ...idempotency.keys import HEADER, header_key_of, header_value
 from ...runtime import Wallet
 from ...verbs.ledger import Ledger
+from ..catalogue import operations as catalogue
+from ..catalogue.errors import BAD_REQUEST, UNSUPPORTED_MEDIA_TYPE, camel
+from ..catalogue.operations import OUTAGES, Errors
 from ..http.auth import Caller, caller_of, check_same_site
 from ..http.finishing import Finishing
 from ..http.logs import log_answer
@@ -43,9 +37,6 @@ log = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
 REPLAYED: Final = "Idempotent-Replayed"
-BAD_REQUEST: Final = HTTPStatus.BAD_REQUEST.name
-
-Errors: TypeAlias = tuple[type[WalletError], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,34 +91,32 @@ Handler = Callable[[Call, Any], Awaitable[Reply]]
 class Operation:
     """One line of the table. `handler` gets the body if there is one, else the query.
 
-    `answers` are the successes by status; `errors` what it may raise, beside what `all_errors` adds.
+    The handler's name leads to the operation's entry in the catalogue, which says what it may refuse with.
+    `answers` are the successes by status.
     """
 
     method: str
     path: str
     handler: Handler
     answers: Mapping[HTTPStatus, type[Told] | None]
-    errors: Errors = ()
     body: type[Given] | None = None
     query: type[Given] | None = None
-    session: bool = True
-    keyed: bool = False
-    looks_up: bool = False
-    """Whether it tells if somebody exists."""
-    problems: Mapping[str, HTTPStatus] = field(default_factory=dict)
-    """Refusals that are no domain errors: code -> status."""
 
     @property
     def name(self) -> str:
         """The operation's id."""
-        first, *rest = self.handler.__name__.strip("_").split("_")
-        return first + "".join(part.capitalize() for part in rest)
+        return camel(self.handler.__name__)
+
+    @property
+    def entry(self) -> catalogue.Operation:
+        """What the catalogue says about it."""
+        return catalogue.OPERATIONS[self.name]
 
     @property
     def all_errors(self) -> Errors:
         """Everything it may raise."""
-        found = [*self.errors, Unavailable, Contended, NodeUnavailable, RateLimited]
-        if self.session:
+        found = [*self.entry.refusals, *OUTAGES]
+        if self.entry.session:
             found.append(Unauthenticated)
         if self.method != "GET":
             found.append(InDoubt)
@@ -164,10 +153,10 @@ async def _answer(operation: Operation, request: Request) -> Response:
     try:
         if operation.body is not None:
             check_media_type(request)
-        if operation.session:
+        if operation.entry.session:
             await call.caller.session()
         given = await _given(operation, request)
-        groups = ((MONEY,) if operation.keyed else ()) + ((LOOKUP,) if operation.looks_up else ())
+        groups = ((MONEY,) if operation.entry.keyed else ()) + ((LOOKUP,) if operation.entry.looks_up else ())
         await call.caller.count(operation.name, *groups)
         reply = await operation.handler(call, given)
     except WalletError as error:
@@ -189,8 +178,7 @@ def check_media_type(request: Request) -> None:
     """Refuse any body but JSON, for forms and plain text are what other sites can send. Raises Problem (415)."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != JSON:
-        status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-        raise Problem(status, status.name, f"send the body as {JSON}", {"Accept-Post": JSON})
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON}", {"Accept-Post": JSON})
 
 
 async def _given(operation: Operation, request: Request) -> Given | None:
@@ -206,9 +194,9 @@ async def _given(operation: Operation, request: Request) -> Given | None:
     try:
         values = orjson.loads(raw)
     except JSONDecodeError as error:
-        raise Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST, f"this is not valid JSON: {error}") from error
+        raise Problem(BAD_REQUEST, f"this is not valid JSON: {error}") from error
     if not isinstance(values, dict):
-        raise Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST, "send a JSON object")
+        raise Problem(BAD_REQUEST, "send a JSON object")
     return read(operation.body, values)
 
 

@@ -16,8 +16,8 @@ from ...domain.users import User as DomainUser
 from ...runtime import Wallet
 from ...storage import HistoryLine
 from ...verbs.ledger import Known, Posted
+from ..catalogue.errors import values_of
 from . import models as told
-from .errors import values_of
 from .models import Money
 
 log = logging.getLogger(__name__)

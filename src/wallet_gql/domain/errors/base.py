@@ -1,0 +1,154 @@
+"""What every error has, and how a remembered refusal comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum, auto
+from typing import ClassVar, dataclass_transform
+
+__all__ = [
+    "Category",
+    "ConfigurationError",
+    "Field",
+    "InvariantViolated",
+    "Rejected",
+    "WalletError",
+    "error_classes",
+    "restore",
+]
+
+Field = str | int | None
+
+
+class Category(Enum):
+    """What kind of no an error is. Each transport has one status for each category."""
+
+    MALFORMED = auto()
+    """The input has the wrong shape. The idempotency key was not used up."""
+    UNAUTHENTICATED = auto()
+    """There is no session, or the log-in was wrong."""
+    FORBIDDEN = auto()
+    """This act belongs to somebody else, or needs a fresh log-in."""
+    NOT_FOUND = auto()
+    """There is nothing of that name that concerns the caller."""
+    CONFLICT = auto()
+    """The present state forbids it: funds, a frozen account, a closed hold, a taken name."""
+    CONTRADICTION = auto()
+    """The request contradicts something that will not change, or an earlier use of the key."""
+    RATE_LIMITED = auto()
+    """Too many requests. Nothing changed."""
+    UNAVAILABLE = auto()
+    """The store cannot do it now. Nothing changed."""
+    IN_DOUBT = auto()
+    """It is unknown whether it happened."""
+    INTERNAL = auto()
+    """A bug or a wrong configuration of ours. Clients get no details."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request, with the same idempotency key, may succeed later."""
+        return self in {Category.RATE_LIMITED, Category.UNAVAILABLE, Category.IN_DOUBT}
+
+
+_NOT_FIELDS = frozenset({"message", "detail"})
+"""What an error can be made with that is not one of its values: its text, and what is for the log."""
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(field,))
+class WalletError(Exception):
+    """The root of all errors.
+
+    A subclass gives its `code`, its `category`, the text of its message as `words`, and its values as annotated
+    fields, such as `account_id: str`. Its constructor takes the fields in this order; `words` may name them in braces.
+    Its docstring is its line in `docs/errors.md`, in the GraphQL schema and in the OpenAPI file.
+    """
+
+    code: ClassVar[str] = "WALLET_ERROR"
+    """Stable and documented."""
+    category: ClassVar[Category] = Category.INTERNAL
+    words: ClassVar[str] = ""
+    """The message, with the names of fields in braces."""
+    retryable: ClassVar[bool] = False
+    """Whether to send the request again, with the same idempotency key. Follows from the category."""
+    field_types: ClassVar[Mapping[str, str]] = {}
+    """The name and the type (`str`, `int`, `str | None`) of each value, in the constructor's order."""
+    fields: dict[str, Field]
+    """The values by name."""
+    message: str
+    """What clients are told: what went wrong and what to do next."""
+    detail: str = ""
+    """For the log and for operators: what a driver said, say. No transport sends it; clients get `message`."""
+
+    def __init_subclass__(cls) -> None:
+        """Make the constructor from the annotated fields."""
+        super().__init_subclass__()
+        dataclass(eq=False, repr=False)(cls)
+        cls.retryable = cls.category.retryable
+        cls.field_types = {one.name: str(one.type) for one in fields(cls) if one.name not in _NOT_FIELDS}  # type: ignore[arg-type]  # made one just now
+
+    def __post_init__(self) -> None:
+        self.fields = {name: getattr(self, name) for name in self.field_types}
+        self.message = self.text()
+        super().__init__(self.message)
+
+    def text(self) -> str:
+        """The message."""
+        return self.words.format(**self.fields)
+
+    def __str__(self) -> str:
+        """For the log: the message with the detail."""
+        return f"{self.message} ({self.detail})" if self.detail else self.message
+
+
+class Rejected(WalletError):
+    """The ledger said no and no money moved. Correct the request and send it under a new key.
+
+    `remembered` tells whether the refusal is kept under the key, so that a late duplicate cannot turn a no into a yes.
+    """
+
+    code = "REJECTED"
+    category = Category.CONFLICT
+    remembered: ClassVar[bool] = True
+
+
+def error_classes(root: type[WalletError] = WalletError) -> list[type[WalletError]]:
+    """Every error class below `root`, parents before children, in the order of definition."""
+    found: list[type[WalletError]] = []
+    for child in root.__subclasses__():
+        found += [child, *error_classes(child)]
+    return found
+
+
+def restore(code: str, fields: dict[str, Field]) -> Rejected:
+    """The refusal that a receipt remembers, as it was first raised.
+
+    Raises:
+        InvariantViolated: the stored code is unknown to this version.
+    """
+    for kind in error_classes(Rejected):
+        if kind.code == code and issubclass(kind, Rejected):
+            return kind(**fields)
+    raise InvariantViolated(f"a receipt remembers the unknown refusal {code!r}")
+
+
+class ConfigurationError(WalletError):
+    """The wallet cannot start like this. The message names each fault and its remedy."""
+
+    code = "CONFIGURATION"
+    message: str
+
+    def text(self) -> str:
+        """As it was given."""
+        return self.message
+
+
+class InvariantViolated(WalletError):
+    """A bug of ours: a rule or a backend broke a promise. Nothing is written; operators are told."""
+
+    code = "INTERNAL"
+    message: str
+
+    def text(self) -> str:
+        """As it was given."""
+        return self.message

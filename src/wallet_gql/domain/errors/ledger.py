@@ -1,0 +1,244 @@
+"""Refusals about accounts, transfers and holds."""
+
+from __future__ import annotations
+
+from .base import Category, Rejected
+
+
+class InvalidInput(Rejected):
+    """A value has the wrong shape. Correct the named field; the key was not used up."""
+
+    code = "INVALID_INPUT"
+    category = Category.MALFORMED
+    remembered = False
+    words = "{field}: {reason}"
+    field: str
+    reason: str
+
+
+class InvalidAmount(Rejected):
+    """The amount is zero, negative, too large or not a whole number of minor units. The key was not used up."""
+
+    code = "INVALID_AMOUNT"
+    category = Category.MALFORMED
+    remembered = False
+    words = "amount {amount}: {reason}"
+    amount: str
+    reason: str
+
+
+class IdempotencyKeyReused(Rejected):
+    """The key was used before with another input. Use a new key for each intent, the same one for its retries."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    category = Category.CONTRADICTION
+    remembered = False
+    words = "idempotency key {key!r} was already used with another input; use a new key"
+    key: str
+
+
+class InsufficientFunds(Rejected):
+    """The account's available amount (posted minus held) is too small. Top up, then try again under a new key."""
+
+    code = "INSUFFICIENT_FUNDS"
+    category = Category.CONFLICT
+    words = "account {account_id} has {available_minor} {currency} minor units available, {required_minor} are needed"
+    account_id: str
+    available_minor: int
+    required_minor: int
+    currency: str
+
+
+class LimitExceeded(Rejected):
+    """A limit of the wallet would be passed. Use a smaller amount under a new key."""
+
+    code = "LIMIT_EXCEEDED"
+    category = Category.CONTRADICTION
+    words = "{limit} must not be greater than {maximum}"
+    limit: str
+    maximum: int
+
+
+class CurrencyMismatch(Rejected):
+    """The account holds another currency than the request names. Nothing is ever converted."""
+
+    code = "CURRENCY_MISMATCH"
+    category = Category.CONTRADICTION
+    words = "account {account_id} holds {expected}, the request says {given}"
+    account_id: str
+    expected: str
+    given: str
+
+
+class SameAccount(Rejected):
+    """Payer and payee are the same account. Choose another payee."""
+
+    code = "SAME_ACCOUNT"
+    category = Category.CONTRADICTION
+    words = "payer and payee are the same account {account_id}"
+    account_id: str
+
+
+class AccountNotFound(Rejected):
+    """There is no such account of yours. Other people's accounts look the same as absent ones."""
+
+    code = "ACCOUNT_NOT_FOUND"
+    category = Category.NOT_FOUND
+    words = "you have no account {account_id}; list yours with `viewer`"
+    account_id: str
+
+
+class AccountExists(Rejected):
+    """The user already has an account in this currency: one per user and currency."""
+
+    code = "ACCOUNT_EXISTS"
+    category = Category.CONFLICT
+    words = "you already have the {currency} account {account_id}; use it"
+    account_id: str
+    currency: str
+
+
+class AccountFrozen(Rejected):
+    """The account is frozen: no debits, holds or captures. Credits still arrive. Ask the operator."""
+
+    code = "ACCOUNT_FROZEN"
+    category = Category.CONFLICT
+    words = "account {account_id} is frozen; ask support"
+    account_id: str
+
+
+class AccountClosed(Rejected):
+    """The account is closed. Use another one."""
+
+    code = "ACCOUNT_CLOSED"
+    category = Category.CONFLICT
+    words = "account {account_id} is closed; use another account"
+    account_id: str
+
+
+class AccountNotEmpty(Rejected):
+    """Only an account at zero with no open holds can be closed. Move the money out first."""
+
+    code = "ACCOUNT_NOT_EMPTY"
+    category = Category.CONFLICT
+    words = (
+        "account {account_id} still has {posted_minor} posted and {held_minor} held {currency} minor units; "
+        "empty it first"
+    )
+    account_id: str
+    posted_minor: int
+    held_minor: int
+    currency: str
+
+
+class PayeeNotFound(Rejected):
+    """There is nobody of that name or id to be paid. Check the spelling."""
+
+    code = "PAYEE_NOT_FOUND"
+    category = Category.NOT_FOUND
+    words = "there is no payee {payee}; check the spelling"
+    payee: str
+
+
+class PayeeCannotReceive(Rejected):
+    """The payee has no open account in that currency. Ask them to open one, or send another currency."""
+
+    code = "PAYEE_CANNOT_RECEIVE"
+    category = Category.CONFLICT
+    words = "{payee} has no open {currency} account; ask them to open one"
+    payee: str
+    currency: str
+
+
+class NotPermitted(Rejected):
+    """You may see it, but this act belongs to somebody else (the payee, or an operator)."""
+
+    code = "NOT_PERMITTED"
+    category = Category.FORBIDDEN
+    words = "only {allowed} may {action}"
+    action: str
+    allowed: str
+
+
+class HoldNotFound(Rejected):
+    """There is no such hold that concerns you."""
+
+    code = "HOLD_NOT_FOUND"
+    category = Category.NOT_FOUND
+    words = "there is no hold {hold_id} that you may see"
+    hold_id: str
+
+
+class HoldNotOpen(Rejected):
+    """The hold was already captured, voided or has expired. Each hold closes once."""
+
+    code = "HOLD_NOT_OPEN"
+    category = Category.CONFLICT
+    words = "hold {hold_id} is {state} and stays so; place a new one"
+    hold_id: str
+    state: str
+
+
+class CaptureExceedsHold(Rejected):
+    """More than the held amount was asked for. Capture at most what was held."""
+
+    code = "CAPTURE_EXCEEDS_HOLD"
+    category = Category.CONTRADICTION
+    words = "hold {hold_id} holds {held_minor} {currency} minor units, {requested_minor} were asked for"
+    hold_id: str
+    held_minor: int
+    requested_minor: int
+    currency: str | None = None
+    """None in a refusal that was remembered before there was this field."""
+
+    def text(self) -> str:
+        """Names the currency, if it is known."""
+        return self.words.replace(" {currency}", "" if self.currency is None else " {currency}").format(**self.fields)
+
+
+class TransferNotFound(Rejected):
+    """There is no such transfer that concerns you."""
+
+    code = "TRANSFER_NOT_FOUND"
+    category = Category.NOT_FOUND
+    words = "there is no transfer {transfer_id} that you may see"
+    transfer_id: str
+
+
+class NotReversible(Rejected):
+    """This kind of transfer is not reversed this way (a reversal, a deposit or a withdrawal)."""
+
+    code = "NOT_REVERSIBLE"
+    category = Category.CONTRADICTION
+    words = "transfer {transfer_id} is a {kind}; it cannot be reversed"
+    transfer_id: str
+    kind: str
+
+
+class ReversalExceedsOriginal(Rejected):
+    """Reversals of a transfer add up to at most its amount."""
+
+    code = "REVERSAL_EXCEEDS_ORIGINAL"
+    category = Category.CONFLICT
+    words = (
+        "of transfer {transfer_id} {remaining_minor} {currency} minor units are left to reverse, not {requested_minor}"
+    )
+    transfer_id: str
+    remaining_minor: int
+    requested_minor: int
+    currency: str | None = None
+    """None in a refusal that was remembered before there was this field."""
+
+    def text(self) -> str:
+        """Names the currency, if it is known."""
+        return self.words.replace(" {currency}", "" if self.currency is None else " {currency}").format(**self.fields)
+
+
+class BatchAborted(Rejected):
+    """Another item of an ATOMIC batch was refused, so nothing moved. This item's key was not used up."""
+
+    code = "BATCH_ABORTED"
+    category = Category.CONFLICT
+    remembered = False
+    words = "item {offender} of the batch was refused, so none was executed"
+    offender: int

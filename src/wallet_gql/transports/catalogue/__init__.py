@@ -1,0 +1,1 @@
+"""What both APIs are made from: `errors` (statuses, codes, spelling) and `operations` (names, refusals)."""

@@ -1,0 +1,199 @@
+"""How errors of the domain look from outside, and the codes that have no error in the domain.
+
+Everything about an error of the domain stands in its class, in `domain.errors`. Here is what follows from it for all
+transports: the HTTP status of each category, and how the names and values of its fields are spelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+from typing import Final
+
+from ...domain.errors import (
+    Category,
+    Field,
+    InDoubt,
+    InvariantViolated,
+    LimitExceeded,
+    Rejected,
+    Unavailable,
+    WalletError,
+    error_classes,
+)
+
+STATUS: Final[Mapping[Category, HTTPStatus]] = {
+    Category.MALFORMED: HTTPStatus.BAD_REQUEST,
+    Category.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    Category.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    Category.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Category.CONFLICT: HTTPStatus.CONFLICT,
+    Category.CONTRADICTION: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Category.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    Category.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Category.IN_DOUBT: HTTPStatus.GATEWAY_TIMEOUT,
+    Category.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+"""The one table of statuses."""
+
+ANSWERS: Final[tuple[type[WalletError], ...]] = tuple(
+    kind for kind in error_classes() if issubclass(kind, Rejected | Unavailable | InDoubt) and kind is not Rejected
+)
+"""What a client may be answered when a command was understood. GraphQL tells these as data."""
+
+_MINOR: Final = "_minor"
+
+
+def status_of(kind: type[WalletError]) -> HTTPStatus:
+    """The HTTP status of an error class."""
+    return STATUS[kind.category]
+
+
+def camel(name: str) -> str:
+    """`available_minor` -> `availableMinor`."""
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def is_money(name: str) -> bool:
+    """Whether a field counts minor units. REST sends it as text of digits: JavaScript would round a large number."""
+    return name.endswith(_MINOR)
+
+
+def values_of(error: WalletError) -> dict[str, Field]:
+    """An error's own values, as a client of REST sees them."""
+    return {
+        camel(name): str(value) if is_money(name) and value is not None else value
+        for name, value in error.fields.items()
+    }
+
+
+class Where(Enum):
+    """Which part of the server sends a code."""
+
+    HTTP = "HTTP"
+    """Before it is known which API is asked."""
+    REST = "REST"
+    GRAPHQL = "GraphQL"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A code that a transport sends by itself, without an error of the domain.
+
+    `status` is that of HTTP; where GraphQL sends a code its status depends on the client (`graphql.http_spec`).
+    """
+
+    name: str
+    status: HTTPStatus
+    docs: str
+    where: tuple[Where, ...] = (Where.HTTP,)
+    retryable: bool = False
+    openapi: str = ""
+    """How the OpenAPI file describes it, where `docs` would say too much there."""
+
+    @property
+    def about(self) -> str:
+        """Its description in the OpenAPI file."""
+        return self.openapi or self.docs
+
+
+_BOTH: Final = (Where.REST, Where.GRAPHQL)
+
+BAD_REQUEST: Final = Code(
+    "BAD_REQUEST",
+    HTTPStatus.BAD_REQUEST,
+    "The request has no valid form: the Host header, the JSON, or the document, its variables or an argument.",
+    (Where.HTTP, *_BOTH),
+    openapi="The body is no JSON object.",
+)
+BAD_EVENT: Final = Code(
+    "BAD_EVENT", HTTPStatus.BAD_REQUEST, "What was sent to `/webhooks/stripe` is no event that Stripe signed."
+)
+CROSS_SITE: Final = Code(
+    "CROSS_SITE", HTTPStatus.FORBIDDEN, "A browser was made to send it by another site.", (Where.HTTP, *_BOTH)
+)
+NOT_FOUND: Final = Code("NOT_FOUND", HTTPStatus.NOT_FOUND, "There is nothing at this path.")
+KEY_UNKNOWN: Final = Code(
+    "KEY_UNKNOWN",
+    HTTPStatus.NOT_FOUND,
+    "Nothing is known of this idempotency key. That proves nothing: send the first request again with the same key.",
+    (Where.REST,),
+    openapi="What became of one of your keys. Not finding it proves nothing: the request may still be on its way.",
+)
+METHOD_NOT_ALLOWED: Final = Code(
+    "METHOD_NOT_ALLOWED", HTTPStatus.METHOD_NOT_ALLOWED, "Use one of the methods that `Allow` names."
+)
+NOT_ACCEPTABLE: Final = Code(
+    "NOT_ACCEPTABLE", HTTPStatus.NOT_ACCEPTABLE, "`Accept` names no media type that can be had.", (Where.GRAPHQL,)
+)
+REQUEST_TIMEOUT: Final = Code(
+    "REQUEST_TIMEOUT", HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time. Send it again.", retryable=True
+)
+REQUEST_ENTITY_TOO_LARGE: Final = Code(  # not the name of the status, which Python 3.13 changed
+    "REQUEST_ENTITY_TOO_LARGE", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large."
+)
+UNSUPPORTED_MEDIA_TYPE: Final = Code(
+    "UNSUPPORTED_MEDIA_TYPE", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is no `application/json`.", _BOTH
+)
+MISDIRECTED_REQUEST: Final = Code(
+    "MISDIRECTED_REQUEST", HTTPStatus.MISDIRECTED_REQUEST, "This server does not serve the host that was asked."
+)
+HEADERS_TOO_LARGE: Final = Code(
+    "REQUEST_HEADER_FIELDS_TOO_LARGE",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "The address and the headers are too large.",
+)
+DRAINING: Final = Code(
+    "DRAINING", HTTPStatus.SERVICE_UNAVAILABLE, "`/readyz`: the server is being stopped.", retryable=True
+)
+NOT_OPEN: Final = Code(
+    Unavailable.code,
+    status_of(Unavailable),
+    "The server has no store yet, or its store cannot write now. Nothing changed.",
+    retryable=True,
+)
+INTERNAL: Final = Code(
+    InvariantViolated.code,
+    status_of(InvariantViolated),
+    "Our bug; the log has it under the same request id.",
+    (Where.HTTP, *_BOTH),
+)
+LIMIT_EXCEEDED: Final = Code(
+    LimitExceeded.code,
+    HTTPStatus.BAD_REQUEST,
+    "The document is too deep or too long, or asks for too much at once.",
+    (Where.GRAPHQL,),
+)
+PERSISTED_QUERY_NOT_FOUND: Final = Code(
+    "PERSISTED_QUERY_NOT_FOUND",
+    HTTPStatus.BAD_REQUEST,
+    "No document is known under this id or hash. Send the document itself.",
+    (Where.GRAPHQL,),
+)
+PERSISTED_QUERY_NOT_SUPPORTED: Final = Code(
+    "PERSISTED_QUERY_NOT_SUPPORTED",
+    HTTPStatus.BAD_REQUEST,
+    "This server looks up no documents. Send the document itself.",
+    (Where.GRAPHQL,),
+)
+DOCUMENT_NOT_TRUSTED: Final = Code(
+    "DOCUMENT_NOT_TRUSTED", HTTPStatus.BAD_REQUEST, "This server runs only documents it knows.", (Where.GRAPHQL,)
+)
+
+CODES: Final = tuple(value for value in list(globals().values()) if isinstance(value, Code))
+"""All of them, in the order above."""
+
+ANY_REQUEST: Final = (CROSS_SITE, INTERNAL)
+"""What any request of REST may get, whatever it asks for."""
+
+ANY_BODY: Final = (BAD_REQUEST, REQUEST_ENTITY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE)
+"""What any request of REST with a body may get."""
+
+
+def code_of(status: HTTPStatus) -> Code:
+    """The code of a refusal that the web framework makes by itself."""
+    found = (code for code in CODES if code.status is status and Where.HTTP in code.where)
+    return next(found, None) or Code(status.name, status, status.description)

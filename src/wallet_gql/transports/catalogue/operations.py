@@ -1,0 +1,214 @@
+"""Every operation once: its name, and what it may refuse with.
+
+REST's table of routes (`rest.routes`), GraphQL's mutations and their unions (`graphql.operations`) and the names that
+can be rate-limited are made from `OPERATIONS`. Both APIs use the same name, except where a comment says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from ...domain.errors import (
+    AccountClosed,
+    AccountExists,
+    AccountFrozen,
+    AccountNotEmpty,
+    AccountNotFound,
+    BatchAborted,
+    CaptureExceedsHold,
+    Contended,
+    CurrencyMismatch,
+    EmailTaken,
+    FreshLogInRequired,
+    HoldNotFound,
+    HoldNotOpen,
+    IdempotencyKeyReused,
+    InsufficientFunds,
+    InvalidAmount,
+    InvalidCredentials,
+    InvalidInput,
+    LimitExceeded,
+    MerchantExists,
+    NodeUnavailable,
+    NotAMerchant,
+    NotPermitted,
+    NotReversible,
+    PayeeCannotReceive,
+    PayeeNotFound,
+    PaymentsNotConfigured,
+    PayoutAccountMissing,
+    RateLimited,
+    ReversalExceedsOriginal,
+    SameAccount,
+    TopUpNotFound,
+    TransferNotFound,
+    Unavailable,
+    UsernameTaken,
+    WalletError,
+    WithdrawalNotFound,
+)
+from .errors import KEY_UNKNOWN, Code
+
+Errors: TypeAlias = tuple[type[WalletError], ...]
+
+OUTAGES: Final[Errors] = (Unavailable, Contended, NodeUnavailable, RateLimited)
+"""What every operation may refuse with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What both APIs say about one operation.
+
+    `refusals` are the errors of its own rules; `OUTAGES`, `Unauthenticated` and `InDoubt` are added by the transports.
+    """
+
+    name: str
+    refusals: Errors = ()
+    keyed: bool = False
+    """Whether it moves money and so takes an idempotency key."""
+    session: bool = True
+    """Whether it needs a session."""
+    looks_up: bool = False
+    """Whether it tells if somebody exists."""
+    codes: tuple[Code, ...] = ()
+    """Refusals of REST that are no errors of the domain."""
+    untyped: Errors = ()
+    """Exceptions: refusals whose own type GraphQL's union lacks, so that they come as `Refusal`."""
+
+
+_KEYED: Final[Errors] = (InvalidInput, InvalidAmount, IdempotencyKeyReused)
+_PAYER: Final[Errors] = (AccountNotFound, AccountFrozen, AccountClosed, CurrencyMismatch)
+_PAYEE: Final[Errors] = (PayeeNotFound, PayeeCannotReceive, SameAccount, InsufficientFunds, LimitExceeded)
+_PAYING: Final[Errors] = (*_KEYED, *_PAYER, *_PAYEE)
+_PAYING_MERCHANT: Final[Errors] = (*_KEYED, NotAMerchant, *_PAYER, *_PAYEE)
+_SENDING_BACK: Final[Errors] = (
+    *_KEYED,
+    TransferNotFound,
+    NotPermitted,
+    NotReversible,
+    ReversalExceedsOriginal,
+    InsufficientFunds,
+    AccountFrozen,
+    AccountClosed,
+)
+_OUTSIDE: Final[Errors] = (
+    *_KEYED,
+    PaymentsNotConfigured,
+    AccountNotFound,
+    AccountClosed,
+    CurrencyMismatch,
+    LimitExceeded,
+)
+_INPUT: Final[Errors] = (InvalidInput,)
+_MERCHANT: Final[Errors] = (InvalidInput, NotAMerchant)
+
+BATCH_ITEM: Final[Errors] = (*_PAYING, BatchAborted)
+"""What one item of `transferBatch` may end in."""
+
+_USERS: Final = (
+    Operation("signUp", (InvalidInput, UsernameTaken, EmailTaken), session=False),
+    Operation("changePassword", (InvalidInput, InvalidCredentials, RateLimited)),
+    Operation("logIn", (InvalidInput, InvalidCredentials, RateLimited), session=False, untyped=_INPUT),
+    Operation("renewSession", _INPUT, untyped=_INPUT),
+    Operation("logOut", _INPUT, session=False, untyped=_INPUT),
+    Operation("logOutEverywhere"),
+    Operation("revokeSession"),
+    Operation("readUser", _INPUT),
+    Operation("listEvents", _INPUT),
+    Operation("viewer"),
+    Operation("user", looks_up=True),
+)
+_ACCOUNTS: Final = (
+    Operation("openAccount", (InvalidInput, AccountExists)),
+    Operation("closeAccount", (InvalidInput, AccountNotFound, AccountClosed, AccountNotEmpty)),
+    Operation("listAccounts", _INPUT),
+    Operation("readAccount", (InvalidInput, AccountNotFound)),
+    Operation("listEntries", (InvalidInput, AccountNotFound)),
+    Operation("account"),
+    Operation("accountEvents"),
+)
+_MONEY: Final = (
+    Operation("transfer", _PAYING, keyed=True),
+    Operation("transferBatch", _KEYED, keyed=True),
+    Operation("findTransfer", (InvalidInput, IdempotencyKeyReused), codes=(KEY_UNKNOWN,)),
+    Operation("transferByIdempotencyKey"),
+    Operation("readTransfer", (InvalidInput, TransferNotFound)),
+    Operation("reverseTransfer", (*_SENDING_BACK, LimitExceeded), keyed=True),
+    Operation("placeHold", _PAYING, keyed=True),
+    Operation("readHold", (InvalidInput, HoldNotFound)),
+    Operation("hold"),
+    Operation(
+        "captureHold",
+        (
+            *_KEYED,
+            HoldNotFound,
+            NotPermitted,
+            HoldNotOpen,
+            CaptureExceedsHold,
+            AccountFrozen,
+            PayeeCannotReceive,
+            PayeeNotFound,
+            LimitExceeded,
+        ),
+        keyed=True,
+        untyped=(PayeeNotFound,),
+    ),
+    Operation("voidHold", (InvalidInput, HoldNotFound, NotPermitted, IdempotencyKeyReused, HoldNotOpen), keyed=True),
+)
+_OUTSIDE_MONEY: Final = (
+    Operation("topUp", _OUTSIDE, keyed=True),
+    Operation("beginTopUp", _OUTSIDE, keyed=True),  # REST's name for GraphQL's mutation `topUp`
+    Operation("listTopUps", _INPUT),
+    Operation("readTopUp", (InvalidInput, TopUpNotFound)),
+    Operation(
+        "withdraw",
+        (*_OUTSIDE, AccountFrozen, InsufficientFunds, PayoutAccountMissing, FreshLogInRequired),
+        keyed=True,
+    ),
+    Operation("listWithdrawals", _INPUT),
+    Operation("readWithdrawal", (InvalidInput, WithdrawalNotFound)),
+    Operation("withdrawal"),
+)
+_MERCHANTS: Final = (
+    Operation("registerMerchant", (InvalidInput, MerchantExists)),
+    Operation("readMerchant", _MERCHANT),
+    Operation("updateMerchant", _MERCHANT),
+    Operation("rotateWebhookSecret", _MERCHANT, untyped=_INPUT),
+    Operation("replayEvents", (*_MERCHANT, AccountNotFound)),
+    Operation("listDeadLetters", _MERCHANT),
+    Operation("findMerchant", _MERCHANT, looks_up=True),
+    Operation("merchant", looks_up=True),
+    Operation("payMerchant", _PAYING_MERCHANT, keyed=True),
+    Operation("holdForMerchant", _PAYING_MERCHANT, keyed=True),  # in GraphQL `payMerchant` with `hold`
+    Operation(
+        "refundPayment",
+        (*_SENDING_BACK, PayeeCannotReceive, PayeeNotFound, LimitExceeded),
+        keyed=True,
+        untyped=(PayeeCannotReceive, PayeeNotFound),
+    ),
+)
+_REST_OF_GRAPHQL: Final = (
+    Operation("node"),
+    Operation("nodes"),
+    Operation("currencies", session=False),
+    Operation("backend", session=False),
+)
+
+
+def _by_name(operations: Iterable[Operation]) -> dict[str, Operation]:
+    found: dict[str, Operation] = {}
+    for operation in operations:
+        assert operation.name not in found, f"{operation.name} is in the catalogue twice"
+        found[operation.name] = operation
+    return found
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = _by_name(
+    (*_USERS, *_ACCOUNTS, *_MONEY, *_OUTSIDE_MONEY, *_MERCHANTS, *_REST_OF_GRAPHQL)
+)
+"""All of them by name. GraphQL's queries and mutations of the same name, such as `transfer`, share one entry."""
+
+NAMES: Final = frozenset(OPERATIONS)
+"""What `WALLET_RATE_LIMITS` can name, beside its groups."""
