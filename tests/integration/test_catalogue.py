@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 import pytest
-from graphql import GraphQLUnionType
+from graphql import GraphQLInputType, GraphQLUnionType, get_named_type, is_input_object_type
 
 from wallet_gql.domain.errors import (
     Category,
@@ -18,9 +18,8 @@ from wallet_gql.domain.errors import (
     error_classes,
 )
 from wallet_gql.transports.catalogue.errors import ANSWERS, CODES, STATUS, code_of
-from wallet_gql.transports.catalogue.operations import BATCH_ITEM, NAMES, OPERATIONS, OUTAGES
+from wallet_gql.transports.catalogue.operations import BATCH_ITEM, KEYED, NAMES, OPERATIONS, OUTAGES
 from wallet_gql.transports.graphql.errors import HANDLERS, Refusal, as_data, type_of
-from wallet_gql.transports.graphql.limits import money_mutations
 from wallet_gql.transports.graphql.schema import schema
 from wallet_gql.transports.rest import routes as rest
 from wallet_gql.transports.rest.errors import problem
@@ -89,11 +88,24 @@ def test_the_names_are_those_of_both_apis() -> None:
     assert {operation.name for operation in rest.OPERATIONS} | {name for root in roots for name in root.fields} == NAMES
 
 
+def takes_key(given: GraphQLInputType, seen: set[str]) -> bool:
+    """Whether an input has an idempotency key somewhere inside."""
+    kind = get_named_type(given)
+    if not is_input_object_type(kind) or kind.name in seen:
+        return False
+    seen.add(kind.name)
+    return "idempotencyKey" in kind.fields or any(takes_key(field.type, seen) for field in kind.fields.values())
+
+
 def test_keyed_operations_take_a_key() -> None:
     """The catalogue and the inputs agree on what moves money."""
     assert CORE.mutation_type is not None
-    keyed = {name for name in CORE.mutation_type.fields if OPERATIONS[name].keyed}
-    assert keyed == money_mutations(CORE)
+    taking = {
+        name
+        for name, field in CORE.mutation_type.fields.items()
+        if any(takes_key(argument.type, set()) for argument in field.args.values())
+    }
+    assert taking == KEYED & set(CORE.mutation_type.fields)
 
 
 def test_unions_are_what_the_catalogue_says() -> None:

@@ -212,3 +212,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = _by_name(
 
 NAMES: Final = frozenset(OPERATIONS)
 """What `WALLET_RATE_LIMITS` can name, beside its groups."""
+
+KEYED: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.keyed)
+"""What moves money."""
+
+LOOKUPS: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.looks_up)
+"""What tells if somebody exists."""

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import repeat
-from typing import Any, Final
+from typing import Any
 
 from graphql import FieldNode, OperationType, get_operation_ast, value_from_ast_untyped
 from strawberry.extensions import SchemaExtension
 
 from ...domain.errors import RateLimited
 from ...verbs.batches import BATCH_MAX
+from ..catalogue.operations import KEYED, LOOKUPS
 from ..http.rate_limits import LOOKUP, MONEY
 from .context import Context
-from .limits import Meter, money_mutations
-
-_LOOKUPS: Final = frozenset({"user", "merchant"})
-"""Queries that tell whether somebody exists."""
+from .limits import Meter
 
 
 def _payments(field: FieldNode, variables: dict[str, Any]) -> int:
@@ -52,7 +50,6 @@ class CountVerbs(SchemaExtension):
         operation = document and get_operation_ast(document, self.execution_context.operation_name)
         if not document or not operation:
             return
-        money = money_mutations(self.execution_context.schema._schema)  # noqa: SLF001 - nothing public has it
         defaults = {
             each.variable.name.value: value_from_ast_untyped(each.default_value)
             for each in operation.variable_definitions or ()
@@ -62,7 +59,7 @@ class CountVerbs(SchemaExtension):
         for field in Meter(document).roots(operation):
             name = field.name.value
             yield name
-            if operation.operation is OperationType.MUTATION and name in money:
+            if operation.operation is OperationType.MUTATION and name in KEYED:
                 yield from repeat(MONEY, _payments(field, variables))
-            elif name in _LOOKUPS:
+            elif name in LOOKUPS:
                 yield LOOKUP

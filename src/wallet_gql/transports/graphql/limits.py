@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 from graphql import (
@@ -18,8 +17,6 @@ from graphql import (
     FloatValueNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
-    GraphQLInputType,
-    GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
     NameNode,
@@ -28,10 +25,9 @@ from graphql import (
     SelectionSetNode,
     ValidationContext,
     ValidationRule,
-    get_named_type,
-    is_input_object_type,
 )
 
+from ..catalogue.operations import KEYED
 from .failures import BadRequest, OverLimit
 
 DEPTH_MAX: Final = 12
@@ -137,8 +133,7 @@ class LimitsRule(ValidationRule):
         self._check_mutations([root.name.value for node in operations for root in meter.roots(node)])
 
     def _check_mutations(self, names: list[str]) -> None:
-        money = money_mutations(self.context.schema)
-        if sum(name in money for name in names) > MONEY_MUTATIONS_MAX:
+        if sum(name in KEYED for name in names) > MONEY_MUTATIONS_MAX:
             self.report_error(OverLimit(f"A document may move money {MONEY_MUTATIONS_MAX} times; send several."))
         for name in ONCE:
             if names.count(name) > 1:
@@ -162,26 +157,6 @@ class PartsRule(ValidationRule):
 
 def _response_key(node: FieldNode) -> str:
     return node.alias.value if node.alias else node.name.value
-
-
-@cache
-def money_mutations(schema: GraphQLSchema) -> frozenset[str]:
-    """The mutations of a schema that take an idempotency key."""
-    fields = schema.mutation_type.fields if schema.mutation_type else {}
-    return frozenset(
-        name
-        for name, field in fields.items()
-        if any(_takes_key(argument.type, set()) for argument in field.args.values())
-    )
-
-
-def _takes_key(given: GraphQLInputType, seen: set[str]) -> bool:
-    """Whether an input has an idempotency key somewhere inside."""
-    kind = get_named_type(given)
-    if not is_input_object_type(kind) or kind.name in seen:
-        return False
-    seen.add(kind.name)
-    return "idempotencyKey" in kind.fields or any(_takes_key(field.type, seen) for field in kind.fields.values())
 
 
 class Meter:

@@ -1,9 +1,7 @@
 """What can be done: the parts in `verbs`, put together.
 
-Resolvers return success and raise everything else; `errors.HANDLERS` make data of it.
-
-Every field is nullable, so that a failure in one mutation of a document does not take the answers of those before it,
-which have committed.
+Resolvers return success and raise everything else; `operations.mutation` makes their unions, and `errors.HANDLERS` turn
+what they raise into data.
 """
 
 from __future__ import annotations

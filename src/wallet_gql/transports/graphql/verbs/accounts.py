@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import strawberry
 
@@ -11,7 +11,7 @@ from ....domain.model import AccountStatus
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import AccountExists, AccountNotEmpty, InDoubt, InvalidInput, Refusal, Unavailable
+from ..operations import mutation
 from ..scalars import CurrencyCode
 
 
@@ -43,34 +43,24 @@ class CloseAccountSuccess:
     account: Account | None = about("The account. Null if it could not be read: it is closed all the same.")
 
 
-OpenAccountResult: TypeAlias = Annotated[
-    OpenAccountSuccess | AccountExists | InvalidInput | Refusal | Unavailable | InDoubt,
-    strawberry.union("OpenAccountResult", description="What `openAccount` answers."),
-]
-CloseAccountResult: TypeAlias = Annotated[
-    CloseAccountSuccess | AccountNotEmpty | InvalidInput | Refusal | Unavailable | InDoubt,
-    strawberry.union("CloseAccountResult", description="What `closeAccount` answers."),
-]
-
-
 @object_type
 class AccountMutations:
     """What opens and closes accounts."""
 
-    @strawberry.mutation
+    @mutation
     async def open_account(
         self, info: Info, given: Annotated[OpenAccountInput, argument("Which account to open.", name="input")]
-    ) -> OpenAccountResult | None:
+    ) -> OpenAccountSuccess:
         """Open an account of yours, one per currency."""
         context = info.context
         return OpenAccountSuccess(
             account=Account.of(await context.ledger.open_account(await context.user_id(), given.currency))
         )
 
-    @strawberry.mutation
+    @mutation
     async def close_account(
         self, info: Info, given: Annotated[CloseAccountInput, argument("Which account to close.", name="input")]
-    ) -> CloseAccountResult | None:
+    ) -> CloseAccountSuccess:
         """Close an account of yours for good. Moves no money, so it needs no idempotency key.
 
         If the answer is lost send it again: `ACCOUNT_CLOSED` then says that it is done.

@@ -1,8 +1,8 @@
-"""What several mutations answer: an account as it is after the command, and why the command may be refused."""
+"""What several mutations answer: an account as it is after the command."""
 
 from __future__ import annotations
 
-from typing import Self, TypeAlias
+from typing import Self
 
 import strawberry
 
@@ -12,27 +12,7 @@ from ....verbs.ledger import Posted
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, object_type
-from ..errors import (
-    CurrencyMismatch,
-    IdempotencyKeyReused,
-    InDoubt,
-    InsufficientFunds,
-    InvalidAmount,
-    InvalidInput,
-    PayeeCannotReceive,
-    PayeeNotFound,
-    Refusal,
-    Unavailable,
-)
 from ..types import Transfer
-
-KeyedFailure: TypeAlias = InvalidInput | IdempotencyKeyReused | Refusal | Unavailable | InDoubt
-"""What any command with a key may end in."""
-
-PayingFailure: TypeAlias = (
-    InsufficientFunds | CurrencyMismatch | PayeeNotFound | PayeeCannotReceive | InvalidAmount | KeyedFailure
-)
-"""What a command may end in that spends an account's money, or reserves it, for a payee."""
 
 
 @object_type

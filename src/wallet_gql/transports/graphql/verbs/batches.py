@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeAlias, get_args
+from typing import Annotated, Any, Final
 
 import strawberry
 
 from ....domain import errors as domain
 from ....domain.ids import AccountId, UserId
 from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, item_error, transfer_batch
+from ...catalogue.operations import BATCH_ITEM
 from ...http.logs import log_answer
 from ..context import Context, Info
 from ..describe import about, argument, enum_type, input_type, object_type
 from ..errors import (
-    BatchAborted,
-    CurrencyMismatch,
-    IdempotencyKeyReused,
     InDoubt,
-    InsufficientFunds,
-    InvalidAmount,
-    InvalidInput,
-    PayeeCannotReceive,
-    PayeeNotFound,
     Refusal,
-    Unavailable,
     as_data,
 )
+from ..operations import error_types, list_of, mutation, union
 from .transfers import TransferInput, TransferSuccess
 
 log = logging.getLogger(__name__)
@@ -51,21 +44,10 @@ class TransferBatchInput:
     items: list[TransferInput] = about(f"The payments, 1 to {BATCH_MAX}.")
 
 
-TransferBatchItemResult: TypeAlias = Annotated[
-    TransferSuccess
-    | InsufficientFunds
-    | CurrencyMismatch
-    | PayeeNotFound
-    | PayeeCannotReceive
-    | BatchAborted
-    | InvalidAmount
-    | InvalidInput
-    | IdempotencyKeyReused
-    | Refusal
-    | Unavailable
-    | InDoubt,
-    strawberry.union("TransferBatchItemResult", description="What became of one item of a batch."),
-]
+_FAILURES: Final = error_types(BATCH_ITEM)
+TransferBatchItemResult: Final = union(
+    "TransferBatchItemResult", (TransferSuccess, *_FAILURES), "What became of one item of a batch."
+)
 
 
 @object_type
@@ -73,23 +55,19 @@ class TransferBatchSuccess:
     """The batch was decided: look at each result. It is no success of every item."""
 
     complete: bool = about("Whether every item moved, now or when its key was first sent.")
-    results: list[TransferBatchItemResult] = about("What became of the items, in their order.")
-
-
-TransferBatchResult: TypeAlias = Annotated[
-    TransferBatchSuccess | InvalidAmount | InvalidInput | IdempotencyKeyReused | Refusal | Unavailable | InDoubt,
-    strawberry.union("TransferBatchResult", description="What `transferBatch` answers."),
-]
+    results: list[Any] = strawberry.field(
+        description="What became of the items, in their order.", graphql_type=list_of(TransferBatchItemResult)
+    )
 
 
 @object_type
 class BatchMutations:
     """What moves money to several payees at once."""
 
-    @strawberry.mutation
+    @mutation
     async def transfer_batch(
         self, info: Info, given: Annotated[TransferBatchInput, argument("The payments.", name="input")]
-    ) -> TransferBatchResult | None:
+    ) -> TransferBatchSuccess:
         """Pay several people. Safe to repeat with the same keys.
 
         An item whose key was used before counts as what it was. Malformed items refuse an ATOMIC batch as a whole, as
@@ -140,9 +118,6 @@ def _result(outcome: Outcome, viewer_id: UserId) -> Any:
     if isinstance(outcome, domain.Rejected | domain.Unavailable | domain.InDoubt):
         log_answer("transferBatch", outcome)
         made = as_data(outcome)
-        return made if isinstance(made, _MEMBERS) else Refusal.of(outcome)
+        return made if isinstance(made, _FAILURES) else Refusal.of(outcome)
     log.error("unexpected failure of an item of a batch", exc_info=outcome)
     return InDoubt.of(domain.InDoubt())
-
-
-_MEMBERS: Final = get_args(get_args(TransferBatchItemResult)[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import strawberry
 
@@ -11,11 +11,11 @@ from ....verbs.ledger import HOLD_SECONDS_DEFAULT
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import CaptureExceedsHold, HoldNotOpen, InvalidAmount, PayeeCannotReceive
 from ..holds import Hold
+from ..operations import mutation
 from ..scalars import BigInt
 from ..types import Transfer
-from .answers import FromAccount, KeyedFailure, Moved, PayingFailure
+from .answers import FromAccount, Moved
 from .inputs import KEY, MoneyInput, Recipient
 
 
@@ -84,27 +84,14 @@ class VoidHoldSuccess:
     replayed: bool = about("Whether the key was used before: then nothing was done now.")
 
 
-PlaceHoldResult: TypeAlias = Annotated[
-    PlaceHoldSuccess | PayingFailure, strawberry.union("PlaceHoldResult", description="What `placeHold` answers.")
-]
-CaptureHoldResult: TypeAlias = Annotated[
-    CaptureHoldSuccess | HoldNotOpen | CaptureExceedsHold | PayeeCannotReceive | InvalidAmount | KeyedFailure,
-    strawberry.union("CaptureHoldResult", description="What `captureHold` answers."),
-]
-VoidHoldResult: TypeAlias = Annotated[
-    VoidHoldSuccess | HoldNotOpen | KeyedFailure,
-    strawberry.union("VoidHoldResult", description="What `voidHold` answers."),
-]
-
-
 @object_type
 class HoldMutations:
     """What reserves money, takes it and lets it go."""
 
-    @strawberry.mutation
+    @mutation
     async def place_hold(
         self, info: Info, given: Annotated[PlaceHoldInput, argument("What to reserve.", name="input")]
-    ) -> PlaceHoldResult | None:
+    ) -> PlaceHoldSuccess:
         """Reserve money for a payee: it stays on your account, and nobody else can have it until the hold closes."""
         user_id = await info.context.user_id()
         posted = await info.context.ledger.place_hold(
@@ -124,10 +111,10 @@ class HoldMutations:
             viewer_id=user_id,
         )
 
-    @strawberry.mutation
+    @mutation
     async def capture_hold(
         self, info: Info, given: Annotated[CaptureHoldInput, argument("What to take.", name="input")]
-    ) -> CaptureHoldResult | None:
+    ) -> CaptureHoldSuccess:
         """Take the money that is reserved for you, once: one capture closes the hold. For its payee alone."""
         user_id = await info.context.user_id()
         posted = await info.context.ledger.capture_hold(
@@ -138,10 +125,10 @@ class HoldMutations:
         )
         return CaptureHoldSuccess.of(posted, posted.result.credit_account_id, user_id)
 
-    @strawberry.mutation
+    @mutation
     async def void_hold(
         self, info: Info, given: Annotated[VoidHoldInput, argument("Which hold to let go.", name="input")]
-    ) -> VoidHoldResult | None:
+    ) -> VoidHoldSuccess:
         """Give the money back to its payer. For the hold's payee alone; the payer waits until it expires."""
         user_id = await info.context.user_id()
         hold_id = HoldId(given.hold_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import strawberry
 
@@ -19,21 +19,9 @@ from ....verbs.merchants import Paid, Split
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import (
-    CurrencyMismatch,
-    IdempotencyKeyReused,
-    InDoubt,
-    InsufficientFunds,
-    InvalidAmount,
-    InvalidInput,
-    PayeeCannotReceive,
-    PayeeNotFound,
-    Refusal,
-    ReversalExceedsOriginal,
-    Unavailable,
-)
 from ..holds import Hold
 from ..merchants import Merchant
+from ..operations import mutation
 from ..scalars import BigInt
 from ..types import Transfer
 from .inputs import KEY, MoneyInput, Recipient
@@ -236,83 +224,39 @@ class RefundPaymentSuccess:
         )
 
 
-RegisterMerchantResult: TypeAlias = Annotated[
-    RegisterMerchantSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
-    strawberry.union("RegisterMerchantResult", description="What `registerMerchant` answers."),
-]
-UpdateMerchantResult: TypeAlias = Annotated[
-    UpdateMerchantSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
-    strawberry.union("UpdateMerchantResult", description="What `updateMerchant` answers."),
-]
-RotateWebhookSecretResult: TypeAlias = Annotated[
-    RotateWebhookSecretSuccess | Refusal | Unavailable | InDoubt,
-    strawberry.union("RotateWebhookSecretResult", description="What `rotateWebhookSecret` answers."),
-]
-ReplayEventsResult: TypeAlias = Annotated[
-    ReplayEventsSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
-    strawberry.union("ReplayEventsResult", description="What `replayEvents` answers."),
-]
-PayMerchantResult: TypeAlias = Annotated[
-    PayMerchantSuccess
-    | InsufficientFunds
-    | CurrencyMismatch
-    | PayeeNotFound
-    | PayeeCannotReceive
-    | InvalidAmount
-    | InvalidInput
-    | IdempotencyKeyReused
-    | Refusal
-    | Unavailable
-    | InDoubt,
-    strawberry.union("PayMerchantResult", description="What `payMerchant` answers."),
-]
-RefundPaymentResult: TypeAlias = Annotated[
-    RefundPaymentSuccess
-    | ReversalExceedsOriginal
-    | InsufficientFunds
-    | InvalidAmount
-    | InvalidInput
-    | IdempotencyKeyReused
-    | Refusal
-    | Unavailable
-    | InDoubt,
-    strawberry.union("RefundPaymentResult", description="What `refundPayment` answers."),
-]
-
-
 @object_type
 class MerchantMutations:
     """What merchants and their customers do."""
 
-    @strawberry.mutation
+    @mutation
     async def register_merchant(
         self, info: Info, given: Annotated[RegisterMerchantInput, argument("The merchant.", name="input")]
-    ) -> RegisterMerchantResult | None:
+    ) -> RegisterMerchantSuccess:
         """Become a merchant, once. If the answer is lost `rotateWebhookSecret` makes a new secret."""
         user_id = await info.context.user_id()
         made = await info.context.wallet.merchants.register(user_id, given.name, given.webhook_url)
         return RegisterMerchantSuccess(merchant=Merchant.of(made.merchant), webhook_secret=made.secret)
 
-    @strawberry.mutation
+    @mutation
     async def update_merchant(
         self, info: Info, given: Annotated[UpdateMerchantInput, argument("What to change.", name="input")]
-    ) -> UpdateMerchantResult | None:
+    ) -> UpdateMerchantSuccess:
         """Change your name or webhook. Events that waited meanwhile are told now."""
         user_id = await info.context.user_id()
         merchants = info.context.wallet.merchants
         changed = await merchants.update(user_id, name=given.name, webhook_url=given.webhook_url, webhook=given.webhook)
         return UpdateMerchantSuccess(merchant=Merchant.of(changed))
 
-    @strawberry.mutation
-    async def rotate_webhook_secret(self, info: Info) -> RotateWebhookSecretResult | None:
+    @mutation
+    async def rotate_webhook_secret(self, info: Info) -> RotateWebhookSecretSuccess:
         """Make a new webhook secret. For 24 hours events are signed by both, so that none is lost while you change."""
         made = await info.context.wallet.merchants.rotate_secret(await info.context.user_id())
         return RotateWebhookSecretSuccess(merchant=Merchant.of(made.merchant), webhook_secret=made.secret)
 
-    @strawberry.mutation
+    @mutation
     async def replay_events(
         self, info: Info, given: Annotated[ReplayEventsInput, argument("From where.", name="input")]
-    ) -> ReplayEventsResult | None:
+    ) -> ReplayEventsSuccess:
         """Tell the events of an account again, from an entry on. They have the same ids as before."""
         user_id = await info.context.user_id()
         account_id = parse_account_id(given.account_id)
@@ -324,10 +268,10 @@ class MerchantMutations:
             found = None
         return ReplayEventsSuccess(merchant=Merchant.of(found) if found else None)
 
-    @strawberry.mutation
+    @mutation
     async def pay_merchant(
         self, info: Info, given: Annotated[PayMerchantInput, argument("The payment.", name="input")]
-    ) -> PayMerchantResult | None:
+    ) -> PayMerchantSuccess:
         """Pay a merchant, at once or by a hold; with splits all payees are paid in one commit, or none.
 
         Safe to repeat with the same idempotency key.
@@ -362,10 +306,10 @@ class MerchantMutations:
         )
         return PayMerchantSuccess.of_hold(info, placed, user_id)
 
-    @strawberry.mutation
+    @mutation
     async def refund_payment(
         self, info: Info, given: Annotated[RefundPaymentInput, argument("What to refund.", name="input")]
-    ) -> RefundPaymentResult | None:
+    ) -> RefundPaymentSuccess:
         """Refund a payment that you received, all of it or a part; refunds add up to at most its total, with splits.
 
         The fee is not returned. Who got a split sends it to you with `reverseTransfer`.

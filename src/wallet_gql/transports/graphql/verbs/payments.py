@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import strawberry
 
@@ -10,18 +10,7 @@ from ....domain.ids import AccountId, UserId
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import (
-    CurrencyMismatch,
-    IdempotencyKeyReused,
-    InDoubt,
-    InsufficientFunds,
-    InvalidAmount,
-    InvalidInput,
-    PaymentsNotConfigured,
-    PayoutAccountMissing,
-    Refusal,
-    Unavailable,
-)
+from ..operations import mutation
 from ..payments import TopUp, Withdrawal
 from .inputs import KEY, MoneyInput
 
@@ -74,42 +63,14 @@ class WithdrawSuccess:
         return await own_account(info, self.viewer_id, self.account_id)
 
 
-TopUpResult: TypeAlias = Annotated[
-    TopUpSuccess
-    | PaymentsNotConfigured
-    | CurrencyMismatch
-    | InvalidAmount
-    | InvalidInput
-    | IdempotencyKeyReused
-    | Refusal
-    | Unavailable
-    | InDoubt,
-    strawberry.union("TopUpResult", description="What `topUp` answers."),
-]
-WithdrawResult: TypeAlias = Annotated[
-    WithdrawSuccess
-    | PaymentsNotConfigured
-    | PayoutAccountMissing
-    | InsufficientFunds
-    | CurrencyMismatch
-    | InvalidAmount
-    | InvalidInput
-    | IdempotencyKeyReused
-    | Refusal
-    | Unavailable
-    | InDoubt,
-    strawberry.union("WithdrawResult", description="What `withdraw` answers."),
-]
-
-
 @object_type
 class PaymentMutations:
     """What brings money in and takes it out."""
 
-    @strawberry.mutation
+    @mutation
     async def top_up(
         self, info: Info, given: Annotated[TopUpInput, argument("What to bring in.", name="input")]
-    ) -> TopUpResult | None:
+    ) -> TopUpSuccess:
         """Begin to bring money in. The account gets it when the payment provider says that it was paid, and not before.
 
         Safe to repeat with the same idempotency key.
@@ -126,10 +87,10 @@ class PaymentMutations:
             top_up=TopUp.of(started.top_up), client_secret=started.client_secret, replayed=started.replayed
         )
 
-    @strawberry.mutation
+    @mutation
     async def withdraw(
         self, info: Info, given: Annotated[WithdrawInput, argument("What to take out.", name="input")]
-    ) -> WithdrawResult | None:
+    ) -> WithdrawSuccess:
         """Take money out, to your bank. It is held at once, and leaves when the bank has it, some days later.
 
         Refused with `FRESH_LOG_IN_REQUIRED` unless the password was given in the last 15 minutes. Safe to repeat with

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import strawberry
 
@@ -12,7 +12,7 @@ from ....identity import LoggedIn
 from ..accounts import User
 from ..context import Context, Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import InDoubt, RateLimited, Refusal, Unavailable
+from ..operations import mutation
 
 
 @input_type
@@ -76,36 +76,14 @@ class RevokeSessionSuccess:
     ended: bool = about("Whether there was one of yours with this id.")
 
 
-LogInResult: TypeAlias = Annotated[
-    LogInSuccess | Refusal | RateLimited | Unavailable | InDoubt,
-    strawberry.union("LogInResult", description="What `logIn` answers."),
-]
-RenewSessionResult: TypeAlias = Annotated[
-    RenewSessionSuccess | Refusal | Unavailable | InDoubt,
-    strawberry.union("RenewSessionResult", description="What `renewSession` answers."),
-]
-LogOutResult: TypeAlias = Annotated[
-    LogOutSuccess | Refusal | Unavailable | InDoubt,
-    strawberry.union("LogOutResult", description="What `logOut` answers."),
-]
-LogOutEverywhereResult: TypeAlias = Annotated[
-    LogOutEverywhereSuccess | Refusal | Unavailable | InDoubt,
-    strawberry.union("LogOutEverywhereResult", description="What `logOutEverywhere` answers."),
-]
-RevokeSessionResult: TypeAlias = Annotated[
-    RevokeSessionSuccess | Refusal | Unavailable | InDoubt,
-    strawberry.union("RevokeSessionResult", description="What `revokeSession` answers."),
-]
-
-
 @object_type
 class SessionMutations:
     """What starts and ends sessions."""
 
-    @strawberry.mutation
+    @mutation
     async def log_in(
         self, info: Info, given: Annotated[LogInInput, argument("Who wants a session.", name="input")]
-    ) -> LogInResult | None:
+    ) -> LogInSuccess:
         """Start a session. Refused with `INVALID_CREDENTIALS`. At most once in a document.
 
         After 10 failures under one name from one address `RateLimited` says when to try again.
@@ -114,8 +92,8 @@ class SessionMutations:
         made = await context.wallet.identity.log_in(given.login, given.password, given.session, context.caller.visitor)
         return LogInSuccess(user=User.of(made.user), token=_told(context, made), expires_at=made.session.expires_at)
 
-    @strawberry.mutation
-    async def renew_session(self, info: Info) -> RenewSessionResult | None:
+    @mutation
+    async def renew_session(self, info: Info) -> RenewSessionSuccess:
         """Get a new token for your session; the old one ends at once, so of several requests one succeeds.
 
         A `BEARER` session lasts another 30 days, until 180 days after the log-in; a `COOKIE` session still ends 12
@@ -126,15 +104,15 @@ class SessionMutations:
         made = await context.wallet.identity.renew(session, context.caller.visitor)
         return RenewSessionSuccess(token=_told(context, made), expires_at=made.session.expires_at)
 
-    @strawberry.mutation
-    async def log_out(self, info: Info) -> LogOutResult | None:
+    @mutation
+    async def log_out(self, info: Info) -> LogOutSuccess:
         """End the session at once, on every server. Without a session there is nothing to do, and that is no error."""
         return LogOutSuccess(ended=await _log_out(info.context))
 
-    @strawberry.mutation
+    @mutation
     async def log_out_everywhere(
         self, info: Info, given: Annotated[LogOutEverywhereInput, argument("Which sessions to spare.", name="input")]
-    ) -> LogOutEverywhereResult | None:
+    ) -> LogOutEverywhereSuccess:
         """End all your sessions at once, on every server; `{keepThis: true}` spares the one of this request."""
         session = await info.context.caller.session()
         ended = await info.context.wallet.identity.log_out_everywhere(
@@ -144,10 +122,10 @@ class SessionMutations:
             ended += await _log_out(info.context)
         return LogOutEverywhereSuccess(ended=ended)
 
-    @strawberry.mutation
+    @mutation
     async def revoke_session(
         self, info: Info, given: Annotated[RevokeSessionInput, argument("Which session to end.", name="input")]
-    ) -> RevokeSessionResult | None:
+    ) -> RevokeSessionSuccess:
         """End one of your sessions at once, on every server. An id that is none of yours is no error."""
         session = await info.context.caller.session()
         if given.session_id == session.id:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import strawberry
 
 from ....domain.ids import AccountId, TransferId
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import InsufficientFunds, InvalidAmount, ReversalExceedsOriginal
+from ..operations import mutation
 from ..scalars import BigInt
 from ..types import Transfer
-from .answers import FromAccount, KeyedFailure, Moved, PayingFailure
+from .answers import FromAccount, Moved
 from .inputs import KEY, MoneyInput, Recipient
 
 
@@ -56,23 +56,14 @@ class ReverseTransferSuccess(Moved, FromAccount):
     credited: bool = about("Whether the first payer has it already; if not, it is certain and on its way.")
 
 
-TransferResult: TypeAlias = Annotated[
-    TransferSuccess | PayingFailure, strawberry.union("TransferResult", description="What `transfer` answers.")
-]
-ReverseTransferResult: TypeAlias = Annotated[
-    ReverseTransferSuccess | ReversalExceedsOriginal | InsufficientFunds | InvalidAmount | KeyedFailure,
-    strawberry.union("ReverseTransferResult", description="What `reverseTransfer` answers."),
-]
-
-
 @object_type
 class TransferMutations:
     """What moves money at once."""
 
-    @strawberry.mutation
+    @mutation
     async def transfer(
         self, info: Info, given: Annotated[TransferInput, argument("The payment.", name="input")]
-    ) -> TransferResult | None:
+    ) -> TransferSuccess:
         """Pay somebody. Safe to repeat with the same idempotency key. At most five money mutations in a document."""
         user_id = await info.context.user_id()
         posted = await info.context.ledger.transfer(
@@ -86,10 +77,10 @@ class TransferMutations:
         )
         return TransferSuccess.of(posted, posted.result.debit_account_id, user_id)
 
-    @strawberry.mutation
+    @mutation
     async def reverse_transfer(
         self, info: Info, given: Annotated[ReverseTransferInput, argument("What to send back.", name="input")]
-    ) -> ReverseTransferResult | None:
+    ) -> ReverseTransferSuccess:
         """Send what you received back, all of it or a part. A fee is not returned; a split goes back to the merchant.
 
         Refused with `NOT_PERMITTED` to its payer and `NOT_REVERSIBLE` for deposits, withdrawals and reversals.

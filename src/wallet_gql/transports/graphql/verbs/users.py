@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
-
-import strawberry
+from typing import Annotated
 
 from ....domain.errors import InvalidInput as InvalidInputError
 from ..accounts import User
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..errors import InDoubt, InvalidInput, RateLimited, Refusal, Unavailable
 from ..nodes import find_viewer
+from ..operations import mutation
 
 
 @input_type
@@ -45,24 +43,14 @@ class ChangePasswordSuccess:
     user: User | None = about("You.")
 
 
-SignUpResult: TypeAlias = Annotated[
-    SignUpSuccess | InvalidInput | Refusal | Unavailable | InDoubt,
-    strawberry.union("SignUpResult", description="What `signUp` answers."),
-]
-ChangePasswordResult: TypeAlias = Annotated[
-    ChangePasswordSuccess | InvalidInput | Refusal | RateLimited | Unavailable | InDoubt,
-    strawberry.union("ChangePasswordResult", description="What `changePassword` answers."),
-]
-
-
 @object_type
 class UserMutations:
     """What users do about themselves."""
 
-    @strawberry.mutation
+    @mutation
     async def sign_up(
         self, info: Info, given: Annotated[SignUpInput, argument("Who wants to join.", name="input")]
-    ) -> SignUpResult | None:
+    ) -> SignUpSuccess:
         """Create a user. Refused with `USERNAME_TAKEN` or `EMAIL_TAKEN`."""
         context = info.context
         user = await context.wallet.identity.sign_up(
@@ -70,10 +58,10 @@ class UserMutations:
         )
         return SignUpSuccess(user=User.of(user))
 
-    @strawberry.mutation
+    @mutation
     async def change_password(
         self, info: Info, given: Annotated[ChangePasswordInput, argument("The old one and the new.", name="input")]
-    ) -> ChangePasswordResult | None:
+    ) -> ChangePasswordSuccess:
         """Choose a new password and end all other sessions. Refused with `INVALID_CREDENTIALS` if the old is wrong.
 
         At most once in a document.

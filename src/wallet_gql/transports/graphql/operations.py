@@ -1,0 +1,50 @@
+"""From a resolver that returns its success and raises everything else to a mutation with its union.
+
+What the union has beside the success is in `catalogue.operations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from types import GenericAlias
+from typing import Annotated, Any, Final, Optional, Union, get_type_hints
+
+import strawberry
+
+from ...domain import errors as domain
+from ..catalogue.errors import camel
+from ..catalogue.operations import OPERATIONS
+from .errors import InDoubt, Refusal, Unavailable, WalletError, type_of
+
+ALWAYS: Final = (Refusal, Unavailable, InDoubt)
+"""What any mutation may end in. `Refusal` stands for every refusal without a type of its own."""
+
+
+def mutation(resolver: Callable[..., Awaitable[Any]]) -> Any:
+    """A mutation named after its resolver, `XResult | null`.
+
+    The resolver's return type is the success. The field is nullable, so that a failure in one mutation of a document
+    does not take the answers of those before it, which have committed.
+    """
+    name = camel(resolver.__name__)
+    entry = OPERATIONS[name]
+    success = get_type_hints(resolver)["return"]
+    members = (success, *error_types(kind for kind in entry.refusals if kind not in entry.untyped))
+    made = union(f"{name[0].upper()}{name[1:]}Result", members, f"What `{name}` answers.")
+    return strawberry.mutation(resolver, graphql_type=Optional[made])  # noqa: UP045 - `|` takes no values
+
+
+def error_types(refusals: Iterable[type[domain.WalletError]]) -> tuple[type[WalletError], ...]:
+    """The types that these refusals come as, and those that any mutation may end in."""
+    found = [type_of(kind) for kind in refusals]
+    return tuple(dict.fromkeys([kind for kind in found if kind is not None] + [*ALWAYS]))
+
+
+def list_of(made: Any) -> Any:
+    """A list of a union."""
+    return GenericAlias(list, (made,))
+
+
+def union(name: str, members: tuple[type, ...], description: str) -> Any:
+    """A union of GraphQL."""
+    return Annotated[Union[members], strawberry.union(name, description=description)]  # noqa: UP007 - the same
