@@ -8,10 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
-from ...domain import model
-from ...domain.changes import ReadSet
 from ...domain.errors import AccountExists, InvalidInput
-from ...domain.ids import OPERATOR, AccountId, UserId, is_system, slot_of
+from ...domain.ids import OPERATOR, AccountId, UserId, slot_of
 from ...domain.model import Account, AccountStatus, Record
 from ...domain.money import format_decimal, parse_decimal
 from ...domain.users import User
@@ -19,6 +17,7 @@ from ...idempotency import key_of
 from ...runtime import Wallet
 from ...storage import SCAN_MAX, HistoryLine
 from ...verbs.history import page_of_history
+from ...verbs.reading import owners_of
 from .common import AsJson, shown, tell, with_wallet
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -182,15 +181,9 @@ def _other(line: HistoryLine) -> AccountId:
 
 async def _names(wallet: Wallet, lines: list[HistoryLine]) -> dict[AccountId, str]:
     """The username behind each other side's account."""
-    ids = tuple({other for other in map(_other, lines) if not is_system(other)})
-    snapshot = await wallet.store.fetch(ReadSet(credits=ids))
-    facts: dict[AccountId, model.AccountFacts | None] = {account_id: snapshot.facts(account_id) for account_id in ids}
-    owners = await wallet.identity.users({found.owner for found in facts.values() if found})
-    return {
-        account_id: owners[found.owner].username
-        for account_id, found in facts.items()
-        if found is not None and found.owner in owners
-    }
+    owners = await owners_of(wallet.store, map(_other, lines))
+    users = await wallet.identity.users(set(owners.values()))
+    return {account_id: users[owner].username for account_id, owner in owners.items() if owner in users}
 
 
 def _tell_line(line: HistoryLine, names: dict[AccountId, str], *, as_json: bool) -> None:

@@ -9,11 +9,11 @@ from typing import Annotated
 import strawberry
 
 from ...domain import model
-from ...domain.changes import ReadSet
 from ...domain.errors import WalletError as DomainError
 from ...domain.ids import AccountId, UserId
 from ...domain.users import User as DomainUser
 from ...verbs.history import balance_at
+from ...verbs.reading import open_holds
 from .context import Info
 from .describe import about, argument, object_type
 from .filters import HistoryFilterInput, filter_of
@@ -91,10 +91,8 @@ class Account(Node):
         """The newest open holds on the account: what `held` is made of, where there are not more of them."""
         check_first(first)
         now = info.context.ledger.clock()
-        reads = ReadSet(accounts=(self.account.id,), open_holds=True)
-        found = (await info.context.wallet.store.fetch(reads)).holds_of(self.account.id)
-        live = [hold for hold in reversed(found) if not hold.is_due(now)]
-        return [Hold.of(hold, self.account.owner, now) for hold in live[:first]]
+        found = await open_holds(info.context.wallet.store, self.account, now)
+        return [Hold.of(hold, self.account.owner, now) for hold in found[:first]]
 
     @classmethod
     def of(cls, account: model.Account) -> Account:

@@ -9,11 +9,11 @@ import strawberry
 from starlette.responses import Response
 from strawberry.dataloader import DataLoader
 
-from ...domain.changes import ReadSet
 from ...domain.ids import AccountId, UserId
 from ...idempotency import key_of
 from ...runtime import Wallet
 from ...verbs.ledger import Ledger
+from ...verbs.reading import owners_of
 from ..http.auth import Caller
 from .live import Live
 
@@ -58,11 +58,10 @@ class Context:
         return await key_of(self.wallet.store, await self.user_id(), given)
 
     async def _load_holders(self, account_ids: list[AccountId]) -> list[Holder | None]:
-        snapshot = await self.wallet.store.fetch(ReadSet(credits=tuple(account_ids)))
-        facts = [snapshot.facts(account_id) for account_id in account_ids]
-        users = await self.wallet.identity.users({found.owner for found in facts if found})
-        known = [users.get(found.owner) if found else None for found in facts]
-        return [Holder(user.id, user.username) if user else None for user in known]
+        owners = await owners_of(self.wallet.store, account_ids)
+        users = await self.wallet.identity.users(set(owners.values()))
+        holders = {owner: Holder(user.id, user.username) for owner, user in users.items()}
+        return [holders.get(owners[account_id]) if account_id in owners else None for account_id in account_ids]
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

@@ -6,12 +6,12 @@ from datetime import datetime
 
 import strawberry
 
-from ...domain.changes import ReadSet
 from ...domain.ids import AccountId
 from ...domain.model import TransferKind
 from ...domain.users import USERNAME, User
 from ...verbs.attempts import REFERENCE_MAX
 from ...verbs.history import HistoryFilter
+from ...verbs.reading import account_ids_of
 from . import types as _types  # noqa: F401 - it describes TransferKind, before Strawberry sees it here
 from .context import Context
 from .describe import input_type
@@ -67,5 +67,4 @@ async def _accounts_of(context: Context, username: str) -> frozenset[AccountId]:
     user = await find_user(context, username)
     if user is None:
         return frozenset()
-    snapshot = await context.wallet.store.fetch(ReadSet(wallets=(user.id,)))
-    return frozenset(account.id for account in snapshot.wallet(user.id))
+    return await account_ids_of(context.wallet.store, user.id)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...domain import model
-from ...domain.changes import ReadSet
 from ...domain.errors import WalletError
 from ...domain.ids import AccountId, UserId, is_system
 from ...domain.security_events import SecurityEvent
@@ -16,6 +15,7 @@ from ...domain.users import User as DomainUser
 from ...runtime import Wallet
 from ...storage import HistoryLine
 from ...verbs.ledger import Known, Posted
+from ...verbs.reading import owners_of
 from ..catalogue.errors import values_of
 from . import models as told
 from .models import Money
@@ -37,14 +37,9 @@ class View:
     async def of(cls, wallet: Wallet, user_id: UserId, transfers: Iterable[model.Transfer]) -> View:
         """Look up whose accounts the transfers name."""
         named = [account for one in transfers for account in (one.debit_account_id, one.credit_account_id)]
-        ids = tuple(dict.fromkeys(account_id for account_id in named if not is_system(account_id)))
-        if not ids:
-            return cls(user_id, {})
-        snapshot = await wallet.store.fetch(ReadSet(credits=ids))
-        facts = {account_id: snapshot.facts(account_id) for account_id in ids}
-        users = await wallet.identity.users({found.owner for found in facts.values() if found})
-        known = {account_id: users.get(found.owner) for account_id, found in facts.items() if found}
-        return cls(user_id, {account_id: user for account_id, user in known.items() if user})
+        owners = await owners_of(wallet.store, named)
+        users = await wallet.identity.users(set(owners.values())) if owners else {}
+        return cls(user_id, {account_id: users[owner] for account_id, owner in owners.items() if owner in users})
 
     def transfer(self, one: model.Transfer, *, paid: bool | None = None) -> told.Transfer:
         """A transfer that the user paid or received; `paid` says which where it is known."""
