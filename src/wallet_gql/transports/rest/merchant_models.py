@@ -10,7 +10,8 @@ from pydantic import Field, WithJsonSchema
 from ...domain import merchants as domain
 from ...storage import PAGE_MAX
 from ...verbs.ledger import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX
-from .models import AccountIdText, Count, Given, GivenMoney, Recipient, Reference, Text, Told, Transfer
+from .models import Transfer
+from .values import AccountIdText, Count, Given, GivenMoney, Recipient, Reference, Text, Told
 
 Name = Annotated[Text, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": domain.NAME_MAX})]
 Url = Annotated[Text, WithJsonSchema({"type": "string", "format": "uri", "maxLength": domain.URL_MAX})]

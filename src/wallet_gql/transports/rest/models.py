@@ -1,128 +1,35 @@
-"""The JSON of REST. What comes in is checked strictly: no unknown member, no float, nothing turned into another type.
-
-Members are camelCase. An amount is `{"minorUnits": "1230", "currency": "EUR"}`; minor units go out as text, for JSON
-numbers above 2^53 lose digits in JavaScript, and may come in as text of digits or as an integer.
-"""
+"""The JSON of users, accounts, transfers and holds. What it is made of is in `values`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, WithJsonSchema
 
-from ...domain.errors import InvalidAmount, InvalidInput
-from ...domain.ids import AccountId, is_id
 from ...domain.model import AccountStatus, HoldState, TransferKind
-from ...domain.money import AMOUNT_MAX_MINOR, EXPONENTS, format_decimal
-from ...domain.security_events import EventKind, is_event_id
+from ...domain.security_events import EventKind
 from ...domain.users import EMAIL_MAX, PASSWORD_MAX, PASSWORD_MIN
 from ...storage import PAGE_MAX
-from ...verbs.attempts import REFERENCE_MAX
-from ...verbs.ledger import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, To
+from ...verbs.ledger import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX
+from .values import (
+    AccountIdText,
+    Count,
+    CurrencyText,
+    EventIdText,
+    Given,
+    GivenMoney,
+    MinorUnits,
+    Moment,
+    Money,
+    Recipient,
+    Reference,
+    Text,
+    Told,
+)
 
 LAST_MAX: Final = 20
 """The most last entries that a list of accounts tells of each."""
-
-_DIGITS: Final = re.compile(r"-?(0|[1-9][0-9]{0,39})", re.ASCII)
-_COUNT: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
-_MOMENT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})",
-    re.ASCII | re.IGNORECASE,
-)
-
-
-def _id_pattern(prefix: str) -> str:
-    return f"^{prefix}_[0-9a-f]{{12}}7[0-9a-f]{{3}}[89ab][0-9a-f]{{15}}$"
-
-
-def _minor_units(value: object) -> int:
-    """A whole number; its range is the ledger's. Raises InvalidAmount, which passes through Pydantic."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
-    if type(value) is int:
-        return value
-    if isinstance(value, str | float | bool):
-        raise InvalidAmount(str(value)[:40], 'it must be a whole number of minor units, such as 1230 or "1230"')
-    raise ValueError('must be a whole number of minor units, such as 1230 or "1230"')
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, str) or _COUNT.fullmatch(value) is None:
-        raise ValueError("must be a whole number, written with digits")
-    return int(value)
-
-
-def _moment(value: object) -> datetime:
-    if not isinstance(value, str) or _MOMENT.fullmatch(value) is None:
-        raise ValueError("must be a moment with its offset from UTC, such as 2026-11-22T14:20:00Z")
-    return datetime.fromisoformat(value)
-
-
-def _account_id(value: str) -> str:
-    if not is_id("acc", value):
-        raise ValueError("must be an account id such as acc_0193…")
-    return value
-
-
-def _event_id(value: str) -> str:
-    if not is_event_id(value):
-        raise ValueError("must be the id of an event, such as evt_0193…")
-    return value
-
-
-Text = Annotated[str, WithJsonSchema({"type": "string"})]
-Count = Annotated[int, BeforeValidator(_count)]
-Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
-AccountIdText = Annotated[
-    str,
-    AfterValidator(_account_id),
-    WithJsonSchema({"type": "string", "pattern": _id_pattern("acc")}),
-]
-EventIdText = Annotated[
-    str,
-    AfterValidator(_event_id),
-    WithJsonSchema({"type": "string", "pattern": "^evt_[0-9a-f]{32}$"}),
-]
-CurrencyText = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(EXPONENTS)})]
-MinorUnits = Annotated[
-    int,
-    BeforeValidator(_minor_units),
-    WithJsonSchema(
-        {
-            "oneOf": [
-                {
-                    "type": "string",
-                    "pattern": f"^([1-9][0-9]{{0,{len(str(AMOUNT_MAX_MINOR)) - 2}}}|{AMOUNT_MAX_MINOR})$",
-                },
-                {"type": "integer", "minimum": 1, "maximum": AMOUNT_MAX_MINOR},
-            ]
-        }
-    ),
-]
-Reference = Annotated[
-    str,
-    Field(description=f"What it is for, at most {REFERENCE_MAX} printable characters; the payee sees it."),
-    WithJsonSchema({"type": "string", "maxLength": REFERENCE_MAX}),
-]
-
-
-class Given(BaseModel):
-    """What comes in."""
-
-    model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
-    )
-
-
-class Told(BaseModel):
-    """What goes out."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
-
 
 # What comes in
 
@@ -157,28 +64,6 @@ class OpenAccount(Given):
     """Which account to open."""
 
     currency: CurrencyText = Field(description="The currency it shall hold.")
-
-
-class GivenMoney(Given):
-    """An exact amount of one currency."""
-
-    minor_units: MinorUnits = Field(description="In the currency's minor unit: 1230 is 12.30 EUR.")
-    currency: CurrencyText = Field(description="The currency; it must be the account's.")
-
-
-class Recipient(Given):
-    """Whom to pay: exactly one of these."""
-
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["accountId"]}, {"required": ["username"]}]})
-
-    account_id: AccountIdText = Field("", description="An account by its id.")
-    username: Text = Field("", description="A user, into the account that holds the currency.")
-
-    def to(self) -> To:
-        """As the ledger takes it. Raises InvalidInput: both, or none."""
-        given = self.model_fields_set
-        account_id = AccountId(self.account_id) if "account_id" in given else None
-        return To(account_id, self.username if "username" in given else None)
 
 
 class Payment(Given):
@@ -251,19 +136,6 @@ class KeyQuery(Given):
 
 
 # What goes out
-
-
-class Money(Told):
-    """An exact amount of one currency. Calculate with `minorUnits`; show `decimal`."""
-
-    minor_units: Annotated[str, Field(pattern=r"^-?[0-9]+$")] = Field(description="1230 is 12.30 EUR or 1230 JPY.")
-    currency: str = Field(description="An ISO 4217 code.")
-    decimal: str = Field(description="The same with exactly the currency's digits, such as `12.30`.")
-
-    @classmethod
-    def of(cls, amount_minor: int, currency: str) -> Money:
-        """From minor units."""
-        return cls(minor_units=str(amount_minor), currency=currency, decimal=format_decimal(amount_minor, currency))
 
 
 class User(Told):
@@ -414,17 +286,3 @@ class Outcome(Told):
     transfer: Transfer | None = Field(description="The transfer it made; null for a hold or a refusal.")
     hold: Hold | None = Field(description="The hold it placed or voided, as it is now.")
     refusal: Refusal | None = Field(description="Why it was refused, if it was.")
-
-
-def read(model: type[Given], values: Mapping[str, Any]) -> Given:
-    """Check what came in. Raises InvalidInput: names the first member that is wrong, as `amount.currency`."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = [str(part) for part in fault["loc"] if not str(part).startswith(("function-", "constrained-"))]
-        raise InvalidInput(_name(path), fault["msg"].removeprefix("Value error, ")) from None
-
-
-def _name(path: list[str]) -> str:
-    return ".".join(part[:40] for part in path) or "body"

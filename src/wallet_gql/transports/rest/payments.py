@@ -13,8 +13,8 @@ from ...domain.ids import AccountId
 from ...domain.topups import TopUpState
 from ...domain.withdrawals import WithdrawalState
 from ...storage import PAGE_MAX
-from .models import AccountIdText, Count, Given, GivenMoney, Money, Reference, Text, Told
 from .routing import REPLAYED, Call, Operation, Reply
+from .values import AccountIdText, Count, Given, GivenMoney, Money, Reference, Text, Told
 
 # What comes in
 

@@ -31,7 +31,7 @@ from ..http.logs import log_answer
 from ..http.problems import Problem
 from ..http.rate_limits import LOOKUP, MONEY
 from .errors import problem
-from .models import Given, Told, read
+from .values import Given, Told, read
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from ...verbs.ledger import Known, Posted
 from ...verbs.reading import owners_of
 from ..catalogue.errors import values_of
 from . import models as told
-from .models import Money
+from .values import Money
 
 log = logging.getLogger(__name__)
 
