@@ -1,0 +1,77 @@
+"""The recipes of CONTRIBUTING.md are true: each names all files to touch, and its patch shows that they are enough."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RECIPES: Final = ROOT / "tests" / "recipes"
+COPIED: Final = ("src", "scripts", "docs", "examples", "tests/integration", "tests/recipes", "pyproject.toml")
+
+FILES_MAX: Final = {"add_an_error": 3, "add_a_verb": 6}
+"""How many files each recipe may touch. A recipe is a section of CONTRIBUTING.md, a patch, and a script of checks."""
+
+GENERATED: Final = "tests/integration/test_catalogue.py"
+"""Tests that are made from the lists of errors and operations, so that they hold for new ones too."""
+
+each_recipe = pytest.mark.parametrize("name", sorted(FILES_MAX))
+
+
+def touched(name: str) -> set[str]:
+    """The files that a patch changes or makes."""
+    text = (RECIPES / f"{name}.patch").read_text(encoding="utf-8")
+    return set(re.findall(r"^\+\+\+ b/(\S+)$", text, re.MULTILINE))
+
+
+def run(folder: Path, *command: str) -> None:
+    """Run a command in the copy, with the copy's modules. Fails with its output."""
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+
+
+def test_each_patch_is_a_recipe() -> None:
+    """No patch, script or section stands alone."""
+    sections = re.findall(r"^### (Add .+)$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {section.lower().replace(" ", "_") for section in sections} == set(FILES_MAX)
+    for ending in ("patch", "py"):
+        assert {file.stem for file in RECIPES.glob(f"*.{ending}") if file.stem != "__init__"} == set(FILES_MAX)
+
+
+@each_recipe
+def test_a_recipe_names_all_files(name: str) -> None:
+    """The section lists the files of the patch, and they are few."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    title = name.replace("_", " ").capitalize()
+    section = text.split(f"### {title}\n", 1)[1].split("\n#", 1)[0]
+    listed = set(re.findall(r"^\d+\. `(\S+)`", section, re.MULTILINE))
+    assert listed == touched(name)
+    assert len(listed) <= FILES_MAX[name]
+
+
+@each_recipe
+def test_a_recipe_works(name: str, tmp_path: Path) -> None:
+    """Applied to a copy of the tree, everything is generated, the style is right and the recipe's checks pass."""
+    for part in COPIED:
+        target = tmp_path / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, target)
+    run(tmp_path, "git", "apply", "--whitespace=error", f"tests/recipes/{name}.patch")
+    python, changed = sys.executable, sorted(touched(name))
+    run(tmp_path, python, "-c", f"import wallet_gql; assert wallet_gql.__file__.startswith({str(tmp_path)!r})")
+    run(tmp_path, python, "scripts/docs.py")
+    run(tmp_path, python, f"tests/recipes/{name}.py")
+    run(tmp_path, python, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", GENERATED)
+    run(tmp_path, python, "-m", "ruff", "check", *changed)
+    run(tmp_path, python, "-m", "ruff", "format", "--check", *changed)
