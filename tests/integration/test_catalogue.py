@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 from graphql import GraphQLInputType, GraphQLUnionType, get_named_type, is_input_object_type
 
+from wallet_gql.domain import rules
 from wallet_gql.domain.errors import (
     Category,
     ConfigurationError,
@@ -17,12 +18,15 @@ from wallet_gql.domain.errors import (
     WalletError,
     error_classes,
 )
+from wallet_gql.identity import Identity
 from wallet_gql.transports.catalogue.errors import ANSWERS, CODES, STATUS, code_of
 from wallet_gql.transports.catalogue.operations import BATCH_ITEM, KEYED, NAMES, OPERATIONS, OUTAGES
 from wallet_gql.transports.graphql.errors import HANDLERS, Refusal, as_data, type_of
 from wallet_gql.transports.graphql.schema import schema
 from wallet_gql.transports.rest import routes as rest
 from wallet_gql.transports.rest.errors import problem
+from wallet_gql.verbs.ledger import Ledger
+from wallet_gql.verbs.merchants import Merchants
 
 CORE: Final = schema._schema
 KINDS: Final = [
@@ -118,6 +122,42 @@ def test_unions_are_what_the_catalogue_says() -> None:
         expected = {one.__name__ for one in typed if one} | {Refusal.__name__, "Unavailable", "InDoubt"}
         success = f"{name[0].upper()}{name[1:]}Success"
         assert {member.name for member in field.type.types} == {success, *expected}, name
+
+
+SAID_BY: Final[dict[str, tuple[Any, ...]]] = {
+    "closeAccount": (Ledger.set_account_status, rules.set_account_status),
+    "holdForMerchant": (Merchants.hold, rules.place_hold),
+    "payMerchant": (Merchants.pay,),
+    "readAccount": (Ledger.account,),
+    "readHold": (Ledger.hold,),
+    "readTransfer": (Ledger.transfer_by_id,),
+    "refundPayment": (Merchants.refund, rules.reverse_transfer),
+    "registerMerchant": (Merchants.register,),
+    "rotateWebhookSecret": (Merchants.rotate_secret,),
+    "updateMerchant": (Merchants.update,),
+}
+"""The verb and the rule of an operation, where they have other names."""
+
+MISSING: Final = {
+    ("closeAccount", "NotPermitted"),  # the rule refuses freezing so, never closing
+}
+"""What a rule documents and the catalogue does not say."""
+
+
+def test_what_rules_document_is_in_the_catalogue() -> None:
+    """Each refusal that the docstring of a verb or its rule names is one of the operation's."""
+    kinds = {kind.__name__: kind for kind in KINDS if issubclass(kind, Rejected)}
+    missing, found = set(), set()
+    for name, operation in OPERATIONS.items():
+        own = re.sub(r"([A-Z])", lambda match: f"_{match[1].lower()}", name)
+        sources = SAID_BY.get(name, tuple(getattr(place, own, None) for place in (Ledger, Identity, rules)))
+        documented = {word for source in sources for word in re.findall(r"\w+", source.__doc__ or "") if word in kinds}
+        if operation.refusals:
+            said = (*operation.refusals, *operation.unlisted)
+            missing |= {(name, word) for word in documented if kinds[word] not in said}
+        found |= {name} if documented else set()
+    assert missing == MISSING
+    assert found >= KEYED - {"transferBatch", "topUp", "beginTopUp"}
 
 
 def test_exceptions_are_refusals() -> None:

@@ -118,7 +118,7 @@ class Identity:
         try:
             matches = await self.passwords.verify(stored, password[:PASSWORD_SENT_MAX], _client(visitor))
         except Contended:
-            await self.throttles.not_made(attempt)
+            await self.throttles.refund_attempt(attempt)
             raise
         if user is None or not matches:
             await self.throttles.failed(visitor)
@@ -201,7 +201,7 @@ class Identity:
         try:
             matches = await self.passwords.verify(stored, old[:PASSWORD_SENT_MAX], _client(visitor))
         except Contended:
-            await self.throttles.not_made(attempt)
+            await self.throttles.refund_attempt(attempt)
             raise
         if user is None or not matches:
             await self.throttles.failed(visitor)
@@ -239,9 +239,9 @@ class Identity:
         return False
 
     async def authenticate(self, token: str, *, is_use: bool = True) -> Session:
-        """The live session of a token; unless this is no use of it, its idle time is anew. Raises Unauthenticated.
+        """The live session of a token. With `is_use`, its idle time begins anew. Raises Unauthenticated.
 
-        A session of an older epoch than its user's has ended, whether or not its record was removed already.
+        A session whose epoch is older than its user's has ended, even if its record is still there.
         """
         found = await self._reads.of(token)
         now = self._clock()

@@ -63,8 +63,8 @@ class Throttles:
         if attempt is not None:
             await remove(self._store, attempt, lambda _: True)
 
-    async def not_made(self, attempt: RecordKey | None) -> None:
-        """Take back an attempt that came to nothing: no password was looked at."""
+    async def refund_attempt(self, attempt: RecordKey | None) -> None:
+        """Take an attempt back, because no password was compared."""
         if attempt is None:
             return
         now = self._clock()

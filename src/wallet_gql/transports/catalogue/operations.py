@@ -76,6 +76,8 @@ class Operation:
     """Refusals of REST that are no errors of the domain."""
     untyped: Errors = ()
     """Exceptions: refusals whose own type GraphQL's union lacks, so that they come as `Refusal`."""
+    unlisted: Errors = ()
+    """Exceptions: refusals that its rule makes although neither API lists them. GraphQL tells them as `Refusal`."""
 
 
 _KEYED: Final[Errors] = (InvalidInput, InvalidAmount, IdempotencyKeyReused)
@@ -135,7 +137,7 @@ _MONEY: Final = (
     Operation("findTransfer", (InvalidInput, IdempotencyKeyReused), codes=(KEY_UNKNOWN,)),
     Operation("transferByIdempotencyKey"),
     Operation("readTransfer", (InvalidInput, TransferNotFound)),
-    Operation("reverseTransfer", (*_SENDING_BACK, LimitExceeded), keyed=True),
+    Operation("reverseTransfer", (*_SENDING_BACK, LimitExceeded), keyed=True, unlisted=(PayeeCannotReceive,)),
     Operation("placeHold", _PAYING, keyed=True),
     Operation("readHold", (InvalidInput, HoldNotFound)),
     Operation("hold"),

@@ -28,18 +28,18 @@ class Holder:
 
 @dataclass(slots=True)
 class Context:
-    """One request's."""
+    """What the resolvers of one request share."""
 
     wallet: Wallet
     caller: Caller
     response: Response
     live: Live = field(default_factory=Live)
     resume_from: int | None = None
-    """Where the transport itself knows a subscription to go on from."""
+    """The sequence after which a subscription goes on, if the transport knows it."""
     sequence: int | None = None
-    """Of the newest event of a subscription."""
+    """The sequence of the newest event of a subscription."""
     holders: DataLoader[AccountId, Holder | None] = field(init=False)
-    """Account id -> its holder; however many are asked for, two reads."""
+    """Account id -> its holder. All that are asked for together take two reads."""
 
     def __post_init__(self) -> None:
         self.holders = DataLoader(load_fn=self._load_holders)
