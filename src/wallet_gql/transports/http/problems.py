@@ -1,4 +1,4 @@
-"""Refusals of HTTP itself, before there is any GraphQL: one JSON object each, as RFC 9457 describes it."""
+"""Refusals that come before or beside the operations: one JSON object each, as RFC 9457 describes it."""
 
 from __future__ import annotations
 

@@ -28,10 +28,10 @@ from ..http.logs import REQUEST_ID
 from ..http.problems import MEDIA_TYPE
 
 RETRY_SECONDS: Final = 1
-"""What `Retry-After` says where the error does not know better."""
+"""The value of `Retry-After` for errors that name no time."""
 
 CHALLENGE: Final = 'Bearer realm="wallet"'
-"""What `WWW-Authenticate` says beside 401."""
+"""The value of `WWW-Authenticate` in an answer with 401."""
 
 
 def problem(error: WalletError) -> Response:

@@ -47,7 +47,7 @@ _PROBLEM: Final = {
     },
 }
 KEY_PATTERN: Final = r'^([!#-+\--:<-~]+|"[!#-\[\]-~]([ !#-\[\]-~]*[!#-\[\]-~])?")$'
-"""What of `header_key` a pattern can say, without escapes."""
+"""The keys that `header_key` takes, as far as a pattern can say it: keys with escapes are left out."""
 
 _DESCRIPTION: Final = f"""\
 A payment wallet. Every command that moves money needs the header `{HEADER}`: make a new key for each intent and send

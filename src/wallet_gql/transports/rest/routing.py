@@ -1,6 +1,7 @@
-"""From a table of operations to routes. What is the same for all of them is done here, in a fixed order.
+"""From the table of operations to routes.
 
-Other sites, the media type, the session, the shape of the body or of the query, then the operation itself.
+Every request goes through the same checks, in this order: other sites, the media type, the session, the shape of the
+body or query, the rate limits. Then its handler runs.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Reply:
     status: HTTPStatus = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
     adorn: Callable[[Response], None] | None = None
-    """Does something to the response, such as setting the cookie."""
+    """Changes the response before it is sent: sets the cookie, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Call:
 
     @property
     def ledger(self) -> Ledger:
-        """The verbs."""
+        """The verbs of the ledger."""
         return self.wallet.ledger
 
     async def user_id(self) -> UserId:
@@ -68,17 +69,17 @@ class Call:
         return (await self.caller.session()).user_id
 
     def path(self, name: str) -> str:
-        """A part of the path."""
+        """A parameter of the path."""
         return str(self.request.path_params[name])
 
     async def key(self) -> str:
-        """The idempotency key. Raises InvalidInput: none, several, or none that can be one; Unauthenticated."""
+        """The idempotency key. Raises InvalidInput: no key, several, or a malformed one. Raises Unauthenticated."""
         given = header_value(self.request.headers.getlist(HEADER))
         return await header_key_of(self.wallet.store, await self.user_id(), given)
 
 
 def keyed_reply(body: Told, status: HTTPStatus, headers: Mapping[str, str], *, replayed: bool) -> Reply:
-    """The answer to a command with a key: the first time with `status`, again with 200 and a header that says so."""
+    """The answer to a command with a key: `status` the first time, 200 and `Idempotent-Replayed` after that."""
     if replayed:
         return Reply(body, HTTPStatus.OK, {**headers, REPLAYED: "true"})
     return Reply(body, status, headers)
@@ -124,7 +125,7 @@ class Operation:
 
 
 def routes_of(operations: Sequence[Operation]) -> list[Route]:
-    """One route a path; a method that it lacks is answered with 405 and `Allow`."""
+    """One route for each path. Methods that it lacks get 405 and `Allow`."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
@@ -146,7 +147,7 @@ def _route(path: str, methods: Mapping[str, Operation]) -> Route:
 
 
 async def _answer(operation: Operation, request: Request) -> Response:
-    """Raises Problem."""
+    """Check a request, run its handler, and make a response of what that returns or raises. Raises Problem."""
     check_same_site(request)
     wallet: Wallet = request.app.state.wallet
     call = Call(request, wallet, caller_of(request))

@@ -1,4 +1,4 @@
-"""From the ledger's records to what REST tells of them, as the user who asks may see it."""
+"""Makes the models of REST from the records of the ledger, as the user who asks may see them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .values import Money
 log = logging.getLogger(__name__)
 
 SYSTEM: Final = "system"
-"""What a counterparty is called that is no user."""
+"""The name of a counterparty that is not a user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +109,12 @@ async def outcome_view(wallet: Wallet, user_id: UserId, known: Known) -> told.Ou
 
 
 def user_view(user: DomainUser) -> told.User:
-    """A user as the user."""
+    """A user, as they see themselves."""
     return told.User(id=user.id, username=user.username, email=user.email, created_at=user.created_at)
 
 
 def event_view(event: SecurityEvent) -> told.Event:
-    """A security event as its user."""
+    """A security event, as its user sees it."""
     visitor = event.visitor
     return told.Event(
         id=event.id,
@@ -127,7 +127,7 @@ def event_view(event: SecurityEvent) -> told.Event:
 
 
 def account_view(account: model.Account) -> told.Account:
-    """An account as its owner."""
+    """An account, as its owner sees it."""
     return told.Account(
         id=account.id,
         currency=account.currency,
@@ -140,7 +140,7 @@ def account_view(account: model.Account) -> told.Account:
 
 
 def hold_view(hold: model.Hold) -> told.Hold:
-    """A hold as its payer and its payee."""
+    """A hold, as its payer and its payee see it."""
     return told.Hold(
         id=hold.id,
         state=hold.state,
