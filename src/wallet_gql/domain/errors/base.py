@@ -93,8 +93,12 @@ class WalletError(Exception):
         super().__init__(self.message)
 
     def text(self) -> str:
-        """The message."""
-        return self.words.format(**self.fields)
+        """The message: `words` with the values. A value that is None is left out, with the space before it."""
+        words = self.words
+        for name, value in self.fields.items():
+            if value is None:
+                words = words.replace(f" {{{name}}}", "")
+        return words.format(**vars(self))
 
     def __str__(self) -> str:
         """For the log: the message with the detail."""
@@ -136,19 +140,13 @@ class ConfigurationError(WalletError):
     """The wallet cannot start like this. The message names each fault and its remedy."""
 
     code = "CONFIGURATION"
+    words = "{message}"
     message: str
-
-    def text(self) -> str:
-        """As it was given."""
-        return self.message
 
 
 class InvariantViolated(WalletError):
     """A bug of ours: a rule or a backend broke a promise. Nothing is written; operators are told."""
 
     code = "INTERNAL"
+    words = "{message}"
     message: str
-
-    def text(self) -> str:
-        """As it was given."""
-        return self.message

@@ -191,10 +191,6 @@ class CaptureExceedsHold(Rejected):
     currency: str | None = None
     """None in a refusal that was remembered before there was this field."""
 
-    def text(self) -> str:
-        """Names the currency, if it is known."""
-        return self.words.replace(" {currency}", "" if self.currency is None else " {currency}").format(**self.fields)
-
 
 class TransferNotFound(Rejected):
     """There is no such transfer that concerns you."""
@@ -228,10 +224,6 @@ class ReversalExceedsOriginal(Rejected):
     requested_minor: int
     currency: str | None = None
     """None in a refusal that was remembered before there was this field."""
-
-    def text(self) -> str:
-        """Names the currency, if it is known."""
-        return self.words.replace(" {currency}", "" if self.currency is None else " {currency}").format(**self.fields)
 
 
 class BatchAborted(Rejected):
