@@ -52,7 +52,7 @@ def test_a_recipe_names_all_files(name: str) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     title = name.replace("_", " ").capitalize()
     section = text.split(f"### {title}\n", 1)[1].split("\n#", 1)[0]
-    listed = set(re.findall(r"^\d+\. `(\S+)`", section, re.MULTILINE))
+    listed = {f"src/wallet_gql/{path}" for path in re.findall(r"^\d+\. `(\S+)`", section, re.MULTILINE)}
     assert listed == touched(name)
     assert len(listed) <= FILES_MAX[name]
 
