@@ -103,15 +103,16 @@ class Operation:
     body: type[Given] | None = None
     query: type[Given] | None = None
 
+    entry: catalogue.Operation = field(init=False)
+    """What the catalogue says about it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entry", catalogue.OPERATIONS[camel(self.handler.__name__)])
+
     @property
     def name(self) -> str:
         """The operation's id."""
-        return camel(self.handler.__name__)
-
-    @property
-    def entry(self) -> catalogue.Operation:
-        """What the catalogue says about it."""
-        return catalogue.OPERATIONS[self.name]
+        return self.entry.name
 
     @property
     def all_errors(self) -> Errors:
