@@ -37,8 +37,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, its
 
 from benchmarks.environment import describe
 from benchmarks.ledger import CURRENCY, Book, new_loop, open_book, prove
-from wallet_gql.backends.kit.group_commit import Command, Wanted
-from wallet_gql.backends.relational import rows, tables
+from wallet_gql.backends.kit import kinds
+from wallet_gql.backends.kit.group_commit import Command
+from wallet_gql.backends.kit.wanted import Wanted
+from wallet_gql.backends.relational import tables
+from wallet_gql.backends.sqlite import batch
 from wallet_gql.backends.sqlite import store as sqlite
 from wallet_gql.domain.changes import Outcome, State, decide_all
 from wallet_gql.domain.codec import to_micros
@@ -94,10 +97,10 @@ class Layered(sqlite.SqliteStore):
         return await self._on(self._writer, work)
 
     def _load(self, layer: sa.Connection, state: State, wanted: Wanted) -> None:
-        sqlite.load(cast("Any", _AsDriver(layer)), state, wanted)
+        batch.load(cast("Any", _AsDriver(layer)), state, wanted)
 
     def _write(self, layer: sa.Connection, state: State) -> None:
-        sqlite.write(cast("Any", _AsDriver(layer)), state)
+        batch.write(cast("Any", _AsDriver(layer)), state.writes)
 
 
 class _AsDriver:
@@ -124,9 +127,9 @@ class Core(Layered):
             super()._load(layer, state, wanted)  # setting up, auditing: not measured
             return
         for row in layer.execute(_ACCOUNTS, {"ids": list(wanted.accounts | wanted.credits)}):
-            state.load_account(rows.to_account(row))
+            state.load_account(kinds.ACCOUNT.from_row(row))
         for row in layer.execute(_RECEIPTS, {"keys": list(wanted.receipts)}):
-            state.load_receipt(rows.to_receipt(row))
+            state.load_receipt(kinds.RECEIPT.from_row(row))
 
     def _write(self, layer: sa.Connection, state: State) -> None:
         writes = state.writes
@@ -144,13 +147,13 @@ class Core(Layered):
                 "now": after.status.value,
             }
             assert layer.execute(_UPDATE, values).rowcount == 1
-        _insert(layer, "transfers", map(rows.transfer_row, writes.transfers))
-        _insert(layer, "entries", map(rows.entry_row, writes.entries))
-        _insert(layer, "system_entries", map(rows.system_entry_row, writes.system_entries))
-        _insert(layer, "receipts", map(rows.receipt_row, writes.receipts))
+        _insert(layer, "transfers", map(kinds.TRANSFER.to_row, writes.transfers))
+        _insert(layer, "entries", map(kinds.ENTRY.to_row, writes.entries))
+        _insert(layer, "system_entries", map(kinds.SYSTEM_ENTRY.to_row, writes.system_entries))
+        _insert(layer, "receipts", map(kinds.RECEIPT.to_row, writes.receipts))
 
 
-def _insert(layer: sa.Connection, table: str, many: Iterable[rows.Row]) -> None:
+def _insert(layer: sa.Connection, table: str, many: Iterable[kinds.Row]) -> None:
     statement, columns = _INSERTS[table]
     values = [dict(zip(columns, row, strict=True)) for row in many]
     if values:

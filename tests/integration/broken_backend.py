@@ -7,7 +7,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from tests.integration.outside_backend import NODE, ToyStore
-from wallet_gql.backends.kit.group_commit import Command, Wanted
+from wallet_gql.backends.kit.group_commit import Command
+from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.domain.changes import Outcome, State, Writes, decide_all
 
 

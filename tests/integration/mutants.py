@@ -10,9 +10,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from wallet_gql import idempotency
+from wallet_gql.backends.sqlite import batch
+from wallet_gql.backends.sqlite import connection as driver
 from wallet_gql.backends.sqlite import store as sqlite
 from wallet_gql.domain import changes
-from wallet_gql.domain.changes import Decision, Snapshot, State, posting, state
+from wallet_gql.domain.changes import Decision, Snapshot, posting, state
 from wallet_gql.domain.model import Account, Entry, Hold, Transfer
 from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Attempt
@@ -21,18 +23,17 @@ from wallet_gql.verbs import keyed
 
 def receipt_outside_the_commit() -> None:
     """Receipts are written in a transaction of their own, right after the money's."""
-    write = sqlite.write
+    write = batch.write
 
-    def split(connection: sqlite3.Connection, state: State) -> None:
-        receipts, state.writes.receipts = state.writes.receipts, []
-        write(connection, state)
+    def split(connection: sqlite3.Connection, writes: changes.Writes) -> None:
+        receipts, writes.receipts = writes.receipts, []
+        write(connection, writes)
         connection.execute("COMMIT")
         reach("sqlite.written")
         connection.execute("BEGIN IMMEDIATE")
-        state.writes = changes.Writes(receipts=receipts)
-        write(connection, state)
+        write(connection, changes.Writes(receipts=receipts))
 
-    sqlite.write = split
+    batch.write = split
 
 
 def reply_before_commit() -> None:
@@ -40,7 +41,7 @@ def reply_before_commit() -> None:
 
     def hasty(store: sqlite.SqliteStore, work: Callable[[sqlite3.Connection], None], wait_seconds: float) -> None:
         connection = store._connection()
-        sqlite._begin(connection, time.monotonic() + wait_seconds)
+        driver.begin(connection, time.monotonic() + wait_seconds)
         try:
             work(connection)
         except BaseException:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from urllib.parse import urlsplit
 
-from wallet_gql.backends.kit.group_commit import Command, Wanted
+from wallet_gql.backends.kit.group_commit import Command
+from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.memory import MemoryStore
 from wallet_gql.domain.changes import Outcome, State, decide_all
 from wallet_gql.domain.errors import ConfigurationError

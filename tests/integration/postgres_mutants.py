@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from wallet_gql.backends.kit.group_commit import Wanted
+from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres import commit as _pg_commit
 from wallet_gql.backends.postgres import node as _pg_node
 from wallet_gql.backends.postgres import setup as _pg_setup

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from tests.integration._server import run_cli, serving, settle_all
 from wallet_gql.backends.relational import tables
-from wallet_gql.backends.sqlite.store import migrate
+from wallet_gql.backends.sqlite.setup import migrate
 from wallet_gql.settings import Settings
 from wallet_gql.storage import Store
 from wallet_gql.testing.conformance import StoreConformance

@@ -92,13 +92,13 @@ records = st.builds(Record, words, words, slots, words, st.integers(1, 10**6), b
 @pytest.mark.parametrize(
     ("drawn", "write", "read"),
     [
-        (accounts(), docs.account_document, docs.to_account),
-        (entries, docs.entry_document, docs.to_entry),
-        (lines, docs.system_entry_document, docs.to_system_entry),
-        (transfers(), docs.transfer_document, docs.to_transfer),
-        (holds(), docs.hold_document, docs.to_hold),
-        (receipts, docs.receipt_document, docs.to_receipt),
-        (records, docs.record_document, docs.to_record),
+        (accounts(), docs.ACCOUNT.write, docs.ACCOUNT.read),
+        (entries, docs.ENTRY.write, docs.ENTRY.read),
+        (lines, docs.SYSTEM_ENTRY.write, docs.SYSTEM_ENTRY.read),
+        (transfers(), docs.TRANSFER.write, docs.TRANSFER.read),
+        (holds(), docs.HOLD.write, docs.HOLD.read),
+        (receipts, docs.RECEIPT.write, docs.RECEIPT.read),
+        (records, docs.RECORD.write, docs.RECORD.read),
     ],
     ids=["account", "entry", "system entry", "transfer", "hold", "receipt", "record"],
 )

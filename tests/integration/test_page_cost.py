@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.history import fill
-from wallet_gql.backends.sqlite import text as sql
-from wallet_gql.backends.sqlite.store import SqliteStore, connect
+from wallet_gql.backends.sqlite.connection import connect
+from wallet_gql.backends.sqlite.store import SqliteStore
+from wallet_gql.backends.sqlite.text import STATEMENTS as SQL
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.storage import PageRequest
 
@@ -24,7 +25,7 @@ STEPS_APART_MAX = 8
 Statement = tuple[str, tuple[str | int, ...]]
 
 STATEMENTS: dict[str, Callable[[str, PageRequest], Statement]] = {
-    "history": sql.history_page,
+    "history": SQL.history_page,
 }
 PAGES: dict[str, Callable[[int, int], PageRequest]] = {
     "newest": lambda _size, limit: PageRequest(limit),

@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.integration._clusters import one_each, store_of, timed
 from wallet_gql.backends import open_store
-from wallet_gql.backends.kit.group_commit import Wanted
+from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres.status import survey
 from wallet_gql.backends.redis.claim import Claimed, claim, write
 from wallet_gql.backends.redis.credits import account_row

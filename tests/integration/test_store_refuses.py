@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from wallet_gql import background
-from wallet_gql.backends.sqlite import store as sqlite
+from wallet_gql.backends.sqlite import connection as sqlite
 from wallet_gql.backends.sqlite.store import SqliteStore
 from wallet_gql.domain.errors import InDoubt, Unavailable, WalletError
 from wallet_gql.storage import Store

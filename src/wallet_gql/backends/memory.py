@@ -43,9 +43,11 @@ from ..storage import (
     ScanPage,
 )
 from ..urls import parse
-from .kit.group_commit import Command, Wanted
+from .kit.group_commit import Command
+from .kit.imports import completed, sorted_by_node, unknown_accounts
 from .kit.nodes import NodeMap
 from .kit.store import GroupStore, page_of
+from .kit.wanted import Wanted
 
 
 class _Node:
@@ -82,7 +84,8 @@ class _Node:
             state.load_transfer(self.transfers[transfer_id], self.reversed_minor.get(transfer_id, 0))
         for name in wanted.receipts & self.receipts.keys():
             state.load_receipt(self.receipts[name])
-        state.records.update((key, self.records[key]) for key in wanted.records & self.records.keys())
+        for key in wanted.records & self.records.keys():
+            state.load_record(self.records[key])
 
     def check(self, writes: Writes) -> None:
         """What unique keys do elsewhere: nothing is inserted twice. Raises InvariantViolated."""
@@ -91,8 +94,9 @@ class _Node:
             (self.transfers, [transfer.id for transfer in writes.transfers]),
             (self.holds, [hold.id for hold in writes.placed]),
             (self.receipts, [(r.slot, r.actor, r.key) for r in writes.receipts]),
+            (self.records, [key for key, (before, _) in writes.records.items() if before is None]),
         ):
-            _once(not any(key in table for key in keys), keys)
+            _once(len(set(keys)) == len(keys) and not any(key in table for key in keys), keys)
 
     def write(self, writes: Writes) -> None:
         for account in writes.opened:
@@ -282,38 +286,14 @@ class MemoryStore(GroupStore):
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
         """See `Store.load_raw`."""
-        for item in items:
-            if isinstance(item, JournalItem):
-                self._load_journal(item)
-            else:
-                self._load_item(item)
-
-    def _load_item(self, item: Account | Hold | Receipt | Record) -> None:
-        if isinstance(item, Account):
-            _once(item.id not in self._node(item.id).accounts, item)
-            self._node(item.id).put_account(item)
-        elif isinstance(item, Hold):
-            _once(item.id not in self._node(item.id).holds, item)
-            self._node(item.id).put_hold(item)
-        elif isinstance(item, Receipt):
-            receipts = self._nodes[self._map.home(item.slot)].receipts
-            _once((item.slot, item.actor, item.key) not in receipts, item)
-            receipts[item.slot, item.actor, item.key] = item
-        else:
-            records = self._nodes[self._map.home(item.slot)].records
-            _once(item.key not in records, item)
-            records[item.key] = item
-
-    def _load_journal(self, item: JournalItem) -> None:
-        item.check()
-        for entry in item.entries:
-            node = self._node(entry.account_id)
-            if entry.account_id not in node.accounts:
-                raise InvariantViolated(f"an imported entry is of the unknown account {entry.account_id}")
-            if item.transfer.id not in node.transfers:
-                node.put_transfer(item.transfer)
-                node.system_entries_of[item.transfer.id] = self._map.system_lines(item.transfer, node.name)
-            node.put_entry(entry)
+        for name, writes in sorted_by_node(items, self._map).items():
+            node = self._nodes[name]
+            for account_id in unknown_accounts(writes):
+                if account_id not in node.accounts:
+                    raise InvariantViolated(f"an imported entry is of the unknown account {account_id}")
+            fresh = completed(writes, node.transfers, name, self._map)
+            node.check(fresh)
+            node.write(fresh)
 
     async def recover(self, limit: int) -> Recovered:
         """Nothing is ever in doubt: once a commit has begun there is no await in it."""

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..backends import ENTRY_POINTS as BACKENDS
 from ..backends import open_store
-from ..backends.sqlite import store as sqlite
+from ..backends.sqlite.connection import connect
 from ..storage import Store
 
 ENTRY_POINTS: Final = "wallet_gql.harnesses"
@@ -120,7 +120,7 @@ class SqliteHarness(Harness):
     async def pause(self, store: Store) -> None:
         """Take the file's write lock, as another process may."""
         del store
-        connection = sqlite.connect(self._file, patience_seconds=PAUSE_SECONDS_MAX)
+        connection = connect(self._file, patience_seconds=PAUSE_SECONDS_MAX)
         self._paused.callback(connection.close)
         await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
 

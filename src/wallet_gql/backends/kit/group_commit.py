@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, Final
 
-from ...domain.changes import Decide, Done, Failed, Outcome, Reads, Scope
+from ...domain.changes import Decide, Done, Failed, Outcome, Scope
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
-from ...domain.ids import AccountId, HoldId, TransferId, UserId, is_system
-from ...domain.model import RecordKey
 
 BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 10_000
@@ -46,40 +43,6 @@ class Command:
     """Where it waits or runs."""
     deferrals: int = 0
     """How often it went on in another lane."""
-
-
-@dataclass(slots=True)
-class Wanted:
-    """The union of several scopes: what one load has to bring."""
-
-    accounts: set[AccountId] = field(default_factory=set)
-    credits: set[AccountId] = field(default_factory=set)
-    wallets: set[UserId] = field(default_factory=set)
-    holds: set[HoldId] = field(default_factory=set)
-    transfers: set[TransferId] = field(default_factory=set)
-    receipts: set[tuple[int, str, str]] = field(default_factory=set)
-    records: set[RecordKey] = field(default_factory=set)
-    due_at: datetime | None = None
-    """Of every account: its open holds that expire at or before this moment."""
-    open_holds: bool = False
-    """Of every account: all its open holds."""
-
-    @classmethod
-    def of(cls, scopes: Iterable[Reads]) -> Wanted:
-        """Join the scopes of commands, or of reads."""
-        wanted = cls()
-        for scope in scopes:
-            wanted.accounts.update(scope.accounts)
-            wanted.credits.update(account_id for account_id in scope.credits if not is_system(account_id))
-            wanted.wallets.update(scope.wallets)
-            wanted.holds.update(scope.holds)
-            wanted.transfers.update(scope.transfers)
-            wanted.receipts.update(scope.receipt_names)
-            wanted.records.update(scope.records)
-            wanted.open_holds |= scope.open_holds
-            if scope.due_at is not None and (wanted.due_at is None or scope.due_at > wanted.due_at):
-                wanted.due_at = scope.due_at
-        return wanted
 
 
 @dataclass(slots=True)

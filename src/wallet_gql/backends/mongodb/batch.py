@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from bson.int64 import Int64
 
 from ...domain.changes import State
 from ...domain.codec import to_micros
 from ...domain.ids import AccountId, HoldId, TransferId, slot_of
-from ...domain.model import EPOCH, Account, Hold, Receipt, Record, RecordKey, Transfer
-from ..kit.group_commit import Wanted
+from ...domain.model import EPOCH, Receipt, Record, RecordKey
+from ..kit.wanted import Wanted, load_found
 from . import documents as docs
 from .documents import Document, text
 from .gate import EXPIRED
@@ -76,9 +76,9 @@ def pipeline(wanted: Wanted) -> list[Document]:
         total = {"_id": "$reverses", "minor": {"$sum": "$amount_minor"}}
         look("reversals", "transfers", {"$match": undone}, {"$group": total})
     if wanted.receipts:
-        look("receipts", "receipts", {"$match": keyed(docs.receipt_id(*name) for name in wanted.receipts)})
+        look("receipts", "receipts", {"$match": keyed(docs.RECEIPT.name(*name) for name in wanted.receipts)})
     if wanted.records:
-        look("records", "records", {"$match": keyed(docs.record_id(key) for key in wanted.records)})
+        look("records", "records", {"$match": keyed(record_id(key) for key in wanted.records)})
     return stages
 
 
@@ -98,29 +98,26 @@ class Loaded:
 def fill(state: State, wanted: Wanted, found: Document, held: Iterable[Document] = ()) -> Loaded:
     """Put what the pipeline found (and `held`, the open holds) into the state."""
     loaded = Loaded(found.get("holder"), bool(found.get("holder")) and found["expired"])
-    accounts: dict[AccountId, Account] = {}
-    for document in (*found.get("accounts", ()), *found.get("wallets", ())):
-        account = docs.to_account(document)
-        accounts[account.id] = account
-        loaded.accounts[account.id] = document["guard"]
-        state.load_account(account)
-    for owner in wanted.wallets:
-        state.load_wallet(owner, [account for account in accounts.values() if account.owner == owner])
-    for document in (*found.get("due", ()), *held, *found.get("holds", ())):
-        state.load_hold(docs.to_hold(document))
-    loaded.holds.update(document["_id"] for document in found.get("holds", ()))
+    accounts = (*found.get("accounts", ()), *found.get("wallets", ()))
+    holds = (*found.get("due", ()), *held, *found.get("holds", ()))
     reversed_minor = {d["_id"]: int(d["minor"]) for d in found.get("reversals", ())}
-    for document in found.get("transfers", ()):
-        state.load_transfer(docs.to_transfer(document), reversed_minor.get(document["_id"], 0))
-        loaded.transfers.add(document["_id"])
-    for document in found.get("receipts", ()):
-        receipt = docs.to_receipt(document)
-        state.load_receipt(receipt)
-        loaded.receipts.add((receipt.slot, receipt.actor, receipt.key))
-    for document in found.get("records", ()):
-        record = docs.to_record(document)
-        state.records[record.key] = record
-        loaded.records.add(record.key)
+    transfers = [docs.TRANSFER.read(document) for document in found.get("transfers", ())]
+    receipts = [docs.RECEIPT.read(document) for document in found.get("receipts", ())]
+    records = [docs.RECORD.read(document) for document in found.get("records", ())]
+    load_found(
+        state,
+        wanted,
+        accounts=map(docs.ACCOUNT.read, accounts),
+        holds=map(docs.HOLD.read, holds),
+        transfers=((transfer, reversed_minor.get(transfer.id, 0)) for transfer in transfers),
+        receipts=receipts,
+        records=records,
+    )
+    loaded.accounts.update((document["_id"], document["guard"]) for document in accounts)
+    loaded.holds.update(document["_id"] for document in found.get("holds", ()))
+    loaded.transfers.update(transfer.id for transfer in transfers)
+    loaded.receipts.update((receipt.slot, receipt.actor, receipt.key) for receipt in receipts)
+    loaded.records.update(record.key for record in records)
     return loaded
 
 
@@ -167,9 +164,9 @@ def commands(state: State, wanted: Wanted, loaded: Loaded, fence: Document) -> I
     touched = sorted(loaded.transfers)
     yield from update("transfers", [_touch(named(touched))] if touched else [], len(touched))
     writes = state.writes
-    yield from insert("transfers", map(docs.transfer_document, writes.transfers))
-    yield from insert("entries", map(docs.entry_document, writes.entries))
-    yield from insert("system_entries", map(docs.system_entry_document, writes.system_entries))
+    yield from insert("transfers", map(docs.TRANSFER.write, writes.transfers))
+    yield from insert("entries", map(docs.ENTRY.write, writes.entries))
+    yield from insert("system_entries", map(docs.SYSTEM_ENTRY.write, writes.system_entries))
 
 
 def _owner(owner: str) -> Document:
@@ -184,7 +181,7 @@ def _touch(matching: Document) -> Document:
 def _accounts(state: State, loaded: Loaded) -> Iterator[Write]:
     writes = state.writes
     opened = {account.id for account in writes.opened}
-    yield from insert("accounts", (docs.account_document(state.accounts[i]) for i in sorted(opened)))
+    yield from insert("accounts", (docs.ACCOUNT.write(state.accounts[i]) for i in sorted(opened)))
     moved = [
         {
             "q": {"_id": text(i), "slot": slot_of(i), "guard": loaded.accounts[i]},
@@ -201,7 +198,7 @@ def _accounts(state: State, loaded: Loaded) -> Iterator[Write]:
 def _holds(state: State, loaded: Loaded) -> Iterator[Write]:
     placed = {hold.id for hold in state.writes.placed}
     closed = {hold.id: hold for hold in state.writes.closed}
-    yield from insert("holds", (docs.hold_document(state.holds[i]) for i in sorted(placed)))
+    yield from insert("holds", (docs.HOLD.write(state.holds[i]) for i in sorted(placed)))
     closing = [
         {"q": {"_id": text(i), "slot": slot_of(i), "state": "open"}, "u": docs.hold_closing(hold)}
         for i, hold in sorted(closed.items())
@@ -215,9 +212,9 @@ def _holds(state: State, loaded: Loaded) -> Iterator[Write]:
 def _receipts(state: State, wanted: Wanted, loaded: Loaded) -> Iterator[Write]:
     written = [(r.slot, r.actor, r.key) for r in state.writes.receipts]
     ordered = sorted(state.writes.receipts, key=lambda r: (r.slot, r.actor, r.key))
-    yield from insert("receipts", map(docs.receipt_document, ordered))
+    yield from insert("receipts", map(docs.RECEIPT.write, ordered))
     absent = sorted(wanted.receipts - loaded.receipts - set(written))
-    blanks = [docs.receipt_document(Receipt(*name, operation="", fingerprint="", at=EPOCH)) for name in absent]
+    blanks = [docs.RECEIPT.write(Receipt(*name, operation="", fingerprint="", at=EPOCH)) for name in absent]
     yield from _reserve("receipts", blanks)
 
 
@@ -227,7 +224,7 @@ def _records(state: State, wanted: Wanted, loaded: Loaded) -> Iterator[Write]:
     removed: list[Document] = []
     for _key, (before, after) in sorted(state.writes.records.items(), key=lambda item: _order(item[0])):
         if before is None and after is not None:
-            created.append(docs.record_document(after))
+            created.append(docs.RECORD.write(after))
         elif before is not None and after is not None:
             changed.append({"q": _version(before), "u": _replacing(after)})
         elif before is not None:
@@ -235,11 +232,16 @@ def _records(state: State, wanted: Wanted, loaded: Loaded) -> Iterator[Write]:
     yield from insert("records", created)
     yield from _delete("records", removed)
     quiet = sorted(loaded.records - state.writes.records.keys(), key=_order)
-    touch = [_touch(keyed(docs.record_id(key) for key in quiet))] if quiet else []
+    touch = [_touch(keyed(record_id(key) for key in quiet))] if quiet else []
     yield from update("records", [*changed, *touch], len(changed) + len(quiet))
     kept = {key for key, (_, after) in state.writes.records.items() if after is not None}
     absent = sorted(wanted.records - loaded.records - kept, key=_order)
-    yield from _reserve("records", [docs.record_document(Record(k.kind, k.id, k.slot, "", 1)) for k in absent])
+    yield from _reserve("records", [docs.RECORD.write(Record(k.kind, k.id, k.slot, "", 1)) for k in absent])
+
+
+def record_id(key: RecordKey) -> Document:
+    """The `_id` of a record."""
+    return docs.RECORD.name(key.kind, key.id, key.slot)
 
 
 def _order(key: RecordKey) -> tuple[int, str, str]:
@@ -247,12 +249,12 @@ def _order(key: RecordKey) -> tuple[int, str, str]:
 
 
 def _version(record: Record) -> Document:
-    return {"_id": docs.record_id(record.key), "slot": record.slot, "version": Int64(record.version)}
+    return {"_id": record_id(record.key), "slot": record.slot, "version": Int64(record.version)}
 
 
 def _replacing(record: Record) -> Document:
     """Everything but the key anew; the guard goes on counting."""
-    document = docs.record_document(record)
+    document = docs.RECORD.write(record)
     fields = {name: document[name] for name in ("owner", "version", "body")}
     if "due_at" in document:
         return {"$set": fields | {"due_at": document["due_at"]}, **_BUMP}
@@ -262,19 +264,3 @@ def _replacing(record: Record) -> Document:
 def _reserve(collection: str, blanks: list[Document]) -> Iterator[Write]:
     yield from insert(collection, blanks)
     yield from _delete(collection, [{"_id": blank["_id"], "slot": blank["slot"]} for blank in blanks])
-
-
-def imported(items: Iterable[Any]) -> dict[str, list[Document]]:
-    """Documents by collection, of scanned items that are no journal."""
-    makers: dict[type, tuple[str, Any]] = {
-        Account: ("accounts", docs.account_document),
-        Hold: ("holds", docs.hold_document),
-        Receipt: ("receipts", docs.receipt_document),
-        Record: ("records", docs.record_document),
-        Transfer: ("transfers", docs.transfer_document),
-    }
-    found: dict[str, list[Document]] = {}
-    for item in items:
-        collection, make = makers[type(item)]
-        found.setdefault(collection, []).append(make(item))
-    return found

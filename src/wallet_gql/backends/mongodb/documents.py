@@ -11,27 +11,20 @@ collide (snapshot isolation alone would let them pass each other).
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from json import loads
+from typing import Any, Final, Generic, TypeVar
 
 from bson.int64 import Int64
 
 from ...domain.codec import from_micros, to_micros
 from ...domain.errors import InvariantViolated
-from ...domain.ids import slot_of
-from ...domain.model import (
-    Account,
-    AccountStatus,
-    Entry,
-    Hold,
-    HoldState,
-    Receipt,
-    Record,
-    RecordKey,
-    SystemEntry,
-    Transfer,
-    TransferKind,
-)
+from ...domain.model import Account, Hold
+from ..kit import kinds
+from ..kit.kinds import Coding, Column, Kind, compiled, json_text, unless_none
+
+R = TypeVar("R")
 
 Document = dict[str, Any]
 
@@ -43,56 +36,109 @@ def text(value: object) -> str:
     return str(value)
 
 
-def entry_id(account_id: str, sequence: int) -> Document:
-    """The `_id` of an entry: an account's entries lie side by side, in order."""
-    return {"account_id": text(account_id), "sequence": Int64(sequence)}
+_WRITES: Final = {
+    Coding.NUMBER: "Int64({0})",
+    Coding.TIME: "Int64(to_micros({0}))",
+    Coding.WORD: "{0}.value",
+    Coding.JSON: "json_text({0})",
+}
+_READS: Final = {
+    Coding.NUMBER: "int({0})",
+    Coding.SLOT: "int({0})",
+    Coding.TIME: "from_micros(int({0}))",
+    Coding.WORD: "words_of_{1}[{0}]",
+    Coding.JSON: "loads({0})",
+}
+_NAMES: Final = {Coding.TEXT: "text({0})", Coding.NUMBER: "Int64({0})", Coding.SLOT: "int({0})"}
+_GLOBALS: Final[dict[str, object]] = {
+    "Int64": Int64,
+    "from_micros": from_micros,
+    "json_text": json_text,
+    "loads": loads,
+    "text": text,
+    "to_micros": to_micros,
+}
 
 
-def system_entry_id(transfer_id: str, account_id: str) -> Document:
-    """The `_id` of a system entry: one per transfer and system account."""
-    return {"transfer_id": text(transfer_id), "account_id": text(account_id)}
+@dataclass(frozen=True, slots=True)
+class Codec(Generic[R]):
+    """How one kind of records is kept in its collection."""
+
+    kind: Kind[R]
+    guarded: bool
+    """Whether its documents have a `guard`."""
+    derived: tuple[str, ...]
+    """Properties of the record that are stored to be grouped by, and never read back."""
+    write: Callable[[R], Document]
+    read: Callable[[Document], R]
+    name: Callable[..., Document]
+    """The `_id` of a key of several parts, which are given in the order of the key."""
+
+    @property
+    def collection(self) -> str:
+        """Its name."""
+        return self.kind.table
 
 
-def receipt_id(slot: int, actor: str, key: str) -> Document:
-    """The `_id` of a receipt (G4)."""
-    return {"slot": int(slot), "actor": text(actor), "key": text(key)}
+def _codec(kind: Kind[R], *, guarded: bool = False, derived: tuple[str, ...] = ()) -> Codec[R]:
+    return Codec(kind, guarded, derived, _writer(kind, guarded, derived), _reader(kind), _namer(kind))
 
 
-def record_id(key: RecordKey) -> Document:
-    """The `_id` of a record."""
-    return {"kind": text(key.kind), "id": text(key.id), "slot": int(key.slot)}
+def _embedded(kind: Kind[Any], value: str) -> str:
+    """Source text: an `_id` of several parts."""
+    parts = (f"{name!r}: {_NAMES[kind.column(name).coding].format(value.format(name))}" for name in kind.key)
+    return f"{{{', '.join(parts)}}}"
 
 
-def account_document(a: Account) -> Document:
-    """As `accounts` has it."""
-    return {
-        "_id": a.id,
-        "slot": a.slot,
-        "owner": a.owner,
-        "currency": a.currency,
-        "created_at": Int64(to_micros(a.created_at)),
-        "changed_at": Int64(to_micros(a.changed_at)),
-        "status": a.status.value,
-        "posted_minor": Int64(a.posted_minor),
-        "held_minor": Int64(a.held_minor),
-        "sequence": Int64(a.sequence),
-        "guard": Int64(1),
-    }
+def _namer(kind: Kind[Any]) -> Callable[..., Document]:
+    return compiled(f"{kind.name}_id", ", ".join(kind.key), [f"return {_embedded(kind, '{}')}"], **_GLOBALS)
 
 
-def to_account(d: Document) -> Account:
-    """From a document of `accounts`."""
-    return Account(
-        d["_id"],
-        d["owner"],
-        d["currency"],
-        from_micros(int(d["created_at"])),
-        from_micros(int(d["changed_at"])),
-        AccountStatus(d["status"]),
-        int(d["posted_minor"]),
-        int(d["held_minor"]),
-        int(d["sequence"]),
-    )
+def _writer(kind: Kind[R], guarded: bool, derived: tuple[str, ...]) -> Callable[[R], Document]:  # noqa: FBT001 - as in Codec
+    def value(column: Column) -> str:
+        return _WRITES.get(column.coding, "{0}").format(f"record.{column.name}")
+
+    others = [column for column in kind.columns if column.name not in kind.key]
+    identity = f"record.{kind.key[0]}" if len(kind.key) == 1 else _embedded(kind, "record.{}")
+    parts = [f"'_id': {identity}", "'slot': slot(record)", *(f"{name!r}: record.{name}" for name in derived)]
+    parts += [f"{column.name!r}: {value(column)}" for column in others if not column.optional]
+    parts += ["'guard': Int64(1)"] * guarded
+    present = [
+        f"if record.{column.name} is not None: document[{column.name!r}] = {value(column)}"
+        for column in others
+        if column.optional
+    ]
+    lines = [f"document = {{{', '.join(parts)}}}", *present, "return document"]
+    return compiled(f"{kind.name}_document", "record", lines, slot=kind.slot, **_GLOBALS)
+
+
+def _reader(kind: Kind[R]) -> Callable[[Document], R]:
+    def place(column: Column) -> str:
+        if column.name not in kind.key:
+            return f"document.get({column.name!r})" if column.optional else f"document[{column.name!r}]"
+        return "document['_id']" if len(kind.key) == 1 else f"document['_id'][{column.name!r}]"
+
+    lines = [f"{column.name} = {place(column)}" for column in kind.columns]
+    parts = [
+        f"{c.name}={unless_none(c, c.name, _READS.get(c.coding, '{0}').format(c.name, c.name))}" for c in kind.columns
+    ]
+    words = {f"words_of_{c.name}": {w.value: w for w in c.words} for c in kind.columns if c.words}
+    lines.append(f"return model({', '.join(parts)})")
+    return compiled(f"{kind.name}_of_document", "document", lines, model=kind.model, **words, **_GLOBALS)
+
+
+ACCOUNT: Final = _codec(kinds.ACCOUNT, guarded=True)
+ENTRY: Final = _codec(kinds.ENTRY)
+SYSTEM_ENTRY: Final = _codec(kinds.SYSTEM_ENTRY, derived=("currency",))
+TRANSFER: Final = _codec(kinds.TRANSFER, guarded=True)
+HOLD: Final = _codec(kinds.HOLD, guarded=True)
+RECEIPT: Final = _codec(kinds.RECEIPT)
+RECORD: Final = _codec(kinds.RECORD, guarded=True)
+
+CODECS: Final[dict[str, Codec[Any]]] = {
+    codec.kind.name: codec for codec in (ACCOUNT, ENTRY, SYSTEM_ENTRY, TRANSFER, HOLD, RECEIPT, RECORD)
+}
+"""By the name of the kind."""
 
 
 def account_moves(before: Account, after: Account) -> Document:
@@ -111,175 +157,8 @@ def account_moves(before: Account, after: Account) -> Document:
     }
 
 
-def entry_document(e: Entry) -> Document:
-    """As `entries` has it."""
-    return {
-        "_id": entry_id(e.account_id, e.sequence),
-        "slot": slot_of(e.account_id),
-        "transfer_id": e.transfer_id,
-        "amount_minor": Int64(e.amount_minor),
-        "balance_minor": Int64(e.balance_minor),
-        "at": Int64(to_micros(e.at)),
-    }
-
-
-def to_entry(d: Document) -> Entry:
-    """From a document of `entries`."""
-    name, at = d["_id"], from_micros(int(d["at"]))
-    amounts = int(d["amount_minor"]), int(d["balance_minor"])
-    return Entry(name["account_id"], int(name["sequence"]), d["transfer_id"], *amounts, at)
-
-
-def system_entry_document(e: SystemEntry) -> Document:
-    """As `system_entries` has it."""
-    return {
-        "_id": system_entry_id(e.transfer_id, e.account_id),
-        "slot": slot_of(e.transfer_id),
-        "currency": e.currency,
-        "amount_minor": Int64(e.amount_minor),
-        "at": Int64(to_micros(e.at)),
-    }
-
-
-def to_system_entry(d: Document) -> SystemEntry:
-    """From a document of `system_entries`."""
-    name = d["_id"]
-    return SystemEntry(name["account_id"], name["transfer_id"], int(d["amount_minor"]), from_micros(int(d["at"])))
-
-
-def transfer_document(t: Transfer) -> Document:
-    """As `transfers` has it."""
-    document: Document = {
-        "_id": t.id,
-        "slot": t.slot,
-        "kind": t.kind.value,
-        "debit_account_id": t.debit_account_id,
-        "credit_account_id": t.credit_account_id,
-        "amount_minor": Int64(t.amount_minor),
-        "currency": t.currency,
-        "at": Int64(to_micros(t.at)),
-        "actor": t.actor,
-        "idempotency_key": t.idempotency_key,
-        "fee_minor": Int64(t.fee_minor),
-        "reference": t.reference,
-        "guard": Int64(1),
-    }
-    return document | _present(reverses=t.reverses, hold_id=t.hold_id)
-
-
-def to_transfer(d: Document) -> Transfer:
-    """From a document of `transfers`."""
-    return Transfer(
-        d["_id"],
-        TransferKind(d["kind"]),
-        d["debit_account_id"],
-        d["credit_account_id"],
-        int(d["amount_minor"]),
-        d["currency"],
-        from_micros(int(d["at"])),
-        d["actor"],
-        d["idempotency_key"],
-        int(d["fee_minor"]),
-        d.get("reverses"),
-        d.get("hold_id"),
-        d["reference"],
-    )
-
-
-def hold_document(h: Hold) -> Document:
-    """As `holds` has it."""
-    document: Document = {
-        "_id": h.id,
-        "slot": slot_of(h.id),
-        "account_id": h.account_id,
-        "payee_account_id": h.payee_account_id,
-        "closer": h.closer,
-        "amount_minor": Int64(h.amount_minor),
-        "currency": h.currency,
-        "created_at": Int64(to_micros(h.created_at)),
-        "state": h.state.value,
-        "captured_minor": Int64(h.captured_minor),
-        "reference": h.reference,
-        "guard": Int64(1),
-    }
-    times = _present(expires_at=_micros(h.expires_at), closed_at=_micros(h.closed_at))
-    return document | times | _present(transfer_id=h.transfer_id)
-
-
-def hold_closing(h: Hold) -> Document:
+def hold_closing(hold: Hold) -> Document:
     """The update that closes an open hold."""
-    closed = {
-        "state": h.state.value,
-        "captured_minor": Int64(h.captured_minor),
-        "closed_at": _micros(h.closed_at),
-    }
-    return {"$set": closed | _present(transfer_id=h.transfer_id), "$inc": {"guard": Int64(1)}}
-
-
-def to_hold(d: Document) -> Hold:
-    """From a document of `holds`."""
-    expires_at, closed_at = d.get("expires_at"), d.get("closed_at")
-    return Hold(
-        d["_id"],
-        d["account_id"],
-        d["payee_account_id"],
-        d["closer"],
-        int(d["amount_minor"]),
-        d["currency"],
-        from_micros(int(d["created_at"])),
-        None if expires_at is None else from_micros(int(expires_at)),
-        HoldState(d["state"]),
-        int(d["captured_minor"]),
-        None if closed_at is None else from_micros(int(closed_at)),
-        d.get("transfer_id"),
-        d["reference"],
-    )
-
-
-def receipt_document(r: Receipt) -> Document:
-    """As `receipts` has it."""
-    document: Document = {
-        "_id": receipt_id(r.slot, r.actor, r.key),
-        "slot": r.slot,
-        "operation": r.operation,
-        "fingerprint": r.fingerprint,
-        "at": Int64(to_micros(r.at)),
-    }
-    return document | _present(transfer_id=r.transfer_id, outcome=r.outcome, leader=r.leader)
-
-
-def to_receipt(d: Document) -> Receipt:
-    """From a document of `receipts`."""
-    name = d["_id"]
-    answer = d.get("transfer_id"), d.get("outcome"), d.get("leader")
-    words = d["operation"], d["fingerprint"], from_micros(int(d["at"]))
-    return Receipt(int(name["slot"]), name["actor"], name["key"], *words, *answer)
-
-
-def record_document(r: Record) -> Document:
-    """As `records` has it. The body is JSON text: what callers put into it never is a field name of ours."""
-    document: Document = {
-        "_id": record_id(r.key),
-        "slot": r.slot,
-        "owner": r.owner,
-        "version": Int64(r.version),
-        "body": json.dumps(r.body, sort_keys=True, separators=(",", ":")),
-        "guard": Int64(1),
-    }
-    return document | _present(due_at=_micros(r.due_at))
-
-
-def to_record(d: Document) -> Record:
-    """From a document of `records`."""
-    name, due_at = d["_id"], d.get("due_at")
-    times = None if due_at is None else from_micros(int(due_at))
-    numbers = int(name["slot"]), d["owner"], int(d["version"])
-    return Record(name["kind"], name["id"], *numbers, json.loads(d["body"]), times)
-
-
-def _micros(at: Any) -> Int64 | None:
-    return None if at is None else Int64(to_micros(at))
-
-
-def _present(**values: object) -> Document:
-    return {name: value for name, value in values.items() if value is not None}
+    document = HOLD.write(hold)
+    names = ("state", "captured_minor", "closed_at", "transfer_id")
+    return {"$set": {name: document[name] for name in names if name in document}, "$inc": {"guard": Int64(1)}}

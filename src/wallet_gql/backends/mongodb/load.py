@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
+from ...domain.changes import Writes
 from ...domain.errors import InvariantViolated
-from ...domain.model import Transfer
-from ...storage import JournalItem, ScanItem
+from ...storage import ScanItem
+from ..kit.imports import completed, sorted_by_node, unknown_accounts
+from ..kit.kinds import ADDED
 from ..kit.nodes import NodeMap
 from . import documents as docs
-from .batch import Write, imported, insert
+from .batch import Write, insert
 from .documents import Document
 from .errors import NODE
 
@@ -21,53 +22,42 @@ from .errors import NODE
 async def load_items(
     database: AsyncDatabase[Document], session: AsyncClientSession, nodes: NodeMap, items: Sequence[ScanItem]
 ) -> Iterator[Write]:
-    """The inserts of an import. Raises InvariantViolated on entries that header or accounts contradict."""
-    journal = [item for item in items if isinstance(item, JournalItem)]
-    others = imported(item for item in items if not isinstance(item, JournalItem))
-    for item in journal:
-        _check(item)
-    await _check_accounts(database, session, journal)
-    fresh = await _fresh(database, session, journal)
-    lines = [line for transfer in fresh for line in nodes.system_lines(transfer, NODE)]
+    """The inserts of an import. Raises InvariantViolated where items contradict one another or what is here."""
+    parts = sorted_by_node(items, nodes)
+    if not parts:
+        return iter(())
+    writes = parts[NODE]
+    await _check_accounts(database, session, writes)
+    known = await _known(database, session, writes)
+    fresh = completed(writes, known, NODE, nodes)
 
-    def writes() -> Iterator[Write]:
-        for collection, documents in others.items():
-            yield from insert(collection, documents)
-        yield from insert("transfers", map(docs.transfer_document, fresh))
-        yield from insert("entries", (docs.entry_document(entry) for item in journal for entry in item.entries))
-        yield from insert("system_entries", map(docs.system_entry_document, lines))
+    def commands() -> Iterator[Write]:
+        for name, kind in ADDED.items():
+            yield from insert(kind.table, map(docs.CODECS[kind.name].write, getattr(fresh, name)))
+        added = (record for _, record in fresh.records.values() if record is not None)
+        yield from insert("records", map(docs.RECORD.write, added))
 
-    return writes()
-
-
-def _check(item: JournalItem) -> None:
-    legs = dict(item.transfer.legs())
-    for entry in item.entries:
-        if entry.transfer_id != item.transfer.id or legs.get(entry.account_id) != entry.amount_minor:
-            raise InvariantViolated(f"entry {entry} does not follow from its transfer {item.transfer.id}")
+    return commands()
 
 
-async def _check_accounts(
-    database: AsyncDatabase[Document], session: AsyncClientSession, journal: Sequence[JournalItem]
-) -> None:
-    names = {entry.account_id for item in journal for entry in item.entries}
+async def _check_accounts(database: AsyncDatabase[Document], session: AsyncClientSession, writes: Writes) -> None:
+    """Every entry is of an account that is here or comes along, in the currency of its transfer."""
+    names = unknown_accounts(writes)
     found = database["accounts"].find({"_id": {"$in": sorted(names)}}, session=session)
-    currencies: dict[Any, str] = {document["_id"]: document["currency"] async for document in found}
-    for item in journal:
-        for entry in item.entries:
-            if currencies.get(entry.account_id) != item.transfer.currency:
-                raise InvariantViolated(f"entry {entry} is of no {item.transfer.currency} account that is here")
+    currencies: dict[str, str] = {account.id: account.currency for account in writes.opened}
+    currencies.update([(document["_id"], document["currency"]) async for document in found])
+    currency_of = {transfer.id: transfer.currency for transfer in writes.transfers}
+    for entry in writes.entries:
+        if currencies.get(entry.account_id) != currency_of[entry.transfer_id]:
+            raise InvariantViolated(f"entry {entry} is of no {currency_of[entry.transfer_id]} account that is here")
 
 
-async def _fresh(
-    database: AsyncDatabase[Document], session: AsyncClientSession, journal: Sequence[JournalItem]
-) -> list[Transfer]:
-    """The transfers that are not here yet; of others another node's part was imported before."""
-    transfers = {item.transfer.id: item.transfer for item in journal}
+async def _known(database: AsyncDatabase[Document], session: AsyncClientSession, writes: Writes) -> set[str]:
+    """The transfers that are here already, another part of which was imported before."""
+    transfers = {transfer.id: transfer for transfer in writes.transfers}
     found = database["transfers"].find({"_id": {"$in": sorted(transfers)}}, session=session)
-    known = {document["_id"]: docs.to_transfer(document) async for document in found}
-    for item in journal:
-        other = known.get(item.transfer.id, transfers[item.transfer.id])
-        if other != item.transfer:
-            raise InvariantViolated(f"transfer {item.transfer.id} is here already, and is another one")
-    return [transfer for name, transfer in transfers.items() if name not in known]
+    known = {document["_id"]: docs.TRANSFER.read(document) async for document in found}
+    for transfer in writes.transfers:
+        if known.get(transfer.id, transfers[transfer.id]) != transfer:
+            raise InvariantViolated(f"transfer {transfer.id} is here already, and is another one")
+    return set(known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from bson.int64 import Int64
@@ -11,6 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from ...domain.model import Entry, Hold, Record, SystemEntry
 from ...storage import HistoryLine, JournalItem, NodeTotal, PageRequest, ScanItem, ScanKind
+from ..kit.kinds import SCANNED
 from . import documents as docs
 from .documents import Document
 from .errors import NODE
@@ -25,7 +26,7 @@ def _history(account_id: str, page: PageRequest) -> dict[str, Any]:
     """Filter, order and limit of a page: a range of the `_id` index."""
     after = -1 if page.after is None else page.after
     before = _SEQUENCE_MAX if page.before is None else page.before
-    low, high = docs.entry_id(account_id, after), docs.entry_id(account_id, before)
+    low, high = docs.ENTRY.name(account_id, after), docs.ENTRY.name(account_id, before)
     return {
         "filter": {"_id": {"$gt": low, "$lt": high}},
         "sort": [("_id", -1 if page.newest_first else 1)],
@@ -38,10 +39,10 @@ async def history(
 ) -> list[HistoryLine]:
     """Up to limit + 1 entries of an account, with their transfers: read afterwards, for neither is ever edited."""
     listed = await database["entries"].find(**_history(account_id, page), session=session).to_list()
-    found = [docs.to_entry(document) for document in listed]
+    found = list(map(docs.ENTRY.read, listed))
     matching = {"_id": {"$in": [entry.transfer_id for entry in found]}}
     headers = await database["transfers"].find(matching, session=session).to_list() if found else []
-    transfers = {document["_id"]: docs.to_transfer(document) for document in headers}
+    transfers = {document["_id"]: docs.TRANSFER.read(document) for document in headers}
     return [HistoryLine(entry, transfers[entry.transfer_id]) for entry in found]
 
 
@@ -53,32 +54,24 @@ async def due(
         order = [("expires_at", 1), ("_id", 1)]
         matching: Document = {"state": "open", "expires_at": by}
         found = await database["holds"].find(matching, sort=order, limit=limit, session=session).to_list()
-        return [docs.to_hold(document) for document in found]
+        return [docs.HOLD.read(document) for document in found]
     matching = {"_id.kind": kind, "due_at": by}
     order = [("due_at", 1), ("_id.id", 1)]
     found = await database["records"].find(matching, sort=order, limit=limit, session=session).to_list()
-    return [docs.to_record(document) for document in found]
-
-
-_SCANS: Final[dict[ScanKind, tuple[str, Callable[[Document], ScanItem]]]] = {
-    "account": ("accounts", docs.to_account),
-    "hold": ("holds", docs.to_hold),
-    "receipt": ("receipts", docs.to_receipt),
-    "record": ("records", docs.to_record),
-}
+    return [docs.RECORD.read(document) for document in found]
 
 
 async def scan(
     database: Database, session: AsyncClientSession, kind: ScanKind, after: Any, limit: int
 ) -> tuple[Sequence[ScanItem], Any]:
     """Items above an `_id`, and the last one's `_id` if there may be more."""
-    collection = "transfers" if kind == "journal" else _SCANS[kind][0]
+    codec = docs.CODECS[SCANNED[kind].name]
     matching = {} if after is None else {"_id": {"$gt": after}}
-    found = await database[collection].find(matching, sort=[("_id", 1)], limit=limit, session=session).to_list()
+    found = await database[codec.collection].find(matching, sort=[("_id", 1)], limit=limit, session=session).to_list()
     if kind == "journal":
         items: Sequence[ScanItem] = await _journal(database, session, found)
     else:
-        items = [_SCANS[kind][1](document) for document in found]
+        items = [codec.read(document) for document in found]
     return items, found[-1]["_id"] if len(found) == limit else None
 
 
@@ -89,13 +82,13 @@ async def _journal(database: Database, session: AsyncClientSession, found: list[
     names = [document["_id"] for document in found]
     entries_of: dict[str, list[Entry]] = {}
     async for document in database["entries"].find({"transfer_id": {"$in": names}}, session=session):
-        entries_of.setdefault(document["transfer_id"], []).append(docs.to_entry(document))
+        entries_of.setdefault(document["transfer_id"], []).append(docs.ENTRY.read(document))
     system_of: dict[str, list[SystemEntry]] = {}
-    bounds = {"$gte": docs.system_entry_id(names[0], ""), "$lt": docs.system_entry_id(names[-1] + "~", "")}
+    bounds = {"$gte": docs.SYSTEM_ENTRY.name(names[0], ""), "$lt": docs.SYSTEM_ENTRY.name(names[-1] + "~", "")}
     async for document in database["system_entries"].find({"_id": bounds}, session=session):
-        line = docs.to_system_entry(document)
+        line = docs.SYSTEM_ENTRY.read(document)
         system_of.setdefault(line.transfer_id, []).append(line)
-    transfers = map(docs.to_transfer, found)
+    transfers = map(docs.TRANSFER.read, found)
     return [
         JournalItem(NODE, transfer, tuple(entries_of.get(transfer.id, ())), tuple(system_of.get(transfer.id, ())))
         for transfer in transfers

@@ -15,8 +15,10 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
 from ...domain.errors import ConfigurationError
+from ...domain.ids import SLOTS
+from ..kit.kinds import Coding, Column
 from ..kit.store import no_ledger
-from .documents import Document
+from .documents import CODECS, Codec, Document
 
 VERSION: Final = 1
 """The version of everything in this module; a database of a newer one is refused."""
@@ -30,80 +32,40 @@ FORGET_SECONDS: Final = 24 * 3600
 _EXISTS: Final = 48
 _OPEN: Final = {"state": "open"}
 
-LONG: Final = {"bsonType": "long"}
-TEXT: Final = {"bsonType": "string"}
-SMALL: Final = {"bsonType": "int", "minimum": 0, "maximum": 4095}
-AMOUNT: Final = {"bsonType": "long", "minimum": 0}
+_TEXT: Final = {"bsonType": "string"}
+_LONG: Final = {"bsonType": "long"}
+_SLOT: Final = {"bsonType": "int", "minimum": 0, "maximum": SLOTS - 1}
 
 
-def _embedded(**parts: Document) -> Document:
-    return {"bsonType": "object", "required": list(parts), "properties": parts, "additionalProperties": False}
+def _type(column: Column) -> Document:
+    if column.coding is Coding.SLOT:
+        return _SLOT
+    if column.coding in (Coding.NUMBER, Coding.TIME):
+        return _LONG if column.least is None else {**_LONG, "minimum": column.least}
+    return _TEXT
 
 
-def _shape(required: Document, optional: Document | None = None) -> Document:
-    fields = {"slot": SMALL, **required}
-    properties = fields | (optional or {})
-    return {"bsonType": "object", "required": list(fields), "properties": properties, "additionalProperties": False}
+def _object(properties: Document, optional: Document | None = None) -> Document:
+    every = properties | (optional or {})
+    return {"bsonType": "object", "required": list(properties), "properties": every, "additionalProperties": False}
 
 
-_SHAPES: Final[dict[str, Document]] = {
-    "accounts": _shape(
-        {
-            **dict.fromkeys(("_id", "owner", "currency", "status"), TEXT),
-            **dict.fromkeys(("created_at", "changed_at", "guard"), LONG),
-            **dict.fromkeys(("posted_minor", "held_minor", "sequence"), AMOUNT),
-        }
-    ),
-    "entries": _shape(
-        {
-            "_id": _embedded(account_id=TEXT, sequence={"bsonType": "long", "minimum": 1}),
-            "transfer_id": TEXT,
-            "amount_minor": LONG,
-            "balance_minor": AMOUNT,
-            "at": LONG,
-        }
-    ),
-    "system_entries": _shape(
-        {"_id": _embedded(transfer_id=TEXT, account_id=TEXT), "currency": TEXT, "amount_minor": LONG, "at": LONG}
-    ),
-    "transfers": _shape(
-        {
-            **dict.fromkeys(("_id", "kind", "debit_account_id", "credit_account_id", "currency"), TEXT),
-            **dict.fromkeys(("actor", "idempotency_key", "reference"), TEXT),
-            **dict.fromkeys(("amount_minor", "fee_minor"), AMOUNT),
-            **dict.fromkeys(("at", "guard"), LONG),
-        },
-        {"reverses": TEXT, "hold_id": TEXT},
-    ),
-    "holds": _shape(
-        {
-            **dict.fromkeys(("_id", "account_id", "payee_account_id", "closer", "currency"), TEXT),
-            **dict.fromkeys(("state", "reference"), TEXT),
-            **dict.fromkeys(("amount_minor", "captured_minor"), AMOUNT),
-            **dict.fromkeys(("created_at", "guard"), LONG),
-        },
-        {"expires_at": LONG, "closed_at": LONG, "transfer_id": TEXT},
-    ),
-    "receipts": _shape(
-        {
-            "_id": _embedded(slot=SMALL, actor=TEXT, key=TEXT),
-            "operation": TEXT,
-            "fingerprint": TEXT,
-            "at": LONG,
-        },
-        {"transfer_id": TEXT, "outcome": TEXT, "leader": SMALL},
-    ),
-    "records": _shape(
-        {
-            "_id": _embedded(kind=TEXT, id=TEXT, slot=SMALL),
-            "owner": TEXT,
-            "version": {"bsonType": "long", "minimum": 1},
-            "body": TEXT,
-            "guard": LONG,
-        },
-        {"due_at": LONG},
-    ),
-}
+def _shape(codec: Codec[Any]) -> Document:
+    """What a document of a kind must be: every field and its type, nothing else."""
+    kind = codec.kind
+    identity = {name: _type(kind.column(name)) for name in kind.key}
+    others = [column for column in kind.columns if column.name not in kind.key]
+    required = {
+        "slot": _SLOT,
+        "_id": identity[kind.key[0]] if len(kind.key) == 1 else _object(identity),
+        **dict.fromkeys(codec.derived, _TEXT),
+        **{column.name: _type(column) for column in others if not column.optional},
+        **({"guard": _LONG} if codec.guarded else {}),
+    }
+    return _object(required, {column.name: _type(column) for column in others if column.optional})
+
+
+_SHAPES: Final[dict[str, Document]] = {codec.collection: _shape(codec) for codec in CODECS.values()}
 
 COLLECTIONS: Final = tuple(_SHAPES)
 """The collections that hold the ledger; `meta`, `locks` and `control` only serve it."""

@@ -44,9 +44,10 @@ from ...storage import (
     ScanKind,
     ScanPage,
 )
-from ..kit.group_commit import Command, Wanted
+from ..kit.group_commit import Command
 from ..kit.nodes import NodeMap
 from ..kit.store import GroupStore, page_of
+from ..kit.wanted import Wanted
 from . import batch as batches
 from . import documents as docs
 from . import read as reading
@@ -220,7 +221,7 @@ class MongoStore(GroupStore):
         found = await self._running().read(
             lambda session: find(matching, sort=order, limit=limit + 1, session=session).to_list()
         )
-        return page_of([docs.to_record(document) for document in found], limit)
+        return page_of(list(map(docs.RECORD.read, found)), limit)
 
     async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
         """See `Store.list_due`."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, TypeVar
 
 import orjson
 
 from ...domain.changes import State, Writes
 from ...domain.codec import to_micros
-from ...domain.ids import slot_of
-from ..kit.group_commit import Wanted
-from ..kit.nodes import NodeMap
+from ..kit.kinds import ACCOUNT, ADDED, HOLD, RECEIPT, RECORD, TRANSFER, Kind
+from ..kit.wanted import Wanted, load_found
 from ..relational import rows
+
+R = TypeVar("R")
 
 
 def wish(wanted: Wanted, **more: Any) -> str:
@@ -33,20 +36,19 @@ def wish(wanted: Wanted, **more: Any) -> str:
 
 def fill(state: State, wanted: Wanted, found: dict[str, Any]) -> None:
     """Put what `wallet_load` brought into the state."""
-    accounts = [rows.to_account(row) for row in found["accounts"] or ()]
-    for account in accounts:
-        state.load_account(account)
-    for owner in wanted.wallets:
-        state.load_wallet(owner, [account for account in accounts if account.owner == owner])
-    for row in (*(found["open_holds"] or ()), *(found["holds"] or ())):
-        state.load_hold(rows.to_hold(row))
-    for row in found["transfers"] or ():
-        state.load_transfer(rows.to_transfer(row[:-1]), row[-1])
-    for row in found["receipts"] or ():
-        state.load_receipt(rows.to_receipt(row))
-    for row in found["records"] or ():
-        record = rows.to_record(row)
-        state.records[record.key] = record
+
+    def read(kind: Kind[R], name: str) -> Iterator[R]:
+        return map(kind.from_row, found[name] or ())
+
+    load_found(
+        state,
+        wanted,
+        accounts=read(ACCOUNT, "accounts"),
+        holds=chain(read(HOLD, "open_holds"), read(HOLD, "holds")),
+        transfers=((TRANSFER.from_row(row[:-1]), row[-1]) for row in found["transfers"] or ()),
+        receipts=read(RECEIPT, "receipts"),
+        records=read(RECORD, "records"),
+    )
 
 
 def given(writes: Writes, **more: Any) -> str:
@@ -54,43 +56,11 @@ def given(writes: Writes, **more: Any) -> str:
     changed = writes.records.items()
     updated = [(before, after) for _, (before, after) in changed if before is not None and after is not None]
     named: dict[str, Any] = {
-        "opened": [rows.account_row(account) for account in writes.opened],
+        **{name: list(map(kind.to_row, getattr(writes, name))) for name, kind in ADDED.items()},
         "accounts": [rows.account_update(before, after) for before, after in writes.accounts.values()],
-        "transfers": [rows.transfer_row(transfer) for transfer in writes.transfers],
-        "entries": [rows.entry_row(entry) for entry in writes.entries],
-        "system_entries": [rows.system_entry_row(line) for line in writes.system_entries],
-        "placed": [rows.hold_row(hold) for hold in writes.placed],
-        "closed": [(*rows.hold_row(hold)[8:12], hold.id) for hold in writes.closed],
-        "receipts": [rows.receipt_row(receipt) for receipt in writes.receipts],
-        "created": [rows.record_row(after) for _, (before, after) in changed if before is None and after is not None],
-        "updated": [(*rows.record_row(after), before.version) for before, after in updated],
+        "closed": list(map(rows.closing_row, writes.closed)),
+        "created": [RECORD.to_row(after) for _, (before, after) in changed if before is None and after is not None],
+        "updated": [(*RECORD.to_row(after), before.version) for before, after in updated],
         "removed": [(k.kind, k.id, k.slot) for k, (before, after) in changed if before is not None and after is None],
     }
     return orjson.dumps({**{name: found for name, found in named.items() if found}, **more}).decode()
-
-
-def split(wanted: Wanted, nodes: NodeMap) -> dict[str, Wanted]:
-    """The same wish, by node."""
-    parts: dict[str, Wanted] = {}
-
-    def part(slot: int) -> Wanted:
-        name = nodes.home(slot)
-        if name not in parts:
-            parts[name] = Wanted(due_at=wanted.due_at, open_holds=wanted.open_holds)
-        return parts[name]
-
-    for account_id in wanted.accounts:
-        part(slot_of(account_id)).accounts.add(account_id)
-    for account_id in wanted.credits:
-        part(slot_of(account_id)).credits.add(account_id)
-    for owner in wanted.wallets:
-        part(slot_of(owner)).wallets.add(owner)
-    for hold_id in wanted.holds:
-        part(slot_of(hold_id)).holds.add(hold_id)
-    for transfer_id in wanted.transfers:
-        part(slot_of(transfer_id)).transfers.add(transfer_id)
-    for receipt in wanted.receipts:
-        part(receipt[0]).receipts.add(receipt)
-    for key in wanted.records:
-        part(key.slot).records.add(key)
-    return parts

@@ -6,46 +6,27 @@ How a command commits is the subclass's own: two-phase commit in `postgres.py`, 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import json
 import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
-from datetime import datetime
-from typing import Any, ClassVar, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal
 
 import orjson
 
 from ...background import run_for_ever
 from ...domain.changes import Reads, Snapshot, State, Writes
-from ...domain.codec import to_micros
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
-from ...domain.ids import AccountId, slot_of
-from ...domain.model import Entry, Hold, Receipt, Record
-from ...storage import (
-    PAGE_MAX,
-    HistoryLine,
-    JournalItem,
-    NodeTotal,
-    Page,
-    PageRequest,
-    ScanItem,
-    ScanKind,
-    ScanPage,
-)
-from ..kit.group_commit import Wanted
+from ..kit.imports import completed, unknown_accounts
+from ..kit.kinds import Row
 from ..kit.nodes import NodeMap
-from ..kit.store import GroupStore, page_of
-from ..relational import rows
+from ..kit.wanted import Wanted
+from ..relational.store import RelationalStore
 from . import text as sql
 from .commit import Branch, decide
-from .json_text import fill, given, split, wish
+from .json_text import fill, given, wish
 from .node import Lease, PgNode
 from .setup import identify, prepare_node
-
-T = TypeVar("T")
 
 log = logging.getLogger("wallet_gql.postgres")
 
@@ -56,10 +37,14 @@ PING_SECONDS: Final = 2.0
 _FETCH_SECONDS: Final = 2.0
 """How long a node may take for a few named records; commands look them up before they begin."""
 
+_IMPORT_SECONDS: Final = 60.0
+"""How long one node's part of an import may take."""
 
-class PgStore(GroupStore):
+
+class PgStore(RelationalStore):
     """A ledger on named Postgres nodes; subclasses commit and recover."""
 
+    statements = sql.STATEMENTS
     protocol: ClassVar[Literal["two-phase commit", "leases"]]
     """How commits reach several nodes. Nodes that must prepare transactions are asked whether they can."""
 
@@ -131,7 +116,7 @@ class PgStore(GroupStore):
     async def fetch(self, reads: Reads) -> Snapshot:
         """See `Store.fetch`: each node's part is read at one moment; across nodes the moments may differ."""
         state = State("", lambda _: None)
-        parts = split(Wanted.of([reads]), self._map)
+        parts = Wanted.of([reads]).split(self._map.home)
 
         async def read(name: str, wanted: Wanted) -> None:
             deadline = asyncio.get_running_loop().time() + _FETCH_SECONDS
@@ -141,79 +126,15 @@ class PgStore(GroupStore):
         await asyncio.gather(*(read(name, wanted) for name, wanted in parts.items()))
         return Snapshot(state, reads)
 
-    def _home(self, identifier: str) -> PgNode:
-        return self._nodes[self._map.home(slot_of(identifier))]
+    async def _ask(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
+        return await self._nodes[node].rows(statement, *values)
 
-    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
-        """See `Store.list_transfers`."""
-        found = [tuple(row) for row in await self._home(account_id).rows(*sql.history_page(account_id, page))]
-        split = len(sql.ENTRY)
-        lines = [HistoryLine(rows.to_entry(row[:split]), rows.to_transfer(row[split:])) for row in found]
-        return page_of(lines, page.limit)
-
-    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
-        """See `Store.list_records`: a user's records may live in several slots."""
-        found = await self._everywhere(lambda node: node.rows(sql.LIST_RECORDS, kind, owner, after, limit + 1))
-        records = [[rows.to_record(tuple(row)) for row in part] for part in found]
-        merged = heapq.merge(*records, key=lambda record: record.id)
-        return page_of(list(merged)[: limit + 1], limit)
-
-    async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
-        """See `Store.list_due`: nodes that do not answer are passed over, for a sweep comes back."""
-        micros = to_micros(before)
-
-        async def ask(node: PgNode) -> list[Any]:
-            try:
-                if kind == "hold":
-                    return await node.rows(sql.DUE_HOLDS, micros, limit)
-                return await node.rows(sql.DUE_RECORDS, kind, micros, limit)
-            except WalletError:
-                return []
-
-        found = [tuple(row) for part in await self._everywhere(ask) for row in part]
-        if kind == "hold":
-            holds = [rows.to_hold(row) for row in found]
-            return sorted(holds, key=lambda hold: (hold.expires_at or before, hold.id))[:limit]
-        records = [rows.to_record(row) for row in found]
-        return sorted(records, key=lambda record: (record.due_at or before, record.id))[:limit]
-
-    async def _everywhere(self, ask: Callable[[PgNode], Awaitable[T]]) -> list[T]:
-        return await asyncio.gather(*(ask(self._nodes[name]) for name in self._map.names))
-
-    async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
-        """See `Store.scan`: node by node, by primary key."""
-        statement, start, parse = sql.SCANS[kind]
-        index, cursor = json.loads(after) if after else (0, list(start))
-        node = self._nodes[self._map.names[index]]
-        width = len(start)
-        found = [tuple(row) for row in await node.rows(statement, *cursor, limit)]
-        items = await self._journal(node, found) if kind == "journal" else [parse(row[width:]) for row in found]
-        following = None
-        if len(found) == limit:
-            following = json.dumps([index, found[-1][:width]])
-        elif index + 1 < len(self._map.names):
-            following = json.dumps([index + 1, list(start)])
-        return ScanPage(tuple(items), following)
-
-    async def _journal(self, node: PgNode, found: Sequence[rows.Row]) -> list[ScanItem]:
-        """Transfers with their entries of this node, each read after its header: entries are never edited."""
-        transfers = [rows.to_transfer(row[1:]) for row in found]
-        names = [transfer.id for transfer in transfers]
-        entries: dict[str, list[Entry]] = {}
-        for row in await node.rows(sql.ENTRIES_OF, names):
-            entries.setdefault(row["transfer_id"], []).append(rows.to_entry(tuple(row)))
-        system: dict[str, list[Any]] = {}
-        for row in await node.rows(sql.SYSTEM_ENTRIES_OF, names):
-            system.setdefault(row["transfer_id"], []).append(rows.to_system_entry(tuple(row)))
-        return [JournalItem(node.name, t, tuple(entries.get(t.id, ())), tuple(system.get(t.id, ()))) for t in transfers]
-
-    async def totals(self) -> Sequence[NodeTotal]:
-        """See `Store.totals`."""
-        found = await self._everywhere(lambda node: node.rows(sql.TOTALS))
-        both = zip(self._map.names, found, strict=True)
-        return [
-            NodeTotal(name, row[0], *(int(value) for value in tuple(row)[1:])) for name, part in both for row in part
-        ]
+    async def _ask_for_sweep(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
+        """Nodes that do not answer are passed over."""
+        try:
+            return await self._ask(node, statement, *values)
+        except WalletError:
+            return ()
 
     # Maintenance
 
@@ -228,51 +149,21 @@ class PgStore(GroupStore):
                 await lease.do(sql.CLOSE_GATE)
             yield
 
-    async def load_raw(self, items: Sequence[ScanItem]) -> None:
-        """See `Store.load_raw`: one transaction per node."""
-        by_node: dict[str, Writes] = {name: Writes() for name in self._map.names}
-        for item in items:
-            self._sort_in(item, by_node)
-        for name, writes in by_node.items():
-            if writes:
-                deadline = asyncio.get_running_loop().time() + 60
-                async with self._nodes[name].lease(deadline) as lease:
-                    await self._import(lease, writes)
-
-    def _sort_in(self, item: ScanItem, by_node: dict[str, Writes]) -> None:
-        if isinstance(item, JournalItem):
-            item.check()
-            for entry in item.entries:
-                by_node[self._map.home(slot_of(entry.account_id))].entries.append(entry)
-            for name in {self._map.home(slot_of(entry.account_id)) for entry in item.entries}:
-                by_node[name].transfers.append(item.transfer)
-        elif isinstance(item, Hold):
-            by_node[self._map.home(slot_of(item.id))].placed.append(item)
-        elif isinstance(item, Record):
-            by_node[self._map.home(item.slot)].records[item.key] = (None, item)
-        elif isinstance(item, Receipt):
-            by_node[self._map.home(item.slot)].receipts.append(item)
-        else:
-            by_node[self._map.home(slot_of(item.id))].opened.append(item)
-
-    async def _import(self, lease: Lease, writes: Writes) -> None:
-        """Write raw records; a transfer of which the node has another part already is not written twice."""
-        await lease.do("BEGIN")
-        owned = list({e.account_id for e in writes.entries} - {account.id for account in writes.opened})
-        if await lease.value("SELECT count(*) FROM accounts WHERE id = ANY($1)", owned) != len(owned):
-            raise InvariantViolated("an imported entry is of an unknown account")
-        known = {
-            row[0]
-            for row in await lease.rows("SELECT id FROM transfers WHERE id = ANY($1)", [t.id for t in writes.transfers])
-        }
-        unique = {transfer.id: transfer for transfer in writes.transfers if transfer.id not in known}
-        lines = [line for transfer in unique.values() for line in self._map.system_lines(transfer, lease.node)]
-        fresh = replace(writes, transfers=list(unique.values()), system_entries=lines)
-        try:
-            await decide(Branch(lease, given(fresh)))
-        except WalletError as error:
-            raise InvariantViolated(f"an item cannot be imported: {error}") from error
+    async def _import(self, node: str, writes: Writes) -> None:
+        deadline = asyncio.get_running_loop().time() + _IMPORT_SECONDS
+        async with self._nodes[node].lease(deadline) as lease:
+            await lease.do("BEGIN")
+            strangers = unknown_accounts(writes)
+            if await lease.value(self.statements.count_accounts, strangers) != len(strangers):
+                raise InvariantViolated("an imported entry is of an unknown account")
+            names = [transfer.id for transfer in writes.transfers]
+            known = {row[0] for row in await lease.rows(self.statements.known_transfers, names)}
+            try:
+                await decide(Branch(lease, given(completed(writes, known, node, self._map))))
+            except WalletError as error:
+                raise InvariantViolated(f"an item cannot be imported: {error}") from error
 
     async def ping(self) -> None:
         """Every node could write now. Raises Unavailable."""
-        await self._everywhere(lambda node: node.run(sql.CAN_WRITE, seconds=PING_SECONDS))
+        nodes = self._nodes.values()
+        await asyncio.gather(*(node.run(sql.CAN_WRITE, seconds=PING_SECONDS) for node in nodes))

@@ -9,7 +9,7 @@ from typing import Final
 from ...domain.errors import WalletError
 from ...urls import parse_all
 from ..redis.url import parse_redis_url
-from . import text as sql
+from ..relational.statements import TOTALS
 from .node import PgNode
 from .setup import parse_url
 
@@ -66,7 +66,7 @@ async def _ask(node: PgNode) -> NodeStatus:
             users = int(await lease.value(_USERS))
             ((prepared, oldest),) = await lease.rows(_DOUBT)
             ((intents, open_for),) = await lease.rows(_INTENTS) if await lease.value(_HAS_INTENTS) else [(0, None)]
-            totals = await lease.rows(sql.TOTALS)
+            totals = await lease.rows(TOTALS)
     except WalletError as error:
         return NodeStatus(node.name, reachable=False, reason=error.message.partition(";")[0])
     finally:

@@ -32,7 +32,8 @@ from ...domain.errors import Contended, NodeUnavailable
 from ...domain.ids import AccountId, slot_of
 from ...domain.model import AccountFacts
 from ...storage import Capabilities, Recovered
-from ..kit.group_commit import BATCH_MAX, Command, Deferred, Wanted
+from ..kit.group_commit import BATCH_MAX, Command, Deferred
+from ..kit.wanted import Wanted
 from . import node as nodes
 from .commit import Branch
 from .hot_accounts import HotAccounts

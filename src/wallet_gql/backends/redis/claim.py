@@ -20,7 +20,7 @@ from ...domain.errors import Contended, InDoubt, Unavailable
 from ...domain.ids import AccountId
 from ...domain.model import RecordKey
 from ...failpoints import FailpointError, reach
-from ..kit.group_commit import Wanted
+from ..kit.wanted import Wanted
 from ..postgres.commit import commit_by
 from ..postgres.json_text import fill, given, wish
 from ..postgres.node import Lease, literal

@@ -22,11 +22,12 @@ from ...domain.changes import Credit, State
 from ...domain.errors import Contended, InDoubt, InvariantViolated, WalletError
 from ...domain.ids import AccountId, TransferId, slot_of
 from ...failpoints import reach
-from ..kit.group_commit import BATCH_MAX, Wanted
+from ..kit.group_commit import BATCH_MAX
+from ..kit.kinds import TRANSFER
 from ..kit.nodes import NodeMap
+from ..kit.wanted import Wanted
 from ..postgres import text as sql
 from ..postgres.node import PgNode
-from ..relational import rows
 from .claim import claim, write
 from .leases import PAUSE_SECONDS_MAX, Leases
 
@@ -204,7 +205,7 @@ class Credits:
         except WalletError as error:
             log.info("the sweep passes %s over: %s", leader, error)
             return []
-        open_ = [rows.to_transfer(tuple(row)) for row in found]
+        open_ = [TRANSFER.from_row(row) for row in found]
         ripe = [t for t in open_ if at_once or t.id in self._seen[leader]]
         self.unripe |= len(ripe) < len(open_)
         self._seen[leader] = {transfer.id for transfer in open_}

@@ -26,12 +26,13 @@ from ...domain.errors import Contended, NodeUnavailable
 from ...domain.ids import AccountId, TransferId, UserId, is_system, slot_of
 from ...domain.model import AccountFacts
 from ...storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
-from ..kit.group_commit import Command, Deferred, Wanted
+from ..kit.group_commit import Command, Deferred
+from ..kit.kinds import TRANSFER
+from ..kit.wanted import Wanted
 from ..postgres import text as sql
 from ..postgres.node import Lease
 from ..postgres.setup import parse_url
 from ..postgres.sharded import PgStore
-from ..relational import rows
 from .claim import after_decision, before_decision, claim, write
 from .credits import CREDIT_SECONDS, Credits, account_row
 from .leases import Held, Leases
@@ -231,7 +232,7 @@ class RedisStore(PgStore):
         names -= {transfer.id for transfer in state.writes.transfers}
         if names and lane.others:
             opened = await lease.rows(sql.OPEN_AMONG, list(lane.others), list(names))
-            for transfer in (rows.to_transfer(tuple(row)) for row in opened):
+            for transfer in map(TRANSFER.from_row, opened):
                 found[transfer.id] = Credit(transfer.credit_account_id, transfer.net_minor, transfer, lane.leader)
         return found
 

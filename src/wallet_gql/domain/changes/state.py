@@ -87,6 +87,10 @@ class State:
         """Add a receipt."""
         self.receipts[receipt.slot, receipt.actor, receipt.key] = receipt
 
+    def load_record(self, record: Record) -> None:
+        """Add a record."""
+        self.records[record.key] = record
+
     def fork(self) -> State:
         """A copy to try changes on; this state does not notice."""
         copy = State(self.node, self.peer_of)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +24,17 @@ def upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - costs a fifth of a second, rarely needed
 
     command.upgrade(_config(connection=connection), HEAD)
+
+
+@contextmanager
+def upgrade_over(dialect: str, connection: object, *, begin: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """A transaction on a driver's own connection, which `begin` opens; the function given upgrades in it."""
+    from sqlalchemy import StaticPool, create_engine, event  # noqa: PLC0415 - only migrations need it; it loads slowly
+
+    engine = create_engine(f"{dialect}://", creator=lambda: connection, poolclass=StaticPool)
+    event.listen(engine, "begin", lambda _: begin())
+    with engine.begin() as bound:
+        yield lambda: upgrade(bound)
 
 
 def script(dialect: str, found: str | None) -> str:

@@ -1,0 +1,57 @@
+"""Importing scanned items (`Store.load_raw`): what each node has to write, whatever the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from ...domain.changes import Writes
+from ...domain.errors import InvariantViolated
+from ...domain.ids import slot_of
+from ...domain.model import Record
+from ...storage import JournalItem, ScanItem
+from .kinds import ADDED, KIND_OF
+from .nodes import NodeMap
+
+_LISTS = {kind: name for name, kind in ADDED.items()}
+
+
+def sorted_by_node(items: Iterable[ScanItem], nodes: NodeMap) -> dict[str, Writes]:
+    """The items by the node that they belong to; nodes that get nothing are left out.
+
+    Raises:
+        InvariantViolated: a header does not explain one of its entries, or a record comes twice.
+    """
+    parts: dict[str, Writes] = {}
+
+    def part(slot: int) -> Writes:
+        return parts.setdefault(nodes.home(slot), Writes())
+
+    for item in items:
+        if isinstance(item, JournalItem):
+            item.check()
+            for entry in item.entries:
+                part(slot_of(entry.account_id)).entries.append(entry)
+            for name in {nodes.home(slot_of(entry.account_id)) for entry in item.entries}:
+                parts[name].transfers.append(item.transfer)
+        elif isinstance(item, Record):
+            records = part(item.slot).records
+            if item.key in records:
+                raise InvariantViolated(f"imported twice: {item}")
+            records[item.key] = (None, item)
+        else:
+            kind = KIND_OF[type(item)]
+            getattr(part(kind.slot(item)), _LISTS[kind]).append(item)
+    return parts
+
+
+def unknown_accounts(writes: Writes) -> list[str]:
+    """The accounts of imported entries that do not come with them: the node must have them already."""
+    return list({entry.account_id for entry in writes.entries} - {account.id for account in writes.opened})
+
+
+def completed(writes: Writes, known: Collection[str], node: str, nodes: NodeMap) -> Writes:
+    """The import with its system entries, without the transfers that the node knows from another part of them."""
+    fresh = {transfer.id: transfer for transfer in writes.transfers if transfer.id not in known}
+    lines = [line for transfer in fresh.values() for line in nodes.system_lines(transfer, node)]
+    return replace(writes, transfers=list(fresh.values()), system_entries=lines)

@@ -1,0 +1,98 @@
+"""What a batch has to load: the union of its scopes, its split by node, and the way into a `State`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import attrgetter, itemgetter
+from typing import Any, Final
+
+from ...domain.changes import Reads, State
+from ...domain.ids import AccountId, HoldId, TransferId, UserId, is_system, slot_of
+from ...domain.model import Account, Hold, Receipt, Record, RecordKey, Transfer
+
+
+@dataclass(slots=True)
+class Wanted:
+    """The union of several scopes: what one load has to bring."""
+
+    accounts: set[AccountId] = field(default_factory=set)
+    credits: set[AccountId] = field(default_factory=set)
+    wallets: set[UserId] = field(default_factory=set)
+    holds: set[HoldId] = field(default_factory=set)
+    transfers: set[TransferId] = field(default_factory=set)
+    receipts: set[tuple[int, str, str]] = field(default_factory=set)
+    records: set[RecordKey] = field(default_factory=set)
+    due_at: datetime | None = None
+    """Of every account: its open holds that expire at or before this moment."""
+    open_holds: bool = False
+    """Of every account: all its open holds."""
+
+    @classmethod
+    def of(cls, scopes: Iterable[Reads]) -> Wanted:
+        """Join the scopes of commands, or of reads."""
+        wanted = cls()
+        for scope in scopes:
+            wanted.accounts.update(scope.accounts)
+            wanted.credits.update(account_id for account_id in scope.credits if not is_system(account_id))
+            wanted.wallets.update(scope.wallets)
+            wanted.holds.update(scope.holds)
+            wanted.transfers.update(scope.transfers)
+            wanted.receipts.update(scope.receipt_names)
+            wanted.records.update(scope.records)
+            wanted.open_holds |= scope.open_holds
+            if scope.due_at is not None and (wanted.due_at is None or scope.due_at > wanted.due_at):
+                wanted.due_at = scope.due_at
+        return wanted
+
+    def split(self, home: Callable[[int], str]) -> dict[str, Wanted]:
+        """The same by node; `home` answers the node of a slot."""
+        parts: dict[str, Wanted] = {}
+        for name, slot in _SLOTS.items():
+            for item in getattr(self, name):
+                node = home(slot(item))
+                if node not in parts:
+                    parts[node] = Wanted(due_at=self.due_at, open_holds=self.open_holds)
+                getattr(parts[node], name).add(item)
+        return parts
+
+
+_SLOTS: Final[dict[str, Callable[[Any], int]]] = {
+    **dict.fromkeys(("accounts", "credits", "wallets", "holds", "transfers"), slot_of),
+    "receipts": itemgetter(0),
+    "records": attrgetter("slot"),
+}
+"""The slot of each name that is wanted."""
+
+
+def load_found(
+    state: State,
+    wanted: Wanted,
+    *,
+    accounts: Iterable[Account],
+    holds: Iterable[Hold] = (),
+    transfers: Iterable[tuple[Transfer, int]] = (),
+    receipts: Iterable[Receipt] = (),
+    records: Iterable[Record] = (),
+) -> None:
+    """Put what a backend has found into the state.
+
+    `accounts` are those named and those of the wallets, once or twice; each transfer comes with the sum of its
+    reversals.
+    """
+    owned: dict[UserId, dict[AccountId, Account]] = {owner: {} for owner in wanted.wallets}
+    for account in accounts:
+        state.load_account(account)
+        if account.owner in owned:
+            owned[account.owner][account.id] = account
+    for owner, mine in owned.items():
+        state.load_wallet(owner, mine.values())
+    for hold in holds:
+        state.load_hold(hold)
+    for transfer, reversed_minor in transfers:
+        state.load_transfer(transfer, reversed_minor)
+    for receipt in receipts:
+        state.load_receipt(receipt)
+    for record in records:
+        state.load_record(record)

@@ -1,0 +1,99 @@
+"""The statements that every SQL backend runs, built once from the kinds of records; a `Dialect` says what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Final
+
+from ...storage import PageRequest, ScanKind
+from ..kit.kinds import ENTRY, HOLD, RECORD, SCANNED, SYSTEM_ENTRY, TRANSFER, Kind
+
+Statement = tuple[str, tuple[Any, ...]]
+"""A statement's text and its values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one SQL database says in its own way."""
+
+    mark: Callable[[int], str]
+    """The placeholder of a statement's value, counted from 1."""
+    among: Callable[[str, str], str]
+    """Source text: whether a column is in a list that is passed as one value, the placeholder given."""
+    listing: Callable[[Sequence[str]], object]
+    """A list as that one value."""
+    join: str = "JOIN"
+    """A join that reads the left table first."""
+    by_owner: str = ""
+    """What follows `records` where they are listed by owner, such as the index to use."""
+
+
+def select(kind: Kind[Any], rest: str) -> str:
+    """All columns of a kind."""
+    return f"SELECT {kind.names()} FROM {kind.table} {rest}"  # noqa: S608 - names of our own tables
+
+
+class Statements:
+    """The reads that the SQL backends share."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        one, two, three, four = map(dialect.mark, range(1, 5))
+        self.list_records = select(
+            RECORD, f"{dialect.by_owner}WHERE kind = {one} AND owner = {two} AND id > {three} ORDER BY id LIMIT {four}"
+        )
+        self.due_holds = select(
+            HOLD, f"WHERE state = 'open' AND expires_at <= {one} ORDER BY expires_at, id LIMIT {two}"
+        )
+        self.due_records = select(RECORD, f"WHERE kind = {one} AND due_at <= {two} ORDER BY due_at, id LIMIT {three}")
+        self.entries_of = select(ENTRY, f"WHERE {dialect.among('transfer_id', one)}")
+        self.system_entries_of = select(SYSTEM_ENTRY, f"WHERE {dialect.among('transfer_id', one)}")
+        self.count_accounts = f"SELECT count(*) FROM accounts WHERE {dialect.among('id', one)}"  # noqa: S608 - own names
+        self.known_transfers = f"SELECT id FROM transfers WHERE {dialect.among('id', one)}"  # noqa: S608 - own names
+        self._scans = {kind.name: self._scan(kind) for kind in SCANNED.values()}
+        columns = f"{ENTRY.names('e.')}, {TRANSFER.names('t.')}"
+        both = f"entries AS e {dialect.join} transfers AS t ON t.id = e.transfer_id"
+        self._history = self._pages(f"SELECT {columns} FROM {both}")  # noqa: S608 - own names
+
+    def scan(self, kind: ScanKind) -> str:
+        """The key and the columns of a kind above a key, by key; values: the key's parts and the limit."""
+        return self._scans[SCANNED[kind].name]
+
+    def history_page(self, account_id: str, page: PageRequest) -> Statement:
+        """A page of entries and one more, each with its transfer."""
+        text = self._history[page.before is not None, page.after is not None, page.newest_first]
+        bounds = (bound for bound in (page.before, page.after) if bound is not None)
+        return text, (account_id, *bounds, page.limit + 1)
+
+    def _scan(self, kind: Kind[Any]) -> str:
+        names = ", ".join(kind.key)
+        marks = ", ".join(map(self.dialect.mark, range(1, len(kind.key) + 1)))
+        rest = f"WHERE ({names}) > ({marks}) ORDER BY {names} LIMIT {self.dialect.mark(len(kind.key) + 1)}"
+        return f"SELECT {names}, {kind.names()} FROM {kind.table} {rest}"  # noqa: S608 - names of our own tables
+
+    def _pages(self, start: str) -> dict[tuple[bool, bool, bool], str]:
+        """Keyset pages on (account_id, sequence), each an index seek.
+
+        The key says whether there is a `before`, whether there is an `after`, and whether the newest come first.
+        """
+        texts: dict[tuple[bool, bool, bool], str] = {}
+        for before, after, newest_first in product((False, True), repeat=3):
+            tests = ["e.account_id = {}", *["e.sequence < {}"] * before, *["e.sequence > {}"] * after]
+            where = " AND ".join(test.format(self.dialect.mark(n)) for n, test in enumerate(tests, 1))
+            order, limit = "DESC" if newest_first else "ASC", self.dialect.mark(len(tests) + 1)
+            texts[before, after, newest_first] = f"{start} WHERE {where} ORDER BY e.sequence {order} LIMIT {limit}"
+        return texts
+
+
+TOTALS: Final = """
+SELECT currency, CAST(sum(customer) AS BIGINT), CAST(sum(system) AS BIGINT), CAST(sum(clearing) AS BIGINT) FROM (
+  SELECT currency, sum(posted_minor) AS customer, 0 AS system, 0 AS clearing FROM accounts GROUP BY currency
+  UNION ALL
+  SELECT substr(account_id, length(account_id) - 2) AS currency, 0, sum(amount_minor),
+         sum(CASE WHEN account_id LIKE 'sys:clearing/%' THEN amount_minor ELSE 0 END)
+  FROM system_entries GROUP BY 1
+) AS parts GROUP BY currency ORDER BY currency
+"""
+"""The sums of each currency: customers' balances, system entries, and of these the clearing entries."""

@@ -1,0 +1,129 @@
+"""What the SQL stores share above their drivers: pages, lists, scans, sums, and the plan of an import.
+
+A subclass says how one read runs on one of its nodes (`_ask`), and how its statements differ (`statements`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from ...domain.changes import Writes
+from ...domain.codec import to_micros
+from ...domain.ids import AccountId, slot_of
+from ...domain.model import Entry, Hold, Record, SystemEntry
+from ...storage import (
+    PAGE_MAX,
+    HistoryLine,
+    JournalItem,
+    NodeTotal,
+    Page,
+    PageRequest,
+    ScanItem,
+    ScanKind,
+    ScanPage,
+)
+from ..kit.imports import sorted_by_node
+from ..kit.kinds import ENTRY, HOLD, RECORD, SCANNED, SYSTEM_ENTRY, TRANSFER, Row
+from ..kit.nodes import NodeMap
+from ..kit.store import GroupStore, page_of
+from .statements import TOTALS, Statements
+
+
+class RelationalStore(GroupStore):
+    """A ledger in the tables of this package, on one or several nodes."""
+
+    statements: ClassVar[Statements]
+    _map: NodeMap
+
+    @abstractmethod
+    async def _ask(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
+        """Run one read on a node, in a snapshot of its own. Raises WalletError."""
+
+    async def _ask_for_sweep(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
+        """The same for a sweep, which comes back: a node that does not answer may be passed over."""
+        return await self._ask(node, statement, *values)
+
+    def _home(self, identifier: str) -> str:
+        return self._map.home(slot_of(identifier))
+
+    async def _everywhere(self, statement: str, *values: Any) -> list[Sequence[Row]]:
+        return await asyncio.gather(*(self._ask(name, statement, *values) for name in self._map.names))
+
+    # Reading
+
+    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
+        """See `Store.list_transfers`."""
+        text, values = self.statements.history_page(account_id, page)
+        found = await self._ask(self._home(account_id), text, *values)
+        width = len(ENTRY.columns)
+        lines = [HistoryLine(ENTRY.from_row(row[:width]), TRANSFER.from_row(row[width:])) for row in found]
+        return page_of(lines, page.limit)
+
+    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
+        """See `Store.list_records`: a user's records may live in several slots."""
+        found = await self._everywhere(self.statements.list_records, kind, owner, after, limit + 1)
+        merged = heapq.merge(*(map(RECORD.from_row, part) for part in found), key=lambda record: record.id)
+        return page_of(list(merged)[: limit + 1], limit)
+
+    async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
+        """See `Store.list_due`."""
+        micros = to_micros(before)
+        holds = kind == "hold"
+        statement = self.statements.due_holds if holds else self.statements.due_records
+        values = (micros, limit) if holds else (kind, micros, limit)
+        asked = (self._ask_for_sweep(name, statement, *values) for name in self._map.names)
+        found = [row for part in await asyncio.gather(*asked) for row in part]
+        if holds:
+            return sorted(map(HOLD.from_row, found), key=lambda h: (h.expires_at or before, h.id))[:limit]
+        return sorted(map(RECORD.from_row, found), key=lambda r: (r.due_at or before, r.id))[:limit]
+
+    async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
+        """See `Store.scan`: node by node, by primary key; the cursor is the node's place and the last key, as JSON."""
+        scanned = SCANNED[kind]
+        index, cursor = json.loads(after) if after else (0, scanned.lowest)
+        node, width = self._map.names[index], len(scanned.key)
+        found = await self._ask(node, self.statements.scan(kind), *cursor, limit)
+        if kind == "journal":
+            items: Sequence[ScanItem] = await self._journal(node, [row[width:] for row in found])
+        else:
+            items = [scanned.from_row(row[width:]) for row in found]
+        following = None
+        if len(found) == limit:
+            following = json.dumps([index, found[-1][:width]])
+        elif index + 1 < len(self._map.names):
+            following = json.dumps([index + 1, scanned.lowest])
+        return ScanPage(tuple(items), following)
+
+    async def _journal(self, node: str, found: Iterable[Row]) -> list[ScanItem]:
+        """Transfers with their entries on a node, which are read after the headers: entries are never edited."""
+        transfers = list(map(TRANSFER.from_row, found))
+        names = self.statements.dialect.listing([transfer.id for transfer in transfers])
+        entries: dict[str, list[Entry]] = {}
+        for entry in map(ENTRY.from_row, await self._ask(node, self.statements.entries_of, names)):
+            entries.setdefault(entry.transfer_id, []).append(entry)
+        system: dict[str, list[SystemEntry]] = {}
+        for line in map(SYSTEM_ENTRY.from_row, await self._ask(node, self.statements.system_entries_of, names)):
+            system.setdefault(line.transfer_id, []).append(line)
+        return [JournalItem(node, t, tuple(entries.get(t.id, ())), tuple(system.get(t.id, ()))) for t in transfers]
+
+    async def totals(self) -> Sequence[NodeTotal]:
+        """See `Store.totals`."""
+        both = zip(self._map.names, await self._everywhere(TOTALS), strict=True)
+        return [NodeTotal(name, *row) for name, part in both for row in part]
+
+    # Importing
+
+    async def load_raw(self, items: Sequence[ScanItem]) -> None:
+        """See `Store.load_raw`: one transaction per node."""
+        for name, writes in sorted_by_node(items, self._map).items():
+            await self._import(name, writes)
+
+    @abstractmethod
+    async def _import(self, node: str, writes: Writes) -> None:
+        """Write imported records on a node, in one transaction and as `_to_import` says. Raises InvariantViolated."""

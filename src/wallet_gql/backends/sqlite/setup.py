@@ -1,0 +1,55 @@
+"""Creating and upgrading the file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from ...domain.errors import ConfigurationError
+from ..relational.migrations import HEAD, VERSION_TABLE, upgrade_over
+from .connection import begin, connect, patiently
+
+_OPEN_WAIT_SECONDS: Final = 30.0
+
+
+def migrate(path: Path) -> bool:
+    """Create or upgrade the file under its write lock; True if there was anything to do.
+
+    Raises:
+        ConfigurationError: the file comes from a newer version, or is no ledger.
+        Contended: another process kept the file locked.
+    """
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # hashes of passwords are nobody else's to read
+    with closing(connect(path)) as connection:
+        deadline = time.monotonic() + _OPEN_WAIT_SECONDS
+        patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"), deadline)
+        return version_of(connection) != HEAD and _upgrade(connection, path, deadline)
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path, deadline: float) -> bool:
+    with upgrade_over("sqlite", connection, begin=lambda: begin(connection, deadline)) as upgrade:
+        found = version_of(connection)
+        if found is not None and found > HEAD:
+            raise ConfigurationError(
+                f"{path} has schema version {found}, this program knows {HEAD}; upgrade wallet-gql"
+            )
+        if found != HEAD:  # another process may have been first
+            upgrade()
+    return found != HEAD
+
+
+def version_of(connection: sqlite3.Connection) -> str | None:
+    """The schema version of a file; None if it has none yet. Raises ConfigurationError if it is no ledger."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if VERSION_TABLE not in tables:
+        if tables:
+            raise ConfigurationError(
+                f"the file holds other tables ({', '.join(sorted(tables)[:3])} …); name a new file"
+            )
+        return None
+    row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608 - a constant
+    return None if row is None else str(row[0])
