@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from wallet_gql.backends.kit.group_commit import Command, Deferred, GroupCommit
+from wallet_gql.backends.kit.group_commit import Command, Deferred, GroupCommit, LanePolicy
 from wallet_gql.domain.changes import Changes, Decision, Done, Failed, Outcome, Scope, Snapshot
 from wallet_gql.domain.errors import Contended, InDoubt, InvariantViolated, PayeeNotFound, Unavailable
 from wallet_gql.testing.loop import ShuffledLoop
@@ -23,13 +23,13 @@ def nothing(_: Snapshot) -> Decision[None]:
 class FakeCommit:
     """Waits for the gate, then answers each batch with what `script` says, or success."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: LanePolicy | None = None) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
         self.sizes: list[int] = []
         self.script: list[Exception | None] = []
         self.poison: Command | None = None
-        self.groups = GroupCommit(self)
+        self.groups = GroupCommit(self, policy)
 
     async def __call__(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
         """Commit one batch."""
@@ -203,10 +203,10 @@ async def test_a_refusal_is_raised_to_its_own_caller() -> None:
     assert [PayeeNotFound, Done] == [type(outcome) for outcome in done]
 
 
-async def test_a_batch_is_taken_when_the_turn_comes(commit: FakeCommit) -> None:
+async def test_a_batch_is_taken_when_the_turn_comes() -> None:
     """Who arrives while the lane waits for its turn is in the batch."""
     turn = asyncio.Lock()
-    commit.groups.turn = lambda _: turn
+    commit = FakeCommit(LanePolicy(turn=lambda _: turn))
     await turn.acquire()
     first = asyncio.create_task(commit.submit())
     await turns()
@@ -218,10 +218,9 @@ async def test_a_batch_is_taken_when_the_turn_comes(commit: FakeCommit) -> None:
     assert commit.sizes == [6]
 
 
-async def test_each_attempt_waits_for_a_turn_of_its_own(commit: FakeCommit) -> None:
+async def test_each_attempt_waits_for_a_turn_of_its_own() -> None:
     """Between the attempts of one lane another lane has its turn."""
     turn = asyncio.Lock()
-    commit.groups.turn = lambda _: turn
     order: list[Hashable] = []
 
     async def fail(lane: Hashable, batch: Sequence[Command], _: float) -> list[Outcome]:
@@ -231,8 +230,7 @@ async def test_each_attempt_waits_for_a_turn_of_its_own(commit: FakeCommit) -> N
             raise Contended
         return [Done(lane) for _ in batch]
 
-    groups = GroupCommit(fail)
-    groups.turn = lambda _: turn
+    groups = GroupCommit(fail, LanePolicy(turn=lambda _: turn))
     failing = asyncio.create_task(groups.submit("a", SCOPE, nothing, 5.0))
     for _ in range(3):
         await asyncio.sleep(0.001)
@@ -243,10 +241,10 @@ async def test_each_attempt_waits_for_a_turn_of_its_own(commit: FakeCommit) -> N
     assert order.count("a") == 5
 
 
-async def test_a_turn_that_never_comes_ends_with_the_deadline(commit: FakeCommit) -> None:
+async def test_a_turn_that_never_comes_ends_with_the_deadline() -> None:
     """Nothing was begun, and the lane goes on afterwards."""
     turn = asyncio.Lock()
-    commit.groups.turn = lambda _: turn
+    commit = FakeCommit(LanePolicy(turn=lambda _: turn))
     await turn.acquire()
     with pytest.raises(Contended):
         await commit.submit(0.05)
@@ -256,7 +254,7 @@ async def test_a_turn_that_never_comes_ends_with_the_deadline(commit: FakeCommit
 
 
 async def test_one_in_a_hurry_does_not_hurry_the_others(commit: FakeCommit) -> None:
-    """Who has hardly any time left is told so; the others are one batch with all of their time."""
+    """A nearly expired command is refused; the others form one batch with all of their time."""
     commit.gate.clear()
     first = asyncio.create_task(commit.submit())
     await turns()
@@ -272,9 +270,9 @@ async def test_one_in_a_hurry_does_not_hurry_the_others(commit: FakeCommit) -> N
 
 async def test_deferred_commands_find_no_more_room_than_others() -> None:
     """A lane that is full refuses them too; those whose callers have given up take no room."""
-    groups = GroupCommit(_defer_to_b, queue_max=10)
     stuck = asyncio.Lock()
-    groups.turn = lambda lane: stuck if lane == "b" else nullcontext()
+    policy = LanePolicy(turn=lambda lane: stuck if lane == "b" else nullcontext())
+    groups = GroupCommit(_defer_to_b, policy, queue_max=10)
     await stuck.acquire()
     for _ in range(5):
         answers = await asyncio.gather(

@@ -20,13 +20,13 @@ BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 10_000
 _DEADLINE_SHARE: Final = 0.9
 _LEAST_SECONDS: Final = 0.02
-"""With less time left no commit is begun: it would only turn "nothing written" into "in doubt"."""
+"""With less time left no commit begins: it would turn a certain "nothing written" into "in doubt"."""
 _HURRY_SECONDS: Final = 0.1
-"""With less time left a command is not taken into a batch of several."""
+"""With less time left a command is refused instead of joining a batch of several."""
 _SORT_OUT_SECONDS: Final = 0.05
-"""How often at most a full lane is looked through."""
+"""The shortest time between two searches of a full lane for commands whose callers gave up."""
 _ALONE_MAX: Final = 3
-"""How often a command is tried by itself, after its batch has failed twice."""
+"""How often a command is tried alone after its batch has failed twice."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,11 +38,11 @@ class Command:
     deadline: float
     future: asyncio.Future[Outcome]
     started: bool = False
-    """A commit that may write it is under way: from here on a deadline says "in doubt"."""
+    """A commit that may write it is under way: from now on, a missed deadline means "in doubt"."""
     lane: Hashable = None
-    """Where it waits or runs."""
+    """The lane in which it waits or runs."""
     deferrals: int = 0
-    """How often it went on in another lane."""
+    """How often it was moved to another lane."""
 
 
 @dataclass(slots=True)
@@ -55,34 +55,49 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not decided: the command needs a row that somebody else has locked. It goes on in another lane."""
+    """Not decided: the command needs a row that another transaction has locked. It moves to another lane."""
 
     lane: Hashable
 
 
 Commit = Callable[[Hashable, Sequence[Command], float], Awaitable[Sequence[Outcome | Deferred]]]
-"""Commit one batch of a lane; give up waiting for locks after so many seconds.
+"""Commit one batch of a lane; the number is for how many seconds to wait for locks.
 
 Raises Unavailable (nothing written) or InDoubt for the batch as a whole.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class LanePolicy:
+    """What a backend says of its lanes, whatever commits together."""
+
+    batch_max: Callable[[Hashable], int] = lambda _: BATCH_MAX
+    """The most commands of one batch of a lane."""
+    turn: Callable[[Hashable], AbstractAsyncContextManager[object]] = lambda _: nullcontext()
+    """What a lane waits for before each batch is taken. Commands that arrive meanwhile join the batch."""
+
+
 class GroupCommit:
     """Batches the commands of each lane; a lane is whatever commits together (a leader and its participants)."""
 
-    def __init__(self, commit: Commit, *, batch_max: int = BATCH_MAX, queue_max: int = QUEUE_MAX) -> None:
+    def __init__(
+        self,
+        commit: Commit,
+        policy: LanePolicy | None = None,
+        *,
+        batch_max: int = BATCH_MAX,
+        queue_max: int = QUEUE_MAX,
+    ) -> None:
         """`batch_max` commands to a commit; at most `queue_max` waiting in a lane, more are refused as Contended."""
         self.batch_max = batch_max
-        self.lane_max: Callable[[Hashable], int] = lambda _: BATCH_MAX
-        self.turn: Callable[[Hashable], AbstractAsyncContextManager[object]] = lambda _: nullcontext()
-        """What a lane waits for before its next batch is taken: whoever arrives meanwhile is in it."""
+        self._policy = policy or LanePolicy()
         self.counters = Counters()
         self._commit = commit
         self._queue_max = queue_max
         self._queues: dict[Hashable, deque[Command]] = {}
         self._running: dict[Hashable, asyncio.Task[None]] = {}
         self._sorted_out: dict[Hashable, float] = {}
-        """When a full lane was last rid of those who have given up."""
+        """When commands whose callers gave up were last removed from a full lane."""
         self._closed = False
 
     async def submit(self, lane: Hashable, scope: Scope, decide: Decide[Any], timeout_seconds: float) -> Done[Any]:
@@ -109,7 +124,7 @@ class GroupCommit:
         return outcome
 
     def _is_full(self, lane: Hashable) -> bool:
-        """Whether no more may wait there. Those who have given up make room, from time to time."""
+        """Whether the lane takes no more commands. Now and then, commands whose callers gave up are removed first."""
         queue = self._queues.get(lane)
         if queue is None or len(queue) < self._queue_max:
             return False
@@ -143,12 +158,12 @@ class GroupCommit:
             self._sorted_out.pop(lane, None)
 
     async def _next_batch(self, lane: Hashable, queue: deque[Command]) -> None:
-        """Take a batch and settle it. Nobody in it is left waiting, even if this file has a bug."""
+        """Take a batch and settle it. Every command in it gets an outcome, even if this file has a bug."""
         batch: list[Command] = []
         try:
-            async with self.turn(lane):
+            async with self._policy.turn(lane):
                 now = asyncio.get_running_loop().time()
-                batch = _take(queue, min(self.batch_max, self.lane_max(lane)), now)
+                batch = _take(queue, min(self.batch_max, self._policy.batch_max(lane)), now)
                 self.counters.batches += bool(batch)
                 self.counters.commands += len(batch)
                 left = await self._try(lane, batch)
@@ -161,20 +176,20 @@ class GroupCommit:
             raise
 
     async def _try_again(self, lane: Hashable, batch: list[Command]) -> None:
-        """Together once more, then one by one; each time it must be the lane's turn, for others wait for theirs."""
+        """Try the batch once more, then its commands one by one. Each attempt waits for the lane's turn."""
         if batch:
-            async with self.turn(lane):
+            async with self._policy.turn(lane):
                 batch = await self._try(lane, batch)
         for command in batch:
             for left in reversed(range(_ALONE_MAX)):
-                async with self.turn(lane):
+                async with self._policy.turn(lane):
                     if not await self._try(lane, [command], final=left == 0):
                         break
 
     async def _try(self, lane: Hashable, batch: list[Command], *, final: bool = False) -> list[Command]:
-        """One commit; which commands it brought to no outcome, so that it is worth to try again.
+        """One commit; answers the commands that have no outcome yet and are worth another attempt.
 
-        Whoever has given up meanwhile was told that nothing is written, so his command is not tried any more.
+        A caller that gave up was told that nothing is written, so its command is not tried again.
         """
         batch = [command for command in batch if not command.future.done()]
         if not batch:
@@ -185,7 +200,7 @@ class GroupCommit:
         return [command for command in left if not command.future.done()]
 
     def _forward(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred]) -> None:
-        """Let deferred commands go on in their lanes."""
+        """Move deferred commands to their lanes."""
         for command, outcome in zip(batch, outcomes, strict=True):
             if not isinstance(outcome, Deferred) or command.future.done():
                 continue
@@ -225,15 +240,15 @@ def _nothing_written(batch: Sequence[Command], error: WalletError) -> list[Outco
 
 
 def _expire(command: Command) -> None:
-    """Its deadline is over: whoever waits hears what can be said now."""
+    """The deadline has passed: tell the caller what is known now."""
     if not command.future.done():
         command.future.set_result(Failed(InDoubt() if command.started else Contended()))
 
 
 def _take(queue: deque[Command], most: int, now: float) -> list[Command]:
-    """The next commands that somebody still waits for.
+    """The next commands whose callers still wait.
 
-    Of several, who has hardly any time left is told so: the deadline of all would be his.
+    A batch runs under its earliest deadline, so nearly expired commands are refused now.
     """
     batch: list[Command] = []
     while queue and len(batch) < most:
@@ -249,7 +264,7 @@ def _take(queue: deque[Command], most: int, now: float) -> list[Command]:
 
 
 def _answer(command: Command, outcome: Outcome | Deferred, *, final: bool) -> bool:
-    """Give the command its outcome, unless another attempt may do better; say whether this lane is done with it."""
+    """Give the command its outcome unless another attempt may succeed; answers whether this lane is done with it."""
     if isinstance(outcome, Deferred):
         return True
     if isinstance(outcome, _Again) and not final and not command.future.done():

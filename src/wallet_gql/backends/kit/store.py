@@ -11,7 +11,7 @@ from ...domain.changes import Decide, Outcome, Scope
 from ...domain.errors import ConfigurationError
 from ...domain.ids import AccountId
 from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest
-from .group_commit import Command, Deferred, GroupCommit
+from .group_commit import Command, Deferred, GroupCommit, LanePolicy
 
 R = TypeVar("R")
 
@@ -29,9 +29,9 @@ class GroupStore(ABC):
     creates: bool = True
     """Whether opening makes a ledger where there is none; else it raises `no_ledger`."""
 
-    def __init__(self) -> None:
-        """Prepare; nothing is opened before `async with`."""
-        self.groups = GroupCommit(self._commit)
+    def __init__(self, policy: LanePolicy | None = None) -> None:
+        """Prepare; nothing is opened before `async with`. `policy` says how lanes batch and take turns."""
+        self.groups = GroupCommit(self._commit, policy)
         self._watchers: dict[AccountId, set[asyncio.Event]] = {}
 
     async def __aenter__(self) -> Self:

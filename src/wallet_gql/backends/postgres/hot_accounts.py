@@ -1,11 +1,11 @@
-"""Which accounts other batches keep locked, those of this process or of others: whom a command waits for at once.
+"""Which accounts are often locked by other batches, of this process or another: a command waits for them first.
 
-*Hot* are a few that are found locked again and again. To find one locked first would cost a command an attempt, in
-which it locks what else it needs and keeps it from whoever is about to have both. In a crowd, where many accounts are
-found locked, none is hot: to wait for each by itself would take the batches apart.
+An account is *hot* if it was found locked several times within a short time. A command that needs one waits for it
+before it locks anything else; else its first attempt would only lock its other accounts and fail. If many accounts are
+found locked at once, none counts as hot: waiting for each in a lane of its own would split the batches.
 
-*Stuck* is one that stayed locked all the time that was given for it, such as that of a payment in doubt. Whoever waits
-for it must hold nothing else meanwhile, or its neighbours would be stuck as well.
+An account is *stuck* if it stayed locked for all the time that a batch waited, such as that of a payment in doubt. A
+batch that waits for it must hold no other account, or those would be stuck as well.
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ from typing import Final
 from ...domain.ids import AccountId
 
 SIGHTINGS: Final = 3
-"""So often an account is found locked within `SECONDS` before it counts as hot."""
+"""How often an account must be found locked within `SECONDS` to count as hot."""
 SECONDS: Final = 0.25
-"""How long that lasts; then somebody looks again."""
+"""How long sightings count, and how long an account stays hot after the last one."""
 HOT_MAX: Final = 4
-"""More than so many at once are a crowd."""
+"""If more accounts than this are hot at once, none counts as hot."""
 STUCK_SECONDS: Final = 3.0
-"""How long an account counts as stuck after it was waited for in vain, unless it is had before."""
+"""How long an account counts as stuck after a wait that failed, unless it is locked successfully before."""
 _KNOWN_MAX: Final = 4_096
 
 
 class HotAccounts:
-    """Counts sightings by account, on the clock that is given (seconds)."""
+    """Counts how often accounts were found locked; `clock` answers seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._seen: dict[AccountId, tuple[int, float]] = {}
-        """How often within the time that ends then."""
+        """Count, and the time at which counting starts anew."""
         self._hot: dict[AccountId, float] = {}
         """Until when."""
         self._stuck: dict[AccountId, float] = {}
         """Until when."""
 
     def awaited(self, account_ids: Iterable[AccountId]) -> AccountId | None:
-        """For which of them a command should wait before anything else: one that is stuck, or else the hottest."""
+        """The account that a command should wait for first: one that is stuck, else one that is hot."""
         if not self._hot and not self._stuck:
             return None
         names = tuple(account_ids)
         return min(filter(self.is_stuck, names), default=None) or self.hottest(names)
 
     def stuck(self, account_ids: Iterable[AccountId]) -> None:
-        """These were waited for in vain."""
+        """Note that a wait for these accounts failed."""
         now = self._clock()
         self._stuck = {account_id: until for account_id, until in self._stuck.items() if until > now}
         if len(self._stuck) <= _KNOWN_MAX:
             self._stuck.update(dict.fromkeys(account_ids, now + STUCK_SECONDS))
 
     def free(self, account_id: AccountId) -> None:
-        """It could be had."""
+        """Note that the account was locked successfully."""
         self._stuck.pop(account_id, None)
 
     def is_stuck(self, account_id: AccountId) -> bool:
-        """Whether it was waited for in vain a moment ago."""
+        """Whether a wait for the account failed a moment ago."""
         return self._stuck.get(account_id, 0.0) > self._clock()
 
     def saw(self, account_ids: Iterable[AccountId]) -> None:
-        """Somebody else had these locked."""
+        """Note that another transaction had these accounts locked."""
         now = self._clock()
         if len(self._seen) > _KNOWN_MAX:
             self._seen.clear()
@@ -75,7 +75,7 @@ class HotAccounts:
         self._hot = {account_id: until for account_id, until in self._hot.items() if until > now}
 
     def hottest(self, account_ids: Iterable[AccountId]) -> AccountId | None:
-        """The smallest of them that is hot now: opposite payments wait behind the same one."""
+        """The smallest id among those that are hot now, so that opposite payments wait for the same account."""
         if not 0 < len(self._hot) <= HOT_MAX:
             return None
         now = self._clock()

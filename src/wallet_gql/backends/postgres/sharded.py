@@ -1,6 +1,6 @@
 """What every backend on sharded Postgres nodes has in common: opening, reading, import, the gate, and the sweep.
 
-How a command commits is the subclass's own: two-phase commit in `postgres.py`, leases and intents in `redis.py`.
+How a command commits is the subclass's own: two-phase commit in `store.py`, leases and intents in `redis/store.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import orjson
 from ...background import run_for_ever
 from ...domain.changes import Reads, Snapshot, State, Writes
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
+from ..kit.group_commit import LanePolicy
 from ..kit.imports import completed, unknown_accounts
 from ..kit.kinds import Row
 from ..kit.nodes import NodeMap
@@ -48,9 +49,9 @@ class PgStore(RelationalStore):
     protocol: ClassVar[Literal["two-phase commit", "leases"]]
     """How commits reach several nodes. Nodes that must prepare transactions are asked whether they can."""
 
-    def __init__(self, urls: Mapping[str, str]) -> None:
+    def __init__(self, urls: Mapping[str, str], policy: LanePolicy | None = None) -> None:
         """`urls` maps the nodes' names to their URLs. Raises ConfigurationError."""
-        super().__init__()
+        super().__init__(policy)
         self._nodes = {name: PgNode(name, url) for name, url in urls.items()}
         self._map = NodeMap(list(self._nodes))
         self._epoch = 1

@@ -6,13 +6,19 @@ One node: `postgres://user@host/db`. Several: URLs joined by commas, each with a
 Flush setting (G3): `synchronous_commit` and `fsync` must be on, else the store refuses to start. Isolation (G2): row
 locks, waited for in one global order (node, then account id), taken before anything is read; READ COMMITTED; relative
 updates of rows that must still be as loaded, under a CHECK. A command whose rows are on one node is one local
-transaction; a credit on another node goes by two-phase commit (`_two_phase.py`), the leader's commit being the
+transaction; a credit on another node goes by two-phase commit (`two_phase.py`), the leader's commit being the
 decision.
 
-Accounts that somebody else has locked are skipped: commands that need them leave the batch for a lane of their own. In
-it they wait for each other's accounts in order, but only briefly; whoever waits longer for an account holds no other
-one meanwhile, unless he has met one locked account after another. So an account in doubt stalls its neighbours for a
-moment.
+Accounts that another transaction has locked do not stop a batch. Each batch takes its accounts in one of three ways:
+
+| way      | used by                         | takes                                                          |
+|----------|---------------------------------|----------------------------------------------------------------|
+| skip     | ordinary lanes                  | the accounts that are free; other commands are deferred        |
+| in order | lanes behind a locked account   | all accounts by id, waiting `BRIEF_MS` for each                |
+| alone    | lanes behind a stuck account    | that account first, holding no other; then those that are free |
+
+A command that was deferred more than `DEFERRALS_MAX` times waits in order and for up to `LOCK_MS_MAX`. So an account in
+doubt delays the commands that need others only for a moment.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ from ...domain.errors import Contended, NodeUnavailable
 from ...domain.ids import AccountId, slot_of
 from ...domain.model import AccountFacts
 from ...storage import Capabilities, Recovered
-from ..kit.group_commit import BATCH_MAX, Command, Deferred
+from ..kit.group_commit import BATCH_MAX, Command, Deferred, LanePolicy
 from ..kit.wanted import Wanted
 from . import node as nodes
 from .commit import Branch
@@ -53,9 +59,9 @@ BRIEF_MS: Final = 100
 """How long a batch waits for an account while it holds others, in milliseconds."""
 
 DEFERRALS_MAX: Final = 3
-"""How often a command goes on behind another account before it waits for all of them in order and for long.
+"""How often a command is deferred before it waits for all of its accounts in order and for long.
 
-Where many accounts are in use all the time, it would hardly ever find one of them free while it has another.
+Where many accounts are always in use, it would hardly ever find one free while it holds another.
 """
 
 PRUNE_EVERY_SECONDS: Final = 3_600.0
@@ -63,14 +69,14 @@ PRUNE_EVERY_SECONDS: Final = 3_600.0
 _RECOVER_MAX: Final = 1_000
 _RIPE_SECONDS: Final = 0.1
 _PATIENCE_SHARE: Final = 0.8
-"""The server gives a lock up before the caller gives the server up: the first is contention, the second a dead node."""
+"""The server's lock timeout ends before the caller's deadline: so contention is told apart from a dead node."""
 
 _COMMIT_SECONDS_MIN: Final = 0.05
-"""With less than that nothing is begun, so that its caller hears a certain no before his deadline, not a doubt."""
+"""Below this, refuse: a late COMMIT would be InDoubt."""
 
 
 _How = Literal["skip", "in order", "alone"]
-"""How a batch takes its accounts: those that are free; all, waiting for each; one, and then those that are free."""
+"""How a batch takes its accounts: see the module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,10 @@ class _Lane:
     leader: str
     others: tuple[str, ...]
     behind: AccountId | None = None
+
+
+def _batch_max(lane: Hashable) -> int:
+    return ACROSS_MAX if isinstance(lane, _Lane) and lane.others else BATCH_MAX
 
 
 @dataclass(slots=True)
@@ -99,9 +109,7 @@ class PostgresStore(PgStore):
 
     def __init__(self, url: str) -> None:
         """See the module for URLs. Raises ConfigurationError."""
-        super().__init__(parse_url(url))
-        self.groups.lane_max = lambda lane: ACROSS_MAX if isinstance(lane, _Lane) and lane.others else BATCH_MAX
-        self.groups.turn = self._turn
+        super().__init__(parse_url(url), LanePolicy(_batch_max, self._turn))
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
         self._waiting = {(n, long): asyncio.Semaphore(waiting_max()) for n in self._nodes for long in (False, True)}
         self._hot = HotAccounts(time.monotonic)
@@ -182,12 +190,12 @@ class PostgresStore(PgStore):
 
     @asynccontextmanager
     async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
-        """Of the lanes between the same nodes and behind the same account one commits at a time.
+        """Let one lane at a time commit between the same nodes and behind the same account.
 
-        Else they would lock each other's accounts away. Of the batches that wait for an account a few at once hold
-        connections to a node, so that accounts which others keep locked, however many, leave connections for everybody
-        else; those that wait for one which is stuck have a number of their own, for they take long. A command that
-        waits here too long is told so by its own deadline.
+        Otherwise they would lock each other's accounts. Only a few batches that wait for an account may hold
+        connections to a node, so that connections are left for everybody else, however many accounts are locked.
+        Batches that wait for a stuck account take long and have a limit of their own. A command that waits here too
+        long fails at its deadline.
         """
         assert isinstance(lane, _Lane)
         names = lock_order(lane.leader, lane.others)
@@ -222,8 +230,8 @@ class PostgresStore(PgStore):
     ) -> dict[str, _Part] | None:
         """Lock and load on each node; None if it was to wait in order, and an account was not free in time.
 
-        Who waits alone holds nothing meanwhile, and then takes what else it needs only where it is free. So accounts
-        make no circle of those who wait: in order nobody needs what comes before, and alone nobody needs a second one.
+        A batch that waits alone holds nothing while it waits, and then takes only accounts that are free. So there are
+        no deadlocks: in order no batch needs an account before those it holds, and alone it needs no second one.
         """
         if how == "alone":
             await self._await(leases, lane.behind, wait_ms)
@@ -233,7 +241,7 @@ class PostgresStore(PgStore):
         except Contended as error:
             if how != "in order" or not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
                 raise
-        # Said aloud, for what another node has locked is to be free at once, and not when it notices a lost connection.
+        # An explicit ROLLBACK frees the locks of the other nodes now, not when they notice a lost connection.
         await asyncio.gather(*(lease.do("ROLLBACK") for lease in leases.values()))
         return None
 

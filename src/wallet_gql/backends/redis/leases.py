@@ -1,7 +1,7 @@
 """Leases on rows, in one Redis: taken for a whole batch by one call, renewed while it works, released by their owner.
 
 A lease lowers contention and nothing else: it can expire under a stopped process, and a Redis that restarts empty gives
-it to two. What keeps money safe is the fencing token that comes with it (see `redis.py`), which the database compares.
+it to two. What keeps money safe is the fencing token that comes with it (see `claim.py`), which the database compares.
 
 Keys, all of one node under one hash tag: `wgql:{cluster/node}:token` counts tokens, `wgql:{cluster/node}:ROW` is a
 lease, with its owner as the value, and `…:next:ROW` names who has waited for the row and goes next.
@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import redis.asyncio
@@ -58,55 +59,13 @@ _NEXT_MS: Final = 250
 _RENEWALS: Final = 3
 """How often a lease is renewed in the time that it lasts."""
 
-_TAKE: Final = """
-local counter, owner, ttl, me, next_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local keys, nexts, holders, heirs = {}, {}, {}, {}
-for i = 2, #KEYS do keys[i - 1] = KEYS[i]; nexts[i - 1] = string.gsub(KEYS[i], '}:', '}:next:', 1) end
-for first = 1, #keys, 1000 do
-  local last = math.min(first + 999, #keys)
-  for i, value in ipairs(redis.call('MGET', unpack(keys, first, last))) do holders[first + i - 1] = value end
-  for i, value in ipairs(redis.call('MGET', unpack(nexts, first, last))) do heirs[first + i - 1] = value end
-end
-local mine, reply, taken = {}, {0}, 0
-for _, wish in ipairs(cjson.decode(ARGV[5])) do
-  local by = 0
-  for _, i in ipairs(wish) do
-    local held = holders[i] and holders[i] ~= owner
-    local promised = heirs[i] and heirs[i] ~= me
-    if held or promised then by = i; break end
-  end
-  if by == 0 then
-    for _, i in ipairs(wish) do mine[i] = true end
-  elseif next_ms > 0 then
-    redis.call('SET', nexts[by], me, 'NX', 'PX', next_ms)
-  end
-  reply[#reply + 1] = by
-end
-for i in pairs(mine) do
-  redis.call('SET', keys[i], owner, 'PX', ttl)
-  if heirs[i] then redis.call('DEL', nexts[i]) end
-  taken = taken + 1
-end
-if taken > 0 then reply[1] = redis.call('INCR', counter) end
-return reply
-"""
-_RELEASE: Final = """
-local done = 0
-for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then done = done + redis.call('DEL', key) end
-end
-return done
-"""
-_RENEW: Final = """
-local done = 0
-for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then done = done + redis.call('PEXPIRE', key, ARGV[2]) end
-end
-return done
-"""
-_RAISE: Final = """
-if tonumber(redis.call('GET', KEYS[1]) or '0') < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
-"""
+
+def _script(name: str) -> str:
+    """The text of one of the Lua scripts, which ask and change several keys in one step."""
+    return Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+_TAKE, _RELEASE, _RENEW, _RAISE = map(_script, ("take", "release", "renew", "raise"))
 
 
 @dataclass(slots=True, eq=False)

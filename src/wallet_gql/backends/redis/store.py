@@ -6,7 +6,7 @@ Postgres backend; `rediss+postgres://` talks TLS to the Redis. Nodes may forbid 
 One node's rows at a time. The leader: lease the rows of a batch, claim them for a fencing token, read, decide, and
 commit in one statement with an intent for each credit of another node. That commit is the decision. Then the other
 nodes: lease the payees' rows, claim, read, apply what is not there yet, commit; and the intent is closed. Whatever is
-left open, any process finishes (`_redis_credits.py`).
+left open, any process finishes (`credits.py`).
 
 The lease lowers contention, the database gives safety: a token that is claimed in the row before it is read, unique
 keys, relative updates of rows that must still be as loaded, and a CHECK. So losing the Redis, its memory, or an expired
@@ -52,7 +52,7 @@ _SILENT_SECONDS: Final = 0.5
 
 _FACTS_SECONDS: Final = 2.0
 _COMMIT_SECONDS_MIN: Final = 0.05
-"""With less than that nothing is begun, so that its caller hears a certain no before his deadline, not a doubt."""
+"""Below this, refuse: a late COMMIT would be InDoubt."""
 
 
 @dataclass(frozen=True, slots=True)

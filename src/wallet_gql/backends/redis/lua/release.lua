@@ -1,0 +1,6 @@
+-- Give back the leases that the owner ARGV[1] still has on KEYS; answers how many.
+local done = 0
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then done = done + redis.call('DEL', key) end
+end
+return done

@@ -1,0 +1,37 @@
+-- Claim the rows of a batch for a fencing token, and only then read them. Rows that carry this token or a higher one are
+-- somebody else's by now: then nothing is claimed, and the answer tells the highest token seen.
+--
+-- The claim's own commit need not reach the disk: whatever is decided on it is in the log behind it, so that no
+-- decision is durable without its claim.
+CREATE OR REPLACE FUNCTION wallet_claim(want jsonb, token bigint) RETURNS text LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $wallet$
+DECLARE
+  wanted_accounts text[] := ARRAY(SELECT jsonb_array_elements_text(want -> 'accounts'));
+  wanted_owners text[] := ARRAY(SELECT jsonb_array_elements_text(want -> 'wallets'));
+  wanted_records jsonb := want -> 'records';
+  highest bigint;
+  more bigint;
+BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);
+  PERFORM set_config('lock_timeout', want ->> 'patience_ms', true);
+  IF wanted_records <> '[]' THEN
+    SELECT max(fence) INTO highest FROM (
+      SELECT r.fence FROM records AS r
+      WHERE (r.kind, r.id, r.slot) IN (SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint FROM jsonb_array_elements(wanted_records) AS w)
+      ORDER BY r.kind, r.id, r.slot FOR NO KEY UPDATE) AS locked;
+  END IF;
+  SELECT max(fence) INTO more FROM (
+    SELECT a.fence FROM accounts AS a WHERE a.id = ANY (wanted_accounts) OR a.owner = ANY (wanted_owners)
+    ORDER BY a.id FOR NO KEY UPDATE) AS locked;
+  highest := greatest(highest, more);
+  IF highest >= token THEN
+    RETURN json_build_object('stale', highest)::text;
+  END IF;
+  IF wanted_records <> '[]' THEN
+    UPDATE records AS r SET fence = token
+    WHERE (r.kind, r.id, r.slot) IN (SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint FROM jsonb_array_elements(wanted_records) AS w);
+  END IF;
+  UPDATE accounts AS a SET fence = token WHERE a.id = ANY (wanted_accounts) OR a.owner = ANY (wanted_owners);
+  RETURN wallet_load(want, 'read');
+END
+$wallet$;

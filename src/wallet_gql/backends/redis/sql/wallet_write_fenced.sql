@@ -1,0 +1,39 @@
+-- Write a batch if every row that it claimed still carries its token. A decision waits for the gate and checks the node
+-- list; a credit that was decided elsewhere passes both, for it can only be rolled forward. Intents stand for the
+-- credits that other nodes still have to apply.
+CREATE OR REPLACE FUNCTION wallet_write_fenced(given jsonb) RETURNS void LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $wallet$
+DECLARE
+  token bigint := (given ->> 'token')::bigint;
+  claimed_accounts text[] := ARRAY(SELECT jsonb_array_elements_text(given -> 'claimed_accounts'));
+  claimed_records jsonb := given -> 'claimed_records';
+  wanted bigint := cardinality(claimed_accounts) + jsonb_array_length(claimed_records);
+  held bigint := 0;
+  more bigint;
+BEGIN
+  PERFORM set_config('lock_timeout', given ->> 'patience_ms', true);
+  IF given ? 'epoch' THEN
+    PERFORM pg_advisory_xact_lock_shared(7205759403792794);
+    PERFORM 1 FROM node WHERE epoch = (given ->> 'epoch')::bigint FOR KEY SHARE;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'this process knows epoch % of the node list', given ->> 'epoch' USING ERRCODE = 'WG001';
+    END IF;
+  END IF;
+  IF claimed_records <> '[]' THEN
+    SELECT count(*) FILTER (WHERE fence = token) INTO held FROM (
+      SELECT r.fence FROM records AS r
+      WHERE (r.kind, r.id, r.slot) IN (SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint FROM jsonb_array_elements(claimed_records) AS w)
+      ORDER BY r.kind, r.id, r.slot FOR UPDATE) AS locked;
+  END IF;
+  SELECT count(*) FILTER (WHERE fence = token) INTO more FROM (
+    SELECT a.fence FROM accounts AS a WHERE a.id = ANY (claimed_accounts) ORDER BY a.id FOR NO KEY UPDATE) AS locked;
+  IF held + more <> wanted THEN
+    RAISE EXCEPTION 'token % holds % of % rows', token, held + more, wanted USING ERRCODE = 'WG003';
+  END IF;
+
+  PERFORM wallet_write(given);
+
+  INSERT INTO intents (peer, transfer_id)
+  SELECT w ->> 0, w ->> 1 FROM jsonb_array_elements(given -> 'intents') AS w ORDER BY 1, 2;
+END
+$wallet$;
