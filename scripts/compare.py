@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from wallet_gql.testing.conformance._idempotency import Idempotency
+from wallet_gql.testing.conformance import Idempotency
 from wallet_gql.testing.harness import harness_names
 
 ROOT: Final = Path(__file__).resolve().parents[1]

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from wallet_gql.testing.servers._process import ServerMissing
 from wallet_gql.testing.servers.mongo import program
+from wallet_gql.testing.servers.process import ServerMissing
 
 
 def need_server() -> None:

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-from tests.integration.outside_backend import NODE, ToyStore
-from wallet_gql.backends.kit.group_commit import Command
-from wallet_gql.backends.kit.wanted import Wanted
+from tests.integration.outside_backend import NODE, NODES, ToyStore
+from wallet_gql.backends.kit import Command, Wanted
 from wallet_gql.domain.changes import Outcome, State, Writes, decide_all
 
 
@@ -16,8 +15,8 @@ class _Broken(ToyStore):
     """The toy's commit, with a place for the flaw."""
 
     async def _commit(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
-        tables = self._nodes[NODE]
-        state = State(NODE, self._map.peer_of(NODE))
+        tables = self.nodes[NODE]
+        state = State(NODE, NODES.peer_of(NODE))
         tables.load(state, Wanted.of(command.scope for command in batch))
         await self._between()
         outcomes = decide_all(state, [(command.scope, command.decide) for command in batch])
@@ -62,8 +61,8 @@ class LavishStore(_Broken):
     """Lets everybody overdraw: the balance that a decision sees is a thousand too high."""
 
     async def _commit(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
-        tables = self._nodes[NODE]
-        state = State(NODE, self._map.peer_of(NODE))
+        tables = self.nodes[NODE]
+        state = State(NODE, NODES.peer_of(NODE))
         tables.load(state, Wanted.of(command.scope for command in batch))
         rich = {i: replace(a, posted_minor=a.posted_minor + 1_000) for i, a in state.accounts.items()}
         state.accounts.update(rich)

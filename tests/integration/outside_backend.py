@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from urllib.parse import urlsplit
 
-from wallet_gql.backends.kit.group_commit import Command
-from wallet_gql.backends.kit.wanted import Wanted
+from wallet_gql.backends.kit import Command, NodeMap, Wanted
 from wallet_gql.backends.memory import MemoryStore
 from wallet_gql.domain.changes import Outcome, State, decide_all
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.storage import Capabilities
 
 NODE = "n1"
+NODES = NodeMap([NODE])
 
 
 class ToyStore(MemoryStore):
@@ -33,9 +33,9 @@ class ToyStore(MemoryStore):
 
     async def _commit(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
         """Load, decide, write: all of a batch or nothing."""
-        tables = self._nodes[NODE]
-        async with self._gate:  # 1. isolate: here nobody else runs until this block ends
-            state = State(NODE, self._map.peer_of(NODE))
+        tables = self.nodes[NODE]
+        async with self.writing:  # 1. isolate: here nobody else runs until this block ends
+            state = State(NODE, NODES.peer_of(NODE))
             wanted = Wanted.of(command.scope for command in batch)
             tables.load(state, wanted)  # 2. load the named records; what is absent stays absent
             pairs = [(command.scope, command.decide) for command in batch]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from wallet_gql.testing.patience import wait_until
-from wallet_gql.testing.servers._process import ended
+from wallet_gql.testing.servers.process import ended
 
 RUN = """
 import sys, time
-from wallet_gql.testing.servers._process import ServerProcess, own_folder
+from wallet_gql.testing.servers.process import ServerProcess, own_folder
 folder = own_folder("kept-")
 server = ServerProcess(["sh", "-c", "sleep 600 & echo $!; wait"], folder / "log")
 while not (folder / "log").read_text().endswith("\\n"):

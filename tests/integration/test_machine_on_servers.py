@@ -3,7 +3,7 @@
 import pytest
 
 from wallet_gql.testing.machine import run_machine
-from wallet_gql.testing.servers._process import ServerMissing
+from wallet_gql.testing.servers.process import ServerMissing
 
 ON_SERVERS = [
     pytest.param(name, marks=pytest.mark.backend(name)) for name in ("postgres", "postgres-3", "redis-3", "mongodb")

@@ -17,7 +17,7 @@ from tests.integration._mongo import need_server
 from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import InDoubt, Unavailable, WalletError
 from wallet_gql.domain.model import Transfer
-from wallet_gql.testing.conformance._suite import counter_key, increment, number
+from wallet_gql.testing.conformance.suite import counter_key, increment, number
 from wallet_gql.testing.crash import Tally, draw_trials, run_trial
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.proxy import Proxy

@@ -20,9 +20,8 @@ from wallet_gql.backends.mongodb.store import MongoStore
 from wallet_gql.domain.changes import Outcome, Scope
 from wallet_gql.domain.errors import InDoubt, NodeUnavailable, Rejected, Unavailable, WalletError
 from wallet_gql.testing.books import faults, read_books
-from wallet_gql.testing.conformance._guarantees import Guarantees
-from wallet_gql.testing.conformance._protocol import Protocol
-from wallet_gql.testing.conformance._suite import counter_key, increment, number
+from wallet_gql.testing.conformance import Guarantees, Protocol
+from wallet_gql.testing.conformance.suite import counter_key, increment, number
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.mongo import MongoHarness, ReplicaSet, shared_set

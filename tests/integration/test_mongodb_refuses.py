@@ -22,8 +22,8 @@ from wallet_gql.domain.changes import Changes, Decision, Scope
 from wallet_gql.domain.errors import InDoubt, InvariantViolated, Unavailable
 from wallet_gql.testing.harness import HARNESSES, Harness
 from wallet_gql.testing.patience import patience
-from wallet_gql.testing.servers._process import give, own_folder
 from wallet_gql.testing.servers.mongo import SET, Mongod, patiently
+from wallet_gql.testing.servers.process import give, own_folder
 from wallet_gql.testing.world import World
 
 ROOT = "root"

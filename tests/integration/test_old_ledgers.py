@@ -35,7 +35,7 @@ from wallet_gql.domain.ids import OPERATOR, AccountId
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.testing.books import faults, read_books
 from wallet_gql.testing.harness import harness_for
-from wallet_gql.testing.servers._process import ServerMissing
+from wallet_gql.testing.servers.process import ServerMissing
 from wallet_gql.testing.stripe_fake import FakeStripe
 
 RELEASES: Final = sorted(folder.name for folder in FOLDER.iterdir())

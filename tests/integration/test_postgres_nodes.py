@@ -124,9 +124,9 @@ async def test_a_node_of_another_epoch_is_refused(world: World) -> None:
     people = await one_each(world)
     with changed(world, 2, "UPDATE node SET epoch = 2", "UPDATE node SET epoch = 1"):
         assert "node n3 is at epoch 2 of the node list, others at 1" in await refusal(world.harness.url)
-        with pytest.raises(Unavailable, match="node n3 has another node list; restart"):
+        with pytest.raises(Unavailable, match="node n3: it has another node list; restart"):
             await world.pay(people[2], people[0], 1)
-        with pytest.raises(Unavailable, match="node n3 has another node list; restart"):
+        with pytest.raises(Unavailable, match="node n3: it has another node list; restart"):
             await world.pay(people[0], people[2], 1)
         assert (await world.pay(people[0], people[1], 1)).credited
 

@@ -35,7 +35,7 @@ from wallet_gql.domain.security_events import Visitor
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import RATE_LIMITS, Rate, load_settings, rates_of
 from wallet_gql.testing.patience import patience
-from wallet_gql.testing.servers._process import ServerMissing
+from wallet_gql.testing.servers.process import ServerMissing
 from wallet_gql.testing.servers.redis import RedisServer
 from wallet_gql.transports.catalogue.operations import NAMES
 from wallet_gql.transports.http.app import create_app

@@ -28,7 +28,7 @@ from wallet_gql.domain.model import AccountStatus
 from wallet_gql.domain.security_events import FAILURES_MAX, EventKind, Visitor
 from wallet_gql.domain.users import ABSOLUTE, IDLE, RENEWABLE, Session, SessionKind
 from wallet_gql.failpoints import FailpointError
-from wallet_gql.identity import Identity, _sessions, access
+from wallet_gql.identity import Identity, access, sessions
 from wallet_gql.identity import passwords as passwords_module
 from wallet_gql.identity import throttle as throttle_module
 from wallet_gql.records import Swept
@@ -401,7 +401,7 @@ async def test_sessions_are_dead_although_the_server_dies(
 
 async def test_a_session_in_use_costs_one_read(identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its user is read with it; what is remembered is bounded, and right after a log-out."""
-    monkeypatch.setattr(_sessions, "OWNERS_MAX", 3)
+    monkeypatch.setattr(sessions, "OWNERS_MAX", 3)
     entered = [await identity.log_in("anna", PASSWORD) for _ in range(5)]
     for one in entered:
         await identity.authenticate(one.token)

@@ -222,19 +222,23 @@ async def test_each_attempt_waits_for_a_turn_of_its_own() -> None:
     """Between the attempts of one lane another lane has its turn."""
     turn = asyncio.Lock()
     order: list[Hashable] = []
+    waiting = asyncio.Semaphore(0)
 
     async def fail(lane: Hashable, batch: Sequence[Command], _: float) -> list[Outcome]:
         order.append(lane)
-        await asyncio.sleep(0.01)
         if lane == "a":
+            if order.count("a") <= 3:
+                await waiting.acquire()  # until a command of the other lane waits for its turn
             raise Contended
         return [Done(lane) for _ in batch]
 
     groups = GroupCommit(fail, LanePolicy(turn=lambda _: turn))
     failing = asyncio.create_task(groups.submit("a", SCOPE, nothing, 5.0))
     for _ in range(3):
-        await asyncio.sleep(0.001)
-        await groups.submit("b", SCOPE, nothing, 5.0)
+        other = asyncio.create_task(groups.submit("b", SCOPE, nothing, 5.0))
+        await turns()
+        waiting.release()
+        await other
     with pytest.raises(Contended):
         await failing
     assert order[:6] == ["a", "b", "a", "b", "a", "b"]

@@ -50,7 +50,7 @@ from .kit.store import GroupStore, page_of
 from .kit.wanted import Wanted
 
 
-class _Node:
+class MemoryNode:
     """One node's tables."""
 
     def __init__(self, name: str) -> None:
@@ -68,6 +68,7 @@ class _Node:
         self.records: dict[RecordKey, Record] = {}
 
     def load(self, state: State, wanted: Wanted) -> None:
+        """Put what is wanted and here into the state."""
         for account_id in wanted.accounts | wanted.credits:
             if account_id in self.accounts:
                 state.load_account(self.accounts[account_id])
@@ -99,6 +100,7 @@ class _Node:
             _once(len(set(keys)) == len(keys) and not any(key in table for key in keys), keys)
 
     def write(self, writes: Writes) -> None:
+        """Write all of a commit; `check` has passed."""
         for account in writes.opened:
             self.put_account(account)
         self.accounts.update((account_id, after) for account_id, (_, after) in writes.accounts.items())
@@ -118,11 +120,13 @@ class _Node:
                 self.records[key] = record
 
     def put_account(self, account: Account) -> None:
+        """Add a new account."""
         self.accounts[account.id] = account
         self.entries[account.id] = []
         self.wallets.setdefault(account.owner, []).append(account.id)
 
     def put_entry(self, entry: Entry) -> None:
+        """Add an entry in its place. Raises InvariantViolated if the place is taken."""
         entries = self.entries[entry.account_id]
         place = bisect_left(entries, entry.sequence, key=lambda known: known.sequence)
         _once(place == len(entries) or entries[place].sequence != entry.sequence, entry)
@@ -130,12 +134,14 @@ class _Node:
         self.entries_of.setdefault(entry.transfer_id, []).append(entry)
 
     def put_transfer(self, transfer: Transfer) -> None:
+        """Add a transfer, and to the sum of what it reverses."""
         self.transfers[transfer.id] = transfer
         if transfer.reverses is not None:
             before = self.reversed_minor.get(transfer.reverses, 0)
             self.reversed_minor[transfer.reverses] = before + transfer.amount_minor
 
     def put_hold(self, hold: Hold) -> None:
+        """Add or replace a hold."""
         self.holds[hold.id] = hold
         still_open = self.open_holds.setdefault(hold.account_id, {})
         if hold.state is HoldState.OPEN:
@@ -144,6 +150,7 @@ class _Node:
             still_open.pop(hold.id, None)
 
     def all(self, kind: ScanKind) -> Iterable[tuple[object, Any]]:
+        """Everything of a kind with its key; for a journal, the transfers."""
         tables: dict[ScanKind, Iterable[tuple[object, Any]]] = {
             "account": self.accounts.items(),
             "hold": self.holds.items(),
@@ -153,6 +160,7 @@ class _Node:
         return tables[kind] if kind in tables else ((t.id, t) for t in self.transfers.values())
 
     def journal(self, transfer: Transfer) -> JournalItem:
+        """A transfer with its entries on this node."""
         entries, lines = self.entries_of.get(transfer.id, ()), self.system_entries_of.get(transfer.id, ())
         return JournalItem(self.name, transfer, tuple(entries), tuple(lines))
 
@@ -173,10 +181,11 @@ class MemoryStore(GroupStore):
         if not count.isdecimal() or not 1 <= int(count) <= 16:  # noqa: PLR2004 - a bound, named in the message
             raise ConfigurationError("memory://?nodes=…: nodes is a whole number from 1 to 16")
         self._map = NodeMap([f"n{i}" for i in range(1, int(count) + 1)])
-        self._nodes = {name: _Node(name) for name in self._map.names}
-        self._gate = asyncio.Lock()
+        self.nodes = {name: MemoryNode(name) for name in self._map.names}
+        self.writing = asyncio.Lock()
+        """Held by whoever writes."""
         self.capabilities = Capabilities(
-            durable=False, multi_process=False, spans_nodes=len(self._nodes) > 1, snapshot_reads=True
+            durable=False, multi_process=False, spans_nodes=len(self.nodes) > 1, snapshot_reads=True
         )
 
     async def _open(self) -> None:
@@ -185,8 +194,8 @@ class MemoryStore(GroupStore):
     async def _close(self) -> None:
         pass
 
-    def _node(self, identifier: str) -> _Node:
-        return self._nodes[self._map.home(slot_of(identifier))]
+    def _node(self, identifier: str) -> MemoryNode:
+        return self.nodes[self._map.home(slot_of(identifier))]
 
     def _lane(self, scope: Scope) -> Hashable:
         return self._map.home(scope.home)
@@ -194,15 +203,15 @@ class MemoryStore(GroupStore):
     @asynccontextmanager
     async def gate(self) -> AsyncIterator[None]:
         """See `Store.gate`."""
-        async with self._gate:
+        async with self.writing:
             yield
 
     async def _commit(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
-        async with self._gate:
+        async with self.writing:
             return self._commit_now(lane, batch)
 
     def _commit_now(self, lane: Hashable, batch: Sequence[Command]) -> list[Outcome]:
-        leader = self._nodes[str(lane)]
+        leader = self.nodes[str(lane)]
         state = State(leader.name, self._map.peer_of(leader.name))
         wanted = Wanted.of(command.scope for command in batch)
         leader.load(state, wanted)
@@ -214,7 +223,7 @@ class MemoryStore(GroupStore):
         leader.check(state.writes)
         leader.write(state.writes)
         for credit in state.writes.credits:
-            peer = self._nodes[credit_peer(state, credit)]
+            peer = self.nodes[credit_peer(state, credit)]
             remote = State(peer.name, self._map.peer_of(peer.name))
             remote.load_account(peer.accounts[credit.account_id])
             remote.receive(credit)
@@ -227,7 +236,7 @@ class MemoryStore(GroupStore):
         await asyncio.sleep(0)
         state = State("", lambda _: None)
         wanted = Wanted.of([reads])
-        for node in self._nodes.values():
+        for node in self.nodes.values():
             node.load(state, wanted)
         return Snapshot(state, reads)
 
@@ -244,7 +253,7 @@ class MemoryStore(GroupStore):
 
     async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
         """See `Store.list_records`."""
-        everything = (r for node in self._nodes.values() for r in node.records.values())
+        everything = (r for node in self.nodes.values() for r in node.records.values())
         found = [r for r in everything if (r.kind, r.owner) == (kind, owner) and r.id > after]
         return page_of(sorted(found, key=lambda r: r.id), limit)
 
@@ -252,10 +261,10 @@ class MemoryStore(GroupStore):
         """See `Store.list_due`."""
         due: list[tuple[datetime, str, Hold | Record]] = []
         if kind == "hold":
-            holds = (h for node in self._nodes.values() for h in node.holds.values() if h.is_due(before))
+            holds = (h for node in self.nodes.values() for h in node.holds.values() if h.is_due(before))
             due = [(h.expires_at, h.id, h) for h in holds if h.expires_at is not None]
         else:
-            records = (r for node in self._nodes.values() for r in node.records.values() if r.kind == kind)
+            records = (r for node in self.nodes.values() for r in node.records.values() if r.kind == kind)
             due = [(r.due_at, r.id, r) for r in records if r.due_at is not None and r.due_at <= before]
         return [item for _, _, item in sorted(due, key=lambda row: row[:2])[:limit]]
 
@@ -263,19 +272,19 @@ class MemoryStore(GroupStore):
         """See `Store.scan`: node by node, by key; the cursor is the last key's text."""
         await asyncio.sleep(0)
         index, _, last = (after or "0 ").partition(" ")
-        node = self._nodes[self._map.names[int(index)]]
+        node = self.nodes[self._map.names[int(index)]]
         keyed = sorted(((repr(key), item) for key, item in node.all(kind) if repr(key) > last), key=itemgetter(0))[
             :limit
         ]
         items = tuple(node.journal(item) if kind == "journal" else item for _, item in keyed)
         if len(items) == limit:
             return ScanPage(items, f"{index} {keyed[-1][0]}")
-        return ScanPage(items, f"{int(index) + 1} " if int(index) + 1 < len(self._nodes) else None)
+        return ScanPage(items, f"{int(index) + 1} " if int(index) + 1 < len(self.nodes) else None)
 
     async def totals(self) -> Sequence[NodeTotal]:
         """See `Store.totals`: one moment of all nodes."""
         sums: dict[tuple[str, str], list[int]] = {}
-        for node in self._nodes.values():
+        for node in self.nodes.values():
             for account in node.accounts.values():
                 sums.setdefault((node.name, account.currency), [0, 0, 0])[0] += account.posted_minor
             for line in (line for lines in node.system_entries_of.values() for line in lines):
@@ -287,7 +296,7 @@ class MemoryStore(GroupStore):
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
         """See `Store.load_raw`."""
         for name, writes in sorted_by_node(items, self._map).items():
-            node = self._nodes[name]
+            node = self.nodes[name]
             for account_id in unknown_accounts(writes):
                 if account_id not in node.accounts:
                     raise InvariantViolated(f"an imported entry is of the unknown account {account_id}")

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from .errors import InvariantViolated
-from .ids import AccountId, HoldId, TransferId, UserId, is_system, slot_of, system_account, system_currency
+from .ids import AccountId, HoldId, TransferId, UserId, slot_of, system_account, system_currency
 from .money import BALANCE_MAX_MINOR
 
 FEES: Final = "fees"
@@ -267,8 +267,3 @@ class Record:
     def next(self, body: Mapping[str, object], due_at: datetime | None) -> Record:
         """The version that follows this one, with another body and time."""
         return replace(self, body=body, due_at=due_at).after(self)
-
-
-def account_slot(account_id: str) -> int | None:
-    """The slot of a customer account; None for a system account, which exists on every node."""
-    return None if is_system(account_id) else slot_of(account_id)

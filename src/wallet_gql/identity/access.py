@@ -40,10 +40,10 @@ from ..domain.users import (
 from ..people import holder_of
 from ..records import LIMIT, Backlog, Due, Sweep, SweepKind, Swept, change, read, remove, sweep_all
 from ..storage import Store
-from ._sessions import SessionReads
 from .events import Events, tell
 from .names import Names
 from .passwords import Passwords
+from .sessions import SessionReads
 from .throttle import Throttles
 
 log: Final = logging.getLogger(__name__)

@@ -1,1 +1,41 @@
-"""What every backend shares, and authors of further backends use: store base, group commit, node map."""
+"""The public kit for authors of backends: what every backend shares.
+
+Everything that a backend needs from here stands in `__all__`; other names of the submodules may change. A backend
+subclasses `GroupStore`, loads what `Wanted.of` asks for with `load_found`, and writes `State.writes`. `KINDS` knows the
+columns of each kind of record.
+"""
+
+from .driver_errors import Meaning, store_failed
+from .group_commit import BATCH_MAX, Command, Deferred, GroupCommit, LanePolicy
+from .imports import completed, sorted_by_node, unknown_accounts
+from .kinds import ADDED, KIND_OF, KINDS, SCANNED, Coding, Column, Kind, Row
+from .nodes import NodeMap
+from .store import GroupStore, no_ledger, page_of
+from .wanted import Wanted, load_found
+
+__all__ = [
+    "ADDED",
+    "BATCH_MAX",
+    "KINDS",
+    "KIND_OF",
+    "SCANNED",
+    "Coding",
+    "Column",
+    "Command",
+    "Deferred",
+    "GroupCommit",
+    "GroupStore",
+    "Kind",
+    "LanePolicy",
+    "Meaning",
+    "NodeMap",
+    "Row",
+    "Wanted",
+    "completed",
+    "load_found",
+    "no_ledger",
+    "page_of",
+    "sorted_by_node",
+    "store_failed",
+    "unknown_accounts",
+]

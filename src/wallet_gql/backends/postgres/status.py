@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from ...domain.errors import WalletError
+from ...domain.errors import NodeUnavailable, WalletError
 from ...urls import parse_all
 from ..redis.url import parse_redis_url
 from ..relational.statements import TOTALS
@@ -67,8 +67,10 @@ async def _ask(node: PgNode) -> NodeStatus:
             ((prepared, oldest),) = await lease.rows(_DOUBT)
             ((intents, open_for),) = await lease.rows(_INTENTS) if await lease.value(_HAS_INTENTS) else [(0, None)]
             totals = await lease.rows(TOTALS)
-    except WalletError as error:
-        return NodeStatus(node.name, reachable=False, reason=error.message.partition(";")[0])
+    except NodeUnavailable:
+        return NodeStatus(node.name, reachable=False, reason=f"node {node.name} does not answer")
+    except WalletError as error:  # operators are told the detail that clients never see
+        return NodeStatus(node.name, reachable=False, reason=getattr(error, "detail", "") or error.message)
     finally:
         await node.close()
     sums = {str(row[0]): int(row[1]) + int(row[2]) for row in totals}

@@ -18,7 +18,7 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("_suite", "_guarantees", "_protocol", "_idempotency", "_races", "_reversals", "_reading", "_users"),
+    *("suite", "_guarantees", "_protocol", "_idempotency", "_races", "_reversals", "_reading", "_users"),
     "_capabilities",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))

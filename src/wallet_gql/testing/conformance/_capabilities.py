@@ -12,7 +12,7 @@ from ...domain.errors import Unavailable
 from ..books import Books
 from ..patience import insist
 from ..world import World
-from ._suite import PARALLEL, Suite, counter_key, increment, kinds, number, pay, written
+from .suite import PARALLEL, Suite, counter_key, increment, kinds, number, pay, written
 
 
 class Capabilities(Suite):

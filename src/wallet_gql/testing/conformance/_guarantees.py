@@ -17,7 +17,7 @@ from ...storage import PageRequest, Store
 from ..books import read_books
 from ..patience import patience, within
 from ..world import CURRENCY, Person, World
-from ._suite import (
+from .suite import (
     PARALLEL,
     Suite,
     counter_key,

@@ -20,7 +20,7 @@ from ...domain.ids import OPERATOR, AccountId
 from ...domain.model import AccountStatus
 from ...verbs.ledger import Ledger, Posted, To
 from ..world import CURRENCY, Person, World
-from ._suite import PARALLEL, Suite, kinds, raised
+from .suite import PARALLEL, Suite, kinds, raised
 
 
 class Idempotency(Suite):

@@ -15,7 +15,7 @@ from ...domain.errors import InvariantViolated
 from ...domain.ids import AccountId, make_account_id, make_hold_id
 from ...domain.model import Account, AccountStatus, Hold, HoldState, Record, Transfer
 from ..world import CURRENCY, Person, World
-from ._suite import Suite, counter_key, kinds, movement, paying, receipt_of, written
+from .suite import Suite, counter_key, kinds, movement, paying, receipt_of, written
 
 CROWD = 4
 

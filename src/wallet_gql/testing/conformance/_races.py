@@ -11,7 +11,7 @@ from ...domain.model import AccountStatus, Hold, HoldState, Transfer
 from ...verbs.ledger import Ledger
 from ..patience import insist, patience, within
 from ..world import CURRENCY, Person, World
-from ._suite import PARALLEL, Suite, hold, kinds, pay
+from .suite import PARALLEL, Suite, hold, kinds, pay
 
 ROUNDS = 5
 HOLD_SECONDS = 60

@@ -21,7 +21,7 @@ from ...storage import PAGE_MAX, SCAN_KINDS, HistoryLine, JournalItem, PageReque
 from ..books import faults, read_books, scan_all
 from ..patience import within
 from ..world import CURRENCY, Person, World
-from ._suite import Suite, counter_key, kinds, written
+from .suite import Suite, counter_key, kinds, written
 
 
 class Reading(Suite):

@@ -11,7 +11,7 @@ from ...verbs.ledger import Ledger
 from ..patience import insist, patience
 from ..world import Person, World
 from ._races import DEADLINE_SECONDS, HOLD_SECONDS, ROUNDS
-from ._suite import PARALLEL, Suite, kinds
+from .suite import PARALLEL, Suite, kinds
 
 HALF = PARALLEL // 2
 

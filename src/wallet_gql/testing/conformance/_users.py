@@ -13,7 +13,7 @@ from ...domain.users import CLAIM_LASTS, User, username_claim
 from ...records import Swept
 from ..patience import within
 from ..world import CheapIdentity, World
-from ._suite import Suite, kinds
+from .suite import Suite, kinds
 
 CROWD = 20
 PASSWORD = "a good password"  # noqa: S105 - of people who never were

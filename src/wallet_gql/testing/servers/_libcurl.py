@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ..patience import patience
-from ._process import own_folder
+from .process import own_folder
 
 PACKAGE: Final = "libcurl4"
 _SECONDS_MAX: Final = 180.0

@@ -26,7 +26,7 @@ from ...storage import Store
 from ..harness import Harness
 from ..patience import patience, wait_until
 from ._libcurl import libcurl_folder
-from ._process import ServerMissing, ServerProcess, free_port, give, own_folder, within_reach
+from .process import ServerMissing, ServerProcess, free_port, give, own_folder, within_reach
 
 T = TypeVar("T")
 

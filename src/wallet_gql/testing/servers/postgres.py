@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ..harness import Harness
-from ._process import (
+from .process import (
     ServerMissing,
     ServerProcess,
     children,

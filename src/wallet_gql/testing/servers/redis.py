@@ -21,8 +21,8 @@ from typing import Final, Self
 
 from ..harness import Harness
 from ..patience import patience
-from ._process import ServerMissing, ServerProcess, free_port, own_folder
 from .postgres import PostgresCluster
+from .process import ServerMissing, ServerProcess, free_port, own_folder
 
 URL_VARIABLE: Final = "WALLET_TEST_REDIS_URL"
 BIN_VARIABLE: Final = "WALLET_TEST_REDIS_BIN"

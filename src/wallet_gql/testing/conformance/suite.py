@@ -19,7 +19,7 @@ from ...idempotency import fingerprint
 from ...verbs.ledger import Ledger
 from ..harness import Harness, harness_for
 from ..patience import insist
-from ..servers._process import ServerMissing
+from ..servers.process import ServerMissing
 from ..world import CURRENCY, Person, World
 
 T = TypeVar("T")
