@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from pathlib import Path
+from importlib import resources
 from typing import Any, Final
 
 from wallet_gql.backends.postgres import setup as _pg_setup
@@ -18,7 +18,6 @@ from wallet_gql.backends.redis import claim as _redis_claim
 from wallet_gql.backends.redis import credits as _redis_credits
 from wallet_gql.backends.redis.credits import Credits
 from wallet_gql.backends.redis.leases import Leases
-from wallet_gql.backends.relational import migrations
 from wallet_gql.backends.relational import rows as _rows
 from wallet_gql.domain.changes import Credit, State
 from wallet_gql.domain.codec import to_micros
@@ -26,18 +25,15 @@ from wallet_gql.domain.ids import TransferId
 from wallet_gql.domain.model import Account
 
 _LOCK: Final = 7205759403792799
+_PACKAGES: Final = ("wallet_gql.backends.postgres", "wallet_gql.backends.redis")
 _FUNCTIONS: Final = ("wallet_claim", "wallet_write_fenced", "wallet_write")
 
 
 def sources() -> dict[str, str]:
-    """The sound functions by name, as the migrations define them."""
-    folder = Path(migrations.__file__).parent / "versions"
-    parts = [
-        part
-        for name in ("0002_functions.sql", "0003_leases.sql")
-        for part in (folder / name).read_text(encoding="utf-8").split("-- next\n")
-    ]
-    return {name: next(part for part in parts if f"FUNCTION {name}(" in part) for name in _FUNCTIONS}
+    """The sound functions by name, as they are today."""
+    folders = [resources.files(package) / "sql" for package in _PACKAGES]
+    files = {file.name: file for folder in folders for file in folder.iterdir()}
+    return {name: files[f"{name}.sql"].read_text(encoding="utf-8") for name in _FUNCTIONS}
 
 
 def replaced(text: str, *changes: tuple[str, str]) -> str:

@@ -33,7 +33,7 @@ LOCK_MS_MAX: Final = 2_000
 """How long a statement waits for one lock of the database, in milliseconds. Leases make such waits rare."""
 
 _PATIENCE_SHARE: Final = 0.8
-"""The server gives a lock up before the caller gives the server up: the first is contention, the second a dead node."""
+"""The lock timeout of the server ends before the deadline of the caller: contention is told apart from a dead node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,19 +42,19 @@ OPEN_SECONDS: Final = 2.0
 """How long a Redis that does not answer is waited for at the start."""
 
 RELEASE_SECONDS: Final = 0.25
-"""How long the end of a batch waits for its release; what is not released expires."""
+"""How long a batch waits at its end for the release; leases that are not released expire."""
 
 SILENT_SECONDS: Final = 0.25
-"""How long a Redis that did not answer twice running is not asked again, so that callers hear of it at once."""
+"""After two calls in a row without an answer, the Redis is not asked for this long: callers fail at once."""
 
 CONNECTIONS_MAX: Final = 16
 
 PAUSE_SECONDS_MIN: Final = 0.002
 PAUSE_SECONDS_MAX: Final = 0.025
-"""Between two looks at a row that somebody else has; what is waited is drawn between half and double."""
+"""The pause between two attempts for a row that is leased; each pause is drawn between half and double."""
 
 _NEXT_MS: Final = 250
-"""How long a place at the head of the queue is kept for one who does not come back."""
+"""How long a row is kept for the waiter that goes next, in milliseconds."""
 
 _RENEWALS: Final = 3
 """How often a lease is renewed in the time that it lasts."""
@@ -82,20 +82,20 @@ class Held:
     busy: list[str | None] = field(default_factory=list)
     renew_at: float = 0.0
     lost: bool = False
-    """A renewal found that the leases had ended meanwhile. It is counted and no more: whose rows they are the token
-    decides, and a slow machine whose leases always end too soon still gets its work done."""
+    """A renewal found that the leases had expired. It is only counted: the token decides who may write the rows, and a
+    slow machine whose leases always expire early still gets its work done."""
 
 
 @dataclass(slots=True)
 class LeaseCounters:
-    """For benchmarks and trials: round trips, looks in vain, time waited, and leases that ended under their holders."""
+    """For benchmarks and trials: round trips, refused attempts, seconds waited, and leases that expired while held."""
 
     calls: int = 0
     refused: int = 0
     waited_seconds: float = 0.0
     expired: int = 0
     behind: int = 0
-    """How often the counter of tokens was found behind what a row had seen."""
+    """How often the token counter was lower than a token that a row had seen."""
 
 
 class Leases:
@@ -194,7 +194,7 @@ class Leases:
             pause = min(pause * 1.6, PAUSE_SECONDS_MAX)
 
     async def pause(self, held: Held, seconds: float) -> None:
-        """Wait half of so long or up to double, or until this process releases a row that was missed."""
+        """Wait between half and double of `seconds`, or until this process releases a row that was refused."""
         self.counters.refused += 1
         event, names = asyncio.Event(), {self._key(held.node, row) for row in held.busy if row is not None}
         for name in names:
@@ -235,7 +235,7 @@ class Leases:
         return held
 
     def _forget(self, held: Held) -> None:
-        """The reply was lost: what may have been taken is given back, if the Redis hears it; else it expires."""
+        """The reply was lost: release what may have been taken; if that fails too, it expires."""
         task = asyncio.ensure_future(self._release(held))
         self._forgetting.add(task)
         task.add_done_callback(self._forgetting.discard)
@@ -251,7 +251,7 @@ class Leases:
                 event.set()
 
     async def raise_token(self, node: str, floor: int) -> None:
-        """Let the next token be higher than `floor`: a row has seen it, so the Redis has forgotten some."""
+        """Make the next token higher than `floor`, which a row has seen: the Redis has lost some tokens."""
         self.counters.behind += 1
         with suppress(Unavailable):
             await self._call(_RAISE, [self._key(node, "token")], [floor])
