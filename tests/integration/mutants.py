@@ -14,7 +14,7 @@ from wallet_gql.backends.sqlite import batch
 from wallet_gql.backends.sqlite import connection as driver
 from wallet_gql.backends.sqlite import store as sqlite
 from wallet_gql.domain import changes
-from wallet_gql.domain.changes import Decision, Snapshot, posting, state
+from wallet_gql.domain.changes import Changes, Decision, Snapshot, posting, state
 from wallet_gql.domain.model import Account, Entry, Hold, Transfer
 from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Attempt
@@ -62,9 +62,11 @@ def state_before_key() -> None:
     """The rule looks at the state before anybody looks at the key."""
     sound = idempotency.once
 
-    def hasty(snapshot: Snapshot, attempt: Attempt, now: Any, effect: Callable[[Snapshot], Any]) -> Decision[Any]:
-        done = effect(snapshot)
-        return sound(snapshot, attempt, now, lambda _: done)
+    def hasty(
+        snapshot: Snapshot, attempt: Attempt, now: Any, rule: Callable[[Snapshot], Changes], effect: Any
+    ) -> Decision[Any]:
+        done = rule(snapshot)
+        return sound(snapshot, attempt, now, lambda _: done, effect)
 
     vars(keyed)["once"] = hasty
 

@@ -26,6 +26,10 @@ ATTEMPT = Attempt(actor_slot(OPERATOR), OPERATOR, "key", "deposit", fingerprint(
 SCOPE = Scope(ATTEMPT.slot, receipts=(ATTEMPT.name,))
 
 
+def _effect(changes: Changes) -> Effect[str]:
+    return Effect(changes, "done", {"n": 1}, TransferId("trf"))
+
+
 class Guarded:
     """A state with one receipt slot, and an effect that counts its runs."""
 
@@ -34,16 +38,16 @@ class Guarded:
         self.runs = 0
         self.error: Exception | None = None
 
-    def effect(self, _: Snapshot) -> Effect[str]:
+    def rule(self, _: Snapshot) -> Changes:
         """Do it, or refuse."""
         self.runs += 1
         if self.error is not None:
             raise self.error
-        return Effect(Changes(), "done", {"n": 1}, TransferId("trf"))
+        return Changes()
 
     def call(self, attempt: Attempt = ATTEMPT) -> Answer[str]:
         """One request."""
-        decision: Decision[Answer[str]] = once(Snapshot(self.state, SCOPE), attempt, START, self.effect)
+        decision: Decision[Answer[str]] = once(Snapshot(self.state, SCOPE), attempt, START, self.rule, _effect)
         post(self.state, SCOPE, decision.changes)
         return decision.result
 

@@ -98,9 +98,15 @@ Answer = Fresh[R] | Replayed | Refused
 
 
 def once(
-    snapshot: Snapshot, attempt: Attempt, now: datetime, effect: Callable[[Snapshot], Effect[R]]
+    snapshot: Snapshot,
+    attempt: Attempt,
+    now: datetime,
+    rule: Callable[[Snapshot], Changes],
+    effect: Callable[[Changes], Effect[R]],
 ) -> Decision[Answer[R]]:
-    """Run `effect` on the snapshot unless the attempt's key was used before; put its receipt into the same changes.
+    """Run the rule unless the attempt's key was used before; put its receipt into the same changes.
+
+    `effect` says what the rule's changes answer, and how the receipt keeps that.
 
     Call it inside a decide function whose scope names the receipt (`attempt.name`).
 
@@ -112,7 +118,7 @@ def once(
     if before is not None:
         return Decision(Changes(), replay(before, attempt))
     try:
-        done = effect(snapshot)
+        done = effect(rule(snapshot))
     except Rejected as error:
         if not error.remembered:
             raise

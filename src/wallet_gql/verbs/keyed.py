@@ -124,11 +124,7 @@ class OneKey(MoneyVerb[Answer[R], R]):
 
     def decider(self, attempt: Attempt, plan: Plan) -> Decide[Answer[R]]:
         """See `MoneyVerb.decider`."""
-
-        def effect(snapshot: Snapshot) -> Effect[R]:
-            return self.effect(plan.rule(snapshot))
-
-        return partial(once, attempt=attempt, now=plan.now, effect=effect)
+        return partial(once, attempt=attempt, now=plan.now, rule=plan.rule, effect=self.effect)
 
     async def kept(self, store: Store, attempt: Attempt) -> Answer[R] | None:
         """See `MoneyVerb.kept`."""

@@ -7,6 +7,7 @@ neighbours. A batch that fails in the database is tried once more, then its comm
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -15,6 +16,8 @@ from typing import Any, Final
 
 from ...domain.changes import Decide, Done, Failed, Outcome, Scope
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
+
+log = logging.getLogger("wallet_gql.group_commit")
 
 BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 10_000
@@ -150,36 +153,32 @@ class GroupCommit:
             await asyncio.gather(*self._running.values())
 
     async def _run(self, lane: Hashable, queue: deque[Command]) -> None:
-        try:
-            while queue:
-                await self._next_batch(lane, queue)
-        finally:
-            del self._running[lane], self._queues[lane]
-            self._sorted_out.pop(lane, None)
-
-    async def _next_batch(self, lane: Hashable, queue: deque[Command]) -> None:
-        """Take a batch and settle it. Every command in it gets an outcome, even if this file has a bug."""
+        """Take one batch after the other and settle it. Every command gets an outcome, even if this file has a bug."""
         batch: list[Command] = []
         try:
-            async with self._policy.turn(lane):
-                now = asyncio.get_running_loop().time()
-                batch = _take(queue, min(self.batch_max, self._policy.batch_max(lane)), now)
-                self.counters.batches += bool(batch)
-                self.counters.commands += len(batch)
-                left = await self._try(lane, batch)
-            await self._try_again(lane, left)
+            while queue:
+                async with self._policy.turn(lane):
+                    now = asyncio.get_running_loop().time()
+                    batch = _take(queue, min(self.batch_max, self._policy.batch_max(lane)), now)
+                    self.counters.batches += bool(batch)
+                    self.counters.commands += len(batch)
+                    left = await self._try(lane, batch)
+                if left:
+                    await self._try_again(lane, left)
         except Exception as error:
             for command in batch:
                 if command.lane == lane and not command.future.done():
                     failure = InDoubt() if command.started else InvariantViolated(f"group commit failed: {error!r}")
                     command.future.set_result(Failed(failure))
             raise
+        finally:
+            del self._running[lane], self._queues[lane]
+            self._sorted_out.pop(lane, None)
 
     async def _try_again(self, lane: Hashable, batch: list[Command]) -> None:
         """Try the batch once more, then its commands one by one. Each attempt waits for the lane's turn."""
-        if batch:
-            async with self._policy.turn(lane):
-                batch = await self._try(lane, batch)
+        async with self._policy.turn(lane):
+            batch = await self._try(lane, batch)
         for command in batch:
             for left in reversed(range(_ALONE_MAX)):
                 async with self._policy.turn(lane):
@@ -189,12 +188,28 @@ class GroupCommit:
     async def _try(self, lane: Hashable, batch: list[Command], *, final: bool = False) -> list[Command]:
         """One commit; answers the commands that have no outcome yet and are worth another attempt.
 
-        A caller that gave up was told that nothing is written, so its command is not tried again.
+        A caller that gave up was told that nothing is written, so its command is not tried again. What is no error of
+        ours leaves open whether the commit took effect: trying again could do a command without a key twice.
         """
         batch = [command for command in batch if not command.future.done()]
         if not batch:
             return []
-        outcomes = await self._attempt(lane, batch)
+        remaining = min(command.deadline for command in batch) - asyncio.get_running_loop().time()
+        outcomes: Sequence[Outcome | Deferred]
+        if remaining <= _LEAST_SECONDS:
+            outcomes = [_Again(Contended()) for _ in batch]
+        else:
+            for command in batch:
+                command.started = True
+            try:
+                outcomes = await self._commit(lane, batch, remaining * _DEADLINE_SHARE)
+            except InDoubt as error:
+                outcomes = [Failed(error) for _ in batch]
+            except WalletError as error:
+                outcomes = _nothing_written(batch, error)
+            except Exception as error:
+                log.exception("a backend raised what is no error of ours; its batch is in doubt")
+                outcomes = [Failed(InDoubt(f"{type(error).__name__}: {error}")) for _ in batch]
         self._forward(batch, outcomes)
         left = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=final)]
         return [command for command in left if not command.future.done()]
@@ -210,23 +225,6 @@ class GroupCommit:
                 command.future.set_result(Failed(Contended("too many commands are waiting")))
             else:
                 self._enqueue(outcome.lane, command)
-
-    async def _attempt(self, lane: Hashable, batch: list[Command]) -> Sequence[Outcome | Deferred]:
-        remaining = min(command.deadline for command in batch) - asyncio.get_running_loop().time()
-        if remaining <= _LEAST_SECONDS:
-            return [_Again(Contended()) for _ in batch]
-        for command in batch:
-            command.started = True
-        try:
-            return await self._commit(lane, batch, remaining * _DEADLINE_SHARE)
-        except InDoubt as error:
-            return [Failed(error) for _ in batch]
-        except WalletError as error:
-            return _nothing_written(batch, error)
-        except Exception as error:  # noqa: BLE001 - no driver's exception leaves; the cause stays attached for the log
-            unexpected = InvariantViolated(f"a backend raised {type(error).__name__}: {error}")
-            unexpected.__cause__ = error
-            return _nothing_written(batch, unexpected)
 
 
 class _Again(Failed):

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 from ...domain.changes import Outcome, Reads, Snapshot, State, Writes, decide_all
 from ...domain.errors import ConfigurationError, Contended, InDoubt, InvariantViolated, Unavailable
@@ -41,6 +41,7 @@ from .setup import migrate
 from .text import STATEMENTS
 
 T = TypeVar("T")
+A = TypeVarTuple("A")
 
 READERS: Final = 4
 NODE: Final = "local"
@@ -108,10 +109,11 @@ class SqliteStore(RelationalStore):
         self._opened.remove(connection)
         connection.close()
 
-    async def _on(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    def _on(self, pool: ThreadPoolExecutor, work: Callable[[*A], T], *given: *A) -> asyncio.Future[T]:
+        """Run work on a thread of the pool. Raises Unavailable once the store is closed."""
         if self._closed:
             raise Unavailable("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+        return asyncio.get_running_loop().run_in_executor(pool, work, *given)
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run a read in one snapshot, on a reader thread."""
@@ -144,7 +146,7 @@ class SqliteStore(RelationalStore):
             reach("sqlite.decided")
             batches.write(connection, state.writes)
 
-        await self._on(self._writer, lambda: self._transact(decide, wait_seconds))
+        await self._on(self._writer, self._transact, decide, wait_seconds)
         self._hint(state.writes.accounts)
         return outcomes
 
@@ -155,22 +157,7 @@ class SqliteStore(RelationalStore):
             Contended: another process kept the write lock too long. Unavailable: it failed before the commit.
             InDoubt: the COMMIT itself failed: its frames may be on disk all the same.
         """
-        connection = self._until_commit(work, wait_seconds)
-        try:
-            connection.execute("COMMIT")
-            reach("sqlite.committed")
-        except Exception as error:
-            self._discard(connection)
-            if isinstance(error, FailpointError):
-                raise InDoubt(f"SQLite: {error}") from error
-            raise translate_commit(error) from error
-
-    def _until_commit(self, work: Callable[[sqlite3.Connection], None], wait_seconds: float) -> sqlite3.Connection:
-        """Everything before COMMIT. Raises as `_transact` does, with nothing written."""
-        try:
-            connection = self._connection()
-        except sqlite3.Error as error:
-            raise translate(error) from error
+        connection = self._writing()
         try:
             driver.begin(connection, time.monotonic() + wait_seconds)
             work(connection)
@@ -182,7 +169,21 @@ class SqliteStore(RelationalStore):
             if isinstance(error, sqlite3.Error):
                 raise translate(error) from error
             raise
-        return connection
+        try:
+            connection.execute("COMMIT")
+            reach("sqlite.committed")
+        except Exception as error:
+            self._discard(connection)
+            if isinstance(error, FailpointError):
+                raise InDoubt(f"SQLite: {error}") from error
+            raise translate_commit(error) from error
+
+    def _writing(self) -> sqlite3.Connection:
+        """The writer's connection. Raises Unavailable."""
+        try:
+            return self._connection()
+        except sqlite3.Error as error:
+            raise translate(error) from error
 
     def _give_up(self, connection: sqlite3.Connection) -> None:
         """Roll back; a connection that cannot do even that is closed, which rolls back, too."""
