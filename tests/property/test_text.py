@@ -88,7 +88,12 @@ def test_the_rule_is_one_of_code_points(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("\u00c9t\u00e9", "e\u0301te\u0301"), ("STRASSE", "stra\u00dfe"), ("\u0130", "i\u0307"), ("\u1e9b\u0323", "\u1e69")],
+    [
+        ("\u00c9t\u00e9", "e\u0301te\u0301"),
+        ("STRASSE", "stra\u00dfe"),
+        ("\u0130", "i\u0307"),
+        ("\u1e9b\u0323", "\u1e69"),
+    ],
 )
 def test_texts_are_compared_as_people_do(one: str, other: str) -> None:
     """Neither case nor the way accents are composed tells two texts apart."""
