@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from itertools import product
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -60,9 +61,12 @@ def test_a_request_names_one_host(anybody: Server, path: str, headers: tuple[str
 
 
 def test_http_1_0_needs_none(anybody: Server, named: Server) -> None:
-    """Old probes send none."""
-    assert ask(anybody, "/healthz", version="1.0")[0] == 200
-    assert ask(named, "/graphql", version="1.0")[0] == 400
+    """Probes send none, HAProxy's for one; a server that is called something answers only those."""
+    for path in PATHS:
+        assert ask(anybody, path, version="1.0")[0] not in {400, 421}
+        assert ask(named, path, version="1.0")[0] == 400
+    for path, server in product(("/healthz", "/readyz"), (anybody, named)):
+        assert ask(server, path, version="1.0")[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/graphql/", "/v1/user/", "/healthz/", "//evil.example/graphql/"])

@@ -13,7 +13,7 @@ from .problems import Problem, refuse
 
 _HOST: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _PROBES: Final = ("/healthz", "/readyz")
-"""Balancers and orchestrators ask these by address; their answers name no host."""
+"""Balancers and orchestrators ask these by address, or by HTTP/1.0 without a host; their answers name no host."""
 
 
 class Hosts:
@@ -33,12 +33,13 @@ class Hosts:
 
     def _problem(self, scope: Scope) -> Problem | None:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        if not hosts and scope.get("http_version") == "1.0" and not self._allowed:
+        is_for_any = not self._allowed or scope["path"] in _PROBES
+        if not hosts and scope.get("http_version") == "1.0" and is_for_any:
             return None
         found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if found is None:
             return Problem(BAD_REQUEST, "the request must have one Host header, with a name or an address")
-        if self._allowed and found["name"].lower() not in self._allowed and scope["path"] not in _PROBES:
+        if not is_for_any and found["name"].lower() not in self._allowed:
             return Problem(MISDIRECTED_REQUEST, "this server is not for that host; see WALLET_ALLOWED_HOSTS")
         return None
 
