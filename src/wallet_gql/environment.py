@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
@@ -21,6 +22,14 @@ from .domain.errors import ConfigurationError
 PREFIX: Final = "WALLET_"
 OTHERS: Final = (failpoints.VARIABLE, "WALLET_MUTANT", "WALLET_TEST_", "WALLET_SOAK_")
 """What may begin with the prefix beside settings: the variables of tests. What ends with _ is itself a prefix."""
+
+_SERVICE: Final = re.compile(
+    r"\w+_SERVICE_(HOST|PORT(_\w+)?)=.*|\w+_PORT(_[0-9]+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*"
+    r"|\w+_PORT_[0-9]+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*",
+    re.ASCII,
+)
+"""What Kubernetes tells every container of a Service such as wallet-gql: WALLET_GQL_SERVICE_HOST, and WALLET_GQL_PORT
+with a URL. Those of a Service called wallet include WALLET_PORT, which is a setting."""
 
 _AS_UTF8: Final = "save it as UTF-8 without a byte order mark; in PowerShell: Set-Content -Encoding ascii .env …"
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -57,7 +66,7 @@ def name_faults(fields: Iterable[str], from_file: Iterable[str]) -> list[str]:
     return [
         f"{_printable(name)}: there is no such setting{_meant(name, known)}; unset it"
         for name in sorted(strange)
-        if name.upper() not in known and not _is_other(name.upper())
+        if name.upper() not in known and not _is_other(name.upper()) and not _is_of_service(name)
     ]
 
 
@@ -86,6 +95,11 @@ def _line_of(text: str, first: int) -> int:
 
 def _is_other(name: str) -> bool:
     return any(name == other or (other.endswith("_") and name.startswith(other)) for other in OTHERS)
+
+
+def _is_of_service(name: str) -> bool:
+    """Whether it tells of a Service; in the environment alone, for nobody writes that into a file."""
+    return name in os.environ and _SERVICE.fullmatch(f"{name}={os.environ[name]}") is not None
 
 
 def _meant(name: str, known: list[str]) -> str:

@@ -270,6 +270,24 @@ def test_variables_of_tests_are_let_be(run: Run, name: str) -> None:
     assert run("config", "show", **{name: ""})[0] == 0
 
 
+@pytest.mark.parametrize("service", ["gql", "api", "gql_v2"])
+def test_variables_of_services_are_let_be(run: Run, service: str) -> None:
+    """Kubernetes tells every container of each Service, such as wallet-gql; a slip of the pen is no Service."""
+    address, port = "10.96.0.7", f"{service}_port_8000_tcp"
+    told = {
+        f"{service}_service_host": address,
+        f"{service}_service_port": "8000",
+        f"{service}_service_port_http": "8000",
+        f"{service}_port": f"tcp://{address}:8000",
+        port: f"tcp://{address}:8000",
+        f"{port}_proto": "tcp",
+        f"{port}_port": "8000",
+        f"{port}_addr": address,
+    }
+    assert run("config", "show", **told)[0] == 0
+    assert run("config", "show", **{f"{service}_port": "8000"})[0] == 2
+
+
 def test_through_real_processes(folder: Path) -> None:
     """The same from outside: exit code 2, nothing but lines on standard error, no secret and no traceback."""
     for arguments in (("config", "show"), ("config", "check"), ("migrate",), ("serve",)):
