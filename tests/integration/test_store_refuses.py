@@ -10,6 +10,7 @@ import asyncio
 import logging
 import resource
 import sqlite3
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -189,6 +190,17 @@ async def until_it_writes(store: Store) -> None:
                 return
 
 
+async def until_it_does_not_write(store: Store) -> None:
+    """Wait until `ping` says so."""
+    async with asyncio.timeout(AGAIN_SECONDS):
+        while True:
+            try:
+                await store.ping()
+            except Unavailable:
+                return
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("name", TROUBLES)
 async def test_postgres_that_refuses(
     name: str, cluster: PostgresCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -293,3 +305,32 @@ async def test_sqlite_is_ready_while_somebody_else_writes(tmp_path: Path) -> Non
         async with asyncio.timeout(patience(READY_SECONDS)):
             await world.store.ping()
         await world.harness.resume(world.store)
+
+
+@pytest.mark.parametrize("first", ["pay", "ping"])
+async def test_sqlite_whose_disk_hangs(first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A COMMIT that does not end keeps the file locked: that is no sign of somebody who can write. Reads go on."""
+    connect, breaks = sqlite3.connect, threading.Event()
+    waits, answers = threading.Event(), threading.Event()
+
+    class Hanging(sqlite3.Connection):
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if statement == "COMMIT" and breaks.is_set():
+                waits.set()
+                answers.wait()
+            return super().execute(statement, *values)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Hanging))
+    monkeypatch.setattr(sqlite, "STUCK_SECONDS", 0.05)
+    async with World(HARNESSES["sqlite"](), tmp_path) as world:
+        ann, bob = await world.people(2, 100)
+        breaks.set()
+        hanging = asyncio.ensure_future(world.store.ping() if first == "ping" else world.pay(ann, bob, 10))
+        try:
+            await asyncio.to_thread(waits.wait)
+            await until_it_does_not_write(world.store)
+            assert await world.balance(ann) == (100, 0)
+        finally:
+            answers.set()
+        await hanging
+        await world.store.ping()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sqlite3
 import threading
 import time
@@ -36,7 +37,7 @@ from ..kit.wanted import Wanted
 from ..relational.store import RelationalStore
 from . import batch as batches
 from . import connection as driver
-from .errors import translate, translate_commit
+from .errors import WHERE, translate, translate_commit
 from .setup import migrate
 from .text import STATEMENTS
 
@@ -46,6 +47,9 @@ A = TypeVarTuple("A")
 READERS: Final = 4
 NODE: Final = "local"
 """The one node's name. All slots live on it, so no transfer ever crosses."""
+
+STUCK_SECONDS: Final = 5.0
+"""A COMMIT that has taken so long shows a disk that does not answer."""
 
 _VERSION_MIN: Final = (3, 38, 0)
 _WRITE_WAIT_SECONDS: Final = 10.0
@@ -69,6 +73,8 @@ class SqliteStore(RelationalStore):
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="wallet-reader")
         self._connections = threading.local()
         self._opened: list[sqlite3.Connection] = []
+        self._commits: dict[int, float] = {}
+        """By thread, when the COMMIT began that it waits for."""
         self._closed = False
 
     # Opening and closing
@@ -170,13 +176,21 @@ class SqliteStore(RelationalStore):
                 raise translate(error) from error
             raise
         try:
-            connection.execute("COMMIT")
+            self._confirm(connection)
             reach("sqlite.committed")
         except Exception as error:
             self._discard(connection)
             if isinstance(error, FailpointError):
                 raise InDoubt(f"SQLite: {error}") from error
             raise translate_commit(error) from error
+
+    def _confirm(self, connection: sqlite3.Connection) -> None:
+        """COMMIT, noting since when, for `ping`. Raises the driver's errors."""
+        self._commits[threading.get_ident()] = time.monotonic()
+        try:
+            connection.execute("COMMIT")
+        finally:
+            del self._commits[threading.get_ident()]
 
     def _writing(self) -> sqlite3.Connection:
         """The writer's connection. Raises Unavailable."""
@@ -246,8 +260,11 @@ class SqliteStore(RelationalStore):
     async def ping(self) -> None:
         """Open the file anew and commit something of no meaning: only that finds a full disk. Raises Unavailable.
 
-        While somebody else writes it is enough to read: whoever writes shows that it can be done.
+        While somebody else writes it is enough to read: whoever writes shows that it can be done, unless it is a
+        commit of this process that does not end.
         """
+        if time.monotonic() - min(list(self._commits.values()), default=math.inf) > STUCK_SECONDS:
+            raise Unavailable(f"{WHERE}: a commit has taken more than {STUCK_SECONDS:.0f} s; does the disk answer?")
         await self._on(self._readers, self._rehearse)
 
     def _rehearse(self) -> None:
@@ -257,7 +274,7 @@ class SqliteStore(RelationalStore):
                 with suppress(Contended):
                     driver.begin(connection, deadline=0.0)
                     connection.execute("PRAGMA user_version = 0")  # which it is; it is written all the same
-                    connection.execute("COMMIT")
+                    self._confirm(connection)
         except sqlite3.Error as error:
             raise translate(error) from error
 
