@@ -20,7 +20,6 @@ from typing import Final, Literal
 
 from .background import attempt
 from .domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
-from .domain.errors import WalletError
 from .domain.model import Hold, Record, RecordKey
 from .storage import TIMEOUT_SECONDS, Store
 
@@ -141,8 +140,19 @@ class Backlog:
         self._clock = clock
         self._put_off: dict[str, _PutOff] = {}
 
-    async def ready(self, limit: int = LIMIT) -> list[list[Due]]:
-        """What to look at now, by group, the oldest first; `limit` groups at most. Raises Unavailable."""
+    async def ready(self, limit: int = LIMIT) -> list[list[Due]] | None:
+        """What to look at now, by group, the oldest first; `limit` groups at most. None: it cannot be had, as logged.
+
+        Whatever the store raises: one thing that cannot be read must not keep other kinds from being swept.
+        """
+        found: list[list[Due]] = []
+
+        async def listed() -> None:
+            found.extend(await self._list(limit))
+
+        return found if await attempt(log, f"listing what is due of {self.kind}", listed) else None
+
+    async def _list(self, limit: int) -> list[list[Due]]:
         extra = min(sum(one.count for one in self._put_off.values()), _EXTRA_MAX)
         due = await self._store.list_due(self.kind, self._clock(), limit + extra)
         groups: dict[str, list[Due]] = {}
@@ -195,11 +205,10 @@ class Sweep:
     async def run(self, limit: int = LIMIT) -> Swept:
         """Look at up to `limit` of what is due. What one of them raises, or the list, is logged and counted instead."""
         backlog = self.backlog
-        try:
-            ready = iter(await backlog.ready(limit))
-        except WalletError as error:
-            log.warning("what is due of %s cannot be listed now: %s", backlog.kind, error)
+        listed = await backlog.ready(limit)
+        if listed is None:
             return Swept(failed=1)
+        ready = iter(listed)
 
         async def work() -> Swept:
             swept = Swept()

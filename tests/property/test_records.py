@@ -206,15 +206,20 @@ async def test_one_bad_record_keeps_no_other_waiting(
         assert bad not in await _due(case, kind)
 
 
+@pytest.mark.parametrize(
+    "error", [Unavailable("not now"), KeyError("what a newer version wrote")], ids=["away", "unreadable"]
+)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_list_that_cannot_be_had_is_a_failure_and_no_error(kind: SweepKind, tmp_path: Path) -> None:
+async def test_a_list_that_cannot_be_had_is_a_failure_and_no_error(
+    kind: SweepKind, error: Exception, tmp_path: Path
+) -> None:
     """Other kinds are swept all the same, and the next sweep asks again."""
     async with CASES[kind](tmp_path) as case:
         listed, store = case.store._store.list_due, case.store
 
         async def list_due(asked: str, *rest: Any) -> Any:
             if asked == kind:
-                raise Unavailable("not now")
+                raise error
             return await listed(asked, *rest)
 
         case.store.list_due = list_due

@@ -24,7 +24,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from ...domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
-from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant, WalletError
+from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant
 from ...domain.ids import AccountId, UserId, slot_of
 from ...domain.merchants import Delivery, Merchant, delivery_key, merchant_key
 from ...domain.model import Account, Record, RecordKey
@@ -127,11 +127,10 @@ class Webhooks:
 
     async def sweep(self) -> int:
         """Begin to tell every merchant who is due and is not being told already; answers how many began."""
-        try:
-            due = [UserId(items[0].id) for items in await self._backlog.ready(_DUE_MAX)]
-        except WalletError as error:
-            log.warning("which merchants are due cannot be listed now: %s", error)
+        listed = await self._backlog.ready(_DUE_MAX)
+        if listed is None:
             return 0
+        due = [UserId(items[0].id) for items in listed]
         turns = (name for pair in zip_longest(due, tuple(self._woken)) for name in pair if name is not None)
         free = (name for name in dict.fromkeys(turns) if not self._backlog.is_put_off(name))
         wanted = [name for name in free if name not in self._tasks]
