@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from wallet_gql.backends import open_store
 from wallet_gql.domain import security_events
+from wallet_gql.domain.changes import Reads, Scope
 from wallet_gql.domain.errors import (
     Contended,
     InvalidCredentials,
     InvalidInput,
+    NodeUnavailable,
     RateLimited,
     Unauthenticated,
     WalletError,
@@ -32,7 +34,7 @@ from wallet_gql.identity import Identity, access, sessions
 from wallet_gql.identity import passwords as passwords_module
 from wallet_gql.identity import throttle as throttle_module
 from wallet_gql.records import Swept
-from wallet_gql.storage import PAGE_MAX
+from wallet_gql.storage import PAGE_MAX, Store
 from wallet_gql.testing.world import CheapIdentity
 from wallet_gql.verbs.ledger import Ledger
 
@@ -124,6 +126,45 @@ async def test_success_forgets_failures(identity: CheapIdentity) -> None:
         for _ in range(FAILURES_MAX - 1):
             assert await outcome(identity, "anna", "wrong", HOME) == "INVALID_CREDENTIALS"
         assert await outcome(identity, "anna", PASSWORD, HOME) == "ok"
+
+
+class Away:
+    """A store that has no records of one kind now, as where their node is away."""
+
+    def __init__(self, store: Store, kind: str) -> None:
+        self._store = store
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def _check(self, reads: Reads) -> None:
+        if self._kind in {key.kind for key in reads.records}:
+            raise NodeUnavailable("n1")
+
+    async def fetch(self, reads: Reads) -> Any:
+        """See `Store.fetch`."""
+        self._check(reads)
+        return await self._store.fetch(reads)
+
+    async def execute(self, scope: Scope, *given: Any, **values: Any) -> Any:
+        """See `Store.execute`."""
+        self._check(scope)
+        return await self._store.execute(scope, *given, **values)
+
+
+@pytest.mark.parametrize("kind", ["claim", "user", "session", "throttle"])
+async def test_an_outage_locks_nobody_out(identity: CheapIdentity, clock: Clock, kind: str) -> None:
+    """The right password, sent again and again while something cannot be had; then it is taken, also to change it."""
+    made = await identity.log_in("anna", PASSWORD, visitor=HOME)
+    during = CheapIdentity(cast("Store", Away(identity.store, kind)), clock)
+    for _ in range(FAILURES_MAX + 1):
+        assert await outcome(during, "anna", PASSWORD, HOME) == "NODE_UNAVAILABLE"
+        if kind != "claim":
+            with pytest.raises(NodeUnavailable):
+                await during.change_password(made.session, PASSWORD, "staple battery", HOME)
+    assert await outcome(identity, "anna", PASSWORD, HOME) == "ok"
+    await identity.change_password(made.session, PASSWORD, "staple battery", HOME)
 
 
 async def test_attempts_at_once_are_counted_before_they_are_made(

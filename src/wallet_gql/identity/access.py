@@ -14,6 +14,7 @@ from ..domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from ..domain.errors import (
     Contended,
     FreshLogInRequired,
+    InDoubt,
     InvalidCredentials,
     InvalidInput,
     Unauthenticated,
@@ -112,12 +113,12 @@ class Identity:
         """
         name = login_claim(login).id
         attempt = await self.throttles.attempt(name, visitor)
-        user = await self.find(login)
-        usable = len(password) <= PASSWORD_SENT_MAX
-        stored = user.password_hash if user and usable else None
         try:
+            user = await self.find(login)
+            usable = len(password) <= PASSWORD_SENT_MAX
+            stored = user.password_hash if user and usable else None
             matches = await self.passwords.verify(stored, password[:PASSWORD_SENT_MAX], _client(visitor))
-        except Contended:
+        except Unavailable:
             await self.throttles.refund_attempt(attempt)
             raise
         if user is None or not matches:
@@ -129,8 +130,8 @@ class Identity:
         now = self._clock()
         session, token = _new_session(Session("", user.id, kind, now, now, now, user.epoch, visitor))
         event = self.events.make(EventKind.LOGGED_IN, visitor, session.id)
+        await self.throttles.succeeded(attempt)  # first: the password was right, even if no session can begin now
         await self._begin(session, user, event)
-        await self.throttles.succeeded(attempt)
         tell(event, user.id)
         return LoggedIn(user, session, token)
 
@@ -196,11 +197,11 @@ class Identity:
             RateLimited: too many wrong ones. Contended: it was changed meanwhile; log in with the new one.
         """
         attempt = await self.throttles.attempt(session.user_id, visitor)
-        user = await self.user(session.user_id)
-        stored = user.password_hash if user else None
         try:
+            user = await self.user(session.user_id)
+            stored = user.password_hash if user else None
             matches = await self.passwords.verify(stored, old[:PASSWORD_SENT_MAX], _client(visitor))
-        except Contended:
+        except Unavailable:
             await self.throttles.refund_attempt(attempt)
             raise
         if user is None or not matches:
@@ -345,7 +346,7 @@ class Identity:
 
         try:
             await change(self.store, session.key, make)
-        except Unavailable:
+        except (Unavailable, InDoubt):  # no reason to refuse the request, or to say that it may have happened
             return session
         return replace(session, seen_at=now)
 
