@@ -56,6 +56,13 @@ class Nodes(MemoryStore):
     """Nodes in memory, of which one may be away."""
 
     away: str | None = None
+    fails_after_commit = False
+    """Whether nothing answers any more once a command has its answer; a claim of a key is none."""
+    _failed = False
+
+    def revive(self) -> None:
+        """Answer again."""
+        self.fails_after_commit = self._failed = False
 
     def home(self, slot: int) -> str:
         """The node of a slot."""
@@ -73,10 +80,12 @@ class Nodes(MemoryStore):
     ) -> Committed[R]:
         """See `Store.execute`."""
         self._reach({self.home(scope.home), *self._map.participants(scope)})
-        return await super().execute(scope, decide, timeout_seconds=timeout_seconds)
+        done = await super().execute(scope, decide, timeout_seconds=timeout_seconds)
+        self._failed = self.fails_after_commit and not isinstance(done.result, int)
+        return done
 
     def _reach(self, nodes: set[str]) -> None:
-        if self.away in nodes:
+        if self.away in nodes or self._failed:
             raise NodeUnavailable(str(self.away))
 
     @property

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import pkgutil
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ import wallet_gql
 from tests.property._money_verbs import ROWS, Row, Town, open_town, said
 from wallet_gql.domain.errors import (
     IdempotencyKeyReused,
+    InDoubt,
     InvalidAmount,
     InvalidInput,
     NotReversible,
@@ -24,7 +26,9 @@ from wallet_gql.domain.errors import (
 )
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.model import Receipt
+from wallet_gql.verbs.batches import BatchItem, BatchMode, transfer_batch
 from wallet_gql.verbs.keyed import money_verbs
+from wallet_gql.verbs.lookups import To
 
 KEY: Final = "the-key"
 AT_ONCE: Final = 8
@@ -200,6 +204,35 @@ async def test_an_unavailable_node_uses_up_no_key(nodes: Town, row: Row) -> None
         assert replayed == (answer == found)
         answer = found
     assert answer
+
+
+@each
+async def test_what_was_done_is_never_told_as_nothing_changed(town: Town, row: Row) -> None:
+    """A store that fails right after the commit, or right after it has found the key: the answer, or a doubt."""
+    await row.allow(town)
+    town.store.fails_after_commit = True
+    first, replayed = said(await row.call(town, KEY, ""))
+    assert not replayed
+    town.store.revive()
+    town.store.fails_after_commit = True
+    with suppress(InDoubt):
+        assert said(await row.call(town, KEY, "")) == (first, True)
+    town.store.revive()
+    assert said(await row.call(town, KEY, "")) == (first, True)
+
+
+async def test_a_batch_that_moved_something_is_never_told_as_nothing_changed(town: Town) -> None:
+    """Its first item was paid before, and that payment cannot be read once the second one is in the books."""
+    ann, bob = town.users["ann"], To(town.accounts["bob"])
+    items = [BatchItem(key, town.accounts["ann"], bob, 100, "EUR") for key in ("first", "second")]
+    await transfer_batch(town.ledger, ann, items[:1], BatchMode.ATOMIC)
+    before = await town.available("ann")
+    town.store.fails_after_commit = True
+    with pytest.raises(InDoubt):
+        await transfer_batch(town.ledger, ann, items, BatchMode.ATOMIC)
+    town.store.revive()
+    assert await town.available("ann") == before - 100
+    assert [said(one)[1] for one in await transfer_batch(town.ledger, ann, items, BatchMode.ATOMIC)] == [True, True]
 
 
 def _homes(town: Town, receipts: list[Receipt]) -> dict[str, str]:

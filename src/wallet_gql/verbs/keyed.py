@@ -28,6 +28,7 @@ from ..domain.codec import decode, encode
 from ..domain.errors import (
     HoldNotFound,
     IdempotencyKeyReused,
+    InDoubt,
     InvariantViolated,
     Rejected,
     TransferNotFound,
@@ -105,7 +106,7 @@ class MoneyVerb(ABC, Generic[A, R]):
 
     @abstractmethod
     async def posted(self, means: Means, attempt: Attempt, decided: A, *, credited: bool) -> Posted[R]:
-        """The caller's result. Raises the refusal, Unavailable."""
+        """The caller's result. Raises the refusal; InDoubt: it was done, but cannot be read now."""
 
 
 @dataclass(slots=True)
@@ -146,7 +147,10 @@ class OneKey(MoneyVerb[Answer[R], R]):
             raise decided.error
         if isinstance(decided, Fresh):
             return Posted(decided.result, replayed=False, credited=credited)
-        first = await self.restore(means, decided)
+        try:
+            first = await self.restore(means, decided)
+        except Unavailable as error:  # which would say that nothing has changed
+            raise InDoubt(str(error)) from error
         if first is None:
             raise InvariantViolated(f"the receipt of key {attempt.key!r} does not say what was done")
         return Posted(first, replayed=True, credited=credited)
