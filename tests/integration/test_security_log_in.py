@@ -167,6 +167,22 @@ async def test_an_outage_locks_nobody_out(identity: CheapIdentity, clock: Clock,
     await identity.change_password(made.session, PASSWORD, "staple battery", HOME)
 
 
+async def test_what_is_left_to_clean_up_is_no_failure(identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new password counts and sessions have ended, whether or not their records can be listed afterwards."""
+
+    async def away(*_: object) -> list[Session]:
+        raise NodeUnavailable("n1")
+
+    made = await identity.log_in("anna", PASSWORD, visitor=HOME)
+    monkeypatch.setattr(identity, "sessions", away)
+    assert (await identity.change_password(made.session, PASSWORD, "staple battery", HOME)).username == "anna"
+    assert await outcome(identity, "anna", PASSWORD, HOME) == "INVALID_CREDENTIALS"
+    await identity.log_out_everywhere(made.user.id)
+    with pytest.raises(Unauthenticated):
+        await identity.authenticate(made.token)
+    assert await outcome(identity, "anna", "staple battery", HOME) == "ok"
+
+
 async def test_attempts_at_once_are_counted_before_they_are_made(
     identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch
 ) -> None:

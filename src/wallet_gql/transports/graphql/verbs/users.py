@@ -8,7 +8,6 @@ from ....domain.errors import InvalidInput as InvalidInputError
 from ..accounts import User
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
-from ..nodes import find_viewer
 from ..operations import mutation
 
 
@@ -68,9 +67,9 @@ class UserMutations:
         """
         session = await info.context.caller.session()
         try:
-            await info.context.wallet.identity.change_password(
+            changed = await info.context.wallet.identity.change_password(
                 session, given.old_password, given.new_password, info.context.caller.visitor
             )
         except InvalidInputError as error:
             raise InvalidInputError("newPassword", str(error.fields["reason"])) from error
-        return ChangePasswordSuccess(user=await find_viewer(info.context, session.user_id))
+        return ChangePasswordSuccess(user=User.of(changed))
