@@ -226,6 +226,23 @@ def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_worker_that_hangs_delays_no_other(tmp_path: Path) -> None:
+    """While one does not answer another is replaced, and a stop signal reaches the rest."""
+    with two_workers(tmp_path) as (server, _ann, _bob):
+        hanging, other = sorted(workers_of(server))
+        os.kill(hanging, signal.SIGSTOP)
+        try:
+            os.kill(other, signal.SIGKILL)
+            until(lambda: len(workers_of(server) - {hanging, other}) == 1, "no successor")
+            os.kill(server.process.pid, signal.SIGTERM)
+            until(lambda: workers_of(server) <= {hanging}, "the signal has not reached the successor")
+            assert "did not answer" not in server.log
+        finally:
+            os.kill(hanging, signal.SIGCONT)
+        server.process.wait()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("drain_seconds", ["0", "300"])
 def test_workers_end_with_their_parent(tmp_path: Path, drain_seconds: str) -> None:
     """After kill -9 of the parent its workers end by themselves, whatever the time to drain; the port is free again."""

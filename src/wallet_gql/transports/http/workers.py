@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from socket import socket
 from typing import TYPE_CHECKING, Final
@@ -37,6 +37,9 @@ STEADY_SECONDS: Final = 60
 """A worker that lived so long is replaced at once; the one after a shorter life waits."""
 
 DELAY_MAX_SECONDS: Final = 30
+
+_ANSWER_SECONDS: Final = 1.0
+"""How long the parent waits for one answer at a time."""
 
 _SIGNAL_SECONDS: Final = 1.0
 """Between two signals of a worker to itself."""
@@ -76,11 +79,16 @@ def end_with_parent() -> None:
 
 @dataclass(slots=True)
 class _Life:
-    """Of one worker process: when it started, how many before it died young, and when its successor starts."""
+    """Of one worker process: when it started, how many before it died young, and when its successor starts.
+
+    `heard_at` is when it last answered its parent, or started; `is_asked`, whether a question waits for its answer.
+    """
 
     began: float
     young_deaths: int = 0
     successor_at: float | None = None
+    heard_at: float = field(default_factory=time.monotonic)
+    is_asked: bool = False
 
 
 class Workers(Multiprocess):
@@ -95,7 +103,6 @@ class Workers(Multiprocess):
     ) -> None:
         self._at_once = config_of(partial(worker_app, settings, wait=False))
         self._when_open = config_of(partial(worker_app, settings, wait=True))
-        self._at_once.timeout_worker_healthcheck = HEALTH_SECONDS
         self._when_open.timeout_worker_healthcheck = RELOAD_SECONDS
         super().__init__(self._at_once, [listener])
         self.is_broken = False
@@ -111,16 +118,31 @@ class Workers(Multiprocess):
             self.config = self._at_once
 
     def keep_subprocess_alive(self) -> None:
-        """Replace the workers that have died, or that do not answer."""
+        """Replace the workers that have died, or that do not answer; none while the server stops."""
+        if self.should_exit.is_set():
+            return
         for index, process in enumerate(self.processes):
             life = self._lives.setdefault(process, _Life(time.monotonic()))
             if life.successor_at is not None:
                 if time.monotonic() >= life.successor_at:
                     self._replace(index, life)
-            elif not process.is_alive(self.config.timeout_worker_healthcheck):
+            elif not self._answers(process, life):
                 self._bury(process, life)
-            elif not self._has_served:
-                self._has_served = process.is_ready(timeout=1)
+
+    def _answers(self, process: Process, life: _Life) -> bool:
+        """Whether a worker lives and has answered within `HEALTH_SECONDS`; notes whether it serves.
+
+        Its answer is waited for a moment only: one that hangs must keep neither signals nor other workers waiting.
+        """
+        if not process.process.is_alive():
+            return False
+        if not life.is_asked:
+            process.parent_conn.send(b"ping")
+            life.is_asked = True
+        if process.parent_conn.poll(_ANSWER_SECONDS):
+            self._has_served |= bool(process.parent_conn.recv())
+            life.is_asked, life.heard_at = False, time.monotonic()
+        return time.monotonic() - life.heard_at < HEALTH_SECONDS
 
     def _bury(self, process: Process, life: _Life) -> None:
         """Log how a worker ended, and say when its successor starts; only a first start may end the server."""
