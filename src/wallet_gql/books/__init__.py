@@ -1,1 +1,1 @@
-"""The books as a whole: audit, export and import."""
+"""Work on a whole ledger: audit, export and import."""

@@ -1,6 +1,6 @@
-"""The proof of the books: entries sum to zero, balances equal folded entries, no gap, no overdraft, no key twice.
+"""The audit: entries sum to zero, balances equal folded entries, no gap, no overdraft, no key paid twice.
 
-It runs while the wallet serves: an account is read first, then its entries up to the sequence that it had.
+It can run while the wallet serves: it reads an account first, then its entries up to the sequence it had then.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ..storage import SCAN_MAX, JournalItem, PageRequest, ScanItem, ScanKind, St
 FINDINGS_MAX: Final = 100
 FLIGHT_LOOKS: Final = 3
 FLIGHT_WAIT_SECONDS: Final = 1.0
-"""How often, and how far apart, money between nodes is looked at again before it is called lost."""
+"""How often, and with which pause, money between nodes is checked again before it is reported as lost."""
 KEYS_MAX: Final = 250
-"""For how many transfers one question asks for their receipts."""
+"""For how many transfers one read asks for the receipts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: the record it was found at, and what."""
+    """A problem, and the record it was found at."""
 
     record: str
     problem: str
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What an audit looked at and found; `findings` stops growing at `FINDINGS_MAX`, the count goes on."""
+    """What an audit read and found. `findings` holds the first `FINDINGS_MAX`; `problems` counts all."""
 
     accounts: int = 0
     entries: int = 0
@@ -51,14 +51,14 @@ class Report:
         return self.problems == 0
 
     def add(self, record: str, problem: str) -> None:
-        """Note something wrong."""
+        """Add a problem."""
         self.problems += 1
         if len(self.findings) < FINDINGS_MAX:
             self.findings.append(Finding(record, problem))
 
 
 Progress = Callable[[str, int], None]
-"""Told what is being read and how many records were."""
+"""Called with the kind that is being read, and how many records of it were read."""
 
 
 async def audit(store: Store, progress: Progress = lambda _kind, _count: None) -> Report:
@@ -67,7 +67,7 @@ async def audit(store: Store, progress: Progress = lambda _kind, _count: None) -
     try:
         await _audit(store, report, progress)
     except (InvariantViolated, ValueError, TypeError, KeyError, OverflowError) as error:
-        # A stored record that no version of ours can have written: what comes after it is not looked at.
+        # No version of the wallet can have written this record. The audit stops here.
         report.add("a record that cannot even be read", str(error))
     return report
 
@@ -118,16 +118,16 @@ async def _check_totals(store: Store, report: Report) -> None:
 
 @dataclass(slots=True)
 class _Flight:
-    """Money between nodes: what each transfer's clearing entries sum to over the nodes that have been read.
+    """Money between nodes: the sum of each transfer's clearing entries over the nodes that have been read.
 
-    The leader's line and the payee's cancel out. What is left is on its way, or was read between its two commits, or is
-    lost: looking again tells.
+    The leader's entry and the payee's cancel out. A transfer whose sum is not zero is in flight, was read between its
+    two commits, or is lost; reading it again shows which.
     """
 
     open_minor: dict[TransferId, int] = field(default_factory=dict)
 
     def add(self, item: JournalItem) -> None:
-        """Count a node's part of a transfer in."""
+        """Add one node's part of a transfer."""
         lines = (line.amount_minor for line in item.system_entries if is_clearing(line.account_id))
         amount_minor = self.open_minor.pop(item.transfer.id, 0) + sum(lines)
         if amount_minor:
@@ -135,7 +135,7 @@ class _Flight:
 
 
 async def _check_flight(store: Store, flight: _Flight, report: Report) -> None:
-    """Look again at what is between nodes, while recovery settles what can be settled."""
+    """Run recovery and read the open transfers again, a few times; report those that stay open."""
     for _ in range(FLIGHT_LOOKS):
         if not flight.open_minor:
             return
@@ -167,7 +167,7 @@ async def _check_account(store: Store, listed: Account, report: Report) -> None:
 
 
 async def _fold(store: Store, account: Account, report: Report) -> None:
-    """Walk an account's entries up to the sequence it had, and compare at every step."""
+    """Fold an account's entries up to the sequence it had, and compare the balance at every step."""
     sequence = balance_minor = 0
     at = account.created_at
     while sequence < account.sequence:
@@ -193,7 +193,7 @@ async def _fold(store: Store, account: Account, report: Report) -> None:
             report.add(account.id, f"lacks entries {sequence + 1} to {account.sequence}")
             break
     above = await store.list_transfers(account.id, PageRequest(1, after=account.sequence, newest_first=False))
-    if above.items:  # written since, or the account's row was set back
+    if above.items:  # either written since, or the account's row was reset
         now = (await store.fetch(ReadSet(accounts=(account.id,)))).account(account.id)
         newest = above.items[0].entry.sequence
         if now is None or now.sequence < newest:
@@ -230,7 +230,7 @@ async def _check_hold(store: Store, hold: Hold, report: Report) -> None:
 
 
 async def _check_links(store: Store, transfer: Transfer, report: Report) -> None:
-    """A reversal undoes at most what was moved; a capture closed its hold."""
+    """Check that reversals add up to at most the original, and that a capture closed its hold."""
     if (transfer.kind is TransferKind.REVERSAL) != (transfer.reverses is not None):
         report.add(transfer.id, f"is a {transfer.kind} that reverses {transfer.reverses}")
     if transfer.reverses is not None:
@@ -247,16 +247,16 @@ async def _check_links(store: Store, transfer: Transfer, report: Report) -> None
 
 
 async def _refundable(store: Store, original: Transfer) -> int:
-    """How much may be sent back of it: its amount, or the total of the payment that it is the first part of."""
+    """How much of a transfer may be reversed: its amount, or the payment's total if it is the first part of one."""
     key = terms_key(original.id)
     return refundable_minor(original, Terms.from_record((await store.fetch(ReadSet(records=(key,)))).record(key)))
 
 
 async def _check_receipts(store: Store, report: Report, progress: Progress) -> None:
-    """Each key has one transfer and each transfer one key.
+    """Check that each key has one transfer and each transfer one key.
 
-    A receipt names a transfer that says the same actor and key; as a transfer says only one, no two receipts name the
-    same. So it is enough to look from both sides: every receipt's transfer, and every transfer's receipt.
+    It is enough to check every receipt's transfer and every transfer's receipt: a transfer stores only one actor and
+    key, so two receipts cannot both name it and agree with it.
     """
     batch: list[Receipt] = []
     async for item in _scan(store, "receipt", progress):

@@ -1,8 +1,8 @@
-"""Moving a whole ledger between stores: export to JSON lines, import, and a digest that both sides agree on.
+"""Moves a whole ledger between stores: export to JSON lines, import, and a digest to compare them.
 
-An export is a header line, one line a record, and a trailer with counts and digest. Clearing entries are left out, for
-they depend on how many nodes hold the ledger; the importing store builds its own. Receipts go along, so old keys replay
-after the move. The digest does not depend on the order of the records, nor on the store, nor on the number of nodes.
+An export is a header line, one line for each record, and a trailer with counts and digest. Clearing entries are left
+out, because they depend on the number of nodes; the importing store builds its own. Receipts are included, so old keys
+replay after the move. The digest does not depend on the order of records, the store, or the number of nodes.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _MODULUS: Final = 2**256
 class Digest:
     """The sum, modulo 2^256, of the SHA-256 of every record: equal for equal sets of records, in any order.
 
-    It finds damage and omissions; it is no defence against somebody who may write the file.
+    It detects damage and missing records, but not a forgery by somebody who can write the file.
     """
 
     value: int = 0
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, kind: str, plain: dict[str, Any]) -> None:
-        """Count one record in."""
+        """Add one record."""
         text = json.dumps([kind, plain], sort_keys=True, separators=(",", ":"))
         self.value = (self.value + int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")) % _MODULUS
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def add_line(self, kind: str, plain: dict[str, Any]) -> None:
-        """Count in one line of an export: a journal line is a transfer (unless a copy) and its entries."""
+        """Add one line of an export. A journal line is a transfer (unless it is a copy) and its entries."""
         if kind != "journal":
             self.add(kind, plain)
             return
@@ -51,7 +51,7 @@ class Digest:
 
     @property
     def text(self) -> str:
-        """As 64 hex digits."""
+        """The digest as 64 hex digits."""
         return f"{self.value:064x}"
 
 
@@ -90,7 +90,7 @@ async def _lines(store: Store) -> AsyncIterator[tuple[str, dict[str, Any]]]:
 
 
 async def digest_of(store: Store) -> Digest:
-    """The digest of a whole store, taken while no commit runs. Raises Contended if writers do not give way."""
+    """The digest of a whole store, taken while no commit runs. Raises Contended if the gate cannot be had."""
     digest = Digest()
     async with store.gate():
         async for kind, plain in _lines(store):
@@ -99,10 +99,10 @@ async def digest_of(store: Store) -> Digest:
 
 
 async def export_lines(store: Store) -> AsyncIterator[str]:
-    """A whole ledger as JSON lines, at one moment: every writer waits meanwhile.
+    """A whole ledger as JSON lines, at one moment: all writers wait meanwhile.
 
     Raises:
-        Contended: writers do not give way.
+        Contended: the gate cannot be had.
     """
     yield json.dumps({"product": PRODUCT, "format": FORMAT})
     digest = Digest()
@@ -114,10 +114,10 @@ async def export_lines(store: Store) -> AsyncIterator[str]:
 
 
 def read_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records of an export, one by one; the trailer is compared at the end.
+    """The records of an export, one by one; at the end the digest is compared with the trailer.
 
     Raises:
-        InvalidInput: no export, another format, damaged, or cut short.
+        InvalidInput: it is not an export, has another format, or is damaged or incomplete.
     """
     digest = Digest()
     for number, line in enumerate(lines, start=1):
@@ -143,19 +143,19 @@ def read_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 async def import_lines(
     store: Store, lines: Callable[[], Iterable[str]], progress: Callable[[int], None] = lambda _: None
 ) -> Digest:
-    """Fill an empty store from an export; the file is checked whole before anything is written.
+    """Fill an empty store from an export. The whole file is checked before anything is written.
 
-    `lines` gives the file's lines anew at each call; `progress` is told how many records are in.
+    `lines` returns all lines of the file at each call; `progress` is called with the number of records imported.
 
     Raises:
-        InvalidInput: the file is no sound export, or the store is not empty.
+        InvalidInput: the file is not a valid export, or the store is not empty.
         InvariantViolated: records contradict one another; start again with a fresh store.
     """
     for _ in read_lines(lines()):
         pass
     for kind in SCAN_KINDS:
         after: str | None = None
-        while True:  # node by node: only the last page says that there is nothing
+        while True:  # a scan goes node by node: an empty page is not the end
             page = await store.scan(kind, after, 1)
             if page.items:
                 raise InvalidInput("import", "the store is not empty; import into a fresh one")

@@ -1,7 +1,7 @@
-"""Who is who: sign-up, log-in, sessions, and what became of them. Everything here is `Record`s; no money is touched.
+"""Users and their sessions: sign-up, log-in, security events. Everything is stored as `Record`s; no money is touched.
 
-`names` makes names unique, `passwords` hashes, `throttle` counts failures, `events` tells users what happened;
-`access` puts them together.
+`names` makes names unique, `passwords` hashes, `throttle` counts failures, `events` stores security events; `access`
+puts them together.
 """
 
 from __future__ import annotations

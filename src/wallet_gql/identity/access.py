@@ -51,17 +51,17 @@ from .throttle import Throttles
 log: Final = logging.getLogger(__name__)
 
 SEEN_EVERY: Final = timedelta(seconds=60)
-"""How often a session in use is written back."""
+"""How often the last use of a session is stored: writing it on every request would cost a commit each."""
 
 _NOBODY: Final = make_user_id(0, 0)
-"""Looked up in place of a user who does not exist, so that both take as many reads."""
+"""Read instead of a user who does not exist, so that unknown names take as many reads as known ones."""
 
 _SWEPT: Final[tuple[SweepKind, ...]] = ("session", "event", "throttle")
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """A new session: `token` is told once and stored only as a hash."""
+    """A new session. `token` is shown only now; the store keeps its hash."""
 
     user: User
     session: Session
@@ -69,7 +69,7 @@ class LoggedIn:
 
 
 class Identity:
-    """Users and their sessions. `visitor` is where a request comes from; None for the operator's own commands."""
+    """Users and their sessions. A `visitor` is where a request comes from; None for the operator's commands."""
 
     def __init__(self, store: Store, *, clock: Callable[[], datetime], passwords: Passwords | None = None) -> None:
         self.store = store
@@ -87,9 +87,9 @@ class Identity:
 
         Raises:
             InvalidInput: a name or the password has the wrong shape.
-            UsernameTaken, EmailTaken: somebody has it.
+            UsernameTaken, EmailTaken: another user has it.
             Unavailable: nothing was created; the same request again may succeed at once.
-            InDoubt: unknown; if it was created, logging in works, else the same request again creates it.
+            InDoubt: unknown. If the user was created, logging in works; else the same request creates it.
         """
         username, email = check_username(username), check_email(email)
         check_password(password, username=username, email=email)
@@ -105,10 +105,12 @@ class Identity:
     async def log_in(
         self, login: str, password: str, kind: SessionKind = SessionKind.COOKIE, visitor: Visitor | None = None
     ) -> LoggedIn:
-        """Start a session by username or e-mail. One argon2 verification is done on every path that gets that far.
+        """Start a session by username or e-mail address.
+
+        Unknown users cost one argon2 verification, too, so that the time does not reveal whether a user exists.
 
         Raises:
-            InvalidCredentials: unknown user or wrong password, not told which.
+            InvalidCredentials: unknown user or wrong password; it does not say which.
             RateLimited: too many failures under this name from this address, or from this address.
             Contended: too many log-ins at once, or all sessions were ended meanwhile.
         """
@@ -137,12 +139,12 @@ class Identity:
         return LoggedIn(user, session, token)
 
     async def renew(self, session: Session, visitor: Visitor | None = None) -> LoggedIn:
-        """A new token for the session; the old one ends in the same commit, so of several renewals one succeeds.
+        """Replace the session's token. The old one ends in the same commit, so of several renewals one succeeds.
 
-        A bearer's 30 days begin anew, until `RENEWABLE` days after the log-in; a cookie's 12 hours do not.
+        The 30 days of a bearer token begin again, up to `RENEWABLE` after the log-in; the 12 hours of a cookie do not.
 
         Raises:
-            Unauthenticated: the session has ended meanwhile.
+            Unauthenticated: the session has ended.
         """
         user = await self.user(session.user_id)
         if user is None:
@@ -178,9 +180,9 @@ class Identity:
     async def log_out_everywhere(
         self, user_id: UserId, *, keep: Session | None = None, visitor: Visitor | None = None
     ) -> int:
-        """End all sessions of a user at once, but for `keep`; answers how many.
+        """End all sessions of a user but `keep`; returns how many.
 
-        No session that began before survives: see `_end_all`.
+        A log-in that is running meanwhile does not survive either: see `_end_all`.
         """
         user = await self.user(user_id)
         if user is None:
@@ -191,11 +193,13 @@ class Identity:
         return ended
 
     async def change_password(self, session: Session, old: str, new: str, visitor: Visitor | None = None) -> User:
-        """Choose a new password; every other session ends at once. Answers whose it is.
+        """Change the password; every other session ends in the same commit. Returns the user.
 
         Raises:
-            InvalidCredentials: the old password is wrong. InvalidInput: the new one may not be chosen.
-            RateLimited: too many wrong ones. Contended: it was changed meanwhile; log in with the new one.
+            InvalidCredentials: the old password is wrong.
+            InvalidInput: the new password is not allowed.
+            RateLimited: too many wrong passwords.
+            Contended: the password was changed meanwhile; log in with the new one.
         """
         attempt = await self.throttles.attempt(session.user_id, visitor)
         try:
@@ -220,7 +224,7 @@ class Identity:
         return user
 
     async def sessions(self, user_id: UserId) -> list[Session]:
-        """The user's live sessions, the newest first."""
+        """The user's live sessions, newest first."""
         now = self._clock()
         found: list[Session] = []
         after = ""
@@ -234,7 +238,7 @@ class Identity:
         return sorted(live, key=lambda session: (session.created_at, session.id), reverse=True)
 
     async def revoke(self, user_id: UserId, session_id: str, visitor: Visitor | None = None) -> bool:
-        """End one of the user's own sessions by id; answers whether there was one."""
+        """End one of the user's own sessions by id; returns whether there was one."""
         for session in await self.sessions(user_id):
             if session.id == session_id:
                 await self.log_out(session, visitor, EventKind.SESSION_REVOKED)
@@ -242,9 +246,10 @@ class Identity:
         return False
 
     async def authenticate(self, token: str, *, is_use: bool = True) -> Session:
-        """The live session of a token. With `is_use`, its idle time begins anew. Raises Unauthenticated.
+        """The live session of a token. Raises Unauthenticated.
 
-        A session whose epoch is older than its user's has ended, even if its record is still there.
+        With `is_use`, the idle time begins again. A session whose epoch is older than its user's has ended, even if its
+        record is still there: see `_end_all`.
         """
         found = await self._reads.of(token)
         now = self._clock()
@@ -256,7 +261,7 @@ class Identity:
         return session
 
     def check_fresh(self, session: Session) -> None:
-        """Raise FreshLogInRequired unless the password was given within `FRESH`; renewing does not count."""
+        """Raise FreshLogInRequired if the last log-in with a password was longer ago than `FRESH`."""
         if self._clock() - session.logged_in_at > FRESH:
             raise FreshLogInRequired(int(FRESH.total_seconds()) // 60)
 
@@ -276,11 +281,11 @@ class Identity:
         return await self.user(await holder_of(self.store, login_claim(login)) or _NOBODY)
 
     async def sweep(self, limit: int = LIMIT) -> Swept:
-        """Settle open claims, and remove sessions, events and throttles that are over."""
+        """Settle open name claims; remove sessions, events and throttles whose time is over."""
         return await sweep_all(self.sweeps, limit)
 
     async def _forget(self, record: Due) -> bool:
-        """Remove a record whose time is over, unless it has been given more meanwhile."""
+        """Remove a record whose time is over, unless its time was extended meanwhile."""
         assert isinstance(record, Record)
         now = self._clock()
         return await remove(self.store, record.key, lambda found: found.due_at is not None and found.due_at <= now)
@@ -304,11 +309,11 @@ class Identity:
     async def _end_all(
         self, user: User, keep: Session | None, event: SecurityEvent, *, password_hash: str | None = None
     ) -> int:
-        """End all sessions but `keep`, in one commit with the new password if there is one; answers how many.
+        """End all sessions but `keep`, and store `password_hash` if given, in one commit; returns how many ended.
 
-        That commit also moves the user's epoch on. A log-in that began before cannot start a session any more, and a
-        session that was not in the list is of an older epoch: no request is answered with it, it cannot be renewed,
-        and its record is removed afterwards, here or by a sweep.
+        The commit increments the user's epoch, and a session counts only in the epoch in which it began. So a log-in
+        that is running cannot start a session any more, and sessions that were not in the list are dead. Their records
+        are removed afterwards, here or by a sweep.
         """
         listed = (record.key for record in (await self.store.list_records("session", user.id)).items)
         key, keys = user_key(user.id), tuple(dict.fromkeys((*((keep.key,) if keep else ()), *listed)))
@@ -344,7 +349,7 @@ class Identity:
         return count
 
     async def _touch(self, session: Session, now: datetime) -> Session:
-        """Move the idle limit; a session that was ended meanwhile stays ended."""
+        """Store that the session is in use now, unless it was ended meanwhile."""
 
         def make(before: Record | None) -> Record | None:
             return replace(Session.from_record(before), seen_at=now).to_record() if before else None

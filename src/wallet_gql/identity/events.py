@@ -1,4 +1,4 @@
-"""The security events of users: who logged in, failed to, changed a password, ended sessions, froze an account."""
+"""Security events of users: log-ins, failed log-ins, changed passwords, ended sessions, frozen accounts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log: Final = logging.getLogger("wallet_gql.security")
 
 
 class Events:
-    """Events as they are made and read. Where an event belongs to a change, both are one commit."""
+    """Makes, stores and lists events. The caller stores an event that reports a change in the change's own commit."""
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self._store = store
@@ -29,7 +29,7 @@ class Events:
         return SecurityEvent(make_event_id(now, secrets.randbits(80)), kind, now, visitor, subject)
 
     async def note(self, user_id: UserId | None, login: str, kind: EventKind, visitor: Visitor | None) -> None:
-        """Store an event that comes alone. Where the login is nobody's (None), the same work is done."""
+        """Store an event that reports no change. An unknown login (`user_id` None) costs the same write."""
         event = self.make(kind, visitor)
         record = event.to_strangers_record(login) if user_id is None else event.to_record(user_id)
         await change(self._store, record.key, lambda _: record)

@@ -1,8 +1,9 @@
-"""Names of users, unique across nodes without a distributed transaction.
+"""Makes usernames and e-mail addresses unique across nodes without a distributed transaction.
 
-Claim the username, claim the e-mail address, create the user, confirm the claims. The create is the decision. A claim
-that its sign-up never confirmed can be taken over: by the same request again at once, by others after a minute. Whoever
-takes it over first writes a *tombstone* under the claimed user id, so that a slow creator cannot win late.
+A sign-up has four steps, one commit each: claim the username, claim the e-mail address, create the user, confirm the
+claims. Creating the user is the decision. A claim that was never confirmed can be taken over: by the same request at
+once, by others after a minute. Before that, a *tombstone* is written under the claimed user id, so that a slow sign-up
+can no longer create its user.
 """
 
 from __future__ import annotations
@@ -34,16 +35,17 @@ class Names:
         self._store = store
         self._clock = clock
         self.sweep = Sweep(Backlog(store, "claim", clock), self._settle)
-        """Settles claims that their sign-up left open."""
+        """Settles name claims that a sign-up left open."""
 
     async def sign_up(self, user: User, *beside: Record) -> None:
-        """Reserve the user's names, create the user with the records `beside`, and confirm the names.
+        """Claim the user's names, create the user together with the records `beside`, and confirm the claims.
 
-        Whatever fails, the names are not kept from the same request made again.
+        Whichever step fails, the same request can be sent again at once.
 
         Raises:
-            UsernameTaken, EmailTaken: somebody has it.
-            Unavailable: nothing was created. InDoubt: unknown; see `_settle_own`.
+            UsernameTaken, EmailTaken: another user has it.
+            Unavailable: nothing was created.
+            InDoubt: unknown; see `_settle_own`.
         """
         names: dict[RecordKey, Rejected] = {
             username_claim(user.username): UsernameTaken(user.username),
@@ -76,7 +78,7 @@ class Names:
         await self._store.execute(Scope(key.slot, records=(key, *(record.key for record in beside))), decide)
 
     async def confirm(self, key: RecordKey, user_id: UserId) -> None:
-        """Make a claim permanent. If that fails the sweep does it."""
+        """Make a claim permanent. If that fails, the sweep does it later."""
 
         def confirmed(before: Record | None) -> Record | None:
             if before is None or before.body["user"] != user_id or before.body["confirmed"]:
@@ -90,10 +92,10 @@ class Names:
                 raise
 
     async def _settle_own(self, user: User, names: Iterable[RecordKey], *, created: bool) -> bool:
-        """After a step has failed: whether the user exists all the same; if not, the names are free again.
+        """Clean up after a failed step: return True if the user exists nevertheless, else free the names.
 
-        `created` says that the user may exist. What cannot be settled now is left to the same request made again,
-        and to the sweep.
+        `created` says that the user may exist. If the store fails here, too, the claims are left to a repeated request
+        or the sweep.
         """
         try:
             if created and await self._fence(user.id):
@@ -105,14 +107,14 @@ class Names:
         return False
 
     async def _settle(self, claim: Due) -> bool:
-        """Confirm a claim that was left open if its user was created, else drop it."""
+        """Settle an abandoned claim: confirm it if its user was created, else remove it."""
         assert isinstance(claim, Record)
         user_id = UserId(str(claim.body["user"]))
         await (self.confirm if await self._fence(user_id) else self._drop)(claim.key, user_id)
         return True
 
     async def _reserve(self, key: RecordKey, user: User, taken: Rejected) -> None:
-        """Claim a name for a minute; take over a claim that is stale, once its user id is fenced."""
+        """Claim a name for a minute. A stale claim is taken over, after its user id was fenced."""
         for _ in range(_TAKEOVERS_MAX):
             now = self._clock()
             stale = await self._claim(key, user, now, taken, instead_of=None)
@@ -129,7 +131,7 @@ class Names:
     async def _claim(
         self, key: RecordKey, user: User, now: datetime, taken: Rejected, *, instead_of: UserId | None
     ) -> UserId | None:
-        """Write the claim; answers None if it is ours now, else the user id of the stale claim that is in the way."""
+        """Write the claim; returns None if it is ours now, else the user id of the stale claim that is in the way."""
         body = {"user": user.id, "confirmed": False, "request": _request(user)}
         claim = Record(key.kind, key.id, key.slot, user.id, 1, body, now + CLAIM_LASTS)
 
@@ -147,15 +149,15 @@ class Names:
         return (await self._store.execute(Scope(key.slot, records=(key,)), decide)).result
 
     async def _check_alive(self, user_id: UserId) -> None:
-        """Raise Unavailable if the same request, made again, has fenced this one: it must not be fenced in return.
+        """Raise Unavailable if a repeat of this request has fenced this user id: this one must not fence it in return.
 
-        Whoever has claimed a later name has taken over the earlier ones first, and so the fence is written by now.
+        The repeat takes the names over in the same order, so if it holds this name, its fence is already written.
         """
         if await read(self._store, user_key(user_id)) is not None:
             raise Unavailable("the same sign-up was sent again")
 
     async def _fence(self, user_id: UserId) -> bool:
-        """Whether the user exists; if not, make sure that it never will."""
+        """Return whether the user exists; if not, write a tombstone, so that it never will."""
         key = user_key(user_id)
 
         def decide(snapshot: Snapshot) -> Decision[bool]:
@@ -171,12 +173,12 @@ class Names:
 
 
 def _request(user: User) -> str:
-    """What a sign-up made again has in common with the first."""
+    """Identifies a sign-up and its repeats: a digest of username and e-mail address."""
     return hashlib.sha256(f"{user.username}\n{user.email}".encode()).hexdigest()
 
 
 def _is_stale(found: Record, now: datetime, claim: Record) -> bool:
-    """Whether a claim may be taken over by another: it has run out, or was made by the same request before."""
+    """Whether `claim` may replace the claim that was found: that has run out, or is of the same request."""
     if found.due_at is None:
         return False
     return found.due_at <= now or found.body.get("request") == claim.body["request"]

@@ -1,4 +1,4 @@
-"""Hashing passwords, off the event loop and bounded: for everybody together, and for each client."""
+"""Hashes passwords in threads, with a bounded queue: one bound for all clients together, one for each client."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..domain.text import opaque
 R = TypeVar("R")
 
 WAITING_MAX: Final = 64
-"""Hashes that wait or run at once."""
+"""How many hashes may wait or run at the same time."""
 
 CLIENT_WAITING_MAX: Final = 16
-"""The same for one client, so that one alone cannot keep all others from logging in."""
+"""The same for one client, so that one client cannot keep all others from logging in."""
 
 
 class Passwords:
-    """argon2id (19 MiB, 2 passes, 1 lane: the OWASP floor). `client` is whom the work is done for: a network, or ""."""
+    """argon2id with 19 MiB, 2 passes, 1 lane (OWASP's minimum). `client` is the network that asks, "" for none."""
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
@@ -40,7 +40,7 @@ class Passwords:
         return await self._run(client, lambda: self._hasher.hash(opaque(password)))
 
     async def verify(self, stored: str | None, password: str, client: str = "") -> bool:
-        """Check a password; for an unknown user (None) the same work is done in vain. Raises Contended."""
+        """Check a password. An unknown user (None) costs the same work, and is False. Raises Contended."""
         return await self._run(client, lambda: self._verify(stored or self._dummy, password)) and stored is not None
 
     def is_outdated(self, stored: str) -> bool:
@@ -48,7 +48,7 @@ class Passwords:
         return self._hasher.check_needs_rehash(stored)
 
     def close(self) -> None:
-        """End the pool's threads."""
+        """Stop the threads."""
         self._pool.shutdown()
 
     def _verify(self, stored: str, password: str) -> bool:

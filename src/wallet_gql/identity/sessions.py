@@ -1,4 +1,4 @@
-"""Reading sessions together with their users: what every request does first."""
+"""Reads sessions together with their users. Every request begins with this."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ..domain.users import Session, User, token_key, user_key
 from ..storage import Store
 
 OWNERS_MAX: Final = 10_000
-"""Of how many sessions one process remembers whose they are."""
+"""How many sessions' owners one process remembers."""
 
 
 class SessionReads:
-    """Remembers whose a session is, which never changes: so one that is in use costs one read, user included."""
+    """Remembers the owner of each session, which never changes, so that a known session and its user cost one read."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._owners: dict[str, UserId] = {}
 
     async def of(self, token: str) -> tuple[Session, User] | None:
-        """The session of a token, ended by time or not, and its user; None if one is missing."""
+        """The session of a token, even if it is over, and its user; None if either is missing."""
         key = token_key(token)
         if key is None:
             return None
@@ -31,7 +31,7 @@ class SessionReads:
                 return None
             self._remember(key.id, UserId(record.owner))
         its = user_key(self._owners[key.id])
-        snapshot = await self._store.fetch(ReadSet(records=(key, its)))  # of one moment, also the first time
+        snapshot = await self._store.fetch(ReadSet(records=(key, its)))  # both at one moment, even the first time
         record, user = snapshot.record(key), User.from_record(snapshot.record(its))
         if record is None:
             self._owners.pop(key.id, None)

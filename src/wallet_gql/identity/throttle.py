@@ -1,9 +1,9 @@
-"""Failed log-ins are counted, and too many are refused before any password is looked at.
+"""Counts failed log-ins, and refuses further ones before the password is checked.
 
-They are counted for each name from each address, and for each address. So guessing is slow, and nobody can lock a user
-out from elsewhere. An attempt is counted before it is made and taken back if it succeeds: however many are sent at
-once, no more than `FAILURES_MAX` passwords are tried. Counts are records: a restart forgets nothing, and all processes
-count together.
+Failures are counted for each pair of name and address, and for each address. So guessing is slow, and nobody can lock a
+user out from another address. An attempt is counted as failed before it is made, and forgotten if it succeeds: so even
+of many concurrent attempts, at most `FAILURES_MAX` passwords are checked. The counts are records: they survive a
+restart, and all processes share them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..storage import Store
 
 
 class Throttles:
-    """The counts. Without a visitor (the command line) nothing is counted."""
+    """The counts. Without a visitor (on the command line) nothing is counted."""
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._clock = clock
 
     async def attempt(self, name: str, visitor: Visitor | None) -> RecordKey | None:
-        """Count an attempt under a name, as failed until it succeeds. Raises RateLimited: one too many."""
+        """Count an attempt for a name as failed, before the password is checked. Raises RateLimited."""
         if visitor is None:
             return None
         now = self._clock()
@@ -47,7 +47,7 @@ class Throttles:
         return key
 
     async def failed(self, visitor: Visitor | None) -> None:
-        """Count a failure of an address too."""
+        """Count a failure for the address."""
         if visitor is None:
             return
         now, key = self._clock(), _of_address(visitor)
@@ -59,12 +59,12 @@ class Throttles:
         await change(self._store, key, make)
 
     async def succeeded(self, attempt: RecordKey | None) -> None:
-        """Forget the failures under the name from the address."""
+        """Forget the failures for this name and address."""
         if attempt is not None:
             await remove(self._store, attempt, lambda _: True)
 
     async def refund_attempt(self, attempt: RecordKey | None) -> None:
-        """Take an attempt back, because no password was compared."""
+        """Take one attempt off the count, because no password was checked."""
         if attempt is None:
             return
         now = self._clock()
