@@ -1,4 +1,4 @@
-"""What runs beside requests: loops that no error ends, and log lines that come once a minute for each cause."""
+"""Background work: loops that no error ends, and log lines limited to one a minute for each cause."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Final
 from .domain.errors import WalletError
 
 AGAIN_SECONDS: Final = 60.0
-"""How long a cause that was logged stays silent."""
+"""How long a cause is not logged again."""
 
 SLOWEST_SECONDS: Final = 30.0
-"""The longest pause of a loop whose steps fail, unless it pauses longer by itself."""
+"""The longest pause after failures, for loops whose normal pause is shorter."""
 
 _CAUSES_MAX: Final = 1_024
 _logged: dict[tuple[str, str], tuple[float, int]] = {}
@@ -24,9 +24,9 @@ _logged: dict[tuple[str, str], tuple[float, int]] = {}
 def log_once_a_minute(
     log: logging.Logger, level: int, cause: str, text: str, *, error: BaseException | None = None
 ) -> None:
-    """Log `text`, unless the same cause was logged within the last minute; then it is counted.
+    """Log `text`, unless the same cause was logged within the last minute; then only count it.
 
-    `error` adds its traceback. The next line of a cause says how often it came in between.
+    The next line of the cause shows the count. `error` adds its traceback.
     """
     now = time.monotonic()
     key = (log.name, cause)
@@ -42,7 +42,7 @@ def log_once_a_minute(
 
 
 async def attempt(log: logging.Logger, name: str, step: Callable[[], Awaitable[object]]) -> bool:
-    """Run one step of background work; whether it succeeded. What it raises is logged, except a cancellation."""
+    """Run one step of background work; returns whether it succeeded. Errors are logged; a cancellation is raised."""
     try:
         await step()
     except asyncio.CancelledError as error:
@@ -75,7 +75,7 @@ async def run_for_ever(
     slowest_seconds: float = SLOWEST_SECONDS,
     at_once: bool = False,
 ) -> None:
-    """Run `step` after each pause of `every_seconds`, until the task is cancelled; no error ends it.
+    """Run `step` every `every_seconds`, until the task is cancelled; no error ends the loop.
 
     After a failure the pause doubles, up to `slowest_seconds`; after a success it is `every_seconds` again. With
     `at_once` there is no pause before the first step.

@@ -1,6 +1,7 @@
-"""Where settings come from: variables `WALLET_…` and the file `.env`; misspelt names and unreadable files are faults.
+"""Where settings come from: variables `WALLET_…` and the file `.env`.
 
-A name that nobody knows would otherwise leave its setting at the default: a wallet that serves an empty file.
+Misspelt names and unreadable files are faults: ignoring a misspelt name would leave its setting at the default, so that
+the wallet might serve an empty file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .domain.errors import ConfigurationError
 
 PREFIX: Final = "WALLET_"
 OTHERS: Final = (failpoints.VARIABLE, "WALLET_MUTANT", "WALLET_TEST_", "WALLET_SOAK_")
-"""What may begin with the prefix beside settings: the variables of tests. What ends with _ is itself a prefix."""
+"""Variables of tests, which have the prefix and are not settings. A name that ends with _ is itself a prefix."""
 
 _SERVICE: Final = re.compile(
     r"\w+_SERVICE_(HOST|PORT(_\w+)?)=.*|\w+_PORT(_[0-9]+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*"
@@ -46,7 +47,7 @@ def env_file() -> Path:
 
 
 def read_names() -> list[str]:
-    """The names that `.env` sets; none if there is no such file. Raises ConfigurationError: it cannot be read whole."""
+    """The names that `.env` sets; none without the file. Raises ConfigurationError if a part cannot be read."""
     names: list[str] = []
     for binding in parse_stream(StringIO(_text_of(env_file()))):
         if binding.error or (binding.key is not None and binding.value is None):
@@ -60,7 +61,7 @@ def read_names() -> list[str]:
 
 
 def name_faults(fields: Iterable[str], from_file: Iterable[str]) -> list[str]:
-    """A fault for each name in the environment or `.env` that begins like a setting and is none."""
+    """A fault for each name in the environment or `.env` that has the prefix and is not a setting."""
     known = [variable(field) for field in fields]
     strange = {name for name in (*os.environ, *from_file) if name.upper().startswith(PREFIX)}
     return [
@@ -89,7 +90,7 @@ def _text_of(path: Path) -> str:
 
 
 def _line_of(text: str, first: int) -> int:
-    """The line of a statement, whose text may begin with empty lines."""
+    """The line number of a statement whose text may begin with empty lines."""
     return first + len(text) - len(text.lstrip("\n"))
 
 

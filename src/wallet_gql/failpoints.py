@@ -2,8 +2,8 @@
 
 They are armed by the environment, in test mode only: `WALLET_FAILPOINTS="sqlite.written=kill@3"` kills the process
 with SIGKILL when it passes `sqlite.written` for the third time. Actions: `kill`, `stop` (SIGSTOP), `fail` (raises
-`FailpointError`), `sleep:SECONDS`. Unarmed, a point costs one look into an empty dict. Settings refuse to start in any
-mode but `test` while the variable is set.
+`FailpointError`), `sleep:SECONDS`. An unarmed point costs one look-up in an empty dict. In any mode but `test` the
+wallet refuses to start while the variable is set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VARIABLE: Final = "WALLET_FAILPOINTS"
 
 
 class FailpointError(Exception):
-    """Raised by the action `fail`: stands for any fault of a driver or of the machine."""
+    """Raised by the action `fail`, in place of any error of a driver or of the machine."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ _armed: dict[str, _Armed] = {}
 
 
 def arm(text: str) -> None:
-    """Arm from `name=action@hit,…`; the hit counts from 1 and defaults to 1. Replaces what was armed before.
+    """Arm failpoints from `name=action@hit,…`; `hit` counts from 1 and defaults to 1. Replaces earlier ones.
 
     Raises:
         ValueError: the text is malformed.
@@ -46,7 +46,7 @@ def arm(text: str) -> None:
 
 
 def reach(name: str) -> None:
-    """Pass the point `name`; acts if it is armed and its hit has come."""
+    """Pass the point `name`: run its action if it is armed and this is the hit it waits for."""
     if not _armed:
         return
     armed = _armed.get(name)

@@ -1,11 +1,11 @@
-"""Records over any store: read one, change one by compare-and-set, and sweep what is due.
+"""Records over any store: read one, change one by compare-and-set, and sweep those that are due.
 
-A change is decided inside the commit that writes it: of two writers at once, the second decides on what the first has
-written. So no caller counts versions, and none retries.
+A change is decided inside the commit that writes it: of two concurrent writers, the second decides on what the first
+has written. So callers neither count versions nor retry.
 
-A sweep looks at everything of a kind whose time has come. What fails is counted, logged and put off, each time for
-longer, and never keeps the rest waiting. It is put off in the memory of this process and not by moving `due_at`: until
-then a name is reserved, a key leased or money held, and what cannot be written cannot be moved.
+A sweep settles all records of a kind that are due. One that fails is logged, counted and put off, each time for longer,
+and does not delay the others. That is remembered in this process, not by moving `due_at`: `due_at` also says how long
+a name is claimed, a key leased or money held, and a record that cannot be written cannot be moved either.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ log: Final = logging.getLogger("wallet_gql.sweeps")
 Due = Hold | Record
 
 SweepKind = Literal["claim", "delivery", "event", "hold", "idempotency", "session", "throttle", "topup", "withdrawal"]
-"""What sweeps look at. The tests run every one of them beside a record that cannot be had."""
+"""The kinds that are swept. For each of them, tests run its sweep with a record that fails."""
 
 LIMIT: Final = 1_000
-"""How much one sweep looks at, unless its caller says otherwise."""
+"""How many records one sweep settles, unless its caller says otherwise."""
 
 _PUT_OFF_SECONDS: Final = 60
 _PUT_OFF_MAX_SECONDS: Final = 3_600
 _PUT_OFF_COUNT_MAX: Final = 1_000
-"""How many are remembered as put off."""
+"""How many records are remembered as put off."""
 
 _EXTRA_MAX: Final = 10_000
-"""How much longer the list may be that a sweep asks for, so that it reaches past what is put off."""
+"""How many records a sweep lists beyond its limit at most, to reach past those that are put off."""
 
 
 async def read(store: Store, key: RecordKey) -> Record | None:
-    """The record of that name. Raises Unavailable."""
+    """The record under this key; None if there is none. Raises Unavailable."""
     return (await store.fetch(ReadSet(records=(key,)))).record(key)
 
 
@@ -54,9 +54,9 @@ async def change(
     *,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> Record | None:
-    """Write what `make` makes of the record as it is, as its next version; answers what was written.
+    """Write the record that `make` returns for the current one, as its next version; returns what was written.
 
-    None from `make` is: leave it as it is. `make` may run several times; its `version` is overwritten.
+    If `make` returns None, nothing is written. It may run several times; the version it sets is overwritten.
 
     Raises:
         WalletError: whatever `make` raises, with nothing written.
@@ -74,7 +74,7 @@ async def change(
 
 
 async def change_seen(store: Store, seen: Record, make: Callable[[Record], Record]) -> bool:
-    """Write what `make` makes of a record unless somebody has written it since; answers whether it was written.
+    """Write the record that `make` returns, unless `seen` was changed meanwhile; returns whether it was written.
 
     Raises as `change`.
     """
@@ -86,9 +86,9 @@ async def change_seen(store: Store, seen: Record, make: Callable[[Record], Recor
 
 
 async def remove(store: Store, key: RecordKey, still: Callable[[Record], bool], *beside: Record) -> bool:
-    """Remove the record if `still` says so of it, and with it write those `beside`; answers whether it was removed.
+    """Remove the record if `still` is true of it, and write the records `beside` in the same commit.
 
-    Raises as `change`.
+    Returns whether it was removed. Raises as `change`.
     """
 
     def decide(snapshot: Snapshot) -> Decision[bool]:
@@ -103,13 +103,13 @@ async def remove(store: Store, key: RecordKey, still: Callable[[Record], bool], 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What came of a sweep: how many were settled, and how many failed and are tried again later."""
+    """The result of a sweep: how many records were settled, and how many failed and will be tried again."""
 
     done: int = 0
     failed: int = 0
 
     def __add__(self, other: Swept) -> Swept:
-        """Both together."""
+        """The sum of both."""
         return Swept(self.done + other.done, self.failed + other.failed)
 
 
@@ -121,9 +121,10 @@ class _PutOff:
 
 
 class Backlog:
-    """What is due of a kind, less what has failed here and is put off.
+    """The records of a kind that are due and not put off by this process.
 
-    `group` names what is settled together: of several that have one name, one is looked at, for all of them.
+    `group` gives the name under which records are settled together: only the first record of a group is passed to
+    `settle`, on behalf of all.
     """
 
     def __init__(
@@ -141,9 +142,9 @@ class Backlog:
         self._put_off: dict[str, _PutOff] = {}
 
     async def ready(self, limit: int = LIMIT) -> list[list[Due]] | None:
-        """What to look at now, by group, the oldest first; `limit` groups at most. None: it cannot be had, as logged.
+        """The due records by group, oldest first; at most `limit` groups. None if they cannot be listed.
 
-        Whatever the store raises: one thing that cannot be read must not keep other kinds from being swept.
+        That is logged, whatever the store raises: an unreadable record must not stop the sweeps of other kinds.
         """
         found: list[list[Due]] = []
 
@@ -161,17 +162,17 @@ class Backlog:
         for name, one in list(self._put_off.items()):
             if name in groups:
                 one.count = len(groups[name])
-            elif not self.is_put_off(name):  # somebody else has settled it
+            elif not self.is_put_off(name):  # another process has settled it
                 del self._put_off[name]
         return [items for name, items in groups.items() if not self.is_put_off(name)][:limit]
 
     def is_put_off(self, name: str) -> bool:
-        """Whether it has failed and its time has not come again."""
+        """Whether the group has failed here and must wait longer."""
         found = self._put_off.get(name)
         return found is not None and self._clock() < found.until
 
     async def look(self, name: str, settle: Callable[[], Awaitable[object]], count: int = 1) -> Swept:
-        """Settle a group; `settle` answers whether there was something to do. If it fails, put the group off."""
+        """Settle a group of `count` records; if that fails, put it off. `settle` returns whether it did anything."""
         answers: list[object] = []
 
         async def step() -> None:
@@ -184,7 +185,7 @@ class Backlog:
         return Swept(done=count if answers[0] else 0)
 
     def _later(self, name: str, count: int) -> None:
-        before = self._put_off.pop(name, None)  # and so the newest is the last
+        before = self._put_off.pop(name, None)  # popped first, so that the newest is last in the dict
         seconds = min(2 * before.seconds, _PUT_OFF_MAX_SECONDS) if before else _PUT_OFF_SECONDS
         self._put_off[name] = _PutOff(self._clock() + timedelta(seconds=seconds), seconds, count)
         if len(self._put_off) > _PUT_OFF_COUNT_MAX:
@@ -193,9 +194,9 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The sweep of one kind. `settle` looks at one thing that is due and answers whether there was something to do.
+    """The sweep of one kind. `settle` settles one record that is due and returns whether it did anything.
 
-    `at_once` is more than one where `settle` waits for somebody outside.
+    `at_once` is how many are settled concurrently: more than one where `settle` waits for a server outside.
     """
 
     backlog: Backlog
@@ -203,7 +204,7 @@ class Sweep:
     at_once: int = 1
 
     async def run(self, limit: int = LIMIT) -> Swept:
-        """Look at up to `limit` of what is due. What one of them raises, or the list, is logged and counted instead."""
+        """Settle up to `limit` groups. Errors, even of listing them, are logged and counted, not raised."""
         backlog = self.backlog
         listed = await backlog.ready(limit)
         if listed is None:
@@ -220,5 +221,5 @@ class Sweep:
 
 
 async def sweep_all(sweeps: Iterable[Sweep], limit: int = LIMIT) -> Swept:
-    """One sweep after the other; answers their sum."""
+    """Run the sweeps one after the other; returns the sum of their results."""
     return sum([await sweep.run(limit) for sweep in sweeps], Swept())

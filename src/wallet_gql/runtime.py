@@ -1,4 +1,4 @@
-"""From settings to a running wallet: opens everything, sweeps in the background, closes in reverse."""
+"""Makes a running wallet from settings: opens its parts, sweeps in the background, closes in reverse order."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Wallet:
 
 
 def settle_memory() -> None:
-    """What is in memory now has come to stay: the garbage collector does not look through it again and again.
+    """Exempt everything that is in memory now from garbage collection.
 
-    For processes that serve for long: modules and the schema are most of what there is, and looking through them
-    took a good part of a payment's processor time.
+    For long-running servers: modules and the schema are most of the objects, they are never freed, and scanning them
+    took a good part of the processor time of a payment.
     """
     gc.collect()
     gc.freeze()
@@ -54,7 +54,7 @@ def settle_memory() -> None:
 
 @contextmanager
 def settled_memory() -> Iterator[None]:
-    """`settle_memory` for a while."""
+    """`settle_memory` inside the `with` block."""
     settle_memory()
     try:
         yield
@@ -64,9 +64,9 @@ def settled_memory() -> Iterator[None]:
 
 @asynccontextmanager
 async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool = True) -> AsyncIterator[Wallet]:
-    """Open the store and everything above it; with `sweeps`, also run recovery and sweeps until closed.
+    """Open the store and everything above it; with `sweeps`, run recovery and sweeps until it is closed.
 
-    Without `creates`, a store that has no ledger is refused.
+    Without `creates`, a store that holds no ledger is refused.
 
     Raises:
         ConfigurationError: the store refuses to start, and says why.
@@ -122,12 +122,12 @@ def _own_jobs(wallet: Wallet) -> Mapping[str, Job]:
 
 
 def _outside_jobs(wallet: Wallet) -> Mapping[str, Job]:
-    """What waits for others, who may be slow: in a task of its own, so that nothing of ours waits with it."""
+    """Jobs that wait for servers outside. They have a task of their own, so that our own jobs do not wait for them."""
     return {"top-ups and withdrawals": wallet.payments.sweep}
 
 
 async def _sweep(jobs: Mapping[str, Job], every_seconds: float) -> None:
-    """Every job in turn, for ever: what one raises keeps the others from nothing."""
+    """Run every job in turn, for ever. An error of one job does not stop the others."""
 
     async def all_of_them() -> None:
         for name, job in jobs.items():

@@ -1,4 +1,4 @@
-"""Settings: environment variables `WALLET_…` (and a `.env` file) to one frozen object; all faults are told at once."""
+"""Reads environment variables `WALLET_…` and `.env` into one frozen object; reports all faults at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 STRIPE_API_BASE: Final = "https://api.stripe.com"
 _STRIPE_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
 _WEBHOOK_SECRETS_MAX: Final = 4
-"""Two endpoints (the account's own and its connected accounts'), each with its successor."""
+"""Two endpoints (for the account and for connected accounts), each with a second secret while it is rotated."""
 
 _HOST: Final = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
@@ -40,7 +40,7 @@ _REDIS_PARAMETERS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfi
 MAY_BE_SECRET: Final = frozenset(
     {"storage", "rate_limit_storage", "stripe_api_key", "stripe_webhook_secrets", "stripe_api_base", "allowed_origins"}
 )
-"""Settings whose value no message repeats."""
+"""Settings whose values never appear in a message."""
 
 
 class Mode(StrEnum):
@@ -52,14 +52,14 @@ class Mode(StrEnum):
 
 
 class GraphqlProfile(StrEnum):
-    """Which status codes GraphQL answers with: those that clients expect, or those of the draft of August 2026."""
+    """Which status codes GraphQL answers with: those that today's clients expect, or those of the August 2026 draft."""
 
     DEFAULT = "default"
     DRAFT2026 = "draft2026"
 
 
 class TrustedDocuments(StrEnum):
-    """`off`: no document is looked up. `prefer`: by its id, or whole. `only`: nothing but those of the manifest."""
+    """`off`: ids are not looked up. `prefer`: documents by id or in full. `only`: only documents of the manifest."""
 
     OFF = "off"
     PREFER = "prefer"
@@ -67,7 +67,7 @@ class TrustedDocuments(StrEnum):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. Every field is the environment variable `WALLET_` + its name in upper case."""
+    """All settings. Each field is set by the environment variable `WALLET_` + its name in upper case."""
 
     model_config = SettingsConfigDict(env_prefix=environment.PREFIX, env_file=".env", extra="ignore", frozen=True)
 
@@ -181,7 +181,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def origins(self) -> frozenset[str]:
-        """The allowed origins, each in its one spelling."""
+        """The allowed origins, each in canonical form."""
         return frozenset(map(origin_of, _parts(self.allowed_origins)))
 
     @cached_property
@@ -191,7 +191,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def more_headers(self) -> tuple[str, ...]:
-        """The request headers that other sites may send besides the common ones."""
+        """Request headers that other sites may send in addition to the common ones."""
         return tuple(_parts(self.allowed_headers))
 
     @cached_property
@@ -202,7 +202,7 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `most` in `seconds`."""
+    """At most `most` requests in `seconds`."""
 
     most: int
     seconds: int
@@ -222,7 +222,7 @@ def rates_of(text: str) -> dict[str, Rate]:
 
 
 def origin_of(text: str) -> str:
-    """An origin in its one spelling: `HTTPS://App.Example:443` is `https://app.example`. Raises ValueError."""
+    """An origin in canonical form: `HTTPS://App.Example:443` is `https://app.example`. Raises ValueError."""
     if "*" in text:
         raise ValueError(f"{urls.redacted(text)} is a pattern and no origin; name each origin in full")
     try:
@@ -245,17 +245,17 @@ def _parts(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of settings. While one of `needs` is itself wrong it is left out, so that no fault has a false sequel."""
+    """A check of settings. It is skipped while one of the settings it `needs` is wrong, to report no false faults."""
 
     needs: frozenset[str]
     faults: Callable[[Settings], Iterable[str]]
 
 
 def load_settings(checks: Sequence[Check] = (), /, **overrides: Any) -> Settings:
-    """Read the environment and `.env`; `overrides` win (command-line options). `checks` are made beside its own.
+    """Read the environment and `.env`. `overrides` (command-line options) win; `checks` are made in addition.
 
     Raises:
-        ConfigurationError: names every variable that is wrong, with the reason; no secret is in it.
+        ConfigurationError: names every variable that is wrong, with the reason and without secrets.
     """
     faults = _name_faults()
     settings, wrong = _read({name: value for name, value in overrides.items() if value is not None})
@@ -269,7 +269,7 @@ def load_settings(checks: Sequence[Check] = (), /, **overrides: Any) -> Settings
 
 
 def check_names() -> None:
-    """Refuse names that are no setting, as `load_settings` does. Raises ConfigurationError."""
+    """Refuse unknown names, as `load_settings` does. Raises ConfigurationError."""
     if faults := _name_faults():
         raise ConfigurationError("\n".join(faults))
 
@@ -279,7 +279,7 @@ def _name_faults() -> list[str]:
 
 
 def _read(given: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
-    """The settings, and what is wrong by field; a wrong one has its default, so that the others can be checked."""
+    """The settings, and the faults by field. A wrong setting gets its default, so that the others can be checked."""
     try:
         return Settings(**given), {}
     except ValidationError as error:
@@ -337,7 +337,7 @@ def _rate_storage_faults(settings: Settings) -> list[str]:
 
 
 def _stripe_faults(settings: Settings) -> list[str]:
-    """What is wrong with Stripe's key and secrets; no fault repeats one."""
+    """The faults of Stripe's key and secrets, without repeating any."""
     key, secrets = settings.stripe_api_key.get_secret_value(), settings.webhook_secrets
     faults: list[str] = []
     if key and _STRIPE_KEY.fullmatch(key) is None:
@@ -373,7 +373,7 @@ def _is_live(settings: Settings) -> bool:
 
 
 def _failpoint_faults(settings: Settings) -> list[str]:
-    """What is wrong with the failpoints; they are armed in the mode of tests alone."""
+    """The faults of the failpoints; they may be armed in mode `test` only."""
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     except ValueError as error:
@@ -399,4 +399,4 @@ CHECKS: Final = (
     Check(frozenset(), _failpoint_faults),
     Check(frozenset({"mode"}), _armed_faults),
 )
-"""What no field can tell of itself, or must not tell by pydantic, which repeats what it was given."""
+"""Checks of several settings together, and of secrets, whose values pydantic would repeat in its messages."""

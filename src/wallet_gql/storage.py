@@ -1,7 +1,8 @@
-"""The storage protocol: what every backend promises, in one place.
+"""The storage protocol: what every backend promises.
 
-A backend author writes: load these records under locks, write these changes, commit, recover. Batching, running the
-decisions, retries and the checks of what is written are shared code (`domain.changes`, `backends.kit.group_commit`).
+The author of a backend writes: load these records in isolation, write these changes, commit, recover. Batching, running
+the decisions, retries and the checks of what is written are shared code (`domain.changes`,
+`backends.kit.group_commit`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 TIMEOUT_SECONDS: Final = 10.0
-"""How long `execute` may take when the caller does not say."""
+"""How long `execute` may take if its caller sets no timeout."""
 
 PAGE_MAX: Final = 100
 """The most items of one page of history or of a list."""
@@ -38,9 +39,9 @@ SCAN_KINDS: Final[tuple[ScanKind, ...]] = ("account", "journal", "hold", "receip
 class Capabilities:
     """What a store can do beyond the guarantees; shown to clients, never hidden.
 
-    `durable`: what was answered survives a crash. `multi_process`: several processes may share it. `spans_nodes`: more
-    than one node. `snapshot_reads`: a `fetch` across nodes sees one moment. `remote_credit`: `atomic` if a credit on
-    another node is applied before the reply as long as that node answers, `eventual` if it may come later all the same.
+    `durable`: answered commands survive a crash. `multi_process`: several processes may share it. `spans_nodes`: it has
+    more than one node. `snapshot_reads`: a `fetch` across nodes sees one moment. `remote_credit`: `atomic` if a credit
+    on another node is applied before the reply as long as that node answers, `eventual` if it may come later even then.
     """
 
     durable: bool
@@ -52,7 +53,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Committed(Generic[R]):
-    """A command that is in the books. `credited` is False while a credit on another node is still on its way."""
+    """A committed command. `credited` is False if a credit on another node was not applied yet."""
 
     result: R
     credited: bool = True
@@ -71,7 +72,7 @@ class PageRequest:
     newest_first: bool = True
 
     def __post_init__(self) -> None:
-        """Bring bounds that no sequence can reach into the range that stores know."""
+        """Clamp bounds to the range of sequences that stores can represent."""
         for name in ("before", "after"):
             bound = getattr(self, name)
             if bound is not None and not 0 <= bound <= BALANCE_MAX_MINOR:
@@ -96,7 +97,7 @@ class HistoryLine:
 
 @dataclass(frozen=True, slots=True)
 class JournalItem:
-    """One transfer as one node holds it: its header and the entries on that node, which sum to zero."""
+    """One transfer as stored on one node: its header and its entries there, which sum to zero."""
 
     node: str
     transfer: Transfer
@@ -112,7 +113,7 @@ class JournalItem:
 
     @property
     def is_copy(self) -> bool:
-        """Whether the node is not the leader's: it has only the credit, against a clearing account."""
+        """Whether the node is not the leader: it holds only the credit, against a clearing account."""
         debit = self.transfer.debit_account_id
         return not is_system(debit) and all(entry.account_id != debit for entry in self.entries)
 
@@ -122,7 +123,7 @@ ScanItem = Account | JournalItem | Hold | Receipt | Record
 
 @dataclass(frozen=True, slots=True)
 class ScanPage:
-    """Some items of a scan; `after` is the cursor to go on from, None at the end."""
+    """Some items of a scan; `after` is the cursor for the next page, None at the end."""
 
     items: tuple[ScanItem, ...]
     after: str | None
@@ -154,9 +155,9 @@ class Store(Protocol):
 
     - **G1** All of a command's `Changes` or none, as every later `execute` sees it.
     - **G2** Nothing that overlaps the scope commits between load and apply.
-    - **G3** Durable on return; the backend's docstring names its flush setting.
+    - **G3** The changes are durable on return; the backend's docstring names its flush setting.
     - **G4** A receipt key is unique: (slot, actor, key).
-    - **G5** `decide` is synchronous and pure; it may run several times, on another thread; one result is kept.
+    - **G5** `decide` is synchronous and pure. It may run several times, on another thread; one run's result is kept.
     - **G6** What `decide` raises passes through with nothing written; no driver's exception ever leaves.
     - **G7** A `fetch` after the return of `execute` sees the write.
     - **G8** `execute` returns by its deadline, else raises `Contended` (nothing written) or `InDoubt` (unknown: ask
@@ -181,7 +182,7 @@ class Store(Protocol):
         ...
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Let commits in flight end, then close what was opened, in reverse."""
+        """Wait for commits in flight, then close everything in reverse order."""
         ...
 
     async def execute(
@@ -198,23 +199,23 @@ class Store(Protocol):
         ...
 
     async def fetch(self, reads: Reads) -> Snapshot:
-        """Load what a command would, without locks and of any slots. Raises Unavailable."""
+        """Load records of any slots, without locks. Raises Unavailable."""
         ...
 
     async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
-        """A page of an account's entries with their transfers. It costs the same at ten entries and at ten million."""
+        """A page of an account's entries with their transfers; its cost does not grow with the number of entries."""
         ...
 
     async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
-        """An owner's records of a kind, ordered by id, above `after`."""
+        """An owner's records of a kind with ids above `after`, ordered by id."""
         ...
 
     async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
-        """What a sweep should look at: open holds (`kind="hold"`) or records whose time came, oldest first."""
+        """Open holds (`kind="hold"`) or records that are due before a time, oldest first, for a sweep."""
         ...
 
     async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
-        """Everything of a kind once, in any order, for audit and export. A journal item comes once per node."""
+        """All items of a kind, each once, in any order, for audit and export. A journal item comes once per node."""
         ...
 
     async def totals(self) -> Sequence[NodeTotal]:
@@ -230,9 +231,9 @@ class Store(Protocol):
         ...
 
     def gate(self) -> AbstractAsyncContextManager[None]:
-        """Hold back every commit of every process while inside, so that an export sees one moment.
+        """Hold back every commit of every process inside the `with` block, so that an export sees one moment.
 
-        Writers wait, and get `Contended` at their deadline. Raises Contended if the gate cannot be had.
+        Writers wait, and get `Contended` at their deadline. Raises Contended if the gate cannot be closed in time.
         """
         ...
 
@@ -241,9 +242,9 @@ class Store(Protocol):
         ...
 
     async def recover(self, limit: int) -> Recovered:
-        """Settle at most `limit` pieces of in-doubt work. Safe at any time, on any process, twice."""
+        """Settle at most `limit` pieces of in-doubt work. May run at any time, in any process, repeatedly."""
         ...
 
     async def ping(self) -> None:
-        """Raise Unavailable unless every part of the store can write now: a cheap, real check, without side effects."""
+        """Raise Unavailable unless every part of the store can write now. Cheap, and changes nothing."""
         ...

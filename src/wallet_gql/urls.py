@@ -1,8 +1,8 @@
-"""URLs that may hold secrets: parsed strictly or refused, and shown without their secrets.
+"""URLs that may hold secrets: parsed strictly, and shown without their secrets.
 
-Only what has one reading is parsed. A raw `#`, `/`, `?` or `@` in a password ends a part of a URL early, and then other
-parsers read different things out of it; such a URL is refused, and no part of it is shown. So there is at most one `@`,
-which stands behind the user's name and password, and no fragment.
+A URL that different parsers would read differently is refused: a raw `#`, `/`, `?` or `@` in a password ends a part of
+the URL early. No part of a refused URL is shown, since its secret cannot be located. So an accepted URL has no fragment
+and at most one `@`, after the user and password.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BETWEEN: Final = re.compile(r",\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _PORT: Final = re.compile(r":([0-9]+)(?=,|$)")
 _PORT_MAX: Final = 65_535
 _ANYWHERE: Final = re.compile(r"(?<=://)(?!USER:PASSWORD@|user@)\S*@")
-"""What stands before a host; but not in the words of our own remedies."""
+"""User and password before a host, but not the placeholders in our own messages."""
 _SECRET_VALUE: Final = re.compile(r"(?P<name>[?&](?:\w*password|\w*secret|\w*token)=)[^&#\s]*", re.IGNORECASE)
 
 _HARMLESS: Final = frozenset(
@@ -53,12 +53,12 @@ _HARMLESS: Final = frozenset(
         "tls",
     }
 )
-"""Parameters whose value is shown. Every other one may be part of a secret: `?password=a&b` has two."""
+"""Parameters whose values are shown. Any other one may be part of a secret: `?password=a&b` has two parameters."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Url:
-    """A URL that has one reading. User and password are decoded, `hosts` and `path` as written."""
+    """A URL with only one reading. User and password are decoded; `hosts` and `path` are as written."""
 
     scheme: str
     user: str | None
@@ -76,7 +76,7 @@ class Url:
         return f"{self.scheme}://{who}{self.hosts}{self.path}{'?' if pairs else ''}{'&'.join(pairs)}"
 
     def __repr__(self) -> str:
-        """Without secrets."""
+        """The same as `shown`, so that a log never holds a secret."""
         return self.shown
 
     @property
@@ -99,33 +99,33 @@ class Url:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The query, decoded. Raises ConfigurationError: a name is given twice."""
+        """The query, decoded. Raises ConfigurationError if a name is given twice."""
         found = {unquote_plus(name): unquote_plus(value) for name, value in self.query}
         if len(found) < len(self.query):
             raise ConfigurationError("the same parameter is given twice; leave one out")
         return found
 
     def check_parameters(self, known: frozenset[str]) -> None:
-        """Refuse, by name, parameters that are not known. Raises ConfigurationError."""
+        """Raise ConfigurationError, naming them, if there are unknown parameters."""
         unknown = sorted(self.parameters.keys() - known)
         if unknown:
             listed = ", ".join(sorted(known)) or "none"
             raise ConfigurationError(f"{self.told(unknown)} cannot be used here; known are: {listed}")
 
     def told(self, names: list[str]) -> str:
-        """Names of parameters for a message; none where one may be the rest of a secret with a raw `&`."""
+        """Names of parameters for a message, unless one could be the rest of a secret that has a raw `&`."""
         if any(not re.fullmatch(r"\w+", name) for name in names) or any(_is_secret(name) for name, _ in self.query):
             return "a parameter that is not shown"
         return f"the parameter {', '.join(names)}"
 
     def without(self, names: frozenset[str]) -> str:
-        """The URL as a driver takes it, secrets included, without these parameters."""
+        """The URL for a driver: with its secrets, without these parameters."""
         kept = "&".join(f"{name}={value}" for name, value in self.query if unquote_plus(name) not in names)
         return self.text.partition("?")[0] + (f"?{kept}" if kept else "")
 
 
 def parse(text: str) -> Url:
-    """Parse one URL. Raises ConfigurationError: it has not one reading; the message shows no part of it."""
+    """Parse one URL. Raises ConfigurationError if it has more than one reading; the message shows no part of it."""
     found = _URL.fullmatch(text)
     if found is None or not text.isprintable() or not _decodes(text) or not _has_ports(found["hosts"]):
         raise ConfigurationError(f"this is no URL that has one reading, so it is not shown; {REMEDY}")
@@ -145,7 +145,7 @@ def parse_all(text: str) -> tuple[Url, ...]:
 
 
 def redacted(text: str) -> str:
-    """A storage URL, or several, for people and logs: no secret, nothing of what cannot be parsed. Never raises."""
+    """A storage URL, or several, without secrets; if it cannot be parsed, a placeholder. Never raises."""
     try:
         return ",".join(url.shown for url in parse_all(text))
     except ConfigurationError:
@@ -153,7 +153,7 @@ def redacted(text: str) -> str:
 
 
 def hidden(text: str) -> str:
-    """Other people's text, such as a driver's message, without what looks like a secret of a URL. Never raises."""
+    """Text such as a driver's message, without anything that looks like a secret in a URL. Never raises."""
     return _SECRET_VALUE.sub(r"\g<name>***", _ANYWHERE.sub("***@", text))
 
 
@@ -166,7 +166,7 @@ def _has_ports(hosts: str) -> bool:
 
 
 def _decodes(text: str) -> bool:
-    """Whether what is percent-encoded is text that can be printed; a NUL would end a file's name early."""
+    """Whether the decoded URL is printable text; a NUL would end a file name early."""
     try:
         return unquote(text, errors="strict").isprintable()
     except UnicodeDecodeError:
