@@ -1,8 +1,8 @@
-"""Idempotency keys: one effect and one answer for each key of each actor, whatever is retried, and when.
+"""Idempotency keys: one effect and one answer for each key of each actor, however often and late it is retried.
 
-`receipts` is how the wallet does it: the receipt is a part of the money's own commit. `guard` puts the same promise
-around any async function, over any store, and `asgi` around any ASGI application that gets the header
-`Idempotency-Key`: both are for other services too, and need no framework.
+`receipts` is for the wallet's money verbs: the receipt is part of the commit that moves the money. `guard` does it for
+any async function, over any store, and `asgi` for any ASGI application, by the header `Idempotency-Key`. Other services
+can use both; they need no framework.
 """
 
 from .guard import Guard

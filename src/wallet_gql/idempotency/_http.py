@@ -1,4 +1,4 @@
-"""What travels: the header's value, requests read whole, responses kept and given again."""
+"""HTTP messages of the middleware: requests are read whole, responses are stored and replayed."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Connection = MutableMapping[str, Any]
-"""What ASGI calls the scope; here a `Scope` is what a command loads."""
+"""ASGI calls this the scope; here, a `Scope` is what a command loads."""
 
 _NOT_KEPT: Final = frozenset({400, 401, 403, 408, 411, 413, 415, 417, 421, 425, 426, 429, 431})
 _OWN_HEADERS: Final = frozenset(
     {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"set-cookie", b"transfer-encoding"}
 )
-"""Not kept: what belongs to one connection, and cookies, which nobody shall get a second time."""
+"""Headers that are not stored: those of one connection, and cookies, which a replay must not set again."""
 
 
 def keeps(status: int) -> bool:
-    """Whether an answer is kept: what was done, and refusals that depend on the state.
+    """Whether an answer with this status is stored: successes, and refusals that depend on the state.
 
-    Not: malformed requests, missing log-ins, limits of rate and size, and faults of the server.
+    Not stored: malformed requests, missing log-ins, exceeded limits, and errors of the server.
     """
     return status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOT_KEPT
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that a joined decision gives: it takes the place of what the application sends."""
+    """The answer of a joined decision. It is sent instead of the application's own response."""
 
     status: int
     body: object = None
@@ -41,7 +41,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def plain(self) -> dict[str, object]:
-        """As it is kept: also what a completer gives as the value of `Settled`."""
+        """The answer as it is stored. A completer returns this as the value of `Settled`."""
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers.items()]
         if not any(name == b"content-type" for name, _ in headers):
             headers.append((b"content-type", b"application/json"))
@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Stored:
-    """A response, as it is sent and kept."""
+    """A response that can be stored."""
 
     status: int = 0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -58,12 +58,12 @@ class Stored:
 
     @property
     def is_encoded(self) -> bool:
-        """Whether its body can be read only by clients that know an encoding."""
+        """Whether its body is compressed, so that a client must know the encoding."""
         found = [value for name, value in self.headers if name.lower() == b"content-encoding"]
         return any(value.strip().lower() not in (b"", b"identity") for value in found)
 
     def plain(self) -> dict[str, object]:
-        """As plain JSON data, without what belongs to one connection."""
+        """The response as plain JSON data, without the headers that are not stored."""
         kept = [(name.lower(), value) for name, value in self.headers if name.lower() not in _OWN_HEADERS]
         return {
             "status": self.status,
@@ -73,14 +73,14 @@ class Stored:
 
     @classmethod
     def read(cls, plain: Mapping[str, Any], cookies: Stored | None = None) -> Stored:
-        """Back from plain data; the first time also with the cookies that are not kept."""
+        """The response from plain data. For the first answer, `cookies` adds the cookies, which are not stored."""
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in plain["headers"]]
         own = [(n, v) for n, v in (cookies.headers if cookies else ()) if n.lower() == b"set-cookie"]
         return cls(plain["status"], headers + own, base64.b64decode(plain["body"]))
 
 
 def replaying(body: bytes) -> Receive:
-    """Gives the body that was read, then nothing: the application does not hear of a client that hangs up."""
+    """Return the body that was read, then wait for ever: the application does not notice a client that hangs up."""
     pending = [body]
 
     async def receive() -> Message:
@@ -93,7 +93,7 @@ def replaying(body: bytes) -> Receive:
 
 
 async def read_body(receive: Receive, body_max: int) -> bytes | None:
-    """The body, or as much of it as shows that it is too large; None if the client has gone."""
+    """The body; if it is too large, its beginning, longer than `body_max`; None if the client has hung up."""
     body = b""
     while len(body) <= body_max:
         message = await receive()

@@ -1,4 +1,4 @@
-"""What becomes of claims whose work was not seen to end, and of old answers: the guard's sweep, record by record."""
+"""Settles abandoned claims and removes old answers: the guard's sweep of one record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LATER_MAX: Final = timedelta(days=1)
 
 
 async def settle(guard: Guard, record: Record) -> bool:
-    """Settle what is due, if it can be now; answers whether it was. Raises what the store and completers raise."""
+    """Settle a due record; returns whether that was possible. Raises what the store and completers raise."""
     if record.body["state"] == "done":
         return await change_seen(guard.store, record, _pruned)
     if record.body["effects"] == Effects.JOINED:
@@ -34,9 +34,9 @@ async def settle(guard: Guard, record: Record) -> bool:
 
 
 async def _postpone(guard: Guard, record: Record) -> bool:
-    """Nobody here can say what happened: in doubt, and looked at ever later, so that it keeps nobody else waiting.
+    """Mark a claim without a completer as in doubt, and wait as long again as it is old (at most a day).
 
-    The worker, if it lives, may still end it, and so may the completer of another process.
+    Its worker, if it is alive, may still finish it, and so may the completer of another process.
     """
     log.error("a key of %s is in doubt and the operation has no completer", record.body["operation"])
     now = guard.clock()
@@ -47,7 +47,7 @@ async def _postpone(guard: Guard, record: Record) -> bool:
 
 
 async def _complete(guard: Guard, record: Record, completer: Completer) -> bool:
-    """Take the claim over, so that its worker cannot end it any more, and ask the completer."""
+    """Take the claim over, so that its worker can no longer finish it, and ask the completer."""
     operation, token, now = str(record.body["operation"]), secrets.token_hex(16), guard.clock()
 
     def take(found: Record) -> Record:
@@ -71,5 +71,5 @@ async def _complete(guard: Guard, record: Record, completer: Completer) -> bool:
 
 
 def _pruned(found: Record) -> Record:
-    """Without its answer: only that the key was used is kept."""
+    """The record without its answer; it still shows that the key was used."""
     return found.next({**found.body, "value": None, "kept": False}, None)

@@ -6,19 +6,19 @@ app = IdempotencyMiddleware(app, Guard(store), caller=lambda scope: ...)
 
 | request | answer |
 |---|---|
-| a key that is new | the application's; it is kept with the effect, and only then sent |
+| a key that is new | the application's; it is committed with the effect before it is sent |
 | a key that was answered | the first answer again: status, headers, body, and `Idempotency-Replayed: true` |
 | the same key, another method, host, path, query or body | 422 |
 | the same key while the first request runs | its answer, if that comes within `wait_seconds`; else 409 |
-| the end of the first request was not seen (effects OUTSIDE) | 504 until the completer has run |
-| no key where one is required, two keys, or no structured-field string | 400 |
+| the end of the first request was not recorded (effects OUTSIDE) | 504 until the completer has run |
+| no key where one is required, two keys, or not a structured-field string | 400 |
 
-An application whose effect shall happen exactly once hands its changes over: `turn_of(scope).join(...)`. They commit
-together with the answer. Answers that say "not done" (`keeps`) are not kept, nothing of theirs is committed, and the
-key stays free; with effects OUTSIDE a 5xx says nothing, so the key is in doubt. Bodies up to `response_max` are kept;
-of larger and endless ones only the fact: they are passed on as they come, and a replay gets 409.
+An application whose effect must happen exactly once joins its changes: `turn_of(scope).join(...)`. They commit together
+with the answer. Answers that say "not done" (see `keeps`) are not stored, nothing joined is committed, and the key
+stays free; with effects OUTSIDE a 5xx proves nothing, so the key is in doubt. Bodies up to `response_max` are stored.
+Larger and endless ones are passed on as they come; only the fact is stored, and a replay gets 409.
 
-There is no framework here: any ASGI 3 application can be wrapped.
+This needs no framework: any ASGI 3 application can be wrapped.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ log = logging.getLogger("wallet_gql.idempotency")
 
 Application = Callable[[Connection, Receive, Send], Awaitable[None]]
 Caller = Callable[[Connection], str | Awaitable[str | None] | None]
-"""Who asks: keys of different callers never meet. None: the request passes through, for the application to refuse."""
+"""Says who asks; each caller's keys are separate. If it returns None, the request is passed on to be refused there."""
 
 REPLAYED: Final = "Idempotency-Replayed"
 TURN: Final = "wallet_gql.idempotency"
-"""Under this name the application finds its turn in the ASGI scope."""
+"""The name of the turn in the ASGI scope."""
 
 OPERATION: Final = "http"
-"""What the guard calls every request: the name under which it wants a completer."""
+"""The guard's operation for every request, and so the name of its completer."""
 
 UNSAFE: Final = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 REQUIRED: Final = frozenset({"POST", "PATCH"})
@@ -78,17 +78,16 @@ JoinedDecide = Callable[[Snapshot], Decision[Answer | None]]
 
 @dataclass(slots=True)
 class HttpTurn:
-    """One request's turn, for the application: `join` is how its effect shares the commit of its answer."""
+    """One request's turn, for the application: with `join`, its effect commits together with its answer."""
 
     turn: Turn
     joined: tuple[Scope, JoinedDecide] | None = None
 
     def join(self, scope: Scope, decide: JoinedDecide) -> None:
-        """Commit these changes together with the answer; nothing is written before. At most once a request.
+        """Commit these changes together with the answer; nothing is written before. At most once for each request.
 
-        `scope.home` must be `slot`. `decide` is pure and may run several times; the `Answer` it gives is sent instead
-        of the application's own, None leaves that as it is. What it refuses is an `Answer` too: what it raises is a
-        fault of the server.
+        `scope.home` must be `slot`. `decide` is pure and may run several times. If it returns an `Answer`, that is sent
+        instead of the application's own. A refusal is an `Answer`, too; an exception is an error of the server.
         """
         assert self.joined is None, "join was called twice in one request"
         self.joined = scope, decide
@@ -105,14 +104,14 @@ class HttpTurn:
 
 
 def turn_of(connection: Connection) -> HttpTurn:
-    """The turn of a request, from its ASGI scope. Raises KeyError: it came without a key."""
+    """The turn of a request, from its ASGI scope. Raises KeyError if the request has no key."""
     found = connection[TURN]
     assert isinstance(found, HttpTurn)
     return found
 
 
 class IdempotencyMiddleware:
-    """Around an ASGI application: each request with a key has one effect and one answer."""
+    """Wraps an ASGI application: requests with the same key have one effect and one answer."""
 
     def __init__(
         self,
@@ -134,10 +133,10 @@ class IdempotencyMiddleware:
     ) -> None:
         """`effects` says where the application's effects are; with JOINED all of them must go through `join`.
 
-        `methods` are those for which the header counts; `required` those that need it. `slot` is where all requests
-        commit; by default each does in its caller's. `by_host`: another host name makes it another request; not so
-        for an application with several names, if clients change between them to try again. `help_url` is the `type`
-        of the problem details: a page that tells clients of your keys.
+        `methods` are those for which the header counts, `required` those that must have it. `slot` is where all
+        requests commit; by default, each at its caller's home. `by_host`: requests to different host names are
+        different; turn it off if clients retry at another name of the application. `help_url` is the `type` of the
+        problem details: a page that explains the keys to clients.
         """
         self.app = app
         self.guard = guard
@@ -181,7 +180,7 @@ class IdempotencyMiddleware:
         return await found if inspect.isawaitable(found) else found
 
     async def _begin(self, connection: Connection, who: str, given: list[str], body: bytes) -> Turn | Stored:
-        """The right to answer now, or the answer."""
+        """The turn to answer now, or the stored answer."""
         try:
             ask = self._ask(connection, who, given, body)
             found = await self.guard.begin(ask, wait_seconds=self.wait_seconds)
@@ -198,7 +197,7 @@ class IdempotencyMiddleware:
         return found if isinstance(found, Turn) else self._replay(found)
 
     def _ask(self, connection: Connection, who: str, given: list[str], body: bytes) -> Ask:
-        """What the guard is asked. Raises _Refused, InvalidInput."""
+        """The guard's `Ask` for a request. Raises _Refused, InvalidInput."""
         if len(body) > self.body_max:
             raise _Refused(413, "BODY_TOO_LARGE", f"the body is larger than {self.body_max} bytes")
         if not given:
@@ -223,7 +222,7 @@ class IdempotencyMiddleware:
         return stored
 
     async def _run(self, turn: Turn, connection: Connection, body: bytes, send: Send) -> None:
-        """Call the application, keep what it answers with what it joined, and only then send it."""
+        """Call the application, commit its answer with what it joined, and only then send the answer."""
         http_turn = HttpTurn(turn)
         capture = _Capture(self, http_turn, send)
         hidden = ("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers")
@@ -244,7 +243,7 @@ class IdempotencyMiddleware:
             await send_stored(send, await self.end(http_turn, stored, whole=not stored.is_encoded))
 
     async def end(self, http_turn: HttpTurn, stored: Stored, *, whole: bool = True) -> Stored:
-        """Write the end of a request; answers what to send. Not `whole`: only that it was answered is kept."""
+        """Store the answer of a request; returns what to send. If it is not `whole`, only the fact is stored."""
         turn = http_turn.turn
         if not self.keep(stored.status):
             return await self._let_go(turn, stored)
@@ -266,13 +265,13 @@ class IdempotencyMiddleware:
         return stored if outcome.value is None else Stored.read(outcome.value, cookies=stored)
 
     async def _let_go(self, turn: Turn, stored: Stored) -> Stored:
-        """An answer that is not kept: nothing was done; a fault of the server leaves effects outside in doubt."""
+        """Handle an answer that is not stored: free the key, but after a 5xx leave effects OUTSIDE in doubt."""
         unclear = stored.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         await (self.guard.give_up(turn) if unclear else self.guard.release(turn))
         return stored
 
     def _with_answer(self, scope: Scope, decide: JoinedDecide, own: object) -> Joined:
-        """The joined changes, with the answer to keep: the decision's, or the application's own."""
+        """The joined changes, with the answer to store: the decision's, or the application's own."""
 
         def joined(snapshot: Snapshot) -> Decision[Any]:
             decision = decide(snapshot)
@@ -301,7 +300,7 @@ class IdempotencyMiddleware:
 
 
 def _path_as_sent(connection: Connection) -> str:
-    """The path as it came, for `/a%2Fb` is not `/a/b`; from a server that does not tell, the decoded one."""
+    """The path as it was sent, since `/a%2Fb` is not `/a/b`; the decoded path if the server does not give it."""
     raw = connection.get("raw_path")
     if raw is not None:
         return bytes(raw).partition(b"?")[0].decode("latin-1")
@@ -309,7 +308,7 @@ def _path_as_sent(connection: Connection) -> str:
 
 
 def _host_of(connection: Connection) -> str:
-    """The name of the host, without its port: servers beside each other are one application."""
+    """The host name without its port: several ports of one host are one application."""
     return re.sub(r":[0-9]*$", "", ",".join(_given(connection, b"host")).lower())
 
 
@@ -318,12 +317,12 @@ def _given(connection: Connection, name: bytes) -> list[str]:
 
 
 def _noted(path: str) -> str:
-    """As much of a path as there is always room for in a note, where a character may take twelve bytes."""
+    """The beginning of a path, short enough for a note, where a character may take twelve bytes."""
     return path[:_PATH_MAX] if path.isascii() else path[: _PATH_MAX // 2]
 
 
 class _NotKept(Exception):
-    """A joined decision gave an answer that is not kept, so nothing of it is committed."""
+    """A joined decision returned an answer that is not stored, so nothing of it is committed."""
 
     def __init__(self, answer: Stored) -> None:
         super().__init__(answer.status)
@@ -339,7 +338,7 @@ class _Refused(Exception):
 
 
 class _Capture:
-    """Collects the application's response; one that grows too large is written down as such and passed on."""
+    """Collects the application's response. One that grows too large is passed on as it comes."""
 
     def __init__(self, owner: IdempotencyMiddleware, turn: HttpTurn, send: Send) -> None:
         self._owner = owner
@@ -350,7 +349,7 @@ class _Capture:
         self.committed = False
 
     async def send(self, message: Message) -> None:
-        """Take a message of the application's."""
+        """Take one message from the application."""
         if self.committed:
             self.ended = self.ended or not message.get("more_body", False)
             await self._send(message)

@@ -1,4 +1,4 @@
-"""A guard around any async function: for each key of each caller it runs once, and its answer is kept.
+"""A guard around any async function: it runs once for each key of each caller, and its answer is stored.
 
 ```python
 guard = Guard(store)
@@ -9,16 +9,16 @@ async def sell(turn: Turn) -> Joined:
 answer = await guard.run("ann", key, "sell", {"seat": 12}, sell)
 ```
 
-The key is *claimed* before the work begins, by a commit of its own; what the work gives is kept by a second one. What
-a crash between the two leaves depends on where the effect is:
+One commit *claims* the key before the work begins; a second one stores the answer. What a crash between the two means
+depends on where the effect is:
 
 | `effects` | the effect is | after a crash | so it happens |
 |---|---|---|---|
 | `JOINED` | in `Joined`: the receipt's own commit | the next request does the work again | exactly once |
 | `OUTSIDE` | anywhere else: a mail, another service | `InDoubt`, until a *completer* has found out | once, or unknown |
 
-A claim is leased. A worker that was taken for dead cannot commit late: its token is no longer the claim's.
-The state is one `Record` a key, of kind `idempotency`.
+A claim is leased. A worker that comes back after its lease cannot commit, if another token has taken the claim over.
+The state is one `Record` of kind `idempotency` for each key.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ R = TypeVar("R")
 log = logging.getLogger("wallet_gql.idempotency")
 
 OUTCOME_MAX: Final = 256 * 1024
-"""The largest answer that is kept, in bytes of JSON text."""
+"""The largest answer that is stored, in bytes of JSON text."""
 
 _NOTE_MAX: Final = 16 * 1024
 _CALLER_MAX: Final = 255
@@ -86,7 +86,7 @@ class Guard:
     ) -> None:
         """`lease_seconds`: how long work may take before it counts as crashed; longer than its own time-outs.
 
-        `keep_seconds`: after that `sweep` forgets answers (None: never); that a key was used is never forgotten.
+        `keep_seconds`: the age at which `sweep` removes answers (None: never). That a key was used is never forgotten.
         `completers`: for each operation with effects OUTSIDE, how to find out what happened.
         """
         self.store = store
@@ -111,11 +111,12 @@ class Guard:
         note: Mapping[str, object] | None = None,
         wait_seconds: float = 0.0,
     ) -> Outcome:
-        """Do the work under the key, or give its first answer again.
+        """Do the work under the key, or return its first answer again.
 
-        `values` is the input, which a second request under the key must repeat. `slot` is where the record lives, the
-        caller's by default. `note` is stored with the claim, for the completer: no secrets. While another request with
-        the key is running, wait for its answer for `wait_seconds`. If the caller is cancelled the work goes on.
+        `values` is the input; another request with the key must have the same. `slot` is where the record is stored, by
+        default the caller's home. `note` is stored with the claim, for the completer; do not put secrets into it. If
+        another request with the key is running, wait `wait_seconds` for its answer. The work goes on if the caller is
+        cancelled.
 
         Raises:
             InvalidInput: the key, the caller or the note has the wrong shape.
@@ -123,13 +124,13 @@ class Guard:
             StillRunning: ask again later, with the same key.
             InDoubt: unknown whether it happened; ask again with the same key, after the completer has run.
             Unavailable: nothing happened; ask again with the same key.
-            Exception: what the work raises; with effects OUTSIDE only what `NothingDone` was raised from.
+            Exception: whatever the work raises; with effects OUTSIDE only the cause of `NothingDone`.
         """
         ask = self.ask(caller, key, operation, values, effects=effects, slot=slot, note=note)
         return await self.unstopped(self._run(ask, work, wait_seconds))
 
     async def unstopped(self, work: Coroutine[Any, Any, R]) -> R:
-        """Wait for some work that goes on when its caller is cancelled: no claim is left behind without a worker."""
+        """Wait for work that goes on if the caller is cancelled, so that no claim is left without a worker."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._forget_task)
@@ -138,7 +139,7 @@ class Guard:
     def _forget_task(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever still waits is told; if nobody does, that is no error of its own
+            task.exception()  # marks it as retrieved, or asyncio would log it if nobody waits any more
 
     async def _run(self, ask: Ask, work: Work, wait_seconds: float) -> Outcome:
         turn = await self.begin(ask, wait_seconds=wait_seconds)
@@ -178,7 +179,7 @@ class Guard:
         slot: int | None = None,
         note: Mapping[str, object] | None = None,
     ) -> Ask:
-        """What `run` makes of its arguments. Raises InvalidInput."""
+        """Check the arguments of `run`. Raises InvalidInput."""
         if canonical_key(key) != key:
             raise InvalidInput(FIELD, "not in canonical form; give what `canonical_key` makes of it")
         if not 1 <= len(caller) <= _CALLER_MAX:
@@ -189,7 +190,7 @@ class Guard:
         return Ask(caller, key, operation, fingerprint(operation, values), effects, where, note or {})
 
     async def begin(self, ask: Ask, *, wait_seconds: float = 0.0) -> Turn | Outcome:
-        """Claim the key, or find its answer. Raises as `run` does."""
+        """Claim the key, or return its stored answer. Raises as `run` does."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + wait_seconds, _POLL_SECONDS
         while True:
@@ -206,12 +207,12 @@ class Guard:
             pause = min(2 * pause, _POLL_MAX_SECONDS)
 
     async def finish(self, turn: Turn, given: Any, *, kept: bool = True) -> Outcome:
-        """Keep the answer, together with what is `Joined`. `kept=False`: the answer is too large, only the fact is.
+        """Store the answer, in one commit with the effect if that is `Joined`. With `kept=False` store no answer.
 
         Raises:
             Contended: with effects JOINED, the claim was taken over or the store is busy; nothing happened.
-            InDoubt: with effects OUTSIDE, somebody else settles it; or the commit was not confirmed.
-            Exception: what the joined decision raises; nothing happened.
+            InDoubt: with effects OUTSIDE, the claim was taken over; or the commit was not confirmed.
+            Exception: whatever the joined decision raises; nothing happened.
         """
         for tries_left in reversed(range(_FINISH_TRIES)):
             try:
@@ -232,11 +233,11 @@ class Guard:
         raise AssertionError("the last try returns or raises")
 
     async def release(self, turn: Turn) -> None:
-        """Nothing happened: the key is free again. If that cannot be written now, the claim's lease runs out."""
+        """Free the key, because nothing happened. If that cannot be written now, the claim's lease runs out."""
         await _quietly(remove(self.store, turn.ask.name, lambda found: is_claimed_by(found, turn.token)))
 
     async def give_up(self, turn: Turn) -> None:
-        """The work failed: JOINED, nothing happened; OUTSIDE, nobody knows, so the completer may look at once."""
+        """Handle failed work: with effects JOINED free the key; with OUTSIDE let the completer look at once."""
         if turn.ask.effects is Effects.JOINED:
             await self.release(turn)
             return
@@ -250,9 +251,10 @@ class Guard:
         await _quietly(change(self.store, turn.ask.name, doubt))
 
     async def sweep(self, limit: int = 100) -> int:
-        """Settle claims whose work has crashed, by their completers, and forget old answers; answers how many.
+        """Settle claims whose work has crashed, and remove old answers; returns how many.
 
-        What cannot be settled now is left for a later one, and stops no other. Safe at any time, on any process, twice.
+        What cannot be settled now is left for a later sweep and does not stop the others. May run at any time, in any
+        process, repeatedly.
         """
         return (await self._sweep.run(limit)).done
 
@@ -277,7 +279,11 @@ class Guard:
         return (await self.store.execute(Scope(ask.slot, records=(ask.name,)), decide)).result
 
     def _found(self, ask: Ask, before: Record, now: datetime) -> Outcome | None:
-        """The kept answer; None if the claim may be taken over. Raises StillRunning, InDoubt, IdempotencyKeyReused."""
+        """The stored answer; None if the claim may be taken over.
+
+        Raises:
+            StillRunning, InDoubt, IdempotencyKeyReused.
+        """
         body = before.body
         if body["fingerprint"] != ask.fingerprint:
             raise IdempotencyKeyReused(ask.key)
@@ -291,7 +297,7 @@ class Guard:
         return None
 
     async def _wait(self, ask: Ask, deadline: float, seconds: float) -> None:
-        """Until the running request has ended, or the deadline. Only reads."""
+        """Wait until the running request has ended, or the deadline. Only reads."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(max(0.0, min(seconds, deadline - loop.time())))
@@ -303,7 +309,7 @@ class Guard:
             seconds = min(2 * seconds, _POLL_MAX_SECONDS)
 
     async def _finish(self, turn: Turn, given: Any, *, kept: bool) -> Outcome | None:
-        """None, with nothing written: the claim is no longer this worker's."""
+        """Commit the answer; returns None, with nothing written, if the claim was taken over."""
         ask, joined = turn.ask, given if isinstance(given, Joined) else None
         scope = joined.scope if joined else Scope(ask.slot)
         scope = replace(scope, records=(*scope.records, ask.name))

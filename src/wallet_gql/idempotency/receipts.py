@@ -1,8 +1,8 @@
-"""Idempotency keys: one effect and one answer for each key of each actor, whatever is retried, and when.
+"""Receipts: one effect and one answer for each key of each actor, however often and late it is retried.
 
-The *receipt* commits with the effect, in the same `Changes`; a copy kept elsewhere would, after a crash between the
-two commits, pay twice. The order of checks is fixed: shape of the input, then the key, then the state. So a repeated
-success is never told "insufficient funds", "closed" or "already captured".
+The *receipt* commits with the effect, in the same `Changes`. If it had a commit of its own, a crash between the two
+would pay twice. The order of checks is fixed: shape of the input, then the key, then the state. So a retry of a success
+never gets "insufficient funds", "closed" or "already captured".
 
 | the key was | the input is | answer |
 |---|---|---|
@@ -10,8 +10,8 @@ success is never told "insufficient funds", "closed" or "already captured".
 | seen, finished | the same | the first answer again, `replayed` |
 | seen, finished | another | `IdempotencyKeyReused`, nothing executed |
 
-Refusals that depend on the state (insufficient funds, a frozen account, an unknown payee) are kept, so that a late
-duplicate cannot turn a no into a yes; malformed input and faults of the machinery are not.
+Refusals that depend on the state (insufficient funds, a frozen account, an unknown payee) are stored, so that a late
+duplicate cannot succeed after all. Malformed input and technical failures are not stored.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).enco
 
 
 def fingerprint(operation: str, values: Mapping[str, str | int | bool | None]) -> str:
-    """SHA-256 (hex) over the operation's name and the canonical input, as it was sent: names unresolved, key left out.
+    """SHA-256 (hex) of the operation's name and the input as it was sent: usernames not resolved, without the key.
 
-    Values that are None are left out too, so that an optional argument added later changes no old fingerprint.
+    Values that are None are left out, so that a new optional argument does not change old fingerprints.
     """
     given = {name: value for name, value in values.items() if value is not None}
     return hashlib.sha256(_canonical([FINGERPRINT_VERSION, operation, given]).encode()).hexdigest()
@@ -46,7 +46,7 @@ def fingerprint(operation: str, values: Mapping[str, str | int | bool | None]) -
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request under a key: who, which key, what. `slot` is where its receipt lives: the slot that leads."""
+    """One request under a key. `slot` is where its receipt is stored: the slot that leads."""
 
     slot: int
     actor: str
@@ -56,13 +56,13 @@ class Attempt:
 
     @property
     def name(self) -> tuple[str, str]:
-        """What a `Scope` calls its receipt."""
+        """The name of its receipt in a `Scope`."""
         return (self.actor, self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Effect(Generic[R]):
-    """What the guarded rule decided: its changes, its answer, and the answer as plain JSON data for the receipt."""
+    """What a rule decided: its changes, its result, and the result as plain JSON data for the receipt."""
 
     changes: Changes
     result: R
@@ -79,7 +79,7 @@ class Fresh(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The command was executed before: `outcome` is its kept answer, None if that was pruned; the link stays."""
+    """The command was executed before. `outcome` is its stored answer, None if it was pruned; `transfer_id` stays."""
 
     outcome: Mapping[str, object] | None
     transfer_id: TransferId | None
@@ -88,7 +88,7 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The command was refused, now or before. Raise `error` after the commit, for its receipt is in it."""
+    """The command was refused, now or before. Raise `error` after the commit, because the commit stores its receipt."""
 
     error: Rejected
     replayed: bool
@@ -133,17 +133,17 @@ def refusal_receipt(attempt: Attempt, now: datetime, error: Rejected) -> Receipt
 
 
 def side_receipt(attempt: Attempt, key: str, transfer_id: TransferId, now: datetime) -> Receipt:
-    """The receipt of a further transfer that the attempt makes in the same commit: each transfer has a key of its own.
+    """The receipt of a further transfer in the same commit: each transfer needs a key of its own.
 
-    `key` is made for it and never used by anybody: let it hold the fresh id of a transfer.
+    `key` must be one that no caller can send: put the new transfer's id into it.
     """
     return _receipt(replace(attempt, key=key), now, transfer_id, {"ok": {"transfer": transfer_id}})
 
 
 def claim(snapshot: Snapshot, attempt: Attempt, actor_slot: int, now: datetime) -> Decision[int]:
-    """Reserve the key at the home of an actor who is not the payer, before the leader is asked; answers who leads.
+    """Claim the key at the home of an actor who is not the payer, before the leader decides; returns the leading slot.
 
-    The claim is permanent and proves no outcome: the leader's receipt does. Scope: home = the actor's slot.
+    The claim is permanent and proves no outcome; only the leader's receipt does. Scope: home = the actor's slot.
 
     Raises:
         IdempotencyKeyReused: the key was used or claimed for another input.

@@ -1,4 +1,4 @@
-"""The words of the guard: who asks, whose turn it is, what came of it."""
+"""The guard's types: a request, the turn to do its work, and what the work came to."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class StillRunning(Exception):
 
 
 class NothingDone(Exception):
-    """Raised by work with effects OUTSIDE that knows: nothing happened and nothing will. The key is free again."""
+    """Work with effects OUTSIDE raises this if nothing has happened and nothing will. The key is then free again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request under a key: who asks, what for, and what identifies the input."""
+    """One request under a key: its caller, operation, and the fingerprint of its input."""
 
     caller: str
     key: str
@@ -47,14 +47,14 @@ class Ask:
 
     @property
     def name(self) -> RecordKey:
-        """Where its record is."""
+        """The key of its record."""
         digest = hashlib.sha256(json.dumps([self.caller, self.key]).encode()).hexdigest()
         return RecordKey(KIND, digest, self.slot)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The right to do the work now. `token` fences off whoever had it before."""
+    """The right to do the work now. `token` fences off the worker that had it before."""
 
     ask: Ask
     token: str
@@ -67,7 +67,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What the work gives when its effect shall commit with the receipt: `decide` answers plain JSON data.
+    """Returned by work whose effect commits together with the receipt. `decide` returns plain JSON data.
 
     The scope's home must be the turn's slot.
     """
@@ -78,7 +78,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The answer to a key. `value` is plain JSON data; None also if it was too large to keep or has been pruned."""
+    """The answer to a key. `value` is plain JSON data; None if it was too large to store, or was pruned."""
 
     value: Any
     replayed: bool
@@ -87,7 +87,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Work whose end nobody saw, for its completer: `note` is what the caller gave to be remembered."""
+    """Work whose end was not recorded, for its completer. `note` is what the caller passed to `Guard.run`."""
 
     caller: str
     key: str
@@ -99,21 +99,21 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What a completer found out: it happened, with this answer; or it did not, and never will."""
+    """What a completer found out: the work happened, with this answer; or it did not happen and never will."""
 
     happened: bool
     value: Any = None
 
 
 Work = Callable[[Turn], Awaitable[Any]]
-"""Gives plain JSON data, or `Joined`."""
+"""Returns plain JSON data, or `Joined`."""
 
 Completer = Callable[[Unfinished], Awaitable[Settled | None]]
-"""Finds out what became of unfinished work; None: still unknown, ask again later."""
+"""Finds out what became of unfinished work; returns None while that is unknown, to be asked again later."""
 
 
 def claimed(ask: Ask, token: str, now: datetime, due_at: datetime) -> Record:
-    """A claim, as it is stored the first time, until `due_at`."""
+    """A new claim, leased until `due_at`."""
     body = {
         "state": "running",
         "caller": ask.caller,
@@ -129,5 +129,5 @@ def claimed(ask: Ask, token: str, now: datetime, due_at: datetime) -> Record:
 
 
 def is_claimed_by(record: Record | None, token: str) -> bool:
-    """Whether a record is a claim that this token holds."""
+    """Whether a record is a claim held by this token."""
     return record is not None and record.body["state"] != "done" and record.body["token"] == token
