@@ -1,8 +1,8 @@
-"""Stripe as the flows see it: few calls, each with its answer as plain values, and two ways of getting none.
+"""Stripe's API as the flows use it: a few calls that return plain values, or raise NoAnswer or Declined.
 
-Every call that writes carries a key that follows from the flow's id, so that it happens once however often it is made.
-Stripe forgets keys after a day or more; so a flow that comes back to a call asks first whether it has happened. The API
-version is pinned, retries are the flows' own, and the account's key is never part of a message.
+Every writing call has an idempotency key made from the flow's id, so it has one effect however often it is made. Stripe
+forgets keys after a day or more, so a flow that repeats a call asks first whether it has happened. The API version is
+pinned, the flows do the retries, and the account's key is never part of a message.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ...domain.withdrawals import PayoutSeen, Withdrawal
 from .provider import Declined, Intent, Movement, NoAnswer
 
 API_VERSION: Final = "2026-10-28.endive"
-"""The version that answers are read as; `stripe` 16.1 was made for it."""
+"""The version of the API whose answers are parsed; `stripe` 16.1 was made for it."""
 
 API_BASE: Final = "https://api.stripe.com"
 TOP_UP_ID: Final = "wallet_top_up"
 WITHDRAWAL_ID: Final = "wallet_withdrawal"
-"""The metadata that lead from Stripe's objects to ours."""
+"""The metadata that link Stripe's objects to ours."""
 
 _PAGE: Final = 100
 _NO_ANSWER: Final = (
@@ -33,13 +33,13 @@ _NO_ANSWER: Final = (
     stripe.PermissionError,
     stripe.IdempotencyError,
 )
-"""What says nothing of the outcome: also a wrong key of ours, and a key used for other parameters, which is our bug."""
+"""Errors that say nothing about the outcome, even a wrong API key, or a key reused with other parameters (our bug)."""
 
 _REFUSING: Final = frozenset({400, 402, 404})
 
 
 class _Http(HTTPXClient):
-    """Stripe's client for httpx, which passes bodies by a name that httpx is about to drop."""
+    """Stripe's client for httpx, without its use of a parameter that httpx has deprecated."""
 
     def _get_request_args_kwargs(
         self, method: str, url: str, headers: Mapping[str, str], post_data: str | bytes | None
@@ -51,7 +51,7 @@ class StripeApi:
     """The calls. All raise NoAnswer and Declined."""
 
     def __init__(self, key: str, *, base_url: str = API_BASE, timeout_seconds: float = 10.0) -> None:
-        """`key` is the account's secret key; `base_url` may name a stand-in."""
+        """`key` is the account's secret key; `base_url` may be a stand-in's."""
         self._http = _Http(timeout=timeout_seconds)
         self._client = StripeClient(
             key,
@@ -64,7 +64,7 @@ class StripeApi:
         self.timeout_seconds = timeout_seconds
 
     def __repr__(self) -> str:
-        """Without the key."""
+        """Shows no key, so that no log does."""
         return f"StripeApi(is_live={self.is_live})"
 
     async def close(self) -> None:
@@ -74,7 +74,7 @@ class StripeApi:
     # Money in
 
     async def create_intent(self, top_up: TopUp) -> Intent:
-        """The PaymentIntent of a top-up, made now or before."""
+        """Create the PaymentIntent of a top-up, or return the one created before."""
         params: Any = {
             "amount": top_up.amount_minor,
             "currency": top_up.currency.lower(),
@@ -89,7 +89,7 @@ class StripeApi:
         return _intent(await self._read(self._client.v1.payment_intents.retrieve_async(intent_id)))
 
     async def cancel_intent(self, top_up: TopUp) -> Intent:
-        """Cancel a top-up's intent; Declined if it is paid, being paid, or cancelled."""
+        """Cancel a top-up's intent. Raises Declined if it is paid, being paid, or already cancelled."""
         assert top_up.intent_id is not None
         options: Any = {"idempotency_key": f"{top_up.id}/cancel"}
         params: Any = {"cancellation_reason": "abandoned"}
@@ -98,9 +98,9 @@ class StripeApi:
         )
 
     async def claims(self, intent_id: str) -> list[ClaimSeen]:
-        """Every refund and dispute of a PaymentIntent, oldest first: whether its money is gone, by Stripe's balance.
+        """Every refund and dispute of a PaymentIntent, oldest first, and whether it was taken from Stripe's balance.
 
-        Raises NoAnswer alone: a question that is refused proves nothing.
+        Raises only NoAnswer: a declined query proves nothing.
         """
         where: Any = {"payment_intent": intent_id}
         refunds, disputes = self._client.v1.refunds.list_async, self._client.v1.disputes.list_async
@@ -114,7 +114,7 @@ class StripeApi:
     # Money out
 
     async def send(self, withdrawal: Withdrawal) -> str:
-        """Move a withdrawal's money to the customer's connected account; answers the transfer's id."""
+        """Transfer a withdrawal's money to the customer's connected account; returns the transfer's id."""
         params: Any = {
             "amount": withdrawal.amount_minor,
             "currency": withdrawal.currency.lower(),
@@ -147,9 +147,10 @@ class StripeApi:
         return _payout(made, withdrawal.destination)
 
     async def find_payout(self, withdrawal: Withdrawal) -> PayoutSeen | None:
-        """The payout, if it has been made; payouts cannot be asked for by metadata, so those since then are read.
+        """The payout, if it has been made.
 
-        A day is read too much, for the withdrawal's time is told by a clock of ours.
+        Payouts cannot be searched by metadata, so all since the withdrawal are read; and those of the day before,
+        because the withdrawal's time is by our clock, not Stripe's.
         """
         where: Any = {"created": {"gte": int(withdrawal.created_at.timestamp()) - 24 * 3600}}
         options: Any = {"stripe_account": withdrawal.destination}
@@ -179,7 +180,7 @@ class StripeApi:
     # Everything
 
     async def movements(self, since: int | None = None) -> AsyncIterator[Movement]:
-        """Stripe's balance transactions, the newest first, from `since` (Unix seconds) on."""
+        """Stripe's balance transactions since `since` (Unix seconds), newest first."""
         where: Any = {"expand": ["data.source"]}
         if since is not None:
             where["created"] = {"gte": since}
@@ -187,11 +188,11 @@ class StripeApi:
             yield _movement(one)
 
     async def _write(self, call: Awaitable[Any]) -> dict[str, Any]:
-        """What a call that writes is answered."""
+        """Make a writing call; returns its answer."""
         return await _answer(call)
 
     async def _read(self, call: Awaitable[Any]) -> dict[str, Any]:
-        """What a call that only reads is answered."""
+        """Make a reading call; returns its answer."""
         return await _answer(call)
 
     async def _all(self, list_async: Any, where: Mapping[str, Any], options: Any = None) -> AsyncIterator[Any]:
@@ -211,7 +212,7 @@ def is_live(key: str) -> bool:
 
 
 async def _answer(call: Awaitable[Any]) -> dict[str, Any]:
-    """What Stripe answers, as plain data. Raises NoAnswer, Declined; neither repeats what was sent."""
+    """Stripe's answer as plain data. Raises NoAnswer, Declined; neither contains what was sent."""
     try:
         made = await call
     except _NO_ANSWER as error:
@@ -253,7 +254,7 @@ def _payout(plain: Mapping[str, Any], destination: str) -> PayoutSeen:
 
 
 def _refund(plain: Mapping[str, Any]) -> ClaimSeen:
-    """A refund takes money once it has a balance transaction, and gives it up once it has another for its failure."""
+    """Parse a refund. It has taken money once it has a balance transaction, and given it back once that failed."""
     taken: bool | None = None
     if plain.get("balance_transaction"):
         taken = not plain.get("failure_balance_transaction")
@@ -264,7 +265,7 @@ def _refund(plain: Mapping[str, Any]) -> ClaimSeen:
 
 
 def _dispute(plain: Mapping[str, Any]) -> ClaimSeen:
-    """A dispute has taken money while its balance transactions sum to less than zero; an inquiry has none."""
+    """Parse a dispute. It has taken money while its balance transactions sum to less than zero; an inquiry has none."""
     moved = plain.get("balance_transactions") or ()
     gone_minor = -sum(int(one["amount"]) for one in moved)
     taken = gone_minor > 0 if moved else None

@@ -1,4 +1,4 @@
-"""What the flows share: loading a flow's record, and committing what the provider said together with the money."""
+"""What the flows share: loading a flow's record, and committing the provider's news together with the money."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ...verbs.attempts import milliseconds
 log = logging.getLogger(__name__)
 
 _ALARMS_MAX: Final = 5
-"""How often a step is tried whose alarm is another each time."""
+"""How often a step is tried again because it raises another alarm than the one that its scope names."""
 
 
 class Flow(Protocol):
@@ -30,16 +30,16 @@ class Flow(Protocol):
 
     @property
     def key(self) -> RecordKey:
-        """Where it lives."""
+        """The key of its record."""
         ...
 
     @property
     def version(self) -> int:
-        """How often it was written."""
+        """The version of its record: how often it was written."""
         ...
 
     def to_record(self) -> Record:
-        """As it is stored, in the version that was read."""
+        """Its record, in the version that was read."""
         ...
 
 
@@ -49,26 +49,26 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The store, the clock and chance, as all flows use them. No call outside is ever made inside `execute`."""
+    """The store, the clock and the random source of all flows. No call outside is ever made inside `execute`."""
 
     store: Store
     clock: Callable[[], datetime]
     entropy: Callable[[], int]
     timeout_seconds: float = TIMEOUT_SECONDS
     sweep_at_once: int = 8
-    """How many flows a sweep asks the provider about at the same time."""
+    """For how many flows a sweep calls the provider at the same time."""
 
     def transfer_ids(self, slot: int, count: int = 1) -> list[TransferId]:
-        """Fresh transfer ids of a slot."""
+        """New transfer ids in a slot."""
         at_ms = milliseconds(self.clock())
         return [make_transfer_id(slot, at_ms, self.entropy()) for _ in range(count)]
 
     async def record(self, key: RecordKey) -> Record | None:
-        """A record as it is now."""
+        """A record; None if there is none."""
         return await read(self.store, key)
 
     def sweep(self, kind: SweepKind, advance: Callable[[str], Awaitable[object]]) -> Sweep:
-        """The sweep that goes on with the flows of a kind, a few at a time: each waits for the provider."""
+        """The sweep that advances the due flows of a kind, several at a time, since each waits for the provider."""
 
         async def settle(record: Due) -> bool:
             await advance(record.id)
@@ -79,9 +79,9 @@ class Desk:
     async def fold(
         self, scope: Scope, key: RecordKey, read: Callable[[Record], F], step: Callable[[Snapshot, F], Step[F]]
     ) -> F:
-        """Commit a step of a flow: its record, the money and the step's alarm in one commit; answers what is stored.
+        """Commit one step of a flow: its record, the money and the step's alarm together; returns the stored flow.
 
-        `step` gets the flow as it is inside the commit, which may be further on than the one the scope was made for.
+        `step` gets the flow as it is inside the commit. That may be newer than the one the scope was made for.
         """
         named = replace(scope, records=(*scope.records, key))
 
@@ -111,7 +111,7 @@ class Desk:
         return after
 
     async def alarm(self, alarm: Alarm) -> None:
-        """Keep what an operator has to look at and belongs to no flow; it is logged when it is new."""
+        """Store an alarm for the operator that belongs to no flow; it is logged once, when it is new."""
         key = alarm.key()
         told = alarm.to_record(self.clock(), key.slot)
 
@@ -122,11 +122,11 @@ class Desk:
             _log(alarm)
 
     def _new(self, snapshot: Snapshot, alarm: Alarm, slot: int) -> tuple[Record, ...]:
-        """The alarm's record, unless there is one."""
+        """The alarm's record, unless it is stored already."""
         return () if snapshot.record(alarm.key(slot)) is not None else (alarm.to_record(self.clock(), slot),)
 
     async def alarms(self) -> list[tuple[Alarm, datetime]]:
-        """Everything that an operator has to look at, the oldest first."""
+        """All alarms, oldest first."""
         found: list[tuple[Alarm, datetime]] = []
         after = ""
         while True:

@@ -1,8 +1,8 @@
-"""Webhooks: a verified event says which object changed; what became of it is asked of Stripe itself.
+"""Stripe's webhooks: a verified event says only which object changed; its state is then fetched from Stripe.
 
-So it does not matter in which order events come, or how often, or whether they are old; and whoever got hold of a
-webhook secret could make us look, but could not make money. An event counts as done when everything that it led to is
-committed: until then the answer is a failure, and Stripe sends it again.
+So events may come in any order, repeatedly, or late. Whoever steals a webhook secret can make the wallet fetch objects,
+but not credit money. An event is answered with success only when everything that it led to is committed; until then the
+answer is a failure, and Stripe sends the event again.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from .topups import TopUps
 from .withdrawals import Withdrawals
 
 _CLAIMING: Final = ("charge", "refund", "dispute")
-"""Objects that tell of money taken back; each names its PaymentIntent."""
+"""Objects that are about money taken back; each names its PaymentIntent."""
 
 
 class NotAnEvent(Exception):
-    """The body is signed, but is no event."""
+    """The body is signed, but is not an event."""
 
 
 class Events:
-    """Takes in what Stripe posts."""
+    """Handles the events that Stripe posts."""
 
     def __init__(
         self, desk: Desk, top_ups: TopUps, withdrawals: Withdrawals, secrets: Sequence[str], *, live: bool
     ) -> None:
-        """`secrets` are the live ones: of one endpoint or two, each perhaps with its successor."""
+        """`secrets` are the valid ones: of one endpoint or two, with a second one for each while it is rotated."""
         self._desk = desk
         self._top_ups = top_ups
         self._withdrawals = withdrawals
@@ -43,15 +43,15 @@ class Events:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a secret to check events by."""
+        """Whether there is a secret to verify events with."""
         return bool(self._secrets)
 
     async def receive(self, raw: bytes, header: str | None) -> str:
-        """Take in one event; answers what it was about.
+        """Handle one event; returns what it was about.
 
         Raises:
-            BadSignature: it is not Stripe's, or too old; nothing was done. NotAnEvent: it is signed, but no event.
-            Unavailable, InDoubt: it was not taken in; it must be sent again.
+            BadSignature: it is not Stripe's, or too old; nothing was done. NotAnEvent: it is signed, but not an event.
+            Unavailable, InDoubt: it was not handled; Stripe must send it again.
         """
         verify(raw, header, self._secrets, int(self._desk.clock().timestamp()))
         event = _event(raw)

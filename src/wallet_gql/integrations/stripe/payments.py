@@ -1,4 +1,4 @@
-"""Money in and out, put together from the settings."""
+"""Builds top-ups, withdrawals and webhooks from the settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Payments:
-    """Top-ups and withdrawals. `is_configured` says whether there is a provider; what there was can always be read."""
+    """Top-ups and withdrawals. Without a provider (`is_configured` False), existing ones can still be read."""
 
     is_configured: bool
     desk: Desk
@@ -37,16 +37,16 @@ class Payments:
     reconciler: Reconciler
 
     async def alarms(self) -> list[tuple[Alarm, datetime]]:
-        """What only an operator can settle, the oldest first."""
+        """What only an operator can settle, oldest first."""
         return await self.desk.alarms()
 
     async def sweep(self) -> Swept:
-        """Go on with everything that is due."""
+        """Advance all top-ups and withdrawals that are due."""
         return await self.top_ups.sweep() + await self.withdrawals.sweep()
 
 
 def make_payments(desk: Desk, api: StripeApi | None, webhook_secrets: tuple[str, ...]) -> Payments:
-    """The flows over a store and a provider, or over a store alone."""
+    """The flows over a store, with a provider or without."""
     top_ups, withdrawals = TopUps(desk, api), Withdrawals(desk, api)
     is_live = api is not None and api.is_live
     events = Events(desk, top_ups, withdrawals, webhook_secrets if api else (), live=is_live)
@@ -55,7 +55,7 @@ def make_payments(desk: Desk, api: StripeApi | None, webhook_secrets: tuple[str,
 
 
 def check_library(settings: Settings) -> None:
-    """Raises ConfigurationError: a key is set, but the provider's library is not installed."""
+    """Raise ConfigurationError if a key is set, but the provider's library is not installed."""
     if settings.stripe_api_key.get_secret_value():
         try:
             import_module(".api", __package__)  # most wallets have no provider, and not its library
@@ -67,7 +67,7 @@ def check_library(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_payments(settings: Settings, store: Store, clock: Callable[[], datetime]) -> AsyncIterator[Payments]:
-    """Payments by the settings; the connections to the provider are closed at the end.
+    """Open payments as the settings say; at the end, close the connections to the provider.
 
     Raises:
         ConfigurationError: a key is set, but the provider's library is not installed.

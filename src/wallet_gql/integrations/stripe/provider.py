@@ -1,4 +1,4 @@
-"""What the flows are told by a payment provider, whoever that is: values without secrets, and two ways of no answer."""
+"""A payment provider's answers as the flows see them: plain values, or the errors NoAnswer and Declined."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 from ...domain.topups import IntentSeen
 
 MISSING: Final = "resource_missing"
-"""Stripe's code for what it does not have."""
+"""Stripe's error code for an object that does not exist."""
 
 
 class NoAnswer(Exception):
-    """It is not known whether the call had an effect. Nothing may be concluded from it; ask again."""
+    """It is unknown whether the call had an effect. Conclude nothing from it; ask again."""
 
 
 class Declined(Exception):
@@ -25,9 +25,9 @@ class Declined(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A PaymentIntent: what may be concluded from it, and the secret with which the customer's browser can pay it.
+    """A PaymentIntent, and the secret with which the customer's browser can pay it.
 
-    The secret goes to the customer alone: it is neither stored nor logged.
+    The secret is sent to the customer only; it is neither stored nor logged.
     """
 
     seen: IntentSeen
@@ -40,11 +40,11 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """One of Stripe's balance transactions, signed as Stripe's balance: what came in is positive.
+    """One of Stripe's balance transactions; money that Stripe received is positive.
 
-    `about` names the object that the ledger's effects are named after, empty if it is none of ours; `intent_id` is set
-    where it belongs to a PaymentIntent, and `top_up_id` where a charge says for which top-up it is (Stripe copies an
-    intent's metadata to its charge, not to refunds and disputes).
+    `about` is the id of the object under which the ledger books it, empty if it is not the wallet's. `intent_id` is set
+    if it belongs to a PaymentIntent, `top_up_id` if it is a charge that names its top-up (Stripe copies an intent's
+    metadata to its charge, but not to refunds and disputes).
     """
 
     id: str

@@ -1,9 +1,9 @@
-"""Is what Stripe says it moved what our books say? Object by object, and what is safe is settled.
+"""Compares what Stripe says it moved with the books, object by object, and settles what it safely can.
 
-On one side stand Stripe's balance transactions; on the other the entries of the system account `sys:stripe`, whose sign
-is the opposite one. Both are summed by the object that they are about: a PaymentIntent, a refund, a dispute, one of our
-withdrawals. What differs is looked at once more, which settles whatever a lost webhook left open; what differs still is
-listed, with the reason where it is known.
+Stripe's balance transactions are compared with the entries of the system account `sys:stripe`, whose sign is opposite.
+Both are summed by the object that they are about: a PaymentIntent, a refund, a dispute, or a withdrawal. Objects that
+differ are fetched from Stripe again, which settles whatever a lost webhook left open. Remaining differences are listed,
+with the reason if it is known.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 
 Key = tuple[str, str]
-"""What money was moved for, and the currency."""
+"""The object that money was moved for, and the currency."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Stripe's balance and the books disagree about an object. `in_flight`: a withdrawal on its way explains it."""
+    """Stripe and the books disagree about an object. `in_flight`: a withdrawal that is not finished explains it."""
 
     about: str
     currency: str
@@ -46,9 +46,9 @@ class Difference:
 
 @dataclass(slots=True)
 class Reconciled:
-    """What was compared. `others` are Stripe's movements that are none of ours, by kind and currency.
+    """What was compared. `others` are Stripe's movements that are not the wallet's, by kind and currency.
 
-    Payments of other products that use the same account are among them.
+    Payments of other products on the same Stripe account are among them.
     """
 
     differences: list[Difference] = field(default_factory=list)
@@ -60,12 +60,12 @@ class Reconciled:
 
     @property
     def clean(self) -> bool:
-        """Whether everything is explained."""
+        """Whether every difference is explained."""
         return all(one.in_flight for one in self.differences)
 
 
 class Reconciler:
-    """Compares and settles. Safe at any time and beside everything else, for it only looks where the flows look."""
+    """Compares and settles. It can run at any time, because it settles only by letting the flows look again."""
 
     def __init__(self, store: Store, api: StripeApi | None, top_ups: TopUps, withdrawals: Withdrawals) -> None:
         self._store = store
@@ -77,7 +77,8 @@ class Reconciler:
         """Compare everything that Stripe has moved with everything in the books.
 
         Raises:
-            PaymentsNotConfigured: there is no provider. NoAnswer: Stripe does not answer now.
+            PaymentsNotConfigured: there is no provider.
+            NoAnswer: Stripe does not answer now.
         """
         if self._api is None:
             raise PaymentsNotConfigured
@@ -135,7 +136,7 @@ class Reconciler:
         report.stripe_minor[currency] += amount_minor
 
     async def _books(self, report: Reconciled) -> Counter[Key]:
-        """What the entries on `sys:stripe` say, by object; each transfer's key is `object/effect`."""
+        """The sums of the entries on `sys:stripe` by object; a transfer's key is `object/effect`."""
         books: Counter[Key] = Counter()
         seen: set[TransferId] = set()
         after: str | None = None

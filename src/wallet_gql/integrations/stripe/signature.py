@@ -1,4 +1,4 @@
-"""Whether a webhook is Stripe's: HMAC-SHA256 over the moment and the raw bytes, by any of the live secrets.
+"""Verifies that a webhook is Stripe's: HMAC-SHA256 over the time and the raw body, with any of the valid secrets.
 
 The header is `t=UNIX_SECONDS,v1=HEX[,v1=HEX…]`; while a secret is being rotated Stripe signs with both.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 TOLERANCE_SECONDS: Final = 300
-"""How old, or how far ahead, a signature may be."""
+"""How far a signature's time may be in the past or the future."""
 
 _SCHEME: Final = "v1"
 _SIGNATURES_MAX: Final = 16
@@ -20,7 +20,7 @@ _MOMENT: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 class BadSignature(Exception):
-    """The request is not Stripe's, or too old. The message says why, without anything of the request in it."""
+    """The request is not Stripe's, or too old. The message says why, and contains nothing of the request."""
 
 
 def sign(raw: bytes, secret: str, at: int) -> str:
@@ -29,7 +29,7 @@ def sign(raw: bytes, secret: str, at: int) -> str:
 
 
 def verify(raw: bytes, header: str | None, secrets: Sequence[str], now: int) -> None:
-    """Return if the body was signed by one of the secrets, not long ago. Raises BadSignature."""
+    """Raise BadSignature unless the body was signed with one of the secrets, within `TOLERANCE_SECONDS`."""
     if not header:
         raise BadSignature("it has no signature")
     parts = [part.strip().partition("=") for part in header.split(",")]

@@ -1,7 +1,7 @@
 """Top-ups over Stripe: a record, then a PaymentIntent, then the credit once Stripe itself says that it was paid.
 
-Each method makes at most one call outside between two commits. Whatever is lost in between, the record is due again,
-and any process's sweep goes on from it.
+Each method makes at most one call to Stripe between two commits. If a process dies in between, the record is due, and
+the sweep of any process continues from it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _TRIES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A top-up, and the secret with which the customer's browser can pay it, if it can be had now."""
+    """A top-up, and the secret with which the customer's browser can pay it, if Stripe gave it now."""
 
     top_up: TopUp
     client_secret: str | None
@@ -65,7 +65,7 @@ class TopUps:
     """Money in."""
 
     def __init__(self, desk: Desk, api: StripeApi | None) -> None:
-        """Without an `api` what there is can be read, and nothing be asked for."""
+        """Without an `api`, existing top-ups can be read, and none can be requested."""
         self._desk = desk
         self._api = api
         self._sweep = desk.sweep(TOP_UP, lambda name: self.advance(TopUpId(name)))
@@ -73,7 +73,7 @@ class TopUps:
     async def request(
         self, actor: UserId, key: str, account_id: AccountId, amount_minor: int, currency: str
     ) -> Started:
-        """Begin to bring money in: note it, and have Stripe make the PaymentIntent.
+        """Begin a top-up: store its record, and let Stripe create the PaymentIntent.
 
         Raises:
             PaymentsNotConfigured: there is no provider.
@@ -96,19 +96,19 @@ class TopUps:
         return Started(found, secret, replayed=False)
 
     async def get(self, actor: str, top_up_id: str) -> TopUp:
-        """One of the actor's top-ups; an operator sees any. Raises TopUpNotFound."""
+        """One of the actor's top-ups; an operator may read any. Raises TopUpNotFound."""
         found = await self._load(TopUpId(top_up_id)) if is_id("top", top_up_id) else None
         if found is None or actor not in (found.owner, OPERATOR):
             raise TopUpNotFound(top_up_id)
         return found
 
     async def list(self, owner: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[TopUp]:
-        """The user's top-ups, oldest first, behind the id `after`."""
+        """The user's top-ups with ids above `after`, oldest first."""
         page = await self._desk.store.list_records(TOP_UP, owner, after=after, limit=limit)
         return Page(tuple(TopUp.from_record(record) for record in page.items), page.has_more)
 
     async def client_secret(self, top_up: TopUp) -> str | None:
-        """The secret for the customer's browser; None if nothing is to be paid, or Stripe does not answer now."""
+        """The secret for the customer's browser; None if nothing can be paid, or Stripe does not answer now."""
         if self._api is None or top_up.state is not TopUpState.AWAITING_PAYMENT or top_up.intent_id is None:
             return None
         try:
@@ -117,10 +117,10 @@ class TopUps:
             return None
 
     async def advance(self, top_up_id: TopUpId) -> tuple[TopUp, str | None]:
-        """Do what is next: make the intent, or look at it. Answers the top-up and the secret, if it can still be paid.
+        """Take the next step: create the intent, or fetch it. Returns the top-up, and the secret while it can be paid.
 
         Raises:
-            WalletError: the store's; the flow goes on from where it was.
+            WalletError: from the store; the flow can be continued later.
         """
         top_up = await self._load(top_up_id)
         if top_up is None:
@@ -128,7 +128,7 @@ class TopUps:
         return await self._advance(top_up)
 
     async def _advance(self, top_up: TopUp) -> tuple[TopUp, str | None]:
-        """`advance` for who has read or written the top-up just now."""
+        """`advance` for a caller that has just read or written the top-up."""
         if self._api is None:
             return top_up, None
         alarm = wrong_mode(top_up.intent_id, top_up.id, asked_live=top_up.live, live=self._api.is_live)
@@ -148,10 +148,11 @@ class TopUps:
         return after, intent.client_secret if after.state is TopUpState.AWAITING_PAYMENT else None
 
     async def observe(self, intent_id: str, *, with_claims: bool) -> str:
-        """Something happened to a PaymentIntent: look at it, and at its refunds and disputes; answers what it was for.
+        """Fetch a changed PaymentIntent, and its refunds and disputes if `with_claims`; returns what it is for.
 
         Raises:
-            NoAnswer: Stripe does not answer now. WalletError: the store's. In both cases tell us again.
+            NoAnswer: Stripe does not answer now.
+            WalletError: from the store. In both cases call again.
         """
         try:
             intent = await self._provider().intent(intent_id)
@@ -173,7 +174,7 @@ class TopUps:
         return top_up.id
 
     async def sweep(self, limit: int = 100) -> Swept:
-        """Go on with what is due."""
+        """Advance the top-ups that are due."""
         return Swept() if self._api is None else await self._sweep.run(limit)
 
     def _provider(self) -> StripeApi:
@@ -192,7 +193,7 @@ class TopUps:
         return await api.intent(top_up.intent_id)
 
     async def _wait(self, top_up: TopUp, alarm: Alarm | None = None) -> TopUp:
-        """Look at it later, or not any more if it is over."""
+        """Set when to look at it next; never, if it is over."""
         now = self._desk.clock()
         return await self._fold(top_up, lambda _, flow: Step(rules.look_again(flow, now), alarm=alarm))
 
@@ -217,9 +218,9 @@ class TopUps:
         )
 
     async def _fold_claims(self, top_up: TopUp, intent_id: str) -> None:
-        """Take in refunds and disputes as they are read now; again if others wrote since. Raises Contended.
+        """Fold refunds and disputes as Stripe shows them now. Raises Contended.
 
-        What is read before the top-up was written last may be older than what others have taken in.
+        If another process writes the top-up meanwhile, they are fetched again: ours may be older than what it folded.
         """
         tries = 0
         while True:

@@ -1,9 +1,9 @@
 """Withdrawals over Stripe: a hold, a transfer to the customer's connected account, a payout from there, the capture.
 
-Each step makes at most one writing call outside between two commits, of which the first takes a lease: requests that
-are repeated, sweeps of other processes and webhooks may all work on one withdrawal. A call without an answer changes
-nothing: the hold stays, and a later look asks Stripe first whether the call had its effect. Only the refusal of a
-writing call says that it had none; a refused question says nothing.
+Each step makes at most one writing call to Stripe between two commits. The first commit takes a lease, because repeated
+requests, sweeps of other processes and webhooks may all work on one withdrawal. If a call gets no answer, nothing
+changes: the hold stays, and the next step asks Stripe first whether the call had its effect. Only if Stripe refuses the
+writing call itself is it certain that it had none; a refused query proves nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 
 _STEPS_MAX: Final = 4
 _LEASE_TIMEOUTS: Final = 3
-"""How many times as long as a call may take a lease lasts: longer than the call and the commit of its answer."""
+"""The length of a lease, in timeouts of a call: longer than the call and the commit of its answer together."""
 _CONNECTED: Final = re.compile(r"acct_[A-Za-z0-9]{4,64}", re.ASCII)
 
 
@@ -75,7 +75,7 @@ class Withdrawals:
     """Money out."""
 
     def __init__(self, desk: Desk, api: StripeApi | None) -> None:
-        """Without an `api` what there is can be read, and nothing be asked for."""
+        """Without an `api`, existing withdrawals can be read, and none can be requested."""
         self._desk = desk
         self._api = api
         self._sweep = desk.sweep(WITHDRAWAL, lambda name: self.advance(WithdrawalId(name)))
@@ -106,14 +106,14 @@ class Withdrawals:
             return Asked(posted.result, replayed=False)
 
     async def get(self, actor: str, withdrawal_id: str) -> Withdrawal:
-        """One of the actor's withdrawals; an operator sees any. Raises WithdrawalNotFound."""
+        """One of the actor's withdrawals; an operator may read any. Raises WithdrawalNotFound."""
         found = await self._load(WithdrawalId(withdrawal_id)) if is_id("wdr", withdrawal_id) else None
         if found is None or actor not in (found.owner, OPERATOR):
             raise WithdrawalNotFound(withdrawal_id)
         return found
 
     async def list(self, owner: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[Withdrawal]:
-        """The user's withdrawals, oldest first, behind the id `after`."""
+        """The user's withdrawals with ids above `after`, oldest first."""
         page = await self._desk.store.list_records(WITHDRAWAL, owner, after=after, limit=limit)
         return Page(tuple(Withdrawal.from_record(record) for record in page.items), page.has_more)
 
@@ -123,10 +123,10 @@ class Withdrawals:
         return None if found is None else str(found.body["account"])
 
     async def set_payout_account(self, owner: UserId, connected: str) -> None:
-        """Say to which connected account (`acct_…`) a user's withdrawals go from now on (an operator's act).
+        """Set the connected account (`acct_…`) that a user's withdrawals go to. For operators.
 
         Raises:
-            InvalidInput: that is no connected account's id.
+            InvalidInput: it is not a connected account's id.
         """
         if _CONNECTED.fullmatch(connected) is None:
             raise InvalidInput("account", "the id of a connected account, such as acct_1A2b3C4d")
@@ -135,10 +135,10 @@ class Withdrawals:
         await change(self._desk.store, key, lambda _: made)
 
     async def advance(self, withdrawal_id: WithdrawalId) -> Withdrawal:
-        """Do what is next, and what is next after that, until Stripe has to be waited for.
+        """Take steps until the flow has to wait for Stripe, or is over.
 
         Raises:
-            WalletError: the store's; the flow goes on from where it was.
+            WalletError: from the store; the flow can be continued later.
         """
         found = await self._load(withdrawal_id)
         if found is None:
@@ -146,9 +146,9 @@ class Withdrawals:
         return await self._advance(found)
 
     async def _advance(self, found: Withdrawal, *, ask_first: bool = True) -> Withdrawal:
-        """`advance` for who has read or written the withdrawal just now.
+        """`advance` for a caller that has just read or written the withdrawal.
 
-        `ask_first`: a call may have been made before, so Stripe is asked for its effect first.
+        `ask_first`: the call may have been made before, so first ask Stripe whether it had its effect.
         """
         for _ in range(_STEPS_MAX):
             before = found
@@ -165,10 +165,11 @@ class Withdrawals:
         return found
 
     async def look_for_sent(self, withdrawal_id: WithdrawalId) -> None:
-        """Whether money of a withdrawal that failed was sent nevertheless: if so it is taken back.
+        """Check whether a failed withdrawal's money was sent nevertheless, and if so take it back.
 
         Raises:
-            NoAnswer, Declined: Stripe does not say. WalletError: the store's.
+            NoAnswer, Declined: Stripe does not say.
+            WalletError: from the store.
         """
         found = await self._load(withdrawal_id)
         if found is None or found.state is not WithdrawalState.FAILED or found.sent_id is not None:
@@ -180,10 +181,11 @@ class Withdrawals:
             await self._advance(after)
 
     async def observe(self, payout_id: str, connected: str) -> str:
-        """Something happened to a payout of a connected account: look at it; answers what it was for.
+        """Fetch a changed payout of a connected account; returns what it is for.
 
         Raises:
-            NoAnswer: Stripe does not answer now. WalletError: the store's. In both cases tell us again.
+            NoAnswer: Stripe does not answer now.
+            WalletError: from the store. In both cases call again.
         """
         try:
             seen = await self._provider().payout(payout_id, connected)
@@ -203,7 +205,7 @@ class Withdrawals:
         return withdrawal.id
 
     async def sweep(self, limit: int = 100) -> Swept:
-        """Go on with what is due."""
+        """Advance the withdrawals that are due."""
         return Swept() if self._api is None else await self._sweep.run(limit)
 
     def _provider(self) -> StripeApi:
@@ -212,7 +214,7 @@ class Withdrawals:
         return self._api
 
     async def _step(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> Withdrawal:
-        """Ask whether what is next has happened, and if not, do it."""
+        """Ask whether the next call has been made already; if not, make it."""
         try:
             known = await self._known(api, before, ask_first=ask_first)
         except NoAnswer:
@@ -228,10 +230,10 @@ class Withdrawals:
         return await self._call(api, leased) if leased.lease == name else leased
 
     async def _call(self, api: StripeApi, leased: Withdrawal) -> Withdrawal:
-        """Make the writing call that the lease is for, and take in what it came to."""
+        """Make the writing call that the lease is for, and fold its answer."""
         try:
             answer = await self._do(api, leased)
-        except NoAnswer:  # it may yet be carried out: the lease stays
+        except NoAnswer:  # Stripe may still carry it out, so the lease stays
             return await self._wait(leased)
         except Declined as refused:
             now, reason = self._desk.clock(), refused.reason
@@ -243,12 +245,12 @@ class Withdrawals:
         return await self._fold_answer(leased, answer, leased)
 
     async def _wait(self, before: Withdrawal, alarm: Alarm | None = None) -> Withdrawal:
-        """Look at it later, or not any more if it is over."""
+        """Set when to look at it next; never, if it is over."""
         now = self._desk.clock()
         return await self._fold(before, lambda _, flow: Step(rules.look_again(flow, now), alarm=alarm))
 
     async def _known(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> str | PayoutSeen | None:
-        """What has happened already: the transfer's id, the payout, or that it was undone (an empty text)."""
+        """The effect of an earlier call, if it had one: the transfer's id, the payout, or "" for an undone transfer."""
         if before.state is WithdrawalState.REQUESTED:
             return await api.find_sent(before) if ask_first else None
         if before.state in (WithdrawalState.UNDOING, WithdrawalState.RETURNING):
@@ -258,7 +260,7 @@ class Withdrawals:
         return await api.find_payout(before) if ask_first else None
 
     async def _do(self, api: StripeApi, leased: Withdrawal) -> str | PayoutSeen:
-        """The one writing call of the state that it is in; answers as `_known` does."""
+        """Make the writing call of the withdrawal's state; returns as `_known` does."""
         if leased.state is WithdrawalState.REQUESTED:
             return await api.send(leased)
         if leased.state in (WithdrawalState.UNDOING, WithdrawalState.RETURNING):
@@ -269,7 +271,7 @@ class Withdrawals:
     async def _fold_answer(
         self, before: Withdrawal, answer: str | PayoutSeen, leased: Withdrawal | None = None
     ) -> Withdrawal:
-        """Take in what `_known` or `_do` came to."""
+        """Fold the result of `_known` or `_do` into the withdrawal."""
         if isinstance(answer, PayoutSeen):
             reach("withdrawal.paid_out")
             return await self._fold_payout(before, answer, leased)
@@ -292,7 +294,7 @@ class Withdrawals:
         step: Callable[[Snapshot, Withdrawal], Step[Withdrawal]],
         leased: Withdrawal | None = None,
     ) -> Withdrawal:
-        """Commit a step; with it ends the lease that `leased` was given."""
+        """Commit a step, and end the lease of `leased` in the same commit."""
         scope = Scope(
             slot_of(withdrawal.id),
             accounts=(withdrawal.account_id,),

@@ -1,12 +1,12 @@
-"""Events to merchants: signed webhooks as Standard Webhooks describes them, read from the merchant's own entries.
+"""Sends events to merchants: signed webhooks by the Standard Webhooks specification, made from their entries.
 
-Each entry on an account of a merchant is one event, told in the order of its sequence, at least once: the position
-moves on only after a 2xx, by a commit of its own. So a crash repeats the last event at most, under the same
-`webhook-id`. What fails is tried again, each time later, and after `attempts_max` is a *dead letter*: the position
-moves past it, and `replay` tells it again.
+Each entry on an account of a merchant is one event. Events are sent in the order of sequences, at least once: the
+position moves on only after a 2xx, by a commit of its own. So a crash repeats at most the last event, with the same
+`webhook-id`. A failed event is tried again after growing pauses. After `attempts_max` failures it becomes a *dead
+letter*: the position moves past it, and `replay` sends it again.
 
-Any process may tell. Whoever does holds a lease on the merchant's delivery, and every move of the position demands it:
-two processes do not tell one merchant's events at the same time, and one that was taken for dead cannot move anything.
+Any process may send. It holds a lease on the merchant's delivery, and only the holder can move the position: so two
+processes do not send one merchant's events at the same time, and a process whose lease has ended cannot move anything.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from .events import Event, NotSent, SendFailed, event_of
 log = logging.getLogger("wallet_gql.webhooks")
 
 DEAD: Final = "dead_letter"
-"""The kind of the records of events that were given up."""
+"""The kind of the records of dead letters."""
 
 GONE: Final = 410
-"""A server that answers so wants no events any more."""
+"""With this status, a merchant's server asks for no more events."""
 
 _DUE_MAX: Final = 1_000
 _AT_ONCE: Final = 64
 _ROUND_MAX: Final = 100
 _ROUND_SECONDS: Final = 10.0
-"""So long one merchant is told before others have their turn: those who answer slowly do not hold everybody up."""
+"""How long one merchant is served before others have their turn, so that slow servers do not delay the others."""
 
 _ERROR_MAX: Final = 200
 _LOOK_SECONDS: Final = 1.0
@@ -53,7 +53,7 @@ _LOOK_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that was given up at `at`, and what went wrong the last time."""
+    """An event that was given up at `at`, and its last error."""
 
     merchant_id: UserId
     account_id: AccountId
@@ -65,7 +65,7 @@ class DeadLetter:
 
     @classmethod
     def from_record(cls, record: Record) -> DeadLetter:
-        """From the record that remembers it."""
+        """Read it from its record."""
         account_id, _, sequence = record.id.partition(":")
         event, moved, error = (str(record.body[name]) for name in ("event", "transfer", "error"))
         assert record.due_at is not None
@@ -81,7 +81,7 @@ class _Leased:
 
 
 class Sender(Protocol):
-    """What carries an event to a URL; answers the status. Raises SendFailed, NotSent."""
+    """Sends an event to a URL; returns the status. Raises SendFailed, NotSent."""
 
     async def __call__(self, url: str, event: Event, secrets: Sequence[str], turn: int) -> int:
         """Send one event."""
@@ -89,7 +89,7 @@ class Sender(Protocol):
 
 
 class Webhooks:
-    """Tells merchants what happened on their accounts, over any store."""
+    """Sends merchants the events of their accounts, over any store."""
 
     def __init__(
         self,
@@ -105,8 +105,8 @@ class Webhooks:
     ) -> None:
         """`retry_seconds` is the first wait after a failure; it doubles up to `retry_max_seconds`.
 
-        `lease_seconds` is longer than one event takes. Who has nothing to be told is looked at every
-        `idle_max_seconds`, and at once when `wake` was called.
+        `lease_seconds` is longer than sending one event takes. A merchant without new events is checked every
+        `idle_max_seconds`, and at the next sweep after `wake`.
         """
         self.store = store
         self.send = send
@@ -122,11 +122,11 @@ class Webhooks:
         self._backlog = Backlog(store, "delivery", clock)
 
     def wake(self, merchant_id: UserId) -> None:
-        """Something happened to this merchant: look at the next sweep. Only a hint, and only in this process."""
+        """Check this merchant at the next sweep. This is only a hint, and only for this process."""
         self._woken.add(merchant_id)
 
     async def sweep(self) -> int:
-        """Begin to tell every merchant who is due and is not being told already; answers how many began."""
+        """Start a task for every merchant who is due and has none yet; returns how many were started."""
         listed = await self._backlog.ready(_DUE_MAX)
         if listed is None:
             return 0
@@ -141,14 +141,14 @@ class Webhooks:
         return len(started)
 
     async def settle(self) -> Swept:
-        """Wait until everything that `sweep` began has ended; answers what came of it."""
+        """Wait for all tasks that `sweep` started; returns their results."""
         swept = Swept()
         while self._tasks:
             swept = sum(await asyncio.gather(*self._tasks.values()), swept)  # each removes itself
         return swept
 
     async def aclose(self) -> None:
-        """Stop telling; what is unfinished goes on when its lease is over, here or elsewhere."""
+        """Stop sending. Unfinished deliveries are continued by any process, after their leases."""
         for task in list(self._tasks.values()):
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -165,7 +165,7 @@ class Webhooks:
             self._tasks.pop(merchant_id, None)
 
     async def tell(self, merchant_id: UserId) -> int:
-        """Tell a merchant what is new, if it is due; answers how many events were delivered. Raises Unavailable."""
+        """Send a merchant's new events, if it is due; returns how many were delivered. Raises Unavailable."""
         key = delivery_key(merchant_id)
         snapshot = await self.store.fetch(ReadSet(wallets=(merchant_id,), records=(key,)))
         record = snapshot.record(key)
@@ -184,7 +184,7 @@ class Webhooks:
         return await self._tell(taken, token, accounts)
 
     async def _tell(self, leased: _Leased, token: str, accounts: Sequence[Account]) -> int:
-        """Event by event while the lease is ours, the merchant answers and the round is not over."""
+        """Send event by event, while the lease is ours, the merchant answers, and the round is not over."""
         told, merchant_id, ends_at = 0, leased.merchant.id, monotonic() + _ROUND_SECONDS
         for account in accounts:
             async with aclosing(self._lines(account, leased.delivery.positions.get(account.id, 0))) as lines:
@@ -212,7 +212,7 @@ class Webhooks:
         return told
 
     async def _lines(self, account: Account, after: int) -> AsyncGenerator[HistoryLine, None]:
-        """What is above a position, in order, without a gap."""
+        """The entries above a position, in order, without a gap."""
         while after < account.sequence:
             page = await self.store.list_transfers(account.id, PageRequest(PAGE_MAX, after=after, newest_first=False))
             for line in page.items:
@@ -225,7 +225,7 @@ class Webhooks:
                 return
 
     async def _attempt(self, merchant: Merchant, event: Event, delivery: Delivery) -> str:
-        """Send one event; answers what went wrong, nothing if it arrived. Raises NotSent."""
+        """Send one event; returns what went wrong, "" if it arrived. Raises NotSent."""
         assert merchant.webhook_url is not None
         try:
             status = await self.send(
@@ -240,7 +240,7 @@ class Webhooks:
     # What is written
 
     async def _rest(self, record: Record, seen: Delivery) -> None:
-        """Nothing to tell: look later, and ever later, unless somebody has written the record meanwhile."""
+        """There is nothing to send: check again after a growing pause, unless the record was changed meanwhile."""
         if seen.due_at is None or seen.due_at > self.clock() or seen.lease:
             return
         wait_seconds = min(2 * self._idle_seconds.get(seen.merchant_id, _LOOK_SECONDS / 2), self.idle_max_seconds)
@@ -249,7 +249,7 @@ class Webhooks:
         await change_seen(self.store, record, lambda _: later.to_record())
 
     async def _take(self, merchant_id: UserId, token: str) -> _Leased | None:
-        """The lease, if nobody has it and the merchant is due, or has only been idle."""
+        """Take the lease, if nobody has it and the merchant is due or idle; None if not."""
         now = self.clock()
 
         def change(found: Delivery) -> Delivery | None:
@@ -261,7 +261,7 @@ class Webhooks:
         return await self._change(merchant_id, change)
 
     async def _move(self, merchant_id: UserId, token: str, line: HistoryLine) -> _Leased | None:
-        """One event further, and the lease from now on again; None if the lease is somebody else's."""
+        """Move the position past one event and renew the lease; None if another process has the lease."""
         now, entry = self.clock(), line.entry
 
         def change(found: Delivery) -> Delivery | None:
@@ -280,7 +280,7 @@ class Webhooks:
         await self._change(merchant_id, change)
 
     async def _failed(self, merchant: Merchant, token: str, event: Event, error: str) -> None:
-        """Try again later; after too many times the event is a dead letter. A server that is gone is asked no more."""
+        """Set when to retry; after too many failures make the event a dead letter. After a 410, stop sending."""
         now, key = self.clock(), delivery_key(merchant.id)
         letter = dead_key(event.account_id, event.sequence)
         log.info("event %s did not reach merchant %s: %s", event.id, merchant.id, error)
@@ -307,14 +307,14 @@ class Webhooks:
         await self.store.execute(Scope(key.slot, records=(key, letter)), decide)
 
     def _wait_seconds(self, attempts: int) -> float:
-        """Doubles with each attempt up to the cap; a random part of it, so that many do not come back at once."""
+        """A random part of a wait that doubles with each attempt, so that many retries do not come at once."""
         longest = min(self.retry_seconds * 2.0 ** min(attempts - 1, 30), self.retry_max_seconds)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
     async def _change(self, merchant_id: UserId, change: Callable[[Delivery], Delivery | None]) -> _Leased | None:
-        """Write a changed delivery; with it comes the merchant as it is in that commit: where to send the next event.
+        """Write a changed delivery; returns it with the merchant as read in that commit, for the next event.
 
-        So a URL or a secret that was changed is used for one event more at most: the one that is on its way.
+        So after a change of URL or secret, at most one event still uses the old one: the one being sent.
         """
         key, about = delivery_key(merchant_id), merchant_key(merchant_id)
 
@@ -330,26 +330,28 @@ class Webhooks:
     # For merchants and operators
 
     async def delivery(self, merchant_id: UserId) -> Delivery | None:
-        """How far a merchant has been told; None if the user is none."""
+        """A merchant's delivery: the positions sent so far; None if the user is not a merchant."""
         key = delivery_key(merchant_id)
         record = await read(self.store, key)
         return None if record is None else Delivery.from_record(record)
 
     async def dead_letters(self, merchant_id: UserId, *, limit: int = PAGE_MAX) -> Sequence[DeadLetter]:
-        """Events that were given up, by account and sequence; `limit` up to `PAGE_MAX`."""
+        """A merchant's dead letters, by account and sequence; `limit` up to `PAGE_MAX`."""
         page = await self.store.list_records(DEAD, merchant_id, limit=limit)
         return [DeadLetter.from_record(record) for record in page.items]
 
     async def all_dead_letters(self, limit: int) -> Sequence[DeadLetter]:
-        """Events of all merchants that were given up, oldest first."""
+        """The dead letters of all merchants, oldest first."""
         found = await self.store.list_due(DEAD, self.clock(), limit)
         return [DeadLetter.from_record(record) for record in found if isinstance(record, Record)]
 
     async def replay(self, merchant_id: UserId, account_id: AccountId, from_sequence: int) -> Delivery:
-        """Tell everything on an account again, from this sequence on; dead letters behind it are none any more.
+        """Send an account's events again, from this sequence on; dead letters among them are removed.
 
         Raises:
-            AccountNotFound: it is not the merchant's. NotAMerchant. InvalidInput: there is no such sequence.
+            AccountNotFound: it is not the merchant's.
+            NotAMerchant: the user is not a merchant.
+            InvalidInput: there is no such sequence.
         """
         letters = await self._letters_from(merchant_id, account_id, from_sequence)
         key, now = delivery_key(merchant_id), self.clock()
@@ -386,7 +388,7 @@ class Webhooks:
 
 
 def dead_key(account_id: AccountId, sequence: int) -> RecordKey:
-    """Where an event that was given up is remembered."""
+    """The key of a dead letter's record."""
     return RecordKey(DEAD, f"{account_id}:{sequence:020d}", slot_of(account_id))
 
 

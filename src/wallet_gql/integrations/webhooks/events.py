@@ -1,4 +1,4 @@
-"""What merchants are told: one event for each entry of theirs, and how it travels, signed."""
+"""Events for merchants: one for each entry; how they are written, signed and sent."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 15.0
-"""How long one request may take in all, once its host was looked up."""
+"""How long one request may take in all, after its host was looked up."""
 
 _NOUNS: Final = {TransferKind.CAPTURE: "payment"}
 
 
 class SendFailed(Exception):
-    """There was no answer; the message says why, without secrets."""
+    """There was no answer. The message says why, without secrets."""
 
 
 class NotSent(SendFailed):
-    """It was never tried, for a reason of our own: no failure of the merchant's."""
+    """The event was not sent, for a reason of ours; it does not count as a failure of the merchant's server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Event:
 
 
 def event_of(line: HistoryLine) -> Event:
-    """The event of an entry, as `payment.received` or `reversal.sent`; it always has the same bytes."""
+    """The event of an entry, such as `payment.received`; the same entry always gives the same bytes."""
     entry, transfer = line.entry, line.transfer
     noun = _NOUNS.get(transfer.kind, transfer.kind.value)
     told: dict[str, Any] = {
@@ -73,7 +73,7 @@ def event_of(line: HistoryLine) -> Event:
 
 
 def headers_of(event: Event, secrets: Sequence[str], at: datetime) -> dict[str, str]:
-    """The headers of Standard Webhooks: a signature by every live secret."""
+    """The headers of Standard Webhooks, with a signature for each valid secret."""
     from standardwebhooks import Webhook  # noqa: PLC0415 - of an extra
 
     signatures = (Webhook(secret).sign(event.id, at, event.body) for secret in secrets)
@@ -90,13 +90,13 @@ class HttpSender:
     """Sends events over HTTP: to checked addresses, without following redirects, without reading the answer's body."""
 
     def __init__(self, *, allow_private: bool = False, verify: Any = True) -> None:
-        """`allow_private` also allows http and addresses that are not public. `verify` is for tests: an SSL context."""
+        """`allow_private` also allows http and private addresses. `verify` is an SSL context, for tests."""
         self.allow_private = allow_private
         self._verify = verify
         self._client: httpx.AsyncClient | None = None
 
     async def __call__(self, url: str, event: Event, secrets: Sequence[str], turn: int) -> int:
-        """Send one event; answers the status. Raises SendFailed, NotSent."""
+        """Send one event; returns the status. Raises SendFailed, NotSent."""
         import httpx  # noqa: PLC0415 - of an extra
 
         try:
@@ -119,9 +119,9 @@ class HttpSender:
             raise SendFailed(f"no answer: {type(error).__name__}") from error
 
     def _connected(self) -> httpx.AsyncClient:
-        """One client. No connection is kept: the next request to an address may be to a server of another name.
+        """A client for one request. Connections are not reused: another host name may have the same address.
 
-        For the same reason no cookie is: they would be the address's, and so go to other merchants there.
+        Cookies are not kept either: they would belong to the address, and so be sent to other merchants there.
         """
         import httpx  # noqa: PLC0415 - of an extra
 
@@ -137,11 +137,11 @@ class HttpSender:
         return self._client
 
     async def aclose(self) -> None:
-        """Close what is open."""
+        """Close open connections."""
         if self._client is not None:
             await self._client.aclose()
 
 
 def can_send() -> bool:
-    """Whether what sends webhooks is installed: the extra `stripe`."""
+    """Whether the libraries that send webhooks are installed (the extra `stripe`)."""
     return find_spec("httpx") is not None and find_spec("standardwebhooks") is not None

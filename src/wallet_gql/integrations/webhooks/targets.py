@@ -1,7 +1,7 @@
-"""Where merchants' webhooks may go: public https addresses, checked when they are set and each time they are used.
+"""Where merchants' webhooks may go: public https addresses, checked when they are set and on each use.
 
-A name is looked up once for each request, every address it stands for is checked, and the request goes to one of the
-checked addresses: a name that changes between check and use (DNS rebinding) leads nowhere new.
+For each request, the host name is looked up once, every address found is checked, and the request goes to one of the
+checked addresses. So a name whose address changes between check and use (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESOLVE_SECONDS: Final = 5.0
 """How long one look-up may take, once it has begun."""
 
 QUEUE_SECONDS: Final = 10.0
-"""How long one look-up may wait for others to end."""
+"""How long one look-up may wait for a thread."""
 
 _BUSY: Final = "too many hosts are being looked up"
 _UNDER_WAY_MAX: Final = 1_000
@@ -34,20 +34,20 @@ _SLOW_MAX: Final = 10_000
 
 _PORTS: Final = {"http": 80, "https": 443}
 _TUNNELS: Final = tuple(map(IPv6Network, ("::/96", "64:ff9b::/32", "2001::/23", "2002::/16", "fec0::/10")))
-"""Addresses of IPv6 that carry one of IPv4, or are not for the public: nothing behind them can be checked."""
+"""IPv6 networks that embed IPv4 addresses or are not public: what is behind them cannot be checked."""
 
 
 class TargetRefused(Exception):
-    """The target is not one that events may be sent to."""
+    """Events may not be sent to this target."""
 
 
 class NotLookedUp(Exception):
-    """Other look-ups took all the threads: nothing is known of this target, and it may be tried again."""
+    """Other look-ups took all threads, so this target is unknown. Try again later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A request's way: `url` names a checked address, `host` is for the header, `name` stands in the certificate."""
+    """Where a request goes: `url` has a checked address, `host` is the header, `name` must be in the certificate."""
 
     url: str
     host: str
@@ -55,7 +55,7 @@ class Target:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the public internet."""
+    """Whether an address belongs to the public internet."""
     found = ip_address(address.partition("%")[0])
     if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
         return is_public(str(found.ipv4_mapped))
@@ -66,10 +66,10 @@ def is_public(address: str) -> bool:
 
 
 def check_url(url: str, *, allow_private: bool = False) -> str:
-    """A URL that a webhook may have; what its name stands for is checked when it is used.
+    """Check and return a webhook's URL. The addresses of its host name are checked on use.
 
     Raises:
-        InvalidInput: no https URL, or one with a user, a fragment, or an address that is not public.
+        InvalidInput: it is not an https URL, or has a user, a fragment, or an address that is not public.
     """
     refused = InvalidInput("webhookUrl", "an https URL of a public server, such as https://shop.example/events")
     if len(url) > URL_MAX or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
@@ -89,14 +89,14 @@ def check_url(url: str, *, allow_private: bool = False) -> str:
 
 
 async def resolve(url: str, *, allow_private: bool = False, turn: int = 0) -> Target:
-    """Look the host up and check every address; with each `turn` another of them is taken.
+    """Look the host up and check every address; each `turn` takes another one of them.
 
-    Takes `QUEUE_SECONDS` and `RESOLVE_SECONDS` at most. The refusal is the same for a name that is unknown and one of a
-    private address: merchants see it, and shall not learn the names of an inner network.
+    Takes at most `QUEUE_SECONDS` plus `RESOLVE_SECONDS`. An unknown name and one with a private address are refused
+    with the same message, because merchants see it and must not learn the names of an internal network.
 
     Raises:
         TargetRefused: the URL or one of the addresses is not allowed, or there is none.
-        NotLookedUp: it was not its turn in time.
+        NotLookedUp: no thread was free in time.
     """
     try:
         parts = urlsplit(check_url(url, allow_private=allow_private))
@@ -115,7 +115,7 @@ async def resolve(url: str, *, allow_private: bool = False, turn: int = 0) -> Ta
 
 
 class _LookUp:
-    """A look-up that is waiting or under way. Who stops waiting for it does not stop it."""
+    """A look-up that is queued or running. It goes on if a caller stops waiting for it."""
 
     def __init__(self) -> None:
         self.began: Future[None] = Future()
@@ -125,14 +125,14 @@ class _LookUp:
 
 
 class LookUps:
-    """Look-ups in threads of their own: name servers that never answer hold up those who use them, and few others.
+    """Looks hosts up in separate threads, so that name servers that do not answer delay few other hosts.
 
-    There is never more than one for a host: who asks meanwhile gets its answer. A host that was slow the last time
-    is looked up by threads that are for such hosts alone, until it is fast again.
+    There is at most one look-up for each host; callers who ask meanwhile share its result. A host that was slow the
+    last time is looked up by threads reserved for such hosts, until it is fast again.
     """
 
     def __init__(self, threads: int = 16, slow_threads: int = 4) -> None:
-        """So many look-ups at once. Threads are begun as they are needed."""
+        """At most so many look-ups at once. Threads are started as they are needed."""
         self._fast = ThreadPoolExecutor(threads, thread_name_prefix="wallet-webhooks")
         self._late = ThreadPoolExecutor(slow_threads, thread_name_prefix="wallet-webhooks-slow")
         self._under_way: dict[str, _LookUp] = {}
@@ -140,7 +140,7 @@ class LookUps:
         self._lock = threading.Lock()
 
     async def __call__(self, host: str) -> list[str]:
-        """The addresses of a host. Raises NotLookedUp; OSError: there are none; UnicodeError; TimeoutError."""
+        """The addresses of a host. Raises NotLookedUp, OSError if there are none, UnicodeError, TimeoutError."""
         one = self._join(host)
         try:
             await asyncio.wait_for(asyncio.wrap_future(one.began), QUEUE_SECONDS)
@@ -164,7 +164,7 @@ class LookUps:
             return found
 
     def _run(self, one: _LookUp, host: str) -> None:
-        """In a thread."""
+        """Look up in a thread."""
         one.began.set_result(None)
         began = monotonic()
         try:

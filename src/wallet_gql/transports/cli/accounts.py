@@ -180,7 +180,7 @@ def _other(line: HistoryLine) -> AccountId:
 
 
 async def _names(wallet: Wallet, lines: list[HistoryLine]) -> dict[AccountId, str]:
-    """The username behind each other side's account."""
+    """The username of the other side of each transfer."""
     owners = await owners_of(wallet.store, map(_other, lines))
     users = await wallet.identity.users(set(owners.values()))
     return {account_id: users[owner].username for account_id, owner in owners.items() if owner in users}

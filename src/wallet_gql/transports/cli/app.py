@@ -1,6 +1,6 @@
 """The command line `wallet-gql`. Settings come from `WALLET_…` variables and `.env`; options win over them.
 
-Here are the servers and the schemas; `accounts`, `data` and `config` have the operator's commands.
+This module has the commands for servers and schemas; `accounts`, `data` and `config` have the operator's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _EXIT_CODES: Final = """\
 """
 
 _WITHOUT_SETTINGS: Final = frozenset({"certificate", "openapi", "schema"})
-"""Commands that read no setting. Misspelt names are refused here, too; the others do it as they read."""
+"""Commands that read no settings. Misspelt names are refused for them, too; the others refuse them while reading."""
 
 app = typer.Typer(
     name="wallet-gql",
@@ -53,7 +53,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The command; what the wallet refuses is one line on standard error and exit code 2."""
+    """Run the command line; an error of the wallet is one line on standard error and exit code 2."""
     try:
         app()
     except WalletError as error:

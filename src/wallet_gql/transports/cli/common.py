@@ -1,4 +1,4 @@
-"""What the commands share: opening the wallet, showing progress, hiding secrets, answering as text or as JSON."""
+"""What the commands share: opening the wallet, showing progress, hiding secrets, output as text or JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shown(text: str) -> str:
 
 
 def tell(text: str, plain: Mapping[str, Any], *, as_json: bool, err: bool = False) -> None:
-    """Answer: text for people, or one line of JSON."""
+    """Print a result: text for people, or one line of JSON."""
     typer.echo(json.dumps(plain) if as_json else text, err=err)
 
 
@@ -41,7 +41,7 @@ def _plural(kind: str) -> str:
 
 
 def with_wallet(work: Callable[[Wallet], Coroutine[Any, Any, T]], *, creates: bool = False) -> T:
-    """Open the wallet of the settings, do one thing, close it; only with `creates` may that make a ledger.
+    """Open the wallet of the settings, run `work`, close it. A missing ledger is created only with `creates`.
 
     Raises ConfigurationError, and what `work` raises.
     """
@@ -56,7 +56,7 @@ def with_wallet(work: Callable[[Wallet], Coroutine[Any, Any, T]], *, creates: bo
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
-    """Shows how far it is, if a terminal watches: a bar where the total is known. Told the count and the kind."""
+    """Show progress on a terminal, with a bar if the total is known; call it with the count and the kind."""
     console = Console(stderr=True)
     bar = () if total is None else (BarColumn(), TaskProgressColumn())
     columns = (SpinnerColumn(), TextColumn("{task.description}"), *bar)

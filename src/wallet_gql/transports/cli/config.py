@@ -1,4 +1,4 @@
-"""`config check` and `config show`: what is set, what is wrong with it, and how to mend it."""
+"""`config check` and `config show`: what is set, what is wrong, and how to correct it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _shown(field: str, value: str) -> str:
 
 
 async def _open(storage: str) -> None:
-    """Open the store and ask it. Raises ConfigurationError."""
+    """Open the store and ping it. Raises ConfigurationError."""
     try:
         async with open_store(storage) as store:
             await store.ping()

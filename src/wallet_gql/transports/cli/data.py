@@ -27,7 +27,7 @@ app = typer.Typer(rich_markup_mode="rich")
 
 _PIPE: Final = Path("-")
 _ENVELOPE_LINES: Final = 2
-"""Lines of an export that are no records: the first and the last."""
+"""Lines of an export that are not records: the first and the last."""
 
 
 @app.command(epilog="Example:  WALLET_STORAGE=sqlite:///wallet.db wallet-gql migrate")
@@ -178,7 +178,7 @@ def _trailer(line: str) -> Digest:
 
 @contextmanager
 def _writing(file: Path) -> Iterator[IO[str]]:
-    """Where an export goes; a file appears only when it is whole, and only its owner may read it.
+    """Open the output of an export. A file appears only when it is complete, and only its owner may read it.
 
     Raises:
         ConfigurationError: it cannot be written.
@@ -206,10 +206,10 @@ def _writing(file: Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def _spooled(file: Path) -> Iterator[tuple[IO[str], int, str]]:
-    """A copy of the export that can be read twice, the number of its lines, and the last of them.
+    """A copy of the export that can be read twice, the number of its lines, and the last line.
 
     Raises:
-        ConfigurationError: it cannot be read. InvalidInput: it is no text.
+        ConfigurationError: it cannot be read. InvalidInput: it is not text.
     """
     lines, last = 0, ""
     with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as spooled:

@@ -40,14 +40,14 @@ _PAGE: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user of the demo, who can log in."""
+    """A user of the demo, with the password."""
 
     user: User
     password: str
 
 
 def demo(port: int | None, *, browser: bool) -> None:
-    """Serve until Ctrl-C; without a `port` the usual one, or a free one if that is taken. Raises ConfigurationError."""
+    """Serve until Ctrl-C, on `port`; by default 8000, or a free port if that is taken. Raises ConfigurationError."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server takes over: clean up, too
     try:
         with TemporaryDirectory(prefix="wallet-demo-") as folder:
@@ -83,7 +83,7 @@ async def _serve(settings: Settings, listener: socket.socket, *, browser: bool) 
 
 
 async def _furnish(wallet: Wallet) -> dict[str, Person]:
-    """Two users, some money, a few hundred payments between them: always the same."""
+    """Create two users, some money, and a few hundred payments between them; the same in each run."""
     people = {name: await _sign_up(wallet, name) for name in ("alice", "bob")}
     for name, text, currency in _DEPOSITS:
         account = await _account(wallet, people[name].user, currency)
@@ -124,7 +124,7 @@ async def _hold_for(wallet: Wallet, payer: Person, payee: str) -> HoldId:
 
 
 async def _tabs(wallet: Wallet, alice: Person, hold_id: HoldId) -> Sequence[Tab]:
-    """GraphiQL's examples over what was made."""
+    """GraphiQL's examples for the users and accounts that were created."""
     euros = await _account(wallet, alice.user, "EUR")
     after = to_cursor(euros.sequence - _PAGE + 1)
     return demo_tabs(
@@ -178,6 +178,6 @@ def _show(url: str, people: dict[str, Person], command: str) -> None:
 
 
 def _has_browser() -> bool:
-    """Whether opening one would not take over the terminal."""
+    """Whether there is a browser that opens outside the terminal."""
     graphical = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     return bool(graphical) and sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""`nodes status`: the nodes of a sharded store, each asked by itself, so that one that is down hides no other."""
+"""`nodes status`: the nodes of a sharded store, each asked separately, so that one that is down hides no other."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Who is asking: a session token from the cookie or the `Authorization` header, and the check against forged requests.
+"""Who sends a request: the session token from the cookie or the `Authorization` header, and the check against CSRF.
 
-The cookie is `__Host-wallet`: HttpOnly, Secure, SameSite=Lax, Path=/. The prefix makes browsers refuse it when it was
-set by a subdomain or without TLS. On http://localhost Chrome and Firefox accept it all the same; for other clients
-there `wallet-dev` is set besides, which is not Secure. Elsewhere without TLS use a bearer token.
+The cookie is `__Host-wallet`: HttpOnly, Secure, SameSite=Lax, Path=/. Because of the prefix, browsers refuse it if a
+subdomain sets it, or without TLS. Chrome and Firefox accept it on http://localhost; for other clients there, a second
+cookie `wallet-dev` is set, which is not Secure. Anywhere else without TLS, use a bearer token.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .rate_limits import Limits, visitor_of
 
 COOKIE: Final = "__Host-wallet"
 DEV_COOKIE: Final = "wallet-dev"
-"""Only where `is_plain_loopback`."""
+"""Set only if `is_plain_loopback`."""
 
 _BEARER: Final = "bearer "
 
 
 def token_of(connection: HTTPConnection) -> str | None:
-    """The session token a request carries, unchecked. A header wins over the cookie; None if there is neither."""
+    """The session token of a request, unchecked; the header wins over the cookie. None if there is neither."""
     header = connection.headers.get("authorization")
     if header is not None:
         return header[len(_BEARER) :].strip() if header.lower().startswith(_BEARER) else ""
@@ -37,10 +37,10 @@ def token_of(connection: HTTPConnection) -> str | None:
 
 
 def _cookie(connection: HTTPConnection, name: str) -> str | None:
-    """The value of the cookie with exactly this name, byte for byte; `""`, which is no token, if it comes twice.
+    """The value of the cookie with exactly this name, byte for byte; `""`, which is no valid token, if it comes twice.
 
-    Starlette strips more from names than browsers do when they look for the prefix: a cookie whose name begins with a
-    no-break space would count, and any subdomain can set that one.
+    Starlette's parser is not used, because it strips more from names than browsers do: it would accept a cookie whose
+    name begins with a no-break space, and any subdomain can set that one.
     """
     pairs = (
         pair.strip(b" \t").partition(b"=")
@@ -55,7 +55,7 @@ def _cookie(connection: HTTPConnection, name: str) -> str | None:
 
 
 def check_same_site(connection: HTTPConnection) -> None:
-    """Refuse what another site made a browser send, for the cookie would go with it: see `origins.is_same_site`.
+    """Refuse requests that another site made a browser send with its cookie: see `origins.is_same_site`.
 
     Raises:
         Problem: 403.
@@ -66,9 +66,9 @@ def check_same_site(connection: HTTPConnection) -> None:
 
 
 class Caller:
-    """Whoever sends one request; the session is looked up once, when it is first needed.
+    """The sender of one request. The session is read once, when it is first needed.
 
-    Without `limits` nothing is counted, as where there is no network.
+    Without `limits` (and so without a network) nothing is counted.
     """
 
     def __init__(
@@ -106,24 +106,24 @@ class Caller:
             return self._session
 
     async def fresh_session(self) -> Session:
-        """The same, for what takes money out of the wallet. Raises FreshLogInRequired: the password is due again."""
+        """The session, for verbs that take money out. Raises FreshLogInRequired if the log-in is too long ago."""
         session = await self.session()
         self._identity.check_fresh(session)
         return session
 
     async def check_again(self) -> None:
-        """Raise Unauthenticated if the session has ended meanwhile; for what goes on longer than a request.
+        """Raise Unauthenticated if the session has ended meanwhile; for subscriptions, which outlast a request.
 
-        That a subscription is open is no use of the session: its idle time goes on.
+        This does not count as a use of the session, so its idle time goes on.
         """
         if self._token is None:
             raise Unauthenticated
         self._session = await self._identity.authenticate(self._token, is_use=False)
 
     async def count(self, *verbs: str) -> None:
-        """Count what a request is about to do, before it does any of it. Raises RateLimited.
+        """Count the verbs of a request before any of them runs. Raises RateLimited.
 
-        A session that cannot be had now is no matter here: what needs it says so.
+        A missing session is ignored here: the verb that needs it will report that.
         """
         if self._limits is None or not verbs:
             return
@@ -136,20 +136,20 @@ class Caller:
         await self._limits.count_verbs(user_id, self.visitor, verbs)
 
     def keep(self, response: Response, token: str) -> None:
-        """Give the browser a session; the browser forgets it when the session must end at the latest."""
+        """Set the session's cookie; it expires at the session's latest end."""
         lasts = int(ABSOLUTE[SessionKind.COOKIE].total_seconds())
         response.set_cookie(COOKIE, token, max_age=lasts, path="/", secure=True, httponly=True, samesite="lax")
         if self._plain_loopback:
             response.set_cookie(DEV_COOKIE, token, max_age=lasts, path="/", httponly=True, samesite="lax")
 
     def forget(self, response: Response) -> None:
-        """Make the browser forget its session."""
+        """Delete the session's cookie."""
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
         if self._plain_loopback:
             response.delete_cookie(DEV_COOKIE, path="/", httponly=True, samesite="lax")
 
     async def log_out(self) -> bool:
-        """End the session at once, also for the rest of this request; says whether there was a live one."""
+        """End the session at once, also for the rest of this request; returns whether there was a live one."""
         try:
             session = await self.session()
         except Unauthenticated:
@@ -160,7 +160,7 @@ class Caller:
 
 
 def caller_of(connection: HTTPConnection, token: str | None = None) -> Caller:
-    """Whoever sends a request or opened a WebSocket; `token` if it came another way than by cookie or header."""
+    """The sender of a request or WebSocket. `token` is one that came neither by cookie nor by header."""
     state = connection.app.state
     return Caller(
         state.wallet.identity,

@@ -1,4 +1,4 @@
-"""Work that is finished although its client has gone: half a command would be an unknown outcome for nothing."""
+"""Finishes commands whose clients have hung up: cancelling them would only make their outcomes unknown."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ T = TypeVar("T")
 
 
 class Finishing:
-    """The commands of one process that run; belongs to the event loop it runs on."""
+    """The running commands of one process, on one event loop."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to the end, even where the server cancels whose client has hung up."""
+        """Run a command to its end, even if the server cancels the request because its client has hung up."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
     async def finish(self) -> None:
-        """Wait for the commands whose client did not."""
+        """Wait for the commands whose clients have hung up."""
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -16,11 +16,11 @@ REQUEST_ID: Final[ContextVar[str]] = ContextVar("wallet_request_id", default="-"
 """The id of the request being answered; `-` outside of one."""
 
 _TELL_URLS: Final = ("httpx", "httpcore")
-"""Libraries that log every URL that they call, with what is secret in it: a merchant's webhook may have a token."""
+"""Libraries that log every URL they call. A URL may hold a secret, such as a token in a merchant's webhook."""
 
 
 class RequestIdFilter(logging.Filter):
-    """Gives every record the field `request_id`."""
+    """Adds the field `request_id` to every log record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the field; keep every record."""
@@ -29,16 +29,16 @@ class RequestIdFilter(logging.Filter):
 
 
 def log_answer(verb: str, error: WalletError) -> None:
-    """One line for an answer that says to come again, or that nobody knows: the verb, the code and the reason.
+    """Log one line for an answer that is retryable or in doubt: the verb, the code and the reason.
 
-    What the client mistyped is not logged; what asks too often is logged where it is counted.
+    Refusals are not logged; exceeded rate limits are logged where they are counted.
     """
     if isinstance(error, Unavailable | InDoubt) and not isinstance(error, RateLimited):
         log.warning("%s is answered with %s: %s", verb, error.code, error.detail or error.message)
 
 
 def log_config(level: str) -> dict[str, Any]:
-    """A `logging.config.dictConfig` for the server: everything to standard error, from `level` (`info`, …) up."""
+    """A `logging.config.dictConfig` for the server: everything from `level` (`info`, …) up goes to standard error."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

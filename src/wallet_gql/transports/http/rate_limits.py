@@ -1,13 +1,12 @@
-"""How often anybody may ask: by address, by user and by verb, over the `limits` library, in memory or in Redis.
+"""Rate limits by address, user and verb, with the `limits` library, in memory or in Redis.
 
 `WALLET_RATE_LIMITS` names what is counted: `address` (every request of one network), `user` (every request of one
-user), `money` (every command with an idempotency key, also each of several in one document and each item of a batch),
-`lookup` (users and merchants asked for by name), or a verb such as `transfer` or `logIn`. What no session is needed for
-is counted by address.
+user), `money` (every command with an idempotency key: each one in a document, each item of a batch), `lookup` (users
+and merchants looked up by name), or a verb such as `transfer` or `logIn`. Verbs that need no session are counted by
+address.
 
-In memory each process counts for itself. Where Redis does not answer, the process counts alone until it does: limits
-must never keep people from their money. No money depends on them; the failures of log-ins are counted elsewhere
-(`identity.throttle`), in the store.
+In memory each process counts alone. While Redis does not answer, each process counts alone, too: a missing Redis must
+not keep people from their money. Failed log-ins are counted elsewhere, in the store (`identity.throttle`).
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ USER: Final = "user"
 MONEY: Final = "money"
 LOOKUP: Final = "lookup"
 GROUPS: Final = frozenset({ADDRESS, USER, MONEY, LOOKUP})
-"""What can be limited beside verbs."""
+"""What can be limited in addition to verbs."""
 
 COUNTED_PATHS: Final = ("/graphql", "/v1/")
 """The API. Health checks, and the pages that say how to use it, are not counted."""
@@ -55,7 +54,7 @@ _PREFIX: Final = "wallet-rate"
 
 
 class Counters(MemoryStorage):
-    """The library's counters in memory, without its look at every key on every hit, and without a task of its own."""
+    """The library's counters in memory, but without its scan of all keys on every hit, and without its timer."""
 
     STORAGE_SCHEME: list[str] = []  # noqa: RUF012 - as the library declares it; registered under no scheme
 
@@ -64,7 +63,7 @@ class Counters(MemoryStorage):
         self._swept_at = time.time()
 
     async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Add to a counter. Nothing is awaited, so nothing can come between."""
+        """Add to a counter. This awaits nothing, so it is atomic."""
         now = time.time()
         if now - self._swept_at > _SWEEP_SECONDS:
             self._sweep(now)
@@ -75,7 +74,7 @@ class Counters(MemoryStorage):
         return self.storage[key]
 
     async def decr(self, key: str, amount: int = 1) -> int:
-        """Take from a counter."""
+        """Subtract from a counter."""
         self.storage[key] = max(self.storage[key] - amount, 0)
         return self.storage[key]
 
@@ -110,7 +109,7 @@ class Limits:
         await self._hit(USER, user_id, 1)
 
     async def count_verbs(self, user_id: UserId | None, visitor: Visitor | None, verbs: Iterable[str]) -> None:
-        """Count what a request is about to do, groups and verbs alike. Raises RateLimited: then it must do nothing."""
+        """Count the verbs of a request, and their groups, before it runs. Raises RateLimited."""
         for verb, times in Counter(verbs).items():
             network = visitor.network if visitor else ""
             who = network if user_id is None or verb in _BY_ADDRESS else user_id
@@ -118,7 +117,7 @@ class Limits:
                 await self._hit(verb, who, times)
 
     async def close(self) -> None:
-        """Let go of Redis."""
+        """Close the connection to Redis."""
         if self._shared is not None:
             storage: Any = self._shared.storage
             await storage.bridge.storage.aclose()  # nothing public closes it
@@ -153,13 +152,13 @@ class Limits:
 
 
 class CountRequests:
-    """Middleware: refuses a network that asks too often, before anything is read or looked up."""
+    """Middleware that refuses a network over its limit, before anything is read or looked up."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 429; a WebSocket is not accepted."""
+        """Pass the request on, or answer 429; a WebSocket over the limit is not accepted."""
         if scope["type"] in ("http", "websocket") and scope["path"].startswith(COUNTED_PATHS):
             try:
                 await scope["app"].state.limits.count_address(visitor_of(HTTPConnection(scope)))
@@ -173,7 +172,7 @@ class CountRequests:
 
 
 def visitor_of(connection: HTTPConnection) -> Visitor:
-    """Where a connection comes from. Proxies' headers were looked at before, if they are trusted."""
+    """Where a connection comes from. Headers of trusted proxies were applied before."""
     address = connection.client.host if connection.client else ""
     return Visitor.of(address, connection.headers.get("user-agent", ""))
 

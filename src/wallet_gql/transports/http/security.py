@@ -1,4 +1,4 @@
-"""What browsers are told besides the answer: headers, policies, and which other sites may read."""
+"""Security headers and CORS: what browsers may do with an answer, and which other sites may read it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
 }
-"""On every answer that does not say otherwise."""
+"""Headers of every answer, unless it sets them itself."""
 
 STRICT_TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
-"""In production over TLS: for a year browsers come back by TLS alone. Elsewhere it would lock developers out."""
+"""In production over TLS: browsers use only TLS for a year. In development this would lock people out."""
 
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 PAGE_POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Of the start page: its own style and nothing else."""
+"""The policy of the start page: only its own style."""
 
 _METHODS: Final = ("GET", "POST", "PATCH", "DELETE")
 ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID_HEADER)
@@ -64,14 +64,14 @@ TOOL_HEADERS: Final = (
     "cache-control",
     "pragma",
 )
-"""What tracing and GraphQL clients add by themselves. The wallet reads none of them."""
+"""Headers that tracing and GraphQL clients add by themselves. The wallet ignores them."""
 
 _TOLD_HEADERS: Final = ("Idempotent-Replayed", "Location", "Retry-After", REQUEST_ID_HEADER)
 _PREFLIGHT_SECONDS: Final = 600
 
 
 def cross_origin(settings: Settings) -> list[Middleware]:
-    """CORS for the allowed origins, with cookies; without any, no site is ever granted anything."""
+    """CORS for the allowed origins, with cookies. Without any, no other site has access."""
     if not settings.origins:
         return []
     return [

@@ -1,4 +1,4 @@
-"""Serving over uvicorn, in one process or several, until a signal asks to stop; commits in flight are finished."""
+"""Serves with uvicorn, in one process or several, until a signal; commits in flight are finished."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .workers import Workers
 
 _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 5
-"""What a stopping server waits beyond the longest money command."""
+"""How long a stopping server waits in addition to the longest money command."""
 
 Ready = Callable[[str], None]
-"""Told the server's URL once it answers."""
+"""Called with the server's URL once it answers."""
 
 
 def serve(settings: Settings, ready: Ready) -> None:
@@ -53,7 +53,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket, settings: Settings | None = None) -> str:
-    """Where a listening socket is reached; `settings` tell whether by TLS."""
+    """The URL of a listening socket; `settings` say whether it uses TLS."""
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings is not None and settings.tls_cert else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
@@ -82,7 +82,7 @@ async def _open_and_serve(settings: Settings, listener: socket.socket, ready: Re
 
 
 def _serve_many(settings: Settings, listener: socket.socket, ready: Ready) -> None:
-    """Several processes accept from one socket. All is tried once before, so that a fault is told once."""
+    """Serve with several processes on one socket. Try everything once before, so that a fault is reported once."""
     asyncio.run(_try_open(settings))
     listener.set_inheritable(True)
     workers = Workers(settings, lambda app: _config(settings, app, factory=True, workers=settings.workers), listener)
@@ -93,7 +93,7 @@ def _serve_many(settings: Settings, listener: socket.socket, ready: Ready) -> No
 
 
 async def _try_open(settings: Settings) -> None:
-    """Raises ConfigurationError for what would keep a worker from serving."""
+    """Raise ConfigurationError for anything that would keep a worker from serving."""
     create_app(settings)
     async with open_wallet(settings, sweeps=False):
         pass
@@ -121,14 +121,14 @@ def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Says when it answers, and returns after a signal: uvicorn would raise the signal anew, and skip what follows."""
+    """Reports when it answers, and returns after a signal. Uvicorn would raise the signal again, skipping clean-up."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell."""
+        """Start, then report it."""
         await super().startup(sockets)
         self._ready()
 

@@ -1,4 +1,4 @@
-"""TLS of the server itself: certificates that are checked before anything listens, and self-signed ones to try it."""
+"""TLS in the server: checks certificates before listening, and writes self-signed ones for trying it out."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 CERT_FILE: Final = "wallet-cert.pem"
 KEY_FILE: Final = "wallet-key.pem"
 LASTS: Final = timedelta(days=90)
-"""How long a self-signed certificate is good for."""
+"""How long a self-signed certificate is valid."""
 
 _NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def check_transport(settings: Settings) -> None:
-    """Refuse what would show passwords and tokens to the network, and certificates that cannot work.
+    """Refuse unintended plain HTTP, which would expose passwords and tokens, and certificates that cannot work.
 
     Raises:
-        ConfigurationError: plain HTTP beyond this machine that nobody asked for; a certificate or key is missing,
-            cannot be read, or they do not belong together.
+        ConfigurationError: plain HTTP beyond this machine without the setting for it; a certificate or key is missing
+            or cannot be read, or they do not belong together.
     """
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise ConfigurationError("WALLET_TLS_CERT, WALLET_TLS_KEY: they go together; set both, or none")
@@ -58,12 +58,12 @@ def _check_certificate(cert: str, key: str) -> None:
 
 
 def _no_password() -> str:
-    """For keys under a password: nobody is there to type it."""
+    """Refuse keys with a password: nobody is there to type it."""
     return ""
 
 
 def write_certificate(folder: Path, names: tuple[str, ...] = _NAMES) -> tuple[Path, Path]:
-    """Write a self-signed certificate for these names and addresses, and its key, which only the user may read.
+    """Write a self-signed certificate for these names and addresses, and its key, readable by the user only.
 
     Raises:
         ConfigurationError: the package `cryptography` is not installed; one of the files exists; the folder does not.
@@ -110,7 +110,7 @@ def _general_name(name: str) -> GeneralName:
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that does not exist yet, readable from its first moment by nobody but whom `mode` allows."""
+    """Write a new file with these permissions from its first moment on. It must not exist yet."""
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
@@ -122,7 +122,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 @contextmanager
 def self_signed(settings: Settings) -> Iterator[Settings]:
-    """The settings with a certificate that lives as long as the server. Raises ConfigurationError."""
+    """The settings with a certificate for as long as the server runs. Raises ConfigurationError."""
     if settings.tls_cert or settings.tls_key:
         raise ConfigurationError("--tls-self-signed and a certificate of your own exclude one another")
     names = dict.fromkeys((*_NAMES, *(() if settings.host in ("0.0.0.0", "::") else (settings.host,))))  # noqa: S104

@@ -1,4 +1,4 @@
-"""Several worker processes under one parent: replaced when they die, slowly where they die again and again."""
+"""Several worker processes under one parent, which replaces dead ones; after repeated deaths it waits longer."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEALTH_SECONDS: Final = 60
-"""How long a worker may take to answer its parent; on a busy machine a new one needs a good part of that to start."""
+"""How long a worker may take to answer its parent; on a busy machine a new one needs much of it to start."""
 
 RELOAD_SECONDS: Final = 30
-"""How long a new worker of a reload may take to serve; meanwhile the parent replaces no other."""
+"""How long a new worker may take to serve during a reload; the parent replaces no other one meanwhile."""
 
 STEADY_SECONDS: Final = 60
-"""A worker that lived so long is replaced at once; the one after a shorter life waits."""
+"""A worker that lived this long is replaced at once; after a shorter life, its replacement is delayed."""
 
 DELAY_MAX_SECONDS: Final = 30
 
@@ -42,11 +42,11 @@ _ANSWER_SECONDS: Final = 1.0
 """How long the parent waits for one answer at a time."""
 
 _SIGNAL_SECONDS: Final = 1.0
-"""Between two signals of a worker to itself."""
+"""The pause between two signals that a worker sends to itself."""
 
 
 def worker_app(settings: Settings, *, wait: bool) -> Starlette:
-    """The application of one worker; with `wait` it does not serve before its wallet is open."""
+    """The application of one worker; with `wait` it serves only after its wallet is open."""
     from ...runtime import settle_memory  # noqa: PLC0415 - the parent asks a worker only after this module is loaded
     from .app import create_app, playground  # noqa: PLC0415 - same
 
@@ -59,9 +59,9 @@ def worker_app(settings: Settings, *, wait: bool) -> Starlette:
 
 
 def end_with_parent() -> None:
-    """Stop this worker when its parent is gone, even killed: nobody would stop or replace it later.
+    """Stop this worker when its parent is gone, even if it was killed: nobody else would stop or replace it.
 
-    What runs is finished, but nobody waits for `drain_seconds`: a second signal ends that.
+    Running requests are finished. A second signal skips the wait of `drain_seconds`.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -79,9 +79,9 @@ def end_with_parent() -> None:
 
 @dataclass(slots=True)
 class _Life:
-    """Of one worker process: when it started, how many before it died young, and when its successor starts.
+    """One worker process: when it started, how many before it died young, and when its successor starts.
 
-    `heard_at` is when it last answered its parent, or started; `is_asked`, whether a question waits for its answer.
+    `heard_at` is when it last answered its parent, or started; `is_asked` says whether a ping is not answered yet.
     """
 
     began: float
@@ -94,7 +94,7 @@ class _Life:
 class Workers(Multiprocess):
     """The parent. SIGTERM and SIGINT stop all workers; SIGHUP replaces them one by one.
 
-    `config_of` makes uvicorn's settings for an application. All workers have the settings that the parent started
+    `config_of` makes uvicorn's configuration for an application. All workers use the settings that the parent started
     with.
     """
 
@@ -110,7 +110,7 @@ class Workers(Multiprocess):
         self._lives: WeakKeyDictionary[Process, _Life] = WeakKeyDictionary()
 
     def restart_all(self) -> None:
-        """Replace the workers one by one; where a new one does not get its store in time, the old ones serve on."""
+        """Replace the workers one by one; if a new one cannot open the store in time, keep the old ones."""
         self.config = self._when_open
         try:
             super().restart_all()
@@ -118,7 +118,7 @@ class Workers(Multiprocess):
             self.config = self._at_once
 
     def keep_subprocess_alive(self) -> None:
-        """Replace the workers that have died, or that do not answer; none while the server stops."""
+        """Replace workers that have died or do not answer; none while the server stops."""
         if self.should_exit.is_set():
             return
         for index, process in enumerate(self.processes):
@@ -145,7 +145,7 @@ class Workers(Multiprocess):
         return time.monotonic() - life.heard_at < HEALTH_SECONDS
 
     def _bury(self, process: Process, life: _Life) -> None:
-        """Log how a worker ended, and say when its successor starts; only a first start may end the server."""
+        """Log how a worker ended, and set when its successor starts. Only a failed first start ends the server."""
         is_hung = process.process.is_alive()
         process.kill()
         process.join()

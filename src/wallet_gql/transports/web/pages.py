@@ -31,7 +31,7 @@ TRANSFER: Final = (
 
 
 def curl(url: str, query: str, variables: Mapping[str, object] | None = None, token: str | None = None) -> str:
-    """A command line that sends one GraphQL request to `url`; ready to be pasted into a POSIX shell."""
+    """A command for a POSIX shell that sends one GraphQL request to `url`."""
     body = {"query": query, **({"variables": variables} if variables else {})}
     parts = ["curl", "-sS", url, "-H", "Content-Type: application/json"]
     if token is not None:
@@ -58,7 +58,7 @@ STYLE: Final = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
 pre { background: #f3f3f3; color: #111; padding: .6rem; overflow-x: auto; }
 """
-"""The page's style, which its policy names by its hash."""
+"""The page's style. The page's policy allows it by its hash."""
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">

@@ -1,8 +1,8 @@
-"""GraphiQL, served from the package: a page to try the API in a browser, which works without any network.
+"""GraphiQL, served from the package: a page to try the API in a browser, without access to the internet.
 
-`routes(tabs)` gives what an app mounts. The page, its scripts and its styles are files of this server, so that the
-strict policy in `POLICY` holds: nothing inline, nothing from elsewhere. The page opens with the given tabs, keeps what
-the visitor makes of them in the browser, and sends requests to `/graphql` with the visitor's cookie.
+`routes(tabs)` returns the routes to mount. The page, its scripts and its styles are files of this server, so that the
+strict policy in `POLICY` works: nothing inline, nothing from elsewhere. The page opens with the given tabs, stores the
+visitor's changes in the browser, and sends requests to `/graphql` with the visitor's cookie.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def routes(
 ) -> list[Route]:
     """The page at `path`, and below it `tabs.json` and the assets.
 
-    `graphql` is where the page sends its requests, `links` what its top bar offers: label to path. All paths are those
-    of the app; where it is mounted under a prefix, the prefix is added.
+    `graphql` is the path for requests; `links` are those of the top bar, label to path. If the app is mounted under a
+    prefix, the prefix is added to all paths.
     """
     assets = load_assets()
     by_name = {asset.name: asset for asset in assets.values()}
@@ -55,7 +55,7 @@ def routes(
     examples = _examples(tabs)
 
     async def page(request: Request) -> Response:
-        """The page itself; small, and asked for anew each time."""
+        """The page itself; small, and never cached."""
         root = request.scope.get("root_path", "")
         urls = {name: escape(f"{root}{path}/{asset.name}") for name, asset in assets.items()}
         anchors = [f'<a href="{escape(root + target)}">{escape(label)}</a>' for label, target in links.items()]
@@ -68,7 +68,7 @@ def routes(
         return HTMLResponse(filled, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
 
     async def tabs_json(_request: Request) -> Response:
-        """The example tabs; they may hold a password of the demo."""
+        """The example tabs; never cached, since they may hold a password of the demo."""
         return Response(examples, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     async def asset(request: Request) -> Response:
@@ -82,7 +82,7 @@ def routes(
 
 
 def _examples(tabs: Sequence[Tab]) -> bytes:
-    """The tabs as JSON; `id` changes with them, so that the browser drops what it kept of others."""
+    """The tabs as JSON. `id` changes with them, so that the browser drops stored tabs of another set."""
     listed = [
         {"title": tab.title, "query": tab.query, "variables": dict(tab.variables), "headers": dict(tab.headers)}
         for tab in tabs

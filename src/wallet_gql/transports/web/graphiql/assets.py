@@ -1,4 +1,4 @@
-"""The files that the page is made of: found in the package once, served with names that change with their content."""
+"""The page's files: read from the package once, and served under names that change with their content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file, kept gzipped. Its name holds a digest of its content, so browsers may keep it for ever."""
+    """One file, stored gzipped. Its name contains a digest of its content, so browsers may cache it for ever."""
 
     name: str
     media_type: str
@@ -34,7 +34,7 @@ class Asset:
     gzipped: bytes
 
     def answer(self, headers: Mapping[str, str]) -> Response:
-        """The file for a request with these headers: gzipped if the client takes that, or 304 if it has it already."""
+        """The response to a request with these headers: gzipped if the client accepts that, 304 if it has the file."""
         compressed = accepts_gzip(headers.get("accept-encoding", ""))
         tag = f'"{self.digest}-gzip"' if compressed else f'"{self.digest}"'
         about = {"ETag": tag, "Cache-Control": _FOR_EVER, "Vary": "Accept-Encoding"}
@@ -61,7 +61,7 @@ def template() -> str:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether a client with this `Accept-Encoding` takes gzip."""
+    """Whether a client with this `Accept-Encoding` accepts gzip."""
     wanted = {}
     for part in accept_encoding.lower().split(","):
         name, _, weight = part.partition(";")

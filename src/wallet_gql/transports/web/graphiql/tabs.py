@@ -1,4 +1,4 @@
-"""Example tabs: what GraphiQL opens with."""
+"""The example tabs that GraphiQL opens with."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from graphql import GraphQLSyntaxError, OperationDefinitionNode, parse
 class Tab:
     """One tab. GraphiQL labels a tab with the name of its operation, so `title` must be that name.
 
-    `headers` are sent with the tab's requests. When any tab has some, GraphiQL keeps headers in the browser's storage.
+    `headers` are sent with the tab's requests. If any tab has some, GraphiQL stores headers in the browser.
 
     Raises:
-        ValueError: another name, not exactly one operation, or no GraphQL at all.
+        ValueError: the title is not the operation's name, or the text is not GraphQL with exactly one operation.
     """
 
     title: str
@@ -46,7 +46,7 @@ def demo_tabs(
     page_size: int = 5,
     key: str = "graphiql",
 ) -> list[Tab]:
-    """Examples that work on a wallet furnished like this.
+    """Examples that work on a wallet with these users and accounts.
 
     Args:
         username: Who logs in and pays.
