@@ -1,4 +1,4 @@
-"""Whose a name is: the one look-up by username or e-mail address, for verbs and for log-ins."""
+"""The look-up of users by username or e-mail address, for verbs and for log-ins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .storage import Store
 
 
 async def user_called(store: Store, username: str) -> UserId | None:
-    """The user id that has claimed a username; None if nobody has, or if the text can be no username."""
+    """The user id that has claimed a username; None if nobody has, or if the text is not a valid username."""
     try:
         claim = username_claim(check_username(username))
     except InvalidInput:
@@ -20,6 +20,6 @@ async def user_called(store: Store, username: str) -> UserId | None:
 
 
 async def holder_of(store: Store, claim: RecordKey) -> UserId | None:
-    """The user id of a name claim, None if there is no such claim. The user may not exist yet, or never."""
+    """The user id of a name claim; None if there is no claim. That user may not exist (yet): see `identity.names`."""
     found = await read(store, claim)
     return None if found is None else UserId(str(found.body["user"]))

@@ -1,9 +1,9 @@
-"""How the wallet is proved; shipped, so that a backend outside this repository is tested by the same suite.
+"""The test suites; shipped, so that a backend outside this repository can be tested by the same ones.
 
 | module | what it is |
 |---|---|
 | `conformance` | `StoreConformance`: every promise of `storage.Store` as tests; subclass it with one attribute |
-| `harness` | what a backend fills in so that a suite can start, stop, pause and kill it; `harness_for(name or URL)` |
+| `harness` | how a suite starts, stops, pauses and kills a backend; `harness_for(name or URL)` |
 | `world` | a store with people who have money, a clock that the test moves, and an audit at the end |
 | `machine`, `model`, `loop` | a Hypothesis state machine against a tiny model ledger; a seeded, shuffling event loop |
 | `faults` | a store whose replies get lost |

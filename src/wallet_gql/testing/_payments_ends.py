@@ -1,4 +1,4 @@
-"""What may happen to whoever asks for money in or out, and what must hold when all is quiet again."""
+"""Errors that a client of top-ups and withdrawals may get, and what must hold at the end of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .world import Person
 
 @contextmanager
 def unanswered() -> Iterator[None]:
-    """Whoever asked may have got no answer, or died."""
+    """Swallow the errors of a request that may fail, get no answer, or die at a failpoint."""
     try:
         yield
     except (FailpointError, NoAnswer, Rejected):
@@ -31,7 +31,7 @@ def unanswered() -> Iterator[None]:
 
 
 def moved_minor(state: StripeState, ins: Sequence[TopUp], outs: Sequence[Withdrawal], person: Person) -> int:
-    """What Stripe's own objects say came in for a person, less what went out and back."""
+    """By Stripe's objects: a person's money in, less money out and money taken back, in minor units."""
     intents = {one.intent_id for one in ins if one.owner == person.id}
     flows = {one.id for one in outs if one.owner == person.id}
     total: int = sum(one["amount_received"] for one in state.of_kind("payment_intent") if one["id"] in intents)
@@ -46,7 +46,7 @@ def moved_minor(state: StripeState, ins: Sequence[TopUp], outs: Sequence[Withdra
 
 
 def check_each_once(state: StripeState, ins: Sequence[TopUp], outs: Sequence[Withdrawal]) -> None:
-    """One paid intent a top-up at most, one transfer and one payout a withdrawal; what is paid is credited."""
+    """Check that no top-up was paid twice and no withdrawal sent twice, and that the books show what was paid."""
     paid = [one for one in state.of_kind("payment_intent") if one["status"] == "succeeded"]
     assert max(Counter(one["metadata"][TOP_UP_ID] for one in paid).values(), default=0) <= 1
     assert {one["id"] for one in paid} == {one.intent_id for one in ins if one.state is TopUpState.SUCCEEDED}
@@ -58,9 +58,9 @@ def check_each_once(state: StripeState, ins: Sequence[TopUp], outs: Sequence[Wit
 
 
 def check_alarms(transfers: Iterable[Transfer], alarms: Sequence[Alarm]) -> None:
-    """An operator was told of each claim that took more than its top-up had brought, whatever died meanwhile.
+    """Check that each clawback of more than its top-up raised an alarm, whichever processes died.
 
-    And never that money had been sent for a withdrawal that had failed: each call was known before that.
+    No alarm may say that money was sent for a failed withdrawal, because each call was known before it failed.
     """
     told = {one.about for one in alarms}
     assert not [one for one in alarms if one.reason.startswith("it was sent although")], alarms

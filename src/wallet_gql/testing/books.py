@@ -1,7 +1,7 @@
-"""A whole store as its scans tell it, and everything that is wrong with it.
+"""Reads a whole store by its scans and lists everything that is wrong with it.
 
-This is a second opinion beside `wallet_gql.books.audit`: it reads nothing but `scan` and `totals`, keeps all in
-memory, and shares no code with the rules that wrote it. It is for stores at rest: nobody writes while it reads.
+This is a second check, independent of `wallet_gql.books.audit`: it reads only by `scan` and `totals`, keeps everything
+in memory, and shares no code with the rules. Nobody may write to the store while it reads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCAN_PAGE: Final = 500
 
 @dataclass(slots=True)
 class Books:
-    """Everything in a store. `transfers` joins what several nodes hold of one transfer."""
+    """Everything in a store. `transfers` joins the parts of a transfer that several nodes hold."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
     journal: list[JournalItem] = field(default_factory=list)
@@ -36,17 +36,17 @@ class Books:
     records: dict[tuple[str, str, int], Record] = field(default_factory=dict)
     totals: list[NodeTotal] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
-    """What a scan told twice."""
+    """What a scan returned twice."""
 
     def node_of(self, account_id: str) -> str | None:
-        """The node that holds an account's entries, as the journal tells it; None while it has none."""
+        """The node that holds an account's entries, by the journal; None if it has no entries."""
         for item in self.journal:
             if any(entry.account_id == account_id for entry in item.entries):
                 return item.node
         return None
 
     def facts(self) -> set[object]:
-        """All that is stored, to be compared: equal books have equal facts, in whatever order they were read."""
+        """Everything that is stored, for comparison: equal books have equal facts, in whatever order they were read."""
         kept = {_frozen(record) for record in self.records.values()}
         items = {(i.node, i.transfer, frozenset(i.entries), frozenset(i.system_entries)) for i in self.journal}
         return {*self.accounts.values(), *self.holds.values(), *self.receipts.values(), *kept, *items}
@@ -70,7 +70,7 @@ async def scan_all(store: Store, kind: ScanKind, page: int = SCAN_PAGE) -> list[
 
 
 async def read_books(store: Store, page: int = SCAN_PAGE) -> Books:
-    """Read a store at rest. Raises Unavailable."""
+    """Read a store that nobody writes to. Raises Unavailable."""
     books = Books()
     for kind in SCAN_KINDS:
         for item in await scan_all(store, kind, page):
@@ -104,12 +104,12 @@ def _once(books: Books, known: dict[K, V], key: K, item: V) -> None:
 
 
 def faults(books: Books) -> list[str]:
-    """What is wrong, one line a fault; empty for books in order.
+    """Everything that is wrong, one line each; empty if the books are in order.
 
-    Entries are gapless, their balances fold and never go below zero; accounts say what their entries and open holds
-    say; every transfer has all its legs, once, and sums to zero on each node; each key has at most one transfer and
-    each transfer its receipt; each hold is captured at most once; reversals do not pass what they reverse; every node
-    sums to zero and nothing is left in flight.
+    Checked: entries have no gaps, and their balances fold and are never negative; accounts agree with their entries and
+    open holds; every transfer has all its legs, once, and sums to zero on each node; each key has at most one transfer,
+    and each transfer its receipt; each hold is captured at most once; reversals do not exceed what they reverse; every
+    node sums to zero, and nothing is left in flight.
     """
     checks = (_accounts, _journal, _keys, _holds, _reversals, _totals)
     return [f"told twice: {name}" for name in books.doubled] + [fault for check in checks for fault in check(books)]

@@ -1,4 +1,4 @@
-"""A store whose network fails now and then: requests that never arrive, replies that are lost, answers out of turn."""
+"""A store behind a faulty network: requests that never arrive, lost replies, answers out of order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ R = TypeVar("R")
 
 
 class Flaky:
-    """Any store, behind a drawn network. Only commands under a key suffer: all others have nobody to ask again.
+    """Wraps a store in a random faulty network. Only commands with a key fail, because only they can be retried.
 
-    Of ten such commands about one is refused as Contended before it arrives, and two are carried out and answered
+    Of ten such commands, about one fails with Contended before it arrives, and two are carried out but answered with
     InDoubt. All are delayed by a few turns of the event loop, before and after.
     """
 

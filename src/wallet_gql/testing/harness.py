@@ -1,8 +1,8 @@
-"""What a backend fills in, so that the suite can start it, pause it, kill it and look again.
+"""How the suites start, pause, kill and reopen a backend.
 
-`Harness` itself works for any store that `open_store` can open from a URL. A backend with servers of its own, or whose
-commits can be blocked from outside, subclasses it and announces the class under the entry-point group
-`wallet_gql.harnesses` (name -> class). The built-in ones are listed in `HARNESSES`.
+`Harness` works for any store that `open_store` can open from a URL. A backend with servers of its own, or whose commits
+can be blocked from outside, subclasses it and registers the class under the entry-point group `wallet_gql.harnesses`
+(name -> class). The built-in ones are listed in `HARNESSES`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ PAUSE_SECONDS_MAX: Final = 5.0
 class Harness:
     """One ledger of one backend under test.
 
-    The order of duties: `start`, then any number of `open`, `reopen`, `kill`, `pause` / `resume`, then `stop`. After
-    `start` the ledger is empty. Stores that `open` returned are entered and left by the caller; the ones that `reopen`
-    and `kill` return are entered already.
+    Calls come in this order: `start`, then any number of `open`, `reopen`, `kill`, `pause` / `resume`, then `stop`.
+    After `start` the ledger is empty. The caller enters and leaves the stores that `open` returns; those that `reopen`
+    and `kill` return are already entered.
 
     `name` is the column's head in reports. `failpoints` are the names (`wallet_gql.failpoints`) that every money
     commit of the backend passes, in order; empty if it has none. `has_files` says that the writing process itself
@@ -56,11 +56,11 @@ class Harness:
         return type(self)(self.template, self.name)
 
     async def start(self, folder: Path) -> None:
-        """Bring up what the backend needs, with an empty ledger at `self.url`; `folder` is empty and one's own."""
+        """Start what the backend needs, with an empty ledger at `self.url`, in the empty folder `folder`."""
         self.url = self.template.replace("{tmp}", str(folder))
 
     async def stop(self) -> None:
-        """Take down what `start` brought up."""
+        """Stop what `start` started."""
         await self._paused.aclose()
 
     def open(self) -> Store:
@@ -68,31 +68,31 @@ class Harness:
         return open_store(self.url)
 
     async def reopen(self, store: Store) -> Store:
-        """Close the store politely and open the ledger again; what is not durable is gone."""
+        """Close the store and open the ledger again; what is not durable is lost."""
         await store.__aexit__(None, None, None)
         return await self.open().__aenter__()
 
     async def kill(self, store: Store) -> Store:
-        """End what runs the ledger without a goodbye, as `kill -9` would, and open what is left.
+        """End what runs the ledger as `kill -9` would, and open what is left.
 
-        `store` is not told, and must still be left by the caller. A harness that cannot kill reopens; then G3 is
-        tested by the crash trials alone.
+        `store` is not closed; the caller must still leave it. A harness that cannot kill reopens the ledger; then only
+        the crash trials test G3.
         """
         del store
         return await self.open().__aenter__()
 
     async def pause(self, store: Store) -> None:
-        """From now on no commit on the ledger comes to its end, whoever asks; reads may."""
+        """Block all commits on the ledger, of any process, until `resume`; reads may go on."""
         await self._paused.enter_async_context(store.gate())
 
     async def resume(self, store: Store) -> None:
-        """Let commits go on. Without a `pause` before it does nothing."""
+        """Let commits go on. Does nothing without a `pause`."""
         del store
         await self._paused.aclose()
 
 
 class SqliteHarness(Harness):
-    """`sqlite://`: paused by somebody else's write lock, killed by taking the files as they lie there."""
+    """`sqlite://`: paused by taking the file's write lock, killed by copying the open files."""
 
     failpoints = ("sqlite.loaded", "sqlite.decided", "sqlite.written", "sqlite.committed")
     has_files = True
@@ -107,7 +107,7 @@ class SqliteHarness(Harness):
         return Path(urlsplit(self.url).path[1:])
 
     async def kill(self, store: Store) -> Store:
-        """Copy the database and its log, unclosed, as a killed process leaves them; go on with the copy."""
+        """Copy the open database and its log, which is what a killed process leaves; continue with the copy."""
         copy = self._folder / f"killed-{len(list(self._folder.iterdir()))}"
         copy.mkdir()
         for suffix in ("", "-wal"):
@@ -126,7 +126,7 @@ class SqliteHarness(Harness):
 
 
 def _with_servers(module: str, name: str, size: int) -> Callable[[], Harness]:
-    """A harness whose module needs a driver, imported when it is asked for."""
+    """A harness whose module needs a driver, and so is imported only when it is asked for."""
 
     def make() -> Harness:
         made: Harness = getattr(import_module(f".servers.{module}", __package__), name)(size)
@@ -151,9 +151,9 @@ _BY_SCHEME: Final[dict[str, Callable[[str], Harness]]] = {"sqlite": SqliteHarnes
 
 
 def harness_names() -> tuple[str, ...]:
-    """Every harness that is at hand: the built-in ones, then those that packages outside announce.
+    """The names of all harnesses: the built-in ones, then those registered by other packages.
 
-    A scheme from outside that announces no harness of its own comes as `scheme://`.
+    A registered backend without a harness is listed as `scheme://`.
     """
     announced = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
     outside = sorted(point.name for point in entry_points(group=BACKENDS))

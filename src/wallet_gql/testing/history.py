@@ -1,15 +1,15 @@
-"""What clients wrote down while they were killed, and whether the ledger agrees with it.
+"""Histories that clients record while processes are killed, and the check that the ledger agrees with them.
 
-A history is JSON lines, one before and one after each call: `invoke`, then `ok`, `refused` or `unknown`, with the time
-on the machine's monotonic clock (`at`, nanoseconds; comparable between processes since the same boot). A call that was
+A history has one JSON line before and one after each call: `invoke`, then `ok`, `refused` or `unknown`, with the time
+of the machine's monotonic clock (`at`, nanoseconds; comparable between processes since the same boot). A call that was
 cut off has only its `invoke`. `check` compares histories with the books of the store at rest, in linear time:
 
-- an answered success is in the books, under the id and with the accounts and amount that were told, once;
+- an answered success is in the books once, with the id, accounts and amount of the answer;
 - an answered refusal moved nothing, and stays a refusal;
-- an unanswered call may have happened or not, but not twice;
-- nothing is in the books that nobody asked for;
-- on each account, real time agrees with the sequence: what was answered before another was asked comes first. On the
-  payee's account only an answer counts that says it is credited.
+- an unanswered call happened at most once;
+- nothing is in the books that no client asked for;
+- on each account, sequences agree with real time: if one call was answered before another was sent, its entry comes
+  first. On the payee's account this holds only for answers with `credited`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ NEVER: Final = 2**63
 
 @dataclass(slots=True)
 class Operation:
-    """Everything that a history tells of one key of one actor.
+    """Everything that a history contains about one key of one actor.
 
-    `oks` are (time, what was made, whether it was a replay); times are nanoseconds.
+    `oks` are (time in nanoseconds, what was made, whether it was a replay).
     """
 
     actor: str
@@ -46,7 +46,7 @@ class Operation:
     refusals: list[str] = field(default_factory=list)
     unknowns: int = 0
     credited_at: int = NEVER
-    """When a success was first told that said that the payee has it; `NEVER` if none did."""
+    """The time of the first success with `credited`; `NEVER` if there is none."""
 
     @property
     def answered(self) -> bool:
@@ -55,7 +55,7 @@ class Operation:
 
     @property
     def answered_at(self) -> int:
-        """When the first success was told; `NEVER` if none was."""
+        """The time of the first success; `NEVER` if there is none."""
         return min((at for at, _, _ in self.oks), default=NEVER)
 
 
@@ -63,7 +63,7 @@ Operations = dict[tuple[str, str], Operation]
 
 
 class Recorder:
-    """Appends lines to a history. A line is in the file when the call returns, and survives a kill of its process."""
+    """Appends lines to a history. A line is in the file when the call returns, and survives a kill of the process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -86,7 +86,7 @@ class Recorder:
 
 
 def read_history(paths: Iterable[Path]) -> Operations:
-    """Join the histories of several processes by key. A last line that was cut off counts as not written."""
+    """Join the histories of several processes by key. An incomplete last line is ignored."""
     operations: Operations = {}
     for path in paths:
         for line in path.read_bytes().splitlines(keepends=True):
@@ -119,7 +119,7 @@ def add_line(operations: Operations, line: dict[str, Any]) -> None:
 
 
 def check(operations: Operations, books: Books) -> list[str]:
-    """Where the books contradict the histories, one line a fault; empty if they agree.
+    """All contradictions between the books and the histories, one line each; empty if they agree.
 
     The books themselves are checked by `books.faults`.
     """
@@ -142,7 +142,7 @@ def check(operations: Operations, books: Books) -> list[str]:
 
 
 def _placed(books: Books) -> dict[tuple[str, str], str]:
-    """The hold that each receipt of a placing names."""
+    """The hold that each receipt names, for keys that placed a hold."""
     placed: dict[tuple[str, str], str] = {}
     for receipt in books.receipts.values():
         kept = json.loads(receipt.outcome or "{}")
@@ -199,7 +199,7 @@ def _void_effect(operation: Operation, books: Books) -> Iterator[str]:
 
 
 def _order(operations: Operations, books: Books) -> Iterator[str]:
-    """Walk each account backwards: whatever comes later must not have been answered before this was asked."""
+    """Check each account backwards: a later entry must not have been answered before an earlier one was requested."""
     for account_id, entries in books.entries.items():
         earliest_answer, whose = NEVER, ""
         for entry in reversed(entries):

@@ -1,8 +1,8 @@
-"""A seeded event loop: what is ready runs in a drawn order, and nobody waits, for time jumps to the next timer.
+"""A seeded event loop: ready callbacks run in random order, and time jumps to the next timer instead of waiting.
 
-For stores that live in the process (memory): a run is repeatable from its seed, so that an interleaving that breaks a
-promise can be found, shrunk and run again. What asyncio promises is kept (a callback runs after what scheduled it);
-only the order among those that are ready at the same moment is drawn, which asyncio leaves open to its users.
+For stores inside the process (memory). A run can be repeated from its seed, so that an interleaving that breaks a
+promise can be found, shrunk and run again. A callback still runs after the one that scheduled it, as asyncio promises;
+only the order of callbacks that are ready at the same moment is random, about which asyncio promises nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ START_SECONDS: Final = 1_000.0
 
 
 class _Leap(selectors.DefaultSelector):
-    """Waits for no timer: if no socket is ready, the clock jumps by the time that was to be waited."""
+    """Never waits for a timer: if no socket is ready, the clock jumps by the time to wait."""
 
     jumped_seconds = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Look without waiting; with nothing ready and no timer, wait after all (another thread may wake us)."""
+        """Select without waiting, unless nothing is ready and there is no timer: another thread may wake the loop."""
         ready = super().select(0 if timeout is not None else None)
         if not ready and timeout is not None and timeout > 0:
             self.jumped_seconds += timeout
@@ -30,18 +30,18 @@ class _Leap(selectors.DefaultSelector):
 
 
 class ShuffledLoop(asyncio.SelectorEventLoop):
-    """An event loop of drawn order and jumping time; use it as `asyncio.Runner(loop_factory=…)`."""
+    """An event loop with random order and jumping time, for `asyncio.Runner(loop_factory=…)`."""
 
     _ready: deque[Any]
 
     def __init__(self, seed: int) -> None:
-        """`seed` decides every order."""
+        """`seed` determines the order."""
         self._leap = _Leap()
         self._random = random.Random(seed)
         super().__init__(self._leap)
 
     def time(self) -> float:
-        """Seconds on a clock of its own."""
+        """Seconds on the loop's own clock."""
         return START_SECONDS + self._leap.jumped_seconds
 
     def _run_once(self) -> None:

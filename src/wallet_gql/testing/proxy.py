@@ -1,7 +1,7 @@
-"""A TCP proxy between a store and its server that cuts, half-closes, swallows and delays: the network on a bad day.
+"""A TCP proxy between a store and its server that simulates network faults: it cuts, half-closes, drops and delays.
 
 Faults may wait for a statement: `drop_reply(b"COMMIT PREPARED")` lets the statement through and closes the connection
-instead of passing the answer on, which is the best finder of doubled effects.
+instead of passing the answer on. This finds effects that happen twice.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class Proxy:
         self._dropping[statement] = self._dropping.get(statement, 0) + times
 
     def hold(self) -> None:
-        """From now on nothing passes, in neither direction; connections stay open."""
+        """Let nothing pass in either direction until `release`; connections stay open."""
         self.hits["hold"] += 1
         self._open.clear()
 
     def release(self) -> None:
-        """Let everything pass again, what was held first."""
+        """Let everything pass again, beginning with what was held."""
         self._open.set()
 
     def refuse(self) -> None:

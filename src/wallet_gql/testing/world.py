@@ -1,4 +1,4 @@
-"""A store with people who have money, a clock that the test moves, and a look at all the books at the end.
+"""A store with people who have money, a clock that the test controls, and a check of the books at the end.
 
 ```python
 async with World(harness, folder) as world:
@@ -43,11 +43,11 @@ PROBE_CURRENCY: Final = "JPY"
 _SETTLE_MAX: Final = 200
 _ROUNDS_MAX: Final = 10
 _CANDIDATES: Final = 12
-"""People made at once, so that some of them have homes on different nodes."""
+"""How many people are made at once, so that their homes are on different nodes."""
 
 
 class Clock:
-    """The server's clock in the hands of a test: it stands still unless moved."""
+    """The server's clock in a test: it stands still until `advance` is called."""
 
     def __init__(self) -> None:
         self.now = START
@@ -62,13 +62,13 @@ class Clock:
 
 
 class PlainPasswords(Passwords):
-    """Passwords that cost nothing, where hashing is not what is tested."""
+    """Unhashed passwords, for tests that are not about hashing: they cost no time."""
 
     def __init__(self) -> None:
-        """No pool of threads."""
+        """Start no threads."""
 
     async def hash(self, password: str, client: str = "") -> str:
-        """The password behind a mark."""
+        """The password itself, with a prefix."""
         del client
         return f"plain:{password}"
 
@@ -78,15 +78,15 @@ class PlainPasswords(Passwords):
         return stored == f"plain:{password}"
 
     def is_outdated(self, stored: str) -> bool:
-        """Never."""
+        """Always False."""
         return not stored
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 class CheapIdentity(Identity):
-    """Users whose passwords are kept as they are: for tests of names and sessions."""
+    """Users with unhashed passwords, for tests of names and sessions."""
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
         """As `Identity`, without its pool of hashing threads."""
@@ -102,7 +102,7 @@ class Person:
 
     @property
     def slot(self) -> int:
-        """Where all that is theirs lives."""
+        """The slot of their records."""
         return slot_of(self.id)
 
 
