@@ -14,7 +14,7 @@ from ...background import log_once_a_minute
 
 
 class Meaning(Enum):
-    """What a driver's error tells."""
+    """What a driver's error means for the command."""
 
     BUSY = auto()
     """Somebody else was first; the same command may succeed at once."""

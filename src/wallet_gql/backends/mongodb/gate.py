@@ -58,7 +58,7 @@ class Gate:
             )
 
     def bump(self) -> Document:
-        """What every commit does to its own fence, as an update statement."""
+        """The update statement with which every commit increments the fence of its own process."""
         changes = {"$inc": {"fence": 1}, "$currentDate": {"seen_at": True}}
         return {"q": {"_id": self.fence_id}, "u": changes}
 

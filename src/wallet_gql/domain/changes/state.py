@@ -64,7 +64,7 @@ class State:
         self.writes = Writes()
 
     def load_account(self, account: Account) -> None:
-        """Add a full account, as locked."""
+        """Add an account that the store has read and isolated for this batch."""
         self.accounts[account.id] = account
 
     def load_wallet(self, owner: UserId, accounts: Iterable[Account]) -> None:

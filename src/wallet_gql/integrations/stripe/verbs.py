@@ -1,4 +1,4 @@
-"""What customers ask for: a top-up is noted, a withdrawal's money is held. Stripe is asked afterwards, by the flows."""
+"""The customers' money verbs: record a top-up, hold the money of a withdrawal. The flows call Stripe afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ...verbs.keyed import OneKey, Plan
 
 @dataclass(slots=True)
 class TopUpVerb(OneKey[TopUp]):
-    """Begin to bring money in: note it. `live` says whether the provider means real money."""
+    """Record a requested top-up. `live` says whether the provider moves real money."""
 
     account_id: AccountId
     amount_minor: int
@@ -67,14 +67,14 @@ class TopUpVerb(OneKey[TopUp]):
 
 
 async def read_top_up(store: Store, top_up_id: TopUpId) -> TopUp | None:
-    """A top-up as it is now."""
+    """Read a top-up."""
     found = await read(store, top_up_key(top_up_id))
     return None if found is None else TopUp.from_record(found)
 
 
 @dataclass(slots=True)
 class WithdrawalVerb(OneKey[Withdrawal]):
-    """Reserve the money of a withdrawal. `live` says whether the provider means real money."""
+    """Hold the money of a withdrawal. `live` says whether the provider moves real money."""
 
     account_id: AccountId
     amount_minor: int
@@ -142,6 +142,6 @@ class WithdrawalVerb(OneKey[Withdrawal]):
 
 
 async def read_withdrawal(store: Store, withdrawal_id: WithdrawalId) -> Withdrawal | None:
-    """A withdrawal as it is now."""
+    """Read a withdrawal."""
     found = await read(store, withdrawal_key(withdrawal_id))
     return None if found is None else Withdrawal.from_record(found)

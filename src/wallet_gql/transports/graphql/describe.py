@@ -19,7 +19,7 @@ def about(description: str) -> Any:
 
 
 def argument(description: str, name: str | None = None) -> Any:
-    """What goes into `Annotated` at an argument."""
+    """The metadata that describes an argument, for use in `Annotated`."""
     return strawberry.argument(description=description, name=name)
 
 

@@ -127,12 +127,12 @@ def _graphql(view: WalletView) -> list[BaseRoute]:
 
 
 def playground(settings: Settings) -> Sequence[graphiql.Tab] | None:
-    """GraphiQL without examples, except in production."""
+    """The tabs of GraphiQL in a server: none, and in production no GraphiQL at all (None)."""
     return None if settings.mode is Mode.PRODUCTION else ()
 
 
 async def home(request: Request) -> Response:
-    """How to begin."""
+    """The start page."""
     page = HTMLResponse(start_page(str(request.base_url)))
     page.headers["Content-Security-Policy"] = PAGE_POLICY
     return page

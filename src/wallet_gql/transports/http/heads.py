@@ -1,14 +1,15 @@
-"""Limits on one connection: how large a request's head may be, how long its parts may take; who may name a request.
+"""Limits on one connection: the size of a request's head, and the time its parts may take.
 
-The head is the address, the headers, and trailers behind the body.
+The head is the address, the headers, and the trailers after the body.
 
-The parser has none. It keeps a header's value together until the value ends, and tells nobody meanwhile, so two things
-are counted: what it has told of one message, and how much it has taken since it last told anything.
+The parser has no size limit. It buffers a header's value until the value ends, without a callback, so two sizes are
+counted: what callbacks have reported of one message, and what the parser has received since the last callback.
 
-Uvicorn has no limit on the time a request takes to arrive, and any byte ends its wait for the next one. So a connection
-that keeps a head or a body waiting is answered 408 and closed, and one that reads no answer is cut.
+Uvicorn does not limit the time in which a request may arrive, and any byte ends its keep-alive timeout. So a connection
+whose head or body is late is answered 408 and closed, and one that does not read its answer is cut.
 
-Here alone it is known who sent a request: later the address may be the one that a proxy told.
+This is also the only place that knows the real peer, so it drops `X-Request-Id` from anybody but trusted proxies. Later
+the client's address may be one that a proxy has forwarded.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..catalogue.errors import HEADERS_TOO_LARGE, REQUEST_TIMEOUT, Code
 from .logs import REQUEST_ID_HEADER
 
 HEAD_MAX: Final = 64 * 1024
-"""The largest head of a request, in bytes; each header counts `_EACH` more, for what it costs in memory."""
+"""The largest head of a request, in bytes. Each header counts `_EACH` bytes more, for its memory."""
 
 _EACH: Final = 32
 _NAME: Final = REQUEST_ID_HEADER.lower().encode()
@@ -78,7 +79,7 @@ class HeadTooLargeError(Exception):
 
 
 class BoundedHeads(HttpToolsProtocol):
-    """One connection. Too large a head is answered 431, too slow a request 408; both end the connection."""
+    """One connection. A head that is too large is answered 431, a slow request 408; both close the connection."""
 
     def __init__(self, *args: Any, times: Times, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -96,7 +97,7 @@ class BoundedHeads(HttpToolsProtocol):
         self._is_proxy = False
 
     def connection_made(self, transport: Any) -> None:
-        """A client, or a proxy, has connected."""
+        """A client or a proxy has connected."""
         super().connection_made(transport)
         proxies = self.config.forwarded_allow_ips if self.config.proxy_headers else None
         self._is_proxy = self.client is not None and _is_in(self.client[0], proxies)
@@ -213,7 +214,7 @@ class BoundedHeads(HttpToolsProtocol):
         return cycle is None or cycle.response_complete
 
     def _watch(self) -> None:
-        """Start to measure the time for what is awaited from the client now, unless that is measured already."""
+        """Start the timer for what the client must send or read next, unless it runs already."""
         waits = self._has_begun or self._untold_bytes > 0 or not self._received
         awaited = (self._received, self._in_body) if waits and not self._is_over else None
         if awaited == self._awaited:
@@ -231,7 +232,7 @@ class BoundedHeads(HttpToolsProtocol):
             self._deadline = None
 
     def _on_deadline(self) -> None:
-        """What was awaited did not come in time."""
+        """The client was too slow."""
         self._stop_watching()
         if self._in_body:
             can_tell = not self.cycle.response_started and not self.pipeline
@@ -251,7 +252,7 @@ class BoundedHeads(HttpToolsProtocol):
         self._cut_later()
 
     def _cut_later(self) -> None:
-        """Give the client time to read what was written, then end the connection whatever is left."""
+        """Give the client time to read what was written, then close the connection."""
         if self._reading_deadline is None:
             self._reading_deadline = self.loop.call_later(self._times.body_seconds, self._cut)
 
@@ -260,9 +261,9 @@ class BoundedHeads(HttpToolsProtocol):
         self.transport.abort()
 
     def _give_up(self) -> None:
-        """No more answers: the application is told that the client has gone, and what it still sends is dropped.
+        """Send nothing more: tell the application that the client is gone, and drop what it still sends.
 
-        Uvicorn does that for the newest request alone, which is not the one at work where several came at once.
+        Uvicorn tells only the newest request. If several were pipelined, that is not the one being answered.
         """
         self.pipeline.clear()
         if self._answered is not None and not self._answered.response_complete:

@@ -1,4 +1,4 @@
-"""Which hosts requests may be for: `WALLET_ALLOWED_HOSTS`. No redirect repeats the host that a client named itself."""
+"""Checks the host of requests against `WALLET_ALLOWED_HOSTS`, and keeps the client's Host header out of redirects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A worker's wallet, which is opened as soon as its store allows it; until then everything is answered 503.
+"""Opens a worker's wallet as soon as the store can be opened; until then every request is answered with 503.
 
-The first start of a server refuses what is wrong (`serving.serve`). A worker that is started later to replace another
-must not end the server because its store is away, so it waits.
+The first start of a server fails on any fault (`serving.serve`). A worker that replaces another must not end the server
+because the store is unreachable, so it waits.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class _Opening:
 
 
 class UntilOpen:
-    """Answers 503 `UNAVAILABLE` while the process has no wallet; WebSockets are refused before they are accepted."""
+    """Answers 503 `UNAVAILABLE` until the wallet is open; WebSockets are refused before they are accepted."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,7 +1,8 @@
 """Which sites' pages may use the wallet: its own, and those of `WALLET_ALLOWED_ORIGINS`.
 
-One rule for requests and for WebSocket handshakes. A browser sends cookies along whoever made it send the request, so
-whatever may come with a cookie must say which site it comes from. CORS (`http.create_app`) grants the same sites.
+The same rule holds for requests and for WebSocket handshakes. A browser sends its cookies even if another site made it
+send the request, so a request with a cookie must say which site it comes from. CORS (`http.create_app`) allows the same
+sites.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ def cross_site() -> Problem:
 
 
 def is_plain_loopback(connection: HTTPConnection) -> bool:
-    """Whether somebody tries the wallet out on their own machine without TLS: then browsers need another cookie.
+    """Whether the wallet is tried out on the same machine without TLS, where some browsers need another cookie.
 
-    Never in production, nor behind a proxy that shows.
+    Never true in production, or behind a proxy that can be detected.
     """
     if settings_of(connection).mode is Mode.PRODUCTION or connection.scope["scheme"] not in _PLAIN:
         return False
@@ -96,7 +97,7 @@ def _spelt(origin: str) -> str | None:
 
 
 def _is_own(origin: str, connection: HTTPConnection) -> bool:
-    """Whether an origin is the connection's: its host and port, and, if that came by TLS, its scheme."""
+    """Whether an origin is the connection's own: the same host and port, and over TLS also the same scheme."""
     try:
         parts = urlsplit(origin)
     except ValueError:

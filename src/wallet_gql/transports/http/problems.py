@@ -1,4 +1,4 @@
-"""Refusals that come before or beside the operations: one JSON object each, as RFC 9457 describes it."""
+"""Errors outside the operations, such as those of HTTP itself: problem objects as in RFC 9457."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""`POST /webhooks/stripe`: where Stripe tells that something happened. Who it is, is in the signature alone.
+"""`POST /webhooks/stripe`: where Stripe posts its events. Only the signature shows that they are Stripe's.
 
 | status | when |
 |---|---|
-| 200 | taken in, or put aside for an operator: do not send it again |
-| 400 | the signature is not Stripe's, or too old, or the body is no event: nothing was done |
+| 200 | handled, or kept as an alarm for an operator: do not send it again |
+| 400 | the signature is not Stripe's, or too old, or the body is not an event: nothing was done |
 | 404 | this wallet has no webhook secret |
 | 413 | the body is larger than any event |
-| 503, 504 | not taken in: send it again |
+| 503, 504 | not handled: send it again |
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def routes() -> list[Route]:
 
 
 async def receive(request: Request) -> Response:
-    """Take in one event. Raises Problem."""
+    """Handle one event. Raises Problem."""
     wallet: Wallet = request.app.state.wallet
     events = wallet.payments.events
     if not events.is_open:
