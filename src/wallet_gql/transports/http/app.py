@@ -1,8 +1,8 @@
-"""The HTTP application: routes, request ids, limits, and its life from start to drain.
+"""The HTTP application: routes, request ids, limits, start and shutdown.
 
-`/graphql` the API (HTTP, server-sent events, WebSockets), `/v1/…` the same over REST with its description at
-`/openapi.json`, `/healthz` whether the process lives, `/readyz` whether it should get requests, `/` a page that says
-how to begin.
+`/graphql` is the GraphQL API (HTTP, server-sent events, WebSockets), `/v1/…` the REST API, described at
+`/openapi.json`. `/healthz` says whether the process is alive, `/readyz` whether it should get requests, and `/` is the
+start page.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ READY_SECONDS: Final = 2.0
 """How long `/readyz` waits for the store."""
 
 READY_FOR_SECONDS: Final = 1.0
-"""How long its answer holds: whoever asks is anonymous, and the store has better things to do."""
+"""How long its answer is reused, so that anonymous clients cannot load the store with it."""
 
 _REDIRECTIONS: Final = range(300, 400)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
@@ -65,10 +65,10 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 def create_app(
     source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = None, *, wait: bool = False
 ) -> Starlette:
-    """The ASGI app over a running wallet, or over settings: then it opens the wallet itself, and closes it at the end.
+    """The ASGI app for a running wallet, or for settings: then it opens the wallet itself, and closes it at the end.
 
-    `tabs` opens GraphiQL at `/graphiql` with these examples; None leaves the page out. Over settings it answers 503
-    until the store can be opened; with `wait` it does not start before.
+    `tabs` are GraphiQL's examples at `/graphiql`; None leaves the page out. With settings, the app answers 503 until
+    the store can be opened; with `wait` it starts only then.
 
     `app.state.draining` makes `/readyz` answer 503; a stop signal sets it.
     """
@@ -154,7 +154,7 @@ async def readyz(request: Request) -> Response:
 
 
 class Readiness:
-    """Whether the store can write, asked once at a time and not more often than `READY_FOR_SECONDS`."""
+    """Whether the store can write. It is asked at most once every `READY_FOR_SECONDS`, never twice at a time."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -162,7 +162,7 @@ class Readiness:
         self._is_ready = False
 
     async def of(self, store: Store) -> bool:
-        """Ask it, or remember."""
+        """Ping the store, or reuse the last answer."""
         async with self._lock:
             if time.monotonic() - self._asked_at >= READY_FOR_SECONDS:
                 self._is_ready = await attempt(log, "the check whether the store can write", lambda: _ping(store))
@@ -176,7 +176,7 @@ async def _ping(store: Store) -> None:
 
 
 class Gate:
-    """Around every request: its id in headers, logs and errors; safe headers; one log line; no traceback outside."""
+    """Wraps every request: sets its id in headers, logs and errors, adds security headers, hides tracebacks."""
 
     def __init__(self, app: ASGIApp, *, strict_transport: bool = False) -> None:
         self._app = app
@@ -217,7 +217,7 @@ class Gate:
 
 
 class _Answer:
-    """The response on its way out: adds the headers, remembers the status."""
+    """Passes the response on: adds the headers and remembers the status."""
 
     def __init__(self, send: Send, added: Mapping[str, str]) -> None:
         self._send = send
@@ -237,9 +237,9 @@ class _Answer:
 
 
 def _request_id(headers: Headers) -> str:
-    """The id that a trusted proxy gave the request, if it is a plausible one; else a new one.
+    """The request id of a trusted proxy, if it is well-formed; else a new one.
 
-    Nobody else's gets here: `heads.BoundedHeads` drops it.
+    `heads.BoundedHeads` has dropped the header if it came from anybody else.
     """
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -247,9 +247,9 @@ def _request_id(headers: Headers) -> str:
 
 @contextmanager
 def _draining_on_signal(app: Starlette, drain_seconds: float) -> Iterator[None]:
-    """Note a stop signal for `/readyz`, and after `drain_seconds` let the server's own handler stop it.
+    """After a stop signal, make `/readyz` fail, and stop the server only after `drain_seconds`.
 
-    Meanwhile everything is served as before, so that a load balancer has time to see it. A second signal stops at once.
+    Meanwhile all requests are served, so that a load balancer has time to notice. A second signal stops at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
