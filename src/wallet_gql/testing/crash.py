@@ -1,11 +1,11 @@
-"""Crash trials: real processes on one ledger, killed at drawn moments, started again, and checked.
+"""Crash trials: real processes on one ledger, killed at random moments, restarted, and checked.
 
 A *trial* is one ledger with several kills. The victim (`writer`) runs with one failpoint armed, or is killed from
-outside at a random moment; then it is started again on the same history and asks again what it had no answer to. In
-most trials a second writer lives beside it all the time. At the end both settle, and the books, the audit and the
-histories must agree: nothing answered is lost, nothing is doubled.
+outside at a random moment. It is then restarted on the same history, and repeats the requests that got no answer. In
+most trials a second writer runs all the time. At the end both settle, and the books, the audit and the histories must
+agree: nothing answered is lost, nothing happened twice.
 
-Everything is drawn from the seed before the trial begins; what is left to chance is only where a random kill falls.
+Everything is drawn from the seed before the trial begins, except the exact moment of kills from outside.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MONEY_MINOR: Final = 500
 RANDOM: Final = "at random"
 """The window of kills from outside."""
 FULL_DISK: Final = "on a full disk"
-"""The window of kills after the victim's files could grow no further (RLIMIT_FSIZE)."""
+"""The window of kills after the victim's files reached their size limit (RLIMIT_FSIZE)."""
 
 HIT_MAX: Final = 40
 ALIVE_SECONDS_MAX: Final = 0.35
@@ -49,16 +49,16 @@ STOPPED_SECONDS: Final = 0.4
 FULL_SECONDS: Final = 0.1
 DISK_STEP_BYTES: Final = 16 * 1024
 HISTORY_BYTES: Final = 256 * 1024
-"""Room for the victim's history, whose file the same limit holds for."""
+"""Room for the victim's history file, which has the same limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """How one life of the victim ends: at the `hit`-th passing of `point`, or `alive_seconds` after its start.
+    """How one run of the victim ends: at the `hit`-th passing of `point`, or `alive_seconds` after its start.
 
-    On a full disk no file may grow beyond some size, `hit` times 16 KiB of it drawn; it is killed once it has failed.
+    On a full disk, files are limited to a size of which `hit` times 16 KiB is random; after a failure it is killed.
 
-    With `stop` the process is not killed but stopped there for a while (SIGSTOP), goes on, and is killed later.
+    With `stop` the process is first stopped there for a while (SIGSTOP), continued, and killed later.
     """
 
     point: str
@@ -69,7 +69,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One ledger's fate, drawn before it begins."""
+    """One trial, drawn before it begins."""
 
     seed: int
     kills: tuple[Kill, ...]
@@ -78,12 +78,12 @@ class Trial:
 
 @dataclass(slots=True)
 class Tally:
-    """What trials amounted to. `windows` counts processes that died of SIGKILL, by where; `stops` those stopped."""
+    """The counts of trials. `windows` counts processes killed by SIGKILL, by place; `stops` those stopped."""
 
     windows: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
     missed: int = 0
-    """Lives that ended before their failpoint's hit came."""
+    """Runs that ended before they reached their failpoint."""
     trials: int = 0
     companions: int = 0
     operations: int = 0
@@ -92,7 +92,7 @@ class Tally:
     cut_off: int = 0
     """Operations of which at least one call got no answer."""
     found_done: int = 0
-    """Operations that a retry found done although the first call got no answer: the windows were real."""
+    """Operations that a retry found done although the first call got no answer: proof that kills hit commits."""
     transfers: int = 0
 
     @property
@@ -101,7 +101,7 @@ class Tally:
         return self.windows.total()
 
     def add(self, other: Tally) -> None:
-        """Count another tally in."""
+        """Add another tally."""
         self.windows += other.windows
         self.stops += other.stops
         for name in ("missed", "trials", "companions", "operations", "answered", "refused", "cut_off"):
@@ -169,7 +169,7 @@ async def run_trial(harness: Harness, folder: Path, trial: Trial, *, command: Se
 
 
 async def _prepare(world: World, history: Path) -> None:
-    """People with money, whose deposits stand in a history of their own."""
+    """Create people with money; their deposits have a history of their own."""
     people = await world.people(PEOPLE)
     with Recorder(history) as recorder:
         accounts = [account for account in await scan_all(world.store, "account") if isinstance(account, Account)]
@@ -183,7 +183,7 @@ async def _prepare(world: World, history: Path) -> None:
 
 
 class _Lives:
-    """The victim's lives and the companion's one."""
+    """The processes of one trial: the victim's runs, one after the other, and the companion."""
 
     def __init__(self, command: Sequence[str], folder: Path, trial: Trial) -> None:
         self.command = command
@@ -213,13 +213,13 @@ class _Lives:
         return process
 
     async def settle(self, name: str) -> None:
-        """Let a writer of that name ask again what it has no answer to, and end. Raises AssertionError."""
+        """Run a writer of that name that only repeats unanswered requests, and ends. Raises AssertionError."""
         process = await self.start(name, "--operations", "0")
         _, said = await asyncio.wait_for(process.communicate(), patience(SETTLE_WAIT_SECONDS))
         assert process.returncode == 0, f"writer {name} could not settle: {said.decode()[-2000:]}"
 
     async def end(self) -> None:
-        """Leave no process behind."""
+        """End all processes."""
         for process in self._running:
             if process.returncode is None:
                 process.kill()
@@ -277,7 +277,7 @@ async def _one_life(lives: _Lives, kill: Kill, tally: Tally) -> None:
 
 
 async def _fill_the_disk(lives: _Lives, kill: Kill, tally: Tally) -> None:
-    """Let the victim's writes fail. It must not call done what is not, and everything must be there afterwards."""
+    """Let the victim's writes fail. It must not report success for them, and all else must be there afterwards."""
     history = lives.folder / "history-victim.jsonl"
     unknown = _failed(history)
     full = _size(history) + HISTORY_BYTES + kill.hit * DISK_STEP_BYTES
@@ -293,7 +293,7 @@ async def _fill_the_disk(lives: _Lives, kill: Kill, tally: Tally) -> None:
 
 
 def _failed(history: Path) -> int:
-    """How many calls a history says had no answer."""
+    """How many calls of a history got no answer."""
     return history.read_bytes().count(b'{"event":"unknown"') if history.exists() else 0
 
 
@@ -314,7 +314,7 @@ def _size(path: Path) -> int:
 
 
 async def _until(seen: Callable[[], bool], process: Process) -> None:
-    """Look every few milliseconds for what another process does; give up when it ends."""
+    """Poll every few milliseconds for something that another process does; give up when it ends."""
     async with asyncio.timeout(patience(DEATH_WAIT_SECONDS)):
         while not seen() and process.returncode is None:  # noqa: ASYNC110 - other processes set no event of ours
             await asyncio.sleep(0.005)
@@ -337,7 +337,7 @@ def _count(tally: Tally, operations: Operations) -> None:
 
 
 async def _contradictions(world: World, operations: Operations, tally: Tally) -> list[str]:
-    """What is wrong in the books, in the audit, and between the books and the histories."""
+    """Everything wrong in the books, in the audit, and between the books and the histories."""
     await world.settle()
     books = await read_books(world.store)
     tally.transfers = len(books.transfers)

@@ -1,7 +1,7 @@
-"""A Hypothesis state machine: drawn commands, alone and in crowds, against the tiny ledger of `model`.
+"""A Hypothesis state machine: random commands, alone and concurrent, compared with the small ledger of `model`.
 
-Alone, a command must get exactly the model's answer, on every backend. Commands of a crowd are drawn first and then
-run at once; they are judged by what must hold in any order. After every step balances, holds and sequences are
+A command that runs alone must get exactly the model's answer, on every backend. Concurrent commands are drawn first and
+then started together; their answers must be possible in some order. After every step balances, holds and sequences are
 compared, and at the end the whole store is read, checked and audited.
 
 ```python
@@ -45,7 +45,7 @@ DETAILS: Final = {
     "REVERSAL_EXCEEDS_ORIGINAL": ("remaining_minor", "requested_minor"),
     "ACCOUNT_NOT_EMPTY": ("posted_minor", "held_minor"),
 }
-"""Which fields of a refusal the model foretells."""
+"""The fields of a refusal that the model predicts."""
 
 persons = st.integers(0, PEOPLE - 1)
 amounts = st.integers(1, 130)
@@ -136,7 +136,7 @@ class LedgerMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to its end on the machine's own loop."""
+        """Run a coroutine on the machine's own loop."""
         return self.runner.run(work)
 
     # Steps
@@ -164,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(crowd=st.lists(commands, min_size=2, max_size=8))
     def at_once(self, crowd: list[m.Command]) -> None:
-        """Commands that run at once are answered as some order of them would be."""
+        """Concurrent commands get answers that are possible in some order."""
         fitted = [command for command in map(self._fit, crowd) if command is not None]
         asked = self.run(self._together(fitted))
         answers = [answer for answer, _ in asked]
@@ -182,14 +182,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((1, 10, 100, 4000)))
     def wait(self, seconds: int) -> None:
-        """Time passes, and holds run out without anybody's doing."""
+        """Time passes, and holds expire by themselves."""
         self.world.clock.advance(seconds)
         self.model.now += seconds
         self._compare()
 
     @rule()
     def sweep(self) -> None:
-        """Closing what has run out changes nothing that anybody can see."""
+        """Sweeping expired holds changes nothing that clients can see."""
         self.run(self.world.ledger.expire_due_holds())
         self.run(self.world.store.recover(100))
         self._compare()
@@ -198,7 +198,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.store.capabilities.durable)
     @rule(politely=st.booleans(), seed=st.integers(0, 2**32 - 1))
     def restart(self, politely: bool, seed: int) -> None:  # noqa: FBT001 - drawn
-        """After any end of the store everything is as it was."""
+        """After the store was closed or killed, everything is as before."""
         self.run(self.world.reopen() if politely else self.world.kill())
         self.ledger = self._client(seed)
         self._compare()
@@ -206,7 +206,7 @@ class LedgerMachine(RuleBasedStateMachine):
     # Between the model's numbers and the ledger's ids
 
     def _fit(self, command: m.Command) -> m.Command | None:
-        """Let numbers point to what there is; None if there is nothing yet."""
+        """Map drawn numbers to existing holds and transfers; None if there are none yet."""
         if command.verb in ("capture", "void"):
             return self._fit_hold(command) if self.holds else None
         if command.verb == "reverse":
@@ -232,7 +232,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return replace(command, transfer=number, actor=payee if command.actor == 0 else m.OPERATOR)
 
     async def _adopt_statuses(self, crowd: Sequence[m.Command], answers: Sequence[m.Answer]) -> None:
-        """Which of several status changes of one account came last is the ledger's choice."""
+        """Take over the ledger's order of concurrent status changes of one account."""
         chosen: dict[int, set[str]] = {}
         for command, answer in zip(crowd, answers, strict=True):
             if command.verb == "status" and answer.code == "ok":
@@ -257,7 +257,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return await asyncio.gather(*map(self._ask, crowd))
 
     async def _ask(self, command: m.Command) -> tuple[m.Answer, Posted[Any] | None]:
-        """Ask until there is an answer, with the same key."""
+        """Repeat a request with the same key until it is answered."""
         for _ in range(ATTEMPTS_MAX):
             try:
                 posted = await self._send(command)
@@ -301,7 +301,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     def _first_is_fresh(self, crowd: Sequence[m.Command], answers: Sequence[m.Answer]) -> list[m.Answer]:
-        """Behind lost replies nobody knows who was first: of equal successes under a new key, the first counts."""
+        """Treat the first of equal successes as the new one: after lost replies, all may say `replayed`."""
         told: list[m.Answer] = []
         seen = set(self.model.keys)
         for command, answer in zip(crowd, answers, strict=True):
@@ -339,7 +339,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 def _answer_of(posted: Posted[Any] | None) -> m.Answer:
-    """A success: what moved stands in its detail."""
+    """The answer of a success, with what moved as its detail."""
     if posted is None:
         return m.Answer("ok")
     return m.Answer("ok", posted.replayed, detail=(posted.result.amount_minor,))
@@ -351,7 +351,7 @@ def machine_for(name: str, *, shuffled: bool = False) -> type[LedgerMachine]:
 
 
 def run_machine(name: str, *, shuffled: bool = False, examples: int, steps: int, profile: str | None = None) -> None:
-    """Run a backend's machine with so many examples of at most so many steps. Raises what Hypothesis found.
+    """Run a backend's machine with so many examples of at most so many steps. Raises the failure that is found.
 
     `profile` names the Hypothesis profile to start from, by default the one that is loaded.
     """

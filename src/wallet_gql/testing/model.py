@@ -1,8 +1,8 @@
-"""A ledger the size of a dictionary: what the machine expects of the real one.
+"""A small ledger in dictionaries, with which the machine compares the real one.
 
-Written from the documentation, not from `domain.rules`, and naming people, holds and transfers by number.
-`Model.expect` tells the one right answer to a command that runs alone; `judge` tells whether the answers to commands
-that ran at once can be right in some order, and takes their effects over.
+It was written from the documentation, not from `domain.rules`. People, holds and transfers are numbers. `Model.expect`
+returns the one right answer to a command that runs alone. `judge` checks whether the answers to concurrent commands are
+possible in some order, and takes their effects over.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OPERATOR: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What one client asks. Which fields count depends on the verb; `actor` is a person's number or `OPERATOR`.
+    """One request. The verb says which fields count; `actor` is a person's number or `OPERATOR`.
 
     `amount` is in minor units, None for all; `key` is None where a verb takes no key.
     """
@@ -38,13 +38,13 @@ class Command:
 
     @property
     def asked(self) -> tuple[object, ...]:
-        """What a key stands for: everything but who and which key."""
+        """The input that a key stands for: everything but the actor and the key."""
         return (self.verb, self.account, self.payee, self.amount, self.seconds, self.hold, self.transfer)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`ok` or an error's code; `made` numbers the transfer or hold. `detail`: the amounts that the answer tells."""
+    """`ok` or an error's code; `made` is the number of the new transfer or hold, `detail` the amounts in the answer."""
 
     code: str
     replayed: bool = False
@@ -54,7 +54,7 @@ class Answer:
 
 @dataclass(slots=True)
 class HoldRow:
-    """A hold: open until captured, voided, or its time is over."""
+    """A hold: open until it is captured, voided or expired."""
 
     payer: int
     payee: int
@@ -96,7 +96,7 @@ class Model:
         return hold.state == "open" and hold.expires_at > self.now
 
     def state_of(self, hold: HoldRow) -> str:
-        """A hold's state as it counts now."""
+        """A hold's state now; an expired hold counts as expired before any sweep."""
         return "expired" if hold.state == "open" and hold.expires_at <= self.now else hold.state
 
     def held(self, person: int) -> int:
@@ -114,7 +114,7 @@ class Model:
     # One command alone
 
     def expect(self, command: Command) -> Answer:
-        """The right answer to a command that runs alone; its effect is taken over."""
+        """The right answer to a command that runs alone; applies its effect."""
         if command.key is not None:
             known = self.keys.get((command.actor, command.key))
             if known is not None:
@@ -132,7 +132,7 @@ class Model:
         return Answer(answer.code, answer.code == "ok", answer.made, answer.detail)
 
     def refusal(self, command: Command) -> Answer | None:
-        """What a new command would be refused with; None if it would succeed."""
+        """The code with which a new command would be refused; None if it would succeed."""
         checks: dict[Verb, Callable[[Command], Answer | None]] = {
             "transfer": self._paying,
             "hold": self._paying,
@@ -205,7 +205,7 @@ class Model:
     # Effects
 
     def apply(self, command: Command) -> int | None:
-        """Take over the effect of a command that succeeded; answers the number of what it made."""
+        """Apply the effect of a command that succeeded; returns the number of what it made."""
         amount = command.amount or 0
         if command.verb == "hold":
             self.holds.append(HoldRow(command.account, command.payee, amount, self.now + command.seconds))
@@ -245,7 +245,7 @@ class Model:
 
 
 def judge(model: Model, commands: Sequence[Command], answers: Sequence[Answer]) -> list[str]:
-    """Whether commands that ran at once may have been answered so; takes their effects over. Lists what cannot be."""
+    """Check the answers to concurrent commands and apply their effects; returns those that are impossible."""
     wrong = _judge_keys(model, commands, answers)
     moved = {c: a.detail[0] for c, a in zip(commands, answers, strict=True) if c.verb == "reverse" and a.code == "ok"}
     done = [c for c, a in zip(commands, answers, strict=True) if a.code == "ok" and not a.replayed]
@@ -294,7 +294,7 @@ def _judge_keys(model: Model, commands: Sequence[Command], answers: Sequence[Ans
 def _judge_refusals(
     model: Model, commands: Sequence[Command], answers: Sequence[Answer], done: Sequence[Command]
 ) -> list[str]:
-    """A refusal needs a reason that was there before, or that another command of the batch has made."""
+    """Check that each refusal had a reason, before the batch or because of another command in it."""
     out: Counter[int] = Counter()
     for command in done:
         if command.verb in ("transfer", "hold", "withdraw"):
@@ -320,7 +320,7 @@ def _judge_refusals(
 
 
 def _has_reason(model: Model, command: Command, answer: Answer, done: Sequence[Command]) -> bool:
-    """Refused alone for the same reason, or others of the batch have changed what it depends on."""
+    """Whether it would be refused alone, too, or another command of the batch changed what it depends on."""
     refusal = model.refusal(command)
     if refusal is not None and refusal.code == answer.code:
         return True

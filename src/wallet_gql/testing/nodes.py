@@ -55,7 +55,7 @@ _STATEMENTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class NodeFault:
-    """What happens to the node of that index, for how long, and how long all is well before it."""
+    """A fault of one node, how long it lasts, and how long the pause before it is."""
 
     kind: str
     node: int
@@ -65,7 +65,7 @@ class NodeFault:
 
 @dataclass(slots=True)
 class NodeTally:
-    """What node trials amounted to."""
+    """The counts of node trials."""
 
     faults: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
@@ -74,7 +74,7 @@ class NodeTally:
     writers: Tally = field(default_factory=Tally)
 
     def add(self, other: NodeTally) -> None:
-        """Count another trial in."""
+        """Add another trial."""
         self.faults += other.faults
         self.hits += other.hits
         self.clear_seconds += other.clear_seconds
@@ -82,7 +82,7 @@ class NodeTally:
 
 
 def draw_faults(seed: int, count: int, nodes: int, kinds: Sequence[str] = FAULTS) -> list[NodeFault]:
-    """Each kind equally often, in a drawn order, on drawn nodes."""
+    """Draw faults: each kind equally often, in random order, on random nodes."""
     drawn = random.Random(seed)
     planned = [kinds[place % len(kinds)] for place in range(count)]
     drawn.shuffle(planned)
@@ -176,7 +176,7 @@ async def _apply(cluster: PostgresCluster, proxies: Sequence[Proxy], fault: Node
 
 
 def send(server: PostgresServer, number: signal.Signals) -> None:
-    """A signal to all processes of a server, the first one first, so that it makes no more; some may have ended."""
+    """Signal all processes of a server, the parent first, so that it starts no new ones; some may have ended."""
     for pid in server._pids():  # noqa: SLF001 - the launcher's own list
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -208,7 +208,7 @@ class OppositeTally:
 async def opposite(
     store: Store, left: Person, right: Person, *, seconds: float, seed: int, clients: int = 4
 ) -> OppositeTally:
-    """Pay both ways between two accounts for a while; every payment is asked until it is answered."""
+    """Pay both ways between two accounts for a while; every payment is repeated until it is answered."""
     tally, ledger, until = OppositeTally(), Ledger(store), time.monotonic() + seconds
     keys = iter(range(2**62))
 

@@ -1,8 +1,8 @@
-"""A Hypothesis state machine of money in and out: clients that repeat themselves, a network that loses, crashes.
+"""A Hypothesis state machine for top-ups and withdrawals: clients that retry, a lossy network, crashes.
 
-Between customers, banks and card holders on one side (the stand-in's state) and the ledger on the other, every call,
-answer, commit and webhook may be lost, doubled or late, in drawn order. When all is quiet at the end, both must agree
-to the cent, and each intent must have happened once.
+On one side are customers, banks and card holders (the state of the Stripe stand-in), on the other the ledger. Every
+call, answer, commit and webhook between them may be lost, repeated or late, in random order. At the end, when nothing
+is pending any more, both sides must agree to the cent, and each intent must have happened once.
 
 ```python
 run_payments_machine("memory", examples=200, steps=25)
@@ -67,14 +67,14 @@ keys = st.integers(0, 3)
 amounts = st.sampled_from(AMOUNTS)
 numbers = st.integers(0, 30)
 refused: Final = (["lose_answer", "refuse"], ["refuse", "ok", "lose_answer"])
-"""A call is carried out and the next question refused; a call is refused, and another one carried out."""
+"""Sequences of faults: a call is carried out and the next query refused; a call is refused and the next carried out."""
 troubles: st.SearchStrategy[list[str]] = (
     st.just([])
     | st.lists(st.sampled_from((*FAULTS, "ok", "lose_answer", "lose_answer")), min_size=1, max_size=4)
     | st.sampled_from(refused)
 )
 overlaps = st.none() | st.none() | st.sampled_from((0, 20))
-"""That another process does the same between an answer and its being taken in, so many seconds later."""
+"""After how many seconds another process does the same, between an answer and its commit; None: it does not."""
 deaths = st.none() | st.none() | st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 3))
 
 
@@ -117,7 +117,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         return make_payments(Desk(store, self.world.clock, entropy, sweep_at_once=1), self.api, self.fake.secrets)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to its end on the machine's own loop."""
+        """Run a coroutine on the machine's own loop."""
         return self.runner.run(work)
 
     @property
@@ -127,7 +127,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @contextmanager
     def trouble(self, faults: list[str], death: tuple[str, int] | None) -> Iterator[None]:
-        """The network fails as drawn, and the process dies where drawn; whoever asked gets no answer then."""
+        """Inside the block the network fails and the process dies as drawn; the caller then gets no answer."""
         self.fake.faults.extend(faults)
         failpoints.arm(f"{death[0]}=fail@{death[1]}" if death else "")
         try:
@@ -140,7 +140,7 @@ class PaymentsMachine(RuleBasedStateMachine):
             self._listen()
 
     def _overlap(self, seconds: int | None, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Have another process do that, too, after the next writing call of this one."""
+        """Let another process do the same after the next writing call."""
 
         async def meanwhile() -> None:
             self.world.clock.advance(seconds or 0)
@@ -150,7 +150,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         self.api.after_writing = None if seconds is None else meanwhile
 
     def _listen(self) -> None:
-        """Stripe posts what happened; it lies about until it is delivered."""
+        """Collect the events that Stripe posts, until they are delivered."""
         self.state.now = int(self.world.clock().timestamp())
         self.pending += self.state.events[self.told :]
         self.told = len(self.state.events)
@@ -159,7 +159,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @rule(person=persons, key=keys, pays=st.sampled_from((True, True, False)), faults=troubles, death=deaths)
     def top_up(self, person: int, key: int, pays: bool, faults: list[str], death: tuple[str, int] | None) -> None:  # noqa: FBT001
-        """Somebody asks for a top-up, perhaps again, and perhaps pays at once."""
+        """A customer requests a top-up, perhaps repeatedly, and perhaps pays at once."""
         who = self.people[person]
         with self.trouble(faults, death):
             ask = self.payments.top_ups.request(who.id, f"in-{key}", who.account, _amount(key), CURRENCY)
@@ -173,7 +173,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     def withdraw(
         self, person: int, key: int, overlap: int | None, faults: list[str], death: tuple[str, int] | None
     ) -> None:
-        """Somebody asks for their money, perhaps again, perhaps twice at once."""
+        """A customer requests a withdrawal, perhaps repeatedly, perhaps twice at the same time."""
         who = self.people[person]
 
         async def ask() -> None:
@@ -185,7 +185,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @rule(person=persons)
     def spend(self, person: int) -> None:
-        """All money that came in goes on to somebody else."""
+        """A customer pays all money to somebody else."""
         payer, payee = self.people[person], self.people[1 - person]
         with self.trouble([], None):
             amount = self.run(self.world.account(payer)).available_minor
@@ -198,7 +198,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @rule(person=persons, act=st.sampled_from(("freeze", "unfreeze", "refuse", "take", "drop", "day", "reconcile")))
     def seldom(self, person: int, act: str) -> None:
-        """What does not happen every day: an account is frozen, payouts are stopped, an event is lost, keys are."""
+        """A rare event: an account is frozen, payouts are stopped, an event is lost, Stripe forgets its keys."""
         if act in ("freeze", "unfreeze"):
             status = AccountStatus.FROZEN if act == "freeze" else AccountStatus.OPEN
             self.run(self.world.ledger.set_account_status(OPERATOR, self.people[person].account, status))
@@ -219,7 +219,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.secrets)
     @rule(number=numbers, act=st.sampled_from(("pay", "pay", "pay", "process", "fail_payment")))
     def customer(self, number: int, act: str) -> None:
-        """A customer does something with a secret that came in an answer."""
+        """A customer pays, or fails to pay, with a client secret."""
         intents = list(self.secrets.values())
         getattr(self.state, act)(intents[number % len(intents)])
         self._listen()
@@ -228,7 +228,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         number=numbers, amount=amounts, kind=st.sampled_from(("refund", "dispute")), ends=st.sampled_from((True, False))
     )
     def take_back(self, number: int, amount: int, kind: str, ends: bool) -> None:  # noqa: FBT001 - drawn
-        """Money goes back to where it came from, and perhaps comes again at once."""
+        """A payment is refunded or disputed, and perhaps that fails at once."""
         if not self._paid():
             self._earn(number)
         paid = self._paid()
@@ -242,7 +242,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._claims())
     @rule(number=numbers, won=st.sampled_from((True, True, False)))
     def give_up(self, number: int, won: bool) -> None:  # noqa: FBT001 - drawn
-        """A refund does not arrive, or a dispute is decided."""
+        """A refund fails, or a dispute is decided."""
         claims = self._claims()
         self._decide(claims[number % len(claims)]["id"], won=won)
 
@@ -254,7 +254,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         self._listen()
 
     def _earn(self, number: int) -> None:
-        """A top-up on a quiet day, paid and credited."""
+        """Complete a top-up without faults."""
         who = self.people[number % PEOPLE]
         with self.trouble([], None):
             started = self.run(self.calm.top_ups.request(who.id, f"quiet-{number}", who.account, 100, CURRENCY))
@@ -264,7 +264,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @rule(number=numbers, status=st.sampled_from(("paid", "failed", "paid", "in_transit", "failed", "canceled")))
     def bank(self, number: int, status: str) -> None:
-        """A bank does something with a payout; what was paid may yet come back."""
+        """A bank pays a payout or fails it; a paid one may still come back."""
         if not self._objects("payout"):
             who = self.people[number % PEOPLE]
             with self.trouble([], None):
@@ -280,7 +280,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pending)
     @rule(number=numbers, keep=st.booleans(), faults=troubles, death=deaths)
     def deliver(self, number: int, keep: bool, faults: list[str], death: tuple[str, int] | None) -> None:  # noqa: FBT001
-        """One of the events comes, out of turn; it comes again if it failed, or by mistake (`keep`)."""
+        """Deliver one event, in any order; it is repeated if it failed, or by mistake (`keep`)."""
         index = number % len(self.pending)
         with self.trouble(faults, death):
             self.run(self._post(self.payments, self.pending[index]))
@@ -295,7 +295,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((20, 100, 4000)), overlap=overlaps, faults=troubles, death=deaths)
     def sweep(self, seconds: int, overlap: int | None, faults: list[str], death: tuple[str, int] | None) -> None:
-        """Some time later a sweep looks at what is due, perhaps while another one does."""
+        """Some time later a sweep runs, perhaps at the same time as another one."""
         self.world.clock.advance(seconds)
         with self.trouble(faults, death):
             self._overlap(overlap, self.payments.sweep)
@@ -304,7 +304,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     # What must hold when all is quiet
 
     def teardown(self) -> None:
-        """Let everything come to its end, then compare."""
+        """Let all flows finish, then compare both sides."""
         try:
             if hasattr(self, "people"):
                 self.run(self._come_to_rest())
@@ -328,7 +328,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         await self.calm.reconciler.run()
 
     async def _days(self, seconds: int) -> None:
-        """A long time, at whose end sweeps find nothing new to do."""
+        """Let time pass until sweeps have nothing left to do."""
         self.world.clock.advance(seconds)
         self.state.now = int(self.world.clock().timestamp())
         self.fake.forget_keys()
@@ -369,12 +369,12 @@ class PaymentsMachine(RuleBasedStateMachine):
 
 
 def _amount(key: int) -> int:
-    """What is asked for under a key: always the same, so that a repeated request is a replay."""
+    """The amount for a key: always the same, so that a repeated request is a replay."""
     return AMOUNTS[key % len(AMOUNTS)]
 
 
 def run_payments_machine(backend: str, *, examples: int, steps: int, profile: str | None = None) -> None:
-    """Run so many schedules of at most so many steps. Raises what Hypothesis found."""
+    """Run so many schedules of at most so many steps. Raises the failure that is found."""
     parent = settings.get_profile(profile) if profile else settings()
     chosen = settings(parent, max_examples=examples, stateful_step_count=steps, deadline=None)
     with FakeStripe() as fake, asyncio.Runner() as runner:

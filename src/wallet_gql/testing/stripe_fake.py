@@ -1,4 +1,4 @@
-"""A stand-in for Stripe, over real HTTP, that keeps state and can fail in every way a network can.
+"""A stand-in for Stripe over real HTTP that keeps state and simulates failures of Stripe and of the network.
 
 ```python
 with FakeStripe() as fake:
@@ -58,7 +58,7 @@ class FakeStripe:
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
+        """Its address."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class FakeStripe:
         self._thread.join()
 
     def reset(self) -> None:
-        """A new, empty platform behind the same address."""
+        """Start again with an empty platform at the same address."""
         with self.lock:
             self.state = StripeState()
             self.faults.clear()
@@ -81,7 +81,7 @@ class FakeStripe:
             self._kept.clear()
 
     def forget_keys(self) -> None:
-        """A day passes: Stripe prunes idempotency keys."""
+        """Forget all idempotency keys, as Stripe does after a day."""
         with self.lock:
             self._kept.clear()
 
@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(head.encode() + raw)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def unfold(form: str) -> Body:

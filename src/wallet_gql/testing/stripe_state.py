@@ -1,7 +1,7 @@
-"""What the stand-in for Stripe knows: intents, refunds, disputes, transfers, payouts, and every cent of its balances.
+"""The state of the stand-in for Stripe: intents, refunds, disputes, transfers, payouts and balances.
 
-Requests come in through `answer`; what customers, banks and card holders do is a method each (`pay`, `refund`,
-`dispute`, `settle_payout` …), and leaves an event in `events`.
+Requests come in through `answer`. What customers, banks and card holders do are methods (`pay`, `refund`, `dispute`,
+`settle_payout` …), each of which adds an event to `events`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Body = dict[str, Any]
 
 
 class Refusal(Exception):
-    """An answer that is no success. `stored`: under an idempotency key it is given again."""
+    """An error answer. If `stored`, it is repeated for the same idempotency key."""
 
     def __init__(self, status: int, code: str, kind: str = "invalid_request_error", *, stored: bool = False) -> None:
         super().__init__(code)
@@ -46,7 +46,7 @@ class StripeState:
         self.movements: list[Body] = []
         """The platform's balance transactions, oldest first."""
         self.events: list[Body] = []
-        """Every event there ever was, oldest first."""
+        """All events, oldest first."""
         self.refuse_payouts = False
         self._count = 0
 
@@ -122,7 +122,7 @@ class StripeState:
         return str(made["id"])
 
     def reinstate(self, dispute_id: str, amount: int) -> None:
-        """A part of a dispute's money comes back; below zero: it goes again."""
+        """A part of a dispute's money is given back; a negative amount is taken again."""
         self._take(self.objects[dispute_id], amount, fee=0)
         self._tell("charge.dispute.funds_reinstated", self.objects[dispute_id])
 
@@ -138,7 +138,7 @@ class StripeState:
         self._tell("charge.dispute.closed", dispute)
 
     def settle_payout(self, payout_id: str, status: str) -> None:
-        """The bank takes a payout (`in_transit`, `paid`) or does not (`failed`, `canceled`), perhaps after all."""
+        """The bank accepts a payout (`in_transit`, `paid`) or not (`failed`, `canceled`), even after it was paid."""
         payout = self.objects[payout_id]
         follows = {
             "pending": ("in_transit", "paid", "failed", "canceled"),

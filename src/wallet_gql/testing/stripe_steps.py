@@ -1,4 +1,4 @@
-"""Calls to Stripe between whose answer and its being taken in something else happens, as when processes overlap."""
+"""Calls to Stripe with something else between the answer and its commit, as if processes overlapped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Meanwhile = Callable[[], Awaitable[object]]
 
 
 class SteppedApi(StripeApi):
-    """The calls; what happens meanwhile happens once, and may make calls itself."""
+    """Stripe's calls. What is set to happen in between happens once, and may make calls itself."""
 
     after_writing: Meanwhile | None = None
     """What happens when the next call that writes has been answered, or has got no answer."""

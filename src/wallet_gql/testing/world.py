@@ -163,7 +163,7 @@ class World:
     # More store objects, and the end of this one
 
     async def another(self) -> Store:
-        """A further store object on the same ledger, as another process has it; closed with the world."""
+        """Another store object on the same ledger, as another process would have; closed with the world."""
         store = await self.harness.open().__aenter__()
         self._opened.append(store)
         return store
@@ -174,7 +174,7 @@ class World:
         return [self.store, *[await self.another() for _ in more]]
 
     async def reopen(self) -> None:
-        """Close the store politely and go on with what is left."""
+        """Close the store, open it again, and continue with that."""
         self._opened.remove(self.store)
         await self._use(await self.harness.reopen(self.store))
 
@@ -184,7 +184,7 @@ class World:
         return World(self.harness.sibling(), self.folder / folder, seed=self.random.randrange(2**32))
 
     async def kill(self) -> None:
-        """End the store without a goodbye and go on with what is left."""
+        """Kill the store, open what is left, and continue with that."""
         await self._use(await self.harness.kill(self.store))
 
     # People and money
@@ -198,7 +198,7 @@ class World:
         return self.random.getrandbits(62)
 
     async def user(self) -> UserId:
-        """A user, without the trouble of signing up."""
+        """A user, created directly instead of by a sign-up."""
         number = next(self._numbers)
         user_id = make_user_id(self._ms(), self.entropy())
         user = User(user_id, f"user{number}", f"user{number}@example.org", "plain:password", self.clock())
@@ -291,7 +291,7 @@ class World:
         return placed.result
 
     async def account(self, person: Person) -> Account:
-        """The account as it counts now, once everything under way has arrived."""
+        """The account, after everything in flight has arrived."""
         await self.settle()
         return await self.ledger.account(person.id, person.account)
 
@@ -311,7 +311,7 @@ class World:
         return await records.read(store or self.store, key)
 
     async def execute(self, scope: Scope, changes: Changes, store: Store | None = None) -> Committed[None]:
-        """Write changes that look at nothing."""
+        """Write changes without a decision."""
         decide: Decide[None] = lambda _: Decision(changes, None)  # noqa: E731 - typed, where a def would not fit
         return await (store or self.store).execute(scope, decide)
 
@@ -336,7 +336,7 @@ class World:
     # The books
 
     async def settle(self) -> None:
-        """Let everything in doubt or on its way come to its end."""
+        """Wait until everything in doubt or in flight is settled."""
         for _ in range(_SETTLE_MAX):
             await self.store.recover(1_000)
             if not await self._in_flight():
@@ -355,7 +355,7 @@ class World:
         return await read_books(self.store)
 
     async def check(self) -> None:
-        """Look at everything. Raises AssertionError that names what is wrong."""
+        """Check the whole ledger. Raises AssertionError that names what is wrong."""
         await self.settle()
         found = faults(await read_books(self.store))
         assert not found, "the books are wrong: " + "; ".join(found[:5])

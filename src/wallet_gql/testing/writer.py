@@ -1,12 +1,12 @@
-"""A bare process that moves money and writes down what it asked and what it was told: the victim of crash trials.
+"""A process that moves money and records its requests and answers: the victim of crash trials.
 
 ```
 python -m wallet_gql.testing.writer URL HISTORY [--operations N] [--concurrency N] [--seed N] …
 ```
 
-It pays between all people that it finds in the ledger, holds, captures, voids, reverses and withdraws, with keys of its
-own. Started again on the same history, it first asks again, with the same keys, what it had no answer to. Failpoints
-are armed from `WALLET_FAILPOINTS` where `WALLET_MODE=test`. With `--operations -1` it goes on until it is killed.
+It pays between all people in the ledger, holds, captures, voids, reverses and withdraws, with keys of its own. When it
+is restarted on the same history, it first repeats the unanswered requests, with the same keys. Failpoints are armed
+from `WALLET_FAILPOINTS` if `WALLET_MODE=test`. With `--operations -1` it runs until it is killed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def perform(ledger: Ledger, actor: str, key: str, asked: Asked) -> Posted[
 
 
 async def ask(ledger: Ledger, recorder: Recorder, actor: str, key: str, asked: Asked) -> Posted[Any] | None:
-    """Ask until there is an answer, writing each call and its end down; None if the answer is no."""
+    """Repeat a request until it is answered, and record each call; returns None if it is refused."""
     for attempt in range(ATTEMPTS_MAX):
         recorder.write("invoke", actor, key, **asked)
         try:
@@ -112,12 +112,12 @@ class Writer:
         self._received: list[Transfer] = []
 
     def take_up(self, holds: Sequence[Hold], transfers: Sequence[Transfer]) -> None:
-        """Go on with open holds and payments that are there from before."""
+        """Load open holds and payments of earlier runs, to go on with them."""
         self._holds += [hold for hold in holds if hold.state is HoldState.OPEN]
         self._received += transfers
 
     async def retry(self, unanswered: Sequence[Operation]) -> None:
-        """Ask again, all at once, what a former life had no answer to."""
+        """Repeat all requests that an earlier run got no answer to, concurrently."""
         calls = (ask(self._ledger, self._recorder, o.actor, o.key, dict(o.asked)) for o in unanswered)
         await asyncio.gather(*calls)
 
@@ -165,7 +165,7 @@ class Writer:
 
 
 async def _sweep(store: Store, ledger: Ledger) -> None:
-    """Recovery and expiry run beside the writers, always."""
+    """Run recovery and expire holds while the writers run."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:

@@ -1,4 +1,4 @@
-"""`libcurl.so.4` for a mongod that came without it: Debian's package, unpacked and not installed."""
+"""`libcurl.so.4` for a mongod that lacks it: Debian's package, unpacked but not installed."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ environment: Final[dict[str, str]] = {}
 
 
 def _trouble(found: str) -> str:
-    """What a mongod says if it does not run; else nothing."""
+    """The error of a mongod that does not run; "" if it runs."""
     command = [found, "--version"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
@@ -87,7 +87,7 @@ def _trouble(found: str) -> str:
 
 
 def patiently(ask: Callable[[], T | None], what: str, seconds: float = START_SECONDS_MAX) -> T:
-    """Ask until there is an answer; an error of the driver means: not yet. Raises TimeoutError."""
+    """Repeat a call until it succeeds; errors of the driver mean "not yet". Raises TimeoutError."""
     answers: list[T] = []
 
     def answered() -> bool:
@@ -152,7 +152,7 @@ class Mongod:
             self._process.kill()
 
     def pause(self) -> None:
-        """SIGSTOP: it keeps its connections and says nothing."""
+        """SIGSTOP: it keeps its connections and does not answer."""
         assert self._process is not None
         self._process.pause()
         self.paused = True

@@ -20,7 +20,7 @@ from ..patience import patience, wait_until
 from .keeper import keep, keep_folder
 
 PLAIN_USER: Final = "nobody"
-"""Who servers run as when the tests are root's: several refuse to run as root."""
+"""The user that servers run as if the tests run as root: several servers refuse to run as root."""
 
 
 class ServerMissing(Exception):
@@ -93,9 +93,9 @@ def identity() -> dict[str, object]:
 
 
 def within_reach(program: Path, *beside: Path) -> Path:
-    """A program, or a folder of them, where the server's user can run it: a copy if root keeps it to itself.
+    """A path where the server's user can run a program, or a folder of programs; a copy if only root can reach it.
 
-    So it is with a checkout in root's home, which nobody else may enter. What lies `beside` it is copied along.
+    That is so for a checkout in root's home, which nobody else may enter. `beside` names what is copied along.
     """
     if os.getuid() != 0 or all(parent.stat().st_mode & stat.S_IXOTH for parent in program.resolve().parents):
         return program
