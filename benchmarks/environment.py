@@ -1,4 +1,4 @@
-"""What a figure was measured on: a benchmark without it is a rumour."""
+"""Describes the machine that a benchmark ran on, without which its figures mean nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def as_markdown(described: dict[str, str]) -> str:
 
 
 def sync_latency_ms(folder: Path) -> tuple[float, float]:
-    """How long the disk takes to keep one appended block: p50 and p99 in milliseconds."""
+    """How long one appended block takes to be synced to disk: p50 and p99 in milliseconds."""
     took: list[float] = []
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         for _ in range(_SYNCS):
@@ -75,7 +75,7 @@ def _kernel() -> str:
 
 
 def _filesystem(folder: Path) -> str:
-    """The type of the filesystem that `folder` lies on: of all mounts above it, the one with the longest path."""
+    """The type of the filesystem of `folder`: that of the mount with the longest path above it."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:

@@ -1,11 +1,11 @@
-"""What a page of history costs through the schema as it is served, against graphql-core with nothing around it.
+"""The cost of a page of history through the served schema, compared with bare graphql-core.
 
     python benchmarks/graphql_page.py [--rows 100] [--rounds 40]
 
-Both run in one process on the same rows of the same SQLite file, in turn, so that whatever slows one slows the other.
-The bare schema is made by graphql-core from the printed one: plain attributes are read by `getattr`, and the three
-fields that load something call the very functions that the served resolvers call. So the difference is what Strawberry
-and our own extensions add: caches, limits, cost, counting, masking.
+Both run alternately in one process on the same rows of the same SQLite file, so that a disturbance slows both. The bare
+schema is made by graphql-core from the printed one: plain attributes are read with `getattr`, and the three fields that
+load something call the same functions as the served resolvers. So the difference is what Strawberry and our own
+extensions add: caches, limits, cost, counting, masking.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ async def _counterparty(transfer: Transfer, info: GraphQLResolveInfo[Context]) -
 
 
 async def furnish(wallet: Wallet, rows: int) -> tuple[str, str]:
-    """Somebody with so many payments behind them: a session's token and the account's id."""
+    """Create a user with so many payments; returns a session's token and the account's id."""
     names = ("ann", "bob")
     users = [await wallet.identity.sign_up(name, f"{name}@example.org", "correct horse") for name in names]
     accounts = [await wallet.ledger.open_account(user.id, "EUR") for user in users]
@@ -112,7 +112,7 @@ async def _pay(wallet: Wallet, payer: UserId, source: AccountId, number: int) ->
 
 
 async def measure(folder: Path, rows: int = ROWS, rounds: int = ROUNDS) -> tuple[float, float, float]:
-    """Milliseconds of one page as served and bare, at their best, and the median of the rounds' own ratios."""
+    """The best milliseconds of a page, served and bare, and the median of the ratios of all rounds."""
     settings = load_settings(storage=f"sqlite:///{folder / 'page.db'}")
     async with open_wallet(settings, sweeps=False) as wallet:
         token, account_id = await furnish(wallet, rows)
@@ -139,7 +139,7 @@ async def measure(folder: Path, rows: int = ROWS, rounds: int = ROUNDS) -> tuple
 
 
 async def _timed(run: Run) -> float:
-    """Milliseconds of processor time, of all threads: what waits for a busy machine does not count."""
+    """Milliseconds of processor time of all threads, which does not include waiting for a busy machine."""
     began = time.process_time()
     await run()
     return (time.process_time() - began) * 1000

@@ -1,11 +1,11 @@
-"""What a page of an account's history costs at 1,000 entries and at 1,000,000: the same, or the index is not used.
+"""The cost of a page of history at 1,000 entries and at 1,000,000. It must be the same, or the index is not used.
 
     python benchmarks/history.py [sqlite | memory …] [--json FILE]
 
 Two fresh stores, each with one account: one short history, one long. A page of 50 lines (`Store.list_transfers`) is
 read at the newest end, in the middle, at the oldest end and at random places; the two stores take turns, call by call.
-The figures are medians of all calls, the ratio is the median of the rounds' own. The reason is asserted
-in `tests/integration/test_page_cost.py`: an index seek that reads at most one row more than the page has.
+The figures are medians of all calls; the ratio is the median of the ratios of all rounds.
+`tests/integration/test_page_cost.py` tests the reason: an index seek reads at most one row more than the page shows.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ async def fill(store: Store, size: int) -> AccountId:
 
 
 async def prove(store: Store, account_id: AccountId, size: int) -> None:
-    """The import is whole: everything sums to zero, and each place shows the lines it should."""
+    """Check the import: everything sums to zero, and each place shows the right lines."""
     for total in await store.totals():
         assert (total.customer_minor, total.system_minor) == (size, -size)
     for place, newest in (("newest", size), ("middle", size // 2 - 1), ("oldest", PAGE)):

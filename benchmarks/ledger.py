@@ -1,14 +1,15 @@
-"""Transfers per second of the ledger itself, without HTTP: group commit against batches of one, side by side.
+"""Transfers per second of the ledger, without HTTP: group commit compared with batches of one.
 
     python benchmarks/ledger.py [memory | sqlite | URL …] [--json FILE] [--plot FILE.png]
 
 A closed loop: C callers, each sending its next transfer when the last one was answered. Three loads over the same
 accounts: `uniform` (payer and payee drawn at random), `one payer` and `one payee` (one account is in every transfer).
-In every round each figure is taken with group commit and with batches of one, one right after the other on the same
-store, in an order that alternates; figures are medians over the rounds, ratios medians of the rounds' own ratios.
+In every round each figure is measured with group commit and with batches of one, one right after the other on the same
+store, in alternating order. Figures are medians over the rounds; ratios are medians of the ratios of all rounds.
 
-After each round the store is audited, the sum of all balances compared with what was deposited, and the transfers in
-it counted against those answered. Where anything is off, or a transfer failed, the table says INVALID and no figure.
+After each round the store is audited, the sum of all balances is compared with the deposits, and the number of
+transfers with that of the answers. If anything is wrong, or a transfer failed, the table shows INVALID instead of a
+figure.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from wallet_gql.verbs.ledger import Ledger, To
 
 CURRENCY: Final = "EUR"
 DEPOSIT_MINOR: Final = 10**12
-"""So much on every account that no load of any length runs dry: a refusal would cost less than a transfer."""
+"""Enough on every account for any load: a refusal would cost less than a transfer and falsify the figure."""
 
 STALLS_MAX: Final = 20
 """How many times the measured seconds a run waits when nothing at all is answered, before it counts as failed."""
@@ -60,7 +61,7 @@ MODES: Final = ("grouped", "single")
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What one run of a few seconds gave; `error` instead, if it must not be believed."""
+    """The result of one run of a few seconds; `error` if it is not valid."""
 
     per_second: float = 0.0
     batch_mean: float = 0.0
@@ -81,7 +82,7 @@ class Cell:
 
     @property
     def error(self) -> str:
-        """Why no figure may be shown; empty if all is well."""
+        """Why the figure is invalid; empty if it is valid."""
         return next((m.error for measures in self.rounds for m in measures.values() if m.error), "")
 
     def median(self, mode: str, name: str) -> float:
@@ -217,7 +218,7 @@ class Run:
 
 
 async def prove(book: Book, answered: int) -> str:
-    """What is wrong with the ledger after a round; empty if nothing is."""
+    """Check the ledger after a round; returns what is wrong, or an empty text."""
     report = await audit(book.store)
     if not report.clean:
         return f"audit: {report.findings[0].record} {report.findings[0].problem}"
@@ -248,12 +249,12 @@ async def one_round(number: int, url: str, load: str, in_flight: int, options: O
 
 
 def shown(store: str) -> str:
-    """A store as tables and files may name it: a URL without its secrets."""
+    """The name of a store in tables and files: its URL without secrets."""
     return redacted(store) if ":" in store else store
 
 
 async def run_all(options: Options, say: Callable[[str], None]) -> list[Cell]:
-    """All rounds; stores and loads take turns within each, so that a slow minute of the machine hits all of them."""
+    """Run all rounds. Stores and loads take turns in each round, so that a disturbance hits all of them."""
     cells = {
         (store, load, in_flight): Cell(shown(store), load, in_flight)
         for store in options.stores

@@ -1,10 +1,9 @@
-"""What the retired Motor driver would cost or gain: one batch's commands by PyMongo's own asyncio API and by Motor.
+"""Compares PyMongo's own asyncio API with the retired Motor driver, by the commands of one batch.
 
     python benchmarks/mongodb_drivers.py [--batch N] [--seconds S]
 
-Each does the same transaction again and again on the same mongod: one read, four inserts of N documents, one commit.
-Motor runs PyMongo's blocking API on threads. It is no dependency of this project; where it is not installed the line
-says so.
+Each repeats the same transaction on the same mongod: one read, four inserts of N documents, one commit. Motor runs
+PyMongo's blocking API on threads. It is not a dependency of this project; if it is not installed, its line says so.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python benchmarks/mongodb_medici.py [--seconds S] [--rounds N] [--in-flight 1,16,64] [--json FILE]
 
-Both move money between 256 accounts, durably (majority, journaled, snapshot), each with N callers in a closed loop, in
-databases of their own, one after the other in an order that alternates. Medici does what its README recommends for
-balances that must not go negative: entry, balance, lock of the payer, in one transaction. It keeps no idempotency keys
-and numbers no entries, so it has less to do. After each round both books are proved; if anything is off there is no
-figure. Where node or npm is missing, medici is left out and the table says why.
+Both move money between 256 accounts, durably (majority, journaled, snapshot), each with N callers in a closed loop and
+a database of its own, one after the other in alternating order. Medici does what its README recommends for balances
+that must not become negative: entry, balance and lock of the payer in one transaction. It stores no idempotency keys
+and no sequences, so it has less to do. After each round both books are checked; if anything is wrong, no figure is
+shown. If node or npm is missing, medici is left out, and the table says why.
 """
 
 from __future__ import annotations

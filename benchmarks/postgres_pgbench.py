@@ -2,16 +2,16 @@
 
     python benchmarks/postgres_pgbench.py [--rounds 5] [--seconds 3] [--only NAME …] [--json FILE]
 
-Servers are started for the run, on their defaults for durability (fsync and synchronous_commit on). In every round all
-loads take turns, the wallet's and pgbench's one right after the other, so that a slow minute of the machine hits all;
-ratios are medians of the rounds' own ratios. pgbench's function (postgres_pay.sql) works on the wallet's own tables:
-the same rows, the same indexes, the same locks. The wallet's figures include its Python, in one process.
+Servers are started for the run, with the default durability (fsync and synchronous_commit on). In every round all loads
+take turns, the wallet's and pgbench's one right after the other, so that a disturbance hits both. Ratios are medians of
+the ratios of all rounds. pgbench's function (postgres_pay.sql) works on the wallet's own tables: the same rows, indexes
+and locks. The wallet's figures include its Python code, in one process.
 
-`client CPU` is what the wallet's process or pgbench took for a payment, `server CPU` what the Postgres processes took:
-on a machine that others use too, these say more than payments per second, for a process that waits for one other at a
-time gets a smaller share of a busy machine than 64 that wait for nobody.
+`client CPU` is the processor time of the wallet or pgbench for one payment, `server CPU` that of the Postgres
+processes. On a shared machine these say more than payments per second: one process that mostly waits gets a smaller
+share of a busy machine than 64 that do not.
 
-After each of the wallet's runs the books are audited and counted, after each of pgbench's the balances and transfers.
+After each run of the wallet the books are audited and counted; after each run of pgbench, the balances and transfers.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Redis leases beside two-phase commit: the same nodes, the same transfers, turn by turn in one run.
+"""Compares Redis leases with two-phase commit: the same nodes and the same transfers, alternately in one run.
 
     python benchmarks/redis_locks.py [--rounds 5] [--seconds 3] [--only NAME …] [--json FILE]
 
-Two Postgres nodes and a Redis are started for the run. In each round each protocol has a fresh ledger on both nodes,
-all loads take turns, and within a load the two protocols, in an order that alternates, so that a slow minute of the
-machine hits both; figures are medians over the rounds, ratios medians of the rounds' own ratios.
+Two Postgres nodes and a Redis are started for the run. In each round each protocol gets an empty ledger on both nodes.
+All loads take turns, and within a load the two protocols, in alternating order, so that a disturbance hits both.
+Figures are medians over the rounds; ratios are medians of the ratios of all rounds.
 
 Loads: `local`, `half across`, `all across` (how many transfers have payer and payee on different nodes, uniform over
 the accounts), `one payer` and `one payee` (one account is in every transfer, half of the others are on the other node).
 
-`round trips` counts what is sent to Postgres and to the Redis, for one transfer; `waits` says how many of a thousand
-transfers left their batch because somebody else had a row of theirs; `late` how many of a thousand were answered before
-the payee had the money. After each run the books are audited and counted; where anything is off, there is no figure.
+`round trips` is the number of messages to Postgres and Redis for one transfer. `waits` is how many of a thousand
+transfers left their batch because another one had leased a row. `late` is how many of a thousand were answered before
+the payee was credited. After each run the books are audited and counted; if anything is wrong, no figure is shown.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What SQLAlchemy's execution layer costs on SQLite's hot path: why the backend's statements are plain text.
+"""The cost of SQLAlchemy's execution layer on SQLite's hot path, which is why the backend's statements are plain text.
 
     python benchmarks/sqlite_layer.py [--json FILE]
 
-The same ledger over three stores, which differ only in who carries the statements of a commit to the driver:
+The same ledger runs on three stores, which differ only in how the statements of a commit are executed:
 
 - `plain`: `backends/sqlite/store.py` as it is, text on the standard library's driver;
 - `text`: the same text through SQLAlchemy (`exec_driver_sql`), which adds its connection and its rows;

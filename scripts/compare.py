@@ -1,8 +1,8 @@
-"""Put the backends side by side: run the conformance suite on each and write `docs/comparison.md`.
+"""Compare the backends: run the conformance suite on each and write `docs/comparison.md`.
 
-Every harness that is at hand has a column (`wallet_gql.testing.harness`), so a new backend adds one by existing. A cell
-tells how many trials stand behind a guarantee: commands, races and repetitions as the tests count them themselves. A
-backend whose server is not here is told as such, never left out.
+Every installed harness (`wallet_gql.testing.harness`) has a column, so a new backend is included without a change here.
+A cell shows how many trials a guarantee passed: commands, races and repetitions, as the tests count them. A backend
+whose server is missing is shown as missing, not left out.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Column:
     note: str = ""
 
     def text(self, group: str) -> str:
-        """One cell. A store that says that it is not durable has not failed G3: it does not promise it."""
+        """One cell. A store that is not durable does not fail G3, because it does not promise it."""
         if self.note and not self.cells:
             return "-"
         if group == "g3" and self.capabilities.get("durable") is False and not self.cells[group].failed:

@@ -1,4 +1,4 @@
-"""Walk a newcomer's path and time it: clone, `make demo`, log in, pay, see the payment in the history.
+"""Follow the instructions for newcomers and time them: clone, `make demo`, log in, pay, see the payment in the history.
 
     python3 scripts/newcomer.py                     # clones this repository into a temporary folder
     python3 scripts/newcomer.py --source wallet.git --make-test
