@@ -48,7 +48,7 @@ class _Http(HTTPXClient):
 
 
 class StripeApi:
-    """The calls. All raise NoAnswer and Declined."""
+    """Calls to Stripe's API. All raise NoAnswer and Declined."""
 
     def __init__(self, key: str, *, base_url: str = API_BASE, timeout_seconds: float = 10.0) -> None:
         """`key` is the account's secret key; `base_url` may be a stand-in's."""

@@ -1,8 +1,8 @@
 """Ends the servers of a test run or a benchmark when it dies, however it dies: SIGTERM and SIGKILL included.
 
 The first `keep` starts a helper process that reads from a pipe what to end. The pipe closes when this process dies, and
-no earlier; then the helper kills what still runs. (`PR_SET_PDEATHSIG` would not do: it means the death of the *thread*
-that started the server, it is Linux's alone, and Postgres' children would not get it.)
+no earlier; then the helper kills what still runs. (`PR_SET_PDEATHSIG` is not enough: it fires when the *thread* that
+started the server ends, exists only on Linux, and does not reach Postgres' children.)
 
 This file is also the helper's program, so it imports nothing of the package.
 """
@@ -53,7 +53,7 @@ def _tell(line: str) -> None:
 
 
 def _finish(helper: subprocess.Popen[bytes]) -> None:
-    """At a peaceful exit: let the helper look that nothing is left, and end."""
+    """At a normal exit, let the helper end what is left, and wait for it."""
     with suppress(BrokenPipeError):
         helper.communicate()
 
@@ -62,7 +62,7 @@ def _finish(helper: subprocess.Popen[bytes]) -> None:
 
 
 def _born(pid: int) -> str:
-    """When a process began, so that a later one of the same number is not taken for it; empty if there is none."""
+    """When a process started, to tell it from a later one with the same id; empty if there is none."""
     if not Path("/proc/self/stat").exists():
         command = ["ps", "-o", "lstart=", "-p", str(pid)]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -44,7 +44,7 @@ class BackendCapabilities:
 
     @classmethod
     def of(cls, found: Capabilities) -> BackendCapabilities:
-        """As the store tells them."""
+        """The capabilities of a store."""
         return cls(
             durable=found.durable,
             multi_process=found.multi_process,

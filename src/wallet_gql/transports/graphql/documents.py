@@ -1,7 +1,7 @@
 """Trusted documents: a manifest, made when a client is built, of everything that it will ever send.
 
-`WALLET_TRUSTED_DOCUMENTS` says what they are good for: `off` (no document is looked up), `prefer` (a document may be
-sent as its id, or whole) or `only` (nothing else is run, so that nobody can compose costly queries of his own).
+`WALLET_TRUSTED_DOCUMENTS` is `off` (ids are not looked up), `prefer` (a document may be sent by its id or in full) or
+`only` (no other documents are run, so that nobody can send costly queries).
 
 The manifest is JSON, `{id: document}`, as graphql-codegen (`sha256:…`) and Relay (bare hexadecimal digits of MD5, SHA-1
 or SHA-256) write it. A client names a document by `documentId`, or by `extensions.persistedQuery.sha256Hash` as Apollo

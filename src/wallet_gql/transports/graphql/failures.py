@@ -24,10 +24,10 @@ from ..http.logs import REQUEST_ID, log_answer
 log = logging.getLogger(__name__)
 
 ERRORS_MAX: Final = 5
-"""How many errors of a document are looked for and told: it may have one for every word."""
+"""How many errors of a document are reported: it could have one for every word."""
 
 MESSAGE_MAX: Final = 500
-"""How many characters of a message are told: it may quote all of a document."""
+"""How many characters of a message are sent: it may quote a whole document."""
 
 PLACES_MAX: Final = 5
 """How many places in the document one error names."""

@@ -1,4 +1,4 @@
-"""GraphQL over HTTP, as far as it is a matter of headers and numbers: media types and the one table of status codes.
+"""GraphQL over HTTP: media types and the table of status codes.
 
 The draft of August 2026 and the clients and audits in use disagree on status codes. The default is what clients and
 audits expect; `WALLET_GRAPHQL_PROFILE=draft2026` is the draft.
@@ -41,7 +41,7 @@ class Column(Enum):
     """Which of the three answers to "which status?" a client gets."""
 
     RESPONSE = auto()
-    """It accepts `application/graphql-response+json`: 4xx is safe, for it knows who said it."""
+    """It accepts `application/graphql-response+json`: 4xx is safe, because it can tell the server's from a proxy's."""
     LEGACY = auto()
     """It accepts `application/json` alone: 200 for everything that is GraphQL at all."""
     DRAFT = auto()

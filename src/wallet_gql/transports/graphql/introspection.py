@@ -1,4 +1,4 @@
-"""In production the schema is not told, unless `WALLET_INTROSPECTION` says so; developers have `schema.graphql`."""
+"""Refuses introspection in production, unless `WALLET_INTROSPECTION` allows it; developers have `schema.graphql`."""
 
 from __future__ import annotations
 

@@ -31,21 +31,21 @@ from ..catalogue.operations import KEYED
 from .failures import BadRequest, OverLimit
 
 DEPTH_MAX: Final = 12
-"""Fields inside fields; introspection has a rule of its own."""
+"""The deepest nesting of fields; introspection has its own rule."""
 
 TOKENS_MAX: Final = 1_000
 ALIASES_MAX: Final = 15
 DIRECTIVES_MAX: Final = 50
 FIELDS_MAX: Final = 400
 BRANCHES_MAX: Final = 30
-"""How often one response key may have fields inside: all of them are compared with one another."""
+"""How many fields of one response key may have a selection set: validation compares each with each."""
 
 LEAVES_MAX: Final = 100
-"""How often one response key may have none."""
+"""How many fields of one response key may have no selection set."""
 
 SPREADS_MAX: Final = 60
 NAME_MAX: Final = 100
-"""The longest name: an alias comes back once for each item of a list."""
+"""The longest name, in characters: an alias is repeated in the answer for each item of a list."""
 
 DIGITS_MAX: Final = 40
 """The longest number: a document may be a quarter of a million digits, which no machine reads in time."""
@@ -86,7 +86,7 @@ class LimitsRule(ValidationRule):
         self._alike: Counter[tuple[str, bool]] = Counter()
 
     def enter_field(self, node: FieldNode, *_: Any) -> None:
-        """Count it, and those that are compared with it."""
+        """Count the field, and the fields that it is compared with."""
         self.fields += 1
         if self.fields == FIELDS_MAX + 1:
             self.report_error(OverLimit(f"The document has more than {FIELDS_MAX} fields."))

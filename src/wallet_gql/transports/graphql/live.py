@@ -1,4 +1,4 @@
-"""Subscriptions that are open in this process: how many a user has, and the word that the server is being stopped."""
+"""The open subscriptions of this process: their number for each user, and the signal that the server is stopping."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _one_more(open_: Counter[K], key: K) -> Iterator[None]:
 
 
 async def ticking(source: AsyncIterator[T], seconds: float) -> AsyncGenerator[T | None, None]:
-    """What a source gives, and None whenever it has given nothing for so long. Closes the source at the end."""
+    """The items of a source, and None each time it was silent for so long. Closes the source at the end."""
     pending: asyncio.Task[T] | None = None
     try:
         while True:
@@ -89,7 +89,7 @@ async def ticking(source: AsyncIterator[T], seconds: float) -> AsyncGenerator[T 
 
 
 async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait until they have cleaned up; what they raise is of no interest any more."""
+    """Cancel tasks and wait until they have cleaned up; ignore what they raise."""
     for task in tasks:
         task.cancel()
     for task in tasks:

@@ -122,11 +122,11 @@ class WalletSchema(strawberry.Schema):
         return told(await super().execute(*args, **kwargs))
 
     async def stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[ExecutionResult, None]:
-        """Run an operation whose results come one by one, a subscription's; the errors are the same."""
+        """Run a subscription, whose results come one by one. Errors are handled as for other operations."""
         return _told(cast("AsyncGenerator[ExecutionResult, None]", await super().stream(*args, **kwargs)))
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Log our bugs; not every typo of a client, with a traceback, as Strawberry would."""
+        """Log only our own bugs. Strawberry would log every invalid query of a client, with a traceback."""
         del execution_context
         for error in errors:
             report(error)

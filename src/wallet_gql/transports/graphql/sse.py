@@ -92,11 +92,11 @@ async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
 
 
 async def _gone(receive: Receive) -> None:
-    """Return when the client has left."""
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def single(result: ExecutionResult) -> AsyncGenerator[ExecutionResult, None]:
-    """A stream of the one result of an operation that is over."""
+    """A stream with the only result of an operation."""
     yield result

@@ -1,4 +1,4 @@
-"""From the table of operations to routes.
+"""Makes routes from the table of operations.
 
 Every request goes through the same checks, in this order: other sites, the media type, the session, the shape of the
 body or query, the rate limits. Then its handler runs.

@@ -143,7 +143,7 @@ async def _log_out(context: Context) -> bool:
 
 
 def _told(context: Context, made: LoggedIn) -> str | None:
-    """The token, if the answer is to say it; a browser gets it in the cookie."""
+    """The token for the answer's body; None for browsers, which get it in the cookie."""
     if made.session.kind is SessionKind.BEARER:
         return made.token
     context.caller.keep(context.response, made.token)
