@@ -1,9 +1,9 @@
-"""What top-ups and withdrawals have in common: the provider as an actor, its accounts, and what is put aside.
+"""What top-ups and withdrawals have in common: the provider as an actor, its accounts, and alarms.
 
-Between the wallet and a payment provider nothing can be atomic. So each flow is a record that remembers how far it has
-come; every call outside is one *step* between two commits, made under a key that follows from the record; and money
-moves in the commit that remembers why. What the provider says is folded into the record by pure functions, each effect
-once: (object, effect) names a receipt, which commits with the money.
+Nothing can be atomic between the wallet and a payment provider. So each flow is a record that stores its state. Every
+call outside is one *step* between two commits, with an idempotency key made from the record's id. Money moves in the
+commit that stores why. Pure functions fold what the provider says into the record. Each effect happens once: a receipt
+named by (object, effect) commits with the money.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .money import check_currency
 F = TypeVar("F")
 
 PROVIDER: Final = "op:stripe"
-"""The actor of what the provider did: not a user, owns nothing."""
+"""The actor of everything the provider did. It is not a user and owns nothing."""
 
 STRIPE: Final = "stripe"
 """The system account that stands for the balance at the provider, with the opposite sign."""
@@ -33,7 +33,7 @@ RECEIVABLE: Final = "receivable"
 """The system account of what customers owe after the provider took back more than they had left."""
 
 QUARANTINE: Final = "quarantine"
-"""The kind of records about what the provider said that cannot be true; an operator looks at them."""
+"""The kind of alarms' records: the provider said something that cannot be right, and an operator must check it."""
 
 UNSUPPORTED: Final = frozenset({"ISK", "MGA", "UGX"})
 """Currencies whose minor unit at Stripe is not ISO 4217's."""
@@ -51,21 +51,21 @@ def check_payable(currency: str) -> None:
 
 
 def next_look(now: datetime, looks: int, first_seconds: int, most_seconds: int) -> datetime:
-    """When to look at something again: twice as late each time, from `first_seconds` to `most_seconds`."""
+    """When to look at a flow again: the pause doubles each time, from `first_seconds` to `most_seconds`."""
     return now + timedelta(seconds=min(first_seconds << min(looks, 20), most_seconds))
 
 
 def effect_receipt(moved: Transfer, operation: str) -> Receipt:
-    """What remembers an effect of the provider's: its key is (object, effect), as the transfer carries it."""
+    """The receipt of one effect of the provider's; its key is (object, effect), as in the transfer."""
     key = moved.idempotency_key
     return Receipt(moved.slot, PROVIDER, key, operation, key, moved.at, moved.id, '{"ok":{}}')
 
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[F]):
-    """What looking at the provider's state came to: the flow as it stands now, and the money that moves with it.
+    """One step of a flow: its new record, and the changes that commit with it.
 
-    `alarm` is set where what the provider says cannot be true; then no money moves.
+    `alarm` is set if what the provider says cannot be right; then no money moves.
     """
 
     flow: F
@@ -85,12 +85,12 @@ class Alarm:
     flow_id: str = ""
 
     def key(self, slot: int | None = None) -> RecordKey:
-        """Where it is kept: under what it says, so that it is told once; `slot` is the flow's, where there is one."""
+        """Its record's key: a digest of its text, so that it is raised once. `slot` is the flow's, if there is one."""
         name = hashlib.sha256(f"{self.about}\n{self.reason}\n{self.flow_id}".encode()).hexdigest()[:32]
         return RecordKey(QUARANTINE, name, slot_of_text(name) if slot is None else slot)
 
     def printable(self) -> Alarm:
-        """As it may be shown: on one line, and not too long."""
+        """The alarm on one line of limited length, for people."""
         return Alarm(_printable(self.about[:200]), _printable(self.reason[:500]), _printable(self.flow_id[:100]))
 
     def to_record(self, at: datetime, slot: int | None = None) -> Record:

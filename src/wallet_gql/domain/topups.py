@@ -1,4 +1,4 @@
-"""Money in: a top-up from its request to its credit, and what the provider may take back of it later.
+"""Money in: a top-up from its request to its credit, and the clawbacks (`Claim`) of refunds and disputes.
 
 ```
 created ──> awaiting_payment ──> succeeded ──> (claims: refunds and disputes, each taken once, perhaps returned once)
@@ -29,11 +29,11 @@ TOP_UP: Final = "topup"
 """The kind of a top-up's record."""
 
 ABANDONED_AFTER: Final = timedelta(hours=24)
-"""An intent that nobody has paid by then is cancelled at the provider."""
+"""An intent that is not paid after this time is cancelled at the provider."""
 
 
 class TopUpState(StrEnum):
-    """How far a top-up has come. Only `succeeded` means that the account has the money."""
+    """The state of a top-up. Only `succeeded` means that the account has the money."""
 
     CREATED = "created"
     AWAITING_PAYMENT = "awaiting_payment"
@@ -49,7 +49,7 @@ OPEN: Final = frozenset({TopUpState.CREATED, TopUpState.AWAITING_PAYMENT})
 
 @dataclass(frozen=True, slots=True)
 class Lot:
-    """A credit that the provider may take back: `left_minor` of it has not been."""
+    """A credit that the provider may take back; `left_minor` of it has not been taken back."""
 
     transfer_id: TransferId
     left_minor: int
@@ -57,7 +57,7 @@ class Lot:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a claim: taken from the customer's account, or owed by the customer (`receivable`)."""
+    """A part of a clawback: taken from the customer's account, or owed by the customer (`receivable`)."""
 
     transfer_id: TransferId
     amount_minor: int
@@ -66,9 +66,9 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A refund or a dispute that took money back; `returned` once the provider has given it up again.
+    """A clawback: a refund or dispute that took money back; `returned` if the provider has given the money back.
 
-    One that was given up before it was seen to take anything has no pieces.
+    It has no pieces if the money was given back before the wallet noticed that it had been taken.
     """
 
     id: str
@@ -77,15 +77,15 @@ class Claim:
 
     @property
     def taken_minor(self) -> int:
-        """What it took when it was taken in."""
+        """The amount that was taken, in minor units."""
         return sum(piece.amount_minor for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class TopUp:
-    """Money on its way in. `intent_id` is the provider's object, `transfer_id` the credit in the ledger.
+    """A top-up. `intent_id` is the provider's object, `transfer_id` the credit in the ledger.
 
-    `live` says whether real money is meant (None: it is not known).
+    `live` says whether real money moves (None: unknown).
     """
 
     id: TopUpId
@@ -117,7 +117,7 @@ class TopUp:
 
     @property
     def receivable_minor(self) -> int:
-        """The part of it that the customer did not have any more, and owes."""
+        """The part of that which the customer no longer had, and owes."""
         standing = (piece for claim in self.claims if not claim.returned for piece in claim.pieces)
         return sum(piece.amount_minor for piece in standing if piece.receivable)
 
@@ -182,9 +182,9 @@ class IntentSeen:
 
 @dataclass(frozen=True, slots=True)
 class ClaimSeen:
-    """A refund or dispute as the provider shows it: `taken` while money is gone for it, None if none ever was.
+    """A refund or dispute as the provider shows it: `taken` while its money is taken, None if it never was.
 
-    `gone_minor` is how much is gone now: less than `amount_minor` if a part has come back.
+    `gone_minor` is how much is taken now: less than `amount_minor` if a part was given back.
     """
 
     id: str

@@ -31,11 +31,11 @@ PAYOUT_ACCOUNT: Final = "payout-account"
 """The kind of the record that says to which connected account a user's money goes."""
 
 WATCHED_FOR: Final = timedelta(days=14)
-"""How long a paid withdrawal is looked at: banks give payouts back for some days."""
+"""How long a paid withdrawal is watched: for some days, banks may return payouts."""
 
 
 class WithdrawalState(StrEnum):
-    """How far a withdrawal has come."""
+    """The state of a withdrawal."""
 
     REQUESTED = "requested"
     SENT = "sent"
@@ -48,16 +48,16 @@ class WithdrawalState(StrEnum):
 
 
 OPEN: Final = frozenset(WithdrawalState) - {WithdrawalState.PAID, WithdrawalState.FAILED, WithdrawalState.RETURNED}
-"""The states in which something is still to be done or to come."""
+"""The states that are not final."""
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """Money on its way out.
+    """A withdrawal.
 
     `destination` is the customer's connected account; `sent_id` and `payout_id` are the provider's transfer and payout;
     `transfer_id` is the ledger's transfer that captured the hold. `lease` names the last lease, which ends at
-    `leased_until`, or has ended if that is None. `live` says whether real money is meant (None: it is not known).
+    `leased_until`, or has ended if that is None. `live` says whether real money moves (None: unknown).
     """
 
     id: WithdrawalId
@@ -91,7 +91,7 @@ class Withdrawal:
         return self.state in OPEN or (self.state is WithdrawalState.PAID and self.due_at is not None)
 
     def is_leased(self, now: datetime) -> bool:
-        """Whether somebody is making a call for it."""
+        """Whether a process has the lease to call the provider for it."""
         return self.leased_until is not None and now < self.leased_until
 
     def to_record(self) -> Record:
@@ -148,7 +148,7 @@ def withdrawal_key(withdrawal_id: WithdrawalId) -> RecordKey:
 
 
 def payout_account_key(user_id: UserId) -> RecordKey:
-    """Where it says to which connected account a user's money goes."""
+    """The key of the record that says which connected account a user's money goes to."""
     return RecordKey(PAYOUT_ACCOUNT, user_id, slot_of(user_id))
 
 
@@ -165,10 +165,10 @@ class PayoutSeen:
 
 
 def paid_key(withdrawal: Withdrawal) -> str:
-    """The (object, effect) of the money's leaving."""
+    """The (object, effect) of the payout: money left the wallet."""
     return f"{withdrawal.id}/paid"
 
 
 def returned_key(withdrawal: Withdrawal) -> str:
-    """The (object, effect) of the money's coming back after that."""
+    """The (object, effect) of the return: the money came back after it was paid."""
     return f"{withdrawal.id}/returned"

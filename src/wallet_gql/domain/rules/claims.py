@@ -1,8 +1,8 @@
-"""Refunds and disputes: what the provider takes back of a top-up, and perhaps gives up again.
+"""Clawbacks: refunds and disputes, by which the provider takes money of a top-up back, and perhaps returns it.
 
-A claim is laid on the *lots* of its top-up, which are credits not yet taken back, so that each movement is a reversal
-linked to what it reverses, and reversals never pass what they reverse. What the customer has not got any more is owed
-(the receivable account): a customer's balance is never negative.
+A clawback takes from the *lots* of its top-up, which are credits not yet taken back. So each movement is a reversal
+linked to what it reverses, and reversals never exceed that. The part that the customer no longer has is booked on the
+receivable account: a customer's balance is never negative.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .checks import free_minor
 
 
 def pieces_max(top_up: TopUp) -> int:
-    """The most transfers that one claim can need: each lot, one of them split, and a rest that no lot covers."""
+    """The most transfers that one clawback can need: each lot, one of them split, and a rest that no lot covers."""
     known = max((len(claim.pieces) for claim in top_up.claims), default=0)
     return max(len(top_up.lots) + 3, known)
 
 
 def claim_keys(top_up: TopUp, claim_id: str) -> tuple[str, ...]:
-    """Every (object, effect) that folding this claim may use."""
+    """Every (object, effect) that folding this clawback may use."""
     return tuple(f"{claim_id}/{effect}/{i}" for effect in ("taken", "returned") for i in range(pieces_max(top_up)))
 
 
 def linked(top_up: TopUp) -> tuple[TransferId, ...]:
-    """The transfers that folding a claim may reverse."""
+    """The transfers that folding a clawback may reverse."""
     pieces = (piece.transfer_id for claim in top_up.claims for piece in claim.pieces)
     return tuple(dict.fromkeys((*(lot.transfer_id for lot in top_up.lots), *pieces)))
 
@@ -39,11 +39,11 @@ def linked(top_up: TopUp) -> tuple[TransferId, ...]:
 def fold_claim(
     snapshot: Snapshot, top_up: TopUp, seen: ClaimSeen, now: datetime, transfer_ids: Sequence[TransferId]
 ) -> Step[TopUp]:
-    """Take in what the provider says of a refund or a dispute: take the money once, or give it back once.
+    """Fold a refund or dispute as the provider shows it: take the money once, or give it back once.
 
-    What the customer has not got any more goes to the receivable account: a balance is never negative. A frozen account
-    is debited, too: the money has left already. `seen` was read after `top_up` was written last. The scope names the
-    account with its due holds, `linked`, and the receipts of `claim_keys`; `transfer_ids` are `pieces_max` fresh ones.
+    The part that the customer no longer has goes to the receivable account. A frozen account is debited, too, because
+    the money has already left. `seen` must have been read after the last write of `top_up`. The scope names the account
+    with its due holds, `linked`, and the receipts of `claim_keys`; `transfer_ids` are `pieces_max` new ones.
     """
     if top_up.state is not TopUpState.SUCCEEDED or seen.taken is None:
         return Step(top_up)
@@ -61,7 +61,7 @@ def fold_claim(
 
 
 def _disagreement(known: Claim, seen: ClaimSeen) -> str | None:
-    """What of a claim cannot be taken in, because money came back in part, or went again."""
+    """Why a clawback cannot be folded: money was given back in part, or taken again; None if it can."""
     if not seen.taken:
         return None
     if known.returned:
@@ -103,7 +103,7 @@ def _take(
 
 
 def _shares(lots: Sequence[Lot], amount_minor: int, own_minor: int) -> list[tuple[TransferId | None, int, bool]]:
-    """How a claim is laid on the lots: (lot, amount, receivable), first what the customer has, then what is owed."""
+    """What a clawback takes from each lot: (lot, amount, receivable), first what the customer has, then the rest."""
     shares: list[tuple[TransferId | None, int, bool]] = []
     owed_minor = amount_minor - own_minor
     for lot in lots:

@@ -1,7 +1,6 @@
-"""Bring money in: request a top-up, and take in what the provider says of it.
+"""Money in: request a top-up, and fold what the provider says about it.
 
-`fold_intent` and `claims.fold_claim` are the only ways forward. They see the provider's object, never a client's
-word.
+Only `fold_intent` and `claims.fold_claim` move money. They see the provider's object, never what a client says.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def request_top_up(snapshot: Snapshot, top_up: TopUp, actor: str, now: datetime)
 
 
 def look_again(top_up: TopUp, now: datetime) -> TopUp:
-    """The provider could not be asked, or said nothing new: it is asked later. What is over is not due any more."""
+    """Set when to ask the provider again, because it did not answer or said nothing new; never, if the flow is over."""
     if top_up.state not in OPEN:
         return replace(top_up, due_at=None)
     first_seconds = 15 if top_up.state is TopUpState.CREATED else 60
@@ -64,14 +63,14 @@ def look_again(top_up: TopUp, now: datetime) -> TopUp:
 
 
 def refuse(top_up: TopUp, reason: str) -> TopUp:
-    """The provider will not have it: nothing was made there."""
+    """The provider refused the top-up, and created nothing."""
     if top_up.state is not TopUpState.CREATED:
         return top_up
     return replace(top_up, state=TopUpState.FAILED, reason=reason, due_at=None)
 
 
 def is_abandoned(top_up: TopUp, now: datetime) -> bool:
-    """Whether nobody is going to pay any more."""
+    """Whether the top-up is too old to be paid."""
     return top_up.state is TopUpState.AWAITING_PAYMENT and now - top_up.created_at >= ABANDONED_AFTER
 
 
@@ -101,7 +100,7 @@ def credit_key(intent_id: str) -> str:
 def fold_intent(
     snapshot: Snapshot, top_up: TopUp, seen: IntentSeen, now: datetime, transfer_id: TransferId
 ) -> Step[TopUp]:
-    """Take in what the provider says of the intent: credit it once, or note that it was cancelled, or wait on.
+    """Fold the intent as the provider shows it: credit it once, mark it as cancelled, or keep waiting.
 
     The scope names the account and the receipt of `credit_key(seen.id)`.
     """

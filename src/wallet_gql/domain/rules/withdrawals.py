@@ -1,11 +1,11 @@
-"""Pay money out: request a withdrawal, and take in what the provider says of it.
+"""Money out: request a withdrawal, and fold what the provider says about it.
 
 Two calls move money at the provider: a transfer to the customer's connected account, then a payout from there to the
-bank; a third, the transfer's reversal, undoes the first. The hold is captured when the payout is paid, and voided when
-nothing of the money is away any more. A call without an answer changes nothing here: the provider is asked again.
+bank. A third, the transfer's reversal, undoes the first. The hold is captured when the payout is paid, and voided when
+all the money is back. A call without an answer changes nothing here: the provider is asked again.
 
-Whoever is about to make such a call takes a *lease* first, a commit that keeps all others from calling; what a call was
-refused with counts only while its caller's lease is the last that was taken.
+Before such a call, a process commits a *lease*, which keeps all others from calling. The refusal of a call counts only
+if its lease is still the last one taken.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def request_withdrawal(snapshot: Snapshot, withdrawal: Withdrawal, hold: PlaceHo
 
 
 def look_again(withdrawal: Withdrawal, now: datetime) -> Withdrawal:
-    """The provider could not be asked, or said nothing new: it is asked later; a paid one not for ever.
+    """Set when to ask the provider again, because it did not answer or said nothing new.
 
-    What is over is not due any more. Nobody is asked before the lease has ended.
+    Never, if the flow is over; a paid withdrawal is watched for `WATCHED_FOR`. Not before the lease has ended.
     """
     state = withdrawal.state
     is_paid = state is WithdrawalState.PAID
@@ -73,10 +73,10 @@ def look_again(withdrawal: Withdrawal, now: datetime) -> Withdrawal:
 
 
 def take_lease(withdrawal: Withdrawal, seen: Withdrawal, lease: int, until: datetime) -> Withdrawal:
-    """Keep all others from calling the provider for it until then; nothing if others have written it since `seen`.
+    """Take the lease to call the provider, until `until`; do nothing if the record was written since `seen`.
 
-    `seen` was not leased, and is what the caller read before it asked whether the call had been made already. `lease`
-    is a name that nobody else uses.
+    `seen` is the withdrawal, not leased, as the caller read it before it asked whether the call had been made already.
+    `lease` is a unique name.
     """
     if withdrawal.version != seen.version:
         return withdrawal
@@ -84,7 +84,7 @@ def take_lease(withdrawal: Withdrawal, seen: Withdrawal, lease: int, until: date
 
 
 def end_lease(withdrawal: Withdrawal, lease: int) -> Withdrawal:
-    """The call of that lease was answered: others may call."""
+    """End a lease whose call was answered, so that others may call."""
     return replace(withdrawal, leased_until=None) if withdrawal.lease == lease else withdrawal
 
 
@@ -108,8 +108,8 @@ def fold_refusal(
 ) -> Step[Withdrawal]:
     """The provider refused a call for good: undo what was done before it.
 
-    `asked` is the withdrawal as it was leased for the call. If it has gone on since, or somebody else has called since,
-    the refusal tells nothing: another call may have been carried out. The scope names account and hold.
+    `asked` is the withdrawal as it was leased for the call. If its state has changed or another lease was taken since,
+    the refusal proves nothing: another call may have been carried out. The scope names account and hold.
     """
     asked_in = asked.state
     if (withdrawal.state, withdrawal.lease) != (asked_in, asked.lease):
@@ -123,7 +123,7 @@ def fold_refusal(
 
 
 def fold_unreadable(withdrawal: Withdrawal, reason: str, now: datetime) -> Step[Withdrawal]:
-    """The provider will not say what has become of it, which tells nothing about what was done: ask again later."""
+    """The provider refuses a query, which proves nothing about earlier calls: raise an alarm and ask again later."""
     alarm = Alarm(withdrawal.payout_id or withdrawal.sent_id or "", f"it cannot be read: {reason}", withdrawal.id)
     return Step(look_again(withdrawal, now), alarm=alarm)
 
@@ -144,7 +144,7 @@ def mismatch(withdrawal: Withdrawal, seen: PayoutSeen) -> str | None:
 def fold_payout(
     snapshot: Snapshot, withdrawal: Withdrawal, seen: PayoutSeen, now: datetime, transfer_id: TransferId
 ) -> Step[Withdrawal]:
-    """Take in what the provider says of the payout. `paid` may later become `failed`, never the other way round.
+    """Fold the payout as the provider shows it. `paid` may later become `failed`, but not the other way round.
 
     The scope names account, hold and the receipt of `paid_key`.
     """
@@ -174,7 +174,7 @@ def _bounced(withdrawal: Withdrawal, reason: str, now: datetime) -> Withdrawal:
 
 
 def fold_undone(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
-    """The provider has moved the money back to us: it is the customer's again.
+    """The provider has reversed the transfer, so the customer gets the money back.
 
     The scope names account, hold, `withdrawal.transfer_id` and the receipt of `returned_key`.
     """
@@ -206,7 +206,7 @@ def _fail(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime) -> Step[Wit
 
 
 def _capture(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
-    """The bank has it. A frozen account pays, too: the money has left already."""
+    """Capture the hold, because the bank has the money; from a frozen account, too, since it has already left."""
     hold = _hold_of(snapshot, withdrawal)
     if snapshot.receipt(PROVIDER, paid_key(withdrawal)) is not None:
         return Step(withdrawal)
