@@ -155,9 +155,9 @@ class Store(Protocol):
 
     - **G1** All of a command's `Changes` or none, as every later `execute` sees it.
     - **G2** Nothing that overlaps the scope commits between load and apply.
-    - **G3** The changes are durable on return; the backend's docstring names its flush setting.
+    - **G3** Durable on return; the backend's docstring names its flush setting.
     - **G4** A receipt key is unique: (slot, actor, key).
-    - **G5** `decide` is synchronous and pure. It may run several times, on another thread; one run's result is kept.
+    - **G5** `decide` is synchronous and pure; it may run several times, on another thread; one result is kept.
     - **G6** What `decide` raises passes through with nothing written; no driver's exception ever leaves.
     - **G7** A `fetch` after the return of `execute` sees the write.
     - **G8** `execute` returns by its deadline, else raises `Contended` (nothing written) or `InDoubt` (unknown: ask
