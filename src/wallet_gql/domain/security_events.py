@@ -1,7 +1,7 @@
-"""What happens to a user's access, as `Record`s: shapes, pure. Kinds of records: `event`, `throttle`.
+"""Security events and throttles as `Record`s. Kinds of records: `event`, `throttle`.
 
-A security event tells who did what to an account's safety, when and from where. Its user reads it, nobody edits it, and
-after `EVENTS_KEPT` a sweep removes it. A throttle counts failed log-ins; it outlives a restart because it is a record.
+A security event says what happened to a user's access, when and from where. The user can read it, nobody can edit it,
+and after `EVENTS_KEPT` a sweep removes it. A throttle counts failed log-ins; as a record it survives a restart.
 """
 
 from __future__ import annotations

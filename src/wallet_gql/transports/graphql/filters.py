@@ -57,7 +57,7 @@ async def filter_of(context: Context, given: HistoryFilterInput) -> HistoryFilte
 
 
 async def find_user(context: Context, username: str) -> User | None:
-    """A user by name alone: an e-mail address finds nobody, for nobody shall learn whose it is."""
+    """A user by username. An e-mail address finds nobody, so that nobody can find out whose it is."""
     if USERNAME.fullmatch(username.lower()) is None:
         return None
     return await context.wallet.identity.find(username)
