@@ -17,15 +17,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import environment, failpoints, urls
 from .domain.errors import ConfigurationError
+from .setting_values import listed, origin_of, rates_of
 
 RATE_LIMITS: Final = (
     "address=6000/minute; user=3000/minute; money=600/minute; lookup=60/minute; logIn=60/minute; signUp=20/minute"
 )
 
-_RATE: Final = re.compile(
-    r"(?P<name>[A-Za-z]+)=(?P<most>[1-9][0-9]{0,8})/(?P<span>[1-9][0-9]{0,3})?(?P<unit>second|minute|hour|day)"
-)
-_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 STRIPE_API_BASE: Final = "https://api.stripe.com"
 _STRIPE_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
 _WEBHOOK_SECRETS_MAX: Final = 4
@@ -33,8 +30,6 @@ _WEBHOOK_SECRETS_MAX: Final = 4
 
 _HOST: Final = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_ORIGIN: Final = "write for example https://app.example or http://localhost:5173"
 _REDIS_PARAMETERS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 
 MAY_BE_SECRET: Final = frozenset(
@@ -136,14 +131,14 @@ class Settings(BaseSettings):
     @field_validator("allowed_origins")
     @classmethod
     def _check_origins(cls, text: str) -> str:
-        for part in _parts(text):
+        for part in listed(text):
             origin_of(part)
         return text
 
     @field_validator("allowed_hosts")
     @classmethod
     def _check_hosts(cls, text: str) -> str:
-        for part in _parts(text):
+        for part in listed(text):
             if _HOST.fullmatch(part) is None:
                 raise ValueError(f"{part!r} is no host; write for example wallet.example or [::1], and no port or *")
         return text
@@ -151,7 +146,7 @@ class Settings(BaseSettings):
     @field_validator("allowed_headers")
     @classmethod
     def _check_headers(cls, text: str) -> str:
-        for part in _parts(text):
+        for part in listed(text):
             if _HEADER.fullmatch(part) is None:
                 raise ValueError(f"{part!r} is no name of a header; write for example X-Tenant, and no patterns")
         return text
@@ -159,7 +154,7 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, text: str) -> str:
-        for part in _parts(text):
+        for part in listed(text):
             ip_network(part)
         return text
 
@@ -177,70 +172,27 @@ class Settings(BaseSettings):
     @cached_property
     def webhook_secrets(self) -> tuple[str, ...]:
         """The signing secrets of Stripe's webhooks."""
-        return tuple(_parts(self.stripe_webhook_secrets.get_secret_value()))
+        return tuple(listed(self.stripe_webhook_secrets.get_secret_value()))
 
     @cached_property
     def origins(self) -> frozenset[str]:
         """The allowed origins, each in canonical form."""
-        return frozenset(map(origin_of, _parts(self.allowed_origins)))
+        return frozenset(map(origin_of, listed(self.allowed_origins)))
 
     @cached_property
     def hosts(self) -> frozenset[str]:
         """The allowed hosts, in lower case; empty for any."""
-        return frozenset(part.lower() for part in _parts(self.allowed_hosts))
+        return frozenset(part.lower() for part in listed(self.allowed_hosts))
 
     @cached_property
     def more_headers(self) -> tuple[str, ...]:
         """Request headers that other sites may send in addition to the common ones."""
-        return tuple(_parts(self.allowed_headers))
+        return tuple(listed(self.allowed_headers))
 
     @cached_property
     def proxies(self) -> tuple[str, ...]:
         """The trusted proxies."""
-        return tuple(_parts(self.trusted_proxies))
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """At most `most` requests in `seconds`."""
-
-    most: int
-    seconds: int
-
-
-def rates_of(text: str) -> dict[str, Rate]:
-    """`name=100/minute; other=5/15minute` as rates by name; nothing for `off`. Raises ValueError."""
-    if text.strip() == "off":
-        return {}
-    found: dict[str, Rate] = {}
-    for part in filter(None, (one.strip() for one in text.split(";"))):
-        match = _RATE.fullmatch(part)
-        if match is None or match["name"] in found:
-            raise ValueError(f"{part!r}: write name=100/minute, each name once, with ; between them; or off")
-        found[match["name"]] = Rate(int(match["most"]), int(match["span"] or 1) * _SECONDS[match["unit"]])
-    return found
-
-
-def origin_of(text: str) -> str:
-    """An origin in canonical form: `HTTPS://App.Example:443` is `https://app.example`. Raises ValueError."""
-    if "*" in text:
-        raise ValueError(f"{urls.redacted(text)} is a pattern and no origin; name each origin in full")
-    try:
-        url = urls.parse(text)
-        host = url.host.lower()
-    except ConfigurationError as error:
-        raise ValueError(f"{urls.redacted(text)} is no origin; {_ORIGIN}") from error
-    if url.scheme not in _DEFAULT_PORTS or not host or url.user is not None:
-        raise ValueError(f"{url.shown} is no origin; {_ORIGIN}")
-    if url.path or url.query:
-        raise ValueError(f"{url.shown} is more than an origin; leave out what follows host and port")
-    shown = f"[{host}]" if ":" in host else host
-    port = "" if url.port in (None, _DEFAULT_PORTS[url.scheme]) else f":{url.port}"
-    return f"{url.scheme}://{shown}{port}"
-
-
-def _parts(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+        return tuple(listed(self.trusted_proxies))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ from wallet_gql.domain.errors import ConfigurationError, RateLimited
 from wallet_gql.domain.ids import UserId
 from wallet_gql.domain.security_events import Visitor
 from wallet_gql.runtime import open_wallet
-from wallet_gql.settings import RATE_LIMITS, Rate, load_settings, rates_of
+from wallet_gql.setting_values import Rate, rates_of
+from wallet_gql.settings import RATE_LIMITS, load_settings
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.process import ServerMissing
 from wallet_gql.testing.servers.redis import RedisServer

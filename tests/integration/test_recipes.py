@@ -16,8 +16,10 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 RECIPES: Final = ROOT / "tests" / "recipes"
 COPIED: Final = ("src", "scripts", "docs", "examples", "tests/integration", "tests/recipes", "pyproject.toml")
 
-FILES_MAX: Final = {"add_an_error": 3, "add_a_verb": 6}
-"""How many files each recipe may touch. A recipe is a section of CONTRIBUTING.md, a patch, and a script of checks."""
+FILES_MAX: Final = {"add_an_error": 3, "add_a_verb": 6, "add_a_record_kind": 3, "add_a_backend": 0}
+"""How many of our files each recipe may touch. A recipe is a section of CONTRIBUTING.md, a patch and its checks."""
+
+OURS: Final = "src/wallet_gql/"
 
 GENERATED: Final = "tests/integration/test_catalogue.py"
 """Tests that are made from the lists of errors and operations, so that they hold for new ones too."""
@@ -52,9 +54,9 @@ def test_a_recipe_names_all_files(name: str) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     title = name.replace("_", " ").capitalize()
     section = text.split(f"### {title}\n", 1)[1].split("\n#", 1)[0]
-    listed = {f"src/wallet_gql/{path}" for path in re.findall(r"^\d+\. `(\S+)`", section, re.MULTILINE)}
-    assert listed == touched(name)
-    assert len(listed) <= FILES_MAX[name]
+    changed = touched(name)
+    assert set(re.findall(r"^\d+\. `(\S+)`", section, re.MULTILINE)) == {path.removeprefix(OURS) for path in changed}
+    assert sum(path.startswith(OURS) for path in changed) <= FILES_MAX[name]
 
 
 @each_recipe
@@ -73,5 +75,7 @@ def test_a_recipe_works(name: str, tmp_path: Path) -> None:
     run(tmp_path, python, "scripts/docs.py")
     run(tmp_path, python, f"tests/recipes/{name}.py")
     run(tmp_path, python, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider", GENERATED)
-    run(tmp_path, python, "-m", "ruff", "check", *changed)
-    run(tmp_path, python, "-m", "ruff", "format", "--check", *changed)
+    ours = [path for path in changed if path.startswith(OURS)]
+    if ours:  # a package of somebody else has a style of its own
+        run(tmp_path, python, "-m", "ruff", "check", *ours)
+        run(tmp_path, python, "-m", "ruff", "format", "--check", *ours)

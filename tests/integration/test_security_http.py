@@ -30,7 +30,8 @@ from tests.integration._server import (
 )
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.runtime import open_wallet
-from wallet_gql.settings import load_settings, origin_of
+from wallet_gql.setting_values import origin_of
+from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.origins import is_same_site

@@ -6,54 +6,51 @@ import logging
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..domain.codec import from_micros
 from ..domain.model import Record
 from ..records import change_seen, remove
-from .turns import Ask, Completer, Effects, Turn, Unfinished
-
-if TYPE_CHECKING:
-    from .guard import Guard
+from .turns import Ask, Completer, Effects, Settling, Turn, Unfinished
 
 log = logging.getLogger("wallet_gql.idempotency")
 
 _LATER_MAX: Final = timedelta(days=1)
 
 
-async def settle(guard: Guard, record: Record) -> bool:
+async def settle(keys: Settling, record: Record) -> bool:
     """Settle a due record; returns whether that was possible. Raises what the store and completers raise."""
     if record.body["state"] == "done":
-        return await change_seen(guard.store, record, _pruned)
+        return await change_seen(keys.store, record, _pruned)
     if record.body["effects"] == Effects.JOINED:
-        return await remove(guard.store, record.key, lambda found: found.version == record.version)
-    completer = guard.completers.get(str(record.body["operation"]))
+        return await remove(keys.store, record.key, lambda found: found.version == record.version)
+    completer = keys.completers.get(str(record.body["operation"]))
     if completer is None:
-        return await _postpone(guard, record)
-    return await _complete(guard, record, completer)
+        return await _postpone(keys, record)
+    return await _complete(keys, record, completer)
 
 
-async def _postpone(guard: Guard, record: Record) -> bool:
+async def _postpone(keys: Settling, record: Record) -> bool:
     """Mark a claim without a completer as in doubt, and wait as long again as it is old (at most a day).
 
     Its worker, if it is alive, may still finish it, and so may the completer of another process.
     """
     log.error("a key of %s is in doubt and the operation has no completer", record.body["operation"])
-    now = guard.clock()
+    now = keys.clock()
     age = now - from_micros(int(str(record.body["at"])))
-    due_at = now + min(max(age, guard.lease), _LATER_MAX)
-    await change_seen(guard.store, record, lambda found: found.next({**found.body, "state": "doubt"}, due_at))
+    due_at = now + min(max(age, keys.lease), _LATER_MAX)
+    await change_seen(keys.store, record, lambda found: found.next({**found.body, "state": "doubt"}, due_at))
     return False
 
 
-async def _complete(guard: Guard, record: Record, completer: Completer) -> bool:
+async def _complete(keys: Settling, record: Record, completer: Completer) -> bool:
     """Take the claim over, so that its worker can no longer finish it, and ask the completer."""
-    operation, token, now = str(record.body["operation"]), secrets.token_hex(16), guard.clock()
+    operation, token, now = str(record.body["operation"]), secrets.token_hex(16), keys.clock()
 
     def take(found: Record) -> Record:
-        return found.next({**found.body, "state": "doubt", "token": token}, now + guard.lease)
+        return found.next({**found.body, "state": "doubt", "token": token}, now + keys.lease)
 
-    if not await change_seen(guard.store, record, take):
+    if not await change_seen(keys.store, record, take):
         return False
     ask = Ask(record.owner, str(record.body["key"]), operation, "", Effects.OUTSIDE, record.slot)
     began_at = from_micros(int(str(record.body["at"])))
@@ -64,9 +61,9 @@ async def _complete(guard: Guard, record: Record, completer: Completer) -> bool:
         return False
     turn = Turn(ask, token)
     if settled.happened:
-        await guard.finish(turn, settled.value)
+        await keys.finish(turn, settled.value)
     else:
-        await guard.release(turn)
+        await keys.release(turn)
     return True
 
 

@@ -94,7 +94,7 @@ class Guard:
         self.lease = timedelta(seconds=lease_seconds)
         self.keep = None if keep_seconds is None else timedelta(seconds=keep_seconds)
         self.outcome_max = outcome_max
-        self.completers = dict(completers or {})
+        self.completers: Mapping[str, Completer] = dict(completers or {})
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweep = Sweep(Backlog(store, KIND, clock), self._settle)
 

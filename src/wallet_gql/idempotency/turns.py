@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ..domain.changes import Decide, Scope
 from ..domain.codec import to_micros
 from ..domain.model import Record, RecordKey
+from ..storage import Store
 
 KIND: Final = "idempotency"
 """The kind of the guard's records."""
@@ -131,3 +132,20 @@ def claimed(ask: Ask, token: str, now: datetime, due_at: datetime) -> Record:
 def is_claimed_by(record: Record | None, token: str) -> bool:
     """Whether a record is a claim held by this token."""
     return record is not None and record.body["state"] != "done" and record.body["token"] == token
+
+
+class Settling(Protocol):
+    """What settling a key needs of its guard."""
+
+    store: Store
+    clock: Callable[[], datetime]
+    lease: timedelta
+    completers: Mapping[str, Completer]
+
+    async def finish(self, turn: Turn, given: Any) -> Outcome:
+        """Keep the answer of a turn."""
+        ...
+
+    async def release(self, turn: Turn) -> None:
+        """Free the key of a turn."""
+        ...

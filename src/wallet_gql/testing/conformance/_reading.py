@@ -62,14 +62,14 @@ class Reading(Suite):
         ann, bob = await world.people(2, 10_000)
         await world.together(world.pay(ann, bob, 1) for _ in range(30))
         adding = [asyncio.ensure_future(world.pay(ann, bob, 1)) for _ in range(200)]
-        backward = await _sequences(_backward(world.store, ann, 7))
-        forward = await _sequences(_forward(world.store, ann, 7))
+        backward = await _sequences(_walk(world.store, ann, 7, newest_first=True))
+        forward = await _sequences(_walk(world.store, ann, 7, newest_first=False))
         assert kinds(await world.together(adding)) == ["ok"] * 200
         assert backward == list(range(backward[0], 0, -1))
         assert backward[0] >= 31
         assert forward == list(range(1, len(forward) + 1))
         assert len(forward) >= len(backward)
-        assert await _sequences(_forward(world.store, ann, PAGE_MAX)) == list(range(1, 232))
+        assert await _sequences(_walk(world.store, ann, PAGE_MAX, newest_first=False)) == list(range(1, 232))
 
     async def test_read_an_account_without_entries(self, world: World) -> None:
         """The history of an empty or unknown account is an empty page."""
@@ -363,25 +363,16 @@ async def _check_page(store: Store, person: Person, whole: list[Entry], request:
     assert page.has_more == (len(inside) > request.limit), request
 
 
-async def _backward(store: Store, person: Person, limit: int) -> AsyncIterator[Entry]:
-    before: int | None = None
+async def _walk(store: Store, person: Person, limit: int, *, newest_first: bool) -> AsyncIterator[Entry]:
+    """The whole history, page by page, from one end to the other."""
+    end: int | None = None
     while True:
-        page = await store.list_transfers(person.account, PageRequest(limit, before=before))
-        for entry in (line.entry for line in page.items):
-            yield entry
-            before = entry.sequence
-        if not page.has_more:
-            return
-        await asyncio.sleep(0)
-
-
-async def _forward(store: Store, person: Person, limit: int) -> AsyncIterator[Entry]:
-    after = 0
-    while True:
-        page = await store.list_transfers(person.account, PageRequest(limit, after=after, newest_first=False))
-        for entry in (line.entry for line in page.items):
-            yield entry
-            after = entry.sequence
+        before, after = (end, None) if newest_first else (None, end)
+        request = PageRequest(limit, before=before, after=after, newest_first=newest_first)
+        page = await store.list_transfers(person.account, request)
+        for line in page.items:
+            yield line.entry
+            end = line.entry.sequence
         if not page.has_more:
             return
         await asyncio.sleep(0)

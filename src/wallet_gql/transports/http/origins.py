@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from ...settings import Mode, Settings, origin_of
+from ...setting_values import origin_of
+from ...settings import Mode, Settings
 from ..catalogue.errors import CROSS_SITE
 from .problems import Problem
 

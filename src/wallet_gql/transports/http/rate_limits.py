@@ -28,7 +28,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...domain.errors import ConfigurationError, RateLimited
 from ...domain.ids import UserId
 from ...domain.security_events import UNKNOWN_NETWORK, Visitor
-from ...settings import Rate, Settings, rates_of
+from ...setting_values import Rate, rates_of
+from ...settings import Settings
 from ..rest.errors import problem
 
 if TYPE_CHECKING:
