@@ -65,6 +65,8 @@ OUT_OF_RANGE: Final = {
     "host": {"host": "192.0.2.1", "insecure_http": "true"},
     "rate_limits": {"rate_limits": "user=0/minute"},
     "trusted_proxies": {"trusted_proxies": "10.0.0.256"},
+    "allowed_headers": {"allowed_headers": f"x-{'a' * 100}"},
+    "allowed_hosts": {"allowed_hosts": "-wallet.example"},
     "allowed_origins": {"allowed_origins": "https://app.example:99999"},
     "trusted_documents_file": {"trusted_documents": "only", "trusted_documents_file": "no/such/file.json"},
     "tls_cert": {"tls_cert": "no/such.pem", "tls_key": "key.pem"},

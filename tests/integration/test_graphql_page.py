@@ -31,7 +31,7 @@ async def test_a_page_of_history(tmp_path: Path) -> None:
 
 
 def test_resolvers_use_the_context_alone() -> None:
-    """Of `info` our resolvers use `context`: so graphql-core's own does as well as Strawberry's."""
+    """Of `info` we use what graphql-core's own has as well as Strawberry's: the context and the field's name."""
     sources = [path.read_text() for path in Path(package.__path__[0]).rglob("*.py")]
     used = {name for source in sources for name in re.findall(r"\binfo\.(\w+)", source)}
-    assert used == {"context"}
+    assert used == {"context", "field_name"}

@@ -397,6 +397,10 @@ async def test_any_process_finishes_what_another_left(world: World, monkeypatch:
     store._recovering.cancel()
     monkeypatch.setattr(store._credits, "send", lambda _: [])  # this process forgets what it decided
     others = [await world.another() for _ in range(3)]
+    for other in others:  # their own sweeps must not be first
+        assert isinstance(other, RedisStore)
+        assert other._recovering is not None
+        other._recovering.cancel()
     for _ in range(10):
         await world.pay(first, second, 1)
     assert (await world.ledger.account(second.id, second.account)).posted_minor < 1_010

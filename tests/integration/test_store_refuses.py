@@ -192,7 +192,7 @@ async def until_it_writes(store: Store) -> None:
 
 async def until_it_does_not_write(store: Store) -> None:
     """Wait until `ping` says so."""
-    async with asyncio.timeout(AGAIN_SECONDS):
+    async with asyncio.timeout(patience(AGAIN_SECONDS)):
         while True:
             try:
                 await store.ping()
@@ -321,7 +321,7 @@ async def test_sqlite_whose_disk_hangs(first: str, tmp_path: Path, monkeypatch: 
             return super().execute(statement, *values)
 
     monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Hanging))
-    monkeypatch.setattr(sqlite, "STUCK_SECONDS", 0.05)
+    monkeypatch.setattr("wallet_gql.backends.sqlite.store.STUCK_SECONDS", 0.05)
     async with World(HARNESSES["sqlite"](), tmp_path) as world:
         ann, bob = await world.people(2, 100)
         breaks.set()
