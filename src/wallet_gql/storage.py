@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, Literal, Protocol, Self, TypeVar
 
-from .domain.changes import Decide, Reads, Scope, Snapshot
+from .domain.changes import Decide, ReadSet, Scope, Snapshot
 from .domain.errors import InvariantViolated
 from .domain.ids import AccountId, is_system
 from .domain.model import Account, Entry, Hold, Receipt, Record, SystemEntry, Transfer
@@ -198,7 +198,7 @@ class Store(Protocol):
         """
         ...
 
-    async def fetch(self, reads: Reads) -> Snapshot:
+    async def fetch(self, reads: ReadSet) -> Snapshot:
         """Load records of any slots, without locks. Raises Unavailable."""
         ...
 

@@ -15,7 +15,7 @@ import pytest
 
 from wallet_gql.backends import open_store
 from wallet_gql.domain import security_events
-from wallet_gql.domain.changes import Reads, Scope
+from wallet_gql.domain.changes import ReadSet, Scope
 from wallet_gql.domain.errors import (
     Contended,
     InvalidCredentials,
@@ -138,11 +138,11 @@ class Away:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def _check(self, reads: Reads) -> None:
+    def _check(self, reads: ReadSet | Scope) -> None:
         if self._kind in {key.kind for key in reads.records}:
             raise NodeUnavailable("n1")
 
-    async def fetch(self, reads: Reads) -> Any:
+    async def fetch(self, reads: ReadSet) -> Any:
         """See `Store.fetch`."""
         self._check(reads)
         return await self._store.fetch(reads)

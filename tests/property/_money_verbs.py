@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from wallet_gql.backends.memory import MemoryStore
 from wallet_gql.books.audit import audit
-from wallet_gql.domain.changes import Changes, Decide, Decision, Reads, Scope, Snapshot
+from wallet_gql.domain.changes import Changes, Decide, Decision, ReadSet, Scope, Snapshot
 from wallet_gql.domain.errors import NodeUnavailable, WalletError
 from wallet_gql.domain.ids import (
     OPERATOR,
@@ -68,7 +68,7 @@ class Nodes(MemoryStore):
         """The node of a slot."""
         return self._map.home(slot)
 
-    async def fetch(self, reads: Reads) -> Snapshot:
+    async def fetch(self, reads: ReadSet) -> Snapshot:
         """See `Store.fetch`."""
         named = (*reads.accounts, *reads.credits, *reads.wallets, *reads.holds, *reads.transfers)
         slots = [*map(slot_of, named), *(key.slot for key in reads.records)]

@@ -16,7 +16,7 @@ import pytest
 
 import wallet_gql
 from tests.property._payments import Bench, open_bench
-from wallet_gql.domain.changes import Decide, Reads, Scope, Snapshot
+from wallet_gql.domain.changes import Decide, ReadSet, Scope, Snapshot
 from wallet_gql.domain.errors import Contended, Unavailable
 from wallet_gql.domain.ids import UserId, make_user_id
 from wallet_gql.domain.merchants import Delivery
@@ -44,7 +44,7 @@ class Refusing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def _check(self, scope: Reads) -> None:
+    def _check(self, scope: ReadSet | Scope) -> None:
         if self.bad & {*scope.accounts, *scope.wallets, *(key.id for key in scope.records)}:
             raise Contended
 
@@ -54,7 +54,7 @@ class Refusing:
         done: Committed[Any] = await self._store.execute(scope, decide, **values)
         return done
 
-    async def fetch(self, reads: Reads) -> Snapshot:
+    async def fetch(self, reads: ReadSet) -> Snapshot:
         """See `Store.fetch`."""
         self._check(reads)
         found: Snapshot = await self._store.fetch(reads)

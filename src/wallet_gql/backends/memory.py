@@ -14,7 +14,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from ..domain.changes import Done, Outcome, Reads, Scope, Snapshot, State, Writes, credit_peer, decide_all
+from ..domain.changes import Done, Outcome, ReadSet, Scope, Snapshot, State, Writes, credit_peer, decide_all
 from ..domain.errors import ConfigurationError, InvariantViolated
 from ..domain.ids import AccountId, HoldId, TransferId, UserId, is_clearing, slot_of
 from ..domain.model import (
@@ -231,7 +231,7 @@ class MemoryStore(GroupStore):
         self._hint((*state.writes.accounts, *(credit.account_id for credit in state.writes.credits)))
         return [_applied(outcome) for outcome in outcomes]
 
-    async def fetch(self, reads: Reads) -> Snapshot:
+    async def fetch(self, reads: ReadSet) -> Snapshot:
         """See `Store.fetch`: here always one moment of all nodes, after giving way to others as a real store does."""
         await asyncio.sleep(0)
         state = State("", lambda _: None)

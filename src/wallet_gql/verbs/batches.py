@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot, Trial
+from ..domain.changes import Changes, Decide, Decision, ReadSet, Snapshot, Trial
 from ..domain.errors import BatchAborted, InvalidInput, Rejected, WalletError
 from ..domain.ids import AccountId, UserId
 from ..domain.model import Transfer
@@ -152,7 +152,8 @@ class AtomicBatchVerb(MoneyVerb[_Decided, tuple[Outcome, ...]]):
     async def kept(self, store: Store, attempt: Attempt) -> _Decided | None:
         """See `MoneyVerb.kept`."""
         names = (attempt.name, *(one.name for one in self.attempts))
-        return self._known(await store.fetch(Scope(attempt.slot, receipts=names)), attempt)
+        found = await store.fetch(ReadSet(receipts=tuple((attempt.slot, *name) for name in names)))
+        return self._known(found, attempt)
 
     async def posted(
         self, means: Means, attempt: Attempt, decided: _Decided, *, credited: bool
@@ -172,7 +173,7 @@ class AtomicBatchVerb(MoneyVerb[_Decided, tuple[Outcome, ...]]):
 
         All keys are looked at before any item is tried: a refusal of the last one must not cost the first its key.
         """
-        own = snapshot.receipt(*attempt.name)
+        own = snapshot.receipt(*attempt.name, attempt.slot)
         if own is not None:
             decided = replay(own, attempt)
             assert isinstance(decided, Refused), "only a refused batch keeps a receipt of its own"
@@ -188,7 +189,7 @@ class AtomicBatchVerb(MoneyVerb[_Decided, tuple[Outcome, ...]]):
         return done if len(done) == len(known) else None
 
     def _replayed(self, snapshot: Snapshot, place: int) -> Replayed | Refused | None:
-        receipt = snapshot.receipt(*self.attempts[place].name)
+        receipt = snapshot.receipt(*self.attempts[place].name, self.attempts[place].slot)
         return None if receipt is None else replay(receipt, self.attempts[place])
 
     def _try(self, snapshot: Snapshot) -> tuple[Changes, _Decided]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from ..domain import commands, rules
-from ..domain.changes import Decision, Scope, Snapshot
+from ..domain.changes import Decision, ReadSet, Scope, Snapshot
 from ..domain.errors import AccountNotFound, HoldNotFound, Rejected, TransferNotFound, Unauthenticated
 from ..domain.ids import (
     OPERATOR,
@@ -105,13 +105,13 @@ class Ledger:
 
     async def accounts(self, owner: UserId) -> tuple[Account, ...]:
         """The user's accounts, oldest first; holds whose time is over no longer count."""
-        snapshot = await self.store.fetch(Scope(slot_of(owner), wallets=(owner,)))
+        snapshot = await self.store.fetch(ReadSet(wallets=(owner,)))
         found = snapshot.wallet(owner)
         if not any(account.held_minor for account in found):
             return found
         now = self.clock()
         ids = tuple(account.id for account in found)
-        current = await self.store.fetch(Scope(slot_of(owner), accounts=ids, due_at=now))
+        current = await self.store.fetch(ReadSet(accounts=ids, due_at=now))
         return tuple(_released(current, account_id, now) for account_id in ids)
 
     async def account(self, actor: str, account_id: AccountId) -> Account:
@@ -120,7 +120,7 @@ class Ledger:
         if foreign or not is_id("acc", account_id):
             raise AccountNotFound(account_id)
         now = self.clock()
-        snapshot = await self.store.fetch(Scope(slot_of(account_id), accounts=(account_id,), due_at=now))
+        snapshot = await self.store.fetch(ReadSet(accounts=(account_id,), due_at=now))
         found = snapshot.account(account_id)
         if found is None or actor not in (found.owner, OPERATOR):
             raise AccountNotFound(account_id)

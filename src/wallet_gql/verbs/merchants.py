@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 from ..domain import merchants as domain
-from ..domain.changes import Changes, Decision, Scope, Snapshot
+from ..domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from ..domain.errors import (
     InvalidInput,
     MerchantExists,
@@ -23,11 +23,12 @@ from ..domain.errors import (
     Unauthenticated,
     WalletError,
 )
-from ..domain.ids import AccountId, TransferId, UserId, slot_of
+from ..domain.ids import AccountId, TransferId, UserId
 from ..domain.merchants import Merchant, merchant_key
 from ..domain.model import Hold, Record, Transfer
 from ..domain.users import User, user_key
 from ..people import user_called
+from ..records import read
 from .holds import HOLD_SECONDS_DEFAULT
 from .keyed import Posted, run
 from .ledger import Ledger
@@ -148,7 +149,7 @@ class Merchants:
     async def merchant(self, user_id: UserId) -> Merchant | None:
         """A user's merchant; None if the user is none."""
         key = merchant_key(user_id)
-        return Merchant.from_record((await self.store.fetch(Scope(key.slot, records=(key,)))).record(key))
+        return Merchant.from_record(await read(self.store, key))
 
     async def find(self, username: str) -> Merchant | None:
         """A merchant by the username; None if there is none."""
@@ -259,6 +260,6 @@ class Merchants:
         ids = (await terms_of(self.store, payment)).split_ids
         if not ids:
             return ()
-        snapshot = await self.store.fetch(Scope(slot_of(payment.id), transfers=ids))
+        snapshot = await self.store.fetch(ReadSet(transfers=ids))
         found = (snapshot.transfer(transfer_id) for transfer_id in ids)
         return tuple(one for one in found if one is not None)

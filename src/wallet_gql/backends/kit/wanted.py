@@ -8,7 +8,7 @@ from datetime import datetime
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from ...domain.changes import Reads, State
+from ...domain.changes import ReadSet, Scope, State
 from ...domain.ids import AccountId, HoldId, TransferId, UserId, is_system, slot_of
 from ...domain.model import Account, Hold, Receipt, Record, RecordKey, Transfer
 
@@ -30,7 +30,7 @@ class Wanted:
     """Of every account: all its open holds."""
 
     @classmethod
-    def of(cls, scopes: Iterable[Reads]) -> Wanted:
+    def of(cls, scopes: Iterable[ReadSet | Scope]) -> Wanted:
         """Join the scopes of commands, or of reads."""
         wanted = cls()
         for scope in scopes:

@@ -26,7 +26,7 @@ from bson.int64 import Int64
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure
 
-from ...domain.changes import Outcome, Reads, Snapshot, State, decide_all
+from ...domain.changes import Outcome, ReadSet, Snapshot, State, decide_all
 from ...domain.codec import to_micros
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable
 from ...domain.ids import AccountId
@@ -193,7 +193,7 @@ class MongoStore(GroupStore):
 
     # Reading
 
-    async def fetch(self, reads: Reads) -> Snapshot:
+    async def fetch(self, reads: ReadSet) -> Snapshot:
         """See `Store.fetch`."""
         state = State(NODE, self._map.peer_of(NODE))
         wanted = Wanted.of([reads])

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Literal
 import orjson
 
 from ...background import run_for_ever
-from ...domain.changes import Reads, Snapshot, State, Writes
+from ...domain.changes import ReadSet, Snapshot, State, Writes
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 from ..kit.group_commit import LanePolicy
 from ..kit.imports import completed, unknown_accounts
@@ -114,7 +114,7 @@ class PgStore(RelationalStore):
         fill(state, wanted, found)
         return found
 
-    async def fetch(self, reads: Reads) -> Snapshot:
+    async def fetch(self, reads: ReadSet) -> Snapshot:
         """See `Store.fetch`: each node's part is read at one moment; across nodes the moments may differ."""
         state = State("", lambda _: None)
         parts = Wanted.of([reads]).split(self._map.home)

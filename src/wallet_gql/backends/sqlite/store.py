@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
 
-from ...domain.changes import Outcome, Reads, Snapshot, State, Writes, decide_all
+from ...domain.changes import Outcome, ReadSet, Snapshot, State, Writes, decide_all
 from ...domain.errors import ConfigurationError, Contended, InDoubt, InvariantViolated, Unavailable
 from ...failpoints import FailpointError, reach
 from ...storage import Capabilities, Recovered
@@ -208,7 +208,7 @@ class SqliteStore(RelationalStore):
 
     # Reading
 
-    async def fetch(self, reads: Reads) -> Snapshot:
+    async def fetch(self, reads: ReadSet) -> Snapshot:
         """See `Store.fetch`."""
         state = State(NODE, self._map.peer_of(NODE))
         await self._read(lambda connection: batches.load(connection, state, Wanted.of([reads])))

@@ -10,7 +10,7 @@ sequences, balances, clearing lines) is computed in `posting`, once, and checked
 """
 
 from .posting import Trial, decide_all, post
-from .scope import Changes, Credit, Decision, Done, Failed, Outcome, Reads, ReadSet, Scope
+from .scope import Changes, Credit, Decision, Done, Failed, Outcome, ReadSet, Scope
 from .snapshot import Decide, Snapshot
 from .state import State, Writes, credit_peer
 
@@ -23,7 +23,6 @@ __all__ = [
     "Failed",
     "Outcome",
     "ReadSet",
-    "Reads",
     "Scope",
     "Snapshot",
     "State",

@@ -79,10 +79,6 @@ class Scope(_Named):
             raise InvariantViolated(f"the scope of slot {self.home} names {outside} of other slots")
 
 
-Reads = ReadSet | Scope
-"""What can be loaded. A command that only wants to look may give its scope."""
-
-
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What a command writes. Balances, sequences and entries follow from `transfers`, `placed` and `closed`."""

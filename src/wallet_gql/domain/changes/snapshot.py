@@ -17,7 +17,7 @@ from ..model import (
     RecordKey,
     Transfer,
 )
-from .scope import Decision, Reads, Scope
+from .scope import Decision, ReadSet, Scope
 from .state import State
 
 R = TypeVar("R")
@@ -28,7 +28,7 @@ class Snapshot:
 
     __slots__ = ("_scope", "_state")
 
-    def __init__(self, state: State, scope: Reads) -> None:
+    def __init__(self, state: State, scope: ReadSet | Scope) -> None:
         """Show of `state` what `scope` names."""
         self._state = state
         self._scope = scope
