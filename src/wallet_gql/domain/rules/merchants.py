@@ -33,13 +33,15 @@ _PAID: Final = (TransferKind.PAYMENT, TransferKind.CAPTURE)
 def share_out(amount_minor: int, splits: Sequence[int]) -> tuple[int, ...]:
     """The parts of a split payment in minor units: the merchant's first, then one for each split.
 
-    Each share is rounded down; the units that are left over go one each to the largest shares, the first of equals
-    first. So the parts sum to the amount, none is off by a whole unit, and the same input gives the same parts.
+    Each share is rounded down; the units that are left over go one each to the largest of the shares that lost
+    something by it, the first of equals first. So the parts sum to the amount, none is off by a whole unit, and the
+    same input gives the same parts.
     """
     shares = [WHOLE_BASIS_POINTS - sum(splits), *splits]
     parts = [amount_minor * share // WHOLE_BASIS_POINTS for share in shares]
     left_over = amount_minor - sum(parts)
-    for place in sorted(range(len(shares)), key=lambda place: -shares[place])[:left_over]:
+    rounded = [place for place, share in enumerate(shares) if amount_minor * share % WHOLE_BASIS_POINTS]
+    for place in sorted(rounded, key=lambda place: -shares[place])[:left_over]:
         parts[place] += 1
     return tuple(parts)
 
