@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import shlex
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ from typer.main import get_command
 
 from tests.integration._server import Person, environment, new_key, run_cli, settle_all
 from tests.integration._server import command as command_line
+from wallet_gql import open_ledger
+from wallet_gql.domain.ids import OPERATOR, AccountId
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.cli.app import app, main
 
@@ -374,6 +378,26 @@ def test_listing_transfers(here: Here, storage: str, person: Person) -> None:
     ]
     nobody = here("transfers", "nobody", storage=storage)
     assert (nobody.returncode, "nobody" in nobody.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+async def test_a_terminal_that_lacks_a_character(encoding: str, storage: str, person: Person, tmp_path: Path) -> None:
+    """What somebody has typed never ends a listing: exit 1 of `audit` means wrong books and nothing else."""
+    async with open_ledger(storage) as ledger:
+        account = AccountId(person.account_id)
+        await ledger.deposit(OPERATOR, new_key(), account, 150, "EUR", reference="R\u00e9union \U0001f680")
+    for words in (("transfers", person.username), ("transfers", person.username, "--json"), ("audit",), ("users",)):
+        running = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "wallet_gql", *words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env={**environment(storage), "PYTHONIOENCODING": encoding},
+        )
+        async with asyncio.timeout(patience(60)):
+            out, err = await running.communicate()
+        assert (running.returncode, err) == (0, b"")
+        assert out
 
 
 def test_answers_in_json(here: Here, storage: str, person: Person) -> None:

@@ -16,6 +16,7 @@ from .codec import from_micros, to_micros
 from .errors import InvalidInput, NotReversible
 from .ids import AccountId, HoldId, TransferId, UserId, slot_of
 from .model import Record, RecordKey, Transfer, TransferKind
+from .reserved import refuse_reserved
 from .text import check_text
 
 WHOLE_BASIS_POINTS: Final = 10_000
@@ -37,7 +38,7 @@ SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how every secret begins
 
 def check_name(name: str) -> str:
     """A merchant's name as it is shown. Raises InvalidInput."""
-    return check_text(" ".join(name.split()), "name", length_min=1, length_max=NAME_MAX)
+    return refuse_reserved(check_text(" ".join(name.split()), "name", length_min=1, length_max=NAME_MAX), "name")
 
 
 def check_fee(basis_points: int) -> int:

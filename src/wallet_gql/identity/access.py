@@ -23,6 +23,7 @@ from ..domain.errors import (
 )
 from ..domain.ids import UserId, make_user_id, slot_of
 from ..domain.model import Record
+from ..domain.reserved import refuse_reserved
 from ..domain.security_events import EventKind, SecurityEvent, Visitor
 from ..domain.text import opaque
 from ..domain.users import (
@@ -91,7 +92,7 @@ class Identity:
             Unavailable: nothing was created; the same request again may succeed at once.
             InDoubt: unknown. If the user was created, logging in works; else the same request creates it.
         """
-        username, email = check_username(username), check_email(email)
+        username, email = refuse_reserved(check_username(username), "username"), check_email(email)
         check_password(password, username=username, email=email)
         password_hash = await self.passwords.hash(password, _client(visitor))
         now = self._clock()

@@ -6,6 +6,7 @@ This module has the commands for servers and schemas; `accounts`, `data` and `co
 from __future__ import annotations
 
 import difflib
+import io
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -53,7 +54,13 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; an error of the wallet is one line on standard error and exit code 2."""
+    """Run the command line; an error of the wallet is one line on standard error and exit code 2.
+
+    What the terminal's encoding lacks, such as an emoji in a reference, is shown as a question mark.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except WalletError as error:

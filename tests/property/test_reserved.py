@@ -1,0 +1,25 @@
+"""Names that would be taken for the wallet's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from wallet_gql.domain.errors import InvalidInput
+from wallet_gql.domain.merchants import check_name
+from wallet_gql.domain.reserved import RESERVED, refuse_reserved
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_nobody_is_called_like_the_wallet(name: str) -> None:
+    """Neither a user nor a merchant, in whatever case and with whatever marks between the letters."""
+    for spelling in (name, name.upper(), f"{name[0]}.{name[1:]}", f" {name}_"):
+        with pytest.raises(InvalidInput):
+            refuse_reserved(spelling, "username")
+    with pytest.raises(InvalidInput):
+        check_name(name.title())
+
+
+@pytest.mark.parametrize("name", ["anna", "bank-of-anna", "systematic", "the help desk of bob", "wallets"])
+def test_names_that_only_contain_one_may_be_chosen(name: str) -> None:
+    """They are compared as a whole."""
+    assert refuse_reserved(name, "name") == name
