@@ -3,7 +3,8 @@
     python benchmarks/instructions.py                      this tree
     python benchmarks/instructions.py --beside OTHER/src   and another one, with the ratio
 
-Each tree runs few and many lone transfers in processes of their own; the difference, divided, is one transfer. With
+Each tree runs few and many lone transfers in processes of their own; the difference, divided, is one transfer and the
+audit of its entries. With
 `--storage memory://` the store costs least. Needs valgrind.
 """
 
@@ -26,7 +27,7 @@ MANY: Final = 120
 
 
 def pay(storage: str, count: int) -> None:
-    """`count` transfers, one after the other, by a payee's account id and by name in turn."""
+    """`count` transfers, one after the other, by the payee's account id; at the end the books are audited."""
     from wallet_gql.testing.harness import Harness  # noqa: PLC0415 - of the tree that is measured
     from wallet_gql.testing.world import World  # noqa: PLC0415 - the same
 
