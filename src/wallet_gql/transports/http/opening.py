@@ -31,6 +31,9 @@ RETRY_SECONDS: Final = 1.0
 FIRST_SECONDS: Final = 10.0
 """The longest time that a worker, before it serves, waits for its first attempt to open the store."""
 
+PAUSE_SECONDS: Final = 0.005
+"""How long a worker without a wallet takes no connection after it has refused a request."""
+
 TELL_SECONDS: Final = 60.0
 """The time between two log lines about it."""
 
