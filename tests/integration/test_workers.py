@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -62,8 +63,10 @@ def _command_line(pid: int) -> str:
 
 
 def statuses(server: Server, path: str = "/readyz", times: int = 20) -> set[int]:
-    """What new connections are answered; several, so that all workers have their turn."""
-    return {_status(urlsplit(server.url).netloc, path) for _ in range(times)}
+    """What new connections are answered; several, some at once, so that all workers have their turn."""
+    address = urlsplit(server.url).netloc
+    with ThreadPoolExecutor(8) as pool:
+        return set(pool.map(lambda _: _status(address, path), range(times)))
 
 
 def _status(address: str, path: str) -> int:
