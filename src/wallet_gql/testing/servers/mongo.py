@@ -204,6 +204,11 @@ class ReplicaSet:
 
         patiently(ready, "a member is neither primary nor secondary")
 
+    def replicate(self) -> None:
+        """Wait until every member has what the primary has. Raises PyMongoError."""
+        everywhere = {"w": len(self.members)}
+        self.primary().ask("appendOplogNote", data={"wait for": "all members"}, writeConcern=everywhere)
+
     def step_down(self) -> None:
         """The primary gives up for two seconds; another member is elected."""
         self.primary().ask("replSetStepDown", 2, secondaryCatchUpPeriodSecs=1)
