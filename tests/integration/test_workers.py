@@ -63,7 +63,7 @@ def _command_line(pid: int) -> str:
 
 
 def statuses(server: Server, path: str = "/readyz", times: int = 20) -> set[int]:
-    """What new connections are answered; several, some at once, so that all workers have their turn."""
+    """What new connections are answered; several at once, so that several workers have their turn."""
     address = urlsplit(server.url).netloc
     with ThreadPoolExecutor(8) as pool:
         return set(pool.map(lambda _: _status(address, path), range(times)))
@@ -91,7 +91,7 @@ def two_workers(folder: Path, **settings: str) -> Iterator[tuple[Server, Person,
     storage = f"sqlite:///{folder / 'data' / 'wallet.db'}"
     ann, bob = settle_all(storage, 1_000, 0)
     with serving(folder, workers="2", storage=storage, **settings) as server:
-        until(lambda: len(workers_of(server)) == 2 and statuses(server) == {200}, "no two workers")
+        until(lambda: server.log.count("the wallet is open now") == 2 and statuses(server) == {200}, "no two workers")
         yield server, ann, bob
 
 
@@ -135,27 +135,42 @@ FAULTS: Final = [newer_schema, no_ledger]
 """What a worker that has opened the store does not notice, and one that opens it now does."""
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_restarted_worker_waits_for_its_store(
     tmp_path: Path, fault: Callable[[Path], AbstractContextManager[None]]
 ) -> None:
-    """Its successor answers 503 in the usual shape, the healthy worker serves on, and both serve when all is well."""
+    """While another one serves it refuses nothing. When all wait they answer 503 in the usual shape."""
     with two_workers(tmp_path) as (server, ann, bob):
         with fault(server.path):
             replace_worker(server)
-            until(lambda: statuses(server) == {200, 503}, "nobody waits for the store")
+            until(lambda: _waiting(server) == 1, "nobody waits for the store")
+            assert statuses(server, times=100) == {200}
+            kill_all(server, workers_of(server))
+            until(lambda: _waiting(server) == 3, "not all wait")
+            until(lambda: statuses(server) == {503}, "nobody answers")
             assert statuses(server, "/healthz") == {200}
-            refusals = [answer for _ in range(40) for answer in asked(server, ann) if answer.status_code == 503]
-            assert {(a.json()["code"], a.json()["retryable"], a.headers["Retry-After"]) for a in refusals} == {
-                ("UNAVAILABLE", True, "1")
-            }
-            assert {answer.request.url.path for answer in refusals} == {"/graphql", "/v1/user"}
-            assert server.log.count("the wallet cannot be opened") == 1
+            refusals = asked(server, ann)
+            assert [(a.status_code, a.json()["code"], a.json()["retryable"]) for a in refusals] == [
+                (503, "UNAVAILABLE", True)
+            ] * 2
+            assert {answer.headers["Retry-After"] for answer in refusals} == {"1"}
         until(lambda: statuses(server) == {200}, "the store is back and somebody still waits")
         with Client(server.url, ann.token) as client:
             assert client.transfer(**ann.pay(bob.username, 10, new_key()))["__typename"] == "TransferSuccess"
         assert server.stop() == 0
+
+
+def _waiting(server: Server) -> int:
+    """How many workers have begun to wait for their store, by the log: each says it once a minute."""
+    return server.log.count("the wallet cannot be opened")
+
+
+def kill_all(server: Server, workers: set[int]) -> None:
+    """Kill these workers and wait for their successors."""
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    until(lambda: len(now := workers_of(server)) == len(workers) and not now & workers, "no successors")
 
 
 def asked(server: Server, person: Person) -> list[httpx.Response]:
@@ -170,29 +185,30 @@ def asked(server: Server, person: Person) -> list[httpx.Response]:
     ]
 
 
-@pytest.mark.slow
-def test_all_workers_wait(tmp_path: Path) -> None:
+@pytest.mark.trial
+def test_the_store_is_away(tmp_path: Path) -> None:
     """With every worker killed and the store away the server lives; it serves when the store is back."""
     with two_workers(tmp_path) as (server, _ann, _bob):
         with folder_away(server.path):
-            before = workers_of(server)
-            for worker in before:
-                os.kill(worker, signal.SIGKILL)
-            until(lambda: len(now := workers_of(server)) == 2 and not now & before, "no successors")
+            kill_all(server, workers_of(server))
             until(lambda: statuses(server) == {503}, "not all wait")
         until(lambda: statuses(server) == {200}, "the store is back and somebody still waits")
 
 
-@pytest.mark.slow
-def test_who_waits_can_be_stopped(tmp_path: Path) -> None:
-    """SIGTERM ends a server of which a worker waits for its store."""
+@pytest.mark.trial
+@pytest.mark.parametrize("all_wait", [False, True])
+def test_who_waits_can_be_stopped(tmp_path: Path, all_wait: bool) -> None:
+    """SIGTERM ends a server of which workers wait for their store."""
     with two_workers(tmp_path) as (server, _ann, _bob), newer_schema(server.path):
-        replace_worker(server)
-        until(lambda: statuses(server) == {200, 503}, "nobody waits for the store")
+        if all_wait:
+            kill_all(server, workers_of(server))
+        else:
+            replace_worker(server)
+        until(lambda: _waiting(server) == (2 if all_wait else 1), "nobody waits for the store")
         assert server.stop() == 0
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_a_reload_without_a_store_keeps_the_workers(tmp_path: Path) -> None:
     """SIGHUP replaces a worker only by one that serves."""
     with two_workers(tmp_path) as (server, _ann, _bob):
@@ -218,7 +234,7 @@ def reload_until_new(server: Server, before: set[int]) -> None:
     until(lambda: len(workers_of(server)) == 2, "no two workers")
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
     """Each death is a log line with process id and signal; successors come slower and slower; others serve on."""
     with two_workers(tmp_path) as (server, _ann, _bob):
@@ -228,7 +244,7 @@ def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
         until(lambda: statuses(server) == {200}, "not all serve")
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_a_worker_that_hangs_delays_no_other(tmp_path: Path) -> None:
     """While one does not answer another is replaced, and a stop signal reaches the rest."""
     with two_workers(tmp_path) as (server, _ann, _bob):
@@ -245,7 +261,7 @@ def test_a_worker_that_hangs_delays_no_other(tmp_path: Path) -> None:
         server.process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("drain_seconds", ["0", "300"])
 def test_workers_end_with_their_parent(tmp_path: Path, drain_seconds: str) -> None:
     """After kill -9 of the parent its workers end by themselves, whatever the time to drain; the port is free again."""

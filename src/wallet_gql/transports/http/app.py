@@ -11,14 +11,11 @@ import asyncio
 import logging
 import math
 import re
-import signal
-import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
-from types import FrameType
 from typing import Final
 
 from starlette.applications import Starlette
@@ -49,6 +46,8 @@ from .opening import UntilOpen, opening
 from .problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
 from .rate_limits import CountRequests, Limits, check_names
 from .security import HEADERS, PAGE_POLICY, STRICT_TRANSPORT, cross_origin
+from .siblings import Siblings
+from .signals import Next, on_stop
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +62,16 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 
 
 def create_app(
-    source: Wallet | Settings, tabs: Sequence[graphiql.Tab] | None = None, *, wait: bool = False
+    source: Wallet | Settings,
+    tabs: Sequence[graphiql.Tab] | None = None,
+    siblings: Siblings | None = None,
+    *,
+    wait: bool = False,
 ) -> Starlette:
     """The ASGI app for a running wallet, or for settings: then it opens the wallet itself, and closes it at the end.
 
-    `tabs` are GraphiQL's examples at `/graphiql`; None leaves the page out. With settings, the app answers 503 until
-    the store can be opened; with `wait` it starts only then.
+    `tabs` are GraphiQL's examples at `/graphiql`; None leaves the page out. With settings, the app starts when the
+    store can be opened; without `wait` it starts earlier, and answers 503, when none of its `siblings` serves.
 
     `app.state.draining` makes `/readyz` answer 503; a stop signal sets it.
     """
@@ -79,7 +82,8 @@ def create_app(
             if isinstance(source, Wallet):
                 app.state.wallet = source
             else:
-                await stack.enter_async_context(opening(source, partial(setattr, app.state, "wallet"), wait=wait))
+                opened = partial(setattr, app.state, "wallet")
+                await stack.enter_async_context(opening(source, opened, siblings, wait=wait))
             app.state.limits = Limits(settings)
             app.state.readiness = Readiness()
             stack.push_async_callback(app.state.limits.close)
@@ -251,37 +255,29 @@ def _draining_on_signal(app: Starlette, drain_seconds: float) -> Iterator[None]:
 
     Meanwhile all requests are served, so that a load balancer has time to notice. A second signal stops at once.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     loop = asyncio.get_running_loop()
     stopping = False
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(call_next: Next) -> None:
         nonlocal stopping
-        stopping = True
-        loop.call_soon_threadsafe(app.state.live.stopping.set)  # or a stream would keep the server from ending
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-
-    def drained(number: int) -> None:
         if not stopping:
-            stop(number, None)
+            stopping = True
+            loop.call_soon_threadsafe(app.state.live.stopping.set)  # or a stream would keep the server from ending
+        call_next()
 
-    def drain(number: int, frame: FrameType | None) -> None:
+    def drained(call_next: Next) -> None:
+        if not stopping:
+            stop(call_next)
+
+    def drain(call_next: Next) -> None:
         if app.state.draining or not drain_seconds:
-            stop(number, frame)
+            stop(call_next)
         else:
-            loop.call_soon_threadsafe(loop.call_later, drain_seconds, drained, number)
+            loop.call_soon_threadsafe(loop.call_later, drain_seconds, drained, call_next)
         app.state.draining = True
 
-    for number in before:
-        signal.signal(number, drain)
-    try:
-        yield
-    finally:
-        app.state.draining = True
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with on_stop(drain):
+        try:
+            yield
+        finally:
+            app.state.draining = True

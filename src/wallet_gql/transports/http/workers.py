@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from socket import socket
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
@@ -21,6 +23,7 @@ from uvicorn.supervisors.multiprocess import Process
 
 from ... import failpoints
 from ...settings import Mode, Settings
+from .siblings import Siblings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -45,15 +48,15 @@ _SIGNAL_SECONDS: Final = 1.0
 """The pause between two signals that a worker sends to itself."""
 
 
-def worker_app(settings: Settings, *, wait: bool) -> Starlette:
-    """The application of one worker; with `wait` it serves only after its wallet is open."""
+def worker_app(settings: Settings, path: Path, *, wait: bool) -> Starlette:
+    """The application of one worker; with `wait` it serves only after its wallet is open. `path` is of `Siblings`."""
     from ...runtime import settle_memory  # noqa: PLC0415 - the parent asks a worker only after this module is loaded
     from .app import create_app, playground  # noqa: PLC0415 - same
 
     end_with_parent()
     if settings.mode is Mode.TEST:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    app = create_app(settings, playground(settings), wait=wait)
+    app = create_app(settings, playground(settings), Siblings(path), wait=wait)
     settle_memory()
     return app
 
@@ -101,8 +104,9 @@ class Workers(Multiprocess):
     def __init__(
         self, settings: Settings, config_of: Callable[[partial[Starlette]], uvicorn.Config], listener: socket
     ) -> None:
-        self._at_once = config_of(partial(worker_app, settings, wait=False))
-        self._when_open = config_of(partial(worker_app, settings, wait=True))
+        self._file = NamedTemporaryFile(prefix="wallet-workers-")  # noqa: SIM115 - removed when the server ends
+        self._at_once = config_of(partial(worker_app, settings, Path(self._file.name), wait=False))
+        self._when_open = config_of(partial(worker_app, settings, Path(self._file.name), wait=True))
         self._when_open.timeout_worker_healthcheck = RELOAD_SECONDS
         super().__init__(self._at_once, [listener])
         self.is_broken = False
