@@ -13,9 +13,9 @@ from typing import Any, Final, cast
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.model import RecordKey
 from wallet_gql.domain.payments import Step
-from wallet_gql.domain.rules import claims, withdrawals
+from wallet_gql.domain.rules import clawbacks, withdrawals
 from wallet_gql.domain.rules import topups as rules
-from wallet_gql.domain.topups import ClaimSeen, IntentSeen, TopUp, TopUpState
+from wallet_gql.domain.topups import ClawbackSeen, IntentSeen, TopUp, TopUpState
 from wallet_gql.domain.withdrawals import Withdrawal, WithdrawalState
 from wallet_gql.failpoints import reach
 from wallet_gql.integrations.stripe import api as stripe_api
@@ -203,14 +203,14 @@ def alarm_after_the_commit() -> None:
 
 
 def take_in_whatever_was_read() -> None:
-    """Claims are taken in however old the look is, and one that takes nothing leaves no trace."""
-    sound = claims.fold_claim
+    """Clawbacks are taken in however old the look is, and one that takes nothing leaves no trace."""
+    sound = clawbacks.fold_clawback
 
-    def fold(snapshot: Snapshot, top_up: TopUp, seen: ClaimSeen, *more: Any) -> Step[TopUp]:
-        known = any(one.id == seen.id for one in top_up.claims)
+    def fold(snapshot: Snapshot, top_up: TopUp, seen: ClawbackSeen, *more: Any) -> Step[TopUp]:
+        known = any(one.id == seen.id for one in top_up.clawbacks)
         return Step(top_up) if seen.taken is False and not known else sound(snapshot, top_up, seen, *more)
 
-    vars(claims)["fold_claim"] = fold
+    vars(clawbacks)["fold_clawback"] = fold
 
 
 MUTANTS: Final[dict[str, Callable[[], None]]] = {

@@ -343,7 +343,7 @@ async def _every_request(url: str) -> None:
     made = await api.create_intent(top_up)
     assert re.fullmatch(r"pi_\w+", made.seen.id)
     await api.cancel_intent(top_up)
-    assert await api.claims("pi_123")
+    assert await api.clawbacks("pi_123")
     assert (await api.send(withdrawal)).startswith("tr_")
     await api.find_sent(withdrawal)
     assert (await api.pay_out(withdrawal)).id.startswith("po_")

@@ -1,7 +1,7 @@
-"""Money in: a top-up from its request to its credit, and the clawbacks (`Claim`) of refunds and disputes.
+"""Money in: a top-up from its request to its credit, and clawbacks: refunds and disputes that take money back.
 
 ```
-created ──> awaiting_payment ──> succeeded ──> (claims: refunds and disputes, each taken once, perhaps returned once)
+created ──> awaiting_payment ──> succeeded ──> (clawbacks: refunds and disputes, each taken once, perhaps returned once)
    │                │
    └──> failed      ├──> canceled
                     └──> quarantined   paid, but not as it was asked for: an operator looks
@@ -65,7 +65,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Clawback:
     """A clawback: a refund or dispute that took money back; `returned` if the provider has given the money back.
 
     It has no pieces if the money was given back before the wallet noticed that it had been taken.
@@ -101,7 +101,7 @@ class TopUp:
     transfer_id: TransferId | None = None
     reason: str = ""
     lots: tuple[Lot, ...] = ()
-    claims: tuple[Claim, ...] = ()
+    clawbacks: tuple[Clawback, ...] = ()
     live: bool | None = None
     version: int = 0
 
@@ -113,12 +113,12 @@ class TopUp:
     @property
     def taken_back_minor(self) -> int:
         """What refunds and disputes have taken, less what they gave back."""
-        return sum(claim.taken_minor for claim in self.claims if not claim.returned)
+        return sum(clawback.taken_minor for clawback in self.clawbacks if not clawback.returned)
 
     @property
     def receivable_minor(self) -> int:
         """The part of that which the customer no longer had, and owes."""
-        standing = (piece for claim in self.claims if not claim.returned for piece in claim.pieces)
+        standing = (piece for clawback in self.clawbacks if not clawback.returned for piece in clawback.pieces)
         return sum(piece.amount_minor for piece in standing if piece.receivable)
 
     def to_record(self) -> Record:
@@ -134,7 +134,7 @@ class TopUp:
             "transfer": self.transfer_id,
             "reason": self.reason,
             "lots": [[lot.transfer_id, lot.left_minor] for lot in self.lots],
-            "claims": [_plain(claim) for claim in self.claims],
+            "claims": [_plain(clawback) for clawback in self.clawbacks],
             "live": self.live,
         }
         return Record(TOP_UP, self.id, slot_of(self.id), self.owner, self.version, body, self.due_at)
@@ -157,7 +157,7 @@ class TopUp:
             transfer_id=transfer_of(body, "transfer"),
             reason=str(body["reason"]),
             lots=tuple(Lot(TransferId(str(name)), int(left)) for name, left in body["lots"]),
-            claims=tuple(_claim(plain) for plain in body["claims"]),
+            clawbacks=tuple(_clawback(plain) for plain in body["claims"]),
             live=body.get("live"),
             version=record.version,
         )
@@ -181,7 +181,7 @@ class IntentSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimSeen:
+class ClawbackSeen:
     """A refund or dispute as the provider shows it: `taken` while its money is taken, None if it never was.
 
     `gone_minor` is how much is taken now: less than `amount_minor` if a part was given back.
@@ -194,11 +194,11 @@ class ClaimSeen:
     gone_minor: int
 
 
-def _plain(claim: Claim) -> dict[str, object]:
-    pieces = [[piece.transfer_id, piece.amount_minor, piece.receivable] for piece in claim.pieces]
-    return {"id": claim.id, "pieces": pieces, "returned": claim.returned}
+def _plain(clawback: Clawback) -> dict[str, object]:
+    pieces = [[piece.transfer_id, piece.amount_minor, piece.receivable] for piece in clawback.pieces]
+    return {"id": clawback.id, "pieces": pieces, "returned": clawback.returned}
 
 
-def _claim(plain: Mapping[str, Any]) -> Claim:
+def _clawback(plain: Mapping[str, Any]) -> Clawback:
     pieces = tuple(Piece(TransferId(str(one)), int(amount), bool(owed)) for one, amount, owed in plain["pieces"])
-    return Claim(str(plain["id"]), pieces, bool(plain["returned"]))
+    return Clawback(str(plain["id"]), pieces, bool(plain["returned"]))

@@ -52,7 +52,7 @@ POINTS: Final = (
     "topup.requested",
     "topup.answered",
     "topup.event",
-    "topup.claim",
+    "topup.clawback",
     "withdrawal.requested",
     "withdrawal.sent",
     "withdrawal.undone",
@@ -234,23 +234,23 @@ class PaymentsMachine(RuleBasedStateMachine):
         paid = self._paid()
         if paid:
             chosen = paid[number % len(paid)]
-            claim_id = getattr(self.state, kind)(chosen["id"], min(amount, chosen["amount"]))
+            clawback_id = getattr(self.state, kind)(chosen["id"], min(amount, chosen["amount"]))
             self._listen()
-            if ends and claim_id is not None:
-                self._decide(claim_id, won=True)
+            if ends and clawback_id is not None:
+                self._decide(clawback_id, won=True)
 
-    @precondition(lambda self: self._claims())
+    @precondition(lambda self: self._clawbacks())
     @rule(number=numbers, won=st.sampled_from((True, True, False)))
     def give_up(self, number: int, won: bool) -> None:  # noqa: FBT001 - drawn
         """A refund fails, or a dispute is decided."""
-        claims = self._claims()
-        self._decide(claims[number % len(claims)]["id"], won=won)
+        clawbacks = self._clawbacks()
+        self._decide(clawbacks[number % len(clawbacks)]["id"], won=won)
 
-    def _decide(self, claim_id: str, *, won: bool) -> None:
-        if self.state.objects[claim_id]["object"] == "refund":
-            self.state.fail_refund(claim_id)
+    def _decide(self, clawback_id: str, *, won: bool) -> None:
+        if self.state.objects[clawback_id]["object"] == "refund":
+            self.state.fail_refund(clawback_id)
         else:
-            self.state.close_dispute(claim_id, won=won)
+            self.state.close_dispute(clawback_id, won=won)
         self._listen()
 
     def _earn(self, number: int) -> None:
@@ -361,7 +361,7 @@ class PaymentsMachine(RuleBasedStateMachine):
     def _paid(self) -> list[Body]:
         return [one for one in self._objects("payment_intent") if one["status"] == "succeeded"]
 
-    def _claims(self) -> list[Body]:
+    def _clawbacks(self) -> list[Body]:
         return [*self._objects("refund"), *self._objects("dispute")]
 
     def _objects(self, kind: str) -> list[Body]:

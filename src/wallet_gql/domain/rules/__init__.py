@@ -2,10 +2,10 @@
 
 Every rule looks first at who acts, then at the state, then at the amount. A rule never sees a store, a clock or a
 random number; `now` is the server's time at which the command was accepted. The rules of merchants, top-ups,
-withdrawals and claims are in modules of those names.
+withdrawals and clawbacks are in modules of those names.
 """
 
-from . import claims, merchants, topups, withdrawals
+from . import clawbacks, merchants, topups, withdrawals
 from .accounts import open_account, set_account_status
 from .checks import close_hold, due_minor, fee_minor, free_minor
 from .holds import OPEN_HOLDS_MAX, capture_hold, expire_holds, place_hold, void_hold
@@ -15,7 +15,7 @@ __all__ = [
     "DEPOSITED_BALANCE_MAX_MINOR",
     "OPEN_HOLDS_MAX",
     "capture_hold",
-    "claims",
+    "clawbacks",
     "close_hold",
     "deposit",
     "due_minor",

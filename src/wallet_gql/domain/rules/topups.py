@@ -1,6 +1,6 @@
 """Money in: request a top-up, and fold what the provider says about it.
 
-Only `fold_intent` and `claims.fold_claim` move money. They see the provider's object, never what a client says.
+Only `fold_intent` and `clawbacks.fold_clawback` move money. They see the provider's object, never what a client says.
 """
 
 from __future__ import annotations

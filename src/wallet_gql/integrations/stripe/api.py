@@ -13,7 +13,7 @@ from typing import Any, Final
 import stripe
 from stripe import HTTPXClient, StripeClient, StripeError
 
-from ...domain.topups import ClaimSeen, IntentSeen, TopUp
+from ...domain.topups import ClawbackSeen, IntentSeen, TopUp
 from ...domain.withdrawals import PayoutSeen, Withdrawal
 from .provider import Declined, Intent, Movement, NoAnswer
 
@@ -97,7 +97,7 @@ class StripeApi:
             await self._write(self._client.v1.payment_intents.cancel_async(top_up.intent_id, params, options))
         )
 
-    async def claims(self, intent_id: str) -> list[ClaimSeen]:
+    async def clawbacks(self, intent_id: str) -> list[ClawbackSeen]:
         """Every refund and dispute of a PaymentIntent, oldest first, and whether it was taken from Stripe's balance.
 
         Raises only NoAnswer: a declined query proves nothing.
@@ -253,18 +253,18 @@ def _payout(plain: Mapping[str, Any], destination: str) -> PayoutSeen:
     )
 
 
-def _refund(plain: Mapping[str, Any]) -> ClaimSeen:
+def _refund(plain: Mapping[str, Any]) -> ClawbackSeen:
     """Parse a refund. It has taken money once it has a balance transaction, and given it back once that failed."""
     taken: bool | None = None
     if plain.get("balance_transaction"):
         taken = not plain.get("failure_balance_transaction")
     amount_minor = int(plain["amount"])
-    return ClaimSeen(
+    return ClawbackSeen(
         str(plain["id"]), amount_minor, str(plain["currency"]).upper(), taken, gone_minor=amount_minor if taken else 0
     )
 
 
-def _dispute(plain: Mapping[str, Any]) -> ClaimSeen:
+def _dispute(plain: Mapping[str, Any]) -> ClawbackSeen:
     """Parse a dispute. It has taken money while its balance transactions sum to less than zero; an inquiry has none."""
     moved = plain.get("balance_transactions") or ()
     gone_minor = -sum(int(one["amount"]) for one in moved)
@@ -272,7 +272,7 @@ def _dispute(plain: Mapping[str, Any]) -> ClaimSeen:
     amount_minor, currency = int(plain["amount"]), str(plain["currency"])
     if taken and any(one["currency"] != currency for one in moved):  # settled in another: the sum tells only whether
         gone_minor = amount_minor
-    return ClaimSeen(str(plain["id"]), amount_minor, currency.upper(), taken, gone_minor=max(gone_minor, 0))
+    return ClawbackSeen(str(plain["id"]), amount_minor, currency.upper(), taken, gone_minor=max(gone_minor, 0))
 
 
 def _movement(plain: Mapping[str, Any]) -> Movement:

@@ -68,9 +68,9 @@ class Events:
         about = _object(event)
         kind, object_id = about.get("object"), about.get("id")
         if kind == "payment_intent" and isinstance(object_id, str):
-            return await self._top_ups.observe(object_id, with_claims=False)
+            return await self._top_ups.observe(object_id, with_clawbacks=False)
         if kind in _CLAIMING and isinstance(about.get("payment_intent"), str):
-            return await self._top_ups.observe(str(about["payment_intent"]), with_claims=True)
+            return await self._top_ups.observe(str(about["payment_intent"]), with_clawbacks=True)
         if kind == "payout" and isinstance(object_id, str) and isinstance(event.get("account"), str):
             return await self._withdrawals.observe(object_id, str(event["account"]))
         return "of no concern"

@@ -98,7 +98,7 @@ class Reconciler:
                     await self._withdrawals.advance(WithdrawalId(one.about))
                     await self._withdrawals.look_for_sent(WithdrawalId(one.about))
                 elif one.about in intents:
-                    await self._top_ups.observe(intents[one.about], with_claims=True)
+                    await self._top_ups.observe(intents[one.about], with_clawbacks=True)
             except (WalletError, Declined, NoAnswer) as error:  # it stays a difference, and the others are looked at
                 log.warning("%s could not be looked at: %s", one.about, error)
 

@@ -29,9 +29,9 @@ from ...domain.ids import (
     slot_of,
 )
 from ...domain.payments import PROVIDER, Alarm, Step, wrong_mode
-from ...domain.rules import claims
+from ...domain.rules import clawbacks
 from ...domain.rules import topups as rules
-from ...domain.topups import OPEN, TOP_UP, ClaimSeen, TopUp, TopUpState
+from ...domain.topups import OPEN, TOP_UP, ClawbackSeen, TopUp, TopUpState
 from ...failpoints import reach
 from ...records import Swept
 from ...storage import PAGE_MAX, Page
@@ -147,8 +147,8 @@ class TopUps:
         after = await self._fold_intent(top_up, intent)
         return after, intent.client_secret if after.state is TopUpState.AWAITING_PAYMENT else None
 
-    async def observe(self, intent_id: str, *, with_claims: bool) -> str:
-        """Fetch a changed PaymentIntent, and its refunds and disputes if `with_claims`; returns what it is for.
+    async def observe(self, intent_id: str, *, with_clawbacks: bool) -> str:
+        """Fetch a changed PaymentIntent, and its refunds and disputes if `with_clawbacks`; returns what it is for.
 
         Raises:
             NoAnswer: Stripe does not answer now.
@@ -169,8 +169,8 @@ class TopUps:
             return "put aside"
         reach("topup.event")
         after = await self._fold_intent(top_up, intent)
-        if with_claims and after.intent_id == intent_id:
-            await self._fold_claims(after, intent_id)
+        if with_clawbacks and after.intent_id == intent_id:
+            await self._fold_clawbacks(after, intent_id)
         return top_up.id
 
     async def sweep(self, limit: int = 100) -> Swept:
@@ -217,7 +217,7 @@ class TopUps:
             scope,
         )
 
-    async def _fold_claims(self, top_up: TopUp, intent_id: str) -> None:
+    async def _fold_clawbacks(self, top_up: TopUp, intent_id: str) -> None:
         """Fold refunds and disputes as Stripe shows them now. Raises Contended.
 
         If another process writes the top-up meanwhile, they are fetched again: ours may be older than what it folded.
@@ -226,9 +226,9 @@ class TopUps:
         while True:
             tries += 1
             try:
-                for seen in await self._provider().claims(intent_id):
-                    reach("topup.claim")
-                    top_up = await self._try_claim(top_up, seen)
+                for seen in await self._provider().clawbacks(intent_id):
+                    reach("topup.clawback")
+                    top_up = await self._try_clawback(top_up, seen)
             except Contended:
                 if tries == _TRIES:
                     raise
@@ -236,21 +236,21 @@ class TopUps:
             else:
                 return
 
-    async def _try_claim(self, top_up: TopUp, seen: ClaimSeen) -> TopUp:
+    async def _try_clawback(self, top_up: TopUp, seen: ClawbackSeen) -> TopUp:
         now = self._desk.clock()
         slot = slot_of(top_up.id)
-        ids = self._desk.transfer_ids(slot, claims.pieces_max(top_up))
+        ids = self._desk.transfer_ids(slot, clawbacks.pieces_max(top_up))
         scope = Scope(
             slot,
             accounts=(top_up.account_id,),
-            transfers=claims.linked(top_up),
-            receipts=tuple((PROVIDER, key) for key in claims.claim_keys(top_up, seen.id)),
+            transfers=clawbacks.linked(top_up),
+            receipts=tuple((PROVIDER, key) for key in clawbacks.clawback_keys(top_up, seen.id)),
             due_at=now,
         )
 
         def step(snapshot: Snapshot, flow: TopUp) -> Step[TopUp]:
             if flow.version != top_up.version:
-                raise Contended("others have looked at the same claims")
-            return claims.fold_claim(snapshot, flow, seen, now, ids)
+                raise Contended("others have looked at the same clawbacks")
+            return clawbacks.fold_clawback(snapshot, flow, seen, now, ids)
 
         return await self._fold(top_up, step, scope)

@@ -15,52 +15,52 @@ from ..changes import Changes, Snapshot
 from ..ids import AccountId, TransferId, system_account
 from ..model import Transfer, TransferKind
 from ..payments import PROVIDER, RECEIVABLE, Alarm, Step, effect_receipt, stripe_account
-from ..topups import Claim, ClaimSeen, Lot, Piece, TopUp, TopUpState
+from ..topups import Clawback, ClawbackSeen, Lot, Piece, TopUp, TopUpState
 from .checks import free_minor
 
 
 def pieces_max(top_up: TopUp) -> int:
     """The most transfers that one clawback can need: each lot, one of them split, and a rest that no lot covers."""
-    known = max((len(claim.pieces) for claim in top_up.claims), default=0)
+    known = max((len(clawback.pieces) for clawback in top_up.clawbacks), default=0)
     return max(len(top_up.lots) + 3, known)
 
 
-def claim_keys(top_up: TopUp, claim_id: str) -> tuple[str, ...]:
+def clawback_keys(top_up: TopUp, clawback_id: str) -> tuple[str, ...]:
     """Every (object, effect) that folding this clawback may use."""
-    return tuple(f"{claim_id}/{effect}/{i}" for effect in ("taken", "returned") for i in range(pieces_max(top_up)))
+    return tuple(f"{clawback_id}/{effect}/{i}" for effect in ("taken", "returned") for i in range(pieces_max(top_up)))
 
 
 def linked(top_up: TopUp) -> tuple[TransferId, ...]:
     """The transfers that folding a clawback may reverse."""
-    pieces = (piece.transfer_id for claim in top_up.claims for piece in claim.pieces)
+    pieces = (piece.transfer_id for clawback in top_up.clawbacks for piece in clawback.pieces)
     return tuple(dict.fromkeys((*(lot.transfer_id for lot in top_up.lots), *pieces)))
 
 
-def fold_claim(
-    snapshot: Snapshot, top_up: TopUp, seen: ClaimSeen, now: datetime, transfer_ids: Sequence[TransferId]
+def fold_clawback(
+    snapshot: Snapshot, top_up: TopUp, seen: ClawbackSeen, now: datetime, transfer_ids: Sequence[TransferId]
 ) -> Step[TopUp]:
     """Fold a refund or dispute as the provider shows it: take the money once, or give it back once.
 
     The part that the customer no longer has goes to the receivable account. A frozen account is debited, too, because
     the money has already left. `seen` must have been read after the last write of `top_up`. The scope names the account
-    with its due holds, `linked`, and the receipts of `claim_keys`; `transfer_ids` are `pieces_max` new ones.
+    with its due holds, `linked`, and the receipts of `clawback_keys`; `transfer_ids` are `pieces_max` new ones.
     """
     if top_up.state is not TopUpState.SUCCEEDED or seen.taken is None:
         return Step(top_up)
     if seen.currency != top_up.currency:
         return Step(top_up, alarm=Alarm(seen.id, f"it is in {seen.currency}, not {top_up.currency}", top_up.id))
-    known = next((claim for claim in top_up.claims if claim.id == seen.id), None)
+    known = next((clawback for clawback in top_up.clawbacks if clawback.id == seen.id), None)
     if known is None and seen.taken:
         return _take(snapshot, top_up, seen, now, transfer_ids)
     if known is None:  # noted, so that whoever saw it before that and was slow does not take it
-        return Step(replace(top_up, claims=(*top_up.claims, Claim(seen.id, (), returned=True))))
+        return Step(replace(top_up, clawbacks=(*top_up.clawbacks, Clawback(seen.id, (), returned=True))))
     if not known.returned and not seen.taken:
         return _give_back(snapshot, top_up, known, now, transfer_ids)
     wrong = _disagreement(known, seen)
     return Step(top_up, alarm=Alarm(seen.id, wrong, top_up.id) if wrong else None)
 
 
-def _disagreement(known: Claim, seen: ClaimSeen) -> str | None:
+def _disagreement(known: Clawback, seen: ClawbackSeen) -> str | None:
     """Why a clawback cannot be folded: money was given back in part, or taken again; None if it can."""
     if not seen.taken:
         return None
@@ -72,7 +72,7 @@ def _disagreement(known: Claim, seen: ClaimSeen) -> str | None:
 
 
 def _take(
-    snapshot: Snapshot, top_up: TopUp, seen: ClaimSeen, now: datetime, transfer_ids: Sequence[TransferId]
+    snapshot: Snapshot, top_up: TopUp, seen: ClawbackSeen, now: datetime, transfer_ids: Sequence[TransferId]
 ) -> Step[TopUp]:
     if snapshot.receipt(PROVIDER, f"{seen.id}/taken/0") is not None:
         return Step(top_up)
@@ -94,7 +94,7 @@ def _take(
             used[lot] = used.get(lot, 0) + amount_minor
     lots = (Lot(lot.transfer_id, lot.left_minor - used.get(lot.transfer_id, 0)) for lot in top_up.lots)
     kept = tuple(lot for lot in lots if lot.left_minor)
-    after = replace(top_up, lots=kept, claims=(*top_up.claims, Claim(seen.id, pieces)))
+    after = replace(top_up, lots=kept, clawbacks=(*top_up.clawbacks, Clawback(seen.id, pieces)))
     unlinked_minor = sum(amount_minor for lot, amount_minor, _ in shares if lot is None)
     reason = f"{unlinked_minor} minor units more were taken back than the top-up brought"
     alarm = Alarm(seen.id, reason, top_up.id) if unlinked_minor else None
@@ -118,20 +118,20 @@ def _shares(lots: Sequence[Lot], amount_minor: int, own_minor: int) -> list[tupl
 
 
 def _give_back(
-    snapshot: Snapshot, top_up: TopUp, claim: Claim, now: datetime, transfer_ids: Sequence[TransferId]
+    snapshot: Snapshot, top_up: TopUp, clawback: Clawback, now: datetime, transfer_ids: Sequence[TransferId]
 ) -> Step[TopUp]:
-    if snapshot.receipt(PROVIDER, f"{claim.id}/returned/0") is not None:
+    if snapshot.receipt(PROVIDER, f"{clawback.id}/returned/0") is not None:
         return Step(top_up)
     moved: list[Transfer] = []
-    for i, piece in enumerate(claim.pieces):
+    for i, piece in enumerate(clawback.pieces):
         credit = system_account(RECEIVABLE, top_up.currency) if piece.receivable else top_up.account_id
         debit = stripe_account(top_up.currency)
-        key = f"{claim.id}/returned/{i}"
+        key = f"{clawback.id}/returned/{i}"
         moved.append(_moved(transfer_ids[i], piece.transfer_id, debit, credit, piece.amount_minor, top_up, key, now))
     lots = (*top_up.lots, *(Lot(one.id, one.amount_minor) for one in moved))
-    claims = tuple(replace(one, returned=True) if one.id == claim.id else one for one in top_up.claims)
+    clawbacks = tuple(replace(one, returned=True) if one.id == clawback.id else one for one in top_up.clawbacks)
     receipts = tuple(effect_receipt(one, "giveBack") for one in moved)
-    return Step(replace(top_up, lots=lots, claims=claims), Changes(transfers=tuple(moved), receipts=receipts))
+    return Step(replace(top_up, lots=lots, clawbacks=clawbacks), Changes(transfers=tuple(moved), receipts=receipts))
 
 
 def _moved(  # noqa: PLR0917 - two callers, right above
