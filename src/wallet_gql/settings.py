@@ -20,7 +20,8 @@ from .domain.errors import ConfigurationError
 from .setting_values import listed, origin_of, rates_of
 
 RATE_LIMITS: Final = (
-    "address=6000/minute; user=3000/minute; money=600/minute; lookup=60/minute; logIn=60/minute; signUp=20/minute"
+    "address=6000/minute; user=3000/minute; addressCost=600000/minute; cost=300000/minute; "
+    "money=600/minute; lookup=60/minute; logIn=60/minute; signUp=20/minute"
 )
 
 STRIPE_API_BASE: Final = "https://api.stripe.com"

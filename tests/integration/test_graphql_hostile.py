@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from tests.integration._hostile import ELEMENTS, SIZES, Hostile, every, grown, mixed
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.graphql.schema import DOCUMENTS_KEPT, checked
+from wallet_gql.transports.graphql.kept import DOCUMENTS_KEPT, KEPT
 from wallet_gql.transports.http.app import create_app, playground
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -114,7 +114,7 @@ async def cost_of(app: Starlette, hostile: Hostile, send: Send) -> str:
     took: list[float] = []
     answer = 0
     for _ in range(TRIES):
-        checked.cache_clear()
+        KEPT.clear()
         started = time.process_time()
         answer = await send(app, body)
         took.append(time.process_time() - started)
@@ -129,7 +129,7 @@ async def kept_of(app: Starlette, hostile: Hostile, send: Send) -> str:
     """What is wrong with the memory that a document leaves behind."""
     body = json.dumps(hostile.body).encode()
     await send(app, body)  # what is made once for all
-    checked.cache_clear()
+    KEPT.clear()
     before = tracemalloc.get_traced_memory()[0]
     await send(app, body)
     kept = tracemalloc.get_traced_memory()[0] - before
@@ -202,15 +202,15 @@ async def test_memory(app: Starlette) -> None:
 
 async def test_what_is_wrong_is_not_kept(app: Starlette) -> None:
     """Only valid documents are, and at most so many."""
-    checked.cache_clear()
+    KEPT.clear()
     for name in ("unknown object fields", "selections", "an endless string"):
         found = grown(2_000, 12, name)
         assert found is not None
         await over_http(app, json.dumps(found.body).encode())
-    assert checked.cache_info().currsize == 0
+    assert len(KEPT) == 0
     for number in range(DOCUMENTS_KEPT + 5):
         await over_http(app, json.dumps({"query": f"query q{number} {{ __typename }}"}).encode())
-    assert checked.cache_info().currsize == DOCUMENTS_KEPT
+    assert len(KEPT) == DOCUMENTS_KEPT
 
 
 @pytest.mark.soak

@@ -121,7 +121,9 @@ class User(Node):
     @strawberry.field
     async def accounts(self, info: Info) -> list[Account]:
         """The user's accounts, oldest first; at most one per currency."""
-        return [Account.of(account) for account in await info.context.ledger.accounts(UserId(self.id))]
+        found = await info.context.ledger.accounts(UserId(self.id))
+        await info.context.count_list("User.accounts", len(found))
+        return [Account.of(account) for account in found]
 
     @strawberry.field
     async def sessions(self, info: Info) -> list[Session]:

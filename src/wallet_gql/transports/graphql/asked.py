@@ -31,6 +31,8 @@ class Asked:
     operation_name: str | None
     extensions: dict[str, Any] | None
     document_id: str | None
+    values: int = 0
+    """How many values its variables hold, at all depths."""
 
     @classmethod
     def of(cls, given: object) -> Asked:
@@ -41,13 +43,13 @@ class Asked:
             for name in names:
                 if not isinstance(given.get(name), kind | None):
                     raise Unanswerable(Fault.REQUEST, f"{name} must be {shown} or null.")
-        check_size(given.get("variables"))
         return cls(
             given.get("query"),
             given.get("variables"),
             given.get("operationName"),
             given.get("extensions"),
             given.get("documentId"),
+            check_size(given.get("variables")),
         )
 
     @classmethod
@@ -65,13 +67,15 @@ class Asked:
         return cls.of(given)
 
 
-def check_size(variables: object) -> None:
+def check_size(variables: object) -> int:
     """Bound what is done with variables, before anything is: each value is checked, and errors quote it.
+
+    Returns how many values there are.
 
     Raises:
         Unanswerable: too many values, or too much text.
     """
-    pending, values, characters = [variables], 0, 0
+    pending, values, characters = [] if variables is None else [variables], 0, 0
     while pending:
         value = pending.pop()
         values += 1
@@ -85,6 +89,7 @@ def check_size(variables: object) -> None:
         if values + len(pending) > VALUES_MAX or characters > TEXT_MAX:
             message = f"The variables have more than {VALUES_MAX} values, or more than {TEXT_MAX} characters of text."
             raise Unanswerable(Fault.VARIABLES, message, LIMIT_EXCEEDED)
+    return values
 
 
 def decode(data: str | bytes) -> Any:

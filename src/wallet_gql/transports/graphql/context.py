@@ -15,6 +15,7 @@ from ...runtime import Wallet
 from ...verbs.ledger import Ledger
 from ...verbs.reading import owners_of
 from ..http.auth import Caller
+from .cost import Price
 from .live import Live
 
 
@@ -34,6 +35,8 @@ class Context:
     caller: Caller
     response: Response
     live: Live = field(default_factory=Live)
+    cost: Price = field(default_factory=Price)
+    """What the operation costs, as far as it is known."""
     resume_from: int | None = None
     """The sequence after which a subscription goes on, if the transport knows it."""
     sequence: int | None = None
@@ -56,6 +59,17 @@ class Context:
     async def key(self, given: str) -> str:
         """The asker's idempotency key that a text spells. Raises InvalidInput, Unauthenticated."""
         return await key_of(self.wallet.store, await self.user_id(), given)
+
+    async def pay_again(self) -> None:
+        """Pay for one more event of a subscription, which costs what the first one did. Raises RateLimited."""
+        await self.caller.spend(self.cost.requested or 0)
+
+    async def count_list(self, name: str, items: int) -> None:
+        """Pay for a list that is longer than its cost says, before its items are resolved.
+
+        Raises OverLimit, RateLimited.
+        """
+        await self.caller.spend(self.cost.add(name, items))
 
     async def _load_holders(self, account_ids: list[AccountId]) -> list[Holder | None]:
         owners = await owners_of(self.wallet.store, account_ids)

@@ -1,13 +1,19 @@
 """What an operation costs before it runs: the number of fields it may resolve, with every page as large as it asks for.
 
 `extensions.cost` of each response tells `requested` and `maximum`. The items of a connection count as often as its
-`first` says, `nodes` as often as it has ids, those of any other list `LIST_SIZE` times. Introspection costs nothing,
-for other limits hold it. Each fragment is measured once, so measuring costs no more than the document is long.
+`first` says, `nodes` as often as it has ids, the results of a batch as often as that has items, those of any other list
+`LIST_SIZE` times. Lists of what a user has (`HELD`) count that at first; when they are read and are longer, the rest is
+added, before any of their items is resolved. Each fragment is measured once, so measuring costs no more than the
+document is long.
+
+What an operation costs is taken off the budgets `cost` and `addressCost` of `WALLET_RATE_LIMITS`.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from graphql import (
@@ -20,6 +26,8 @@ from graphql import (
     InlineFragmentNode,
     IntValueNode,
     ListValueNode,
+    NullValueNode,
+    ObjectValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
     ValueNode,
@@ -31,6 +39,7 @@ from graphql import (
 )
 from strawberry.extensions import SchemaExtension
 
+from ...domain.money import EXPONENTS
 from ...storage import PAGE_MAX
 from .failures import OverLimit
 
@@ -39,6 +48,18 @@ COST_MAX: Final = 25_000
 
 LIST_SIZE: Final = 10
 """What a list counts that takes no `first`."""
+
+HELD: Final = frozenset({"User.accounts", "User.sessions", "EventDelivery.positions"})
+"""Lists as long as what a user has. Their resolvers call `Context.count_list`."""
+
+FIXED: Final[Mapping[str, int]] = {"Query.currencies": len(EXPONENTS)}
+"""Lists that are as long for everybody."""
+
+SCANS: Final[Mapping[str, int]] = {"Account.statement": 200, "Account.balanceAt": 100}
+"""Fields that read more entries than they answer with, and what they cost in addition."""
+
+FILTER_COST: Final = 1_000
+"""What a filter costs in addition: a filtered page may look at 2,000 entries."""
 
 _SIZES: Final = ("first", "ids")
 
@@ -49,22 +70,51 @@ class Cost(SchemaExtension):
     Listed behind `Checked`, which overwrites the list of errors.
     """
 
-    requested: int | None = None
-
     def on_validate(self) -> Iterator[None]:
         """Measure."""
         context = self.execution_context
         if not context.pre_execution_errors and context.graphql_document is not None:
             meter = Meter(context.schema._schema, context.graphql_document, context.variables or {})  # noqa: SLF001
-            self.requested = meter.of_operation(context.operation_name)
-            if self.requested > COST_MAX:
-                message = f"The operation costs {self.requested}, {COST_MAX} at most; ask for smaller pages."
-                context.pre_execution_errors = [OverLimit(message)]
+            price: Price = context.context.cost
+            price.requested = meter.of_operation(context.operation_name)
+            price.items = meter.items
+            if price.requested > COST_MAX:
+                context.pre_execution_errors = [_too_dear(price.requested)]
         yield
 
     def get_results(self) -> dict[str, Any]:
         """What goes into `extensions`."""
-        return {} if self.requested is None else {"cost": {"requested": self.requested, "maximum": COST_MAX}}
+        price: Price = self.execution_context.context.cost
+        return {} if price.requested is None else {"cost": {"requested": price.requested, "maximum": COST_MAX}}
+
+
+@dataclass(slots=True)
+class Price:
+    """What one operation costs."""
+
+    requested: int | None = None
+    """What is known of it; None before it is measured."""
+    unpaid: int = 0
+    """What reading the request costs, if that is still to be paid."""
+    items: Mapping[str, int] = field(default_factory=dict)
+    """What one item of each list in `HELD` costs, where it costs most."""
+
+    def take(self) -> int:
+        """What is to be paid before the operation runs."""
+        unpaid, self.unpaid = self.unpaid, 0
+        return unpaid + (self.requested or 0)
+
+    def add(self, name: str, length: int) -> int:
+        """What is to be paid for the items of a list that were not counted. Raises OverLimit: it is too much."""
+        more = max(length - LIST_SIZE, 0) * self.items.get(name, 0)
+        self.requested = (self.requested or 0) + more
+        if more and self.requested > COST_MAX:
+            raise _too_dear(self.requested)
+        return more
+
+
+def _too_dear(cost: int) -> OverLimit:
+    return OverLimit(f"The operation costs {cost}, {COST_MAX} at most; ask for smaller pages.")
 
 
 class Meter:
@@ -78,6 +128,8 @@ class Meter:
         self._fragments = {node.name.value: node for node in nodes}
         self._known: dict[tuple[str, int | None], int] = {}
         self._defaults: dict[str, ValueNode | None] = {}
+        self.items: defaultdict[str, int] = defaultdict(int)
+        """What one item of each list in `HELD` costs, where it costs most."""
 
     def of_operation(self, name: str | None) -> int:
         """The cost of the operation that will run."""
@@ -117,31 +169,60 @@ class Meter:
         field = getattr(parent, "fields", {}).get(node.name.value)
         if field is None:  # introspection
             return 0
+        name = f"{parent.name}.{node.name.value}"
         kind, asked = get_named_type(field.type), self._size(node)
+        own = 1 + SCANS.get(name, 0) + (FILTER_COST if self._is_filtered(node) else 0)
         if not is_composite_type(kind):
-            return 1
+            return own
         if not is_list_type(get_nullable_type(field.type)):
-            return 1 + self._of(node.selection_set, kind, asked)
-        size = asked if asked is not None else page
-        return 1 + (LIST_SIZE if size is None else size) * self._of(node.selection_set, kind)
+            return own + self._of(node.selection_set, kind, asked)
+        item = self._of(node.selection_set, kind)
+        if name in HELD:
+            self.items[name] = max(self.items[name], item)
+        size = asked if asked is not None else FIXED.get(name, page)
+        return own + (LIST_SIZE if size is None else size) * item
+
+    def _is_filtered(self, node: FieldNode) -> bool:
+        """Whether a field has a filter that is not null."""
+        given = next((each.value for each in node.arguments or () if each.name.value == "filter"), None)
+        if isinstance(given, VariableNode):
+            given = self._variables.get(given.name.value, self._defaults.get(given.name.value))
+        return given is not None and not isinstance(given, NullValueNode)
 
     def _size(self, node: FieldNode) -> int | None:
         """What a field says of its size; None if nothing."""
         for argument in node.arguments or ():
             if argument.name.value in _SIZES:
                 return self._number(argument.value)
+            if argument.name.value == "input":
+                return self._items_of(argument.value)
+        return None
+
+    def _items_of(self, value: ValueNode | None) -> int | None:
+        """How many items the input of a batch has; None if it is no batch."""
+        if isinstance(value, VariableNode):
+            given = self._variables.get(value.name.value)
+            if isinstance(given, dict) and "items" in given:
+                return _bounded(given["items"])
+            return self._items_of(self._defaults.get(value.name.value)) if given is None else None
+        if isinstance(value, ObjectValueNode):
+            return next((self._number(one.value) for one in value.fields if one.name.value == "items"), None)
         return None
 
     def _number(self, value: ValueNode | None) -> int:
         """A page's size, never more than a page may have: a larger one is refused when it runs."""
-        given: Any = None
         if isinstance(value, IntValueNode):
-            given = int(value.value)
-        elif isinstance(value, ListValueNode):
-            given = len(value.values)
-        elif isinstance(value, VariableNode) and value.name.value in self._variables:
-            given = self._variables[value.name.value]
-            given = len(given) if isinstance(given, list) else given
-        elif isinstance(value, VariableNode) and self._defaults.get(value.name.value) is not None:
+            return _bounded(int(value.value))
+        if isinstance(value, ListValueNode):
+            return _bounded(len(value.values))
+        if isinstance(value, VariableNode) and value.name.value in self._variables:
+            return _bounded(self._variables[value.name.value])
+        if isinstance(value, VariableNode) and self._defaults.get(value.name.value) is not None:
             return self._number(self._defaults[value.name.value])
-        return min(max(given, 0), PAGE_MAX) if isinstance(given, int) else PAGE_MAX
+        return PAGE_MAX
+
+
+def _bounded(size: object) -> int:
+    """A number, or the length of a list, as far as a page goes; a whole page if it is neither."""
+    found = len(size) if isinstance(size, list) else size
+    return min(max(found, 0), PAGE_MAX) if isinstance(found, int) else PAGE_MAX

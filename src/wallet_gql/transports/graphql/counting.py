@@ -40,6 +40,7 @@ class CountVerbs(SchemaExtension):
         context: Context = self.execution_context.context
         try:
             await context.caller.count(*self._verbs())
+            await context.caller.spend(context.cost.take())
         except RateLimited as error:
             context.response.headers["Retry-After"] = str(error.fields["retry_after_seconds"])
             raise

@@ -61,12 +61,18 @@ class DeadLetter:
 class EventDelivery:
     """How the merchant's webhook fares."""
 
-    positions: list[EventPosition] = about("How far each account has been told; an account that is absent, not at all.")
     failures: int = about("How often the next event has failed in a row.")
     last_error: str | None = about("What went wrong the last time; null if it arrived since.")
     next_attempt_at: datetime | None = about("When the webhook is looked at next, UTC; null while it is off.")
     dead_letter_count: int = about("How many events were given up and not replayed.")
-    merchant_id: strawberry.Private[UserId]
+    delivery: strawberry.Private[Delivery]
+
+    @strawberry.field
+    async def positions(self, info: Info) -> list[EventPosition]:
+        """How far each account has been told; an account that is absent, not at all."""
+        found = sorted(self.delivery.positions.items())
+        await info.context.count_list("EventDelivery.positions", len(found))
+        return [EventPosition(account_id=strawberry.ID(name), sequence=BigInt(sequence)) for name, sequence in found]
 
     @strawberry.field
     async def dead_letters(
@@ -74,23 +80,18 @@ class EventDelivery:
     ) -> list[DeadLetter]:
         """Events that were given up, by account and sequence."""
         check_first(first)
-        found = await info.context.wallet.webhooks.dead_letters(self.merchant_id, limit=first)
+        found = await info.context.wallet.webhooks.dead_letters(self.delivery.merchant_id, limit=first)
         return [DeadLetter.of(letter) for letter in found]
 
     @classmethod
     def of(cls, delivery: Delivery) -> EventDelivery:
         """As the merchant sees it."""
-        positions = [
-            EventPosition(account_id=strawberry.ID(account_id), sequence=BigInt(sequence))
-            for account_id, sequence in sorted(delivery.positions.items())
-        ]
         return cls(
-            positions=positions,
             failures=delivery.attempts,
             last_error=delivery.last_error or None,
             next_attempt_at=delivery.due_at,
             dead_letter_count=delivery.dead,
-            merchant_id=delivery.merchant_id,
+            delivery=delivery,
         )
 
 

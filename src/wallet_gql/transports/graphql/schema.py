@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from functools import lru_cache
 from typing import Any, Final, cast
 
 import strawberry
@@ -28,15 +27,13 @@ from .counting import CountVerbs
 from .errors import HANDLERS
 from .failures import ERRORS_MAX, Fault, Unanswerable, report, told
 from .introspection import HideSchema
+from .kept import KEPT
 from .limits import TOKENS_MAX, LimitsRule, PartsRule
 from .mutations import Mutation
 from .plain_fields import resolve_plainly
 from .queries import Query
 from .scalars import SCALARS
 from .subscriptions import Subscription
-
-DOCUMENTS_KEPT: Final = 128
-"""How many valid documents a process keeps parsed."""
 
 
 class Unfit(Exception):
@@ -48,7 +45,6 @@ class Unfit(Exception):
         self.errors = errors
 
 
-@lru_cache(maxsize=DOCUMENTS_KEPT)
 def checked(schema: GraphQLSchema, text: str, rules: tuple[type[ASTValidationRule], ...]) -> DocumentNode:
     """A document parsed and found valid. Only those are kept: what anybody may send wrong would push them out.
 
@@ -57,11 +53,15 @@ def checked(schema: GraphQLSchema, text: str, rules: tuple[type[ASTValidationRul
     Raises:
         Unfit: with its errors. GraphQLSyntaxError: it cannot be parsed.
     """
+    found = KEPT.find(text)
+    if found is not None:
+        return found
     document = parse(text, max_tokens=TOKENS_MAX)
     for some in ((LimitsRule, PartsRule), (*rules, MaybeNullValidationRule, OneOfInputValidationRule)):
         errors = validate(schema, document, some, max_errors=ERRORS_MAX, hide_suggestions=True)
         if errors:
             raise Unfit(document, errors)
+    KEPT.keep(text, document)
     return document
 
 

@@ -61,4 +61,5 @@ async def sessions_of(info: Info, user_id: UserId) -> list[Session]:
     except Unauthenticated:  # just signed up or logged in: the request itself came without a session
         current = None
     found = await info.context.wallet.identity.sessions(user_id)
+    await info.context.count_list("User.sessions", len(found))
     return [Session.of(session, current=session.id == current) for session in found]

@@ -37,6 +37,7 @@ from .documents import Documents
 from .failures import Fault, OverLimit, Refused, Unanswerable
 from .http_spec import payload
 from .live import Live, cancelled
+from .reading import pay_for_reading
 from .schema import schema
 
 log = logging.getLogger(__name__)
@@ -257,10 +258,15 @@ class Connection:
         except Unanswerable as error:
             await self._send_error(name, Refused(error.fault, [error]))
             return False
+        context = Context(self._wallet, self._caller(), Response(), self._live)
+        refused = await pay_for_reading(context, query, asked)
+        if refused is not None:
+            await self._send_error(name, refused)
+            return False
         results = await schema.stream(
             query,
             asked.variables,
-            Context(self._wallet, self._caller(), Response(), self._live),
+            context,
             operation_name=asked.operation_name,
             operation_extensions=asked.extensions,
             allowed_operation_types=_ALLOWED,

@@ -79,6 +79,7 @@ async def follow(
         AccountNotFound: the user has no such account; other people's look the same.
         BadRequest: `after_sequence` is none of this account's. OverLimit: too many subscriptions.
         Unavailable: the store does not answer; subscribe again with the last sequence.
+        RateLimited: the events cost more than the budget allows; subscribe again with the last sequence, later.
     """
     session = await context.caller.session()
     with context.live.place(session.user_id):
@@ -93,6 +94,8 @@ async def follow(
             async for line in lines:
                 await context.caller.check_again()
                 account = await context.ledger.account(session.user_id, account_id)
+                if line is not None or _state(account) != _state(shown):
+                    await context.pay_again()
                 if line is not None:
                     if line.entry.sequence != sent + 1:
                         raise InvariantViolated(f"{account_id}: entry {line.entry.sequence} came after {sent}")

@@ -29,6 +29,7 @@ from .documents import Documents
 from .failures import Fault, OverLimit, Refused, Unanswerable
 from .http_spec import EVENT_STREAM, Wanted, check_body_type, payload, status_of, wanted_by
 from .live import Live
+from .reading import pay_for_reading
 from .schema import schema
 from .sockets import Connection
 from .sse import EventStream, last_event_id, single
@@ -74,6 +75,9 @@ class WalletView:
             query = self._documents.text_of(asked)
         except Unanswerable as error:
             return self._answer(Refused(error.fault, [error]), wanted, context)
+        refused = await pay_for_reading(context, query, asked)
+        if refused is not None:
+            return self._answer(refused, wanted, context)
         try:
             result = await self._finishing.to_the_end(_execute(query, asked, context, _AT_ONCE[request.method]))
         except CannotGetOperationTypeError as error:

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from ...domain.errors import RateLimited, Unauthenticated, Unavailable
+from ...domain.ids import UserId
 from ...domain.security_events import Visitor
 from ...domain.users import ABSOLUTE, Session, SessionKind
 from ...identity import Identity
@@ -125,15 +126,24 @@ class Caller:
 
         A missing session is ignored here: the verb that needs it will report that.
         """
-        if self._limits is None or not verbs:
-            return
+        if self._limits is not None and verbs:
+            await self._limits.count_verbs(await self._user_if_any(), self.visitor, verbs)
+
+    async def spend(self, cost: int) -> None:
+        """Take the cost of work off the budgets of the user and of the network, before it is done. Raises RateLimited.
+
+        Without a session only the network pays.
+        """
+        if self._limits is not None and cost > 0:
+            await self._limits.spend(await self._user_if_any(), self.visitor, cost)
+
+    async def _user_if_any(self) -> UserId | None:
         try:
-            user_id = (await self.session()).user_id
+            return (await self.session()).user_id
         except RateLimited:
             raise
         except (Unauthenticated, Unavailable):
-            user_id = None
-        await self._limits.count_verbs(user_id, self.visitor, verbs)
+            return None
 
     def keep(self, response: Response, token: str) -> None:
         """Set the session's cookie; it expires at the session's latest end."""

@@ -1,9 +1,9 @@
 """Rate limits by address, user and verb, with the `limits` library, in memory or in Redis.
 
 `WALLET_RATE_LIMITS` names what is counted: `address` (every request of one network), `user` (every request of one
-user), `money` (every command with an idempotency key: each one in a document, each item of a batch), `lookup` (users
-and merchants looked up by name), or a verb such as `transfer` or `logIn`. Verbs that need no session are counted by
-address.
+user), `cost` and `addressCost` (what the requests of one user and of one network cost), `money` (every command with an
+idempotency key: each one in a document, each item of a batch), `lookup` (users and merchants looked up by name), or a
+verb such as `transfer` or `logIn`. Verbs that need no session are counted by address.
 
 In memory each process counts alone. While Redis does not answer, each process counts alone, too: a missing Redis must
 not keep people from their money. Failed log-ins are counted elsewhere, in the store (`identity.throttle`).
@@ -41,7 +41,9 @@ ADDRESS: Final = "address"
 USER: Final = "user"
 MONEY: Final = "money"
 LOOKUP: Final = "lookup"
-GROUPS: Final = frozenset({ADDRESS, USER, MONEY, LOOKUP})
+COST: Final = "cost"
+ADDRESS_COST: Final = "addressCost"
+GROUPS: Final = frozenset({ADDRESS, USER, MONEY, LOOKUP, COST, ADDRESS_COST})
 """What can be limited in addition to verbs."""
 
 COUNTED_PATHS: Final = ("/graphql", "/v1/")
@@ -117,6 +119,13 @@ class Limits:
             if who:
                 await self._hit(verb, who, times)
 
+    async def spend(self, user_id: UserId | None, visitor: Visitor | None, cost: int) -> None:
+        """Take a cost off the budgets of a user and of a network. Raises RateLimited."""
+        if user_id is not None:
+            await self._hit(COST, user_id, cost)
+        if visitor is not None:
+            await self._hit(ADDRESS_COST, visitor.network, cost)
+
     async def close(self) -> None:
         """Close the connection to Redis."""
         if self._shared is not None:
@@ -131,7 +140,7 @@ class Limits:
         try:
             if await limiter.hit(item, name, who, cost=times):
                 return
-            reset_at = (await limiter.get_window_stats(item, name, who)).reset_time
+            wait_seconds = await _wait_seconds(limiter, item, times, name, who)
         except Exception as error:
             if limiter is self._alone:
                 raise
@@ -139,7 +148,7 @@ class Limits:
             await self._hit(name, who, times)
             return
         log.info("%s of %s is over its limit", name, who)
-        raise RateLimited(min(max(1, math.ceil(reset_at - time.time())), item.get_expiry()))
+        raise RateLimited(min(max(1, math.ceil(wait_seconds)), 2 * item.get_expiry()))
 
     def _limiter(self) -> SlidingWindowCounterRateLimiter:
         if self._shared is None or time.monotonic() < self._alone_until:
@@ -189,6 +198,24 @@ def check_names(settings: Settings, verbs: Iterable[str]) -> None:
 def check_storage(settings: Settings) -> None:
     """Refuse a Redis without its driver. Raises ConfigurationError."""
     _shared(settings.rate_limit_storage)
+
+
+async def _wait_seconds(
+    limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, times: int, *identifiers: str
+) -> float:
+    """How long until so many fit in. The library's own answer is when one does.
+
+    It counts the present window, and of the one before the share that still lies within the time. `now_ends` is when
+    the present window is of no account any more, one span after it ends.
+    """
+    storage: Any = limiter.storage
+    span = item.get_expiry()
+    before, before_ends, now, now_ends = await storage.get_sliding_window(item.key_for(*identifiers), span)
+    share = before * before_ends / span
+    excess = share + now + times - item.amount
+    if before and excess <= share:
+        return float(excess * span / before)
+    return float(max(now_ends - span, 0) + max(now + times - item.amount, 0) * span / max(now, 1))
 
 
 def _item(rate: Rate) -> RateLimitItem:

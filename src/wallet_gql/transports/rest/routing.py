@@ -1,7 +1,7 @@
 """Makes routes from the table of operations.
 
-Every request goes through the same checks, in this order: other sites, the media type, the session, the shape of the
-body or query, the rate limits. Then its handler runs.
+Every request goes through the same checks, in this order: other sites, the media type, the session, the price of reading
+the body, the shape of the body or query, the rate limits. Then its handler runs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ..http.finishing import Finishing
 from ..http.logs import log_answer
 from ..http.problems import Problem
 from ..http.rate_limits import LOOKUP, MONEY
+from .cost import cost_of
 from .errors import problem
 from .values import Given, Told, read
 
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
 REPLAYED: Final = "Idempotent-Replayed"
+BYTES_A_COST: Final = 64
+"""How many bytes of a body are read for a cost of 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +160,11 @@ async def _answer(operation: Operation, request: Request) -> Response:
             check_media_type(request)
         if operation.entry.session:
             await call.caller.session()
+        await call.caller.spend(len(await request.body()) // BYTES_A_COST)
         given = await _given(operation, request)
         groups = ((MONEY,) if operation.entry.keyed else ()) + ((LOOKUP,) if operation.entry.looks_up else ())
         await call.caller.count(operation.name, *groups)
+        await call.caller.spend(cost_of(operation.answers.values(), None if operation.query is None else given))
         reply = await operation.handler(call, given)
     except WalletError as error:
         if type(error) not in (*operation.all_errors, *operation.entry.unlisted):

@@ -1,0 +1,46 @@
+"""What a request costs before it runs: the number of members that its largest answer may have, and its filter's work.
+
+The unit is that of GraphQL (`graphql.cost`), and both take from the same budgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, Final, get_args, get_origin
+
+from pydantic import BaseModel
+
+from ..graphql.cost import FILTER_COST, LIST_SIZE
+
+_SIZE: Final = "first"
+_FILTERS: Final = ("kind", "since", "until")
+
+Sizes = tuple[tuple[str, int], ...]
+
+
+def cost_of(answers: Iterable[type[BaseModel] | None], query: BaseModel | None) -> int:
+    """What a request costs that may be answered with one of these, and has this query."""
+    given = {} if query is None else dict(query)
+    sizes = tuple((name, value) for name, value in given.items() if type(value) is int)
+    filtered = FILTER_COST if any(given.get(name) for name in _FILTERS) else 0
+    return 1 + filtered + max((_members(model, sizes) for model in answers if model is not None), default=0)
+
+
+@cache
+def _members(model: type[BaseModel], sizes: Sizes) -> int:
+    """How many members an answer has at most; a list is as long as the query says under its name, or else `first`."""
+    known = dict(sizes)
+    total = 0
+    for name, field in model.model_fields.items():
+        inner = [_members(kind, sizes) for kind in _models(field.annotation)]
+        is_list = any(get_origin(kind) is list for kind in (field.annotation, *get_args(field.annotation)))
+        length = known.get(name, known.get(_SIZE, LIST_SIZE)) if is_list else 1
+        total += 1 + length * max(inner, default=0)
+    return total
+
+
+def _models(kind: Any) -> list[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [found for part in get_args(kind) for found in _models(part)]
