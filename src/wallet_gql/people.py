@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Final
+
 from .domain.errors import InvalidInput
 from .domain.ids import UserId
 from .domain.model import RecordKey
@@ -9,13 +13,26 @@ from .domain.users import check_username, username_claim
 from .records import read
 from .storage import Store
 
+LOOKING_UP: Final[ContextVar[Callable[[str], Awaitable[None]] | None]] = ContextVar("LOOKING_UP", default=None)
+"""Called with a username before it is looked up; may raise RateLimited. None: nobody counts, as on the command line.
+
+A transport sets it for a request. So a look-up is counted wherever it happens: payments tell who has an account as
+queries do.
+"""
+
 
 async def user_called(store: Store, username: str) -> UserId | None:
-    """The user id that has claimed a username; None if nobody has, or if the text is not a valid username."""
+    """The user id that has claimed a username; None if nobody has, or if the text is not a valid username.
+
+    Raises RateLimited: too many look-ups by the sender of this request.
+    """
     try:
         claim = username_claim(check_username(username))
     except InvalidInput:
         return None
+    count = LOOKING_UP.get()
+    if count is not None:
+        await count(claim.id)
     return await holder_of(store, claim)
 
 

@@ -54,7 +54,7 @@ log: Final = logging.getLogger(__name__)
 SEEN_EVERY: Final = timedelta(seconds=60)
 """How often the last use of a session is stored: writing it on every request would cost a commit each."""
 
-_NOBODY: Final = make_user_id(0, 0)
+NOBODY: Final = make_user_id(0, 0)
 """Read instead of a user who does not exist, so that unknown names take as many reads as known ones."""
 
 _SWEPT: Final[tuple[SweepKind, ...]] = ("session", "event", "throttle")
@@ -279,7 +279,7 @@ class Identity:
 
     async def find(self, login: str) -> User | None:
         """A user by username or e-mail; None if there is none. Takes two reads in both cases."""
-        return await self.user(await holder_of(self.store, login_claim(login)) or _NOBODY)
+        return await self.user(await holder_of(self.store, login_claim(login)) or NOBODY)
 
     async def sweep(self, limit: int = LIMIT) -> Swept:
         """Settle open name claims; remove sessions, events and throttles whose time is over."""

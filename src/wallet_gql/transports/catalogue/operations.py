@@ -70,8 +70,6 @@ class Operation:
     """Whether it moves money and so takes an idempotency key."""
     session: bool = True
     """Whether it needs a session."""
-    looks_up: bool = False
-    """Whether it tells if somebody exists."""
     codes: tuple[Code, ...] = ()
     """Refusals of REST that are no errors of the domain."""
     untyped: Errors = ()
@@ -120,7 +118,7 @@ _USERS: Final = (
     Operation("readUser", _INPUT),
     Operation("listEvents", _INPUT),
     Operation("viewer"),
-    Operation("user", looks_up=True),
+    Operation("user"),
 )
 _ACCOUNTS: Final = (
     Operation("openAccount", (InvalidInput, AccountExists)),
@@ -180,8 +178,8 @@ _MERCHANTS: Final = (
     Operation("rotateWebhookSecret", _MERCHANT, untyped=_INPUT),
     Operation("replayEvents", (*_MERCHANT, AccountNotFound)),
     Operation("listDeadLetters", _MERCHANT),
-    Operation("findMerchant", _MERCHANT, looks_up=True),
-    Operation("merchant", looks_up=True),
+    Operation("findMerchant", _MERCHANT),
+    Operation("merchant"),
     Operation("payMerchant", _PAYING_MERCHANT, keyed=True),
     Operation("holdForMerchant", _PAYING_MERCHANT, keyed=True),  # in GraphQL `payMerchant` with `hold`
     Operation(
@@ -217,6 +215,3 @@ NAMES: Final = frozenset(OPERATIONS)
 
 KEYED: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.keyed)
 """What moves money."""
-
-LOOKUPS: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.looks_up)
-"""What tells if somebody exists."""

@@ -16,8 +16,8 @@ from strawberry.extensions import SchemaExtension
 
 from ...domain.errors import RateLimited
 from ...verbs.batches import BATCH_MAX
-from ..catalogue.operations import KEYED, LOOKUPS
-from ..http.rate_limits import LOOKUP, MONEY
+from ..catalogue.operations import KEYED
+from ..http.rate_limits import MONEY
 from .context import Context
 from .limits import Meter
 
@@ -62,5 +62,3 @@ class CountVerbs(SchemaExtension):
             yield name
             if operation.operation is OperationType.MUTATION and name in KEYED:
                 yield from repeat(MONEY, _payments(field, variables))
-            elif name in LOOKUPS:
-                yield LOOKUP

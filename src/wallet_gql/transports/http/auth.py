@@ -18,6 +18,7 @@ from ...domain.ids import UserId
 from ...domain.security_events import Visitor
 from ...domain.users import ABSOLUTE, Session, SessionKind
 from ...identity import Identity
+from ...people import LOOKING_UP
 from .origins import cross_site, is_plain_loopback, is_same_site
 from .rate_limits import Limits, visitor_of
 
@@ -88,6 +89,8 @@ class Caller:
         self._plain_loopback = plain_loopback
         self._session: Session | None = None
         self._lock = asyncio.Lock()
+        self._looked_up: set[str] = set()
+        self._looking_up = asyncio.Lock()
 
     async def session(self) -> Session:
         """The live session.
@@ -137,6 +140,15 @@ class Caller:
         if self._limits is not None and cost > 0:
             await self._limits.spend(await self._user_if_any(), self.visitor, cost)
 
+    async def look_up(self, name: str) -> None:
+        """Count that somebody is looked up by name; once for a name in a request. Raises RateLimited."""
+        if self._limits is None:
+            return
+        async with self._looking_up:
+            if name not in self._looked_up:
+                await self._limits.count_lookup(await self._user_if_any(), self.visitor, name)
+                self._looked_up.add(name)
+
     async def _user_if_any(self) -> UserId | None:
         try:
             return (await self.session()).user_id
@@ -170,12 +182,17 @@ class Caller:
 
 
 def caller_of(connection: HTTPConnection, token: str | None = None) -> Caller:
-    """The sender of a request or WebSocket. `token` is one that came neither by cookie nor by header."""
+    """The sender of a request or WebSocket. `token` is one that came neither by cookie nor by header.
+
+    For the rest of the request, whoever is looked up by name, however deep, counts for the caller.
+    """
     state = connection.app.state
-    return Caller(
+    caller = Caller(
         state.wallet.identity,
         token if token is not None else token_of(connection),
         visitor=visitor_of(connection),
         limits=state.limits,
         plain_loopback=is_plain_loopback(connection),
     )
+    LOOKING_UP.set(caller.look_up)
+    return caller

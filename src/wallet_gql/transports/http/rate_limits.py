@@ -15,8 +15,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage
@@ -54,6 +54,10 @@ _REDIS_SECONDS: Final = 0.25
 _REDIS_PAUSE_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 30.0
 _PREFIX: Final = "wallet-rate"
+_KNOWN: Final = RateLimitItemPerSecond(1, 600, namespace=f"{_PREFIX}-known")
+"""Whom somebody has looked up lately: to ask again tells nothing new."""
+
+T = TypeVar("T")
 
 
 class Counters(MemoryStorage):
@@ -126,6 +130,14 @@ class Limits:
         if visitor is not None:
             await self._hit(ADDRESS_COST, visitor.network, cost)
 
+    async def count_lookup(self, user_id: UserId | None, visitor: Visitor | None, name: str) -> None:
+        """Count that somebody is looked up by name: a name counts again only after ten minutes. Raises RateLimited."""
+        who = user_id or (visitor.network if visitor else "")
+        if LOOKUP not in self._items or not who or await self._do(lambda limiter: _knows(limiter, who, name)):
+            return
+        await self._hit(LOOKUP, who, 1)
+        await self._do(lambda limiter: limiter.hit(_KNOWN, LOOKUP, who, name))
+
     async def close(self) -> None:
         """Close the connection to Redis."""
         if self._shared is not None:
@@ -136,19 +148,27 @@ class Limits:
         item = self._items.get(name)
         if item is None:
             return
+
+        async def hit(limiter: SlidingWindowCounterRateLimiter) -> float | None:
+            if await limiter.hit(item, name, who, cost=times):
+                return None
+            return await _wait_seconds(limiter, item, times, name, who)
+
+        wait_seconds = await self._do(hit)
+        if wait_seconds is not None:
+            log.info("%s of %s is over its limit", name, who)
+            raise RateLimited(min(max(1, math.ceil(wait_seconds)), 2 * item.get_expiry()))
+
+    async def _do(self, ask: Callable[[SlidingWindowCounterRateLimiter], Awaitable[T]]) -> T:
+        """Ask the counters: the shared ones, or this process's own while those do not answer."""
         limiter = self._limiter()
         try:
-            if await limiter.hit(item, name, who, cost=times):
-                return
-            wait_seconds = await _wait_seconds(limiter, item, times, name, who)
+            return await ask(limiter)
         except Exception as error:
             if limiter is self._alone:
                 raise
             self._fall_back(error)
-            await self._hit(name, who, times)
-            return
-        log.info("%s of %s is over its limit", name, who)
-        raise RateLimited(min(max(1, math.ceil(wait_seconds)), 2 * item.get_expiry()))
+            return await ask(self._alone)
 
     def _limiter(self) -> SlidingWindowCounterRateLimiter:
         if self._shared is None or time.monotonic() < self._alone_until:
@@ -198,6 +218,10 @@ def check_names(settings: Settings, verbs: Iterable[str]) -> None:
 def check_storage(settings: Settings) -> None:
     """Refuse a Redis without its driver. Raises ConfigurationError."""
     _shared(settings.rate_limit_storage)
+
+
+async def _knows(limiter: SlidingWindowCounterRateLimiter, who: str, name: str) -> bool:
+    return not await limiter.test(_KNOWN, LOOKUP, who, name)
 
 
 async def _wait_seconds(

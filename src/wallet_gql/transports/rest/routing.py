@@ -1,7 +1,7 @@
 """Makes routes from the table of operations.
 
-Every request goes through the same checks, in this order: other sites, the media type, the session, the price of reading
-the body, the shape of the body or query, the rate limits. Then its handler runs.
+Every request goes through the same checks, in this order: other sites, the media type, the session, the price of
+reading the body, the shape of the body or query, the rate limits. Then its handler runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..http.auth import Caller, caller_of, check_same_site
 from ..http.finishing import Finishing
 from ..http.logs import log_answer
 from ..http.problems import Problem
-from ..http.rate_limits import LOOKUP, MONEY
+from ..http.rate_limits import MONEY
 from .cost import cost_of
 from .errors import problem
 from .values import Given, Told, read
@@ -162,8 +162,7 @@ async def _answer(operation: Operation, request: Request) -> Response:
             await call.caller.session()
         await call.caller.spend(len(await request.body()) // BYTES_A_COST)
         given = await _given(operation, request)
-        groups = ((MONEY,) if operation.entry.keyed else ()) + ((LOOKUP,) if operation.entry.looks_up else ())
-        await call.caller.count(operation.name, *groups)
+        await call.caller.count(operation.name, *((MONEY,) if operation.entry.keyed else ()))
         await call.caller.spend(cost_of(operation.answers.values(), None if operation.query is None else given))
         reply = await operation.handler(call, given)
     except WalletError as error:
