@@ -42,7 +42,8 @@ SIGN_UP: Final = f"""mutation($input: SignUpInput!) {{ signUp(input: $input) {{
 LOG_IN: Final = """mutation($input: LogInInput!) { logIn(input: $input) {
   __typename ... on LogInSuccess { token expiresAt user { username } } ... on WalletError { code message } } }"""
 OPEN_ACCOUNT: Final = f"""mutation($input: OpenAccountInput!) {{ openAccount(input: $input) {{
-  __typename ... on OpenAccountSuccess {{ account {{ id currency status }} }} ... on AccountExists {{ accountId }}
+  __typename ... on OpenAccountSuccess {{ account {{ id currency status }} }}
+  ... on AccountExists {{ accountId status }}
   {WHAT_WENT_WRONG} }} }}"""
 TRANSFER: Final = f"""mutation($input: TransferInput!) {{ transfer(input: $input) {{
   __typename

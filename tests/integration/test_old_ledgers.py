@@ -31,7 +31,8 @@ from tests.integration._old_ledgers import (
 from wallet_gql.books.audit import audit
 from wallet_gql.books.exchange import digest_of
 from wallet_gql.domain.errors import IdempotencyKeyReused, InvalidCredentials, Unauthenticated
-from wallet_gql.domain.ids import OPERATOR, AccountId
+from wallet_gql.domain.ids import OPERATOR, AccountId, UserId
+from wallet_gql.domain.model import AccountStatus
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.testing.books import faults, read_books
 from wallet_gql.testing.harness import harness_for
@@ -104,6 +105,7 @@ async def test_an_old_ledger_goes_on(old: Old) -> None:
     await flows_of_the_provider_are_found(old)
     await sweeps_run(old)
     await new_payments_work(old)
+    await closed_accounts_have_successors(old)
 
 
 async def nothing_is_lost(old: Old) -> None:
@@ -209,6 +211,26 @@ async def new_payments_work(old: Old) -> None:
         first, second = [await ask(old.parts, "transfer", payer, key, values) for _ in range(2)]
         assert (first.replayed, second.replayed) == (False, True)
         assert first.said == second.said
+    await old.clean()
+
+
+async def closed_accounts_have_successors(old: Old) -> None:
+    """Who closed an account with an older version opens another in its currency, and is paid there by name."""
+    ledger, finn = old.parts.ledger, UserId(old.manifest["users"]["finn"])
+    for number in range(2):
+        account = await ledger.open_account(finn, "EUR")
+        values = {"amount_minor": 100, "currency": "EUR", "source": old.manifest["accounts"]["ann"]}
+        sent = await ask(
+            old.parts,
+            "transfer",
+            old.manifest["users"]["ann"],
+            f"finn-{number}",
+            {**values, "to": {"username": "finn"}},
+        )
+        assert not sent.replayed
+        await settle(old.parts.store)
+        await ledger.withdraw(OPERATOR, f"finn-out-{number}", account.id, 100, "EUR")
+        await ledger.set_account_status(finn, account.id, AccountStatus.CLOSED)
     await old.clean()
 
 

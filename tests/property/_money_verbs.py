@@ -103,12 +103,16 @@ class Town:
     ledger: Ledger
     merchants: Merchants
     payments: Payments
+    fake: FakeStripe
     users: dict[str, UserId] = field(default_factory=dict)
     accounts: dict[str, AccountId] = field(default_factory=dict)
     paid: tuple[TransferId, ...] = ()
     bought: tuple[TransferId, ...] = ()
     held: tuple[HoldId, ...] = ()
     drained: int = 0
+    reopened: int = 0
+    """How often everybody has closed their account and opened another, before anything else."""
+    closed: list[AccountId] = field(default_factory=list)
     numbers: count[int] = field(default_factory=lambda: count(1))
 
     async def add(self, name: str) -> None:
@@ -123,6 +127,14 @@ class Town:
             await self.write(record)
         self.users[name] = user_id
         self.accounts[name] = (await self.ledger.open_account(user_id, EUR)).id
+        for _ in range(self.reopened):
+            await self.reopen(name)
+
+    async def reopen(self, name: str) -> None:
+        """Somebody closes their account, which is empty, and opens another."""
+        self.closed.append(self.accounts[name])
+        await self.ledger.set_account_status(self.users[name], self.accounts[name], AccountStatus.CLOSED)
+        self.accounts[name] = (await self.ledger.open_account(self.users[name], EUR)).id
 
     async def write(self, record: Record) -> None:
         """A new record."""
@@ -162,7 +174,7 @@ class Town:
 
 
 @asynccontextmanager
-async def open_town(nodes: int) -> AsyncIterator[Town]:
+async def open_town(nodes: int, reopened: int = 0) -> AsyncIterator[Town]:
     """A town on so many nodes, with Stripe's stand-in; the books are audited at the end."""
     drawn, clock = count(1), Clock()
     with FakeStripe() as fake:
@@ -172,7 +184,8 @@ async def open_town(nodes: int) -> AsyncIterator[Town]:
         async with Nodes(f"memory://?nodes={nodes}") as store:
             ledger = Ledger(store, clock=clock, entropy=lambda: next(drawn))
             desk = Desk(store, clock, lambda: next(drawn))
-            town = Town(store, clock, ledger, Merchants(ledger), make_payments(desk, api, fake.secrets))
+            payments = make_payments(desk, api, fake.secrets)
+            town = Town(store, clock, ledger, Merchants(ledger), payments, fake, reopened=reopened)
             await _furnish(town)
             yield town
             store.away = None

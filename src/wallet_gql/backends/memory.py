@@ -90,6 +90,8 @@ class MemoryNode:
 
     def check(self, writes: Writes) -> None:
         """What unique keys do elsewhere: nothing is inserted twice. Raises InvariantViolated."""
+        if writes.opened:
+            self._check_opened(writes)
         for table, keys in (
             (self.accounts, [account.id for account in writes.opened]),
             (self.transfers, [transfer.id for transfer in writes.transfers]),
@@ -99,11 +101,19 @@ class MemoryNode:
         ):
             _once(len(set(keys)) == len(keys) and not any(key in table for key in keys), keys)
 
+    def _check_opened(self, writes: Writes) -> None:
+        """No owner has two accounts in a currency that are not closed."""
+        owners = {account.owner for account in writes.opened}
+        accounts = {i: self.accounts[i] for owner in owners for i in self.wallets.get(owner, ())}
+        accounts |= {i: after for i, (_, after) in writes.accounts.items() if i in accounts}
+        in_use = [(a.owner, a.currency) for a in (*accounts.values(), *writes.opened) if not a.is_closed]
+        _once(len(set(in_use)) == len(in_use), in_use)
+
     def write(self, writes: Writes) -> None:
         """Write all of a commit; `check` has passed."""
+        self.accounts.update((account_id, after) for account_id, (_, after) in writes.accounts.items())
         for account in writes.opened:
             self.put_account(account)
-        self.accounts.update((account_id, after) for account_id, (_, after) in writes.accounts.items())
         for transfer in writes.transfers:
             self.put_transfer(transfer)
         for entry in writes.entries:

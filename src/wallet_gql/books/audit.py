@@ -78,9 +78,10 @@ async def _audit(store: Store, report: Report, progress: Progress) -> None:
     async for item in _scan(store, "account", progress):
         assert isinstance(item, Account)
         report.accounts += 1
-        if (item.owner, item.currency) in owners:
-            report.add(item.id, f"is a second {item.currency} account of {item.owner}")
-        owners.add((item.owner, item.currency))
+        if not item.is_closed and (item.owner, item.currency) in owners:
+            report.add(item.id, f"is a second {item.currency} account of {item.owner} that is not closed")
+        if not item.is_closed:
+            owners.add((item.owner, item.currency))
         await _check_account(store, item, report)
     flight = _Flight()
     async for item in _scan(store, "journal", progress):

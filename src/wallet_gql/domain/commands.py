@@ -15,7 +15,7 @@ from .model import AccountStatus
 
 @dataclass(frozen=True, slots=True)
 class OpenAccount:
-    """Open the owner's one account in a currency."""
+    """Open the owner's account in a currency."""
 
     account_id: AccountId
     owner: UserId

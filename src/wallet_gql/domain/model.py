@@ -65,6 +65,11 @@ class Account:
         return self.posted_minor - self.held_minor
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was closed. Its owner may then open another account in its currency."""
+        return self.status is AccountStatus.CLOSED
+
+    @property
     def slot(self) -> int:
         """The slot of the account and of its owner."""
         return slot_of(self.id)

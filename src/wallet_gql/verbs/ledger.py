@@ -87,7 +87,8 @@ class Ledger:
         """Open the user's account in a currency.
 
         Raises:
-            InvalidInput: unknown currency. AccountExists: there is one already. Unauthenticated: no such user.
+            InvalidInput: unknown currency. Unauthenticated: no such user.
+            AccountExists: there is one that is not closed. LimitExceeded: too many were closed.
         """
         check_currency(currency)
         now = self.clock()

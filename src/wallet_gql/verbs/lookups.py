@@ -10,6 +10,7 @@ from ..domain.errors import HoldNotFound, InvalidInput, TransferNotFound
 from ..domain.ids import OPERATOR, AccountId, HoldId, TransferId, UserId, is_id, is_system, parse_account_id, slot_of
 from ..domain.merchants import Merchant, Terms, merchant_key, terms_key
 from ..domain.model import Hold, RecordKey, Transfer, TransferKind
+from ..domain.rules.checks import account_in
 from ..domain.users import User, user_key
 from ..people import user_called
 from ..records import read
@@ -61,7 +62,8 @@ async def _wallet(store: Store, owner: UserId, *keys: RecordKey) -> Snapshot:
 def _payee(snapshot: Snapshot, owner: UserId, name: str, currency: str) -> Payee:
     if User.from_record(snapshot.record(user_key(owner))) is None:
         return _nobody(name)
-    return Payee(name, next((a.id for a in snapshot.wallet(owner) if a.currency == currency), None))
+    account = account_in(snapshot.wallet(owner), currency)
+    return Payee(name, account.id if account else None)
 
 
 def _nobody(name: str) -> Payee:

@@ -180,19 +180,17 @@ def _touch(matching: Document) -> Document:
 
 def _accounts(state: State, loaded: Loaded) -> Iterator[Write]:
     writes = state.writes
-    opened = {account.id for account in writes.opened}
-    yield from insert("accounts", (docs.ACCOUNT.write(state.accounts[i]) for i in sorted(opened)))
     moved = [
         {
             "q": {"_id": text(i), "slot": slot_of(i), "guard": loaded.accounts[i]},
             "u": docs.account_moves(before, after),
         }
         for i, (before, after) in sorted(writes.accounts.items())
-        if i not in opened
     ]
     quiet = sorted(loaded.accounts.keys() - writes.accounts.keys())
     statements = [*moved, _touch(named(quiet))] if quiet else moved
     yield from update("accounts", statements, len(moved) + len(quiet))
+    yield from insert("accounts", map(docs.ACCOUNT.write, sorted(writes.opened, key=lambda account: account.id)))
 
 
 def _holds(state: State, loaded: Loaded) -> Iterator[Write]:

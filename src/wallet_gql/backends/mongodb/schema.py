@@ -1,9 +1,9 @@
 """Collections, indexes and validators of the MongoDB backend, and the idempotent step that brings a database to them.
 
 The `_id` of a document is its key, so the unique indexes are: (account id, sequence) of entries, (transfer, account) of
-system entries, (slot, actor, key) of receipts, (kind, id, slot) of records, and (owner, currency) of accounts as an
-index of its own. Designed for the shard key `slot`: it is in every document and leads the one unique index that is not
-`_id`.
+system entries, (slot, actor, key) of receipts, (kind, id, slot) of records, and (owner, currency) of accounts that
+are not closed as an index of its own. Designed for the shard key `slot`: it is in every document and leads the one
+unique index that is not `_id`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pymongo.errors import OperationFailure
 
 from ...domain.errors import ConfigurationError
 from ...domain.ids import SLOTS
+from ...domain.model import AccountStatus
 from ..kit.kinds import Coding, Column
 from ..kit.store import no_ledger
 from .documents import CODECS, Codec, Document
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of everything in this module; a database of a newer one is refused."""
 
 META: Final = "meta"
@@ -30,7 +31,9 @@ FORGET_SECONDS: Final = 24 * 3600
 """After so long without a commit a process's fence is dropped; the process makes a new one if it is still there."""
 
 _EXISTS: Final = 48
+_NO_INDEX: Final = 27
 _OPEN: Final = {"state": "open"}
+_IN_USE: Final = {"status": {"$in": [status.value for status in AccountStatus if status is not AccountStatus.CLOSED]}}
 
 _TEXT: Final = {"bsonType": "string"}
 _LONG: Final = {"bsonType": "long"}
@@ -84,7 +87,10 @@ def _index(name: str, *keys: str, **options: Any) -> IndexModel:
 
 
 INDEXES: Final[dict[str, list[IndexModel]]] = {
-    "accounts": [_index("accounts_one_per_currency", "slot", "owner", "currency", unique=True)],
+    "accounts": [
+        _index("accounts_by_owner", "slot", "owner"),
+        _index("accounts_one_in_use", "slot", "owner", "currency", unique=True, partialFilterExpression=_IN_USE),
+    ],
     "entries": [_index("entries_by_transfer", "transfer_id")],
     "transfers": [_index("transfers_by_reversed", "reverses", partialFilterExpression={"reverses": {"$exists": True}})],
     "holds": [
@@ -97,6 +103,9 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     LOCKS: [_index("locks_forgotten", "seen_at", expireAfterSeconds=FORGET_SECONDS)],
 }
+
+_DROPPED: Final = {"accounts": "accounts_one_per_currency"}
+"""Indexes of earlier versions, by collection: version 1 counted closed accounts, too."""
 
 
 async def migrate(database: AsyncDatabase[Document], *, creates: bool = True) -> bool:
@@ -136,6 +145,14 @@ async def _check_unused(database: AsyncDatabase[Document]) -> None:
             )
 
 
+async def _drop_index(database: AsyncDatabase[Document], collection: str, index: str) -> None:
+    try:
+        await database[collection].drop_index(index)
+    except OperationFailure as error:
+        if error.code != _NO_INDEX:
+            raise
+
+
 async def _create(database: AsyncDatabase[Document]) -> None:
     for name in (*COLLECTIONS, LOCKS, CONTROL):
         options: Document = {"validator": validator(name), "validationAction": "error"} if name in _SHAPES else {}
@@ -148,4 +165,6 @@ async def _create(database: AsyncDatabase[Document]) -> None:
                 await database.command({"collMod": name, **options})
         if name in INDEXES:
             await database[name].create_indexes(INDEXES[name])
+        if name in _DROPPED:
+            await _drop_index(database, name, _DROPPED[name])
     await database[CONTROL].update_one({"_id": "gate"}, {"$setOnInsert": {"holder": None}}, upsert=True)

@@ -16,7 +16,7 @@ WRONG_EPOCH: Final = "WG001"
 CLAIMED_SINCE: Final = "WG003"
 """Somebody else has claimed the rows since."""
 
-_RACED: Final = ("accounts_one_per_currency", "receipts_pkey", "records_pkey", "decisions_pkey")
+_RACED: Final = ("accounts_one_in_use", "receipts_pkey", "records_pkey", "decisions_pkey")
 """Unique keys on which somebody else may have been first; reloading shows what he wrote."""
 
 _MEANINGS: Final = {

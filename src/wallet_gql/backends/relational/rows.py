@@ -15,7 +15,12 @@ closing_row = HOLD.reader(*CLOSING, "id")
 """The values of `CLOSING`, and the id of the hold that must still be open."""
 
 
-def account_update(before: Account, after: Account) -> Row:
-    """A relative update: by how much, the new values, and which row it must still be."""
+def account_moves(before: Account, after: Account) -> Row:
+    """What every change of an account writes: by how much its balances change, the new sequence and time."""
     moved = after.posted_minor - before.posted_minor, after.held_minor - before.held_minor
-    return (*moved, after.sequence, to_micros(after.changed_at), after.status.value, after.id, before.sequence)
+    return (*moved, after.sequence, to_micros(after.changed_at))
+
+
+def account_update(before: Account, after: Account) -> Row:
+    """A relative update: `account_moves`, the status, and which row it must still be."""
+    return (*account_moves(before, after), after.status.value, after.id, before.sequence)

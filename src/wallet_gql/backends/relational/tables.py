@@ -17,7 +17,6 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    UniqueConstraint,
     text,
 )
 
@@ -28,6 +27,7 @@ metadata = MetaData()
 
 BIG = BigInteger().with_variant(Integer(), "sqlite")
 _NUMBERS: Final = (Coding.NUMBER, Coding.SLOT, Coding.TIME)
+_IN_USE: Final = text("status <> 'closed'")
 _OPEN: Final = text("state = 'open'")
 _DUE: Final = text("due_at IS NOT NULL")
 _REVERSAL: Final = text("reverses IS NOT NULL")
@@ -44,7 +44,8 @@ def _table(kind: Kind[Any], *parts: Any) -> Table:
 
 accounts = _table(
     kinds.ACCOUNT,
-    UniqueConstraint("owner", "currency", name="accounts_one_per_currency"),
+    Index("accounts_by_owner", "owner"),
+    Index("accounts_one_in_use", "owner", "currency", unique=True, sqlite_where=_IN_USE, postgresql_where=_IN_USE),
     CheckConstraint("held_minor >= 0 AND posted_minor >= held_minor", name="accounts_floor"),
 )
 

@@ -44,11 +44,14 @@ def load(connection: sqlite3.Connection, state: State, wanted: Wanted) -> None:
 def write(connection: sqlite3.Connection, writes: Writes) -> None:
     """Write a batch. Raises InvariantViolated if a row is not what was loaded: then a rule or this file is wrong."""
     try:
+        for before, after in writes.accounts.values():
+            row = (*rows.account_moves(before, after), after.id, before.sequence)
+            _exactly_one(connection.execute(sql.UPDATE_ACCOUNT, row).rowcount, after.id)
+            if after.status is not before.status:
+                connection.execute(sql.SET_STATUS, (after.status.value, after.id))
         for name, (insert, to_row) in sql.INSERTS.items():
             if added := getattr(writes, name):
                 connection.executemany(insert, map(to_row, added))
-        for before, after in writes.accounts.values():
-            _exactly_one(connection.execute(sql.UPDATE_ACCOUNT, rows.account_update(before, after)).rowcount, after.id)
         for hold in writes.closed:
             _exactly_one(connection.execute(sql.CLOSE_HOLD, rows.closing_row(hold)).rowcount, hold.id)
         for key, (record_before, record) in writes.records.items():

@@ -54,9 +54,12 @@ INSERTS: Final = {name: (_insert(kind), kind.to_row) for name, kind in ADDED.ite
 """By the list of `Writes`: the statement, and how to make a record's row."""
 
 UPDATE_ACCOUNT: Final = (
-    "UPDATE accounts SET posted_minor = posted_minor + ?, held_minor = held_minor + ?, sequence = ?, changed_at = ?, "
-    "status = ? WHERE id = ? AND sequence = ?"
+    "UPDATE accounts SET posted_minor = posted_minor + ?, held_minor = held_minor + ?, sequence = ?, changed_at = ? "
+    "WHERE id = ? AND sequence = ?"
 )
+SET_STATUS: Final = "UPDATE accounts SET status = ? WHERE id = ?"
+"""A statement of its own: SQLite writes a partial index anew whenever a column of its condition is assigned."""
+
 CLOSE_HOLD: Final = f"UPDATE holds SET {', '.join(f'{name} = ?' for name in CLOSING)} WHERE id = ? AND state = 'open'"  # noqa: S608 - own names
 _KEY: Final = ", ".join(RECORD.key)
 _REPLACED: Final = ", ".join(f"{c.name} = excluded.{c.name}" for c in RECORD.columns if c.name not in RECORD.key)

@@ -107,7 +107,7 @@ class _Posting:
         new = account.id not in self.state.accounts and account.id not in self.accounts
         self._check(new, "opens account {} again", account.id)
         known = [self.state.accounts[other] for other in others] + list(self.accounts.values())
-        clash = any(other.currency == account.currency for other in known)
+        clash = any(other.currency == account.currency and not other.is_closed for other in known)
         self._check(not clash, "opens a second {} account", account.currency)
         blank = (account.posted_minor, account.held_minor, account.sequence) == (0, 0, 0)
         self._check(blank and account.slot == self.scope.home, "opens {} not at zero or abroad", account.id)

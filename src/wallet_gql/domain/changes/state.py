@@ -25,7 +25,8 @@ from .scope import Credit
 class Writes:
     """What a backend has to write at one commit.
 
-    `accounts` and `records` map to (as loaded, as it shall be); None is: not there.
+    `accounts` and `records` map to (as loaded, as it shall be); None is: not there. `opened` has new accounts as they
+    shall be. Write `accounts` before `opened`: one may be closed so that another can be opened.
     """
 
     opened: list[Account] = field(default_factory=list)
@@ -120,9 +121,15 @@ class State:
         self.store_account(after)
 
     def store_account(self, after: Account) -> None:
-        """Remember the account's new values, and what it was when loaded."""
-        before = self.writes.accounts.get(after.id)
-        self.writes.accounts[after.id] = (before[0] if before else self.accounts[after.id], after)
+        """Remember the account's new values, and what it was when loaded unless this commit opens it."""
+        opened = self.writes.opened
+        for place, account in enumerate(opened):
+            if account.id == after.id:
+                opened[place] = after
+                break
+        else:
+            before = self.writes.accounts.get(after.id)
+            self.writes.accounts[after.id] = (before[0] if before else self.accounts[after.id], after)
         self.accounts[after.id] = after
 
     def store_record(self, key: RecordKey, after: Record | None) -> None:

@@ -89,13 +89,14 @@ class AccountNotFound(Rejected):
 
 
 class AccountExists(Rejected):
-    """The user already has an account in this currency: one per user and currency."""
+    """The user has an account in this currency that is not closed. A frozen one is let go by the operator."""
 
     code = "ACCOUNT_EXISTS"
     category = Category.CONFLICT
-    words = "you already have the {currency} account {account_id}; use it"
+    words = "you already have the {currency} account {account_id}, which is {status}; close it before you open another"
     account_id: str
     currency: str
+    status: str
 
 
 class AccountFrozen(Rejected):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from ..changes import Changes, Snapshot
 from ..commands import (
@@ -12,28 +13,37 @@ from ..commands import (
 from ..errors import (
     AccountClosed,
     AccountExists,
+    AccountFrozen,
     AccountNotEmpty,
+    LimitExceeded,
     NotPermitted,
 )
 from ..ids import OPERATOR
 from ..model import Account, AccountStatus
 from .checks import (
+    account_in,
     any_account,
     due_minor,
     expired_holds,
     own_account,
 )
 
+CLOSED_ACCOUNTS_MAX: Final = 100
+"""Of one user, in all currencies: whoever pays a user by name reads all of that user's accounts."""
+
 
 def open_account(snapshot: Snapshot, command: OpenAccount, now: datetime) -> Changes:
-    """Open an account at zero.
+    """Open an account at zero. Closed accounts in the same currency do not count.
 
     Raises:
-        AccountExists: the owner has one in this currency.
+        AccountExists: the owner has one in this currency that is not closed.
+        LimitExceeded: the owner has closed `CLOSED_ACCOUNTS_MAX` accounts.
     """
-    for account in snapshot.wallet(command.owner):
-        if account.currency == command.currency:
-            raise AccountExists(account.id, account.currency)
+    wallet = snapshot.wallet(command.owner)
+    if (account := account_in(wallet, command.currency)) is not None and not account.is_closed:
+        raise AccountExists(account.id, account.currency, account.status.value)
+    if sum(account.is_closed for account in wallet) >= CLOSED_ACCOUNTS_MAX:
+        raise LimitExceeded("the number of closed accounts of one user", CLOSED_ACCOUNTS_MAX)
     return Changes(opened=(Account(command.account_id, command.owner, command.currency, now, now),))
 
 
@@ -42,6 +52,7 @@ def set_account_status(snapshot: Snapshot, command: SetAccountStatus, now: datet
 
     Raises:
         AccountNotFound: no such account of the actor's. NotPermitted: only operators freeze.
+        AccountFrozen: it is frozen, and the actor is no operator: a freeze is not evaded by closing and opening anew.
         AccountClosed: it is closed already, for good. AccountNotEmpty: money or holds are left.
     """
     account = any_account(snapshot, command.account_id)
@@ -49,6 +60,8 @@ def set_account_status(snapshot: Snapshot, command: SetAccountStatus, now: datet
         own_account(snapshot, command.account_id, command.actor)
         if command.status is not AccountStatus.CLOSED:
             raise NotPermitted("freeze or unfreeze an account", "an operator")
+        if account.status is AccountStatus.FROZEN:
+            raise AccountFrozen(account.id)
     if account.status is AccountStatus.CLOSED:
         raise AccountClosed(account.id)
     expired = expired_holds(snapshot, account.id, now)

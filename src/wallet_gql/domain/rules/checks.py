@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -44,6 +45,12 @@ def any_account(snapshot: Snapshot, account_id: AccountId) -> Account:
     if account is None:
         raise AccountNotFound(account_id)
     return account
+
+
+def account_in(wallet: Iterable[Account], currency: str) -> Account | None:
+    """A user's account in a currency: the one that is not closed, else the one that was opened last."""
+    found = [account for account in wallet if account.currency == currency]
+    return max(found, key=lambda account: (not account.is_closed, account.id), default=None)
 
 
 def own_account(snapshot: Snapshot, account_id: AccountId, actor: str) -> Account:

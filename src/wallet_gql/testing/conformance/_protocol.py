@@ -12,7 +12,7 @@ import pytest
 
 from ...domain.changes import Changes, Decide, Decision, Scope, Snapshot
 from ...domain.errors import InvariantViolated
-from ...domain.ids import AccountId, make_account_id, make_hold_id
+from ...domain.ids import OPERATOR, AccountId, make_account_id, make_hold_id
 from ...domain.model import Account, AccountStatus, Hold, HoldState, Record, Transfer
 from ..world import CURRENCY, Person, World
 from .suite import Suite, counter_key, kinds, movement, paying, receipt_of, written
@@ -200,6 +200,29 @@ class Protocol(Suite):
         await refuses(world, scope, Changes(opened=(second,)))
         twins = opened(world, ann, ann.slot, "USD"), opened(world, ann, ann.slot, "USD")
         await refuses(world, scope, Changes(opened=twins))
+
+    async def test_i2_an_account_opened_after_closing(self, world: World) -> None:
+        """A closed account does not count: another is opened, also in the batch that closes it; one only is in use."""
+        ann, bob = await world.people(2, 1_000)
+        for turn in range(4):
+            before = (await world.ledger.open_account(ann.id, "USD")).id
+            shut = world.ledger.set_account_status(ann.id, before, AccountStatus.CLOSED)
+            opening = [world.ledger.open_account(ann.id, "USD") for _ in range(CROWD)]
+            outcomes = await world.together([*opening[:turn], shut, *opening[turn:]])
+            assert kinds(outcomes).count("ok") in (1, 2)
+            assert set(kinds(outcomes)) <= {"ok", "ACCOUNT_EXISTS"}
+            dollars = [account for account in await world.ledger.accounts(ann.id) if account.currency == "USD"]
+            used = [account.id for account in dollars if not account.is_closed]
+            assert before not in used
+            assert len(used) == kinds(outcomes).count("ok") - 1
+            for account_id in used:
+                await world.ledger.deposit(OPERATOR, world.key(), account_id, 5, "USD")
+                await world.ledger.withdraw(OPERATOR, world.key(), account_id, 5, "USD")
+                await world.ledger.set_account_status(ann.id, account_id, AccountStatus.CLOSED)
+        scope = Scope(ann.slot, wallets=(ann.id,))
+        await world.execute(scope, Changes(opened=(opened(world, ann, ann.slot, "USD"),)))
+        await refuses(world, scope, Changes(opened=(opened(world, ann, ann.slot, "USD"),)))
+        assert await world.balance(bob) == (1_000, 0)
 
     async def test_i2_an_account_opened_over_another(self, world: World) -> None:
         """An account's id is used once, though the new one has another currency."""

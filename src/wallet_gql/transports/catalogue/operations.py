@@ -121,8 +121,8 @@ _USERS: Final = (
     Operation("user"),
 )
 _ACCOUNTS: Final = (
-    Operation("openAccount", (InvalidInput, AccountExists)),
-    Operation("closeAccount", (InvalidInput, AccountNotFound, AccountClosed, AccountNotEmpty)),
+    Operation("openAccount", (InvalidInput, AccountExists, LimitExceeded)),
+    Operation("closeAccount", (InvalidInput, AccountNotFound, AccountFrozen, AccountClosed, AccountNotEmpty)),
     Operation("listAccounts", _INPUT),
     Operation("readAccount", (InvalidInput, AccountNotFound)),
     Operation("listEntries", (InvalidInput, AccountNotFound)),

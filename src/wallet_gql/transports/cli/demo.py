@@ -144,7 +144,7 @@ async def _sign_up(wallet: Wallet, name: str) -> Person:
 
 async def _account(wallet: Wallet, user: User, currency: str) -> Account:
     for account in await wallet.ledger.accounts(user.id):
-        if account.currency == currency:
+        if account.currency == currency and not account.is_closed:
             return account
     return await wallet.ledger.open_account(user.id, currency)
 

@@ -148,10 +148,11 @@ class CurrencyMismatch(WalletError):
 
 @error_type(domain.AccountExists)
 class AccountExists(WalletError):
-    """You have an account in this currency already: one per user and currency. Use it."""
+    """You have an account in this currency that is not closed. Use it, or close it before you open another."""
 
     account_id: strawberry.ID = about("The account you have.")
     currency: CurrencyCode = about("Its currency.")
+    status: model.AccountStatus = about("What it may still do.")
 
 
 @error_type(domain.AccountNotEmpty)

@@ -117,7 +117,7 @@ async def list_accounts(call: Call, given: AccountsQuery) -> Reply:
 
 
 async def open_account(call: Call, given: OpenAccount) -> Reply:
-    """Open an account of yours, one per currency."""
+    """Open an account of yours: one per currency, besides closed ones."""
     account = await call.ledger.open_account(await call.user_id(), given.currency)
     return Reply(account_view(account), CREATED, {"Location": f"/v1/account/{account.id}"})
 

@@ -1,5 +1,6 @@
 -- Write a batch: relative updates of rows that must still be as loaded, inserts in sorted order. A row that is
--- not as loaded raises. What a batch does not write is not named in it.
+-- not as loaded raises. What a batch does not write is not named in it. Changed accounts come before new ones: one may
+-- be closed so that another can be opened.
 CREATE OR REPLACE FUNCTION wallet_write(given jsonb) RETURNS void LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $wallet$
@@ -7,12 +8,6 @@ DECLARE
   wanted bigint;
   done bigint;
 BEGIN
-  IF given ? 'opened' THEN
-    INSERT INTO accounts (id, owner, currency, created_at, changed_at, status, posted_minor, held_minor, sequence)
-    SELECT w ->> 0, w ->> 1, w ->> 2, (w ->> 3)::bigint, (w ->> 4)::bigint, w ->> 5, (w ->> 6)::bigint,
-           (w ->> 7)::bigint, (w ->> 8)::bigint
-    FROM jsonb_array_elements(given -> 'opened') AS w ORDER BY w ->> 0;
-  END IF;
   IF given ? 'accounts' THEN
     UPDATE accounts AS a SET posted_minor = a.posted_minor + (w ->> 0)::bigint,
                              held_minor = a.held_minor + (w ->> 1)::bigint,
@@ -23,6 +18,12 @@ BEGIN
     IF done <> wanted THEN
       RAISE EXCEPTION '% of % accounts were as loaded', done, wanted USING ERRCODE = 'WG002';
     END IF;
+  END IF;
+  IF given ? 'opened' THEN
+    INSERT INTO accounts (id, owner, currency, created_at, changed_at, status, posted_minor, held_minor, sequence)
+    SELECT w ->> 0, w ->> 1, w ->> 2, (w ->> 3)::bigint, (w ->> 4)::bigint, w ->> 5, (w ->> 6)::bigint,
+           (w ->> 7)::bigint, (w ->> 8)::bigint
+    FROM jsonb_array_elements(given -> 'opened') AS w ORDER BY w ->> 0;
   END IF;
   IF given ? 'transfers' THEN
     INSERT INTO transfers (id, kind, debit_account_id, credit_account_id, amount_minor, currency, at, actor,

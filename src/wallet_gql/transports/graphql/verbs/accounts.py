@@ -51,7 +51,7 @@ class AccountMutations:
     async def open_account(
         self, info: Info, given: Annotated[OpenAccountInput, argument("Which account to open.", name="input")]
     ) -> OpenAccountSuccess:
-        """Open an account of yours, one per currency."""
+        """Open an account of yours: one per currency, besides closed ones."""
         context = info.context
         return OpenAccountSuccess(
             account=Account.of(await context.ledger.open_account(await context.user_id(), given.currency))
