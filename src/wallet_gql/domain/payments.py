@@ -16,10 +16,8 @@ from typing import Final, Generic, TypeVar
 
 from .changes import Changes
 from .codec import from_micros, to_micros
-from .errors import InvalidInput
 from .ids import AccountId, TransferId, slot_of_text, system_account
 from .model import Receipt, Record, RecordKey, Transfer
-from .money import check_currency
 
 F = TypeVar("F")
 
@@ -35,19 +33,10 @@ RECEIVABLE: Final = "receivable"
 QUARANTINE: Final = "quarantine"
 """The kind of alarms' records: the provider said something that cannot be right, and an operator must check it."""
 
-UNSUPPORTED: Final = frozenset({"ISK", "MGA", "UGX"})
-"""Currencies whose minor unit at Stripe is not ISO 4217's."""
-
 
 def stripe_account(currency: str) -> AccountId:
     """The id of the provider's system account in a currency."""
     return system_account(STRIPE, currency)
-
-
-def check_payable(currency: str) -> None:
-    """Raise InvalidInput unless the currency can be paid in and out."""
-    if check_currency(currency) in UNSUPPORTED:
-        raise InvalidInput("currency", f"{currency} cannot be paid in or out")
 
 
 def next_look(now: datetime, looks: int, first_seconds: int, most_seconds: int) -> datetime:

@@ -176,7 +176,9 @@ class StripeState:
         if missing:
             raise Refusal(400, "parameter_missing")
         amount, currency = int(params["amount"]), str(params["currency"])
-        if amount <= 0 or currency != currency.lower():
+        whole = 100 if kind == "payouts" and currency in ("huf", "twd") else 1
+        whole = 10 if currency in ("bhd", "jod", "kwd", "omr", "tnd") else whole
+        if amount <= 0 or amount % whole or currency != currency.lower():
             raise Refusal(400, "parameter_invalid_integer")
         common = {"amount": amount, "currency": currency, "metadata": dict(params.get("metadata", {}))}
         if kind == "payment_intents":
@@ -186,8 +188,10 @@ class StripeState:
         return self._create_payout(common, account)
 
     def _create_intent(self, common: Body) -> Body:
-        if common["amount"] < 50:
+        if common["amount"] < {"gbp": 30, "huf": 17_500, "jpy": 50, "czk": 1_500}.get(common["currency"], 50):
             raise Refusal(400, "amount_too_small")
+        if common["amount"] > (10**12 - 1 if common["currency"] == "idr" else 10**10 - 1):
+            raise Refusal(400, "amount_too_large")
         made = self._make("payment_intent", "pi", **common, amount_received=0, status="requires_payment_method")
         made["client_secret"] = f"{made['id']}_secret_{self._count}"
         self._tell("payment_intent.created", made)

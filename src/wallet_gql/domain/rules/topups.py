@@ -21,6 +21,7 @@ from ..payments import (
     next_look,
     stripe_account,
 )
+from ..provider_amounts import Direction, check_provider_amount
 from ..topups import (
     ABANDONED_AFTER,
     OPEN,
@@ -36,9 +37,11 @@ def request_top_up(snapshot: Snapshot, top_up: TopUp, actor: str, now: datetime)
     """Note that money is to come. A frozen account receives, too.
 
     Raises:
+        InvalidInput, InvalidAmount: what the provider does not take in.
         AccountNotFound, AccountClosed, CurrencyMismatch: about the account.
         LimitExceeded: the balance would pass what a deposit may lift it to.
     """
+    check_provider_amount(top_up.amount_minor, top_up.currency, Direction.IN)
     if slot_of(top_up.account_id) != actor_slot(actor):  # then it is somebody else's, and the scope does not have it
         raise AccountNotFound(top_up.account_id)
     account = snapshot.account(top_up.account_id)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ..changes import Changes, Snapshot
 from ..commands import PlaceHold
-from ..errors import AccountNotFound, InvariantViolated
+from ..errors import AccountNotFound, InvariantViolated, PayoutAccountMissing
 from ..ids import TransferId, actor_slot, slot_of
 from ..model import Hold, HoldState, Transfer, TransferKind
 from ..payments import (
@@ -27,6 +27,7 @@ from ..payments import (
     next_look,
     stripe_account,
 )
+from ..provider_amounts import Direction, check_provider_amount
 from ..withdrawals import (
     OPEN,
     WATCHED_FOR,
@@ -34,6 +35,7 @@ from ..withdrawals import (
     Withdrawal,
     WithdrawalState,
     paid_key,
+    payout_account_key,
     returned_key,
 )
 from .checks import close_hold
@@ -45,11 +47,18 @@ _MOST_SECONDS: Final = {WithdrawalState.IN_TRANSIT: 6 * 3600, WithdrawalState.PA
 
 
 def request_withdrawal(snapshot: Snapshot, withdrawal: Withdrawal, hold: PlaceHold, now: datetime) -> Changes:
-    """Reserve the money by a hold that only this flow closes, and note what it is for.
+    """Reserve the money by a hold that only this flow closes, and note what it is for and where it goes.
 
     Raises:
+        InvalidInput, InvalidAmount: what the provider does not pay out.
+        PayoutAccountMissing: nobody has said where the owner's money goes.
         Rejected: what `rules.place_hold` says.
     """
+    check_provider_amount(withdrawal.amount_minor, withdrawal.currency, Direction.OUT)
+    known = snapshot.record(payout_account_key(withdrawal.owner))
+    if known is None:
+        raise PayoutAccountMissing(withdrawal.owner)
+    withdrawal = replace(withdrawal, destination=str(known.body["account"]))
     if slot_of(withdrawal.account_id) != actor_slot(hold.actor):
         raise AccountNotFound(withdrawal.account_id)
     changes = place_hold(snapshot, hold, now)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...domain import rules
-from ...domain.changes import Changes, Snapshot
+from ...domain.changes import Changes
 from ...domain.commands import Payee, PlaceHold
-from ...domain.errors import PayoutAccountMissing
 from ...domain.ids import (
     AccountId,
     TopUpId,
@@ -18,7 +17,7 @@ from ...domain.ids import (
     make_withdrawal_id,
     parse_account_id,
 )
-from ...domain.payments import PROVIDER, check_payable, stripe_account
+from ...domain.payments import PROVIDER, stripe_account
 from ...domain.topups import TopUp, top_up_key
 from ...domain.withdrawals import Withdrawal, payout_account_key, withdrawal_key
 from ...idempotency import Attempt, Effect, Replayed
@@ -42,7 +41,6 @@ class TopUpVerb(OneKey[TopUp]):
     def shape(self) -> Attempt:
         """See `MoneyVerb.shape`."""
         parse_account_id(self.account_id, "toAccountId")
-        check_payable(self.currency)
         money = self.amount_minor, self.currency
         return new_attempt(self.actor, self.key, self.operation, {"account": self.account_id}, *money)
 
@@ -87,7 +85,6 @@ class WithdrawalVerb(OneKey[Withdrawal]):
     def shape(self) -> Attempt:
         """See `MoneyVerb.shape`."""
         parse_account_id(self.account_id, "fromAccountId")
-        check_payable(self.currency)
         values = {"account": self.account_id, "reference": self.reference}
         return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)
 
@@ -120,15 +117,7 @@ class WithdrawalVerb(OneKey[Withdrawal]):
         )
         records = (withdrawal.key, payout_account_key(owner))
         scope = replace(money_scope(attempt, self.account_id, None, now), records=records, open_holds=True)
-
-        def rule(snapshot: Snapshot) -> Changes:
-            known = snapshot.record(payout_account_key(owner))
-            if known is None:
-                raise PayoutAccountMissing(owner)
-            aimed = replace(withdrawal, destination=str(known.body["account"]))
-            return rules.withdrawals.request_withdrawal(snapshot, aimed, hold, now)
-
-        return Plan(now, scope, rule)
+        return Plan(now, scope, lambda snapshot: rules.withdrawals.request_withdrawal(snapshot, withdrawal, hold, now))
 
     def effect(self, changes: Changes) -> Effect[Withdrawal]:
         """See `OneKey.effect`."""
