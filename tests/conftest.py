@@ -9,11 +9,14 @@ Tests come in tiers: `make test` runs what has no marker of a tier, `make trials
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+os.environ["WALLET_TEST_FROZEN"] = "1"  # before any record's class is made; servers of the tests inherit it
 
 from wallet_gql.testing.conformance import Guarantees, Idempotency, StoreConformance
 from wallet_gql.testing.patience import patience

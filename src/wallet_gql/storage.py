@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, Literal, Protocol, Self, TypeVar
 
 from .domain.changes import Decide, ReadSet, Scope, Snapshot
 from .domain.errors import InvariantViolated
+from .domain.frozen import frozen
 from .domain.ids import AccountId, is_system
 from .domain.model import Account, Entry, Hold, Receipt, Record, SystemEntry, Transfer
 from .domain.money import BALANCE_MAX_MINOR
@@ -35,7 +35,7 @@ ScanKind = Literal["account", "journal", "hold", "receipt", "record"]
 SCAN_KINDS: Final[tuple[ScanKind, ...]] = ("account", "journal", "hold", "receipt", "record")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Capabilities:
     """What a store can do beyond the guarantees; shown to clients, never hidden.
 
@@ -51,7 +51,7 @@ class Capabilities:
     remote_credit: Literal["atomic", "eventual"] = "atomic"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Committed(Generic[R]):
     """A committed command. `credited` is False if a credit on another node was not applied yet."""
 
@@ -59,7 +59,7 @@ class Committed(Generic[R]):
     credited: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PageRequest:
     """A keyset page of history: `limit` items (1 to `PAGE_MAX`) below `before` or above `after` (sequences, exclusive).
 
@@ -79,7 +79,7 @@ class PageRequest:
                 object.__setattr__(self, name, min(max(bound, 0), BALANCE_MAX_MINOR))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Page(Generic[T]):
     """Some items, and whether there are more in the same direction."""
 
@@ -87,7 +87,7 @@ class Page(Generic[T]):
     has_more: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HistoryLine:
     """An entry with the header of its transfer."""
 
@@ -95,7 +95,7 @@ class HistoryLine:
     transfer: Transfer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JournalItem:
     """One transfer as stored on one node: its header and its entries there, which sum to zero."""
 
@@ -121,7 +121,7 @@ class JournalItem:
 ScanItem = Account | JournalItem | Hold | Receipt | Record
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScanPage:
     """Some items of a scan; `after` is the cursor for the next page, None at the end."""
 
@@ -129,7 +129,7 @@ class ScanPage:
     after: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeTotal:
     """The sums of one node and currency at one moment: customers' posted balances and system entries sum to zero."""
 
@@ -141,7 +141,7 @@ class NodeTotal:
     """The part of `system_minor` on clearing accounts: money in flight between nodes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recovered:
     """What one call of `recover` settled."""
 

@@ -294,3 +294,46 @@ async def test_deferred_commands_find_no_more_room_than_others() -> None:
 
 async def _defer_to_b(lane: Hashable, batch: Sequence[Command], _wait: float) -> list[Outcome | Deferred]:
     return [Deferred("b") if lane == "a" else Done(lane) for _ in batch]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_command_is_told_at_its_own_deadline(seed: int) -> None:
+    """G8 with one timer: whatever the order of deadlines, each is told within a moment of its own, and none before.
+
+    The commit never ends. Commands with early deadlines come after those with late ones, and some when the timer has
+    already told others.
+    """
+
+    async def run() -> None:
+        commit = FakeCommit()
+        commit.gate.clear()
+        loop = asyncio.get_running_loop()
+        told: list[tuple[float, float]] = []
+
+        async def one(seconds: float) -> None:
+            due = loop.time() + seconds
+            with pytest.raises((InDoubt, Contended)):
+                await commit.submit(seconds)
+            told.append((due, loop.time()))
+
+        waits = [9.0, 1.0, 5.0, 1.0, 0.3, 0.301, 2.0, 7.0]
+        first = [asyncio.create_task(one(seconds)) for seconds in waits]
+        await asyncio.sleep(3)
+        assert len(told) == sum(seconds < 3 for seconds in waits)
+        second = [asyncio.create_task(one(seconds)) for seconds in (0.5, 20.0, 0.1)]
+        await asyncio.gather(*first, *second)
+        assert all(due <= at <= due + 0.011 for due, at in told), told
+        commit.gate.set()
+        await commit.groups.close()
+
+    with asyncio.Runner(loop_factory=lambda: ShuffledLoop(seed)) as runner:
+        runner.run(run())
+
+
+async def test_a_store_that_is_closed_leaves_no_timer(commit: FakeCommit) -> None:
+    """The timer of the last command's deadline ends with the store."""
+    await commit.submit(60)
+    timer = commit.groups._deadlines._timer
+    assert timer is not None
+    await commit.groups.close()
+    assert timer.cancelled()

@@ -6,14 +6,14 @@ New ids are made by the caller, fresh for each attempt.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from .frozen import frozen
 from .ids import AccountId, HoldId, TransferId, UserId
 from .model import AccountStatus
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenAccount:
     """Open the owner's account in a currency."""
 
@@ -22,7 +22,7 @@ class OpenAccount:
     currency: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Payee:
     """Who is to be paid: `name` as the caller wrote it, and what looking it up found.
 
@@ -34,7 +34,7 @@ class Payee:
     known: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MoveMoney:
     """Pay `amount_minor` from one's own account."""
 
@@ -49,7 +49,7 @@ class MoveMoney:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SplitPart:
     """One who shares in a payment: `basis_points` (1/10,000) of it, by a transfer of its own under a key of its own."""
 
@@ -59,7 +59,7 @@ class SplitPart:
     basis_points: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PayMerchant:
     """Pay a merchant from one's own account; `splits` pays others from the same amount, in the same commit."""
 
@@ -76,7 +76,7 @@ class PayMerchant:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MoveExternal:
     """Bring money in from outside (deposit) or send it out (withdraw), against the system account `counterpart`."""
 
@@ -90,7 +90,7 @@ class MoveExternal:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlaceHold:
     """Reserve money of one's own account for a payee until `expires_at`.
 
@@ -109,7 +109,7 @@ class PlaceHold:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HoldForMerchant:
     """Reserve money for a merchant, with the fee of the capture agreed now."""
 
@@ -118,7 +118,7 @@ class HoldForMerchant:
     fee_basis_points: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CaptureHold:
     """Take a hold's money, all of it or `amount_minor`; the rest is released."""
 
@@ -132,7 +132,7 @@ class CaptureHold:
     fee_basis_points: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VoidHold:
     """Release a hold's money to its payer."""
 
@@ -142,14 +142,14 @@ class VoidHold:
     account_id: AccountId
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExpireHolds:
     """Close the account's holds whose time is over (the sweep's command)."""
 
     account_id: AccountId
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReverseTransfer:
     """Send back all of a received transfer that is left, or `amount_minor` of it, to `target`.
 
@@ -167,7 +167,7 @@ class ReverseTransfer:
     limit_minor: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetAccountStatus:
     """Freeze, unfreeze or close an account."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Final
 
 from .codec import from_micros, to_micros
 from .errors import InvalidInput, NotReversible
+from .frozen import frozen
 from .ids import AccountId, HoldId, TransferId, UserId, slot_of
 from .model import Record, RecordKey, Transfer, TransferKind
 from .reserved import refuse_reserved
@@ -56,7 +57,7 @@ def check_splits(basis_points: Sequence[int]) -> None:
         raise InvalidInput("splits", f"shares from 1 that sum to less than {WHOLE_BASIS_POINTS} basis points")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Terms:
     """What was agreed on a hold (the fee of its capture), a split payment (its total) or a split (whose it is)."""
 
@@ -110,7 +111,7 @@ def refundable_minor(original: Transfer, terms: Terms) -> int:
     return original.amount_minor if terms.total_minor is None else terms.total_minor
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Secret:
     """A webhook's secret: `text` begins with `whsec_`. It signs until `until`; None is: until it is replaced."""
 
@@ -118,7 +119,7 @@ class Secret:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Merchant:
     """A user who takes payments. `secrets` sign the events, the newest first; nobody is told them a second time."""
 
@@ -175,7 +176,7 @@ def make_secret(entropy: bytes) -> str:
     return f"{SECRET_PREFIX}{base64.b64encode(entropy).decode()}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delivery:
     """How far a merchant has been told of the entries of its accounts: `positions` by account, the last told sequence.
 

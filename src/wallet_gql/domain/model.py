@@ -6,12 +6,13 @@ Times are time-zone-aware UTC datetimes; amounts are integers in minor units, th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 from .errors import InvariantViolated
+from .frozen import frozen
 from .ids import AccountId, HoldId, TransferId, UserId, slot_of, system_account, system_currency
 from .money import BALANCE_MAX_MINOR
 
@@ -37,7 +38,7 @@ class AccountStatus(StrEnum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Account:
     """Holds one currency for one user; floor 0; `available_minor` = posted - held.
 
@@ -75,7 +76,7 @@ class Account:
         return slot_of(self.id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AccountFacts:
     """What a decision may know of an account that it only credits: all but `status` never changes."""
 
@@ -85,7 +86,7 @@ class AccountFacts:
     status: AccountStatus
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One signed line on a customer account: its place in the account's order and the balance after it."""
 
@@ -101,7 +102,7 @@ class Entry:
         _require(self.balance_minor >= 0, "entry {} leaves a negative balance", self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SystemEntry:
     """One signed line on a system account: no sequence and no balance, so that nobody waits for it."""
 
@@ -128,7 +129,7 @@ class TransferKind(StrEnum):
     SPLIT = "split"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transfer:
     """One immutable movement: `amount_minor` leaves the debit account; the credit account gets it less the fee.
 
@@ -179,7 +180,7 @@ class HoldState(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hold:
     """Money of `account_id` reserved for `payee_account_id`. `closer` is the actor who may capture or void it.
 
@@ -210,7 +211,7 @@ class Hold:
         return self.state is HoldState.OPEN and self.expires_at is not None and self.expires_at <= now
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Receipt:
     """The kept answer to one idempotency key of one actor, in one slot.
 
@@ -235,7 +236,7 @@ class Receipt:
         return self.leader is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordKey:
     """The name of a `Record`."""
 
@@ -244,7 +245,7 @@ class RecordKey:
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """Anything that is not money (user, name claim, session, …), so that a new feature never reopens a backend.
 

@@ -6,10 +6,10 @@ Source of the codes and exponents: ISO 4217, list one (active codes), maintained
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from .errors import InvalidAmount, InvalidInput
+from .frozen import frozen
 
 AMOUNT_MAX_MINOR: Final = 10**15
 """The largest amount one command may move, in minor units (ten trillion euros in cents)."""
@@ -37,7 +37,7 @@ EXPONENTS: Final[dict[str, int]] = {
 _DECIMAL = re.compile(r"(?P<whole>[0-9]{1,19})(?:\.(?P<fraction>[0-9]{1,19}))?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Money:
     """An amount of one currency.
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
 from .changes import Changes
 from .codec import from_micros, to_micros
+from .frozen import frozen
 from .ids import AccountId, TransferId, slot_of_text, system_account
 from .model import Receipt, Record, RecordKey, Transfer
 
@@ -50,7 +51,7 @@ def effect_receipt(moved: Transfer, operation: str) -> Receipt:
     return Receipt(moved.slot, PROVIDER, key, operation, key, moved.at, moved.id, '{"ok":{}}')
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step(Generic[F]):
     """One step of a flow: its new record, and the changes that commit with it.
 
@@ -62,7 +63,7 @@ class Step(Generic[F]):
     alarm: Alarm | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alarm:
     """Something that only an operator can settle. `about` is the provider's object, `reason` says what is wrong.
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from .codec import from_micros, to_micros
+from .frozen import frozen
 from .ids import UserId, slot_of, slot_of_text
 from .model import AccountStatus, Record, RecordKey
 
@@ -65,7 +65,7 @@ STATUS_EVENTS: Final = {
 """What is told when an account's status is set."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Visitor:
     """Where a request comes from: an IP address (empty if there is none), and what the client calls itself."""
 
@@ -99,7 +99,7 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
     return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SecurityEvent:
     """One event. `subject` is the id of the session or account that it was done to, if it was done to one."""
 
@@ -149,7 +149,7 @@ def is_event_id(text: str) -> bool:
     return _EVENT_ID.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Throttle:
     """Failures of one client since `since`."""
 

@@ -11,12 +11,12 @@ created ──> awaiting_payment ──> succeeded ──> (clawbacks: refunds a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from .codec import to_micros
+from .frozen import frozen
 from .ids import AccountId, TopUpId, TransferId, UserId, slot_of
 from .model import Record, RecordKey
 from .payments import (
@@ -47,7 +47,7 @@ OPEN: Final = frozenset({TopUpState.CREATED, TopUpState.AWAITING_PAYMENT})
 """The states in which the provider still has to be asked."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lot:
     """A credit that the provider may take back; `left_minor` of it has not been taken back."""
 
@@ -55,7 +55,7 @@ class Lot:
     left_minor: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """A part of a clawback: taken from the customer's account, or owed by the customer (`receivable`)."""
 
@@ -64,7 +64,7 @@ class Piece:
     receivable: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Clawback:
     """A clawback: a refund or dispute that took money back; `returned` if the provider has given the money back.
 
@@ -81,7 +81,7 @@ class Clawback:
         return sum(piece.amount_minor for piece in self.pieces)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TopUp:
     """A top-up. `intent_id` is the provider's object, `transfer_id` the credit in the ledger.
 
@@ -168,7 +168,7 @@ def top_up_key(top_up_id: TopUpId) -> RecordKey:
     return RecordKey(TOP_UP, top_up_id, slot_of(top_up_id))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IntentSeen:
     """A PaymentIntent as the provider shows it. `top_up_id` is what its metadata say; `status` is the provider's."""
 
@@ -180,7 +180,7 @@ class IntentSeen:
     top_up_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClawbackSeen:
     """A refund or dispute as the provider shows it: `taken` while its money is taken, None if it never was.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from .codec import from_micros, to_micros
 from .errors import InvalidInput
+from .frozen import frozen
 from .ids import UserId, slot_of, slot_of_text
 from .model import Record, RecordKey
 from .passwords import is_common
@@ -100,7 +100,7 @@ def user_key(user_id: UserId) -> RecordKey:
     return RecordKey("user", user_id, slot_of(user_id))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class User:
     """Somebody who signed up. `epoch` counts how often all sessions were ended: no log-in may straddle that."""
 
@@ -155,7 +155,7 @@ FRESH: Final = timedelta(minutes=15)
 """How long ago the password may have been given for what takes money out of the wallet."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Session:
     """A log-in, or its renewal. Only the hash of its token is stored; `seen_at` moves the idle limit.
 

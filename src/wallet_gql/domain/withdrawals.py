@@ -10,12 +10,12 @@ requested ──> sent ──> in_transit ──> paid ──> returning ──>
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from .codec import to_micros
+from .frozen import frozen
 from .ids import AccountId, HoldId, TransferId, UserId, WithdrawalId, slot_of
 from .model import Record, RecordKey
 from .payments import (
@@ -51,7 +51,7 @@ OPEN: Final = frozenset(WithdrawalState) - {WithdrawalState.PAID, WithdrawalStat
 """The states that are not final."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Withdrawal:
     """A withdrawal.
 
@@ -152,7 +152,7 @@ def payout_account_key(user_id: UserId) -> RecordKey:
     return RecordKey(PAYOUT_ACCOUNT, user_id, slot_of(user_id))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PayoutSeen:
     """A payout as the provider shows it. `withdrawal_id` is what its metadata say."""
 

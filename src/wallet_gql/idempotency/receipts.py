@@ -19,20 +19,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, Generic, TypeVar
 
 from ..domain.changes import Changes, Decision, Snapshot
 from ..domain.errors import Field, IdempotencyKeyReused, InvariantViolated, Rejected, restore
+from ..domain.frozen import frozen
 from ..domain.ids import TransferId
 from ..domain.model import Receipt
+from .canonical import canonical
 
 R = TypeVar("R")
 
 FINGERPRINT_VERSION: Final = "1"
-
-_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def fingerprint(operation: str, values: Mapping[str, str | int | bool | None]) -> str:
@@ -41,10 +41,10 @@ def fingerprint(operation: str, values: Mapping[str, str | int | bool | None]) -
     Values that are None are left out, so that a new optional argument does not change old fingerprints.
     """
     given = {name: value for name, value in values.items() if value is not None}
-    return hashlib.sha256(_canonical([FINGERPRINT_VERSION, operation, given]).encode()).hexdigest()
+    return hashlib.sha256(canonical([FINGERPRINT_VERSION, operation, given]).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """One request under a key. `slot` is where its receipt is stored: the slot that leads."""
 
@@ -60,7 +60,7 @@ class Attempt:
         return (self.actor, self.key)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Effect(Generic[R]):
     """What a rule decided: its changes, its result, and the result as plain JSON data for the receipt."""
 
@@ -70,14 +70,14 @@ class Effect(Generic[R]):
     transfer_id: TransferId | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fresh(Generic[R]):
     """The command was executed now."""
 
     result: R
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Replayed:
     """The command was executed before. `outcome` is its stored answer, None if it was pruned; `transfer_id` stays."""
 
@@ -86,7 +86,7 @@ class Replayed:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refused:
     """The command was refused, now or before. Raise `error` after the commit, because the commit stores its receipt."""
 
@@ -161,7 +161,7 @@ def claim(snapshot: Snapshot, attempt: Attempt, actor_slot: int, now: datetime) 
 
 def _receipt(attempt: Attempt, now: datetime, transfer_id: TransferId | None, outcome: Mapping[str, object]) -> Receipt:
     name = (attempt.slot, attempt.actor, attempt.key, attempt.operation, attempt.fingerprint)
-    return Receipt(*name, now, transfer_id, _canonical(outcome))
+    return Receipt(*name, now, transfer_id, canonical(outcome))
 
 
 def replay(before: Receipt, attempt: Attempt) -> Replayed | Refused:

@@ -6,7 +6,7 @@ import base64
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -21,6 +21,7 @@ from ..domain.errors import (
     Unavailable,
     WalletError,
 )
+from ..domain.frozen import frozen
 from ..domain.ids import UserId, make_user_id, slot_of
 from ..domain.model import Record
 from ..domain.reserved import refuse_reserved
@@ -60,7 +61,7 @@ NOBODY: Final = make_user_id(0, 0)
 _SWEPT: Final[tuple[SweepKind, ...]] = ("session", "event", "throttle")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoggedIn:
     """A new session. `token` is shown only now; the store keeps its hash."""
 

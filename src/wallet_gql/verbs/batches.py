@@ -16,6 +16,7 @@ from typing import Final
 
 from ..domain.changes import Changes, Decide, Decision, ReadSet, Snapshot, Trial
 from ..domain.errors import BatchAborted, InvalidInput, Rejected, WalletError
+from ..domain.frozen import frozen
 from ..domain.ids import AccountId, UserId
 from ..domain.model import Transfer
 from ..idempotency import Answer, Attempt, Refused, Replayed, fingerprint, refusal_receipt, replay
@@ -37,7 +38,7 @@ class BatchMode(StrEnum):
     INDEPENDENT = "independent"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BatchItem:
     """One transfer of a batch."""
 
@@ -52,7 +53,7 @@ class BatchItem:
 Outcome = Posted[Transfer] | WalletError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Refusal:
     """Which item was refused, and why."""
 

@@ -6,10 +6,10 @@ account's entries never go back in time, so a moment is found by bisection: at m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from ..domain.frozen import frozen
 from ..domain.ids import AccountId
 from ..domain.model import Account, TransferKind
 from ..domain.text import comparable
@@ -19,7 +19,7 @@ EXAMINED_MAX: Final = 2_000
 """The most entries one filtered page looks at. A page may therefore be short, and still have more behind it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HistoryFilter:
     """Which lines to keep; what is None does not count.
 
@@ -57,7 +57,7 @@ class HistoryFilter:
 EVERYTHING: Final = HistoryFilter()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HistoryPage:
     """Some lines; `next_sequence` is where the following page begins (exclusive), None at the end."""
 
@@ -65,7 +65,7 @@ class HistoryPage:
     next_sequence: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Statement:
     """An account over a span of time: opening balance + the sum of its lines = closing balance, in minor units."""
 

@@ -34,6 +34,7 @@ from ..domain.errors import (
     TransferNotFound,
     Unavailable,
 )
+from ..domain.frozen import frozen
 from ..domain.ids import actor_slot
 from ..domain.model import Hold, Receipt, Transfer
 from ..idempotency import Answer, Attempt, Effect, Fresh, Refused, Replayed, claim, once, replay
@@ -54,7 +55,7 @@ _ASK_THE_KEY: Final = (Unavailable, IdempotencyKeyReused, *_UNSEEN)
 """Failures before which the kept answer goes, if there is one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Posted(Generic[R]):
     """A money command that is in the books, now or earlier.
 
@@ -66,7 +67,7 @@ class Posted(Generic[R]):
     credited: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What the look-ups lead to: the rule, and the scope that it decides on. The scope's home leads."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from ..domain import commands, rules
 from ..domain.changes import Decision, ReadSet, Scope, Snapshot
 from ..domain.errors import AccountNotFound, HoldNotFound, Rejected, TransferNotFound, Unauthenticated
+from ..domain.frozen import frozen
 from ..domain.ids import (
     OPERATOR,
     AccountId,
@@ -50,7 +51,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Known:
     """The outcome of a key: the transfer that it stands for, the hold as it is now, or the refusal."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..domain.changes import ReadSet, Snapshot
 from ..domain.commands import Payee
 from ..domain.errors import HoldNotFound, InvalidInput, TransferNotFound
+from ..domain.frozen import frozen
 from ..domain.ids import OPERATOR, AccountId, HoldId, TransferId, UserId, is_id, is_system, parse_account_id, slot_of
 from ..domain.merchants import Merchant, Terms, merchant_key, terms_key
 from ..domain.model import Hold, RecordKey, Transfer, TransferKind
@@ -17,7 +16,7 @@ from ..records import read
 from ..storage import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class To:
     """Whom to pay: exactly one of an account id and a username."""
 

@@ -13,6 +13,7 @@ from functools import partial
 from ..domain import commands, rules
 from ..domain import merchants as domain
 from ..domain.changes import Changes, Scope, Snapshot
+from ..domain.frozen import frozen
 from ..domain.ids import AccountId, UserId, parse_account_id
 from ..domain.merchants import terms_key
 from ..idempotency import Attempt, side_receipt
@@ -22,7 +23,7 @@ from .keyed import Moves, Plan
 from .lookups import To, check_payee, find_merchant, find_payee
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Split:
     """One who shares in a payment: `basis_points` (1/10,000) of the amount."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final, TypeVar
 
@@ -23,6 +23,7 @@ from ..domain.errors import (
     Unauthenticated,
     WalletError,
 )
+from ..domain.frozen import frozen
 from ..domain.ids import AccountId, TransferId, UserId
 from ..domain.merchants import Merchant, merchant_key
 from ..domain.model import Hold, Record, Transfer
@@ -48,7 +49,7 @@ ROTATION: Final = timedelta(hours=24)
 _SECRET_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Paid:
     """A payment that is in the books: the merchant's transfer, and those of the splits, in their order.
 
@@ -59,7 +60,7 @@ class Paid:
     splits: tuple[Transfer, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Registered:
     """A merchant, and the new webhook secret: it is told once."""
 

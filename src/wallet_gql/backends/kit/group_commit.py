@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from ...domain.changes import Decide, Done, Failed, Outcome, Scope
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
+from ...domain.frozen import frozen
 
 log = logging.getLogger("wallet_gql.group_commit")
 
@@ -28,6 +30,8 @@ _HURRY_SECONDS: Final = 0.1
 """With less time left a command is refused instead of joining a batch of several."""
 _SORT_OUT_SECONDS: Final = 0.05
 """The shortest time between two searches of a full lane for commands whose callers gave up."""
+_SWEEP_SECONDS: Final = 0.01
+"""The shortest time between two looks for commands whose deadlines have passed."""
 _ALONE_MAX: Final = 3
 """How often a command is tried alone after its batch has failed twice."""
 
@@ -56,7 +60,7 @@ class Counters:
     commands: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deferred:
     """Not decided: the command needs a row that another transaction has locked. It moves to another lane."""
 
@@ -70,7 +74,7 @@ Raises Unavailable (nothing written) or InDoubt for the batch as a whole.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LanePolicy:
     """What a backend says of its lanes, whatever commits together."""
 
@@ -78,6 +82,47 @@ class LanePolicy:
     """The most commands of one batch of a lane."""
     turn: Callable[[Hashable], AbstractAsyncContextManager[object]] = lambda _: nullcontext()
     """What a lane waits for before each batch is taken. Commands that arrive meanwhile join the batch."""
+
+
+class Deadlines:
+    """One timer for all waiting commands, set to the earliest deadline: one for each would cost more than its commit.
+
+    It is left to run when no command waits any more, and then finds none.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: set[Command] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = math.inf
+        """When the timer goes off, on the loop's clock."""
+
+    def add(self, command: Command, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that the command is told in time. Whoever waits for it takes it out of `waiting`."""
+        self.waiting.add(command)
+        if command.deadline < self._next:
+            self._set(command.deadline, loop)
+
+    def _set(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.stop()
+        self._timer, self._next = loop.call_at(when, self._sweep, loop), when
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell the commands that are late, and set the timer to the next deadline."""
+        self._timer, self._next = None, math.inf
+        now = loop.time()
+        still = [command for command in self.waiting if not command.future.done()]
+        for command in still:
+            if command.deadline <= now:
+                _expire(command)
+        later = min((command.deadline for command in still if command.deadline > now), default=None)
+        if later is not None:
+            self._set(max(later, now + _SWEEP_SECONDS), loop)
+
+    def stop(self) -> None:
+        """Let the timer be."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._next = None, math.inf
 
 
 class GroupCommit:
@@ -99,6 +144,7 @@ class GroupCommit:
         self._queue_max = queue_max
         self._queues: dict[Hashable, deque[Command]] = {}
         self._running: dict[Hashable, asyncio.Task[None]] = {}
+        self._deadlines = Deadlines()
         self._sorted_out: dict[Hashable, float] = {}
         """When commands whose callers gave up were last removed from a full lane."""
         self._closed = False
@@ -117,11 +163,11 @@ class GroupCommit:
             raise Contended("too many commands are waiting")
         command = Command(scope, decide, loop.time() + timeout_seconds, loop.create_future())
         self._enqueue(lane, command)
-        timer = loop.call_at(command.deadline, _expire, command)  # asyncio.timeout would cost several times as much
+        self._deadlines.add(command, loop)
         try:
             outcome = await command.future
         finally:
-            timer.cancel()
+            self._deadlines.waiting.discard(command)
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
@@ -151,6 +197,7 @@ class GroupCommit:
         self._closed = True
         while self._running:
             await asyncio.gather(*self._running.values())
+        self._deadlines.stop()
 
     async def _run(self, lane: Hashable, queue: deque[Command]) -> None:
         """Take one batch after the other and settle it. Every command gets an outcome, even if this file has a bug."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...domain.errors import InDoubt, InvariantViolated
+from ...domain.frozen import frozen
 from .errors import leaves_doubt, translate
 from .node import Lease, literal
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Branch:
     """One node's part of a commit: its open transaction and what to write in it, as JSON text."""
 

@@ -35,6 +35,7 @@ import asyncpg
 
 from ...domain.changes import Done, Outcome, Scope, State, credit_peer, decide_all
 from ...domain.errors import Contended, NodeUnavailable
+from ...domain.frozen import frozen
 from ...domain.ids import AccountId, slot_of
 from ...domain.model import AccountFacts
 from ...storage import Capabilities, Recovered
@@ -79,7 +80,7 @@ _How = Literal["skip", "in order", "alone"]
 """How a batch takes its accounts: see the module."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Lane:
     """What commits together: a leader and the nodes it credits; `behind` names the account that is waited for."""
 

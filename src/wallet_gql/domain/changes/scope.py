@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from ..errors import InvariantViolated
+from ..frozen import frozen
 from ..ids import AccountId, HoldId, TransferId, UserId, slot_of
 from ..model import (
     Account,
@@ -25,7 +26,7 @@ ReceiptName = tuple[int, str, str]
 """Where a receipt is: slot, actor, key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class _Named:
     """What reads and commands name alike.
 
@@ -44,7 +45,7 @@ class _Named:
     open_holds: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReadSet(_Named):
     """What to read without locks, of any slots; the fields are those of `_Named`."""
 
@@ -56,7 +57,7 @@ class ReadSet(_Named):
         return self.receipts
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope(_Named):
     """The records a command decides on. All but `credits` live in the slot `home` and are isolated until the commit.
 
@@ -79,7 +80,7 @@ class Scope(_Named):
             raise InvariantViolated(f"the scope of slot {self.home} names {outside} of other slots")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Changes:
     """What a command writes. Balances, sequences and entries follow from `transfers`, `placed` and `closed`."""
 
@@ -106,7 +107,7 @@ class Changes:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Credit:
     """The one thing that crosses nodes: `amount_minor` for a customer account of another node. It commutes."""
 
@@ -117,7 +118,7 @@ class Credit:
     """The name of the node that sends it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision(Generic[R]):
     """What a decide function returns: what to write, and the answer for the caller."""
 
@@ -125,7 +126,7 @@ class Decision(Generic[R]):
     result: R
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done(Generic[R]):
     """A decision that goes into the commit. `peers` names the nodes its credits still have to reach."""
 
@@ -133,7 +134,7 @@ class Done(Generic[R]):
     peers: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failed:
     """A decision that raised: nothing of it is written."""
 
