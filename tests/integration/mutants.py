@@ -1,27 +1,37 @@
-"""A pytest plugin that breaks the product in one way: `WALLET_MUTANT=NAME pytest -p tests.integration.mutants …`."""
+"""Ways to break the product, for the suite to convict: `MUTANTS[name](patch)` breaks this process.
+
+A process that imports this module with `WALLET_MUTANT=NAME` in its environment is broken for good.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import pytest
+
 from wallet_gql import idempotency
+from wallet_gql.backends.kit import Command, Wanted
+from wallet_gql.backends.kit.kinds import ADDED, Coding, Column
 from wallet_gql.backends.sqlite import batch
 from wallet_gql.backends.sqlite import connection as driver
 from wallet_gql.backends.sqlite import store as sqlite
+from wallet_gql.backends.sqlite import text as sql
 from wallet_gql.domain import changes
-from wallet_gql.domain.changes import Changes, Decision, Snapshot, posting, state
+from wallet_gql.domain.changes import Changes, Decision, ReadSet, Snapshot, State, decide_all, posting, state
+from wallet_gql.domain.errors import InDoubt, Unavailable
 from wallet_gql.domain.model import Account, Entry, Hold, Transfer
 from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Attempt
 from wallet_gql.verbs import keyed
 
 
-def receipt_outside_the_commit() -> None:
+def receipt_outside_the_commit(patch: pytest.MonkeyPatch) -> None:
     """Receipts are written in a transaction of their own, right after the money's."""
     write = batch.write
 
@@ -33,10 +43,10 @@ def receipt_outside_the_commit() -> None:
         connection.execute("BEGIN IMMEDIATE")
         write(connection, changes.Writes(receipts=receipts))
 
-    batch.write = split
+    patch.setattr(batch, "write", split)
 
 
-def reply_before_commit() -> None:
+def reply_before_commit(patch: pytest.MonkeyPatch) -> None:
     """The answer leaves while its commit is still to come, in order and only a few milliseconds later."""
 
     def hasty(store: sqlite.SqliteStore, work: Callable[[sqlite3.Connection], None], wait_seconds: float) -> None:
@@ -55,10 +65,10 @@ def reply_before_commit() -> None:
 
         store._writer.submit(later)
 
-    vars(sqlite)["SqliteStore"]._transact = hasty
+    patch.setattr(sqlite.SqliteStore, "_transact", hasty)
 
 
-def state_before_key() -> None:
+def state_before_key(patch: pytest.MonkeyPatch) -> None:
     """The rule looks at the state before anybody looks at the key."""
     sound = idempotency.once
 
@@ -68,10 +78,10 @@ def state_before_key() -> None:
         done = rule(snapshot)
         return sound(snapshot, attempt, now, lambda _: done, effect)
 
-    vars(keyed)["once"] = hasty
+    patch.setattr(keyed, "once", hasty)
 
 
-def lost_held_amount() -> None:
+def lost_held_amount(patch: pytest.MonkeyPatch) -> None:
     """A hold is stored, but nothing is held for it."""
     sound = posting._Posting._hold
 
@@ -80,10 +90,10 @@ def lost_held_amount() -> None:
         sound(one, hold)
         one._put(replace(one._own(hold.account_id), held_minor=before.held_minor))
 
-    vars(posting)["_Posting"]._hold = careless
+    patch.setattr(posting._Posting, "_hold", careless)
 
 
-def gap_in_sequences() -> None:
+def gap_in_sequences(patch: pytest.MonkeyPatch) -> None:
     """Every third entry skips a number."""
     sound = state.apply_entry
 
@@ -93,10 +103,139 @@ def gap_in_sequences() -> None:
             after, entry = replace(after, sequence=after.sequence + 1), replace(entry, sequence=entry.sequence + 1)
         return after, entry
 
-    state.apply_entry = vars(posting)["apply_entry"] = skipping
+    for module in (state, posting):
+        patch.setattr(module, "apply_entry", skipping)
 
 
-MUTANTS: Final[dict[str, Callable[[], None]]] = {
+def reads_from_a_cache(patch: pytest.MonkeyPatch) -> None:
+    """Each store object answers a read again from what it was told up to 20 ms ago (E2)."""
+    sound = sqlite.SqliteStore.fetch
+
+    async def cached(store: Any, reads: ReadSet) -> Snapshot:
+        kept: dict[ReadSet, tuple[float, Snapshot]] = vars(store).setdefault("kept", {})
+        found = kept.get(reads)
+        if found is None or time.monotonic() - found[0] > 0.02:
+            kept[reads] = found = (time.monotonic(), await sound(store, reads))
+        return found[1]
+
+    patch.setattr(sqlite.SqliteStore, "fetch", cached)
+
+
+def fetch_without_a_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """Every statement of a fetch sees a moment of its own (E3)."""
+
+    async def torn(store: Any, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        return await store._on(store._readers, lambda: work(store._connection(patience_seconds=5)))
+
+    patch.setattr(sqlite.SqliteStore, "_read", torn)
+
+
+def holds_read_without_the_lock(patch: pytest.MonkeyPatch) -> None:
+    """What is held was read before the write lock was taken, and the database has no floor (E4)."""
+    sound = driver.connect
+
+    def without_floor(*given: Any, **more: Any) -> sqlite3.Connection:
+        connection = sound(*given, **more)
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        return connection
+
+    async def early(store: Any, _lane: Hashable, commands: Sequence[Command], wait_seconds: float) -> list[Any]:
+        wanted = Wanted.of(command.scope for command in commands)
+        before, locked = (State(sqlite.NODE, store._map.peer_of(sqlite.NODE)) for _ in range(2))
+        await store._read(lambda connection: batch.load(connection, before, wanted))
+        outcomes: list[Any] = []
+
+        def decide(connection: sqlite3.Connection) -> None:
+            batch.load(connection, locked, wanted)
+            for name in locked.accounts.keys() & before.accounts.keys():
+                held_minor = before.accounts[name].held_minor
+                locked.accounts[name] = replace(locked.accounts[name], held_minor=held_minor)
+            outcomes.extend(decide_all(locked, [(command.scope, command.decide) for command in commands]))
+            batch.write(connection, locked.writes)
+
+        await store._on(store._writer, store._transact, decide, wait_seconds)
+        return outcomes
+
+    patch.setattr(driver, "connect", without_floor)
+    patch.setattr(sqlite.SqliteStore, "_commit", early)
+
+
+def commit_told_as_nothing_written(patch: pytest.MonkeyPatch) -> None:
+    """A commit that fails after it took effect is answered as "nothing was written" (E6)."""
+    sound = sqlite.SqliteStore._transact
+
+    def hopeful(*given: Any) -> None:
+        try:
+            sound(*given)
+        except InDoubt as error:
+            raise Unavailable(str(error)) from error
+
+    patch.setattr(sqlite.SqliteStore, "_transact", hopeful)
+
+
+def unsynced(patch: pytest.MonkeyPatch) -> None:
+    """Commits are not flushed to the disk (E1)."""
+    sound = driver.connect
+
+    def careless(*given: Any, **more: Any) -> sqlite3.Connection:
+        connection = sound(*given, **more)
+        connection.execute("PRAGMA synchronous=OFF")
+        return connection
+
+    patch.setattr(driver, "connect", careless)
+
+
+def blind_to_case(patch: pytest.MonkeyPatch) -> None:
+    """Idempotency keys are compared without regard to case, as by a collation (E5)."""
+    sound = batch.write
+
+    def indexed(connection: sqlite3.Connection, writes: changes.Writes) -> None:
+        connection.execute(
+            "CREATE UNIQUE INDEX IF NOT EXISTS collated ON receipts (slot, actor COLLATE NOCASE, key COLLATE NOCASE)"
+        )
+        sound(connection, writes)
+
+    patch.setattr(batch, "write", indexed)
+
+
+def _stored_as(patch: pytest.MonkeyPatch, kept: Callable[[Column, Any], Any]) -> None:
+    """Every value is stored as another one."""
+    for name, (statement, to_row) in sql.INSERTS.items():
+        columns = ADDED[name].columns
+
+        def bent(record: Any, to_row: Any = to_row, columns: Any = columns) -> list[Any]:
+            return [kept(column, value) for column, value in zip(columns, to_row(record), strict=True)]
+
+        patch.setitem(sql.INSERTS, name, (statement, bent))
+
+
+def three_byte_text(patch: pytest.MonkeyPatch) -> None:
+    """Characters of four bytes become question marks, as in utf8mb3 (E5)."""
+    _stored_as(
+        patch, lambda _, value: re.sub("[\U00010000-\U0010ffff]", "?", value) if isinstance(value, str) else value
+    )
+
+
+def short_text(patch: pytest.MonkeyPatch) -> None:
+    """Text is cut at 200 characters (E5)."""
+    _stored_as(patch, lambda _, value: value[:200] if isinstance(value, str) else value)
+
+
+def whole_seconds(patch: pytest.MonkeyPatch) -> None:
+    """Times are kept in whole seconds (E5)."""
+
+    def seconds(column: Column, value: Any) -> Any:
+        return value - value % 1_000_000 if column.coding is Coding.TIME and value is not None else value
+
+    _stored_as(patch, seconds)
+
+
+def numbers_as_floats(patch: pytest.MonkeyPatch) -> None:
+    """Amounts are kept as floats (E5)."""
+    _stored_as(patch, lambda column, value: int(float(value)) if column.name == "amount_minor" else value)
+
+
+MUTANTS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     mutate.__name__: mutate
     for mutate in (
         receipt_outside_the_commit,
@@ -104,8 +243,18 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
         state_before_key,
         lost_held_amount,
         gap_in_sequences,
+        reads_from_a_cache,
+        fetch_without_a_snapshot,
+        holds_read_without_the_lock,
+        commit_told_as_nothing_written,
+        unsynced,
+        blind_to_case,
+        three_byte_text,
+        short_text,
+        whole_seconds,
+        numbers_as_floats,
     )
 }
 
 if os.environ.get("WALLET_MUTANT"):
-    MUTANTS[os.environ["WALLET_MUTANT"]]()
+    MUTANTS[os.environ["WALLET_MUTANT"]](pytest.MonkeyPatch())

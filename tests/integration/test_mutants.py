@@ -1,36 +1,51 @@
 """The suite convicts the product when the product is broken: a test that cannot fail proves nothing."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.integration._suite_runs import run_suite
+from tests.integration.mutants import MUTANTS
+from wallet_gql.domain.errors import WalletError
+from wallet_gql.testing.conformance import StoreConformance
+from wallet_gql.testing.harness import harness_for
+from wallet_gql.testing.world import World
 
-SUITE = "tests/integration/test_conformance_sqlite.py"
+pytestmark = [pytest.mark.trial, pytest.mark.backend("sqlite")]
+
 CONVICTED_BY = {
     "receipt_outside_the_commit": "test_trap_the_key_is_kept_inside_the_moneys_commit",
     "reply_before_commit": "test_g7_a_fetch_after_the_return_sees_the_write",
     "state_before_key": "test_trap_state_is_not_checked_before_the_key",
     "lost_held_amount": "test_race_capture_capture",
     "gap_in_sequences": "test_read_every_page_of_history",
+    "reads_from_a_cache": "test_g7_readers_see_what_others_have_just_written",
+    "fetch_without_a_snapshot": "test_capability_snapshot_reads",
+    "holds_read_without_the_lock": "test_g2_holds_of_one_owner_are_read_and_written_as_one",
+    "commit_told_as_nothing_written": "test_g1_at_every_failpoint_a_command_without_a_receipt_runs_once",
+    "blind_to_case": "test_data_keys_that_differ_in_one_byte_are_two",
+    "three_byte_text": "test_data_texts_of_the_greatest_length",
+    "short_text": "test_data_texts_of_the_greatest_length",
+    "whole_seconds": "test_data_times_to_the_microsecond",
+    "numbers_as_floats": "test_data_sums_up_to_64_bits",
 }
 
 
-@pytest.mark.trial
-@pytest.mark.backend("sqlite")
+async def run(test: str, folder: Path) -> None:
+    """One test of the suite on SQLite, and the check of the books at its end."""
+    async with World(harness_for("sqlite"), folder) as world:
+        await getattr(StoreConformance(), test)(world)
+
+
 @pytest.mark.parametrize("mutant", CONVICTED_BY)
-def test_a_mutant_is_convicted(mutant: str) -> None:
+async def test_a_mutant_is_convicted(mutant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The named test fails, or finds the books wrong at its end, because of the mutation."""
-    name = CONVICTED_BY[mutant]
-    done = run_suite(f"{SUITE}::TestSqlite::{name}", "-p", "tests.integration.mutants", WALLET_MUTANT=mutant)
+    MUTANTS[mutant](monkeypatch)
 
-    assert done.returncode == 1, done.stdout[-2000:]
-    assert any(line.startswith(("FAILED", "ERROR")) and name in line for line in done.stdout.splitlines())
+    with pytest.raises((AssertionError, ExceptionGroup, WalletError)):
+        await run(CONVICTED_BY[mutant], tmp_path)
 
 
-@pytest.mark.trial
-@pytest.mark.backend("sqlite")
-def test_the_same_tests_acquit_the_product() -> None:
-    """With the plugin loaded and no mutation chosen, all of them pass."""
-    chosen = [f"{SUITE}::TestSqlite::{name}" for name in CONVICTED_BY.values()]
-    done = run_suite(*chosen, "-p", "tests.integration.mutants", WALLET_MUTANT="")
-
-    assert done.returncode == 0, done.stdout[-2000:]
+@pytest.mark.parametrize("test", sorted(set(CONVICTED_BY.values())))
+async def test_the_same_test_acquits_the_product(test: str, tmp_path: Path) -> None:
+    """Without a mutation it passes."""
+    await run(test, tmp_path)

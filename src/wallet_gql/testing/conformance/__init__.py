@@ -18,12 +18,14 @@ from __future__ import annotations
 import pytest
 
 _PARTS = (
-    *("suite", "_guarantees", "_protocol", "_idempotency", "_races", "_reversals", "_reading", "_users"),
-    "_capabilities",
+    *("suite", "_guarantees", "_protocol", "_idempotency", "_races", "_reversals", "_reading", "_freshness"),
+    *("_data", "_users", "_capabilities"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from ._capabilities import Capabilities  # noqa: E402 - pytest must hear of the parts before they are imported
+from ._data import Data  # noqa: E402 - the same
+from ._freshness import Freshness  # noqa: E402 - the same
 from ._guarantees import Guarantees  # noqa: E402 - the same
 from ._idempotency import Idempotency  # noqa: E402 - the same
 from ._protocol import Protocol  # noqa: E402 - the same
@@ -34,6 +36,8 @@ from ._users import Users  # noqa: E402 - the same
 
 __all__ = [
     "Capabilities",
+    "Data",
+    "Freshness",
     "Guarantees",
     "Idempotency",
     "Protocol",
@@ -45,5 +49,7 @@ __all__ = [
 ]
 
 
-class StoreConformance(Guarantees, Protocol, Idempotency, Races, Reversals, Reading, Users, Capabilities):
+class StoreConformance(
+    Guarantees, Protocol, Idempotency, Races, Reversals, Reading, Freshness, Data, Users, Capabilities
+):
     """The whole suite."""

@@ -7,10 +7,9 @@ import sys
 
 import pytest
 
-from ...domain.changes import Changes, Decision, ReadSet, Scope
+from ...domain.changes import Changes, Decision, Scope
 from ...domain.errors import Unavailable
 from ..books import Books
-from ..patience import insist
 from ..world import World
 from .suite import PARALLEL, Suite, counter_key, increment, kinds, number, pay, written
 
@@ -83,24 +82,6 @@ class Capabilities(Suite):
                 assert account.posted_minor >= 1_000 + 10 * i
             world.trials += 1
         assert await world.balance(bob) == (1_200, 0)
-
-    async def test_capability_snapshot_reads(self, world: World) -> None:
-        """A store that promises them shows a transfer in both accounts or in neither; of others it asks nothing."""
-        ann, bob = await world.people(2, 1_000)
-        both = ReadSet(wallets=(ann.id, bob.id))
-        writing = asyncio.ensure_future(
-            world.together(pay(world, *((ann, bob) if i % 3 else (bob, ann)), 7) for i in range(150))
-        )
-        seen = set()
-        while not writing.done():
-            snapshot = await insist(lambda: world.store.fetch(both))
-            found = [account for person in (ann, bob) for account in snapshot.wallet(person.id)]
-            seen.add(sum(account.posted_minor for account in found if account.currency == "EUR"))
-            world.trials += 1
-            await asyncio.sleep(0)
-        await writing
-        if world.store.capabilities.snapshot_reads:
-            assert seen == {2_000}
 
     async def test_capability_recover_is_safe_at_any_time(self, world: World) -> None:
         """Recovery beside writers, several at once, twice, neither makes nor loses money."""

@@ -1,0 +1,198 @@
+"""What readers see beside writers: never anything older than what was answered (G7), and one moment in one fetch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
+
+from ...domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
+from ...domain.errors import InDoubt, Unavailable
+from ...domain.model import Record, RecordKey
+from ...storage import PageRequest, Store
+from ..patience import insist
+from ..world import Person, World
+from ._protocol import closed, holding
+from .suite import Suite, movement, number, receipt_of
+
+STEPS: Final = 30
+STEPS_MAX: Final = 100
+FETCHES: Final = 300
+BASE_MINOR: Final = 1_000
+KIND: Final = "step"
+
+Look = Callable[[Store], Awaitable[int]]
+"""Asks a store, by one of its members, how many steps were taken."""
+
+
+class Steps:
+    """Commands that write to every table at once: after the n-th each table tells n.
+
+    A step pays 1 out of the payer's account, counts in a record, writes a receipt, and replaces the open hold by one
+    that is 1 larger. Its command looks at no receipt: written twice, it would break the promise of a unique key.
+    """
+
+    def __init__(self, world: World, payer: Person, payee: Person, count: int = STEPS) -> None:
+        """At most `count` steps. The payer has had one entry so far, of `BASE_MINOR`; the payee too."""
+        self._world, self.payer, self.payee = world, payer, payee
+        self.record = RecordKey(KIND, f"of:{payer.id}", payer.slot)
+        self.due_at = world.clock() + timedelta(seconds=1)
+        self.moved = [movement(world, payer, payee, 1, world.key()) for _ in range(count)]
+        self._receipts = [receipt_of(world, payer, moved.idempotency_key, moved) for moved in self.moved]
+        self._holds = [holding(world, payer, payee, 1) for _ in range(count)]
+        self.taken = 0
+        """The highest step that was answered."""
+
+    async def take(self, place: int, store: Store) -> int:
+        """Take one more step by the `place`-th command, which is used once. Raises what `execute` raises."""
+        moved, receipt = self.moved[place], self._receipts[place]
+        world, payer = self._world, self.payer
+        scope = Scope(
+            payer.slot,
+            accounts=(payer.account,),
+            credits=(self.payee.account,),
+            receipts=((payer.id, moved.idempotency_key),),
+            records=(self.record,),
+            open_holds=True,
+        )
+
+        def decide(snapshot: Snapshot) -> Decision[int]:
+            n = number(snapshot.record(self.record)) + 1
+            counted = Record(KIND, self.record.id, payer.slot, payer.id, n, {"n": n}, self.due_at)
+            voided = tuple(closed(world, hold) for hold in snapshot.holds_of(payer.account))
+            placed = replace(self._holds[place], amount_minor=n)
+            written = Changes(
+                transfers=(moved,), placed=(placed,), closed=voided, receipts=(receipt,), records=(counted,)
+            )
+            return Decision(written, n)
+
+        n = (await store.execute(scope, decide)).result
+        self.taken = max(self.taken, n)
+        return n
+
+    def looks(self) -> Mapping[str, Look]:
+        """Every way to read how many steps were taken, by name."""
+        payer = self.payer
+
+        async def record(store: Store) -> int:
+            return number((await store.fetch(ReadSet(records=(self.record,)))).record(self.record))
+
+        async def account(store: Store) -> int:
+            found = (await store.fetch(ReadSet(accounts=(payer.account,)))).account(payer.account)
+            return found.sequence - 1 if found else 0
+
+        async def wallet(store: Store) -> int:
+            found = (await store.fetch(ReadSet(wallets=(payer.id,)))).wallet(payer.id)
+            return sum(BASE_MINOR - one.posted_minor for one in found if one.id == payer.account)
+
+        async def holds(store: Store) -> int:
+            snapshot = await store.fetch(ReadSet(accounts=(payer.account,), open_holds=True))
+            return sum(hold.amount_minor for hold in snapshot.holds_of(payer.account))
+
+        async def history(store: Store) -> int:
+            page = await store.list_transfers(payer.account, PageRequest(1))
+            return page.items[0].entry.sequence - 1
+
+        async def records(store: Store) -> int:
+            page = await store.list_records(KIND, payer.id)
+            return max(map(number, page.items), default=0)
+
+        async def due(store: Store) -> int:
+            found = await store.list_due(KIND, self.due_at, 10)
+            return max((number(item) for item in found if isinstance(item, Record)), default=0)
+
+        listed = (record, account, wallet, holds, history, records, due)
+        return {look.__name__: look for look in listed}
+
+    async def at_once(self, store: Store) -> dict[str, int]:
+        """What each table tells, in one fetch; an account that is missing tells -1."""
+        payer, payee = self.payer, self.payee
+        keys = [moved.idempotency_key for moved in self.moved]
+        snapshot = await store.fetch(
+            ReadSet(
+                accounts=(payer.account,),
+                wallets=(payee.id,),
+                transfers=tuple(moved.id for moved in self.moved),
+                receipts=tuple((payer.slot, payer.id, key) for key in keys),
+                records=(self.record,),
+                open_holds=True,
+            )
+        )
+        account = snapshot.account(payer.account)
+        assert account is not None
+        credited_minor = sum(one.posted_minor for one in snapshot.wallet(payee.id) if one.id == payee.account)
+        return {
+            "posted": BASE_MINOR - account.posted_minor,
+            "sequence": account.sequence - 1,
+            "held": account.held_minor,
+            "open holds": sum(hold.amount_minor for hold in snapshot.holds_of(payer.account)),
+            "credited": credited_minor - BASE_MINOR,
+            "transfers": sum(snapshot.transfer(moved.id) is not None for moved in self.moved),
+            "receipts": sum(snapshot.receipt(payer.id, key, payer.slot) is not None for key in keys),
+            "record": number(snapshot.record(self.record)),
+        }
+
+
+class Freshness(Suite):
+    """Readers that ask again and again, over several store objects, beside writers."""
+
+    async def test_g7_readers_see_what_others_have_just_written(self, world: World) -> None:
+        """Whatever was answered before a reader asks is in what it gets, of any store object, by every way to read."""
+        ann, bob = await world.people(2, BASE_MINOR)
+        steps = Steps(world, ann, bob)
+        stores = await world.stores(3)
+        writing = True
+
+        async def reads(store: Store, name: str, look: Look) -> None:
+            while writing:
+                least = steps.taken
+                seen = await insist(lambda: look(store))
+                assert seen >= least, f"{name} tells step {seen} after step {least} was answered"
+                await asyncio.sleep(0)
+
+        async with asyncio.TaskGroup() as tasks:
+            for place, (name, look) in enumerate(steps.looks().items()):
+                tasks.create_task(reads(stores[place % len(stores)], name, look))
+            try:
+                for place in range(STEPS):
+                    with suppress(Unavailable, InDoubt):
+                        await steps.take(place, stores[place % len(stores)])
+            finally:
+                writing = False
+        assert steps.taken >= STEPS // 2
+        world.trials += steps.taken
+
+    async def test_capability_snapshot_reads(self, world: World) -> None:
+        """A store that promises them shows each command in all tables and nodes or in none, in one fetch."""
+        ann, bob = await world.people(2, BASE_MINOR)
+        steps = Steps(world, ann, bob, STEPS_MAX)
+        stores = await world.stores(3)
+        left = iter(range(STEPS_MAX))
+        reading = True
+        seen: list[dict[str, int]] = []
+
+        async def writes(store: Store) -> None:
+            for place in left:
+                with suppress(Unavailable, InDoubt):
+                    await steps.take(place, store)
+                if place >= STEPS and len(seen) >= FETCHES:
+                    break
+
+        async def reads(store: Store) -> None:
+            while reading:
+                seen.append(await insist(lambda: steps.at_once(store)))
+                await asyncio.sleep(0)
+
+        async with asyncio.TaskGroup() as tasks:
+            for store in stores * 2:
+                tasks.create_task(reads(store))
+            try:
+                await asyncio.gather(*map(writes, stores))
+            finally:
+                reading = False
+        if world.store.capabilities.snapshot_reads:
+            assert [found for found in seen if len(set(found.values())) > 1] == []
+            world.trials += len(seen)
