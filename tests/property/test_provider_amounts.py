@@ -46,7 +46,7 @@ TAKEN: Final[dict[str, Case]] = {
     "a part of a forint": ("HUF", Direction.IN, 17_501),
     "Taiwan dollars": ("TWD", Direction.OUT, 10_000),
     "a part of a Taiwan dollar": ("TWD", Direction.IN, 10_010),
-    "fils": ("KWD", Direction.IN, 12_340),
+    "tens of Kuwaiti thousandths": ("KWD", Direction.IN, 12_340),
     "one yen": ("JPY", Direction.OUT, 1),
     "fifty yen": ("JPY", Direction.IN, 50),
     "one cent": ("EUR", Direction.OUT, 1),
