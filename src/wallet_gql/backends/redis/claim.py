@@ -1,9 +1,9 @@
-"""Fencing tokens against the rows: claim, and only then read; write if the claim still stands.
+"""Fencing tokens on rows: claim rows before reading them, and write only if the claims still stand.
 
-Checking the token in the write alone would lose updates: the next holder may have read before a late write of the last
-one lands. Claimed first, the row itself knows who may write it, whatever became of the lease. Both steps are single
-statements, so that no row of the database stays locked while a process thinks, stops or dies between them; both go over
-one connection, so that a claim which a crashing server forgot has no writer any more.
+Checking the token only at the write would lose updates: the next holder may have read the rows before a late write of
+the last holder lands. With the claim first, the row itself says who may write it, even after the lease has ended. Both
+steps are single statements, so no row of the database stays locked while a process thinks, stops or dies between them.
+Both use one connection: if a crashing server forgets a claim, the connection that could write under it is gone too.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LOCK_MS_MAX: Final = 2_000
 """How long a statement waits for one lock of the database, in milliseconds. Leases make such waits rare."""
 
 _PATIENCE_SHARE: Final = 0.8
-"""The lock timeout of the server ends before the deadline of the caller: contention is told apart from a dead node."""
+"""The server's lock timeout is shorter than the caller's deadline, so that contention is not taken for a dead node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Rows that carry the token of `held`, as they were when read into `state`."""
+    """The claimed rows: they carry the token of `held`, and `state` has their content as of the claim."""
 
     held: Held
     state: State
@@ -62,12 +62,12 @@ async def claim(lease: Lease, leases: Leases, held: Held, state: State, wanted: 
 
 
 async def write(lease: Lease, claimed: Claimed, intents: Sequence[tuple[str, str]] = (), **more: Any) -> None:
-    """Commit what the state has to write, if all that was claimed still carries the token, lease or no lease.
+    """Commit the writes of the state if every claimed row still carries the token, even if the lease has ended.
 
-    `intents` are pairs of a peer and a transfer whose credit it has still to apply.
+    `intents` are pairs (peer, transfer): the peer still has to apply the transfer's credit.
 
     Raises:
-        Contended: somebody else has claimed a row since; nothing was written. InDoubt: the reply was lost.
+        Contended: another process has claimed a row meanwhile; nothing was written. InDoubt: the reply was lost.
     """
     text = given(
         claimed.state.writes,
@@ -87,7 +87,7 @@ def _patience_ms(lease: Lease) -> str:
 
 
 def before_decision(name: str) -> None:
-    """A failpoint before the decision: failing there, nothing was written. Raises Unavailable."""
+    """A failpoint before the decision: nothing has been written. Raises Unavailable."""
     try:
         reach(name)
     except FailpointError as error:
@@ -95,7 +95,7 @@ def before_decision(name: str) -> None:
 
 
 def after_decision(name: str) -> None:
-    """A failpoint after the decision: failing there, the caller does not know. Raises InDoubt."""
+    """A failpoint after the decision: the caller does not know the outcome. Raises InDoubt."""
     try:
         reach(name)
     except FailpointError as error:

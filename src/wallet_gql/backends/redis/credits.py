@@ -1,11 +1,12 @@
-"""Credits on other nodes: sent once the leader has committed, applied once, and found again if nobody is left to send.
+"""Credits on other nodes: sent after the leader's commit, applied once, and found again if their sender dies.
 
-The leader's commit leaves an *intent* for each. To apply it is idempotent: the payee's node keeps the transfer's header
-under its id, and a second one is refused by that key. So any number of processes may send the same credit, at any time:
-the one that led, one that recovers, one that woke up late. Then the intent is closed.
+The leader's commit leaves an *intent* for each credit. Applying a credit is idempotent: the payee's node keeps the
+transfer's header under its id, and the unique key refuses a second one. So any number of processes may send the same
+credit at any time: the leader, a recovering process, or a process that was asleep. After the credit is applied, the
+intent is closed.
 
-All credits for one node go through one queue of this process, many to a commit; rows that somebody else has delay only
-their own credits.
+Each node has one queue of credits in this process, and one commit carries many of them. A row that another process has
+leased delays only the credits for that row.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from .leases import PAUSE_SECONDS_MAX, Leases
 log = logging.getLogger("wallet_gql.redis")
 
 CREDIT_SECONDS: Final = 2.0
-"""How long a credit is tried before it is left to the sweep, and so how long a reply may wait for it."""
+"""How long a credit is tried before it is left to the sweep; also the longest time that a reply waits for it."""
 
 LOOK_SECONDS: Final = 2.0
-"""How long a node is asked for its open intents."""
+"""How long to wait for a node's list of open intents."""
 
 
 def account_row(account_id: AccountId) -> str:
@@ -47,7 +48,7 @@ def account_row(account_id: AccountId) -> str:
 
 @dataclass(slots=True, eq=False)
 class _Sending:
-    """A credit on its way; `arrived` says in the end whether its node has it."""
+    """A credit on its way; `arrived` is true in the end if its node has it."""
 
     credit: Credit
     arrived: asyncio.Future[bool]
@@ -55,12 +56,12 @@ class _Sending:
 
 
 class Credits:
-    """What this process sends, and what it finds unsent."""
+    """The credits that this process sends, and the unsent ones that it finds."""
 
     def __init__(self, nodes: Mapping[str, PgNode], homes: NodeMap, leases: Leases) -> None:
-        """All of them are open."""
+        """The `nodes` must be open."""
         self.hint: Callable[[Iterable[AccountId]], None] = lambda _: None
-        """Is told the accounts that were credited."""
+        """Called with the accounts that were credited."""
         self._nodes = nodes
         self._homes = homes
         self._leases = leases
@@ -71,10 +72,13 @@ class Credits:
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._seen: dict[str, set[TransferId]] = {name: set() for name in nodes}
         self.unripe = False
-        """Whether the last `settle` left something alone because it saw it for the first time."""
+        """Whether the last `settle` skipped an intent because it saw it for the first time."""
 
     def send(self, credits_: Iterable[Credit]) -> list[asyncio.Future[bool]]:
-        """Begin to apply decided credits; a future each, which never raises. One on its way is not sent twice."""
+        """Start to apply decided credits. Returns one future per credit; a future never raises.
+
+        A credit that is already on its way is not sent twice.
+        """
         loop = asyncio.get_running_loop()
         sent = []
         for credit in credits_:
@@ -92,7 +96,7 @@ class Credits:
             self._running[peer] = asyncio.get_running_loop().create_task(self._run(peer))
 
     async def close(self) -> None:
-        """Let what is on its way arrive, for a while; intents that stay open are found by whoever recovers."""
+        """Wait up to `CREDIT_SECONDS` for the credits on their way; recovery finds the intents that stay open."""
         tasks = [*self._running.values(), *self._closing.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=CREDIT_SECONDS)
@@ -112,7 +116,7 @@ class Credits:
                 except (Contended, InDoubt) as error:
                     log.info("credits for %s are tried again: %s", peer, error)
                     done, again = set(), True
-                except Exception as error:  # noqa: BLE001 - decided is decided; whatever failed, the sweep finishes it
+                except Exception as error:  # noqa: BLE001 - the credit is decided: the sweep finishes it
                     log.warning("credits for %s are left to the sweep: %s", peer, error)
                     done, again = set(), False
                 self._tell(peer, batch, done, again=again)
@@ -134,7 +138,7 @@ class Credits:
                 self._close_intent(sending.credit.leader, peer, transfer_id)
 
     async def _apply(self, peer: str, batch: Sequence[_Sending], me: str) -> set[TransferId]:
-        """Apply those whose rows can be had; answers the transfers whose credits are there now. Raises WalletError."""
+        """Apply the credits whose rows can be leased. Returns the transfers now credited. Raises WalletError."""
         deadline = max(sending.until for sending in batch)
         wishes = [[account_row(sending.credit.account_id)] for sending in batch]
         async with self._leases.hold(peer, wishes, me) as held:
@@ -165,36 +169,36 @@ class Credits:
             self._closing[leader] = asyncio.get_running_loop().create_task(self._close_all(leader))
 
     async def _close_all(self, leader: str) -> None:
-        """Nobody waits for it, and what is not closed is found applied, and closed, by the next sweep."""
+        """Close the intents of applied credits. A failure is harmless: the next sweep closes them."""
         try:
             while mine := [pair for pair in self._unclosed if pair[0] == leader]:
                 for pair in mine:
                     names = self._unclosed.pop(pair)
                     await self._nodes[leader].rows(sql.CLOSE_INTENTS, pair[1], list(names), aside=True)
                     reach("redis.closed")
-        except Exception as error:  # noqa: BLE001 - see above
+        except Exception as error:  # noqa: BLE001 - a failure is harmless, see the docstring
             log.info("intents on %s stay open for now: %s", leader, error)
         finally:
             del self._closing[leader]
 
     async def closed(self) -> None:
-        """Wait until what has arrived is closed, as far as that can be done now."""
+        """Wait until the intents of all applied credits are closed, or have failed to close."""
         while self._closing:
             await asyncio.wait(list(self._closing.values()))
 
     # Finding
 
     async def settle(self, limit: int, *, at_once: bool = False) -> int:
-        """Send credits that are found open, at most `limit` a pair of nodes; how many have arrived.
+        """Send the credits of open intents, at most `limit` per pair of nodes. Returns how many were applied.
 
-        Those seen for the first time are left to whoever leads them, unless `at_once`. A node that does not answer is
-        passed over; what depends on it stays open until it is back.
+        Intents seen for the first time are left to their leader, unless `at_once`. A node that does not answer is
+        skipped; its intents stay open until it is back.
         """
         self.unripe = False
         found = await asyncio.gather(*(self._open_on(name, limit, at_once=at_once) for name in self._nodes))
         sent = self.send(credit for part in found for credit in part)
         if sent:
-            await asyncio.wait(sent)  # which, unlike gather, leaves them alone when it is cancelled: others wait, too
+            await asyncio.wait(sent)  # unlike gather, wait does not cancel the futures: others wait for them, too
         await self.closed()
         return sum(arrived.result() for arrived in sent)
 
@@ -212,13 +216,13 @@ class Credits:
         return [Credit(t.credit_account_id, t.net_minor, t, leader) for t in ripe]
 
     async def open_intents(self) -> int:
-        """How many are open on all nodes. Raises Unavailable."""
+        """The number of open intents on all nodes. Raises Unavailable."""
         found = await asyncio.gather(*(node.ask(sql.COUNT_INTENTS, aside=True) for node in self._nodes.values()))
         return sum(int(count) for count in found)
 
 
 def _receive(state: State, credits_: Sequence[Credit]) -> set[TransferId]:
-    """Post the credits that are not there yet; answers the transfers whose credits are there once this is written."""
+    """Post the credits that are not yet applied. Returns the transfers that are credited once this is written."""
     done: set[TransferId] = set()
     for credit in credits_:
         if credit.transfer.id not in state.transfers:

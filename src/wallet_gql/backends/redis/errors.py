@@ -1,4 +1,4 @@
-"""What redis-py's errors mean. Leases are advice, so a Redis never leaves a commit in doubt: it fails before one."""
+"""What redis-py's errors mean. Leases come before the commit, so a failing Redis never leaves a commit in doubt."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ log = logging.getLogger("wallet_gql.redis")
 
 
 def meaning_of(error: BaseException) -> Meaning:
-    """What an error of the driver tells."""
+    """The meaning of a driver's error."""
     if isinstance(error, DataError):
         return Meaning.UNEXPECTED
     if isinstance(error, ResponseError | ClusterError):
-        return Meaning.REFUSED  # NOAUTH, NOPERM, READONLY, MISCONF, OOM, BUSY, CLUSTERDOWN, TRYAGAIN and their like
+        return Meaning.REFUSED  # NOAUTH, NOPERM, READONLY, MISCONF, OOM, BUSY, CLUSTERDOWN, TRYAGAIN and similar
     return Meaning.GONE if isinstance(error, RedisError | OSError | EOFError) else Meaning.UNEXPECTED
 
 
 def translate(error: BaseException, address: str) -> WalletError:
-    """What a driver's error means to the caller: nothing was written, for leases come before everything."""
+    """The error to raise for a driver's error. Nothing was written, because leases come before every write."""
     if isinstance(error, WalletError):
         return error
     return Unavailable(store_failed(log, address, meaning_of(error), error))

@@ -1,10 +1,10 @@
-"""Leases on rows, in one Redis: taken for a whole batch by one call, renewed while it works, released by their owner.
+"""Leases on rows, in one Redis: taken for a whole batch by one call, renewed during the work, released at its end.
 
-A lease lowers contention and nothing else: it can expire under a stopped process, and a Redis that restarts empty gives
-it to two. What keeps money safe is the fencing token that comes with it (see `claim.py`), which the database compares.
+A lease only lowers contention. It can expire while its process is stopped, and a Redis that restarts empty grants it
+twice. Money is kept safe by the fencing token that comes with the lease: the database compares it (see `claim.py`).
 
 Keys, all of one node under one hash tag: `wgql:{cluster/node}:token` counts tokens, `wgql:{cluster/node}:ROW` is a
-lease, with its owner as the value, and `…:next:ROW` names who has waited for the row and goes next.
+lease, with its owner as the value, and `…:next:ROW` names the waiter that gets the row next.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ ANSWER_SECONDS: Final = 1.0
 """How long one call may take before the Redis counts as down."""
 
 OPEN_SECONDS: Final = 2.0
-"""How long a Redis that does not answer is waited for at the start."""
+"""How long to wait at the start for a Redis that does not answer."""
 
 RELEASE_SECONDS: Final = 0.25
-"""How long a batch waits at its end for the release; leases that are not released expire."""
+"""How long a batch waits at its end for the release. A lease that is not released expires."""
 
 SILENT_SECONDS: Final = 0.25
-"""After two calls in a row without an answer, the Redis is not asked for this long: callers fail at once."""
+"""After two calls in a row without an answer, the Redis is not asked for this long: commands fail at once."""
 
 CONNECTIONS_MAX: Final = 16
 
 PAUSE_SECONDS_MIN: Final = 0.002
 PAUSE_SECONDS_MAX: Final = 0.025
-"""The pause between two attempts for a row that is leased; each pause is drawn between half and double."""
+"""The pause before the next attempt on a leased row. Each pause is drawn between half of it and twice as much."""
 
 _NEXT_MS: Final = 250
-"""How long a row is kept for the waiter that goes next, in milliseconds."""
+"""How long a row is reserved for the next waiter, in milliseconds."""
 
 _RENEWALS: Final = 3
-"""How often a lease is renewed in the time that it lasts."""
+"""How many times a lease is renewed within its lifetime."""
 
 
 def _script(name: str) -> str:
-    """The text of one of the Lua scripts, which ask and change several keys in one step."""
+    """The text of one of the Lua scripts. Each reads and changes several keys in one atomic step."""
     return Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
@@ -72,7 +72,7 @@ _TAKE, _RELEASE, _RENEW, _RAISE = map(_script, ("take", "release", "renew", "rai
 class Held:
     """Leases on some rows of one node under one fencing token.
 
-    `busy` has, for each wish, the first of its rows that somebody else has, or None if all of its rows are held here.
+    For each wish, `busy` has the first row that another process holds, or None if all rows of the wish are held here.
     """
 
     node: str
@@ -82,8 +82,9 @@ class Held:
     busy: list[str | None] = field(default_factory=list)
     renew_at: float = 0.0
     lost: bool = False
-    """A renewal found that the leases had expired. It is only counted: the token decides who may write the rows, and a
-    slow machine whose leases always expire early still gets its work done."""
+    """Whether a renewal found that the leases had expired. This is only counted: the token decides who may write the
+    rows, so a slow machine whose leases expire early still gets its work done.
+    """
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ class Leases:
     """The leases of one process on the rows of one cluster."""
 
     def __init__(self, address: RedisAddress) -> None:
-        """Nothing is connected before it is needed."""
+        """Connects nothing; `open` does."""
         self.address = address
         self.cluster = ""
         self.counters = LeaseCounters()
@@ -117,10 +118,10 @@ class Leases:
         self._forgetting: set[asyncio.Task[None]] = set()
 
     async def open(self, cluster: str) -> None:
-        """Use keys of that cluster; begin to renew.
+        """Use the keys of that cluster, and start to renew leases.
 
         Raises:
-            ConfigurationError: the Redis does not answer for a while, or does not let us do what is needed.
+            ConfigurationError: the Redis did not answer within `OPEN_SECONDS`, or refuses a command that leases need.
         """
         self.cluster = cluster
         until = asyncio.get_running_loop().time() + OPEN_SECONDS
@@ -137,7 +138,7 @@ class Leases:
         self._renewing = asyncio.create_task(self._renew_for_ever())
 
     async def _rehearse(self) -> None:
-        """Every call once, on a row of no node. Raises Unavailable."""
+        """Make every kind of call once, on a row of no node. Raises Unavailable."""
         async with self.hold("", [["rehearsal"]]) as held:
             await self._renew(held)
             await self._call(_RAISE, [self._key("", "token")], [held.token + 1])
@@ -148,11 +149,11 @@ class Leases:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
         await asyncio.gather(*self._forgetting, return_exceptions=True)
-        with suppress(Exception):  # whatever the driver raises, there is nothing left to do
+        with suppress(Exception):  # every error of the driver: after `close` nothing can be done about it
             await self._client.aclose()
 
     async def ping(self) -> None:
-        """Take a lease on a row of no node and give it back. Raises Unavailable unless that can be done."""
+        """Take a lease on a row of no node and release it. Raises Unavailable if that fails."""
         async with self.hold("", [[f"ping:{secrets.token_hex(8)}"]]):
             pass
 
@@ -160,9 +161,10 @@ class Leases:
 
     @asynccontextmanager
     async def hold(self, node: str, wishes: Sequence[Sequence[str]], waiter: str = "") -> AsyncIterator[Held]:
-        """Leases on the rows of as many wishes as can be had at once, each with all of its rows or none.
+        """Lease the rows of every wish that is free. A wish gets all of its rows or none.
 
-        A `waiter` who comes back soon has the next turn at rows that he missed. Raises Unavailable: no Redis.
+        A `waiter` that was refused rows is first in line for them if it asks again within `_NEXT_MS`. Raises
+        Unavailable: no Redis.
         """
         held = await self._take(node, wishes, waiter)
         self._held.add(held)
@@ -174,7 +176,7 @@ class Leases:
 
     @asynccontextmanager
     async def wait(self, node: str, wishes: Sequence[Sequence[str]], deadline: float) -> AsyncIterator[Held]:
-        """The same, but look again, with growing pauses, until at least one wish can be had.
+        """Like `hold`, but try again after growing pauses until at least one wish is granted.
 
         Raises:
             Contended: `deadline` (event loop's clock) came first. Unavailable: the Redis does not answer.
@@ -194,7 +196,7 @@ class Leases:
             pause = min(pause * 1.6, PAUSE_SECONDS_MAX)
 
     async def pause(self, held: Held, seconds: float) -> None:
-        """Wait between half and double of `seconds`, or until this process releases a row that was refused."""
+        """Wait between half and twice `seconds`, or until this process releases a row that was refused."""
         self.counters.refused += 1
         event, names = asyncio.Event(), {self._key(held.node, row) for row in held.busy if row is not None}
         for name in names:
@@ -211,7 +213,7 @@ class Leases:
                     del self._waiting[name]
 
     async def _take(self, node: str, wishes: Sequence[Sequence[str]], waiter: str) -> Held:
-        """One call: leases for every wish whose rows are all free, and a fencing token higher than all before."""
+        """Lease, in one call, the rows of every wish whose rows are all free, under a new, higher fencing token."""
         rows = sorted({row for wish in wishes for row in wish})
         held = Held(node, secrets.token_hex(8))
         if not rows:
@@ -235,13 +237,13 @@ class Leases:
         return held
 
     def _forget(self, held: Held) -> None:
-        """The reply was lost: release what may have been taken; if that fails too, it expires."""
+        """After a lost reply: release the leases that may have been taken. If that fails too, they expire."""
         task = asyncio.ensure_future(self._release(held))
         self._forgetting.add(task)
         task.add_done_callback(self._forgetting.discard)
 
     async def _release(self, held: Held) -> None:
-        """Give back what is still ours. Never raises but for a cancellation."""
+        """Release the leases that are still ours. Raises nothing but a cancellation."""
         if not held.keys:
             return
         with suppress(Unavailable):
@@ -251,7 +253,7 @@ class Leases:
                 event.set()
 
     async def raise_token(self, node: str, floor: int) -> None:
-        """Make the next token higher than `floor`, which a row has seen: the Redis has lost some tokens."""
+        """Make the next token higher than `floor`, a token that a row has seen: the Redis has lost tokens."""
         self.counters.behind += 1
         with suppress(Unavailable):
             await self._call(_RAISE, [self._key(node, "token")], [floor])
@@ -259,7 +261,7 @@ class Leases:
     # Renewing
 
     async def _renew_for_ever(self) -> None:
-        """Never pauses longer after a failure: leases do not wait."""
+        """Renew leases for ever. A failure does not lengthen the pause, because leases go on expiring."""
         pause = self.address.lease_seconds / _RENEWALS / 2
         await run_for_ever(log, "renewing leases", self._renew_due, every_seconds=pause, slowest_seconds=pause)
 
@@ -296,7 +298,7 @@ class Leases:
                 reply = await self._scripts[text](keys=list(keys), args=list(arguments))
         except TimeoutError as error:
             if seconds >= ANSWER_SECONDS:
-                if began >= self._missed_at:  # asked again after a miss, and missed again: not just a moment's stall
+                if began >= self._missed_at:  # the retry was missed too, so this is more than a short stall
                     self._silent_until = loop.time() + SILENT_SECONDS
                 self._missed_at = loop.time()
             raise Unavailable(f"{self.address} did not answer in time") from error
@@ -307,7 +309,7 @@ class Leases:
 
 
 def _client(address: RedisAddress) -> redis.asyncio.Redis:
-    """A client that gives up soon and asks again once over a fresh connection: every script may run twice."""
+    """A client with short timeouts that retries once over a fresh connection: every script is safe to run twice."""
     files: dict[str, Any] = dict(address.tls_files)
     kind = redis.asyncio.SSLConnection if address.tls else redis.asyncio.Connection
     pool = redis.asyncio.BlockingConnectionPool(
@@ -319,7 +321,7 @@ def _client(address: RedisAddress) -> redis.asyncio.Redis:
         db=address.db,
         username=address.username,
         password=address.password,
-        socket_timeout=2 * ANSWER_SECONDS,  # ours comes first
+        socket_timeout=2 * ANSWER_SECONDS,  # so that our own timeout ends the call
         socket_connect_timeout=2 * ANSWER_SECONDS,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),

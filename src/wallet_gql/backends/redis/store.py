@@ -3,14 +3,14 @@
 `redis+postgres://[user:password@]host:6379/0,postgres://user@host/db?node=n1,…`: a Redis, a comma, and any URL of the
 Postgres backend; `rediss+postgres://` talks TLS to the Redis. Nodes may forbid prepared transactions.
 
-One node's rows at a time. The leader: lease the rows of a batch, claim them for a fencing token, read, decide, and
-commit in one statement with an intent for each credit of another node. That commit is the decision. Then the other
-nodes: lease the payees' rows, claim, read, apply what is not there yet, commit; and the intent is closed. Whatever is
-left open, any process finishes (`credits.py`).
+Nodes are written one after another. On the leader: lease the rows of a batch, claim them with a fencing token, read,
+decide, and commit in one statement with an intent for each credit on another node. That commit is the decision. On each
+other node: lease the payees' rows, claim, read, apply the credits that are missing, commit. Then the intent is closed.
+If a process dies on the way, any other process finishes the work (`credits.py`).
 
-The lease lowers contention, the database gives safety: a token that is claimed in the row before it is read, unique
-keys, relative updates of rows that must still be as loaded, and a CHECK. So losing the Redis, its memory, or an expired
-lease costs time and never money. Flush setting (G3): as the Postgres backend's.
+Leases lower contention; the database gives safety: a token that is claimed in the row before it is read, unique keys,
+relative updates of rows that must still be as loaded, and a CHECK. So losing the Redis, its memory, or a lease costs
+time and never money. Flush setting (G3): as in the Postgres backend.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ _RIPE_SECONDS: Final = 0.1
 _GATE_SECONDS: Final = 10.0
 _PATIENCE_SHARE: Final = 0.8
 _REPLY_SHARE: Final = 0.9
-"""How much of a caller's time may be gone when the wait for a credit ends."""
+"""The wait for a credit ends after this share of the caller's time."""
 
 _SILENT_SECONDS: Final = 0.5
-"""How long a node that did not answer is not asked again, so that its callers hear of it before their deadlines."""
+"""A node that did not answer is not asked again for this long, so that its callers get an answer before their
+deadlines.
+"""
 
 _FACTS_SECONDS: Final = 2.0
 _COMMIT_SECONDS_MIN: Final = 0.05
@@ -57,7 +59,7 @@ _COMMIT_SECONDS_MIN: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
-    """What commits together: a leader and the nodes it may credit; `behind` names the row that is waited for."""
+    """What commits together: a leader and the nodes it may credit. A lane with `behind` waits for that row."""
 
     leader: str
     others: tuple[str, ...]
@@ -112,7 +114,7 @@ class RedisStore(PgStore):
     async def execute(
         self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> Committed[R]:
-        """See `Store.execute`: the reply waits a while for credits on other nodes."""
+        """See `Store.execute`. The reply waits for credits on other nodes, up to `CREDIT_SECONDS`."""
         loop = asyncio.get_running_loop()
         late = loop.time() + timeout_seconds * _REPLY_SHARE
         done = await super().execute(scope, decide, timeout_seconds=timeout_seconds)
@@ -146,7 +148,7 @@ class RedisStore(PgStore):
         return self.leases.wait(lane.leader, wishes, deadline)
 
     def _rows(self, leader: str, scope: Scope, wallets: dict[UserId, list[AccountId]]) -> list[str]:
-        """The leases that a command needs on its leader: whatever it may update, and the wallets it may add to."""
+        """The leases that a command needs on its leader: the rows it may update and the wallets it may add to."""
         own = [i for i in scope.credits if not is_system(i) and self._map.home(slot_of(i)) == leader]
         found = {account_row(i) for i in (*scope.accounts, *own)}
         for owner in scope.wallets:
@@ -154,7 +156,7 @@ class RedisStore(PgStore):
         return sorted(found | {f"r:{key.slot}:{key.kind}:{key.id}" for key in scope.records})
 
     async def _accounts_of(self, leader: str, batch: Sequence[Command]) -> dict[UserId, list[AccountId]]:
-        """The accounts of the wallets in the batch, as far as they are known now: the claim will see all of them."""
+        """The accounts of the wallets in the batch, as known now. The claim reads them again and finds newer ones."""
         wanted = Wanted(wallets={owner for command in batch for owner in command.scope.wallets})
         if not wanted.wallets:
             return {}
@@ -162,7 +164,7 @@ class RedisStore(PgStore):
         return state.wallets
 
     async def _facts(self, lane: _Lane, batch: Sequence[Command], deadline: float) -> dict[AccountId, AccountFacts]:
-        """What decisions see of accounts on other nodes. Raises NodeUnavailable."""
+        """What decisions may know about accounts on other nodes. Raises NodeUnavailable."""
         if not lane.others:
             return {}
         wanted: dict[str, Wanted] = {name: Wanted() for name in lane.others}
@@ -180,7 +182,7 @@ class RedisStore(PgStore):
         }
 
     async def _read(self, name: str, wanted: Wanted, seconds: float) -> State:
-        """Read without locks; a node that has just been silent is not asked. Raises NodeUnavailable."""
+        """Read without locks. A node that was just silent is not asked. Raises NodeUnavailable."""
         loop = asyncio.get_running_loop()
         if self._silent.get(name, 0.0) > loop.time():
             raise NodeUnavailable(name)
@@ -189,7 +191,8 @@ class RedisStore(PgStore):
             async with self._nodes[name].lease(loop.time() + seconds) as lease:
                 await self._load(lease, state, wanted, "read")
         except Contended as error:
-            if isinstance(error.__cause__, TimeoutError) and seconds >= _SILENT_SECONDS:  # else it was hardly asked
+            # a shorter wait does not prove that the node is silent
+            if isinstance(error.__cause__, TimeoutError) and seconds >= _SILENT_SECONDS:
                 self._silent[name] = loop.time() + _SILENT_SECONDS
                 raise NodeUnavailable(name) from error
             raise
@@ -198,7 +201,7 @@ class RedisStore(PgStore):
     async def _lead(
         self, lane: _Lane, held: Held, batch: Sequence[Command], facts: dict[AccountId, AccountFacts], deadline: float
     ) -> list[Outcome]:
-        """Claim, read, decide and commit on the leader; then the credits begin their way."""
+        """Claim, read, decide and commit on the leader, then send the credits."""
         state = State(lane.leader, self._map.peer_of(lane.leader))
         wanted = Wanted.of(command.scope for command in batch)
         wanted.credits = {i for i in wanted.credits if self._map.home(slot_of(i)) == lane.leader}
@@ -223,9 +226,9 @@ class RedisStore(PgStore):
     async def _on_their_way(
         self, lease: Lease, lane: _Lane, batch: Sequence[Command], state: State
     ) -> dict[TransferId, Credit]:
-        """Credits that the batch sends, and those that its replayed answers are about and that are still open.
+        """The credits that the batch sends, and the open credits of transfers that the batch's receipts name.
 
-        So a replay tells the truth about the payee, and pushes the credit on.
+        Sending the latter again lets a replayed answer say whether the payee has been credited.
         """
         found = {credit.transfer.id: credit for credit in state.writes.credits}
         names = {name for command in batch for name in _answered(command, state)}
@@ -237,7 +240,7 @@ class RedisStore(PgStore):
         return found
 
     def _sent(self, outcome: Outcome, credits_: Sequence[Credit]) -> Outcome:
-        """Let a decided command's credits go."""
+        """Send the credits of a decided command."""
         assert self._credits is not None
         if not credits_ or not isinstance(outcome, Done):
             return outcome
@@ -246,7 +249,7 @@ class RedisStore(PgStore):
     # Recovery and maintenance
 
     async def recover(self, limit: int) -> Recovered:
-        """See `Store.recover`: send credits that are found open, those seen for the first time after a moment."""
+        """See `Store.recover`. Sends open credits; those seen for the first time only after `_RIPE_SECONDS`."""
         assert self._credits is not None
         credited = await self._credits.settle(limit)
         if self._credits.unripe:
@@ -256,7 +259,7 @@ class RedisStore(PgStore):
 
     @asynccontextmanager
     async def gate(self) -> AsyncIterator[None]:
-        """See `Store.gate`: no decision commits inside, and no credit is on its way."""
+        """See `Store.gate`. Inside it no decision commits, and no credit is on its way."""
         assert self._credits is not None
         loop = asyncio.get_running_loop()
         until = loop.time() + _GATE_SECONDS
@@ -268,7 +271,7 @@ class RedisStore(PgStore):
             yield
 
     async def ping(self) -> None:
-        """Every node and the Redis could write now. Raises Unavailable."""
+        """Check that every node and the Redis can write now. Raises Unavailable."""
         await asyncio.gather(super().ping(), self.leases.ping())
 
 
@@ -280,7 +283,7 @@ def _answered(command: Command, state: State) -> set[TransferId]:
 
 
 def _decide(state: State, command: Command) -> tuple[Outcome, list[Credit]]:
-    """One decision, and the credits that it sends to other nodes."""
+    """Decide one command. Returns its outcome and the credits that it sends to other nodes."""
     before = len(state.writes.credits)
     (outcome,) = decide_all(state, [(command.scope, command.decide)])
     return outcome, state.writes.credits[before:]

@@ -11,7 +11,7 @@ from ...domain.errors import ConfigurationError
 from ...urls import parse_all
 
 LEASE_SECONDS: Final = 2.0
-"""How long a lease lasts unless it is renewed, if the URL does not say."""
+"""How long a lease lasts without a renewal, in seconds, if the URL does not say."""
 
 LEASE_SECONDS_MIN: Final = 0.02
 LEASE_SECONDS_MAX: Final = 60.0
@@ -23,7 +23,7 @@ _FORM: Final = "redis+postgres://USER:PASSWORD@host:6379/0,postgres://user@host/
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where the Redis is, who we are there, and how long its leases last. `tls_files` are arguments of the driver."""
+    """The Redis's address and credentials, and how long its leases last. `tls_files` are arguments of the driver."""
 
     host: str
     port: int = _PORT
@@ -40,7 +40,7 @@ class RedisAddress:
 
 
 def parse_redis_url(url: str) -> tuple[RedisAddress, str]:
-    """The Redis, and the Postgres URL behind it. Raises ConfigurationError."""
+    """The Redis's address, and the Postgres URL behind it. Raises ConfigurationError."""
     first, *nodes = parse_all(url)
     if not nodes or first.scheme not in _SCHEMES:
         raise ConfigurationError(f"a Redis and the nodes are needed: write {_FORM}")

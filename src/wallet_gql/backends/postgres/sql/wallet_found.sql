@@ -1,5 +1,5 @@
--- The answer of `wallet_load` and `wallet_read`: the accounts they read, and everything else that is wanted. The function
--- is STABLE, so all of it is read at one moment.
+-- The answer of `wallet_load` and `wallet_read`: the accounts that they have read, and everything else that is wanted.
+-- The function is STABLE, so all of it is read at one moment.
 CREATE OR REPLACE FUNCTION wallet_found(want jsonb, holding text[], accounts json, busy json) RETURNS text
 LANGUAGE plpgsql STABLE AS $wallet$
 DECLARE

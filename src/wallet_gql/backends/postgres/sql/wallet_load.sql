@@ -1,13 +1,13 @@
--- Load what a batch needs. Locks come first, in one order for everybody. What depends on the locked rows is then read by
--- a function of its own, which sees a fresh snapshot: this function is volatile and the isolation is READ COMMITTED. One
--- statement that locks and reads would, after waiting, see old receipts and holds beside new balances. Of the locked
--- rows themselves it sees the newest version, so accounts are read where they are locked.
+-- Load what a batch needs. Rows are locked first, in one global order. A second function then reads what depends on the
+-- locked rows. It sees a fresh snapshot, because this function is volatile and the isolation is READ COMMITTED. A single
+-- statement that locks and reads would, after a wait, return old receipts and holds beside new balances. Accounts are
+-- read by the statement that locks them: it returns the newest version of the locked rows.
 --
 -- mode 'read': no locks. 'skip': accounts that another transaction has locked are left out and named in 'busy'. 'wait':
 -- wait for each account up to `patience_ms`; the gate, records and later writes wait as the transaction says.
 --
--- One plan for all sizes of batches, by the indexes whatever the statistics say: planning anew took five times as long as
--- a lone payment's load itself, and on stale statistics a join read all receipts there are.
+-- The settings force one plan, by the indexes, for all batch sizes. Planning each call took five times as long as the
+-- load of a single payment, and with stale statistics a join read all receipts.
 CREATE OR REPLACE FUNCTION wallet_load(want jsonb, mode text) RETURNS text LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $wallet$

@@ -1,4 +1,4 @@
--- What `wallet_load` answers, without locks and as of one moment.
+-- Answer as `wallet_load` does, without locks and as of one moment.
 CREATE OR REPLACE FUNCTION wallet_read(want jsonb) RETURNS text LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $wallet$

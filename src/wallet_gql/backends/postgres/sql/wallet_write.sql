@@ -1,5 +1,5 @@
 -- Write a batch: relative updates of rows that must still be as loaded, inserts in sorted order. A row that is
--- not as loaded raises. What a batch does not write is not named in it.
+-- not as loaded raises. The input leaves out what the batch does not write.
 CREATE OR REPLACE FUNCTION wallet_write(given jsonb) RETURNS void LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $wallet$

@@ -1,7 +1,8 @@
 -- Lease the rows of every wish whose rows are all free, under one new fencing token.
--- KEYS: the token counter, then the rows. ARGV: owner, milliseconds to live, the waiter or '', for how many milliseconds a
--- row is kept for the waiter, and the wishes as JSON: lists of places among the rows, from 1.
--- Answers the token (0 if nothing was taken), then for each wish 0, or the place of the first row that is taken.
+-- KEYS: the token counter, then the rows.
+-- ARGV: owner; lifetime of a lease in milliseconds; the waiter or ''; for how many milliseconds a row is reserved for the
+-- waiter; the wishes as JSON, each a list of indexes into the rows, from 1.
+-- Returns the token (0 if nothing was leased), then for each wish 0, or the index of its first row that is not free.
 local counter, owner, ttl, me, next_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local keys, nexts, holders, heirs = {}, {}, {}, {}
 for i = 2, #KEYS do keys[i - 1] = KEYS[i]; nexts[i - 1] = string.gsub(KEYS[i], '}:', '}:next:', 1) end

@@ -1,8 +1,8 @@
--- Claim the rows of a batch for a fencing token, and only then read them. Rows that carry this token or a higher one are
--- somebody else's by now: then nothing is claimed, and the answer tells the highest token seen.
+-- Claim the rows of a batch for a fencing token, then read them. If a row carries this token or a higher one, another
+-- holder has it: nothing is claimed, and the answer is the highest token seen.
 --
--- The claim's own commit need not reach the disk: whatever is decided on it is in the log behind it, so that no
--- decision is durable without its claim.
+-- The claim's commit does not wait for the disk. A decision that relies on it comes later in the log, so no decision is
+-- durable without its claim.
 CREATE OR REPLACE FUNCTION wallet_claim(want jsonb, token bigint) RETURNS text LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $wallet$
 DECLARE

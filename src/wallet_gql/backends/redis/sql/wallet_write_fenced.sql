@@ -1,5 +1,5 @@
 -- Write a batch if every row that it claimed still carries its token. A decision waits for the gate and checks the node
--- list; a credit that was decided elsewhere passes both, for it can only be rolled forward. Intents stand for the
+-- list. A credit decided on another node skips both checks, because it can only be rolled forward. Intents are the
 -- credits that other nodes still have to apply.
 CREATE OR REPLACE FUNCTION wallet_write_fenced(given jsonb) RETURNS void LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $wallet$
