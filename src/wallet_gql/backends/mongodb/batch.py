@@ -1,11 +1,15 @@
-"""What one batch reads and writes, as data: the one aggregation that loads it and the commands that write it.
+"""What one batch reads and writes, as data: the aggregation that loads it and the commands that write it.
 
-Snapshot isolation lets two transactions pass each other when each writes something else than the other has read (write
-skew). So a batch that writes anything also writes to everything that its scopes name: the `guard` of each account,
-hold, transfer and record that is there; a document of the owner for each wallet (an account that is not there yet has
-none); and for a receipt or record that was looked for in vain and is not created, an insert and a delete under its
-key, which leave nothing behind but collide with whoever creates it. Accounts, holds and transfers that are not there
-need no such thing: their ids are random, and nobody decides on the absence of one that somebody else is about to make.
+Under snapshot isolation two transactions can both commit if each one writes only documents that the other one has read
+(write skew). So a batch that writes anything also writes to everything that its scopes name:
+
+- the `guard` of each account, hold, transfer and record that exists;
+- a document of the owner for each wallet, because an account that does not exist yet has no guard;
+- for each receipt or record that was not found and is not created: an insert and a delete under its key. They leave
+  nothing behind, but conflict with any transaction that creates it.
+
+Accounts, holds and transfers that were not found need no such write: their ids are random, so no decision depends on
+the absence of an id that another transaction is about to create.
 """
 
 from __future__ import annotations
@@ -33,13 +37,13 @@ _BUMP: Final[Document] = {"$inc": {"guard": Int64(1)}}
 
 
 def named(ids: Iterable[str]) -> Document:
-    """The filter for documents by their typed ids, with the slots that they carry."""
+    """The filter for documents with these typed ids; it includes their slots."""
     found = [text(i) for i in ids]
     return {"_id": {"$in": found}, "slot": {"$in": sorted({slot_of(i) for i in found})}}
 
 
 def keyed(ids: Iterable[Document]) -> Document:
-    """The filter for documents whose `_id` has several parts, one of them the slot."""
+    """The filter for documents whose `_id` has several parts, one of which is the slot."""
     found = list(ids)
     return {"_id": {"$in": found}, "slot": {"$in": sorted({i["slot"] for i in found})}}
 
@@ -50,7 +54,7 @@ def open_holds(account_ids: Iterable[str], **more: Document) -> Document:
 
 
 def pipeline(wanted: Wanted) -> list[Document]:
-    """The stages, run on the gate's document, that bring all of `wanted` but `open_holds` in one document."""
+    """The stages, run on the gate's document, that load all of `wanted` except `open_holds` into one document."""
     stages: list[Document] = [
         {"$match": {"_id": "gate"}},
         {"$project": {"holder": 1, "expired": EXPIRED}},
@@ -84,7 +88,7 @@ def pipeline(wanted: Wanted) -> list[Document]:
 
 @dataclass(slots=True)
 class Loaded:
-    """What was there, and how it was: the guards that must not have moved."""
+    """What a load found: the names of the documents, and the guards that must be unchanged at the write."""
 
     holder: str | None = None
     expired: bool = False
@@ -96,7 +100,7 @@ class Loaded:
 
 
 def fill(state: State, wanted: Wanted, found: Document, held: Iterable[Document] = ()) -> Loaded:
-    """Put what the pipeline found (and `held`, the open holds) into the state."""
+    """Put what the pipeline found, and the open holds `held`, into the state."""
     loaded = Loaded(found.get("holder"), bool(found.get("holder")) and found["expired"])
     accounts = (*found.get("accounts", ()), *found.get("wallets", ()))
     holds = (*found.get("due", ()), *held, *found.get("holds", ()))
@@ -126,7 +130,7 @@ def fill(state: State, wanted: Wanted, found: Document, held: Iterable[Document]
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One command: `expected` documents must be matched (inserted, updated or deleted), else something is wrong."""
+    """One command. If it does not match `expected` documents (inserted, updated or deleted), the write has failed."""
 
     command: Document
     expected: int
@@ -154,7 +158,7 @@ def _delete(collection: str, filters: Iterable[Document]) -> Iterator[Write]:
 
 
 def commands(state: State, wanted: Wanted, loaded: Loaded, fence: Document) -> Iterator[Write]:
-    """Everything a batch writes, in an order that meets others as early as can be."""
+    """Everything a batch writes. Documents that other batches also write come first, so that conflicts show early."""
     owners = [_owner(owner) for owner in sorted(wanted.wallets)]
     yield from update(LOCKS, [fence, *owners])
     yield from _accounts(state, loaded)
@@ -253,7 +257,7 @@ def _version(record: Record) -> Document:
 
 
 def _replacing(record: Record) -> Document:
-    """Everything but the key anew; the guard goes on counting."""
+    """Replace everything but the key, and increment the guard."""
     document = docs.RECORD.write(record)
     fields = {name: document[name] for name in ("owner", "version", "body")}
     if "due_at" in document:

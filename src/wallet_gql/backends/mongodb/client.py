@@ -1,4 +1,4 @@
-"""The connection to MongoDB: sessions, transactions with a doubt of their own, and what the driver's errors mean."""
+"""The connection to MongoDB: sessions, transactions whose outcome may be in doubt, and the driver's errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 log = logging.getLogger("wallet_gql.mongodb")
 
 DATABASE: Final = "wallet"
-"""The database where the URL names none."""
+"""The database if the URL names none."""
 
 APPLICATION: Final = "wallet-gql"
 
@@ -40,33 +40,33 @@ READ_SECONDS: Final = 5.0
 ABORT_SECONDS: Final = 2.0
 OPEN_SECONDS: Final = 10.0
 ORPHAN_SECONDS: Final = 2.0
-"""A transaction that did nothing for so long while others waited for it belongs to a process that is gone or asleep."""
+"""A transaction that was idle for this long while others waited for it belongs to a process that is dead or stopped."""
 
 _WIRE_MIN: Final = 17
 """The wire protocol of MongoDB 6.0."""
 
 _DEFAULTS: Final = {"serverSelectionTimeoutMS": 10_000, "heartbeatFrequencyMS": 1_000, "connectTimeoutMS": 2_000}
-"""A primary that does not answer is given up after about 3 s; options in the URL go before these."""
+"""With these, a primary that does not answer is given up after about 3 s. Options in the URL override them."""
 
 
 class Conflict(Exception):
-    """Somebody else's commit came first, or the attempt was cut off before its commit: nothing was written.
+    """Another commit came first, or the attempt failed before its commit: nothing was written.
 
-    It never leaves the backend.
+    Never raised outside of the backend.
     """
 
 
 class MongoServer:
-    """One client: its sessions remember the newest commit, so that reads never fall behind it (G7)."""
+    """One client. Its sessions remember the newest commit, so that reads never miss it (G7)."""
 
     def __init__(self, url: str) -> None:
-        """`url` as PyMongo has it. Raises ConfigurationError."""
+        """`url` is PyMongo's. Raises ConfigurationError."""
         where = parse(url)
         named = {name.lower() for name, _ in where.query}
         more: dict[str, Any] = {name: value for name, value in _DEFAULTS.items() if name.lower() not in named}
         try:
             if url.startswith("mongodb://"):  # a srv URL would ask the DNS
-                parse_uri(url, validate=True, warn=False)  # where the client itself only warns of a bad option
+                parse_uri(url, validate=True, warn=False)  # the client itself would only warn of a bad option
             self.client: AsyncMongoClient[Document] = AsyncMongoClient(url, appname=APPLICATION, tz_aware=True, **more)
             default = self.client[where.file or DATABASE]
         except (PyMongoError, DriverConfigurationError, ValueError) as error:
@@ -79,7 +79,7 @@ class MongoServer:
         self._newest: AsyncClientSession | None = None
 
     async def open(self) -> None:
-        """Find the primary of a replica set. Raises ConfigurationError with the command that makes one."""
+        """Find the primary of a replica set. Raises ConfigurationError, with the command that creates a replica set."""
         try:
             with pymongo.timeout(OPEN_SECONDS):
                 hello = await self.client.admin.command("hello")
@@ -94,7 +94,7 @@ class MongoServer:
             raise ConfigurationError("this MongoDB is too old; 6.0 or newer is needed")
 
     async def _diagnose(self, error: Exception) -> ConfigurationError:
-        """Why there is no primary: ask the first server of the URL itself."""
+        """Find out from the first server of the URL why there is no primary."""
         seed = next(iter(self.client.topology_description.server_descriptions()), ("localhost", 27017))
         host = f"{seed[0]}:{seed[1]}"
         direct: AsyncMongoClient[Document] = AsyncMongoClient(
@@ -121,7 +121,7 @@ class MongoServer:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncClientSession]:
-        """A session that sees at least what this process last committed; an open transaction is aborted at its end."""
+        """A session that sees at least what this process last committed. At its end an open transaction is aborted."""
         session = self.client.start_session(causal_consistency=True)
         if self._newest is not None:
             session.advance_cluster_time(self._newest.cluster_time or {})
@@ -131,13 +131,13 @@ class MongoServer:
             yield session
         finally:
             try:
-                with pymongo.timeout(ABORT_SECONDS):  # of its own: the caller's time may be over
+                with pymongo.timeout(ABORT_SECONDS):  # a time limit of its own: the caller's may have passed
                     await session.end_session()
             except Exception as error:  # noqa: BLE001 - whatever it is, the transaction is not committed
                 log.info("a transaction is left for the server to abort: %s", error)
 
     async def read(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
-        """Run reads in one session. Raises Unavailable, InvariantViolated, and bugs of `work` as they are."""
+        """Run reads in one session. Raises Unavailable, InvariantViolated, and the bugs of `work` unchanged."""
         try:
             async with self.session() as session:
                 with pymongo.timeout(READ_SECONDS):
@@ -148,11 +148,11 @@ class MongoServer:
             raise translate(error) from error
 
     async def transact(self, work: Callable[[AsyncClientSession], Awaitable[T]], deadline: float) -> T:
-        """Run work in one transaction and commit it: all of it or nothing, on a majority's disks.
+        """Run work in one transaction and commit it, all or nothing, to a majority's disks.
 
         Raises:
             Conflict: try again. WalletError: nothing was written. InDoubt: the commit was not confirmed by `deadline`.
-            Exception: a bug of `work`, as it is; nothing was written.
+            Exception: a bug of `work`, unchanged; nothing was written.
         """
         loop = asyncio.get_running_loop()
         committed = False
@@ -175,10 +175,10 @@ class MongoServer:
         return result
 
     async def _confirm(self, session: AsyncClientSession, deadline: float) -> None:
-        """Commit, and go on asking until there is an answer.
+        """Commit, and repeat the commit until there is an answer.
 
-        Only the label `TransientTransactionError` says that nothing was committed. Any other error (a lost reply, a
-        time-out, even the server's word that the transaction lived too long) may follow a commit that did happen.
+        Only the label `TransientTransactionError` proves that nothing was committed. Any other error may follow a
+        commit that took effect: a lost reply, a time-out, even the server's message that the transaction was too old.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -196,11 +196,11 @@ class MongoServer:
                 return
 
     async def reap(self) -> int:
-        """Abort our own transactions that have been idle for `ORPHAN_SECONDS`; how many there were.
+        """Abort our own transactions that were idle for `ORPHAN_SECONDS`. Returns how many.
 
-        A killed process leaves its transaction open on the server for up to `transactionLifetimeLimitSeconds` (60), and
-        every record it wrote to blocked. Safe at any time: a commit on its way is not idle, and a process that was only
-        asleep is told and tries again.
+        A killed process leaves its transaction open for up to `transactionLifetimeLimitSeconds` (60), and every record
+        that it wrote stays blocked. Aborting is always safe: a commit in progress is not idle, and a process that was
+        only stopped gets an error and tries again.
         """
         idle = {"transaction.timeInactiveMicros": {"$gt": int(ORPHAN_SECONDS * 1_000_000)}}
         ours = {"clientMetadata.application.name": APPLICATION}
@@ -215,7 +215,7 @@ class MongoServer:
                 if names:
                     await self.client.admin.command({"killSessions": names})
                     log.warning("%d transactions of processes that are gone were aborted", len(names))
-        except Exception as error:  # noqa: BLE001 - it only saves time
+        except Exception as error:  # noqa: BLE001 - reaping only saves time
             log.info("idle transactions are left to the server's own time limit: %s", error)
             return 0
         return len(names)

@@ -1,12 +1,12 @@
-"""Documents of the MongoDB backend to records of the domain and back.
+"""Conversion of domain records to MongoDB documents and back.
 
-Every whole number of 64 bits (money, sequences, versions, microseconds since 1970) is written as BSON `long`, never as
-`double`; the validators of `schema.py` refuse anything else. Every document carries the `slot` of what it
-belongs to: the shard key, should there ever be shards. A key of several parts is the `_id` itself, as an embedded
-document in a fixed order, so that uniqueness costs no second index. A field that is None is left out.
+Every 64-bit integer (money, sequences, versions, microseconds since 1970) is written as BSON `long`, never as `double`;
+the validators of `schema.py` refuse anything else. Every document carries its `slot`, the intended shard key. A key of
+several parts is the `_id` itself: an embedded document with a fixed field order, so uniqueness needs no second index. A
+field that is None is left out.
 
-`guard` counts the commits whose scope held the record, whether or not they changed it: what makes two such commits
-collide (snapshot isolation alone would let them pass each other).
+`guard` counts the commits whose scope contained the record, changed or not. It makes two such commits conflict;
+snapshot isolation alone would let both succeed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Document = dict[str, Any]
 
 
 def text(value: object) -> str:
-    """The value, which must be plain text: nothing that a caller sends can become an operator in a filter."""
+    """The value, if it is plain text: then nothing that a caller sends can become an operator in a filter."""
     if not isinstance(value, str):
         raise InvariantViolated(f"a filter wants text and was given {type(value).__name__}")
     return str(value)
@@ -62,17 +62,17 @@ _GLOBALS: Final[dict[str, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Codec(Generic[R]):
-    """How one kind of records is kept in its collection."""
+    """How one kind of record is stored in its collection."""
 
     kind: Kind[R]
     guarded: bool
     """Whether its documents have a `guard`."""
     derived: tuple[str, ...]
-    """Properties of the record that are stored to be grouped by, and never read back."""
+    """Properties of the record that are stored for grouping and never read back."""
     write: Callable[[R], Document]
     read: Callable[[Document], R]
     name: Callable[..., Document]
-    """The `_id` of a key of several parts, which are given in the order of the key."""
+    """The `_id` of a key of several parts, given in the order of the key."""
 
     @property
     def collection(self) -> str:
@@ -85,7 +85,7 @@ def _codec(kind: Kind[R], *, guarded: bool = False, derived: tuple[str, ...] = (
 
 
 def _embedded(kind: Kind[Any], value: str) -> str:
-    """Source text: an `_id` of several parts."""
+    """Source text of an `_id` of several parts."""
     parts = (f"{name!r}: {_NAMES[kind.column(name).coding].format(value.format(name))}" for name in kind.key)
     return f"{{{', '.join(parts)}}}"
 
@@ -142,7 +142,7 @@ CODECS: Final[dict[str, Codec[Any]]] = {
 
 
 def account_moves(before: Account, after: Account) -> Document:
-    """The update from one state of an account to the next: relative, so that the validator sees the true result."""
+    """The update from one state of an account to the next: relative, so that the validator checks the true result."""
     return {
         "$inc": {
             "posted_minor": Int64(after.posted_minor - before.posted_minor),

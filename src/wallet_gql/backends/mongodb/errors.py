@@ -21,12 +21,12 @@ from ..kit.driver_errors import Meaning, store_failed
 log = logging.getLogger("wallet_gql.mongodb")
 
 NODE: Final = "local"
-"""The one node's name, as far as the ledger can tell: MongoDB moves the documents of its shards by itself."""
+"""The only node's name. MongoDB places the documents of its shards by itself; the ledger does not see that."""
 
 TRANSIENT: Final = "TransientTransactionError"
 
 _BUSY: Final = (24, 43, 46, 50, 107, 112, 117, 202, 206, 225, 239, 244, 246, 251, 262, 267, 290, 365)
-"""Locks, time limits, WriteConflict, cursors, sessions, snapshots and transactions that are gone."""
+"""Locks, time limits, WriteConflict; cursors, sessions, snapshots and transactions that have ended."""
 
 _GONE: Final = (6, 7, 64, 89, 91, 100, 133, 134, 149, 175, 189, 216, 237, 279, 281, 355)
 _GONE_TOO: Final = (9001, 10058, 10107, 11600, 11601, 11602, 13435, 13436)
@@ -34,11 +34,10 @@ _GONE_TOO: Final = (9001, 10058, 10107, 11600, 11601, 11602, 13435, 13436)
 
 _REFUSED: Final = (11, 13, 18, 20, 26, 31, 33, 69, 146, 208, 211, 214, 215, 261, 264, 334, 371, 388, 391, 392)
 _REFUSED_TOO: Final = (402, 433, 449, 8000, 14031)
-"""Users, roles, rights and log-in; no transactions here; no such database; writes blocked; memory, files, sessions,
-tickets, disk space."""
+"""Users, roles, rights, log-in; no transactions; no such database; writes blocked; memory, files, tickets, disk."""
 
 _DAMAGED: Final = (1, 8, 127, 269, 288, 301)
-"""InternalError, UnknownError, data that is damaged."""
+"""InternalError, UnknownError, damaged data."""
 
 _OURS: Final = (
     2,
@@ -82,7 +81,7 @@ _DRIVERS: Final = ("pymongo", "bson")
 
 
 def meaning_of(error: BaseException) -> Meaning:
-    """What an error of the driver tells."""
+    """The meaning of a driver's error."""
     if isinstance(error, OperationFailure) and error.code in _MEANINGS:
         return _MEANINGS[error.code]
     transient = isinstance(error, PyMongoError) and error.has_error_label(TRANSIENT)
@@ -91,20 +90,20 @@ def meaning_of(error: BaseException) -> Meaning:
     late = isinstance(error, PyMongoError) and error.timeout
     if transient or late or isinstance(error, ConnectionFailure | OSError | EOFError):
         return Meaning.GONE
-    if isinstance(error, ConfigurationError):  # while members change their roles it sees no server with sessions
+    if isinstance(error, ConfigurationError):  # while members change roles the driver sees no server with sessions
         return Meaning.REFUSED
     return Meaning.OURS if isinstance(error, BSONError | InvalidName) else Meaning.UNEXPECTED
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the whole transaction may simply be tried again: nothing of it was or will be committed."""
+    """Whether the whole transaction can be tried again: nothing of it was or will be committed."""
     return isinstance(error, PyMongoError) and error.has_error_label(TRANSIENT)
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether it was raised by this program, not by the driver or what the driver calls: then it is no driver's error.
+    """Whether this program raised the error itself, rather than the driver or code that the driver calls.
 
-    Calls of the driver and what is made of their answers stand in one function, so only the traceback can tell.
+    One function may both call the driver and process its answers, so only the traceback shows which of them failed.
     """
     if isinstance(error, WalletError):
         return True
@@ -119,7 +118,7 @@ def is_ours(error: BaseException) -> bool:
 
 
 def translate(error: BaseException) -> WalletError:
-    """What a driver's error means to the caller while nothing was committed."""
+    """The error to raise for a driver's error while nothing was committed."""
     if isinstance(error, WalletError):
         return error
     if isinstance(error, InvalidOperation) and "close" in str(error):

@@ -1,12 +1,12 @@
-"""The write gate: one document that says closed, and one fence per process that a commit and the closer collide on.
+"""The write gate: one document that says whether writing is allowed, and one *fence* document per process.
 
-A commit reads the gate in its snapshot and bumps the fence of its own process; processes do not disturb one another.
-The closer writes `holder` into the gate and then bumps every fence, outside of a transaction, so that the server makes
-it wait for the commits in flight. From then on no commit with an older snapshot gets through (its fence has changed
-under it), and every newer one sees the gate closed. A process whose fence is missing makes one and begins again.
+A commit reads the gate in its snapshot and increments its own process's fence, so processes do not conflict with one
+another. The closer writes `holder` into the gate and then increments every fence, outside of a transaction, so that the
+server makes it wait for the commits in flight. After that, a commit with an older snapshot fails because its fence has
+changed, and a newer one sees that the gate is closed. A process whose fence is missing creates one and starts again.
 
-The gate is a lease on the server's clock, renewed while it is held; a writer who finds it run out opens it. A holder
-that has lost it is told at the end, so that no export ever pretends to be of one moment.
+The gate is a lease on the server's clock, renewed while it is held. A writer that finds it expired opens it. A holder
+that has lost the gate gets an error at the end, so an export that lost it never passes for one of a single moment.
 """
 
 from __future__ import annotations
@@ -46,32 +46,32 @@ class Gate:
         self.fence_id = f"fence:{secrets.token_hex(16)}"
 
     async def register(self) -> None:
-        """Make this process's fence, before its first commit and whenever it was forgotten."""
+        """Create this process's fence: before its first commit, and whenever the fence was dropped."""
         fields = {"$setOnInsert": {"slot": 0, "fence": 0}, "$currentDate": {"seen_at": True}}
         await self._locks.update_one({"_id": self.fence_id}, fields, upsert=True)
 
     async def rehearse(self) -> None:
         """Write to a document that nobody reads. Raises the driver's errors."""
-        with suppress(DuplicateKeyError):  # others make it at the same moment
+        with suppress(DuplicateKeyError):  # another process may be rehearsing at the same moment
             await self._locks.update_one(
                 {"_id": "rehearsal"}, {"$inc": {"times": 1}, "$setOnInsert": {"slot": 0}}, upsert=True
             )
 
     def bump(self) -> Document:
-        """The update statement with which every commit increments the fence of its own process."""
+        """The update statement by which every commit increments its own process's fence."""
         changes = {"$inc": {"fence": 1}, "$currentDate": {"seen_at": True}}
         return {"q": {"_id": self.fence_id}, "u": changes}
 
     async def open_expired(self, holder: str) -> None:
-        """Open the gate of a holder whose lease has run out."""
+        """Open the gate if this holder's lease has expired."""
         await self._control.update_one({"_id": "gate", "holder": holder, "$expr": EXPIRED}, {"$set": {"holder": None}})
 
     @asynccontextmanager
     async def closed(self) -> AsyncIterator[None]:
-        """Hold every commit of every process back.
+        """Hold back the commits of all processes.
 
         Raises:
-            Contended: somebody else holds the gate, or commits in flight do not end.
+            Contended: another process holds the gate, or the commits in flight do not end.
             Unavailable: the server does not answer; or, at the end, the gate was lost meanwhile.
         """
         holder = secrets.token_hex(16)
@@ -118,7 +118,7 @@ class Gate:
         return True
 
     async def _renew(self, holder: str) -> None:
-        """For ever; if the gate was lost, the end tells."""
+        """Renew the lease for ever. If the gate was lost, `closed` finds out at its end."""
 
         async def renew() -> None:
             with pymongo.timeout(pause):
@@ -128,7 +128,7 @@ class Gate:
         await run_for_ever(log, "renewing the gate", renew, every_seconds=pause, slowest_seconds=pause)
 
     async def _release(self, holder: str) -> bool:
-        """Open the gate; whether it was still ours."""
+        """Open the gate. Returns whether this process still held it."""
         try:
             with pymongo.timeout(CLOSE_SECONDS):
                 done = await self._control.update_one({"_id": "gate", "holder": holder}, {"$set": {"holder": None}})

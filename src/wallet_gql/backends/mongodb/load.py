@@ -1,4 +1,4 @@
-"""Importing scanned items into MongoDB (`load_raw`): what must be true of them, and the commands that write them."""
+"""Importing scanned items into MongoDB (`load_raw`): the checks on them, and the commands that write them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .errors import NODE
 async def load_items(
     database: AsyncDatabase[Document], session: AsyncClientSession, nodes: NodeMap, items: Sequence[ScanItem]
 ) -> Iterator[Write]:
-    """The inserts of an import. Raises InvariantViolated where items contradict one another or what is here."""
+    """The inserts of an import. Raises InvariantViolated if items contradict one another or the stored ones."""
     parts = sorted_by_node(items, nodes)
     if not parts:
         return iter(())
@@ -41,7 +41,7 @@ async def load_items(
 
 
 async def _check_accounts(database: AsyncDatabase[Document], session: AsyncClientSession, writes: Writes) -> None:
-    """Every entry is of an account that is here or comes along, in the currency of its transfer."""
+    """Check that every entry's account is stored or imported, and has the currency of the transfer."""
     names = unknown_accounts(writes)
     found = database["accounts"].find({"_id": {"$in": sorted(names)}}, session=session)
     currencies: dict[str, str] = {account.id: account.currency for account in writes.opened}
@@ -53,7 +53,7 @@ async def _check_accounts(database: AsyncDatabase[Document], session: AsyncClien
 
 
 async def _known(database: AsyncDatabase[Document], session: AsyncClientSession, writes: Writes) -> set[str]:
-    """The transfers that are here already, another part of which was imported before."""
+    """The transfers that are already stored, because another part of them was imported before."""
     transfers = {transfer.id: transfer for transfer in writes.transfers}
     found = database["transfers"].find({"_id": {"$in": sorted(transfers)}}, session=session)
     known = {document["_id"]: docs.TRANSFER.read(document) async for document in found}

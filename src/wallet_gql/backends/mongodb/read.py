@@ -23,7 +23,7 @@ _CLEARING: Final = "sys:clearing/"
 
 
 def _history(account_id: str, page: PageRequest) -> dict[str, Any]:
-    """Filter, order and limit of a page: a range of the `_id` index."""
+    """The filter, order and limit of a page: a range of the `_id` index."""
     after = -1 if page.after is None else page.after
     before = _SEQUENCE_MAX if page.before is None else page.before
     low, high = docs.ENTRY.name(account_id, after), docs.ENTRY.name(account_id, before)
@@ -37,7 +37,7 @@ def _history(account_id: str, page: PageRequest) -> dict[str, Any]:
 async def history(
     database: Database, session: AsyncClientSession, account_id: str, page: PageRequest
 ) -> list[HistoryLine]:
-    """Up to limit + 1 entries of an account, with their transfers: read afterwards, for neither is ever edited."""
+    """Up to limit + 1 entries of an account, with their transfers. Two reads are safe: neither kind ever changes."""
     listed = await database["entries"].find(**_history(account_id, page), session=session).to_list()
     found = list(map(docs.ENTRY.read, listed))
     matching = {"_id": {"$in": [entry.transfer_id for entry in found]}}
@@ -49,7 +49,7 @@ async def history(
 async def due(
     database: Database, session: AsyncClientSession, kind: str, by: Document, limit: int
 ) -> list[Hold | Record]:
-    """Open holds, or records of a kind, whose time came: oldest first."""
+    """The open holds, or the records of a kind, that are due: oldest first."""
     if kind == "hold":
         order = [("expires_at", 1), ("_id", 1)]
         matching: Document = {"state": "open", "expires_at": by}
@@ -64,7 +64,7 @@ async def due(
 async def scan(
     database: Database, session: AsyncClientSession, kind: ScanKind, after: Any, limit: int
 ) -> tuple[Sequence[ScanItem], Any]:
-    """Items above an `_id`, and the last one's `_id` if there may be more."""
+    """The items above an `_id`, and the last item's `_id` if there may be more."""
     codec = docs.CODECS[SCANNED[kind].name]
     matching = {} if after is None else {"_id": {"$gt": after}}
     found = await database[codec.collection].find(matching, sort=[("_id", 1)], limit=limit, session=session).to_list()
@@ -76,7 +76,7 @@ async def scan(
 
 
 async def _journal(database: Database, session: AsyncClientSession, found: list[Document]) -> list[ScanItem]:
-    """Transfers with their entries, read after the headers: entries are never edited, and come with their header."""
+    """Transfers with their entries. Two reads are safe: entries commit with their transfer and never change."""
     if not found:
         return []
     names = [document["_id"] for document in found]
@@ -96,7 +96,7 @@ async def _journal(database: Database, session: AsyncClientSession, found: list[
 
 
 async def totals(database: Database, session: AsyncClientSession) -> list[NodeTotal]:
-    """The sums by currency, all in one snapshot. `database` has snapshot read concern."""
+    """The sums by currency, all from one snapshot: `database` must have snapshot read concern."""
     zero = Int64(0)
     clearing = {"$eq": [{"$substrCP": ["$_id.account_id", 0, len(_CLEARING)]}, _CLEARING]}
     system = [

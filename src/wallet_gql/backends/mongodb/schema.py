@@ -1,9 +1,9 @@
-"""Collections, indexes and validators of the MongoDB backend, and the idempotent step that brings a database to them.
+"""Collections, indexes and validators of the MongoDB backend, and the idempotent migration to them.
 
-The `_id` of a document is its key, so the unique indexes are: (account id, sequence) of entries, (transfer, account) of
-system entries, (slot, actor, key) of receipts, (kind, id, slot) of records, and (owner, currency) of accounts as an
-index of its own. Designed for the shard key `slot`: it is in every document and leads the one unique index that is not
-`_id`.
+The `_id` of a document is its key, which gives these unique indexes: (account id, sequence) of entries, (transfer,
+account) of system entries, (slot, actor, key) of receipts, (kind, id, slot) of records. (owner, currency) of accounts
+has an index of its own. The shard key would be `slot`: it is in every document, and it leads the one unique index that
+is not `_id`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..kit.store import no_ledger
 from .documents import CODECS, Codec, Document
 
 VERSION: Final = 1
-"""The version of everything in this module; a database of a newer one is refused."""
+"""The version of everything in this module. A database with a newer version is refused."""
 
 META: Final = "meta"
 LOCKS: Final = "locks"
 CONTROL: Final = "control"
 FORGET_SECONDS: Final = 24 * 3600
-"""After so long without a commit a process's fence is dropped; the process makes a new one if it is still there."""
+"""A process's fence is dropped after this long without a commit. A process that still runs then makes a new one."""
 
 _EXISTS: Final = 48
 _OPEN: Final = {"state": "open"}
@@ -51,7 +51,7 @@ def _object(properties: Document, optional: Document | None = None) -> Document:
 
 
 def _shape(codec: Codec[Any]) -> Document:
-    """What a document of a kind must be: every field and its type, nothing else."""
+    """The schema of a kind's documents: every field with its type, and no other field."""
     kind = codec.kind
     identity = {name: _type(kind.column(name)) for name in kind.key}
     others = [column for column in kind.columns if column.name not in kind.key]
@@ -68,13 +68,13 @@ def _shape(codec: Codec[Any]) -> Document:
 _SHAPES: Final[dict[str, Document]] = {codec.collection: _shape(codec) for codec in CODECS.values()}
 
 COLLECTIONS: Final = tuple(_SHAPES)
-"""The collections that hold the ledger; `meta`, `locks` and `control` only serve it."""
+"""The collections that hold the ledger. `meta`, `locks` and `control` only serve it."""
 
 _FLOOR: Final = {"$expr": {"$gte": ["$posted_minor", "$held_minor"]}}
 
 
 def validator(collection: str) -> Document:
-    """What the server checks of every document written to a collection."""
+    """What the server checks on every document written to a collection."""
     shape: Document = {"$jsonSchema": _SHAPES[collection]}
     return {"$and": [shape, _FLOOR]} if collection == "accounts" else shape
 
@@ -100,10 +100,12 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
 
 
 async def migrate(database: AsyncDatabase[Document], *, creates: bool = True) -> bool:
-    """Bring the database to `VERSION`; True if there was anything to do. Safe to run twice, and by two at once.
+    """Bring the database to `VERSION`. Returns whether anything had to be done.
+
+    Safe to run twice, and by two processes at once.
 
     Raises:
-        ConfigurationError: the database belongs to a newer version, or to something else.
+        ConfigurationError: the database has a newer version, or belongs to another program.
     """
     found = await database[META].find_one({"_id": "schema"})
     if found is not None and found["version"] == VERSION:
@@ -126,11 +128,11 @@ async def migrate(database: AsyncDatabase[Document], *, creates: bool = True) ->
 
 
 async def _check_unused(database: AsyncDatabase[Document]) -> None:
-    """An empty collection may be left from a `migrate` that was cut short; a document of somebody else's may not."""
+    """Allow empty collections, which an interrupted `migrate` may have left; refuse documents of other programs."""
     for name in COLLECTIONS:
         if await database[name].find_one({}) is None:
             continue
-        if await database[META].find_one({"_id": "schema"}) is None:  # else another process was just first
+        if await database[META].find_one({"_id": "schema"}) is None:  # unless another process has just migrated it
             raise ConfigurationError(
                 f"database {database.name} has a collection {name} that is not ours; name another database in the URL"
             )

@@ -1,14 +1,14 @@
 """`mongodb://…/wallet?replicaSet=rs0`: multi-document transactions on a replica set.
 
-Flush setting (G3): every commit has write concern `majority` with `j: true`, so that it is in the journals of most
-members before the reply; it survives `kill -9` of all of them and the loss of a minority. Isolation (G2): one
-transaction per batch, snapshot read concern, on the primary; what a scope names is written to by every commit
-(`batch.py`), so that of two commits that overlap one fails and begins again.
+Flush setting (G3): every commit has write concern `majority` with `j: true`, so it is in the journals of most members
+before the reply. It survives `kill -9` of all members and the loss of a minority. Isolation (G2): one transaction per
+batch, snapshot read concern, on the primary. Every commit writes to everything that its scopes name (`batch.py`), so of
+two overlapping commits one fails and starts again.
 
-A batch costs one read, five to seven writes and the commit, whatever number of commands it carries. The driver is
-PyMongo's own asyncio API; Motor, its predecessor, has reached its end of life.
+A batch takes one read, five to seven writes and the commit, for any number of commands. The driver is PyMongo's own
+asyncio API; its predecessor Motor has reached its end of life.
 
-Every document carries its slot, the shard key this is designed for. That is untested: no sharded cluster was at hand.
+Every document carries its slot, the intended shard key. Sharding is untested: no sharded cluster was at hand.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ PAUSE_SECONDS_MAX: Final = 0.05
 GATE_PAUSE_SECONDS: Final = 0.01
 PING_SECONDS: Final = 2.0
 PATIENCE_SECONDS: Final = 1.0
-"""After so long in vain it is worth to look for transactions that nobody will finish."""
+"""After waiting this long for others, look for transactions that nobody will finish."""
 
 _DUPLICATE: Final = 11000
 
 
 class _GateClosed(Conflict):
-    """Somebody holds the gate: nothing was written."""
+    """Another process holds the gate: nothing was written."""
 
 
 class MongoStore(GroupStore):
@@ -110,7 +110,7 @@ class MongoStore(GroupStore):
     # Writing
 
     async def _commit(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
-        """One transaction; begun again, with jitter, while others are first or the gate is closed."""
+        """Commit in one transaction; repeat it, with jitter, while other commits come first or the gate is closed."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline, looked, pause = began + wait_seconds, began, PAUSE_SECONDS
@@ -156,7 +156,7 @@ class MongoStore(GroupStore):
         return outcomes
 
     async def _load(self, session: AsyncClientSession, state: State, wanted: Wanted) -> batches.Loaded:
-        """Bring what is wanted into the state: in a transaction, or (without `open_holds`) by one snapshot read."""
+        """Load `wanted` into the state: in a transaction, or by one snapshot read if `open_holds` is not asked for."""
         database = self._database if session.in_transaction else self._running().snapshots
         cursor = await database[CONTROL].aggregate(batches.pipeline(wanted), session=session)
         found = await cursor.to_list()
@@ -175,7 +175,7 @@ class MongoStore(GroupStore):
         raise _GateClosed
 
     async def _write(self, session: AsyncClientSession, writes: Any) -> None:
-        """Run the batch's commands; every one must do exactly what it should."""
+        """Run the batch's commands; each must match exactly the documents it expects."""
         for write in writes:
             answer = await self._database.command(write.command, session=session)
             errors = answer.get("writeErrors")
@@ -186,7 +186,7 @@ class MongoStore(GroupStore):
 
     async def _mismatch(self, write: batches.Write, count: int) -> None:
         if write.command.get("update") == "locks":
-            await self._gate.register()  # this process was quiet for a day, and its fence was dropped
+            await self._gate.register()  # this process was idle for a day, and its fence was dropped
             raise Conflict
         target = next(iter(write.command.items()))
         raise InvariantViolated(f"{target}: {count} documents were as loaded, expected {write.expected}")
@@ -231,7 +231,7 @@ class MongoStore(GroupStore):
         )
 
     async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
-        """See `Store.scan`: by `_id`, which the cursor repeats as JSON."""
+        """See `Store.scan`. Ordered by `_id`; the cursor is the last `_id` as JSON."""
         start = json.loads(after) if after else None
         items, last = await self._running().read(
             lambda session: reading.scan(self._database, session, kind, start, limit)
@@ -239,18 +239,18 @@ class MongoStore(GroupStore):
         return ScanPage(tuple(items), None if last is None else json.dumps(last))
 
     async def totals(self) -> Sequence[NodeTotal]:
-        """See `Store.totals`: one snapshot read."""
+        """See `Store.totals`. One snapshot read."""
         return await self._running().read(lambda session: reading.totals(self._running().snapshots, session))
 
     # Maintenance
 
     def gate(self) -> AbstractAsyncContextManager[None]:
-        """See `Store.gate`, and `gate.py` for how."""
+        """See `Store.gate`; `gate.py` explains how."""
         self._running()
         return self._gate.closed()
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
-        """See `Store.load_raw`: one transaction."""
+        """See `Store.load_raw`. One transaction."""
         deadline = asyncio.get_running_loop().time() + 60
 
         async def work(session: AsyncClientSession) -> None:
@@ -262,7 +262,7 @@ class MongoStore(GroupStore):
             raise InvariantViolated(f"somebody else writes while items are imported: {error}") from error
 
     async def watch(self, account_id: AccountId, after_sequence: int) -> AsyncIterator[HistoryLine]:
-        """See `Store.watch`: polls; a change stream tells when other processes have written."""
+        """See `Store.watch`. Polls; a change stream tells when other processes have written."""
         self._running()
         with self._hints.wanted():
             polling = cast("AsyncGenerator[HistoryLine, None]", super().watch(account_id, after_sequence))
@@ -271,15 +271,16 @@ class MongoStore(GroupStore):
                     yield line
 
     async def recover(self, limit: int) -> Recovered:
-        """Nothing is ever in doubt in the store: a transaction is committed or it is not, and the server knows.
+        """Return at once: a MongoDB transaction is committed or not, and is never left in doubt.
 
-        What a killed process leaves open the server aborts by itself. Whoever runs into it aborts it sooner
-        (`MongoServer.reap`); that is for speed, and settles nothing. A caller's doubt is settled by his key.
+        The server aborts the transactions of a killed process by itself. A process that is blocked by one aborts it
+        sooner (`MongoServer.reap`), which only saves time. A caller resolves its own doubt by retrying with the same
+        key.
         """
         return Recovered()
 
     async def ping(self) -> None:
-        """Write as a commit does, to the disks of a majority. Raises Unavailable."""
+        """Write as a commit does, to a majority's disks. Raises Unavailable."""
         self._running()
         try:
             with pymongo.timeout(PING_SECONDS):
@@ -294,7 +295,7 @@ class MongoStore(GroupStore):
 
 
 def _refused(write: batches.Write, error: docs.Document) -> Exception:
-    """What an error that stands in an otherwise good answer means: a duplicate key is a bug, a full disk is not."""
+    """The exception for an error within a successful answer: a duplicate key is a bug, a full disk is not."""
     target = next(iter(write.command.values()))
     if error["code"] == _DUPLICATE:
         return InvariantViolated(f"{target} has this key already: {error.get('keyValue')}")

@@ -1,6 +1,6 @@
-"""Hints for watchers: a change stream of new entries, open only while somebody watches.
+"""Hints for watchers: a change stream of new entries, open only while something watches.
 
-It carries no data that anybody relies on: a hint that is lost or late only means that the next poll finds the entry.
+Nothing relies on the stream: if a hint is lost or late, the next poll finds the entry.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Hints:
             self._task = None
 
     async def _follow(self) -> None:
-        """For ever, a new stream whenever one has ended; meanwhile watchers poll."""
+        """Follow the stream for ever; open a new one after each failure. Meanwhile watchers poll."""
         await run_for_ever(log, "the change stream", self._read, every_seconds=_AGAIN_SECONDS, at_once=True)
 
     async def _read(self) -> None:
