@@ -1,6 +1,6 @@
-"""Backends by URL scheme: `open_store(url)`. Each is imported only when it is asked for.
+"""Backends by URL scheme: `open_store(url)`. A backend is imported only when it is used.
 
-A package outside this one adds a scheme by an entry point of the group `wallet_gql.backends`: its name is the scheme,
+A package outside this one adds a scheme by an entry point in the group `wallet_gql.backends`: its name is the scheme,
 its value a callable `(url: str) -> Store`.
 """
 
@@ -31,7 +31,7 @@ _SCHEMES: Final = {
 
 
 def schemes() -> tuple[str, ...]:
-    """Every URL scheme that can be opened here, own ones first."""
+    """Every URL scheme that can be opened here, built-in ones first."""
     outside = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
     return (*_SCHEMES, *(name for name in outside if name not in _SCHEMES))
 
@@ -39,7 +39,7 @@ def schemes() -> tuple[str, ...]:
 def open_store(url: str, *, creates: bool = True) -> Store:
     """The store that a URL such as `sqlite:///wallet.db` names; open it with `async with`.
 
-    Without `creates`, opening it raises ConfigurationError where there is no ledger, instead of making one.
+    Without `creates`, opening it raises ConfigurationError if there is no ledger, instead of creating one.
 
     Raises:
         ConfigurationError: unknown scheme, a missing driver (says which extra to install), or a malformed URL.

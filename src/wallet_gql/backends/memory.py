@@ -1,7 +1,7 @@
 """`memory://`: the reference model. Read this first; every other backend is tested against it.
 
-`memory://?nodes=3` plays three nodes: users hash to them, credits cross through clearing entries. It runs in one
-process and keeps nothing (G3 holds for the life of the process). Its batches go through the same group commit as any.
+`memory://?nodes=3` simulates three nodes: users hash to them, and credits cross through clearing entries. It runs in
+one process and keeps nothing (G3 holds for the life of the process). It uses the same group commit as every backend.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class MemoryNode:
         self.records: dict[RecordKey, Record] = {}
 
     def load(self, state: State, wanted: Wanted) -> None:
-        """Put what is wanted and here into the state."""
+        """Load what is wanted and stored on this node into the state."""
         for account_id in wanted.accounts | wanted.credits:
             if account_id in self.accounts:
                 state.load_account(self.accounts[account_id])
@@ -89,7 +89,7 @@ class MemoryNode:
             state.load_record(self.records[key])
 
     def check(self, writes: Writes) -> None:
-        """What unique keys do elsewhere: nothing is inserted twice. Raises InvariantViolated."""
+        """Do what unique keys do in a database: refuse a second insert. Raises InvariantViolated."""
         if writes.opened:
             self._check_opened(writes)
         for table, keys in (
@@ -136,7 +136,7 @@ class MemoryNode:
         self.wallets.setdefault(account.owner, []).append(account.id)
 
     def put_entry(self, entry: Entry) -> None:
-        """Add an entry in its place. Raises InvariantViolated if the place is taken."""
+        """Add an entry at its sequence. Raises InvariantViolated if the sequence is taken."""
         entries = self.entries[entry.account_id]
         place = bisect_left(entries, entry.sequence, key=lambda known: known.sequence)
         _once(place == len(entries) or entries[place].sequence != entry.sequence, entry)
@@ -144,7 +144,7 @@ class MemoryNode:
         self.entries_of.setdefault(entry.transfer_id, []).append(entry)
 
     def put_transfer(self, transfer: Transfer) -> None:
-        """Add a transfer, and to the sum of what it reverses."""
+        """Add a transfer; a reversal also counts towards the transfer that it reverses."""
         self.transfers[transfer.id] = transfer
         if transfer.reverses is not None:
             before = self.reversed_minor.get(transfer.reverses, 0)
@@ -160,7 +160,7 @@ class MemoryNode:
             still_open.pop(hold.id, None)
 
     def all(self, kind: ScanKind) -> Iterable[tuple[object, Any]]:
-        """Everything of a kind with its key; for a journal, the transfers."""
+        """Everything of a kind with its key. For a journal, these are the transfers."""
         tables: dict[ScanKind, Iterable[tuple[object, Any]]] = {
             "account": self.accounts.items(),
             "hold": self.holds.items(),
@@ -193,7 +193,7 @@ class MemoryStore(GroupStore):
         self._map = NodeMap([f"n{i}" for i in range(1, int(count) + 1)])
         self.nodes = {name: MemoryNode(name) for name in self._map.names}
         self.writing = asyncio.Lock()
-        """Held by whoever writes."""
+        """Held by the current writer."""
         self.capabilities = Capabilities(
             durable=False, multi_process=False, spans_nodes=len(self.nodes) > 1, snapshot_reads=True
         )
@@ -242,7 +242,7 @@ class MemoryStore(GroupStore):
         return [_applied(outcome) for outcome in outcomes]
 
     async def fetch(self, reads: ReadSet) -> Snapshot:
-        """See `Store.fetch`: here always one moment of all nodes, after giving way to others as a real store does."""
+        """See `Store.fetch`. All nodes are read at one moment, after yielding to other tasks as a real store does."""
         await asyncio.sleep(0)
         state = State("", lambda _: None)
         wanted = Wanted.of([reads])
@@ -279,7 +279,7 @@ class MemoryStore(GroupStore):
         return [item for _, _, item in sorted(due, key=lambda row: row[:2])[:limit]]
 
     async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
-        """See `Store.scan`: node by node, by key; the cursor is the last key's text."""
+        """See `Store.scan`. Goes node by node, in key order; the cursor is the last key's text."""
         await asyncio.sleep(0)
         index, _, last = (after or "0 ").partition(" ")
         node = self.nodes[self._map.names[int(index)]]
@@ -315,11 +315,11 @@ class MemoryStore(GroupStore):
             node.write(fresh)
 
     async def recover(self, limit: int) -> Recovered:
-        """Nothing is ever in doubt: once a commit has begun there is no await in it."""
+        """Return at once: a commit contains no await, so nothing is ever in doubt."""
         return Recovered()
 
     async def ping(self) -> None:
-        """Always answers."""
+        """Return at once: memory is always ready."""
 
 
 def _once(new: bool, item: object) -> None:  # noqa: FBT001 - reads as an assertion
@@ -328,5 +328,5 @@ def _once(new: bool, item: object) -> None:  # noqa: FBT001 - reads as an assert
 
 
 def _applied(outcome: Outcome) -> Outcome:
-    """Credits on other nodes are in before the reply: no peer is left to reach."""
+    """Mark the outcome as credited: credits on other nodes are applied before the reply."""
     return Done(outcome.result) if isinstance(outcome, Done) else outcome

@@ -30,7 +30,7 @@ KINDS: Final[dict[str, type]] = {
 
 D = TypeVar("D")
 _MICROS: Final = 1_000_000
-"""In a second."""
+"""Microseconds in a second."""
 
 
 def to_micros(at: datetime) -> int:
@@ -41,7 +41,7 @@ def to_micros(at: datetime) -> int:
 
 def from_micros(micros: int) -> datetime:
     """The UTC time of whole microseconds since 1970."""
-    return EPOCH + timedelta(0, *divmod(micros, _MICROS))  # by name and undivided it takes twice as long
+    return EPOCH + timedelta(0, *divmod(micros, _MICROS))  # keyword arguments and a division would take twice as long
 
 
 def _reader(hint: Any) -> Callable[[Any], Any] | None:
@@ -78,7 +78,7 @@ def encode(record: object) -> dict[str, Any]:
 
 
 def decode(kind: type[D], plain: dict[str, Any]) -> D:
-    """The record that `encode` made plain.
+    """The record that `encode` turned into plain values.
 
     Raises:
         InvariantViolated: a field is missing or unknown.

@@ -1,7 +1,7 @@
-"""What callers ask the ledger for: one frozen command a verb, with everything that a rule needs besides the snapshot.
+"""The input of each rule: one frozen command per verb, with everything that a rule needs besides the snapshot.
 
 `actor` is a user id, or the name of an operator or job; `key` is the caller's idempotency key. Amounts are minor units.
-New ids are made by the caller, fresh for each attempt.
+The caller makes new ids, fresh for each attempt.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class OpenAccount:
 
 @frozen
 class Payee:
-    """Who is to be paid: `name` as the caller wrote it, and what looking it up found.
+    """The payee: `name` as the caller wrote it, and the result of the look-up.
 
-    `account_id` is None when there is no account to pay; `known` then tells whether there is at least such a user.
+    `account_id` is None if there is no account to pay; `known` then says whether there is such a user.
     """
 
     name: str
@@ -51,7 +51,7 @@ class MoveMoney:
 
 @frozen
 class SplitPart:
-    """One who shares in a payment: `basis_points` (1/10,000) of it, by a transfer of its own under a key of its own."""
+    """One share of a payment: `basis_points` (1/10,000) of it, paid by a transfer of its own under a key of its own."""
 
     transfer_id: TransferId
     key: str
@@ -61,7 +61,7 @@ class SplitPart:
 
 @frozen
 class PayMerchant:
-    """Pay a merchant from one's own account; `splits` pays others from the same amount, in the same commit."""
+    """Pay a merchant from one's own account; `splits` pay others from the same amount, in the same commit."""
 
     transfer_id: TransferId
     actor: str
@@ -94,7 +94,8 @@ class MoveExternal:
 class PlaceHold:
     """Reserve money of one's own account for a payee until `expires_at`.
 
-    `closer` is set for a hold that only its own flow closes, such as a withdrawal's; else the payee's owner closes it.
+    `closer` is set for a hold that only its own flow closes, such as a withdrawal's; otherwise the payee's owner closes
+    it.
     """
 
     hold_id: HoldId
@@ -111,7 +112,7 @@ class PlaceHold:
 
 @frozen
 class HoldForMerchant:
-    """Reserve money for a merchant, with the fee of the capture agreed now."""
+    """Reserve money for a merchant, and agree now on the fee of the capture."""
 
     hold: PlaceHold
     is_merchant: bool
@@ -120,7 +121,7 @@ class HoldForMerchant:
 
 @frozen
 class CaptureHold:
-    """Take a hold's money, all of it or `amount_minor`; the rest is released."""
+    """Capture a hold, all of it or `amount_minor`; the rest is released."""
 
     transfer_id: TransferId
     actor: str
@@ -144,16 +145,16 @@ class VoidHold:
 
 @frozen
 class ExpireHolds:
-    """Close the account's holds whose time is over (the sweep's command)."""
+    """Close the account's expired holds (the sweep's command)."""
 
     account_id: AccountId
 
 
 @frozen
 class ReverseTransfer:
-    """Send back all of a received transfer that is left, or `amount_minor` of it, to `target`.
+    """Send a received transfer back to `target`: `amount_minor`, or all that has not been sent back yet.
 
-    `limit_minor` is how much may be sent back in all, where that is not the transfer's own amount.
+    `limit_minor` is how much may be sent back in all, if that is not the transfer's own amount.
     """
 
     transfer_id: TransferId

@@ -1,10 +1,10 @@
-"""Typed, time-ordered ids that know where they live.
+"""Typed, time-ordered ids that contain their slot.
 
-An id is `<prefix>_<32 hex digits>`; the digits are a valid UUIDv7 (RFC 9562) whose 12 bits of `rand_a` hold the
-*slot*, 0 to 4,095. So any id can be routed to its node without a look-up, and sorts by the time it was made.
+An id is `<prefix>_<32 hex digits>`; the digits are a valid UUIDv7 (RFC 9562) whose 12 bits of `rand_a` hold the *slot*,
+0 to 4,095. So any id can be routed to its node without a look-up, and ids sort by the time at which they were made.
 
 A user's slot is a fixed hash of the rest of the user's id; everything that belongs to the user (accounts, holds,
-transfers that the user leads, sessions) carries the same slot. Ids are made by the caller, who brings time and entropy.
+transfers that the user leads, sessions) carries the same slot. The caller makes ids, and passes in time and entropy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OPERATOR: Final = "op:operator"
 
 
 def slot_of_text(text: str) -> int:
-    """The slot of a name that carries none itself, such as a username or an operator: a fixed hash, 0 to 4,095."""
+    """The slot of a name that contains none, such as a username or an operator: a fixed hash, 0 to 4,095."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=2).digest(), "big") % SLOTS
 
 
@@ -94,7 +94,7 @@ def is_id(prefix: str, text: str) -> bool:
 
 @lru_cache(maxsize=16_384)
 def _is_id(prefix: str, text: str) -> bool:
-    """Remembered, for each command asks several times about the same few ids; a text of another length never is."""
+    """Cached, because each command checks the same few ids several times. Text of another length is never cached."""
     match = _ID.fullmatch(text)
     if match is None or match["prefix"] != prefix:
         return False
@@ -133,7 +133,7 @@ def slot_of(identifier: str) -> int:
 
 
 def actor_slot(actor: str) -> int:
-    """Where an actor's own keys live: a user's slot, or the hash of an operator's or a job's name."""
+    """The slot of an actor's own keys: a user's slot, or the hash of an operator's or a job's name."""
     return slot_of(actor) if is_id("usr", actor) else slot_of_text(actor)
 
 
@@ -148,7 +148,7 @@ def clearing_account(peer: str, currency: str) -> AccountId:
 
 
 def is_system(account_id: str) -> bool:
-    """Whether the account is a system account (no floor, no owner, folded when asked)."""
+    """Whether the account is a system account (no floor, no owner, no stored balance)."""
     return account_id.startswith(_SYSTEM)
 
 

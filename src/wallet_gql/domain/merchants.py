@@ -1,7 +1,7 @@
-"""Merchants, their webhook deliveries, and what is agreed on a payment.
+"""Merchants, their webhook deliveries, and the terms of payments.
 
-What was agreed is a record beside what it is about, written in the same commit and never changed: the *terms*. Kinds of
-records: `merchant`, `terms`.
+The *terms* are what was agreed on a payment, split or hold: a record written in the same commit and never changed.
+Kinds of records: `merchant`, `terms`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .text import check_text
 WHOLE_BASIS_POINTS: Final = 10_000
 
 FEE_BASIS_POINTS_MAX: Final = 5_000
-"""The highest fee: so at least half of every payment is the merchant's."""
+"""The highest fee: at least half of every payment goes to the merchant."""
 
 SPLITS_MAX: Final = 10
 
@@ -32,9 +32,9 @@ NAME_MAX: Final = 80
 URL_MAX: Final = 2_000
 
 SECRETS_MAX: Final = 2
-"""How many webhook secrets are live during a rotation."""
+"""How many webhook secrets are valid during a rotation."""
 
-SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how every secret begins
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the prefix of every secret
 
 
 def check_name(name: str) -> str:
@@ -50,7 +50,7 @@ def check_fee(basis_points: int) -> int:
 
 
 def check_splits(basis_points: Sequence[int]) -> None:
-    """Raise InvalidInput unless a payment can be split so: shares above 0 that leave the merchant something."""
+    """Raise InvalidInput unless all shares are above 0 and leave something for the merchant."""
     if len(basis_points) > SPLITS_MAX:
         raise InvalidInput("splits", f"at most {SPLITS_MAX}")
     if any(share < 1 for share in basis_points) or sum(basis_points) >= WHOLE_BASIS_POINTS:
@@ -59,7 +59,7 @@ def check_splits(basis_points: Sequence[int]) -> None:
 
 @frozen
 class Terms:
-    """What was agreed on a hold (the fee of its capture), a split payment (its total) or a split (whose it is)."""
+    """The terms of a hold (the fee of its capture), a split payment (its total) or a split (its merchant)."""
 
     fee_basis_points: int | None = None
     total_minor: int | None = None
@@ -69,7 +69,7 @@ class Terms:
 
     @classmethod
     def from_record(cls, record: Record | None) -> Terms:
-        """The terms of a record; none agreed if there is none."""
+        """The terms of a record; empty terms if there is none."""
         body: Mapping[str, object] = {} if record is None else record.body
         fee, total = body.get("fee_basis_points"), body.get("total_minor")
         account, payment = body.get("merchant_account_id"), body.get("payment_id")
@@ -83,7 +83,7 @@ class Terms:
 
 
 def terms_key(identifier: TransferId | HoldId) -> RecordKey:
-    """Where the terms of a payment, a split or a hold are: in its own slot, the payer's."""
+    """The key of the terms of a payment, a split or a hold, in its own slot, which is the payer's."""
     return RecordKey("terms", identifier, slot_of(identifier))
 
 
@@ -93,12 +93,12 @@ def hold_terms(hold_id: HoldId, fee_basis_points: int) -> Record:
 
 
 def terms_record(key: RecordKey, body: Mapping[str, object]) -> Record:
-    """Terms as they are stored, once."""
+    """The record of the terms. It is written once."""
     return Record(key.kind, key.id, key.slot, key.id, 1, body)
 
 
 def returned_to(original: Transfer, terms: Terms) -> AccountId:
-    """Whom a reversal pays: the payer; what came by a split goes to the merchant, who refunds. Raises NotReversible."""
+    """Where a reversal sends the money: to the payer; a split's, to the merchant, who refunds. Raises NotReversible."""
     if original.kind is not TransferKind.SPLIT:
         return original.debit_account_id
     if terms.merchant_account_id is None:
@@ -107,13 +107,13 @@ def returned_to(original: Transfer, terms: Terms) -> AccountId:
 
 
 def refundable_minor(original: Transfer, terms: Terms) -> int:
-    """How much may be sent back of a transfer in all: of a split payment the total, from the merchant of record."""
+    """How much of a transfer may be sent back in all: for the merchant of record of a split payment, the total."""
     return original.amount_minor if terms.total_minor is None else terms.total_minor
 
 
 @frozen
 class Secret:
-    """A webhook's secret: `text` begins with `whsec_`. It signs until `until`; None is: until it is replaced."""
+    """A webhook's secret: `text` begins with `whsec_`. It signs until `until`; None means until it is replaced."""
 
     text: str = field(repr=False)
     until: datetime | None = None
@@ -121,7 +121,7 @@ class Secret:
 
 @frozen
 class Merchant:
-    """A user who takes payments. `secrets` sign the events, the newest first; nobody is told them a second time."""
+    """A user who takes payments. `secrets` sign the events, newest first; each is shown only once."""
 
     id: UserId
     name: str
@@ -131,16 +131,16 @@ class Merchant:
     secrets: tuple[Secret, ...] = field(default=(), repr=False)
 
     def live_secrets(self, now: datetime) -> tuple[str, ...]:
-        """What signs now."""
+        """The secrets that sign now."""
         return tuple(one.text for one in self.secrets if one.until is None or one.until > now)
 
     def with_secret(self, text: str, old_until: datetime) -> Merchant:
-        """With a new secret; the one before stays live until then, older ones end."""
+        """The merchant with a new secret. The previous one is valid until `old_until`; older ones end."""
         before = tuple(replace(one, until=old_until) for one in self.secrets[: SECRETS_MAX - 1])
         return replace(self, secrets=(Secret(text), *before))
 
     def to_record(self) -> Record:
-        """As it is stored the first time."""
+        """The record, in its first version."""
         body: dict[str, object] = {
             "name": self.name,
             "fee_basis_points": self.fee_basis_points,
@@ -167,7 +167,7 @@ class Merchant:
 
 
 def merchant_key(user_id: UserId) -> RecordKey:
-    """Where a merchant's record is: with the user."""
+    """The key of a merchant's record, in the user's slot."""
     return RecordKey("merchant", user_id, slot_of(user_id))
 
 
@@ -178,10 +178,10 @@ def make_secret(entropy: bytes) -> str:
 
 @frozen
 class Delivery:
-    """How far a merchant has been told of the entries of its accounts: `positions` by account, the last told sequence.
+    """How far events were sent to a merchant: `positions` maps accounts to the last sequence sent.
 
-    `lease` names who is telling now; `due_at` is when somebody shall look next (None: never, there is no webhook, or
-    it said that it is gone). `attempts` counts failures of the next event in a row.
+    `lease` names the current sender; `due_at` is when to look for events next (None: never, there is no webhook, or it
+    answered that it is gone). `attempts` counts failures of the next event in a row.
     """
 
     merchant_id: UserId
@@ -193,11 +193,11 @@ class Delivery:
     due_at: datetime | None = None
 
     def told(self, account_id: AccountId, sequence: int) -> Delivery:
-        """One event further."""
+        """The delivery after one more event of an account."""
         return replace(self, positions={**self.positions, account_id: sequence}, attempts=0, last_error="")
 
     def to_record(self) -> Record:
-        """As it is stored the first time."""
+        """The record, in its first version."""
         body = {
             "positions": dict(self.positions),
             "attempts": self.attempts,
@@ -220,5 +220,5 @@ class Delivery:
 
 
 def delivery_key(user_id: UserId) -> RecordKey:
-    """Where a merchant's delivery is: with the user."""
+    """The key of a merchant's delivery, in the user's slot."""
     return RecordKey("delivery", user_id, slot_of(user_id))

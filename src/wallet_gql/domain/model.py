@@ -104,7 +104,7 @@ class Entry:
 
 @frozen
 class SystemEntry:
-    """One signed line on a system account: no sequence and no balance, so that nobody waits for it."""
+    """One signed line on a system account: no sequence and no balance, so transfers do not wait for one another."""
 
     account_id: AccountId
     transfer_id: TransferId
@@ -133,8 +133,9 @@ class TransferKind(StrEnum):
 class Transfer:
     """One immutable movement: `amount_minor` leaves the debit account; the credit account gets it less the fee.
 
-    `actor` and `idempotency_key` name the attempt that caused it; `reverses` and `hold_id` link it to what it undoes or
-    captures. `at` is the time of the decision; the entries carry the times at which they were applied.
+    `actor` and `idempotency_key` name the attempt that caused it; `reverses` and `hold_id` link to the transfer that it
+    reverses or the hold that it captures. `at` is the time of the decision; the entries carry the times at which they
+    were applied.
     """
 
     id: TransferId
@@ -162,7 +163,7 @@ class Transfer:
 
     @property
     def slot(self) -> int:
-        """The slot that led it."""
+        """The slot that led the transfer."""
         return slot_of(self.id)
 
     def legs(self) -> tuple[tuple[AccountId, int], ...]:
@@ -207,17 +208,17 @@ class Hold:
         _require((self.state is HoldState.OPEN) == (self.closed_at is None), "hold {} is half closed", self.id)
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it is still open in the store although its time is over."""
+        """Whether the hold is still open in the store although it has expired."""
         return self.state is HoldState.OPEN and self.expires_at is not None and self.expires_at <= now
 
 
 @frozen
 class Receipt:
-    """The kept answer to one idempotency key of one actor, in one slot.
+    """The stored answer to one idempotency key of one actor, in one slot.
 
-    On the leading slot it commits with what it answers: `outcome` is the answer as JSON text and may be pruned, while
-    the link to `transfer_id` stays for ever. A *key claim* is a receipt with `leader`: it stands at the home of an
-    actor who is not the payer, says which slot leads, and proves no outcome.
+    At the leading slot it commits with its effect: `outcome` is the answer as JSON text and may be pruned, while the
+    link to `transfer_id` stays for ever. A *key claim* is a receipt with `leader`: it is at the home of an actor who is
+    not the payer, says which slot leads, and proves no outcome.
     """
 
     slot: int
@@ -232,7 +233,7 @@ class Receipt:
 
     @property
     def is_claim(self) -> bool:
-        """Whether it only locates an outcome."""
+        """Whether it is a key claim."""
         return self.leader is not None
 
 
@@ -247,9 +248,9 @@ class RecordKey:
 
 @frozen
 class Record:
-    """Anything that is not money (user, name claim, session, …), so that a new feature never reopens a backend.
+    """Anything that is not money (user, name claim, session, …), so that new features need no change of backends.
 
-    `version` counts writes from 1; `owner` is whom lists are made for; `due_at` is when a sweep should look at it.
+    `version` counts writes from 1; records are listed by `owner`; `due_at` is when a sweep should look at the record.
     `body` is plain JSON data.
     """
 

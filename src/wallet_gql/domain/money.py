@@ -32,7 +32,7 @@ EXPONENTS: Final[dict[str, int]] = {
     **dict.fromkeys(_NO_DIGITS.split(), 0),
     **dict.fromkeys(_THREE_DIGITS.split(), 3),
 }
-"""How many decimal digits the minor unit of each currency has: EUR 2, JPY 0, KWD 3."""
+"""The number of decimal digits of each currency's minor unit: EUR 2, JPY 0, KWD 3."""
 
 _DECIMAL = re.compile(r"(?P<whole>[0-9]{1,19})(?:\.(?P<fraction>[0-9]{1,19}))?", re.ASCII)
 
@@ -68,7 +68,7 @@ def check_amount(amount_minor: int) -> int:
     """Return `amount_minor` if one command may move it: a whole number from 1 to `AMOUNT_MAX_MINOR`.
 
     Raises:
-        InvalidAmount: zero, negative, above the limit, or not an `int` (a `bool` or a `float` is none).
+        InvalidAmount: zero, negative, above the limit, or not an `int` (a `bool` or `float` is refused).
     """
     if type(amount_minor) is not int:
         raise InvalidAmount(str(amount_minor)[:40], "it must be a whole number of minor units")
@@ -80,7 +80,7 @@ def check_amount(amount_minor: int) -> int:
 
 
 def parse_decimal(text: str, currency: str) -> int:
-    """Turn decimal text such as `12.30` into minor units, exactly.
+    """Convert decimal text such as `12.30` to minor units, exactly.
 
     Raises:
         InvalidInput: the currency is unknown.
@@ -100,7 +100,7 @@ def parse_decimal(text: str, currency: str) -> int:
 
 
 def format_decimal(amount_minor: int, currency: str) -> str:
-    """Turn minor units into decimal text with exactly the currency's digits: (1230, EUR) -> `12.30`."""
+    """Convert minor units to decimal text with exactly the currency's digits: (1230, EUR) -> `12.30`."""
     exponent = EXPONENTS[currency]
     sign = "-" if amount_minor < 0 else ""
     digits = str(abs(amount_minor)).rjust(exponent + 1, "0")

@@ -1,7 +1,7 @@
-"""Which passwords everybody tries first: no rules of composition, but nothing that a list of common ones begins with.
+"""Which passwords attackers try first. There are no rules of composition; variants of common passwords are refused.
 
-A list of thousands is mostly a few words with digits, marks and look-alike letters around them. So a password is
-reduced to what is left without these, and that is looked up.
+A list of thousands of common passwords is mostly a few words with digits, marks and look-alike letters around them. So
+a password is reduced to what is left without these, and the rest is looked up.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ WORDS: Final = frozenset(
     network mustang ferrari porsche mercedes corvette harley honda yamaha whatever nothing freedom money bitcoin wallet
     bank cash payment euro dollar company office qwerty qwertz azerty asdf zxcv qazwsx abc abcd aaa zzz xxx jesus
     christ heaven blessed america canada london berlin paris texas china india mexico
-    """.split()  # noqa: SIM905 - as text it can be read
+    """.split()  # noqa: SIM905 - easier to read as text
 )
 
 
 def is_common(password: str, *own: str) -> bool:
-    """Whether the password is one of those that are tried first; `own` are the user's names."""
+    """Whether the password is one that attackers try first; `own` are the user's names."""
     text = password.lower()
     if len(set(text)) < _DIFFERENT_MIN or _is_run(text):
         return True
@@ -60,7 +60,7 @@ def is_common(password: str, *own: str) -> bool:
 
 
 def _is_run(text: str) -> bool:
-    """Whether it is keys in a row, up or down, perhaps again and again: `12345678`, `qwertyuiop`, `abcabcabc`."""
+    """Whether the text is adjacent keys, up or down, perhaps repeated: `12345678`, `qwertyuiop`, `abcabcabc`."""
     for size in range(1, len(text) // 2 + 1):
         if len(text) % size == 0 and text == text[:size] * (len(text) // size) and size <= _RUN_MIN:
             return True
@@ -76,7 +76,7 @@ def _is_run(text: str) -> bool:
 
 
 def _shared(text: str, row: str) -> int:
-    """How much of the beginning of a text stands in a row of keys."""
+    """The length of the longest prefix of the text that is a part of a row of keys."""
     size = 0
     while size < len(text) and text[: size + 1] in row:
         size += 1
@@ -84,6 +84,6 @@ def _shared(text: str, row: str) -> int:
 
 
 def _is_made_of(text: str, words: frozenset[str]) -> bool:
-    """Whether it is nothing, a common word, or one said twice."""
+    """Whether the text is empty, a common word, or a word repeated once."""
     half = len(text) // 2
     return not text or text in words or (text[:half] == text[half:] and text[:half] in words)

@@ -32,7 +32,7 @@ RECEIVABLE: Final = "receivable"
 """The system account of what customers owe after the provider took back more than they had left."""
 
 QUARANTINE: Final = "quarantine"
-"""The kind of alarms' records: the provider said something that cannot be right, and an operator must check it."""
+"""The kind of alarm records: the provider reported something that cannot be right, and an operator must check it."""
 
 
 def stripe_account(currency: str) -> AccountId:
@@ -46,7 +46,7 @@ def next_look(now: datetime, looks: int, first_seconds: int, most_seconds: int) 
 
 
 def effect_receipt(moved: Transfer, operation: str) -> Receipt:
-    """The receipt of one effect of the provider's; its key is (object, effect), as in the transfer."""
+    """The receipt of one of the provider's effects. Its key is (object, effect), as in the transfer."""
     key = moved.idempotency_key
     return Receipt(moved.slot, PROVIDER, key, operation, key, moved.at, moved.id, '{"ok":{}}')
 
@@ -55,7 +55,7 @@ def effect_receipt(moved: Transfer, operation: str) -> Receipt:
 class Step(Generic[F]):
     """One step of a flow: its new record, and the changes that commit with it.
 
-    `alarm` is set if what the provider says cannot be right; then no money moves.
+    `alarm` is set if what the provider reports cannot be right; then no money moves.
     """
 
     flow: F
@@ -75,7 +75,7 @@ class Alarm:
     flow_id: str = ""
 
     def key(self, slot: int | None = None) -> RecordKey:
-        """Its record's key: a digest of its text, so that it is raised once. `slot` is the flow's, if there is one."""
+        """The key of its record: a digest of its text, so that it is raised once. `slot` is the flow's, if any."""
         name = hashlib.sha256(f"{self.about}\n{self.reason}\n{self.flow_id}".encode()).hexdigest()[:32]
         return RecordKey(QUARANTINE, name, slot_of_text(name) if slot is None else slot)
 
@@ -98,7 +98,7 @@ class Alarm:
 
 
 def wrong_mode(about: str | None, flow_id: str, *, asked_live: bool | None, live: bool) -> Alarm | None:
-    """The alarm of a flow asked for in live mode when the key is for tests, or the reverse: no call is made for it."""
+    """The alarm of a flow requested in live mode when the key is for tests, or the reverse. No call is made for it."""
     if asked_live in (None, live):
         return None
     mode = "live" if asked_live else "test"
@@ -106,12 +106,12 @@ def wrong_mode(about: str | None, flow_id: str, *, asked_live: bool | None, live
 
 
 def _printable(text: str) -> str:
-    """Text of the provider's on one line."""
+    """The provider's text on one line."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def time_of(body: Mapping[str, object], name: str) -> datetime:
-    """A moment in a record's body."""
+    """A time in a record's body."""
     return from_micros(int(str(body[name])))
 
 

@@ -1,4 +1,4 @@
-"""Names that people would take for the wallet itself: nobody signs up under them, and no merchant is called so."""
+"""Names that users could mistake for the wallet itself: nobody may sign up or be a merchant under them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ RESERVED: Final = frozenset(
     abuse admin administrator anonymous bank billing cash clearing everybody fees help helpdesk hostmaster info
     moderator nobody noreply null official operator payments postmaster refund refunds root security service staff
     stripe superuser support system undefined wallet walletgql webmaster
-    """.split()  # noqa: SIM905 - as text it can be read
+    """.split()  # noqa: SIM905 - easier to read as text
 )
-"""In letters and digits alone: `wallet-gql` and `Wallet GQL` are one name."""
+"""Only letters and digits: `wallet-gql` and `Wallet GQL` are one name."""
 
 _APART: Final = re.compile(r"[\W_]+")
 
 
 def refuse_reserved(name: str, field: str) -> str:
-    """Return the name if it may be chosen. Names that were chosen before stay. Raises InvalidInput."""
+    """Return the name if it may be chosen. Names chosen earlier stay valid. Raises InvalidInput."""
     if _APART.sub("", comparable(name)) in RESERVED:
         raise InvalidInput(field, "another name: this one would be taken for the wallet's own")
     return name

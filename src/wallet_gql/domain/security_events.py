@@ -19,19 +19,19 @@ from .ids import UserId, slot_of, slot_of_text
 from .model import AccountStatus, Record, RecordKey
 
 EVENTS_KEPT: Final = timedelta(days=180)
-"""How long a user's events can be read: addresses are personal data."""
+"""How long a user's events are kept: addresses are personal data."""
 
 STRANGERS_KEPT: Final = timedelta(hours=1)
-"""How long failed log-ins under names of nobody are kept. Nobody reads them: they make both cases cost the same."""
+"""How long failed log-ins under unknown names are kept. Nobody reads them: they make both cases cost the same."""
 
 FAILURES_LAST: Final = timedelta(minutes=15)
 """How long failed log-ins count, from the first one on."""
 
 FAILURES_MAX: Final = 10
-"""Failed log-ins of one name from one address. Other addresses are not touched, so nobody can lock a user out."""
+"""Failed log-ins per name and address. Other addresses are not affected, so nobody can lock a user out."""
 
 ADDRESS_FAILURES_MAX: Final = 100
-"""Failed log-ins from one address, whatever the names."""
+"""Failed log-ins per address, for all names."""
 
 UNKNOWN_NETWORK: Final = "unknown"
 USER_AGENT_MAX: Final = 200
@@ -51,7 +51,7 @@ class EventKind(StrEnum):
     SESSION_REVOKED = "session_revoked"
     SESSIONS_REVOKED = "sessions_revoked"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - no password
-    PASSWORD_CHANGE_FAILED = "password_change_failed"  # noqa: S105 - same
+    PASSWORD_CHANGE_FAILED = "password_change_failed"  # noqa: S105 - no password
     ACCOUNT_FROZEN = "account_frozen"
     ACCOUNT_UNFROZEN = "account_unfrozen"
     ACCOUNT_CLOSED = "account_closed"
@@ -62,7 +62,7 @@ STATUS_EVENTS: Final = {
     AccountStatus.FROZEN: EventKind.ACCOUNT_FROZEN,
     AccountStatus.CLOSED: EventKind.ACCOUNT_CLOSED,
 }
-"""What is told when an account's status is set."""
+"""The events of an account's status changes."""
 
 
 @frozen
@@ -74,16 +74,17 @@ class Visitor:
 
     @classmethod
     def of(cls, address: str, user_agent: str) -> Visitor:
-        """From what a server was told: an address that is none becomes empty, text becomes short and printable."""
+        """A visitor from a server's values: an invalid address becomes empty, text becomes short and printable."""
         found = _parsed(address)
         printable = "".join(letter if letter.isprintable() else "?" for letter in user_agent[:USER_AGENT_MAX])
         return cls(str(found) if found else "", printable)
 
     @property
     def network(self) -> str:
-        """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has whole.
+        """The unit that counts as one client: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has.
 
-        All whose address cannot be read are one, or nothing would be counted behind a proxy that tells none.
+        All visitors without a readable address count as one, or nothing would be counted behind a proxy that passes no
+        address.
         """
         found = _parsed(self.address)
         if isinstance(found, IPv6Address):
@@ -101,7 +102,7 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
 
 @frozen
 class SecurityEvent:
-    """One event. `subject` is the id of the session or account that it was done to, if it was done to one."""
+    """One event. `subject` is the id of the session or account that it is about, if any."""
 
     id: str
     kind: EventKind
@@ -110,15 +111,15 @@ class SecurityEvent:
     subject: str | None = None
 
     def key(self, user_id: UserId) -> RecordKey:
-        """Where it lives: with its user."""
+        """The key of its record, in its user's slot."""
         return RecordKey("event", self.id, slot_of(user_id))
 
     def to_record(self, user_id: UserId) -> Record:
-        """As it is stored for its user."""
+        """The record, for its user."""
         return Record("event", self.id, slot_of(user_id), user_id, 1, self._body(), self.at + EVENTS_KEPT)
 
     def to_strangers_record(self, login: str) -> Record:
-        """As it is stored where a name is nobody's; the name itself is not."""
+        """The record under an unknown name; the name itself is not stored."""
         slot = slot_of_text(f"stranger:{login}")
         return Record("event", self.id, slot, "stranger", 1, self._body(), self.at + STRANGERS_KEPT)
 
@@ -158,17 +159,17 @@ class Throttle:
 
     @property
     def ends_at(self) -> datetime:
-        """When they are forgotten."""
+        """When the failures are forgotten."""
         return self.since + FAILURES_LAST
 
     def to_record(self, key: RecordKey) -> Record:
-        """As it is stored the first time; due when it is forgotten."""
+        """The record, in its first version; due when the failures are forgotten."""
         body = {"count": self.count, "since": to_micros(self.since)}
         return Record(key.kind, key.id, key.slot, "throttle", 1, body, self.ends_at)
 
     @classmethod
     def from_record(cls, record: Record | None, now: datetime) -> Throttle:
-        """The throttle of a record; a new one if there is none, or it is over."""
+        """The throttle of a record; a new one if there is none, or its time is over."""
         if record is not None:
             found = cls(int(str(record.body["count"])), from_micros(int(str(record.body["since"]))))
             if found.ends_at > now:
@@ -177,6 +178,6 @@ class Throttle:
 
 
 def throttle_key(*parts: str) -> RecordKey:
-    """Where the failures of a client are counted: under a hash, so that an id shows neither name nor address."""
+    """The key of a client's failures: a hash, so that an id shows neither name nor address."""
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return RecordKey("throttle", digest, slot_of_text(digest))

@@ -34,7 +34,7 @@ def check_text(text: str, field: str, *, length_max: int, length_min: int = 0) -
 
 
 def comparable(text: str) -> str:
-    """The text as people compare it: the same whatever its case, and however its accents are composed.
+    """The text in the form in which people compare it: ignoring case and how its accents are composed.
 
     Source: Unicode Standard, section 3.13, canonical caseless matching.
     """

@@ -4,7 +4,7 @@
 created ──> awaiting_payment ──> succeeded ──> (clawbacks: refunds and disputes, each taken once, perhaps returned once)
    │                │
    └──> failed      ├──> canceled
-                    └──> quarantined   paid, but not as it was asked for: an operator looks
+                    └──> quarantined   paid, but not as requested: an operator must look
 ```
 """
 
@@ -117,12 +117,12 @@ class TopUp:
 
     @property
     def receivable_minor(self) -> int:
-        """The part of that which the customer no longer had, and owes."""
+        """The part of `taken_back_minor` that the customer no longer had, and owes."""
         standing = (piece for clawback in self.clawbacks if not clawback.returned for piece in clawback.pieces)
         return sum(piece.amount_minor for piece in standing if piece.receivable)
 
     def to_record(self) -> Record:
-        """As it is stored, in the version that was read."""
+        """The record, in the version that was read."""
         body: dict[str, object] = {
             "account": self.account_id,
             "amount_minor": self.amount_minor,

@@ -29,8 +29,8 @@ EMAIL_MAX: Final = 254
 PASSWORD_MIN: Final = 8
 PASSWORD_MAX: Final = 128
 PASSWORD_SENT_MAX: Final = 4 * PASSWORD_MAX
-"""The longest password that is looked at, before its accents are composed: in one form it may be short enough."""
-TOKEN_PREFIX: Final = "wgs_"  # noqa: S105 - how every token begins, no secret
+"""The longest password that is looked at before its accents are composed; composing may make it short enough."""
+TOKEN_PREFIX: Final = "wgs_"  # noqa: S105 - the prefix of every token
 _TOKEN: Final = re.compile(r"wgs_(?P<slot>[0-9a-f]{3})[A-Za-z0-9_-]{43}", re.ASCII)
 
 CLAIM_LASTS: Final = timedelta(seconds=60)
@@ -38,7 +38,7 @@ CLAIM_LASTS: Final = timedelta(seconds=60)
 
 
 def check_username(text: str) -> str:
-    """The username in its one spelling (lower case). Raises InvalidInput."""
+    """The username in its canonical spelling (lower case). Raises InvalidInput."""
     name = text[: USERNAME_MAX + 1].lower()
     if len(text) > USERNAME_MAX or USERNAME.fullmatch(name) is None:
         raise InvalidInput("username", "3 to 32 letters, digits, dots, dashes or underscores; a letter or digit first")
@@ -46,9 +46,10 @@ def check_username(text: str) -> str:
 
 
 def check_email(text: str) -> str:
-    """The e-mail address in its one spelling (lower case). Raises InvalidInput.
+    """The e-mail address in its canonical spelling (lower case). Raises InvalidInput.
 
-    The length comes first: composing characters takes a time that grows with the square of the marks on one letter.
+    The length is checked first: composing characters takes a time that grows with the square of the marks on one
+    letter.
     """
     sent = text.strip()
     address = unicodedata.normalize("NFC", sent.lower()) if len(sent) <= EMAIL_MAX else ""
@@ -58,7 +59,7 @@ def check_email(text: str) -> str:
 
 
 def check_password(text: str, *, username: str, email: str) -> str:
-    """A password that may be chosen, in its one form (`opaque`): 8 to 128 characters, not common, not one's own name.
+    """The password in its canonical form (`opaque`): 8 to 128 characters, not common, not one of the user's names.
 
     Raises:
         InvalidInput: it may not be chosen; says why.
@@ -76,18 +77,18 @@ def check_password(text: str, *, username: str, email: str) -> str:
 
 
 def username_claim(username: str) -> RecordKey:
-    """Where the claim on a username lives."""
+    """The key of the claim on a username."""
     return RecordKey("claim", f"username:{username}", slot_of_text(f"username:{username}"))
 
 
 def email_claim(email: str) -> RecordKey:
-    """Where the claim on an e-mail address lives: under its hash, so that an id never shows the address."""
+    """The key of the claim on an e-mail address: a hash, so that an id never shows the address."""
     digest = hashlib.sha256(email.encode()).hexdigest()
     return RecordKey("claim", f"email:{digest}", slot_of_text(f"email:{digest}"))
 
 
 def login_claim(login: str) -> RecordKey:
-    """The claim that a login names, however it is spelt; if it can be no name, the one on "", which nobody has."""
+    """The key of the claim that a login names, in any spelling. For an invalid name, that of "", which nobody has."""
     name = login.strip() if len(login) <= EMAIL_MAX else ""
     try:
         return email_claim(check_email(name)) if "@" in name else username_claim(check_username(name))
@@ -96,13 +97,13 @@ def login_claim(login: str) -> RecordKey:
 
 
 def user_key(user_id: UserId) -> RecordKey:
-    """Where a user lives."""
+    """The key of a user's record."""
     return RecordKey("user", user_id, slot_of(user_id))
 
 
 @frozen
 class User:
-    """Somebody who signed up. `epoch` counts how often all sessions were ended: no log-in may straddle that."""
+    """A user. `epoch` counts how often all sessions were ended; a session counts only in its own epoch."""
 
     id: UserId
     username: str
@@ -112,7 +113,7 @@ class User:
     epoch: int = 0
 
     def to_record(self) -> Record:
-        """As it is stored the first time."""
+        """The record, in its first version."""
         body = {
             "username": self.username,
             "email": self.email,
@@ -124,7 +125,7 @@ class User:
 
     @classmethod
     def from_record(cls, record: Record | None) -> User | None:
-        """The user of a record; None if there is none, or only the tombstone of a sign-up that came too late."""
+        """The user of a record; None if there is none, or only a tombstone."""
         if record is None or record.body.get("tombstone"):
             return None
         body = record.body
@@ -134,7 +135,7 @@ class User:
 
 
 def tombstone(user_id: UserId) -> Record:
-    """What keeps a user id from ever being created: the fence against a slow sign-up."""
+    """The record that keeps a user id from ever being created: the fence against a slow sign-up."""
     return Record("user", user_id, slot_of(user_id), user_id, 1, {"tombstone": True})
 
 
@@ -148,18 +149,18 @@ class SessionKind(StrEnum):
 IDLE: Final = {SessionKind.COOKIE: timedelta(minutes=30), SessionKind.BEARER: timedelta(days=30)}
 ABSOLUTE: Final = {SessionKind.COOKIE: timedelta(hours=12), SessionKind.BEARER: timedelta(days=30)}
 RENEWABLE: Final = {SessionKind.COOKIE: timedelta(hours=12), SessionKind.BEARER: timedelta(days=180)}
-"""How long renewing may go on before the password has to be given again."""
+"""Until how long after the log-in a session can be renewed."""
 
 
 FRESH: Final = timedelta(minutes=15)
-"""How long ago the password may have been given for what takes money out of the wallet."""
+"""How recently the password must have been given for verbs that take money out of the wallet."""
 
 
 @frozen
 class Session:
     """A log-in, or its renewal. Only the hash of its token is stored; `seen_at` moves the idle limit.
 
-    `logged_in_at` is when the password was given, `visitor` where from, `epoch` the user's at that time.
+    `logged_in_at` is when the password was given, `visitor` where from, `epoch` the user's epoch at that time.
     """
 
     id: str
@@ -173,17 +174,17 @@ class Session:
 
     @property
     def expires_at(self) -> datetime:
-        """When it ends unless it is used before."""
+        """When the session ends unless it is used before."""
         idle, absolute = self.seen_at + IDLE[self.kind], self.created_at + ABSOLUTE[self.kind]
         return min(idle, absolute, self.logged_in_at + RENEWABLE[self.kind])
 
     @property
     def key(self) -> RecordKey:
-        """Where it lives: with its user."""
+        """The key of its record, in its user's slot."""
         return RecordKey("session", self.id, slot_of(self.user_id))
 
     def to_record(self) -> Record:
-        """As it is stored the first time; due when it ends."""
+        """The record, in its first version; due when the session ends."""
         body: dict[str, object] = {
             "kind": self.kind.value,
             "created_at": to_micros(self.created_at),
@@ -215,7 +216,7 @@ def make_token(slot: int, secret: str) -> str:
 
 
 def token_key(token: str) -> RecordKey | None:
-    """Where the session of a token lives; None if it is no token at all."""
+    """The key of a token's session; None if the text is no token."""
     match = _TOKEN.fullmatch(token)
     if match is None:
         return None

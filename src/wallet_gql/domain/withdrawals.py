@@ -31,7 +31,7 @@ PAYOUT_ACCOUNT: Final = "payout-account"
 """The kind of the record that says to which connected account a user's money goes."""
 
 WATCHED_FOR: Final = timedelta(days=14)
-"""How long a paid withdrawal is watched: for some days, banks may return payouts."""
+"""How long a paid withdrawal is watched: banks may return payouts for some days."""
 
 
 class WithdrawalState(StrEnum):
@@ -91,11 +91,11 @@ class Withdrawal:
         return self.state in OPEN or (self.state is WithdrawalState.PAID and self.due_at is not None)
 
     def is_leased(self, now: datetime) -> bool:
-        """Whether a process has the lease to call the provider for it."""
+        """Whether a process holds the lease to call the provider."""
         return self.leased_until is not None and now < self.leased_until
 
     def to_record(self) -> Record:
-        """As it is stored, in the version that was read."""
+        """The record, in the version that was read."""
         body: dict[str, object] = {
             "account": self.account_id,
             "hold": self.hold_id,

@@ -1,4 +1,4 @@
-"""The test suites; shipped, so that a backend outside this repository can be tested by the same ones.
+"""The test suites. They are part of the package, so that backends of other packages can be tested by them.
 
 | module | what it is |
 |---|---|

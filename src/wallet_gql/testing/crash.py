@@ -56,7 +56,7 @@ HISTORY_BYTES: Final = 256 * 1024
 class Kill:
     """How one run of the victim ends: at the `hit`-th passing of `point`, or `alive_seconds` after its start.
 
-    On a full disk, files are limited to a size of which `hit` times 16 KiB is random; after a failure it is killed.
+    On a full disk, the victim's files may grow by a fixed room plus `hit` times 16 KiB; after a failure it is killed.
 
     With `stop` the process is first stopped there for a while (SIGSTOP), continued, and killed later.
     """
@@ -110,7 +110,7 @@ class Tally:
         self.transfers += other.transfers
 
     def table(self) -> str:
-        """As a table in Markdown."""
+        """The counts as a table in Markdown."""
         rows = [(f"killed {window}", count) for window, count in sorted(self.windows.items())]
         rows += [(f"stopped {window} and continued", count) for window, count in sorted(self.stops.items())]
         rows += [
@@ -173,7 +173,7 @@ async def _prepare(world: World, history: Path) -> None:
     people = await world.people(PEOPLE)
     with Recorder(history) as recorder:
         accounts = [account for account in await scan_all(world.store, "account") if isinstance(account, Account)]
-        for transfer in (await world.books()).transfers.values():  # what finding people's homes took
+        for transfer in (await world.books()).transfers.values():  # deposits that found the homes
             asked = {"verb": "deposit", "amount_minor": transfer.amount_minor}
             recorder.write("invoke", transfer.actor, transfer.idempotency_key, **asked)
         for person in people:
@@ -277,7 +277,7 @@ async def _one_life(lives: _Lives, kill: Kill, tally: Tally) -> None:
 
 
 async def _fill_the_disk(lives: _Lives, kill: Kill, tally: Tally) -> None:
-    """Let the victim's writes fail. It must not report success for them, and all else must be there afterwards."""
+    """Make the victim's writes fail. It must not report success for them; nothing else may be missing afterwards."""
     history = lives.folder / "history-victim.jsonl"
     unknown = _failed(history)
     full = _size(history) + HISTORY_BYTES + kill.hit * DISK_STEP_BYTES
@@ -314,9 +314,9 @@ def _size(path: Path) -> int:
 
 
 async def _until(seen: Callable[[], bool], process: Process) -> None:
-    """Poll every few milliseconds for something that another process does; give up when it ends."""
+    """Poll every few milliseconds until another process has done something; stop when that process ends."""
     async with asyncio.timeout(patience(DEATH_WAIT_SECONDS)):
-        while not seen() and process.returncode is None:  # noqa: ASYNC110 - other processes set no event of ours
+        while not seen() and process.returncode is None:  # noqa: ASYNC110 - other processes cannot set an event here
             await asyncio.sleep(0.005)
 
 

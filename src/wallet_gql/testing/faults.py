@@ -26,7 +26,7 @@ class Flaky:
         self._random = random.Random(seed)
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the store's own."""
+        """Every other member is the store's own."""
         return getattr(self._store, name)
 
     async def execute(

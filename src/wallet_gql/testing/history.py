@@ -96,7 +96,7 @@ def read_history(paths: Iterable[Path]) -> Operations:
 
 
 def add_line(operations: Operations, line: dict[str, Any]) -> None:
-    """Count one line in."""
+    """Add one line to the operations."""
     name = (line["actor"], line["key"])
     known = operations.get(name)
     if line["event"] == "invoke":

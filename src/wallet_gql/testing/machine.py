@@ -50,7 +50,7 @@ DETAILS: Final = {
 persons = st.integers(0, PEOPLE - 1)
 amounts = st.integers(1, 130)
 numbers = st.integers(0, 40)
-"""Of holds and transfers: modulo those that there are."""
+"""Numbers of holds and transfers: taken modulo how many there are."""
 keys = st.integers(0, 12)
 
 commands: st.SearchStrategy[m.Command] = st.one_of(
@@ -59,7 +59,7 @@ commands: st.SearchStrategy[m.Command] = st.one_of(
         st.sampled_from(("transfer", "transfer", "transfer", "hold", "hold", "withdraw")),
         actor=persons,
         key=keys,
-        account=st.just(-1) | st.just(-1) | st.just(-1) | persons,  # -1: the actor's own
+        account=st.just(-1) | st.just(-1) | st.just(-1) | persons,  # -1 stands for the actor's own account
         payee=persons,
         amount=amounts,
         seconds=st.sampled_from((5, 60, 3600)),
@@ -227,7 +227,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _fit_reversal(self, command: m.Command) -> m.Command | None:
         number = command.transfer % len(self.transfers)
         payee = self.model.transfers[number].payee
-        if payee == m.OPERATOR:  # a withdrawal reached nobody here
+        if payee == m.OPERATOR:  # a withdrawal has no payee here
             return None
         return replace(command, transfer=number, actor=payee if command.actor == 0 else m.OPERATOR)
 
@@ -301,7 +301,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     def _first_is_fresh(self, crowd: Sequence[m.Command], answers: Sequence[m.Answer]) -> list[m.Answer]:
-        """Treat the first of equal successes as the new one: after lost replies, all may say `replayed`."""
+        """Treat the first of equal successes as the fresh one: after lost replies, all may say `replayed`."""
         told: list[m.Answer] = []
         seen = set(self.model.keys)
         for command, answer in zip(crowd, answers, strict=True):

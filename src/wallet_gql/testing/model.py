@@ -89,7 +89,7 @@ class Model:
     transfers: list[TransferRow] = field(default_factory=list)
     keys: dict[tuple[int, int], tuple[tuple[object, ...], Answer]] = field(default_factory=dict)
 
-    # What is
+    # The present state
 
     def is_open(self, hold: HoldRow) -> bool:
         """Whether a hold still reserves its money."""
@@ -122,7 +122,7 @@ class Model:
         answer = self.refusal(command)
         if answer is None:
             answer = Answer("ok", made=self.apply(command))
-        if command.key is not None and answer.code != "HOLD_NOT_FOUND":  # strangers leave no trace
+        if command.key is not None and answer.code != "HOLD_NOT_FOUND":  # a refused stranger leaves no receipt
             self.keys[command.actor, command.key] = (command.asked, answer)
         return answer
 
@@ -271,7 +271,7 @@ def _judge_keys(model: Model, commands: Sequence[Command], answers: Sequence[Ans
     wrong: list[str] = []
     groups: dict[tuple[int, int], list[tuple[Command, Answer]]] = defaultdict(list)
     for command, answer in zip(commands, answers, strict=True):
-        if command.key is not None and answer.code != "HOLD_NOT_FOUND":  # strangers leave no trace
+        if command.key is not None and answer.code != "HOLD_NOT_FOUND":  # a refused stranger leaves no receipt
             groups[command.actor, command.key].append((command, answer))
     for name, group in groups.items():
         known = model.keys.get(name)

@@ -70,7 +70,7 @@ class NodeTally:
     faults: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     clear_seconds: list[float] = field(default_factory=list)
-    """After each fault, how long until what was in doubt then was settled."""
+    """After each fault: how many seconds until everything that was in doubt was settled."""
     writers: Tally = field(default_factory=Tally)
 
     def add(self, other: NodeTally) -> None:
@@ -176,14 +176,14 @@ async def _apply(cluster: PostgresCluster, proxies: Sequence[Proxy], fault: Node
 
 
 def send(server: PostgresServer, number: signal.Signals) -> None:
-    """Signal all processes of a server, the parent first, so that it starts no new ones; some may have ended."""
+    """Signal all processes of a server: first the parent, so that it starts no new ones. Processes may have ended."""
     for pid in server._pids():  # noqa: SLF001 - the launcher's own list
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 async def _clear(cluster: PostgresCluster, after: str) -> float:
-    """How many seconds until nothing is prepared any more that is now; the world's own store recovers meanwhile."""
+    """Wait until every transaction that is prepared now is settled by other processes. Returns the seconds."""
     began = time.monotonic()
     now = set(await asyncio.to_thread(cluster.prepared))
     left = now
@@ -197,18 +197,18 @@ async def _clear(cluster: PostgresCluster, after: str) -> float:
 
 @dataclass(slots=True)
 class OppositeTally:
-    """What one client of `opposite` saw. `errors` counts the codes of retryable errors; each was asked again."""
+    """The results of one client of `opposite`. `errors` counts the codes of retryable errors, which were repeated."""
 
     answered: int = 0
     net_minor: int = 0
-    """What went from left to right in all."""
+    """The net amount that went from left to right, in minor units."""
     errors: Counter[str] = field(default_factory=Counter)
 
 
 async def opposite(
     store: Store, left: Person, right: Person, *, seconds: float, seed: int, clients: int = 4
 ) -> OppositeTally:
-    """Pay both ways between two accounts for a while; every payment is repeated until it is answered."""
+    """Pay in both directions between two accounts for a while; every payment is repeated until it is answered."""
     tally, ledger, until = OppositeTally(), Ledger(store), time.monotonic() + seconds
     keys = iter(range(2**62))
 
@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the drawn payments; begins every key")
     parser.add_argument("--clients", type=int, default=4, help="at once")
     tally = asyncio.run(_pay_both_ways(**vars(parser.parse_args(arguments))))
-    print(json.dumps({"answered": tally.answered, "net_minor": tally.net_minor, "errors": tally.errors}))  # noqa: T201 - it is a program
+    print(json.dumps({"answered": tally.answered, "net_minor": tally.net_minor, "errors": tally.errors}))  # noqa: T201 - the output of a program
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """How long tests wait: seconds on an idle machine, stretched by how busy this machine is now.
 
-A wait ends when what it waits for is there; its limit only tells a hang from slowness. So every limit in the tests is
-`patience(seconds)`, with the seconds that would be generous on an idle machine:
+A wait ends when its condition is true; its limit only tells a hang from slowness. So every limit in the tests is
+`patience(seconds)`, with a number of seconds that would be generous on an idle machine:
 
 ```python
 async with asyncio.timeout(patience(10)): ...
 began = time.monotonic()
-while not seen():                                     # looks again each time how busy the machine is
+while not seen():                                     # measures again each time how busy the machine is
     assert time.monotonic() - began < patience(10)
 ```
 
-Pytest's own limit of a test is stretched in the same way (`tests/conftest.py`). `WALLET_TEST_PATIENCE=3` multiplies all
-of them, for a machine that is slow although nothing else runs on it: an emulator, a container with a small CPU quota.
+Pytest's own time limit is stretched in the same way (`tests/conftest.py`). `WALLET_TEST_PATIENCE=3` multiplies all
+limits, for a machine that is slow although nothing else runs on it: an emulator, a container with a small CPU quota.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOAD: Final = Path("/proc/loadavg")
 
 
 def patience(seconds: float) -> float:
-    """The limit of a wait that takes at most so many seconds on an idle machine."""
+    """The limit, in seconds, of a wait that takes at most `seconds` on an idle machine."""
     return seconds * slowness()
 
 
@@ -44,11 +44,11 @@ def slowness() -> float:
 
 
 def _wanting_to_run() -> float:
-    """How many threads want a processor: in the mean of the last minute or right now, whichever is more."""
+    """How many threads want a processor: the mean of the last minute or the present number, whichever is larger."""
     wanting = 0.0
     with suppress(OSError):
         wanting = os.getloadavg()[0]
-    with suppress(OSError):  # only Linux tells the number of this moment, as the fourth field: running/all
+    with suppress(OSError):  # only Linux has the present number, as the fourth field: running/all
         wanting = max(wanting, float(_LOAD.read_text(encoding="ascii").split()[3].partition("/")[0]))
     return wanting
 
@@ -59,13 +59,13 @@ def _processors() -> int:
 
 
 async def within(seconds: float, command: Awaitable[T]) -> T:
-    """Await what must end in time; the seconds are those of an idle machine. Raises TimeoutError."""
+    """Await with a time limit, in seconds on an idle machine. Raises TimeoutError."""
     async with asyncio.timeout(patience(seconds)):
         return await command
 
 
 async def until(seen: Callable[[], bool], seconds: float, what: str, every_seconds: float = 0.01) -> float:
-    """Look until it is so; answer how many seconds that took. Raises TimeoutError that names `what`."""
+    """Poll until `seen` is true; returns how many seconds that took. Raises TimeoutError that names `what`."""
     began = time.monotonic()
     while not seen():
         if time.monotonic() - began > patience(seconds):
@@ -75,7 +75,7 @@ async def until(seen: Callable[[], bool], seconds: float, what: str, every_secon
 
 
 def wait_until(seen: Callable[[], bool], seconds: float, what: str, every_seconds: float = 0.02) -> float:
-    """`until` for code that is not asynchronous."""
+    """`until` for synchronous code."""
     began = time.monotonic()
     while not seen():
         if time.monotonic() - began > patience(seconds):
@@ -85,10 +85,10 @@ def wait_until(seen: Callable[[], bool], seconds: float, what: str, every_second
 
 
 async def insist(ask: Callable[[], Awaitable[T]], seconds: float = 60.0, told: Counter[str] | None = None) -> T:
-    """Ask, always under the same key, until the answer is not retryable; `told` counts the codes of those that were.
+    """Repeat a request under one key until its answer is not retryable; `told` counts the codes of retryable answers.
 
-    A busy store may say `Contended` or `InDoubt` to anybody at any time, and a client then does just this. Raises the
-    last WalletError.
+    A busy store may answer any request with `Contended` or `InDoubt`, and a client then does the same. Raises the last
+    WalletError.
     """
     began = time.monotonic()
     while True:
@@ -102,6 +102,6 @@ async def insist(ask: Callable[[], Awaitable[T]], seconds: float = 60.0, told: C
 
 
 async def turns(count: int = 50) -> None:
-    """Let all run that is ready on this loop, and what that makes ready: for tests that wait for no other process."""
+    """Run everything that is ready on this loop, and what that makes ready: for tests without other processes."""
     for _ in range(count):
         await asyncio.sleep(0)

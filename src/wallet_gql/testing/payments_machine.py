@@ -74,7 +74,7 @@ troubles: st.SearchStrategy[list[str]] = (
     | st.sampled_from(refused)
 )
 overlaps = st.none() | st.none() | st.sampled_from((0, 20))
-"""After how many seconds another process does the same, between an answer and its commit; None: it does not."""
+"""Seconds after which a second process takes the same step, between an answer and its commit; None: never."""
 deaths = st.none() | st.none() | st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 3))
 
 
@@ -103,7 +103,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         self.pending: list[Body] = []
         self.told = 0
         self.secrets: dict[str, str] = {}
-        """Intent by the client secret that a customer was given."""
+        """The intent for each client secret that a customer was given."""
         self.spent: Counter[int] = Counter()
         if float_minor:
             self.state.fund(float_minor, CURRENCY)
@@ -112,7 +112,7 @@ class PaymentsMachine(RuleBasedStateMachine):
             self.run(self.calm.withdrawals.set_payout_account(person.id, account))
 
     def _payments(self, store: Any) -> Payments:
-        entropy = lambda: self.world.random.getrandbits(62)  # noqa: E731 - as it is taken
+        entropy = lambda: self.world.random.getrandbits(62)  # noqa: E731 - the type that is expected
         # One at a time, so that a schedule can be repeated.
         return make_payments(Desk(store, self.world.clock, entropy, sweep_at_once=1), self.api, self.fake.secrets)
 
@@ -122,7 +122,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @property
     def state(self) -> StripeState:
-        """What Stripe knows."""
+        """Stripe's state."""
         return self.fake.state
 
     @contextmanager
@@ -198,7 +198,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @rule(person=persons, act=st.sampled_from(("freeze", "unfreeze", "refuse", "take", "drop", "day", "reconcile")))
     def seldom(self, person: int, act: str) -> None:
-        """A rare event: an account is frozen, payouts are stopped, an event is lost, Stripe forgets its keys."""
+        """A rare event: an account is frozen, payouts are stopped, an event is lost, or Stripe forgets its keys."""
         if act in ("freeze", "unfreeze"):
             status = AccountStatus.FROZEN if act == "freeze" else AccountStatus.OPEN
             self.run(self.world.ledger.set_account_status(OPERATOR, self.people[person].account, status))

@@ -48,7 +48,7 @@ class FakeStripe:
         self.secrets = tuple(secrets)
         self.faults: deque[str] = deque()
         self.requests: list[tuple[str, str, Body]] = []
-        """What was asked: method, path, parameters."""
+        """The requests so far: method, path, parameters."""
         self.versions: set[str | None] = set()
         self.lock = threading.RLock()
         self._kept: dict[tuple[str, str], tuple[str, int, Body]] = {}
@@ -87,7 +87,7 @@ class FakeStripe:
 
     def signed(self, event: Body, *, at: int | None = None, secrets: Sequence[str] | None = None) -> tuple[bytes, str]:
         """An event as it is posted: the raw body and its `Stripe-Signature`."""
-        raw = json.dumps(event, indent=2).encode()  # Stripe indents, and the bytes are what counts
+        raw = json.dumps(event, indent=2).encode()  # Stripe indents its JSON, and the signature is over the bytes
         moment = self.state.now if at is None else at
         headers = [sign(raw, secret, moment) for secret in (self.secrets if secrets is None else secrets)]
         return raw, ",".join([headers[0], *(header.partition(",")[2] for header in headers[1:])])

@@ -54,7 +54,7 @@ class StripeState:
         """All objects of a kind, oldest first."""
         return [one for one in self.objects.values() if one["object"] == kind]
 
-    # What the world does
+    # What customers, banks and the operator do
 
     def connect(self, account: str) -> str:
         """A customer gets a connected account."""
@@ -89,7 +89,7 @@ class StripeState:
             self._tell("payment_intent.processing", intent)
 
     def refund(self, intent_id: str, amount: int) -> str | None:
-        """The operator refunds at Stripe's dashboard; the id of the refund, None if nothing is left to refund."""
+        """The operator refunds at Stripe's dashboard. Returns the refund's id; None if nothing is left to refund."""
         intent = self.objects[intent_id]
         left = intent["amount_received"] - sum(one["amount"] for one in self._standing_refunds(intent_id))
         if not 0 < amount <= left:
@@ -102,7 +102,7 @@ class StripeState:
         return str(made["id"])
 
     def fail_refund(self, refund_id: str) -> None:
-        """The card holder's bank gives a refund back."""
+        """The card holder's bank returns a refund."""
         refund = self.objects[refund_id]
         if refund["status"] != "succeeded":
             return
@@ -152,7 +152,7 @@ class StripeState:
             self.balances[payout["account"], payout["currency"]] += payout["amount"]
         self._tell(f"payout.{status}", payout, payout["account"])
 
-    # What our side asks
+    # Requests from the wallet
 
     def answer(self, method: str, path: str, params: Mapping[str, Any], account: str) -> Body:
         """Carry out a request. Raises Refusal."""

@@ -1,4 +1,4 @@
-"""Calls to Stripe with something else between the answer and its commit, as if processes overlapped."""
+"""Calls to Stripe with an action between the answer and its commit, as if processes overlapped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Meanwhile = Callable[[], Awaitable[object]]
 
 
 class SteppedApi(StripeApi):
-    """Stripe's calls. What is set to happen in between happens once, and may make calls itself."""
+    """Stripe's calls. A set action runs once, and may make calls itself."""
 
     after_writing: Meanwhile | None = None
-    """What happens when the next call that writes has been answered, or has got no answer."""
+    """The action after the next writing call was answered, or got no answer."""
 
     after_reading: Meanwhile | None = None
-    """What happens when the next call that only reads has been answered, or has got no answer."""
+    """The action after the next reading call was answered, or got no answer."""
 
     async def _write(self, call: Awaitable[Any]) -> dict[str, Any]:
         meanwhile, self.after_writing = self.after_writing, None

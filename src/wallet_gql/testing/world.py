@@ -73,7 +73,7 @@ class PlainPasswords(Passwords):
         return f"plain:{password}"
 
     async def verify(self, stored: str | None, password: str, client: str = "") -> bool:
-        """Compare."""
+        """Compare both."""
         del client
         return stored == f"plain:{password}"
 
@@ -89,7 +89,7 @@ class CheapIdentity(Identity):
     """Users with unhashed passwords, for tests of names and sessions."""
 
     def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
-        """As `Identity`, without its pool of hashing threads."""
+        """Like `Identity`, without its pool of hashing threads."""
         super().__init__(store, clock=clock, passwords=PlainPasswords())
 
 
@@ -102,7 +102,7 @@ class Person:
 
     @property
     def slot(self) -> int:
-        """The slot of their records."""
+        """The slot of the person's records."""
         return slot_of(self.id)
 
 
@@ -130,7 +130,7 @@ class World:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Check the books, unless the test failed anyway; take everything down."""
+        """Check the books, unless the test has already failed; then end everything."""
         try:
             if kind is None:
                 await self.check()
@@ -222,7 +222,7 @@ class World:
         return found
 
     async def _next(self) -> Person:
-        """Somebody new, of another home than the one before as far as there is another."""
+        """A new person; with several homes, of another home than the person before."""
         spans = self.store.capabilities.spans_nodes
         for _ in range(_ROUNDS_MAX):
             for home, waiting in self._spare.items():
@@ -312,7 +312,7 @@ class World:
 
     async def execute(self, scope: Scope, changes: Changes, store: Store | None = None) -> Committed[None]:
         """Write changes without a decision."""
-        decide: Decide[None] = lambda _: Decision(changes, None)  # noqa: E731 - typed, where a def would not fit
+        decide: Decide[None] = lambda _: Decision(changes, None)  # noqa: E731 - a lambda, since a def would not fit the type
         return await (store or self.store).execute(scope, decide)
 
     async def together(self, commands: Iterable[Awaitable[Any]]) -> list[Any]:

@@ -38,7 +38,7 @@ ATTEMPTS_MAX: Final = 200
 SWEEP_SECONDS: Final = 0.05
 
 Asked = dict[str, Any]
-"""What one key asks for: the verb and its arguments, as plain JSON values."""
+"""The input of one key: the verb and its arguments, as plain JSON values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +112,17 @@ class Writer:
         self._received: list[Transfer] = []
 
     def take_up(self, holds: Sequence[Hold], transfers: Sequence[Transfer]) -> None:
-        """Load open holds and payments of earlier runs, to go on with them."""
+        """Load open holds and payments of earlier runs, to continue with them."""
         self._holds += [hold for hold in holds if hold.state is HoldState.OPEN]
         self._received += transfers
 
     async def retry(self, unanswered: Sequence[Operation]) -> None:
-        """Repeat all requests that an earlier run got no answer to, concurrently."""
+        """Repeat, concurrently, all requests that an earlier run got no answer to."""
         calls = (ask(self._ledger, self._recorder, o.actor, o.key, dict(o.asked)) for o in unanswered)
         await asyncio.gather(*calls)
 
     async def run(self, numbers: Callable[[], int | None]) -> None:
-        """One of the concurrent clients: one operation after the other, until there is no next number."""
+        """One of the concurrent clients: one operation after another, until there is no next number."""
         while (number := numbers()) is not None:
             actor, asked = self._draw()
             key = f"{self._name}-{number}"
@@ -141,7 +141,7 @@ class Writer:
             self._received.append(posted.result)
 
     def _draw(self) -> tuple[str, Asked]:
-        """The next operation: who asks, and for what."""
+        """The next operation: its actor, and its input."""
         dice, drawn = self._random.random(), self._random
         amount_minor = drawn.randint(1, AMOUNT_MAX_MINOR)
         payer, payee = drawn.sample(self._accounts, 2)

@@ -1,1 +1,1 @@
-"""How the wallet is reached: GraphQL over HTTP, and the command line. Nothing else knows Strawberry or Starlette."""
+"""How the wallet is reached: GraphQL, REST and the command line. Nothing else imports Strawberry or Starlette."""

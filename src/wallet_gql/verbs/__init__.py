@@ -1,1 +1,1 @@
-"""What a wallet can do: one module a subject, each verb a method or function over any store."""
+"""What a wallet can do: one module per subject, each verb a method or function over any store."""

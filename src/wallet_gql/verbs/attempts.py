@@ -1,4 +1,4 @@
-"""What every money verb has in common before any rule runs: the input's shape, the attempt, ids, the scope."""
+"""What every money verb does before any rule runs: check the input's shape, make the attempt, ids and the scope."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REFERENCE_MAX: Final = 140
 
 
 class Means(Protocol):
-    """The store, the clock and chance, as every verb uses them. `timeout_seconds` bounds a write."""
+    """The store, the clock and the random source, as every verb uses them. `timeout_seconds` bounds a write."""
 
     @property
     def store(self) -> Store:
@@ -42,17 +42,17 @@ class Means(Protocol):
 
 
 def milliseconds(at: datetime) -> int:
-    """A time as whole milliseconds since 1970, as ids carry it."""
+    """A time as whole milliseconds since 1970, as ids contain it."""
     return int(at.timestamp() * 1000)
 
 
 def new_transfer_id(means: Means, slot: int, now: datetime) -> TransferId:
-    """A fresh transfer id of the slot that leads."""
+    """A new transfer id in the leading slot."""
     return make_transfer_id(slot, milliseconds(now), means.entropy())
 
 
 def check_reference(reference: str) -> None:
-    """Raise InvalidInput unless it is text that people can read, of at most `REFERENCE_MAX` characters."""
+    """Raise InvalidInput unless it is readable text of at most `REFERENCE_MAX` characters."""
     check_text(reference, "reference", length_max=REFERENCE_MAX)
 
 
@@ -64,7 +64,7 @@ def new_attempt(  # noqa: PLR0917 - always in this order
     amount_minor: int | None = None,
     currency: str | None = None,
 ) -> Attempt:
-    """The attempt at the actor's home, its input fingerprinted as sent; checks key, money and reference.
+    """The attempt at the actor's home, with the fingerprint of the input as sent. Checks key, money and reference.
 
     Raises:
         InvalidInput, InvalidAmount: something has the wrong shape.
@@ -83,7 +83,7 @@ def money_scope(
 ) -> Scope:
     """The scope of a money verb, led by `home` (the actor's if None).
 
-    An own account of another slot is left out, for it cannot be the actor's.
+    An account of another slot is left out of `own`: it cannot belong to the actor.
     """
     leader = attempt.slot if home is None else home
     credited = (other,) if other is not None and not is_system(other) and other != own else ()

@@ -1,9 +1,9 @@
-"""Several transfers in one request: each under its own key, all together (ATOMIC) or each for itself (INDEPENDENT).
+"""Several transfers in one request, each under its own key: all together (ATOMIC) or each by itself (INDEPENDENT).
 
-An ATOMIC batch is decided once. If all items move, their receipts say so for ever. If one is refused, the batch keeps a
-receipt of its own beside that of the refused item: its key follows from the items, their keys and their order, so the
-same batch is told the same, whatever was done since. The keys of the other items stay free: a lone transfer or another
-batch may use them, and the refused batch never moves anything.
+An ATOMIC batch is decided once. If all items move, their receipts say so for ever. If one item is refused, the batch
+stores a receipt of its own beside the refused item's. The key of the batch's receipt follows from the items, their keys
+and their order, so the same batch always gets the same answer. The other items' keys stay free: a single transfer or
+another batch may use them, and the refused batch never moves anything.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Refusal:
 
 
 _Decided = tuple[Answer[Transfer], ...] | _Refusal
-"""The answers of the items, in their order, if none was refused."""
+"""The answers of all items, in their order, or the refusal of one."""
 
 
 async def transfer_batch(
@@ -70,10 +70,10 @@ async def transfer_batch(
 ) -> tuple[Outcome, ...]:
     """Pay several payees; outcomes come in the order of the items.
 
-    In an ATOMIC batch the refused item has its error and, under its key, its receipt; the others are `BatchAborted` and
-    their keys are free. The same batch again has the same outcomes. An item whose key was used before counts as what it
-    was: a success as done, a refusal refuses the batch. In an INDEPENDENT batch every item is a transfer of its own,
-    and errors of any kind are its outcome.
+    In an ATOMIC batch with a refused item, that item's outcome is its error, which its receipt stores; the outcome of
+    the other items is `BatchAborted`, and their keys are free. The same batch again has the same outcomes. If an item's
+    key was used before, its first answer counts: a success as done, a refusal refuses the batch. In an INDEPENDENT
+    batch every item is a transfer of its own, and its outcome may be any error.
 
     Raises:
         InvalidInput: no items, more than `BATCH_MAX`, one key twice, or a malformed item of an ATOMIC batch.
@@ -102,7 +102,7 @@ async def _alone(ledger: Ledger, verb: TransferVerb) -> Outcome:
 
 
 def item_error(place: int, error: InvalidInput) -> InvalidInput:
-    """What is wrong with an item, as a fault of the batch: the field begins with `items.`, counted from 0."""
+    """An item's error as an error of the batch: the field begins with `items.` and the item's index, from 0."""
     return InvalidInput(f"items.{place}.{error.fields['field']}", str(error.fields["reason"]))
 
 
@@ -117,7 +117,7 @@ class AtomicBatchVerb(MoneyVerb[_Decided, tuple[Outcome, ...]]):
     operation = "transferBatch"
 
     def shape(self) -> Attempt:
-        """See `MoneyVerb.shape`. The batch's own attempt follows from those of its items."""
+        """See `MoneyVerb.shape`. The batch's attempt follows from the items' attempts."""
         for place, verb in enumerate(self.verbs):
             try:
                 self.attempts.append(verb.shape())
@@ -128,7 +128,7 @@ class AtomicBatchVerb(MoneyVerb[_Decided, tuple[Outcome, ...]]):
         return Attempt(self.attempts[0].slot, self.actor, f"batch:{given}", self.operation, given)
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """Whom the items pay."""
+        """Look up the payees of all items. The scope is the union of their scopes."""
         self.plans = [await planned(means, verb, one) for verb, one in zip(self.verbs, self.attempts, strict=True)]
         scopes = [plan.scope for plan in self.plans]
         own = dict.fromkeys(account for scope in scopes for account in scope.accounts)
@@ -170,9 +170,10 @@ class AtomicBatchVerb(MoneyVerb[_Decided, tuple[Outcome, ...]]):
         return Posted(tuple(done), replayed=all(one.replayed for one in done), credited=credited)
 
     def _known(self, snapshot: Snapshot, attempt: Attempt) -> _Decided | None:
-        """What the receipts say already: of the batch, else of all its items. None if some item is still to be tried.
+        """The stored answer: the batch's own receipt, or those of all its items. None if some item has not been tried.
 
-        All keys are looked at before any item is tried: a refusal of the last one must not cost the first its key.
+        All keys are checked before any item is tried, so that a stored refusal of a later item leaves the other keys
+        free.
         """
         own = snapshot.receipt(*attempt.name, attempt.slot)
         if own is not None:
@@ -194,7 +195,7 @@ class AtomicBatchVerb(MoneyVerb[_Decided, tuple[Outcome, ...]]):
         return None if receipt is None else replay(receipt, self.attempts[place])
 
     def _try(self, snapshot: Snapshot) -> tuple[Changes, _Decided]:
-        """Each item on what those before it changed; the first refusal undoes all, and only it is remembered."""
+        """Try each item on the result of those before it. The first refusal undoes all, and only it is stored."""
         trial = Trial(snapshot)
         changes = Changes()
         answers: list[Answer[Transfer]] = []

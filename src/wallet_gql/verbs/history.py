@@ -1,7 +1,8 @@
-"""Reading an account's past: filtered pages, the balance at a moment, statements.
+"""Reading an account's past: filtered pages, the balance at a time, statements.
 
-Everything rests on keyset pages of one account in sequence order, so that no backend needs a query of its own. An
-account's entries never go back in time, so a moment is found by bisection: at most 20 single-row reads in a million.
+Everything uses keyset pages of one account in sequence order, so no backend needs special queries. The times of an
+account's entries never decrease, so a point in time is found by bisection: at most 20 single-row reads for a million
+entries.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from ..domain.text import comparable
 from ..storage import PAGE_MAX, HistoryLine, PageRequest, Store
 
 EXAMINED_MAX: Final = 2_000
-"""The most entries one filtered page looks at. A page may therefore be short, and still have more behind it."""
+"""The most entries that one filtered page examines. So a page may be short although more lines follow."""
 
 
 @frozen
 class HistoryFilter:
-    """Which lines to keep; what is None does not count.
+    """Which lines to keep; a field that is None is ignored.
 
-    `since` is inclusive, `until` exclusive; amounts are compared without their sign, in minor units; `reference` is a
-    part of the text, in any case and however its accents are composed.
+    `since` is inclusive, `until` exclusive; amounts are compared without their sign, in minor units; `reference` must
+    be a part of the text, ignoring case and how accents are composed.
     """
 
     kinds: frozenset[TransferKind] | None = None
@@ -37,11 +38,11 @@ class HistoryFilter:
 
     @property
     def selects(self) -> bool:
-        """Whether lines within the span of time may still be left out."""
+        """Whether the filter may drop lines within its span of time."""
         return self != HistoryFilter(since=self.since, until=self.until)
 
     def keeps(self, line: HistoryLine) -> bool:
-        """Whether the line is wanted; times are left to the caller, who finds them by bisection."""
+        """Whether the filter keeps the line, apart from `since` and `until`, which the caller applies by bisection."""
         entry, transfer = line.entry, line.transfer
         both = {transfer.debit_account_id, transfer.credit_account_id}
         amount_minor = abs(entry.amount_minor)
@@ -59,7 +60,7 @@ EVERYTHING: Final = HistoryFilter()
 
 @frozen
 class HistoryPage:
-    """Some lines; `next_sequence` is where the following page begins (exclusive), None at the end."""
+    """Some lines. The following page begins below `next_sequence`; None at the end."""
 
     lines: tuple[HistoryLine, ...]
     next_sequence: int | None
@@ -77,7 +78,7 @@ class Statement:
 
 
 async def sequence_at(store: Store, account: Account, at: datetime, *, inclusive: bool = True) -> int:
-    """How many entries the account had at that moment; with `inclusive=False`, just before it."""
+    """How many entries the account had at that time; with `inclusive=False`, just before it."""
     low, high = 0, account.sequence
     while low < high:
         middle = (low + high + 1) // 2
@@ -99,7 +100,7 @@ async def balance_after(store: Store, account: Account, sequence: int) -> int:
 
 
 async def balance_at(store: Store, account: Account, at: datetime) -> int:
-    """The posted balance at a moment, in minor units."""
+    """The posted balance at a time, in minor units."""
     return await balance_after(store, account, await sequence_at(store, account, at))
 
 
@@ -114,7 +115,10 @@ async def statement(store: Store, account: Account, since: datetime, until: date
 async def page_of_history(
     store: Store, account: Account, limit: int, *, before: int | None = None, where: HistoryFilter = EVERYTHING
 ) -> HistoryPage:
-    """Up to `limit` lines below the sequence `before`, newest first, that `where` keeps; looks at `EXAMINED_MAX`."""
+    """Up to `limit` lines below the sequence `before` that `where` keeps, newest first; reads `EXAMINED_MAX` at most.
+
+    `before` defaults to the account's newest entry, which is then included.
+    """
     top = account.sequence + 1 if before is None else before
     if where.until is not None:
         top = min(top, await sequence_at(store, account, where.until, inclusive=False) + 1)

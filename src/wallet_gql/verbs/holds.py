@@ -1,4 +1,4 @@
-"""Reserving money, taking it and letting it go."""
+"""Place, capture and void holds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOLD_SECONDS_DEFAULT: Final = 7 * 24 * 3600
 
 @dataclass(slots=True)
 class PlaceHoldVerb(ShowsHold):
-    """Reserve money for a payee, for `expires_in_seconds` from the server's acceptance."""
+    """Reserve money for a payee, for `expires_in_seconds` from the time at which the server accepts it."""
 
     source: AccountId
     to: To
@@ -44,7 +44,7 @@ class PlaceHoldVerb(ShowsHold):
         return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """Whom it is for."""
+        """Look up the payee."""
         payee = await find_payee(means.store, self.to, self.currency)
         now = means.clock()
         command = self.command(means, attempt, payee, now)
@@ -52,7 +52,7 @@ class PlaceHoldVerb(ShowsHold):
         return Plan(now, replace(scope, open_holds=True), partial(rules.place_hold, command=command, now=now))
 
     def command(self, means: Means, attempt: Attempt, payee: commands.Payee, now: datetime) -> commands.PlaceHold:
-        """What the rule is asked."""
+        """The rule's input."""
         return commands.PlaceHold(
             hold_id=make_hold_id(attempt.slot, milliseconds(now), means.entropy()),
             actor=self.actor,
@@ -68,7 +68,7 @@ class PlaceHoldVerb(ShowsHold):
 
 @dataclass(slots=True)
 class CaptureHoldVerb(Moves):
-    """Take a hold's money, all of it or `amount_minor`; the rest is released."""
+    """Capture a hold, all of it or `amount_minor`; the rest is released."""
 
     hold_id: HoldId
     amount_minor: int | None
@@ -82,7 +82,7 @@ class CaptureHoldVerb(Moves):
         return new_attempt(self.actor, self.key, self.operation, {"hold": self.hold_id}, self.amount_minor)
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """The hold. Its payer's home leads."""
+        """Look up the hold. The payer's home leads."""
         hold = await hold_seen_by(means.store, self.actor, self.hold_id)
         now, home = means.clock(), slot_of(hold.id)
         command = commands.CaptureHold(
@@ -114,7 +114,7 @@ class VoidHoldVerb(ShowsHold):
         return new_attempt(self.actor, self.key, self.operation, {"hold": self.hold_id})
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """The hold. Its payer's home leads."""
+        """Look up the hold. The payer's home leads."""
         hold = await hold_seen_by(means.store, self.actor, self.hold_id)
         now = means.clock()
         command = commands.VoidHold(self.actor, attempt.key, hold.id, hold.account_id)

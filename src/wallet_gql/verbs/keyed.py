@@ -1,16 +1,16 @@
 """The one path of every verb that moves, reserves or releases money under an idempotency key.
 
 A verb gives four things: its *shape* (the input, checked and fingerprinted), its *look-ups*, its *scope* and its
-*rule*. `run` owns their order, so that all verbs keep the same promises:
+*rule*. `run` calls them in one order, so that all verbs keep the same promises:
 
-1. the shape, once; malformed input leaves nothing under the key;
-2. the look-ups; if one fails, the key is asked before the failure is told: a key of another input is
-   `IdempotencyKeyReused`, a kept answer is given again, and a refusal is remembered, as one of the rule would be;
-3. where the actor's home does not lead, the key claim there;
-4. the scope is isolated, and the rule runs unless the key has its answer already;
-5. the answer, new or kept, as the verb's result.
+1. Check the shape, once. Malformed input stores nothing under the key.
+2. Do the look-ups. If one fails, first check the key: a key of another input is `IdempotencyKeyReused`, a stored answer
+is returned, and a refusal is stored under the key like a refusal by the rule.
+3. If the actor's home does not lead, write the key claim there.
+4. Isolate the scope, and run the rule unless the key already has an answer.
+5. Return the answer, new or stored, as the verb's result.
 
-`money_verbs` tells all of them, so that each promise is tested for every verb.
+`money_verbs` lists all of them, so that each promise is tested for every verb.
 """
 
 from __future__ import annotations
@@ -46,20 +46,22 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 _UNSEEN: Final = (HoldNotFound, TransferNotFound)
-"""What a look-up raises if it finds nothing that concerns the actor. It is never remembered.
+"""Raised by a look-up that finds nothing that concerns the actor. It is never remembered.
 
-A stranger who guesses ids must learn nothing, not even by what stays under the keys; nor shall guesses fill the store.
+A caller that guesses ids must learn nothing, not even from what is stored under its keys; and guesses must not fill the
+store.
 """
 
 _ASK_THE_KEY: Final = (Unavailable, IdempotencyKeyReused, *_UNSEEN)
-"""Failures before which the kept answer goes, if there is one."""
+"""After these failures the stored answer is returned, if there is one."""
 
 
 @frozen
 class Posted(Generic[R]):
     """A money command that is in the books, now or earlier.
 
-    `replayed`: the key was used before, this is the first answer again. `credited`: the payee's node has it already.
+    `replayed`: the key was used before, and this is its first answer. `credited`: the payee's node has applied the
+    credit.
     """
 
     result: R
@@ -69,7 +71,7 @@ class Posted(Generic[R]):
 
 @frozen
 class Plan:
-    """What the look-ups lead to: the rule, and the scope that it decides on. The scope's home leads."""
+    """The result of the look-ups: the rule, and the scope that it decides on. The scope's home leads."""
 
     now: datetime
     scope: Scope
@@ -78,7 +80,7 @@ class Plan:
 
 @dataclass(slots=True)
 class MoneyVerb(ABC, Generic[A, R]):
-    """One request of a verb: what it was asked with. `A` is what the store decides, `R` what the caller gets."""
+    """One request of a verb, with its input. The store decides an `A`; the caller gets an `R`."""
 
     actor: str
 
@@ -95,11 +97,11 @@ class MoneyVerb(ABC, Generic[A, R]):
 
     @abstractmethod
     def decider(self, attempt: Attempt, plan: Plan) -> Decide[A]:
-        """What the store runs on the scope: the rule, once for the key."""
+        """The function that the store runs on the scope: the rule, once per key."""
 
     @abstractmethod
     async def kept(self, store: Store, attempt: Attempt) -> A | None:
-        """What was decided under the key already, at the slot that leads as far as that is known.
+        """The answer stored under the key, at the leading slot as far as it is known; None if there is none.
 
         Raises:
             IdempotencyKeyReused, Unavailable.
@@ -107,7 +109,7 @@ class MoneyVerb(ABC, Generic[A, R]):
 
     @abstractmethod
     async def posted(self, means: Means, attempt: Attempt, decided: A, *, credited: bool) -> Posted[R]:
-        """The caller's result. Raises the refusal; InDoubt: it was done, but cannot be read now."""
+        """The caller's result. Raises the stored refusal; InDoubt: it was done, but cannot be read now."""
 
 
 @dataclass(slots=True)
@@ -118,11 +120,11 @@ class OneKey(MoneyVerb[Answer[R], R]):
 
     @abstractmethod
     def effect(self, changes: Changes) -> Effect[R]:
-        """The result of what the rule decided, and how the receipt keeps it."""
+        """The result of the rule's changes, and its form in the receipt."""
 
     @abstractmethod
     async def restore(self, means: Means, kept: Replayed) -> R | None:
-        """The result that a receipt keeps; None if it keeps none. Raises Unavailable."""
+        """The result that a receipt stores; None if it stores none. Raises Unavailable."""
 
     def decider(self, attempt: Attempt, plan: Plan) -> Decide[Answer[R]]:
         """See `MoneyVerb.decider`."""
@@ -150,7 +152,7 @@ class OneKey(MoneyVerb[Answer[R], R]):
             return Posted(decided.result, replayed=False, credited=credited)
         try:
             first = await self.restore(means, decided)
-        except Unavailable as error:  # which would say that nothing has changed
+        except Unavailable as error:  # Unavailable would say that nothing has changed
             raise InDoubt(str(error)) from error
         if first is None:
             raise InvariantViolated(f"the receipt of key {attempt.key!r} does not say what was done")
@@ -158,11 +160,11 @@ class OneKey(MoneyVerb[Answer[R], R]):
 
 
 async def run(means: Means, verb: MoneyVerb[A, R]) -> Posted[R]:
-    """Do what the verb asks for, once for its key.
+    """Execute the verb, once per key.
 
     Raises:
         InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-        Rejected: what the rule or a look-up says, now or when the key was first sent.
+        Rejected: by the rule or a look-up, now or when the key was first used.
         Unavailable, InDoubt: ask again with the same key.
     """
     attempt = verb.shape()
@@ -181,7 +183,7 @@ async def run(means: Means, verb: MoneyVerb[A, R]) -> Posted[R]:
 
 
 async def planned(means: Means, verb: MoneyVerb[A, R], attempt: Attempt) -> Plan:
-    """What the look-ups lead to. A refusal of theirs becomes the rule's, at the actor's home, and so is remembered."""
+    """Run the look-ups. If one refuses, the plan's rule raises that refusal at the actor's home, which remembers it."""
     try:
         return await verb.look_up(means, attempt)
     except _UNSEEN:
@@ -198,7 +200,7 @@ def _refusing(error: Rejected) -> Callable[[Snapshot], Changes]:
 
 
 async def _claim(means: Means, attempt: Attempt, home: int) -> None:
-    """Reserve the key at the actor's home before the leader is asked. Raises IdempotencyKeyReused, Unavailable."""
+    """Claim the key at the actor's home before the leader is asked. Raises IdempotencyKeyReused, Unavailable."""
     now = means.clock()
     scope = Scope(home, receipts=(attempt.name,))
     claimed = await means.store.execute(
@@ -208,12 +210,12 @@ async def _claim(means: Means, attempt: Attempt, home: int) -> None:
 
 
 async def find_receipt(store: Store, slot: int, name: tuple[str, str]) -> Receipt | None:
-    """The receipt of a key in a slot, or the claim on it. Raises Unavailable."""
+    """The receipt of a key in a slot; it may be a key claim. Raises Unavailable."""
     return (await store.fetch(ReadSet(receipts=((slot, *name),)))).receipt(*name, slot)
 
 
 async def outcome_of(store: Store, actor: str, key: str) -> Receipt | None:
-    """The receipt of a key wherever it leads; None if the key has no answer. Raises Unavailable."""
+    """The receipt of a key at its leading slot; None if the key has no answer. Raises Unavailable."""
     found = await find_receipt(store, actor_slot(actor), (actor, key))
     if found is not None and found.leader is not None:
         found = await find_receipt(store, found.leader, (actor, key))
@@ -221,7 +223,7 @@ async def outcome_of(store: Store, actor: str, key: str) -> Receipt | None:
 
 
 class Moves(OneKey[Transfer]):
-    """A verb that answers the first transfer it makes; the receipt links to it."""
+    """A verb that returns its first transfer; the receipt links to it."""
 
     __slots__ = ()
 
@@ -236,7 +238,7 @@ class Moves(OneKey[Transfer]):
 
 
 class ShowsHold(OneKey[Hold]):
-    """A verb that answers a hold as it leaves it; the receipt keeps that."""
+    """A verb that returns a hold in its new state; the receipt stores that."""
 
     __slots__ = ()
 

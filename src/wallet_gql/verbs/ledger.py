@@ -1,7 +1,7 @@
-"""The ledger: one method a verb, the same for every transport and every backend.
+"""The ledger: one method per verb, the same for every transport and every backend.
 
-A verb that moves, reserves or releases money goes through `keyed.run`. Ownership is part of each decision, so there is
-no gap between check and use.
+Verbs that move, reserve or release money go through `keyed.run`. Each decision checks ownership itself, so there is no
+gap between check and use.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def utc_now() -> datetime:
 
 @frozen
 class Known:
-    """The outcome of a key: the transfer that it stands for, the hold as it is now, or the refusal."""
+    """The outcome of a key: its transfer, its hold as it is now, or its refusal."""
 
     operation: str
     at: datetime
@@ -74,7 +74,7 @@ class Ledger:
         transfer_fee_basis_points: int = 0,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        """`transfer_fee_basis_points` (1/10,000) are kept from what a payee gets; `timeout_seconds` bounds a write."""
+        """A payee gets `transfer_fee_basis_points` (1/10,000) less; `timeout_seconds` bounds a write."""
         self.store = store
         self.clock = clock
         self.entropy = entropy
@@ -106,7 +106,7 @@ class Ledger:
         return (await self._execute(scope, decide)).result
 
     async def accounts(self, owner: UserId) -> tuple[Account, ...]:
-        """The user's accounts, oldest first; holds whose time is over no longer count."""
+        """The user's accounts, oldest first. Holds that have expired no longer count."""
         snapshot = await self.store.fetch(ReadSet(wallets=(owner,)))
         found = snapshot.wallet(owner)
         if not any(account.held_minor for account in found):
@@ -117,7 +117,7 @@ class Ledger:
         return tuple(_released(current, account_id, now) for account_id in ids)
 
     async def account(self, actor: str, account_id: AccountId) -> Account:
-        """One of the actor's accounts; an operator sees any. Raises AccountNotFound."""
+        """One of the actor's accounts; an operator may read any. Raises AccountNotFound."""
         foreign = actor != OPERATOR and is_id("acc", account_id) and slot_of(account_id) != actor_slot(actor)
         if foreign or not is_id("acc", account_id):
             raise AccountNotFound(account_id)
@@ -129,7 +129,7 @@ class Ledger:
         return _released(snapshot, account_id, now)
 
     async def history(self, account: Account, page: PageRequest) -> Page[HistoryLine]:
-        """A page of an account's entries with their transfers. The caller has got `account` from this ledger."""
+        """A page of an account's entries with their transfers. The caller must have got `account` from this ledger."""
         return await self.store.list_transfers(account.id, page)
 
     async def set_account_status(self, actor: str, account_id: AccountId, status: AccountStatus) -> None:
@@ -162,11 +162,11 @@ class Ledger:
         currency: str,
         reference: str = "",
     ) -> Posted[Transfer]:
-        """Pay somebody from one's own account.
+        """Pay from one's own account.
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: what `rules.transfer` says; remembered under the key.
+            Rejected: by `rules.transfer`; remembered under the key.
             Unavailable, InDoubt: retry with the same key.
         """
         fee = self.transfer_fee_basis_points
@@ -175,11 +175,11 @@ class Ledger:
     async def deposit(
         self, actor: str, key: str, account_id: AccountId, amount_minor: int, currency: str, *, reference: str = ""
     ) -> Posted[Transfer]:
-        """Bring money in from outside, against the node's cash account (an operator's act).
+        """Bring money in from outside, against the node's cash account. For operators.
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: what `rules.deposit` says. Unavailable, InDoubt: retry with the same key.
+            Rejected: by `rules.deposit`. Unavailable, InDoubt: retry with the same key.
         """
         return await run(self, DepositVerb(actor, key, account_id, amount_minor, currency, reference))
 
@@ -192,12 +192,12 @@ class Ledger:
     async def reverse_transfer(
         self, actor: str, key: str, transfer_id: TransferId, *, amount_minor: int | None = None, reference: str = ""
     ) -> Posted[Transfer]:
-        """Send a received transfer back, all that is left of it or `amount_minor`.
+        """Send a received transfer back: `amount_minor`, or all that has not been sent back yet.
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: what `rules.reverse_transfer` says.
-            Unavailable, InDoubt: retry with the same key; also while the transfer has not reached its payee yet.
+            Rejected: by `rules.reverse_transfer`.
+            Unavailable, InDoubt: retry with the same key; also if the transfer has not reached its payee yet.
         """
         return await run(self, ReverseVerb(actor, key, transfer_id, amount_minor, reference))
 
@@ -219,7 +219,7 @@ class Ledger:
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: what `rules.place_hold` says. Unavailable, InDoubt: retry with the same key.
+            Rejected: by `rules.place_hold`. Unavailable, InDoubt: retry with the same key.
         """
         money = amount_minor, currency
         return await run(self, PlaceHoldVerb(actor, key, source, to, *money, expires_in_seconds, reference))
@@ -227,11 +227,11 @@ class Ledger:
     async def capture_hold(
         self, actor: str, key: str, hold_id: HoldId, *, amount_minor: int | None = None
     ) -> Posted[Transfer]:
-        """Take a hold's money, all of it or `amount_minor`; the rest is released.
+        """Capture a hold, all of it or `amount_minor`; the rest is released.
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: what `rules.capture_hold` says. Unavailable, InDoubt: retry with the same key.
+            Rejected: by `rules.capture_hold`. Unavailable, InDoubt: retry with the same key.
         """
         fee = self.transfer_fee_basis_points
         return await run(self, CaptureHoldVerb(actor, key, hold_id, amount_minor, fee))
@@ -241,16 +241,16 @@ class Ledger:
 
         Raises:
             InvalidInput, IdempotencyKeyReused: about the request itself.
-            Rejected: what `rules.void_hold` says. Unavailable, InDoubt: retry with the same key.
+            Rejected: by `rules.void_hold`. Unavailable, InDoubt: retry with the same key.
         """
         return await run(self, VoidHoldVerb(actor, key, hold_id))
 
     async def expire_due_holds(self, limit: int = LIMIT) -> Swept:
-        """The sweep: close holds whose time is over. Decisions do not wait for it."""
+        """The sweep: close expired holds. Decisions do not wait for it."""
         return await self._expiry.run(limit)
 
     async def _expire(self, hold: Due) -> bool:
-        """Close all due holds of a hold's account."""
+        """Close all due holds of the account of `hold`."""
         account_id, now = _account_of(hold), self.clock()
         command = commands.ExpireHolds(account_id)
         scope = Scope(slot_of(account_id), accounts=(account_id,), due_at=now)
@@ -275,7 +275,7 @@ class Ledger:
         return await transfer_seen_by(self.store, actor, transfer_id)
 
     async def outcome(self, actor: str, key: str) -> Known | None:
-        """What is known of one of the actor's keys. None proves nothing: a commit may be on its way; retry."""
+        """What is known of one of the actor's keys. None proves nothing, as a commit may be on its way: retry."""
         found = await outcome_of(self.store, actor, check_key(key))
         if found is None:
             return None
@@ -297,7 +297,7 @@ def _account_of(hold: Due) -> AccountId:
 
 
 def _released(snapshot: Snapshot, account_id: AccountId, now: datetime) -> Account:
-    """The account as it counts now: what expired holds reserve is available again."""
+    """The account as it counts now: money of expired holds is available again."""
     account = snapshot.account(account_id)
     assert account is not None
     due_minor = rules.due_minor(snapshot, account_id, now)

@@ -1,4 +1,4 @@
-"""What verbs read before they decide: payees and merchants by name, transfers and holds, who owns what."""
+"""What verbs read before they decide: payees and merchants by name, transfers, holds and owners."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..storage import Store
 
 @frozen
 class To:
-    """Whom to pay: exactly one of an account id and a username."""
+    """The payee: exactly one of an account id and a username."""
 
     account_id: AccountId | None = None
     username: str | None = None
@@ -30,13 +30,13 @@ class To:
 
 
 def check_payee(to: To) -> None:
-    """Raise InvalidInput unless an account id has the right shape. A text that can be no username is nobody's."""
+    """Raise InvalidInput unless an account id has the right shape. A malformed username is treated as unknown."""
     if to.account_id is not None:
         parse_account_id(to.account_id, "to.accountId")
 
 
 async def find_payee(store: Store, to: To, currency: str) -> Payee:
-    """Whom `to` names. What is not found is no error here: the rule says so, and it is remembered."""
+    """The payee that `to` names. Not finding it is no error here: the rule refuses it, which is remembered."""
     if to.account_id is not None:
         return Payee(to.account_id, to.account_id)
     name = to.username or ""
@@ -45,7 +45,7 @@ async def find_payee(store: Store, to: To, currency: str) -> Payee:
 
 
 async def find_merchant(store: Store, username: str, currency: str) -> tuple[Payee, Merchant | None]:
-    """A merchant as payee, and the merchant; None if the user is none."""
+    """The user as payee, and its merchant record; None if the user is not a merchant."""
     owner = await user_called(store, username)
     if owner is None:
         return _nobody(username), None
@@ -70,12 +70,12 @@ def _nobody(name: str) -> Payee:
 
 
 async def header_of(store: Store, transfer_id: TransferId) -> Transfer | None:
-    """A transfer as its payer's home has it."""
+    """The transfer as stored at its payer's home; None if there is none."""
     return (await store.fetch(ReadSet(transfers=(transfer_id,)))).transfer(transfer_id)
 
 
 async def transfer_seen_by(store: Store, actor: str, transfer_id: TransferId) -> Transfer:
-    """A transfer that the actor paid or received; an operator sees any. Raises TransferNotFound."""
+    """A transfer that the actor paid or received; an operator may read any. Raises TransferNotFound."""
     found = await header_of(store, transfer_id)
     if found is None or not await _concerns(store, actor, found):
         raise TransferNotFound(transfer_id)
@@ -83,7 +83,7 @@ async def transfer_seen_by(store: Store, actor: str, transfer_id: TransferId) ->
 
 
 async def hold_of(store: Store, hold_id: HoldId) -> Hold | None:
-    """A hold as it is now."""
+    """A hold as it is now; None if there is none."""
     return (await store.fetch(ReadSet(holds=(hold_id,)))).hold(hold_id)
 
 
@@ -96,14 +96,14 @@ async def hold_seen_by(store: Store, actor: str, hold_id: HoldId) -> Hold:
 
 
 async def terms_of(store: Store, transfer: Transfer) -> Terms:
-    """What was agreed on a transfer: it never changes."""
+    """The terms of a transfer, which never change."""
     if transfer.kind not in (TransferKind.PAYMENT, TransferKind.SPLIT):
         return Terms()
     return Terms.from_record(await read(store, terms_key(transfer.id)))
 
 
 async def owns(store: Store, actor: str, account_id: AccountId) -> bool:
-    """Whether the account is the actor's. An account of another slot cannot be, and is not read."""
+    """Whether the actor owns the account. An account of another slot cannot be the actor's, and is not read."""
     if is_system(account_id) or not is_id("usr", actor) or slot_of(account_id) != slot_of(actor):
         return False
     facts = (await store.fetch(ReadSet(credits=(account_id,)))).facts(account_id)

@@ -1,7 +1,7 @@
 """Paying a merchant, at once or by a hold.
 
-A payment is led by the payer's home. The merchant's record, at the merchant's own home, is read before, so the fee is
-the one in force when the server accepted the payment.
+The payer's home leads. The merchant's record is read from the merchant's home before, so the fee is the one in force
+when the server accepted the payment.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .lookups import To, check_payee, find_merchant, find_payee
 
 @frozen
 class Split:
-    """One who shares in a payment: `basis_points` (1/10,000) of the amount."""
+    """One share of a payment: `basis_points` (1/10,000) of the amount."""
 
     to: To
     basis_points: int
@@ -33,7 +33,7 @@ class Split:
 
 @dataclass(slots=True)
 class PayMerchantVerb(Moves):
-    """Pay a merchant, by username; `splits` get their parts in the same commit."""
+    """Pay a merchant, by username; the payees of `splits` are paid in the same commit."""
 
     source: AccountId
     merchant: str
@@ -42,7 +42,7 @@ class PayMerchantVerb(Moves):
     splits: Sequence[Split]
     reference: str
     merchant_id: UserId | None = field(default=None, init=False)
-    """Who the merchant is, once that was looked up."""
+    """The merchant's id, once it was looked up."""
 
     operation = "payMerchant"
 
@@ -57,7 +57,7 @@ class PayMerchantVerb(Moves):
         return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """The merchant, and who shares."""
+        """Look up the merchant and the payees of the splits."""
         payee, found = await find_merchant(means.store, self.merchant, self.currency)
         self.merchant_id = found.id if found else None
         shared = [await find_payee(means.store, split.to, self.currency) for split in self.splits]
@@ -88,7 +88,7 @@ class PayMerchantVerb(Moves):
 
 
 def _with_parts(scope: Scope, command: commands.PayMerchant) -> Scope:
-    """The scope of a payment with its splits: whom they pay, their receipts, and the terms."""
+    """The scope of a payment, extended by the splits' payees, their receipts, and the terms."""
     named = (split.payee.account_id for split in command.splits)
     payees = dict.fromkeys(account for account in named if account is not None and account not in scope.accounts)
     credited = dict.fromkeys((*scope.credits, *payees))
@@ -105,7 +105,7 @@ class PayMerchantByHoldVerb(PlaceHoldVerb):
     operation = "payMerchantByHold"
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """The merchant."""
+        """Look up the merchant."""
         payee, found = await find_merchant(means.store, self.to.username or "", self.currency)
         now = means.clock()
         hold = self.command(means, attempt, payee, now)

@@ -1,8 +1,8 @@
-"""Merchants' verbs over any store: register, be paid at once or by a hold, share a payment out, refund.
+"""Merchants' verbs over any store: register, be paid at once or by a hold, split a payment, refund.
 
-A payment is led by the payer's home; the merchant's record, at the merchant's own, is read before, so the fee is the
-one in force when the server accepted the command. A refund is led by the merchant's home, where the sum of refunds so
-far is; the total of a split payment never changes, and so may be read from the payer's home first.
+A payment is led by the payer's home. The merchant's record is read from the merchant's home before, so the fee is the
+one in force when the server accepted the command. A refund is led by the merchant's home, which knows the sum of
+refunds so far. The total of a split payment never changes, so it may be read from the payer's home before.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ R = TypeVar("R")
 log = logging.getLogger("wallet_gql.verbs.merchants")
 
 ROTATION: Final = timedelta(hours=24)
-"""How long the old webhook secret still signs beside the new one."""
+"""For how long the old webhook secret is still used beside the new one."""
 
 _SECRET_BYTES: Final = 32
 
 
 @frozen
 class Paid:
-    """A payment that is in the books: the merchant's transfer, and those of the splits, in their order.
+    """A payment that is in the books: the merchant's transfer, and the transfers of the splits, in their order.
 
-    `splits` is None if they could not be read: they are in the books all the same.
+    `splits` is None if they could not be read; they are in the books nevertheless.
     """
 
     payment: Posted[Transfer]
@@ -62,7 +62,7 @@ class Paid:
 
 @frozen
 class Registered:
-    """A merchant, and the new webhook secret: it is told once."""
+    """A merchant, and the new webhook secret, which is shown only once."""
 
     merchant: Merchant
     secret: str
@@ -80,9 +80,10 @@ class Merchants:
         on_paid: Callable[[UserId], None] = lambda _: None,
         entropy: Callable[[], bytes] = lambda: secrets.token_bytes(_SECRET_BYTES),
     ) -> None:
-        """`fee_basis_points` is what new merchants pay; `check_url` refuses webhook targets, by InvalidInput.
+        """`fee_basis_points` is the fee of new merchants; `check_url` refuses webhook targets by InvalidInput.
 
-        `on_paid` is told whose account has a new entry, after the commit: a hint that there is an event.
+        `on_paid` is called after the commit with the owner of an account that has a new entry: a hint that there is an
+        event.
         """
         self.ledger = ledger
         self.store = ledger.store
@@ -94,10 +95,11 @@ class Merchants:
     # Who is a merchant
 
     async def register(self, user_id: UserId, name: str, webhook_url: str | None = None) -> Registered:
-        """Make a user a merchant. Events are those from now on; earlier ones can be replayed.
+        """Make a user a merchant. Events begin now; earlier ones can be replayed.
 
         Raises:
-            InvalidInput: the name or the URL has the wrong shape. MerchantExists: there is one. Unauthenticated.
+            InvalidInput: the name or the URL has the wrong shape. MerchantExists: the user is one already.
+                Unauthenticated.
         """
         shown = domain.check_name(name)
         url = None if webhook_url is None else self.check_url(webhook_url)
@@ -124,7 +126,7 @@ class Merchants:
         """Change the name or the webhook's URL; `webhook=False` turns the webhook off, a URL turns it on.
 
         Raises:
-            InvalidInput: as for `register`. NotAMerchant: the user is none.
+            InvalidInput: as for `register`. NotAMerchant: the user is not a merchant.
         """
         shown = None if name is None else domain.check_name(name)
         url = None if webhook_url is None else self.check_url(webhook_url)
@@ -138,12 +140,12 @@ class Merchants:
         return await self._change(user_id, change, wake=url is not None or webhook is False)
 
     async def set_fee(self, user_id: UserId, basis_points: int) -> Merchant:
-        """The operator's act: the fee on payments from now on. Raises InvalidInput, NotAMerchant."""
+        """Set the fee on payments from now on. For operators. Raises InvalidInput, NotAMerchant."""
         domain.check_fee(basis_points)
         return await self._change(user_id, lambda merchant: replace(merchant, fee_basis_points=basis_points))
 
     async def rotate_secret(self, user_id: UserId) -> Registered:
-        """A new webhook secret; the old one still signs beside it for `ROTATION`. Raises NotAMerchant."""
+        """Make a new webhook secret. The old one also signs for `ROTATION`. Raises NotAMerchant."""
         text, until = domain.make_secret(self.entropy()), self.ledger.clock() + ROTATION
         return Registered(await self._change(user_id, lambda merchant: merchant.with_secret(text, until)), text)
 
@@ -171,11 +173,11 @@ class Merchants:
         splits: Sequence[Split] = (),
         reference: str = "",
     ) -> Paid:
-        """Pay a merchant, by username, from one's own account; `splits` get their parts in the same commit.
+        """Pay a merchant, by username, from one's own account; the payees of `splits` are paid in the same commit.
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: what `rules.merchants.pay_merchant` says; remembered under the key.
+            Rejected: by `rules.merchants.pay_merchant`; remembered under the key.
             Unavailable, InDoubt: retry with the same key.
         """
         verb = PayMerchantVerb(actor, key, source, merchant, amount_minor, currency, splits, reference)
@@ -200,7 +202,7 @@ class Merchants:
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
-            Rejected: NotAMerchant, and what `rules.place_hold` says. Unavailable, InDoubt: retry with the same key.
+            Rejected: NotAMerchant, or by `rules.place_hold`. Unavailable, InDoubt: retry with the same key.
         """
         money = amount_minor, currency
         to = To(username=merchant)
@@ -211,13 +213,13 @@ class Merchants:
     async def refund(
         self, actor: UserId, key: str, payment_id: TransferId, *, amount_minor: int | None = None, reference: str = ""
     ) -> Posted[Transfer]:
-        """Refund a payment that the actor received as merchant, all that is left or a part; a fee is not returned.
+        """Refund a payment that the actor received as merchant, all that is left or a part; the fee is not returned.
 
         Refunds and reversals of a payment add up to at most its total, splits included.
 
         Raises:
             TransferNotFound, NotReversible: it is no payment that the actor received.
-            Rejected: what `rules.reverse_transfer` says. Unavailable, InDoubt: retry with the same key.
+            Rejected: by `rules.reverse_transfer`. Unavailable, InDoubt: retry with the same key.
         """
         posted = await run(self.ledger, RefundVerb(actor, key, payment_id, amount_minor, reference))
         self.on_paid(actor)
@@ -229,7 +231,7 @@ class Merchants:
         return (await self.store.execute(scope, decide, timeout_seconds=self.ledger.timeout_seconds)).result
 
     async def _change(self, user_id: UserId, change: Callable[[Merchant], Merchant], *, wake: bool = False) -> Merchant:
-        """Write a changed merchant; `wake` also looks at its events now, and forgets failures. Raises NotAMerchant."""
+        """Write a changed merchant. With `wake`, its events are due now, with no failures. Raises NotAMerchant."""
         key, delivery_key = merchant_key(user_id), domain.delivery_key(user_id)
         now = self.ledger.clock()
 

@@ -1,4 +1,4 @@
-"""Small reads that several transports need: who owns accounts, and what holds are open. None takes a lock."""
+"""Small reads that several transports need: owners of accounts, and open holds. None takes a lock."""
 
 from __future__ import annotations
 

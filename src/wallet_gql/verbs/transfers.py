@@ -1,4 +1,4 @@
-"""Moving money at once: to somebody, in from outside, out again, and back to where it came from."""
+"""Moving money at once: pay, deposit, withdraw, reverse and refund."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .lookups import To, check_payee, find_payee, terms_of, transfer_seen_by
 
 @dataclass(slots=True)
 class TransferVerb(Moves):
-    """Pay somebody from one's own account."""
+    """Pay from one's own account."""
 
     source: AccountId
     to: To
@@ -50,7 +50,7 @@ class TransferVerb(Moves):
         return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """Whom it pays."""
+        """Look up the payee."""
         payee = await find_payee(means.store, self.to, self.currency)
         now = means.clock()
         command = commands.MoveMoney(
@@ -70,7 +70,7 @@ class TransferVerb(Moves):
 
 @dataclass(slots=True)
 class ExternalVerb(Moves):
-    """What `DepositVerb` and `WithdrawVerb` have in common: an account, and the node's cash account."""
+    """Base of `DepositVerb` and `WithdrawVerb`: an account, and the node's cash account."""
 
     account_id: AccountId
     amount_minor: int
@@ -89,7 +89,7 @@ class ExternalVerb(Moves):
         return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """Nothing has to be read. For an operator the account's home leads."""
+        """Read nothing. For an operator the account's home leads."""
         now = means.clock()
         home = attempt.slot if is_id("usr", self.actor) else slot_of(self.account_id)
         command = commands.MoveExternal(
@@ -107,7 +107,7 @@ class ExternalVerb(Moves):
 
 
 class DepositVerb(ExternalVerb):
-    """Bring money in from outside: an operator's act."""
+    """Bring money in from outside. For operators."""
 
     __slots__ = ()
     operation = "deposit"
@@ -132,7 +132,7 @@ class WithdrawVerb(ExternalVerb):
 
 @dataclass(slots=True)
 class ReverseVerb(Moves):
-    """Send a received transfer back, all that is left of it or a part."""
+    """Send a received transfer back: a part, or all that has not been sent back yet."""
 
     transfer_id: TransferId
     amount_minor: int | None
@@ -140,7 +140,7 @@ class ReverseVerb(Moves):
 
     operation = "reverseTransfer"
     named: ClassVar[str] = "transferId"
-    """What the input calls the transfer."""
+    """The name of the transfer's id in the input."""
 
     def shape(self) -> Attempt:
         """See `MoneyVerb.shape`."""
@@ -149,10 +149,10 @@ class ReverseVerb(Moves):
         return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor)
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """The transfer, and what was agreed on it. The home of its payee leads."""
+        """Look up the transfer and its terms. The payee's home leads."""
         original = await transfer_seen_by(means.store, self.actor, self.transfer_id)
         source = original.credit_account_id
-        if is_system(source):  # it left the wallet, so no home of a payee can refuse it
+        if is_system(source):  # the money left the wallet, so no payee's home leads that could refuse the command
             raise NotReversible(original.id, original.kind)
         terms = await terms_of(means.store, original)
         now, home = means.clock(), slot_of(source)
@@ -175,13 +175,13 @@ class ReverseVerb(Moves):
         return rules.reverse_transfer(snapshot, command, now)
 
     def _arrived(self, snapshot: Snapshot, command: commands.ReverseTransfer, now: datetime) -> Changes:
-        if snapshot.transfer(command.original_id) is None:  # certain, for its payer's home has it: not to be refused
+        if snapshot.transfer(command.original_id) is None:  # its payer's home has it, so it will arrive: do not refuse
             raise Contended("the transfer has not reached its payee yet")
         return self.rule(snapshot, command, now)
 
 
 class RefundVerb(ReverseVerb):
-    """Send a payment back: a reversal for merchants, of payments alone; its keys are those of reversals."""
+    """Refund a payment: a merchant's reversal, of payments only. It shares its keys with reversals."""
 
     __slots__ = ()
     named = "paymentId"

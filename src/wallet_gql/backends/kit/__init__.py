@@ -1,7 +1,7 @@
 """The public kit for authors of backends: what every backend shares.
 
-Everything that a backend needs from here stands in `__all__`; other names of the submodules may change. A backend
-subclasses `GroupStore`, loads what `Wanted.of` asks for with `load_found`, and writes `State.writes`. `KINDS` knows the
+Everything that a backend needs from the kit stands in `__all__`; other names of the submodules may change. A backend
+subclasses `GroupStore`, loads what `Wanted.of` asks for with `load_found`, and writes `State.writes`. `KINDS` has the
 columns of each kind of record.
 """
 

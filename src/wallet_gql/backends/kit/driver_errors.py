@@ -1,8 +1,8 @@
-"""What the backends share where a driver's error becomes one of ours: what it can mean, and their log lines.
+"""What the backends share to turn a driver's error into one of ours: its possible meanings, and the log line.
 
-Each backend has one table from its driver's codes to a `Meaning`, and one place that its driver's errors pass through.
-A driver may raise anything. What the table does not list means that the store cannot be used, and is logged as
-unexpected; only what the table lists as our own bug becomes InvariantViolated.
+Each backend has one table from its driver's codes to a `Meaning`, and one place that all errors of its driver pass
+through. A driver may raise anything. An error that the table does not list means that the store cannot be used, and is
+logged as unexpected. Only errors that the table lists as our own bugs become InvariantViolated.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ class Meaning(Enum):
     """What a driver's error means for the command."""
 
     BUSY = auto()
-    """Somebody else was first; the same command may succeed at once."""
+    """Another command was first; the same command may succeed at once."""
     GONE = auto()
-    """The server or the connection went away; a commit under way may have happened."""
+    """The server or the connection was lost; a commit under way may have taken effect."""
     REFUSED = auto()
-    """The store does not do it now: password changed, read-only, a right taken away, disk full."""
+    """The store refuses for now: password changed, read-only, a right revoked, disk full."""
     DAMAGED = auto()
-    """The store's data or disk is damaged; somebody must look at it."""
+    """The store's data or disk is damaged; an operator must look at it."""
     OURS = auto()
-    """A statement of ours, or what we wrote by it, is wrong."""
+    """One of our statements, or a value in it, is wrong."""
     UNEXPECTED = auto()
-    """Nobody knows."""
+    """The table does not list the error."""
 
 
 def store_failed(log: logging.Logger, where: str, meaning: Meaning, error: BaseException, said: str = "") -> str:
-    """Log once a minute that the store at `where` cannot be used; answers the text of that line.
+    """Log at most once a minute that the store at `where` cannot be used. Returns the text of that line.
 
-    `said` is what to tell of the error, its own text by default. Unexpected errors are logged with a traceback.
+    `said` is the text to log for the error, by default its own. Unexpected errors are logged with a traceback.
     """
     text = f"{where}: {said or f'{type(error).__name__}: {error}'}"
     level = logging.ERROR if meaning in (Meaning.DAMAGED, Meaning.UNEXPECTED) else logging.WARNING

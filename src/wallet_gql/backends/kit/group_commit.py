@@ -25,7 +25,7 @@ BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 10_000
 _DEADLINE_SHARE: Final = 0.9
 _LEAST_SECONDS: Final = 0.02
-"""With less time left no commit begins: it would turn a certain "nothing written" into "in doubt"."""
+"""With less time left no commit begins: it could turn a certain "nothing written" into "in doubt"."""
 _HURRY_SECONDS: Final = 0.1
 """With less time left a command is refused instead of joining a batch of several."""
 _SORT_OUT_SECONDS: Final = 0.05
@@ -45,11 +45,11 @@ class Command:
     deadline: float
     future: asyncio.Future[Outcome]
     started: bool = False
-    """A commit that may write it is under way: from now on, a missed deadline means "in doubt"."""
+    """Whether a commit that may write the command has begun. From then on a missed deadline means "in doubt"."""
     lane: Hashable = None
-    """The lane in which it waits or runs."""
+    """The lane in which the command waits or runs."""
     deferrals: int = 0
-    """How often it was moved to another lane."""
+    """How often the command was moved to another lane."""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Deferred:
 
 
 Commit = Callable[[Hashable, Sequence[Command], float], Awaitable[Sequence[Outcome | Deferred]]]
-"""Commit one batch of a lane; the number is for how many seconds to wait for locks.
+"""Commit one batch of a lane. The number says for how many seconds to wait for locks.
 
 Raises Unavailable (nothing written) or InDoubt for the batch as a whole.
 """
@@ -76,12 +76,12 @@ Raises Unavailable (nothing written) or InDoubt for the batch as a whole.
 
 @frozen
 class LanePolicy:
-    """What a backend says of its lanes, whatever commits together."""
+    """What a backend sets about its lanes; it may depend on the lane."""
 
     batch_max: Callable[[Hashable], int] = lambda _: BATCH_MAX
     """The most commands of one batch of a lane."""
     turn: Callable[[Hashable], AbstractAsyncContextManager[object]] = lambda _: nullcontext()
-    """What a lane waits for before each batch is taken. Commands that arrive meanwhile join the batch."""
+    """What a lane waits for before it takes a batch. Commands that arrive during the wait join the batch."""
 
 
 class Deadlines:
@@ -136,7 +136,7 @@ class GroupCommit:
         batch_max: int = BATCH_MAX,
         queue_max: int = QUEUE_MAX,
     ) -> None:
-        """`batch_max` commands to a commit; at most `queue_max` waiting in a lane, more are refused as Contended."""
+        """A commit has at most `batch_max` commands. If `queue_max` wait in a lane, more are refused as Contended."""
         self.batch_max = batch_max
         self._policy = policy or LanePolicy()
         self.counters = Counters()
@@ -153,7 +153,8 @@ class GroupCommit:
         """Run one command in some batch.
 
         Raises:
-            Contended: not begun by the deadline, or the queue is full. InDoubt: begun, and not confirmed by then.
+            Contended: not begun by the deadline, or the queue is full. InDoubt: begun, but not confirmed by the
+                deadline.
             WalletError: the command's own refusal or the commit's failure.
         """
         if self._closed:
@@ -173,7 +174,7 @@ class GroupCommit:
         return outcome
 
     def _is_full(self, lane: Hashable) -> bool:
-        """Whether the lane takes no more commands. Now and then, commands whose callers gave up are removed first."""
+        """Whether the lane takes no more commands. From time to time, first removes commands whose callers gave up."""
         queue = self._queues.get(lane)
         if queue is None or len(queue) < self._queue_max:
             return False
@@ -200,7 +201,7 @@ class GroupCommit:
         self._deadlines.stop()
 
     async def _run(self, lane: Hashable, queue: deque[Command]) -> None:
-        """Take one batch after the other and settle it. Every command gets an outcome, even if this file has a bug."""
+        """Take one batch after another and settle it. Every command gets an outcome, even if this file has a bug."""
         batch: list[Command] = []
         try:
             while queue:
@@ -233,10 +234,11 @@ class GroupCommit:
                         break
 
     async def _try(self, lane: Hashable, batch: list[Command], *, final: bool = False) -> list[Command]:
-        """One commit; answers the commands that have no outcome yet and are worth another attempt.
+        """One commit. Returns the commands that have no outcome yet and may be tried again.
 
-        A caller that gave up was told that nothing is written, so its command is not tried again. What is no error of
-        ours leaves open whether the commit took effect: trying again could do a command without a key twice.
+        A caller that gave up was told that nothing is written, so its command is not tried again. An exception that is
+        not one of our errors does not say whether the commit took effect: another attempt could run a command without a
+        key twice.
         """
         batch = [command for command in batch if not command.future.done()]
         if not batch:
@@ -275,7 +277,7 @@ class GroupCommit:
 
 
 class _Again(Failed):
-    """The commit failed with nothing written: worth another attempt."""
+    """The commit failed with nothing written: the command may be tried again."""
 
 
 def _nothing_written(batch: Sequence[Command], error: WalletError) -> list[Outcome | Deferred]:
@@ -285,7 +287,7 @@ def _nothing_written(batch: Sequence[Command], error: WalletError) -> list[Outco
 
 
 def _expire(command: Command) -> None:
-    """The deadline has passed: tell the caller what is known now."""
+    """Answer a caller whose deadline has passed with what is known now."""
     if not command.future.done():
         command.future.set_result(Failed(InDoubt() if command.started else Contended()))
 
@@ -309,7 +311,7 @@ def _take(queue: deque[Command], most: int, now: float) -> list[Command]:
 
 
 def _answer(command: Command, outcome: Outcome | Deferred, *, final: bool) -> bool:
-    """Give the command its outcome unless another attempt may succeed; answers whether this lane is done with it."""
+    """Give the command its outcome unless another attempt may succeed. Returns whether this lane is done with it."""
     if isinstance(outcome, Deferred):
         return True
     if isinstance(outcome, _Again) and not final and not command.future.done():

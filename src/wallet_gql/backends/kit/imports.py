@@ -1,4 +1,4 @@
-"""Importing scanned items (`Store.load_raw`): what each node has to write, whatever the backend."""
+"""Importing scanned items (`Store.load_raw`): what each node has to write, for every backend."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LISTS = {kind: name for name, kind in ADDED.items()}
 
 
 def sorted_by_node(items: Iterable[ScanItem], nodes: NodeMap) -> dict[str, Writes]:
-    """The items by the node that they belong to; nodes that get nothing are left out.
+    """The items by the node that they belong to, without nodes that get nothing.
 
     Raises:
-        InvariantViolated: a header does not explain one of its entries, or a record comes twice.
+        InvariantViolated: an entry does not follow from its transfer's header, or a record comes twice.
     """
     parts: dict[str, Writes] = {}
 
@@ -46,12 +46,12 @@ def sorted_by_node(items: Iterable[ScanItem], nodes: NodeMap) -> dict[str, Write
 
 
 def unknown_accounts(writes: Writes) -> list[str]:
-    """The accounts of imported entries that do not come with them: the node must have them already."""
+    """The accounts of imported entries that are not imported with them: the node must already have them."""
     return list({entry.account_id for entry in writes.entries} - {account.id for account in writes.opened})
 
 
 def completed(writes: Writes, known: Collection[str], node: str, nodes: NodeMap) -> Writes:
-    """The import with its system entries, without the transfers that the node knows from another part of them."""
+    """The import with its system entries, without transfers that the node has from an earlier part of it."""
     fresh = {transfer.id: transfer for transfer in writes.transfers if transfer.id not in known}
     lines = [line for transfer in fresh.values() for line in nodes.system_lines(transfer, node)]
     return replace(writes, transfers=list(fresh.values()), system_entries=lines)

@@ -1,7 +1,7 @@
 """The kinds of records that every backend stores: the one place that knows their columns.
 
-A kind says the name of its table, the key, and which record of the domain it holds. Columns follow from the record's
-fields: the key first, then the others in the order of the fields. Tables, statements, documents, rows, scans, imports
+A kind gives the name of its table, the key, and the domain's class of the record. Columns follow from the record's
+fields: first the key, then the others in the order of the fields. Tables, statements, documents, rows, scans, imports
 and the split by node derive from `KINDS`. To add a field: add it to the record in `domain/model.py` and write a
 migration for each backend.
 
@@ -38,7 +38,7 @@ class Coding(Enum):
     TIME = auto()
     """A UTC time as a 64-bit integer: microseconds since 1970."""
     WORD = auto()
-    """One of an enum's words, as text."""
+    """A member of an enum, as text."""
     JSON = auto()
     """Plain JSON data, as compact text with sorted keys."""
 
@@ -77,17 +77,17 @@ class Kind(Generic[R]):
         return {column.name: column for column in self.columns}[name]
 
     def reader(self, *names: str) -> Callable[[R], Row]:
-        """A function that answers some of a record's columns, coded as in `to_row`."""
+        """A function that returns some of a record's columns, coded as in `to_row`."""
         return _to_row(f"{self.name}_part", [self.column(name) for name in names])
 
     @property
     def lowest(self) -> tuple[str | int, ...]:
-        """A key below all others, where a scan begins."""
+        """A key below all others, where a scan starts."""
         return tuple("" if self.column(name).coding is Coding.TEXT else -1 for name in self.key)
 
 
 def json_text(body: Mapping[str, object]) -> str:
-    """Plain JSON data as `records` has it."""
+    """Plain JSON data as the column `body` of `records` stores it."""
     return json.dumps(body, sort_keys=True, separators=(",", ":"))
 
 
@@ -95,12 +95,12 @@ def compiled(name: str, arguments: str, lines: Sequence[str], **names: object) -
     """The function `name(arguments)` with these lines as its body; `names` are its globals."""
     source = "".join([f"def {name}({arguments}):\n", *(f"    {line}\n" for line in lines)])
     exec(compile(source, f"<{name}>", "exec"), names)  # noqa: S102 - source made of our own fields' names
-    made: Callable[..., Any] = names[name]  # type: ignore[assignment]  # which the line above has just put there
+    made: Callable[..., Any] = names[name]  # type: ignore[assignment]  # exec has just put it there
     return made
 
 
 def unless_none(column: Column, value: str, expression: str) -> str:
-    """Source text: the expression, or None where the value is None. Only what is converted needs it."""
+    """Source text: the expression, or None if the value is None. Used only for values that need a conversion."""
     return f"None if {value} is None else {expression}" if column.optional and value != expression else expression
 
 
@@ -155,7 +155,7 @@ def _kind(
     slots: Sequence[str] = (),
     **least: int,
 ) -> Kind[R]:
-    """A kind by its name and its table's; `key` has names of columns; `least` is the smallest of some numbers."""
+    """A kind by its name and its table's name. `key` lists columns; `least` is the smallest value of some columns."""
     hints = get_type_hints(model)
     first = tuple(key.split())
     ordered = (*first, *(name for name in hints if name not in first))
@@ -195,7 +195,7 @@ SCANNED: Final[Mapping[str, Kind[Any]]] = {
     "receipt": RECEIPT,
     "record": RECORD,
 }
-"""What each scan reads; a journal reads transfers and then their entries."""
+"""What each scan reads. A journal reads transfers, then their entries."""
 
 ADDED: Final[Mapping[str, Kind[Any]]] = {
     "opened": ACCOUNT,

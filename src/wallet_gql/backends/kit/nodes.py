@@ -1,7 +1,7 @@
-"""Where slots live: rendezvous (highest random weight) hashing of slots onto named nodes.
+"""Which node is a slot's home: rendezvous (highest random weight) hashing of slots onto named nodes.
 
-Adding a node to n moves about 1/(n+1) of the slots, all of them to it. Source: Thaler and Ravishankar, "Using
-name-based mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998.
+Adding a node to n nodes moves about 1/(n+1) of the slots, all of them to the new node. Source: Thaler and Ravishankar,
+"Using name-based mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def _weight(slot: int, node: str) -> bytes:
 
 
 class NodeMap:
-    """Which of the named nodes homes each slot. The names decide, not their order."""
+    """The home of each slot among the named nodes. It depends on the names, not on their order."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Raises ConfigurationError on no or doubled names."""
+        """Raises ConfigurationError if there are no names, or the same name twice."""
         if not names or len(set(names)) != len(names):
             raise ConfigurationError(f"node names must be given and differ: {list(names)}")
         self.names = tuple(sorted(names))
@@ -34,7 +34,7 @@ class NodeMap:
         return self._home[slot]
 
     def peer_of(self, node: str) -> Callable[[int], str | None]:
-        """For one node: slot -> None if it is its own, else the other node's name."""
+        """For one node: a function from a slot to None if this node is its home, else to the home's name."""
         home = self._home
 
         def peer(slot: int) -> str | None:
@@ -53,7 +53,7 @@ class NodeMap:
         return tuple(both)
 
     def system_lines(self, transfer: Transfer, node: str) -> list[SystemEntry]:
-        """The system and clearing entries that a transfer has on one node; they follow from its header alone."""
+        """The system and clearing entries of a transfer on one node; they follow from its header alone."""
         leader, *others = self.touched(transfer)
         lines: list[SystemEntry] = []
         if node == leader:

@@ -19,18 +19,18 @@ WATCH_POLL_SECONDS: Final = 0.25
 
 
 def no_ledger(where: object) -> ConfigurationError:
-    """What a store raises at opening that must not make a ledger, and finds none."""
+    """The error to raise when a store that must not create a ledger finds none."""
     return ConfigurationError(f"there is no ledger at {where}; name another WALLET_STORAGE, or run: wallet-gql migrate")
 
 
 class GroupStore(ABC):
-    """Base of the backends: subclasses commit batches, this class collects them."""
+    """Base of the backends: this class collects commands into batches, subclasses commit the batches."""
 
     creates: bool = True
-    """Whether opening makes a ledger where there is none; else it raises `no_ledger`."""
+    """Whether opening creates a ledger if there is none; otherwise it raises `no_ledger`."""
 
     def __init__(self, policy: LanePolicy | None = None) -> None:
-        """Prepare; nothing is opened before `async with`. `policy` says how lanes batch and take turns."""
+        """Open nothing; `async with` does. `policy` says how lanes batch and take turns."""
         self.groups = GroupCommit(self._commit, policy)
         self._watchers: dict[AccountId, set[asyncio.Event]] = {}
 
@@ -48,7 +48,7 @@ class GroupStore(ABC):
 
     @abstractmethod
     async def _open(self) -> None:
-        """Open pools, check versions. Raises ConfigurationError."""
+        """Open pools and check versions. Raises ConfigurationError."""
 
     @abstractmethod
     async def _close(self) -> None:
@@ -61,7 +61,7 @@ class GroupStore(ABC):
         """Load the batch's scopes under locks, decide, write, commit. Raises Unavailable or InDoubt for all of it."""
 
     def _lane(self, scope: Scope) -> Hashable:
-        """Which commands commit together: by default all of the store."""
+        """The lane of a command: equal lanes commit together. By default there is one lane."""
         return None
 
     async def execute(
@@ -84,7 +84,7 @@ class GroupStore(ABC):
                     event.set()
 
     async def watch(self, account_id: AccountId, after_sequence: int) -> AsyncIterator[HistoryLine]:
-        """Poll for entries above `after_sequence`; a commit of this process is only a hint to look sooner."""
+        """Poll for entries above `after_sequence`. A commit of this process only triggers the next poll sooner."""
         event = asyncio.Event()
         self._watchers.setdefault(account_id, set()).add(event)
         try:
@@ -112,5 +112,5 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 
 def page_of(rows: Sequence[R], limit: int) -> Page[R]:
-    """A page from up to limit + 1 rows: the one too many only tells that there are more."""
+    """A page from up to limit + 1 rows: the extra row only shows that there are more."""
     return Page(tuple(rows[:limit]), has_more=len(rows) > limit)

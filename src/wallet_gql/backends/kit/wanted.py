@@ -1,4 +1,4 @@
-"""What a batch has to load: the union of its scopes, its split by node, and the way into a `State`."""
+"""What a batch has to load: the union of its scopes, its split by node, and the step that puts it into a `State`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...domain.model import Account, Hold, Receipt, Record, RecordKey, Transfer
 
 @dataclass(slots=True)
 class Wanted:
-    """The union of several scopes: what one load has to bring."""
+    """The union of several scopes: what one load has to read."""
 
     accounts: set[AccountId] = field(default_factory=set)
     credits: set[AccountId] = field(default_factory=set)
@@ -25,13 +25,13 @@ class Wanted:
     receipts: set[tuple[int, str, str]] = field(default_factory=set)
     records: set[RecordKey] = field(default_factory=set)
     due_at: datetime | None = None
-    """Of every account: its open holds that expire at or before this moment."""
+    """Also load, for every account, its open holds that expire at or before this time."""
     open_holds: bool = False
-    """Of every account: all its open holds."""
+    """Also load, for every account, all its open holds."""
 
     @classmethod
     def of(cls, scopes: Iterable[ReadSet | Scope]) -> Wanted:
-        """Join the scopes of commands, or of reads."""
+        """Join the scopes of commands, or the read sets of reads."""
         wanted = cls()
         for scope in scopes:
             wanted.accounts.update(scope.accounts)
@@ -47,7 +47,7 @@ class Wanted:
         return wanted
 
     def split(self, home: Callable[[int], str]) -> dict[str, Wanted]:
-        """The same by node; `home` answers the node of a slot."""
+        """Split by node; `home` returns the node of a slot."""
         parts: dict[str, Wanted] = {}
         for name, slot in _SLOTS.items():
             for item in getattr(self, name):
@@ -63,7 +63,7 @@ _SLOTS: Final[dict[str, Callable[[Any], int]]] = {
     "receipts": itemgetter(0),
     "records": attrgetter("slot"),
 }
-"""The slot of each name that is wanted."""
+"""The slot of each wanted item, by the name of the field."""
 
 
 def load_found(
@@ -78,8 +78,8 @@ def load_found(
 ) -> None:
     """Put what a backend has found into the state.
 
-    `accounts` are those named and those of the wallets, once or twice; each transfer comes with the sum of its
-    reversals.
+    `accounts` are the named accounts and those of the wallets; an account may come twice. Each transfer comes with the
+    sum of its reversals.
     """
     owned: dict[UserId, dict[AccountId, Account]] = {owner: {} for owner in wanted.wallets}
     for account in accounts:

@@ -1,4 +1,4 @@
-"""The one commit that both Postgres backends share: write on one node, and know what a failure means."""
+"""The commit that both Postgres backends share: write on one node, and tell a certain failure from doubt."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ async def decide(branch: Branch) -> None:
 
 
 async def commit_by(lease: Lease, statement: str, confirmed: str) -> None:
-    """Run the statement that commits. An error that the server reports is a no; anything else is doubt.
+    """Run the statement that commits. An error reported by the server means not committed; anything else is in doubt.
 
     Raises:
-        WalletError: it failed, nothing was written. InDoubt: the reply was lost.
+        WalletError: nothing was written. InDoubt: the reply was lost.
     """
     try:
         tag = await lease.run(statement)

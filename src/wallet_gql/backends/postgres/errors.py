@@ -14,10 +14,10 @@ log = logging.getLogger("wallet_gql.postgres")
 
 WRONG_EPOCH: Final = "WG001"
 CLAIMED_SINCE: Final = "WG003"
-"""Somebody else has claimed the rows since."""
+"""Another process has claimed the rows meanwhile."""
 
 _RACED: Final = ("accounts_one_in_use", "receipts_pkey", "records_pkey", "decisions_pkey")
-"""Unique keys on which somebody else may have been first; reloading shows what he wrote."""
+"""Unique keys that a concurrent commit may have taken first; reloading shows what it wrote."""
 
 _MEANINGS: Final = {
     # connection, shutdown, time-outs that end the connection, unknown completion
@@ -33,14 +33,14 @@ _MEANINGS: Final = {
     # wrong values, constraints, wrong statements, limits of a statement, what our functions raise
     **dict.fromkeys(("20", "21", "22", "23", "25", "40002", "42", "44", "54", "P0"), Meaning.OURS),
 }
-"""SQLSTATEs by their beginnings; the longest one counts."""
+"""SQLSTATEs by prefix; the longest matching prefix counts."""
 
 _LOST: Final = (OSError, EOFError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""No answer of the server: the protocol lost its place, or there is no connection."""
+"""The server gave no answer: the connection was lost, or the protocol is out of step."""
 
 
 def meaning_of(error: BaseException) -> Meaning:
-    """What an error of the driver tells."""
+    """The meaning of a driver's error."""
     if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name in _RACED:
         return Meaning.BUSY
     state = getattr(error, "sqlstate", None) or ""
@@ -51,10 +51,10 @@ def meaning_of(error: BaseException) -> Meaning:
 
 
 def leaves_doubt(error: BaseException) -> bool:
-    """Whether a commit that ended in this error may have happened all the same.
+    """Whether a commit that ended in this error may have taken effect.
 
-    An ordinary error that the server reports has rolled the transaction back. One that ends the connection may come
-    after the commit was written, and so may everything that is no answer of the server.
+    An ordinary error reported by the server has rolled the transaction back. An error that ends the connection may come
+    after the commit was written; so may every error that did not come from the server.
     """
     if not isinstance(error, asyncpg.PostgresError) or error.severity_en in ("FATAL", "PANIC"):
         return True
@@ -62,7 +62,7 @@ def leaves_doubt(error: BaseException) -> bool:
 
 
 def translate(error: Exception, node: str) -> WalletError:
-    """What a driver's error means to the caller, when nothing was decided yet."""
+    """The error to raise for a driver's error, if nothing was decided yet."""
     if isinstance(error, WalletError):
         return error
     if isinstance(error, TimeoutError):
@@ -79,6 +79,6 @@ def translate(error: Exception, node: str) -> WalletError:
 
 
 def _said(error: BaseException) -> str:
-    """Without the server's DETAIL, which quotes values of rows."""
+    """The error's text without the server's DETAIL, which quotes values of rows."""
     words = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
     return f"{type(error).__name__}: {words}"

@@ -1,11 +1,11 @@
-"""Which accounts are often locked by other batches, of this process or another: a command waits for them first.
+"""Which accounts are often locked by other batches, of this process or another: commands wait for those first.
 
-An account is *hot* if it was found locked several times within a short time. A command that needs one waits for it
-before it locks anything else; else its first attempt would only lock its other accounts and fail. If many accounts are
-found locked at once, none counts as hot: waiting for each in a lane of its own would split the batches.
+An account is *hot* if it was found locked several times within a short time. A command that needs a hot account waits
+for it before it locks anything else; otherwise its first attempt would lock its other accounts and then fail. If many
+accounts are found locked at once, none counts as hot: a separate lane for each would split the batches.
 
-An account is *stuck* if it stayed locked for all the time that a batch waited, such as that of a payment in doubt. A
-batch that waits for it must hold no other account, or those would be stuck as well.
+An account is *stuck* if it stayed locked for all the time that a batch waited, for example because a payment is in
+doubt. A batch that waits for a stuck account must hold no other account, or that one would be stuck as well.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from ...domain.ids import AccountId
 SIGHTINGS: Final = 3
 """How often an account must be found locked within `SECONDS` to count as hot."""
 SECONDS: Final = 0.25
-"""How long sightings count, and how long an account stays hot after the last one."""
+"""How long sightings count, and how long an account stays hot after the last sighting."""
 HOT_MAX: Final = 4
 """If more accounts than this are hot at once, none counts as hot."""
 STUCK_SECONDS: Final = 3.0
-"""How long an account counts as stuck after a wait that failed, unless it is locked successfully before."""
+"""How long an account counts as stuck after a wait that failed, unless it is locked successfully sooner."""
 _KNOWN_MAX: Final = 4_096
 
 
 class HotAccounts:
-    """Counts how often accounts were found locked; `clock` answers seconds."""
+    """Counts how often accounts were found locked. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._seen: dict[AccountId, tuple[int, float]] = {}
-        """Count, and the time at which counting starts anew."""
+        """The count of sightings, and the time at which counting starts anew."""
         self._hot: dict[AccountId, float] = {}
-        """Until when."""
+        """The time until which an account is hot."""
         self._stuck: dict[AccountId, float] = {}
-        """Until when."""
+        """The time until which an account is stuck."""
 
     def awaited(self, account_ids: Iterable[AccountId]) -> AccountId | None:
         """The account that a command should wait for first: one that is stuck, else one that is hot."""
@@ -75,7 +75,7 @@ class HotAccounts:
         self._hot = {account_id: until for account_id, until in self._hot.items() if until > now}
 
     def hottest(self, account_ids: Iterable[AccountId]) -> AccountId | None:
-        """The smallest id among those that are hot now, so that opposite payments wait for the same account."""
+        """The smallest id of the accounts that are hot now, so that opposite payments wait for the same account."""
         if not 0 < len(self._hot) <= HOT_MAX:
             return None
         now = self._clock()

@@ -1,4 +1,4 @@
-"""What the functions of the migrations are given and give, as JSON text."""
+"""The input and output of the database functions, as JSON text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def wish(wanted: Wanted, **more: Any) -> str:
-    """What `wallet_load` and `wallet_claim` are asked for."""
+    """The input of `wallet_load` and `wallet_claim`."""
     return orjson.dumps(
         {
             **more,
@@ -35,7 +35,7 @@ def wish(wanted: Wanted, **more: Any) -> str:
 
 
 def fill(state: State, wanted: Wanted, found: dict[str, Any]) -> None:
-    """Put what `wallet_load` brought into the state."""
+    """Put the output of `wallet_load` into the state."""
 
     def read(kind: Kind[R], name: str) -> Iterator[R]:
         return map(kind.from_row, found[name] or ())
@@ -52,7 +52,7 @@ def fill(state: State, wanted: Wanted, found: dict[str, Any]) -> None:
 
 
 def given(writes: Writes, **more: Any) -> str:
-    """What `wallet_write` is given, as JSON text: what there is to write, and `more` beside it."""
+    """The input of `wallet_write`, as JSON text: the writes, and `more` beside them."""
     changed = writes.records.items()
     updated = [(before, after) for _, (before, after) in changed if before is not None and after is not None]
     named: dict[str, Any] = {

@@ -1,8 +1,8 @@
-"""One Postgres node: its pool and its leases.
+"""One Postgres node: its connection pools and leases.
 
-A lease is a connection inside one transaction that the caller drives with plain statements: asyncpg's own transaction
-object would commit happily after a PREPARE. A connection on which anything went wrong is terminated, never pooled
-again.
+A lease is a connection inside one transaction that the caller drives with plain statements, because asyncpg's own
+transaction object would send COMMIT after a PREPARE. A connection with any error is terminated, never returned to the
+pool.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from .errors import translate
 log = logging.getLogger("wallet_gql.postgres")
 
 POOL_MAX: Final = 16
-"""Connections of one process to a node for commands."""
+"""A process's connections to a node for commands."""
 READS_MAX: Final = 4
-"""Connections for reads, which wait for no lock and so must not wait for those who do."""
+"""Connections for reads: reads wait for no lock, so they must not wait for commands that do."""
 ASIDE_MAX: Final = 2
-"""Connections kept for recovery: it must get through while every other one waits for what it alone can free."""
+"""Connections kept for recovery: it must get through while all others wait for locks that only recovery can free."""
 
 CONNECT_SECONDS: Final = 2.0
 
 QUERIES_MAX: Final = 1_000_000
-"""After so many a connection is closed and made anew, which a command waits for."""
+"""A connection is replaced after this many queries; a command waits for the replacement."""
 
 SILENT_SECONDS: Final = 0.5
-"""How long a node that did not answer is not asked again, so that its callers hear of it before their deadlines."""
+"""A node that did not answer is not asked again for this long: its callers then fail before their deadlines."""
 
 _SETTINGS: Final = {
     "application_name": "wallet-gql",
@@ -48,7 +48,7 @@ _SETTINGS: Final = {
 
 
 class _Connection(asyncpg.Connection):
-    """Goes back to the pool without a round trip: leases leave nothing behind."""
+    """Returns to the pool without a round trip: leases leave nothing to reset."""
 
     def get_reset_query(self) -> str:
         """Nothing to reset."""
@@ -56,7 +56,7 @@ class _Connection(asyncpg.Connection):
 
 
 def _settings(url: str) -> dict[str, str]:
-    """The session's settings; only the name of the application may come from the URL, by asyncpg."""
+    """The session's settings. The URL can only set the application's name, which asyncpg handles."""
     named = "application_name" in parse(url).parameters
     return {name: value for name, value in _SETTINGS.items() if name != "application_name" or not named}
 
@@ -71,7 +71,7 @@ class PgNode:
         self._silent_until = 0.0
 
     async def open(self) -> None:
-        """Make the pools; they connect when first used. Raises Unavailable."""
+        """Make the pools, which connect when first used. Raises Unavailable."""
         try:
             for purpose, most in (("commands", POOL_MAX), ("reads", READS_MAX), ("aside", ASIDE_MAX)):
                 self._pools[purpose] = await asyncpg.create_pool(
@@ -88,19 +88,20 @@ class PgNode:
             raise translate(error, self.name) from error
 
     async def close(self) -> None:
-        """Close the pools; connections that do not end by themselves are cut."""
+        """Close the pools. Connections that do not end by themselves are terminated."""
         for pool in self._pools.values():
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await pool.close()
-            except Exception:  # noqa: BLE001 - whatever the driver raises, they are closed
+            except Exception:  # noqa: BLE001 - whatever the driver raises, the pools are closed
                 pool.terminate()
 
     @asynccontextmanager
     async def lease(self, deadline: float, *, aside: bool = False, reads: bool = False) -> AsyncIterator[Lease]:
-        """A connection until `deadline` (event loop's clock): for commands, unless something else is said.
+        """A connection until `deadline` (event loop's clock), from the pool for commands by default.
 
-        Raises Contended if none is free in time, Unavailable if none can be made, or could not a moment ago.
+        Raises:
+            Contended: none became free in time. Unavailable: none can be made, or the last attempt has just failed.
         """
         pool = self._pools["aside" if aside else "reads" if reads else "commands"]
         loop = asyncio.get_running_loop()
@@ -122,18 +123,18 @@ class PgNode:
             await self._give_back(pool, connection, doubtful=lease.doubtful)
 
     async def _give_back(self, pool: asyncpg.Pool, connection: Any, *, doubtful: bool) -> None:
-        """Whatever becomes of the connection, what its server has answered stands: never raises an Exception."""
+        """Return the connection to the pool. Never raises an Exception: the server's answer stands in any case."""
         try:
             if doubtful or connection.is_in_transaction():
                 connection.terminate()
             await pool.release(connection, timeout=CONNECT_SECONDS)
         except asyncpg.InterfaceError:
-            pass  # a connection that was lost has left the pool by itself
-        except Exception as error:  # noqa: BLE001 - see above
+            pass  # a lost connection has left the pool by itself
+        except Exception as error:  # noqa: BLE001 - see the docstring
             log.info("a connection to %s could not be given back: %r", self.name, error)
 
     def silent(self) -> NodeUnavailable:
-        """Note that the node did not answer: for a moment nobody is made to wait for it. The error to raise."""
+        """Note that the node did not answer, so that for a moment nobody waits for it. Returns the error to raise."""
         self._silent_until = asyncio.get_running_loop().time() + SILENT_SECONDS
         return NodeUnavailable(self.name)
 
@@ -143,7 +144,7 @@ class PgNode:
             return await lease.value(statement, *values)
 
     async def run(self, statements: str, *, seconds: float) -> None:
-        """Several statements without values, in one transaction. Raises Unavailable."""
+        """Run several statements without values, in one transaction. Raises Unavailable."""
         async with self.lease(asyncio.get_running_loop().time() + seconds, reads=True) as lease:
             await lease.do(statements)
 
@@ -154,7 +155,7 @@ class PgNode:
 
 
 class Lease:
-    """One connection, bounded by a deadline; its errors are already translated."""
+    """One connection, bounded by a deadline. Its errors are translated, except those of `run`."""
 
     def __init__(self, node: str, connection: Any, deadline: float) -> None:
         self.node = node
@@ -163,7 +164,7 @@ class Lease:
         self._connection = connection
 
     async def run(self, statement: str) -> str:
-        """Run text (several statements may stand in it); the tag of the last one. Raises the driver's own errors."""
+        """Run one or more statements. Returns the command tag of the last. Raises the driver's own errors."""
         async with asyncio.timeout_at(self.deadline):
             return str(await self._connection.execute(statement))
 
@@ -175,9 +176,11 @@ class Lease:
             raise translate(error, self.node) from error
 
     async def begin(self, statement: str) -> None:
-        """Run what waits for no lock: a node that does not answer it soon is down.
+        """Run a statement that waits for no lock: a node that does not answer it soon is down.
 
-        Raises NodeUnavailable, or Contended if less than `SILENT_SECONDS` were given, which tells nothing about it.
+        Raises:
+            NodeUnavailable: no answer. Contended: no answer, but less than `SILENT_SECONDS` were left, which proves
+                nothing.
         """
         given = self.deadline - asyncio.get_running_loop().time()
         try:

@@ -1,4 +1,4 @@
-"""libpq's parameters in a node's URL: those that asyncpg takes, those that mean nothing here, and no others."""
+"""libpq's parameters in a node's URL: those that asyncpg takes, those with no effect here; all others are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TAKEN: Final = frozenset(
         "user",
     }
 )
-"""What asyncpg takes from a URL, with libpq's meaning."""
+"""The parameters that asyncpg takes from a URL with libpq's meaning."""
 
 _OURS: Final = frozenset({"node"})
 _IGNORED: Final = frozenset(
@@ -54,7 +54,7 @@ _IGNORED: Final = frozenset(
         "tcp_user_timeout",
     }
 )
-"""What changes nothing here: the wallet bounds its waiting itself, asyncpg always writes UTF-8 and sends the SNI."""
+"""The parameters that change nothing: the wallet bounds its waits itself, and asyncpg always uses UTF-8 and SNI."""
 
 _VALUES: Final = {
     "channel_binding": ("disable", "prefer"),
@@ -67,7 +67,7 @@ _VALUES: Final = {
     "sslsni": ("1",),
     "target_session_attrs": ("any", "primary", "read-write"),
 }
-"""What may be said: no demand that is not met (`channel_binding=require`), no server that cannot be written to."""
+"""The allowed values: no demand that is not met (`channel_binding=require`), and no demand for a read-only server."""
 
 _FILES: Final = ("sslcert", "sslcrl", "sslkey", "sslrootcert")
 

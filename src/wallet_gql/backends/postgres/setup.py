@@ -1,4 +1,4 @@
-"""Starting on Postgres: which nodes, are they fit, are they who they should be.
+"""Opening Postgres nodes: find them, check that each is fit, and check its identity.
 
 Every node stores the cluster's id, its own name and the whole list of names. A wrong, missing, doubled or swapped node
 is refused with a message that names it.
@@ -23,7 +23,7 @@ from .parameters import for_driver
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 ONLY: Final = "n1"
-"""The name of a single node whose URL gives none."""
+"""The name of a single node if its URL gives none."""
 
 _JOIN: Final = (
     "INSERT INTO node (cluster_id, name, nodes, epoch) SELECT $1, $2, $3, 1 WHERE NOT EXISTS (SELECT 1 FROM node)"
@@ -43,7 +43,7 @@ _VERSION_MIN: Final = 140000
 
 
 def parse_url(url: str) -> dict[str, str]:
-    """Node names to their URLs, from one URL, several joined by commas, or a TOML file. Raises ConfigurationError."""
+    """Node names and their URLs, from one URL, several joined by commas, or a TOML file. Raises ConfigurationError."""
     parts = parse_all(url)
     if "nodes" in parts[0].parameters:
         return _checked(list(_from_file(_list_of(parts)).items()))
@@ -51,7 +51,7 @@ def parse_url(url: str) -> dict[str, str]:
 
 
 def _list_of(parts: tuple[Url, ...]) -> Path:
-    """The file of a URL that says nothing else."""
+    """The file that the URL names. Nothing else may be in such a URL."""
     url = parts[0]
     if len(parts) > 1 or url.hosts or url.path or url.user is not None or len(url.query) > 1:
         raise ConfigurationError("nodes=FILE stands alone: write postgres://?nodes=nodes.toml")
@@ -97,7 +97,7 @@ def _checked(nodes: list[tuple[str, str]]) -> dict[str, str]:
 
 
 async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
-    """Check the server's settings, bring the schema up to date. Raises ConfigurationError with the line to change."""
+    """Check the server's settings and upgrade the schema. Raises ConfigurationError with the line to change."""
     names = ("server_version_num", "fsync", "synchronous_commit", "full_page_writes", "max_prepared_transactions")
     found = {name: await node.ask("SELECT current_setting($1)", name) for name in names}
     faults = [
@@ -125,7 +125,7 @@ async def _migrate(node: PgNode, *, creates: bool) -> None:
         raise ConfigurationError(f"node {node.name} has schema version {found}, this program knows {HEAD}; upgrade it")
     async with node.lease(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as lease:
         await lease.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-        found = await _version(lease)  # another process may have been first
+        found = await _version(lease)  # another process may have upgraded it first
         if found != HEAD:
             await lease.do(script("postgresql", found))
         await lease.do("COMMIT")
@@ -139,13 +139,13 @@ async def _version(lease: Lease) -> str | None:
 
 
 async def identify(nodes: list[PgNode], protocol: str) -> tuple[str, int]:
-    """The cluster's id and the epoch of its node list; nodes that are all blank become a new cluster.
+    """The cluster's id and the epoch of its node list. If all nodes are blank, they become a new cluster.
 
-    The first store that opens a ledger's nodes decides by which `protocol` they are written from then on.
+    The first store that opens a ledger's nodes sets the `protocol` that writes them from then on.
 
     Raises:
-        ConfigurationError: a node belongs elsewhere, has another name, knows another list, or is written by another
-            protocol.
+        ConfigurationError: a node belongs to another cluster, has another name, knows another list, or is written by
+            another protocol.
     """
     deadline = asyncio.get_running_loop().time() + _MIGRATION_SECONDS
     async with nodes[0].lease(deadline) as lease:  # of processes that start at once on blank nodes, one names them

@@ -1,6 +1,6 @@
-"""What every backend on sharded Postgres nodes has in common: opening, reading, import, the gate, and the sweep.
+"""What all backends on sharded Postgres nodes share: opening, reading, import, the gate, and the sweep.
 
-How a command commits is the subclass's own: two-phase commit in `store.py`, leases and intents in `redis/store.py`.
+Subclasses say how a command commits: two-phase commit in `store.py`, leases and intents in `redis/store.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RECOVER_EVERY_SECONDS: Final = 0.5
 PING_SECONDS: Final = 2.0
 
 _FETCH_SECONDS: Final = 2.0
-"""How long a node may take for a few named records; commands look them up before they begin."""
+"""How long a node may take for a few named records; commands look these up before they begin."""
 
 _IMPORT_SECONDS: Final = 60.0
 """How long one node's part of an import may take."""
@@ -47,7 +47,7 @@ class PgStore(RelationalStore):
 
     statements = sql.STATEMENTS
     protocol: ClassVar[Literal["two-phase commit", "leases"]]
-    """How commits reach several nodes. Nodes that must prepare transactions are asked whether they can."""
+    """How commits reach several nodes. For two-phase commit the nodes must allow prepared transactions."""
 
     def __init__(self, urls: Mapping[str, str], policy: LanePolicy | None = None) -> None:
         """`urls` maps the nodes' names to their URLs. Raises ConfigurationError."""
@@ -85,17 +85,17 @@ class PgStore(RelationalStore):
 
     @abstractmethod
     async def _opened(self) -> None:
-        """The nodes are open and belong together: make what else the backend needs."""
+        """Set up what else the backend needs. The nodes are open and belong together."""
 
     async def _finish(self) -> None:
-        """The sweep has ended and the nodes are still open: close what `_opened` made."""
+        """Close what `_opened` set up. The sweep has ended and the nodes are still open."""
 
     @abstractmethod
     async def _sweep(self) -> None:
-        """Settle what any process left unfinished, as far as it can be settled now."""
+        """Settle what any process left unfinished, as far as possible now."""
 
     async def _recover_for_ever(self) -> None:
-        """Every process settles whatever any process left unfinished, as long as it runs."""
+        """Sweep for ever: every process settles what any process left unfinished."""
         await run_for_ever(log, "recovery", self._sweep, every_seconds=RECOVER_EVERY_SECONDS)
 
     async def _close(self) -> None:
@@ -108,14 +108,14 @@ class PgStore(RelationalStore):
     # Reading
 
     async def _load(self, lease: Lease, state: State, wanted: Wanted, mode: str, **more: Any) -> dict[str, Any]:
-        """Bring what is wanted into the state, locked as the mode says; answers all that the node said."""
+        """Load `wanted` into the state, with the locks of the mode. Returns the node's whole answer."""
         text = await lease.value("SELECT wallet_load($1, $2)", wish(wanted, epoch=self._epoch, **more), mode)
         found: dict[str, Any] = orjson.loads(text)
         fill(state, wanted, found)
         return found
 
     async def fetch(self, reads: ReadSet) -> Snapshot:
-        """See `Store.fetch`: each node's part is read at one moment; across nodes the moments may differ."""
+        """See `Store.fetch`. Each node's part is read at one moment; the moments of two nodes may differ."""
         state = State("", lambda _: None)
         parts = Wanted.of([reads]).split(self._map.home)
 
@@ -131,7 +131,7 @@ class PgStore(RelationalStore):
         return await self._nodes[node].rows(statement, *values)
 
     async def _ask_for_sweep(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
-        """Nodes that do not answer are passed over."""
+        """See `RelationalStore`. A node that does not answer is skipped."""
         try:
             return await self._ask(node, statement, *values)
         except WalletError:
@@ -141,7 +141,7 @@ class PgStore(RelationalStore):
 
     @asynccontextmanager
     async def gate(self) -> AsyncIterator[None]:
-        """See `Store.gate`: an advisory lock on every node that each commit shares, through PREPARE to its end."""
+        """See `Store.gate`: an advisory lock on every node, which each commit shares from PREPARE to its end."""
         async with AsyncExitStack() as stack:
             for name in self._map.names:
                 deadline = asyncio.get_running_loop().time() + 3600
@@ -165,6 +165,6 @@ class PgStore(RelationalStore):
                 raise InvariantViolated(f"an item cannot be imported: {error}") from error
 
     async def ping(self) -> None:
-        """Every node could write now. Raises Unavailable."""
+        """Check that every node can write now. Raises Unavailable."""
         nodes = self._nodes.values()
         await asyncio.gather(*(node.run(sql.CAN_WRITE, seconds=PING_SECONDS) for node in nodes))

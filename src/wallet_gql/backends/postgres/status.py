@@ -1,4 +1,4 @@
-"""How each Postgres node is, without opening the store: for operators, while a node may be down."""
+"""The state of each Postgres node, without opening the store: for operators, while a node may be down."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAIN: Final = ("postgres", "postgresql")
 
 WAIT_SECONDS: Final = 3.0
 DOUBT_SECONDS_MAX: Final = 60.0
-"""What is in doubt for longer is no batch between its two steps."""
+"""A transaction in doubt for longer than this is not just a batch between its two phases."""
 
 _USERS: Final = "SELECT count(*) FROM records WHERE kind = 'user'"
 _HAS_INTENTS: Final = "SELECT to_regclass('intents') IS NOT NULL"
@@ -30,9 +30,9 @@ WHERE database = current_database() AND gid LIKE 'wgql:%'
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node. `reason` says why it is not reachable; sums are zero in each currency unless the books are damaged.
+    """One node. `reason` says why it is not reachable. The sum of each currency is zero unless the books are damaged.
 
-    `intents` counts credits that other nodes have not confirmed yet; `oldest_in_doubt_seconds` is of these, too.
+    `intents` counts the credits that other nodes have not confirmed yet; `oldest_in_doubt_seconds` covers them, too.
     """
 
     node: str
@@ -46,13 +46,13 @@ class NodeStatus:
 
     @property
     def well(self) -> bool:
-        """Whether it answers, sums to zero and has nothing in doubt for long."""
+        """Whether the node answers, sums to zero, and has nothing in doubt for long."""
         fresh = (self.oldest_in_doubt_seconds or 0.0) < DOUBT_SECONDS_MAX
         return self.reachable and fresh and not any(self.sums_minor.values())
 
 
 async def survey(url: str) -> list[NodeStatus]:
-    """Ask every node of a storage URL, all at once, in the order of their names. Raises ConfigurationError."""
+    """Ask all nodes of a storage URL at once. Returns them in the order of their names. Raises ConfigurationError."""
     if parse_all(url)[0].scheme not in PLAIN:
         _, url = parse_redis_url(url)
     nodes = [PgNode(name, node_url) for name, node_url in sorted(parse_url(url).items())]
@@ -69,10 +69,10 @@ async def _ask(node: PgNode) -> NodeStatus:
             totals = await lease.rows(TOTALS)
     except NodeUnavailable:
         return NodeStatus(node.name, reachable=False, reason=f"node {node.name} does not answer")
-    except WalletError as error:  # operators are told the detail that clients never see
+    except WalletError as error:  # operators see the detail that clients never see
         return NodeStatus(node.name, reachable=False, reason=getattr(error, "detail", "") or error.message)
     finally:
         await node.close()
     sums = {str(row[0]): int(row[1]) + int(row[2]) for row in totals}
     oldest = max((seconds for seconds in (oldest, open_for) if seconds is not None), default=None)
-    return NodeStatus(node.name, True, "", users, int(prepared), oldest, sums, int(intents))  # noqa: FBT003 - it was reachable
+    return NodeStatus(node.name, True, "", users, int(prepared), oldest, sums, int(intents))  # noqa: FBT003 - reachable

@@ -51,7 +51,7 @@ from .sharded import PgStore
 from .two_phase import Gid, Recovery, commit_across, commit_one, fail_point
 
 ACROSS_MAX: Final = 64
-"""The most commands of one batch that spans nodes."""
+"""The maximum number of commands in a batch that spans nodes."""
 
 LOCK_MS_MAX: Final = 2_000
 """How long a batch waits for one lock, in milliseconds."""
@@ -60,9 +60,9 @@ BRIEF_MS: Final = 100
 """How long a batch waits for an account while it holds others, in milliseconds."""
 
 DEFERRALS_MAX: Final = 3
-"""How often a command is deferred before it waits for all of its accounts in order and for long.
+"""A command that was deferred this often waits for all its accounts in order and for long.
 
-Where many accounts are always in use, it would hardly ever find one free while it holds another.
+Otherwise, where many accounts are always busy, it would rarely find one free while it holds another.
 """
 
 PRUNE_EVERY_SECONDS: Final = 3_600.0
@@ -70,7 +70,7 @@ PRUNE_EVERY_SECONDS: Final = 3_600.0
 _RECOVER_MAX: Final = 1_000
 _RIPE_SECONDS: Final = 0.1
 _PATIENCE_SHARE: Final = 0.8
-"""The server's lock timeout ends before the caller's deadline: so contention is told apart from a dead node."""
+"""The server's lock timeout is shorter than the caller's deadline, so that contention is not taken for a dead node."""
 
 _COMMIT_SECONDS_MIN: Final = 0.05
 """Below this, refuse: a late COMMIT would be InDoubt."""
@@ -82,7 +82,7 @@ _How = Literal["skip", "in order", "alone"]
 
 @frozen
 class _Lane:
-    """What commits together: a leader and the nodes it credits; `behind` names the account that is waited for."""
+    """What commits together: a leader and the nodes it credits. A lane with `behind` waits for that account."""
 
     leader: str
     others: tuple[str, ...]
@@ -159,7 +159,7 @@ class PostgresStore(PgStore):
         if insists or deadline - asyncio.get_running_loop().time() < _COMMIT_SECONDS_MIN:
             raise Contended("one of the accounts was locked all the time given")
         outcomes = await self._once(lane, batch, deadline, "alone", BRIEF_MS) or ()
-        # What it found locked was waited for a moment ago, in vain, among the other accounts.
+        # The batch waited for this account a moment ago, among other accounts, and did not get it.
         behind = (outcome.lane.behind for outcome in outcomes if isinstance(outcome, Deferred))  # type: ignore[attr-defined]  # lanes of ours
         self._hot.stuck(behind)
         return outcomes
@@ -167,9 +167,9 @@ class PostgresStore(PgStore):
     async def _once(
         self, lane: _Lane, batch: Sequence[Command], deadline: float, how: _How, wait_ms: int = LOCK_MS_MAX
     ) -> Sequence[Outcome | Deferred] | None:
-        """One transaction on each of the lane's nodes; None if it was to wait in order, and an account was not free.
+        """One transaction on each of the lane's nodes. None if it was to wait in order, and an account was not free.
 
-        For each account that it waits for it waits up to `wait_ms`.
+        Waits up to `wait_ms` for each account.
         """
         wanted = Wanted.of(command.scope for command in batch)
         async with AsyncExitStack() as stack:
@@ -193,21 +193,21 @@ class PostgresStore(PgStore):
     async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
         """Let one lane at a time commit between the same nodes and behind the same account.
 
-        Otherwise they would lock each other's accounts. Only a few batches that wait for an account may hold
-        connections to a node, so that connections are left for everybody else, however many accounts are locked.
-        Batches that wait for a stuck account take long and have a limit of their own. A command that waits here too
-        long fails at its deadline.
+        Otherwise lanes would lock each other's accounts. Only a few batches that wait for an account may hold
+        connections to a node, so that other batches find connections however many accounts are locked. Batches that
+        wait for a stuck account take long and have a limit of their own. A command that waits here too long fails at
+        its deadline.
         """
         assert isinstance(lane, _Lane)
         names = lock_order(lane.leader, lane.others)
         async with AsyncExitStack() as stack:
-            if lane.others:  # the lock lives as long as somebody has or awaits it
+            if lane.others:  # the lock lives as long as a lane holds it or waits for it
                 turn = self._turns.setdefault((*names, lane.behind), asyncio.Lock())
                 await stack.enter_async_context(turn)
             while lane.behind is not None:
                 turns = await stack.enter_async_context(AsyncExitStack())
                 long = self._hot.is_stuck(lane.behind)
-                for name in names:  # in one order, so that no two lanes have what the other one needs
+                for name in names:  # in one order, so that no two lanes wait for each other
                     await turns.enter_async_context(self._waiting[name, long])
                 if long == self._hot.is_stuck(lane.behind):
                     break
@@ -215,7 +215,7 @@ class PostgresStore(PgStore):
             yield
 
     async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Lease]:
-        """Begin on every node before anything is locked on any: a node that hangs then keeps nobody else waiting."""
+        """Begin on every node before locking on any: then a node that hangs keeps no lock of another one waiting."""
         leases = {name: await stack.enter_async_context(self._nodes[name].lease(deadline)) for name in names}
         statement = f"BEGIN; SET LOCAL lock_timeout = {_patience_ms(deadline)}"
         begun = await asyncio.gather(*(lease.begin(statement) for lease in leases.values()), return_exceptions=True)
@@ -229,10 +229,10 @@ class PostgresStore(PgStore):
     async def _take(
         self, lane: _Lane, leases: Mapping[str, Lease], wanted: Wanted, how: _How, wait_ms: int
     ) -> dict[str, _Part] | None:
-        """Lock and load on each node; None if it was to wait in order, and an account was not free in time.
+        """Lock and load on each node. None if it was to wait in order, and an account was not free in time.
 
-        A batch that waits alone holds nothing while it waits, and then takes only accounts that are free. So there are
-        no deadlocks: in order no batch needs an account before those it holds, and alone it needs no second one.
+        A batch that waits alone holds nothing while it waits, and then takes only accounts that are free. This excludes
+        deadlocks: in order, no batch needs an account before those that it holds; alone, it needs no second one.
         """
         if how == "alone":
             await self._await(leases, lane.behind, wait_ms)
@@ -270,7 +270,7 @@ class PostgresStore(PgStore):
         return _Part(lease, state, [(AccountId(i), owner) for i, owner in found.get("busy") or ()])
 
     def _decide(self, lane: _Lane, batch: Sequence[Command], parts: dict[str, _Part]) -> list[Outcome | Deferred]:
-        """Run the decisions whose accounts are all here, defer the others, and hand the credits out."""
+        """Run the decisions whose accounts are all loaded, defer the others, and give each node's part its credits."""
         busy = dict(pair for part in parts.values() for pair in part.busy)
         blocked = [_blocked(command.scope, busy) for command in batch]
         self._hot.saw({by for by in blocked if by is not None})
@@ -282,7 +282,7 @@ class PostgresStore(PgStore):
         return [next(decided) if by is None else Deferred(replace(lane, behind=by)) for by in blocked]
 
     async def _write(self, lane: _Lane, parts: dict[str, _Part]) -> frozenset[str]:
-        """Commit what was decided; answers the nodes whose credits are still on their way."""
+        """Commit what was decided. Returns the nodes that have not confirmed their credits yet."""
         leader = parts[lane.leader]
         if not leader.state.writes:
             for part in parts.values():
@@ -301,7 +301,7 @@ class PostgresStore(PgStore):
         return await commit_across(gid, branch, others)
 
     async def recover(self, limit: int) -> Recovered:
-        """See `Store.recover`: fence and settle prepared transactions, those seen for the first time after a moment."""
+        """See `Store.recover`: fence and settle prepared transactions; new ones only at a second look."""
         assert self._recovery is not None
         done = await self._recovery.run(limit)
         if not self._recovery.unripe:
@@ -312,7 +312,7 @@ class PostgresStore(PgStore):
 
 
 def _patience_ms(deadline: float) -> int:
-    """How long to wait for a lock, so that there is time left to hear that it was not given."""
+    """How long to wait for a lock, in milliseconds, so that a refusal arrives before the deadline."""
     left_ms = (deadline - asyncio.get_running_loop().time()) * 1000 * _PATIENCE_SHARE
     return min(max(int(left_ms), 1), LOCK_MS_MAX)
 
@@ -328,7 +328,7 @@ def lock_order(leader: str, others: Sequence[str]) -> list[str]:
 
 
 def _blocked(scope: Scope, busy: dict[AccountId, str]) -> AccountId | None:
-    """The first account of the scope that somebody else has locked."""
+    """The first account of the scope that another transaction has locked."""
     if not busy:
         return None
     named: Iterable[AccountId] = (*scope.accounts, *scope.credits)
@@ -337,5 +337,5 @@ def _blocked(scope: Scope, busy: dict[AccountId, str]) -> AccountId | None:
 
 
 def _without_reached(outcome: Outcome | Deferred, late: frozenset[str]) -> Outcome | Deferred:
-    """Of a command's peers, those that still wait for its credit."""
+    """Keep only those of a command's peers that have not confirmed its credit."""
     return Done(outcome.result, outcome.peers & late) if isinstance(outcome, Done) else outcome

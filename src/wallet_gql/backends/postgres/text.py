@@ -17,13 +17,13 @@ _INTENT: Final = f"SELECT {TRANSFER.names('t.')} FROM intents AS i JOIN transfer
 _FIRST: Final = f"{_INTENT} WHERE i.peer = p.peer ORDER BY i.transfer_id LIMIT $2"
 OPEN_AMONG: Final = f"{_INTENT} WHERE i.peer = ANY ($1) AND i.transfer_id = ANY ($2)"
 OPEN_INTENTS: Final = f"SELECT x.* FROM unnest($1::text[]) AS p(peer) CROSS JOIN LATERAL ({_FIRST}) AS x"  # noqa: S608 - as above
-"""So many a peer, so that one that is down hides no other's."""
+"""At most this many per peer, so that a peer that is down does not hide the intents of others."""
 
 CLOSE_INTENTS: Final = """
 WITH lazily AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
 DELETE FROM intents USING lazily WHERE peer = $1 AND transfer_id = ANY($2)
 """
-"""It need not reach the disk: an intent that is open again is found applied and closed again."""
+"""This need not reach the disk: an intent that a crash opens again is found applied, and closed again."""
 
 COUNT_INTENTS: Final = "SELECT count(*) FROM intents"
 
@@ -42,4 +42,4 @@ CAN_WRITE: Final = "; ".join(
         *(f"UPDATE {table} SET {change} WHERE false" for table, change in _UPDATED.items()),  # noqa: S608 - as above
     ]
 )
-"""Writes and locks no row, but fails where a commit would: on a standby, when read-only, without a right."""
+"""Writes and locks no row, but fails where a commit would fail: on a standby, if read-only, without a right."""

@@ -1,12 +1,13 @@
 """Two-phase commit between Postgres nodes: prepare, decide, commit, recover.
 
-The leader's ordinary commit *is* the decision: debit, receipts and the decision record are in it. Only the other nodes
-prepare. Recovery runs on every process, beside live coordinators: for each prepared transaction it first *fences* the
-decision by inserting `abort` under the decision's unique key on the leader. Either the leader has committed, and the
-insert finds `commit`, or the fence is in and the leader can never commit. Nothing depends on ages or clocks.
+The leader's ordinary commit *is* the decision: it contains the debit, the receipts and the decision record. Only the
+other nodes prepare. Recovery runs on every process, beside live coordinators. For each prepared transaction it first
+*fences* the decision: it inserts `abort` under the decision's unique key on the leader. If the leader has committed,
+the insert finds `commit`; otherwise the fence is in, and the leader can never commit. Nothing depends on ages or
+clocks.
 
-A prepared transaction is looked at from its second sighting on, so that recovery does not keep killing batches that are
-just between their two steps. That is for liveness alone; safety is the fence's.
+Recovery settles a prepared transaction only from its second sighting on, so that it does not keep killing batches that
+are just between their two phases. This only serves liveness; the fence gives safety.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .node import PgNode, literal
 log = logging.getLogger("wallet_gql.two_phase")
 
 FINISH_SECONDS: Final = 2.0
-"""How long the reply waits for the second phase at most; after that the credit arrives by recovery."""
+"""How long a reply waits for the second phase. After that the credit arrives by recovery."""
 
 _GID: Final = re.compile(r"wgql:(?P<cluster>[0-9a-f]{16}):(?P<leader>[A-Za-z0-9_-]{1,63}):(?P<attempt>[0-9a-f]{32})")
 _PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE $1 ORDER BY gid"
@@ -45,7 +46,7 @@ DELETE FROM decisions WHERE attempt IN (
 """
 
 PRUNE_AFTER_SECONDS: Final = 24 * 3600
-"""How old a decision is before it may go: far older than any coordinator's connection, which the server cuts off."""
+"""How old a decision must be before it is removed: far older than any coordinator's connection can be."""
 _PRUNE_MAX: Final = 10_000
 
 
@@ -59,18 +60,18 @@ class Gid:
 
     @classmethod
     def new(cls, cluster: str, leader: str) -> Gid:
-        """A fresh attempt: 128 random bits."""
+        """A new attempt: 128 random bits."""
         return cls(cluster, leader, secrets.token_hex(16))
 
     @classmethod
     def parse(cls, text: str) -> Gid | None:
-        """The attempt of a prepared transaction's name; None if it is none of ours."""
+        """The attempt that a prepared transaction's name stands for; None if the name is not ours."""
         match = _GID.fullmatch(text)
         return None if match is None else cls(match["cluster"], match["leader"], match["attempt"])
 
     @property
     def text(self) -> str:
-        """As Postgres stores it (at most 199 bytes; made of safe characters, for PREPARE takes no parameters)."""
+        """The name as Postgres stores it: at most 199 bytes, of safe characters, as PREPARE takes no parameters."""
         return f"wgql:{self.cluster}:{self.leader}:{self.attempt}"
 
 
@@ -78,14 +79,14 @@ async def commit_one(branch: Branch) -> None:
     """Write and commit on one node.
 
     Raises:
-        WalletError: it failed, nothing was written. InDoubt: the reply was lost.
+        WalletError: nothing was written. InDoubt: the reply was lost.
     """
     await decide(branch)
     _after("postgres.committed")
 
 
 def fail_point(name: str) -> None:
-    """A failpoint before the decision: failing there, nothing was written. Raises Unavailable."""
+    """A failpoint before the decision: nothing has been written. Raises Unavailable."""
     try:
         reach(name)
     except FailpointError as error:
@@ -93,7 +94,7 @@ def fail_point(name: str) -> None:
 
 
 def _after(name: str) -> None:
-    """A failpoint after the decision: failing there, the caller does not know. Raises InDoubt."""
+    """A failpoint after the decision: the caller does not know the outcome. Raises InDoubt."""
     try:
         reach(name)
     except FailpointError as error:
@@ -101,16 +102,16 @@ def _after(name: str) -> None:
 
 
 async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> frozenset[str]:
-    """Write everywhere and prepare the others, commit the leader, commit the others.
+    """Write on all nodes, prepare the other nodes, commit the leader, commit the others.
 
-    Answers the nodes that have not confirmed the second phase yet.
+    Returns the nodes that have not confirmed the second phase yet.
 
     Raises:
-        WalletError: it failed before the decision; what was prepared is rolled back here or by recovery.
+        WalletError: it failed before the decision; prepared transactions are rolled back here or by recovery.
         InDoubt: the leader's reply was lost.
     """
-    # All at once: each node has locked the accounts that it writes. What is still waited for, such as a receipt that
-    # another process writes under the same key, is waited for on the leader alone, where nobody waits for us in turn.
+    # All nodes at once: each has already locked the accounts that it writes. Other waits, such as for a receipt that
+    # another process writes under the same key, happen only on the leader, where nobody waits for this batch in turn.
     prepared: list[Branch] = []
 
     async def prepare(other: Branch) -> None:
@@ -126,7 +127,7 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
         await _decide(leader, gid)
     except InDoubt:
         raise
-    except WalletError:  # a certain no; on anything else, such as a cancellation, only recovery knows the verdict
+    except WalletError:  # certainly not committed; after any other error, such as a cancellation, only recovery knows
         await asyncio.gather(*(_roll_back(branch, gid) for branch in prepared))
         raise
     _after("postgres.committed")
@@ -141,32 +142,33 @@ async def _write(leader: Branch) -> None:
 
 
 async def _decide(leader: Branch, gid: Gid) -> None:
-    """The decision: the leader's part, written before, and the record of it, in one commit."""
+    """Write the decision record and commit it together with the leader's part."""
     await commit_by(leader.lease, f"{_DECISION.format(gid.attempt)}; COMMIT", "COMMIT")
 
 
 async def _prepare(branch: Branch, gid: Gid) -> None:
     tag = await branch.lease.do(f"SELECT wallet_write({literal(branch.writes)}); PREPARE TRANSACTION '{gid.text}'")
-    if tag != "PREPARE TRANSACTION":  # in a failed transaction Postgres answers ROLLBACK, and no error
+    if tag != "PREPARE TRANSACTION":  # Postgres answers COMMIT in a failed transaction with ROLLBACK, not with an error
         raise InvariantViolated(f"node {branch.lease.node} answered {tag} to PREPARE TRANSACTION")
 
 
 async def _finish(branch: Branch, gid: Gid) -> bool:
-    """The second phase on one node; whether it is done. If not, recovery does it."""
+    """The second phase on one node. Returns whether it is done; if not, recovery does it."""
     try:
         async with asyncio.timeout(FINISH_SECONDS):
             await branch.lease.run(f"COMMIT PREPARED '{gid.text}'")
-    except Exception as error:  # noqa: BLE001 - decided is decided; whatever failed, recovery finishes it
+    except Exception as error:  # noqa: BLE001 - already decided; whatever failed, recovery finishes it
         branch.lease.doubtful = True
         if isinstance(error, asyncpg.UndefinedObjectError | asyncpg.ObjectInUseError):
-            return isinstance(error, asyncpg.UndefinedObjectError)  # recovery was here first, or is here now
+            return isinstance(error, asyncpg.UndefinedObjectError)  # recovery has done it, or is doing it now
         log.warning("%s: the second phase on %s is left to recovery: %s", gid.text, branch.lease.node, error)
         return False
     return True
 
 
 async def _roll_back(branch: Branch, gid: Gid) -> None:
-    branch.lease.deadline = asyncio.get_running_loop().time() + FINISH_SECONDS  # the batch's own may be what failed
+    # a deadline of its own: the batch's may be what failed
+    branch.lease.deadline = asyncio.get_running_loop().time() + FINISH_SECONDS
     try:
         async with asyncio.timeout(FINISH_SECONDS):
             await branch.lease.run(f"ROLLBACK PREPARED '{gid.text}'")
@@ -183,12 +185,12 @@ class Recovery:
         self._nodes = nodes
         self._seen: dict[str, set[str]] = {name: set() for name in nodes}
         self.unripe = False
-        """Whether the last run left something alone because it saw it for the first time."""
+        """Whether the last run skipped a transaction because it saw it for the first time."""
 
     async def run(self, limit: int, *, at_once: bool = False) -> Recovered:
-        """Settle up to `limit` transactions per node; `at_once` also those that were not seen before.
+        """Settle up to `limit` transactions per node; with `at_once` also those seen for the first time.
 
-        A node that does not answer is passed over; what depends on it stays until it is back.
+        A node that does not answer is skipped; what depends on it stays until it is back.
         """
         self.unripe = False
         results = await asyncio.gather(*(self._node(node, limit, at_once=at_once) for node in self._nodes.values()))
@@ -221,7 +223,7 @@ class Recovery:
         return {str(row["gid"]) for row in rows}
 
     async def _settle_all(self, node: PgNode, gids: Sequence[Gid]) -> list[str]:
-        """Settle what one leader decided, one by one, up to the first that cannot be settled now."""
+        """Settle one leader's transactions one by one, up to the first that cannot be settled now."""
         verdicts: list[str] = []
         for gid in gids:
             try:
@@ -232,7 +234,7 @@ class Recovery:
         return verdicts
 
     async def _settle(self, node: PgNode, gid: Gid) -> str:
-        """Fence, read the verdict, and carry it out. Raises Unavailable: not now."""
+        """Fence the decision, read the verdict, and carry it out. Raises Unavailable: not possible now."""
         leader = self._nodes[gid.leader]
         await leader.rows(_FENCE, gid.attempt, seconds=FINISH_SECONDS, aside=True)
         verdict = str(await leader.ask(_VERDICT, gid.attempt, seconds=FINISH_SECONDS, aside=True))
@@ -242,10 +244,10 @@ class Recovery:
         return verdict
 
     async def prune(self, *, older_than_seconds: float = PRUNE_AFTER_SECONDS) -> int:
-        """Forget old decisions that no prepared transaction waits for; how many.
+        """Delete old decisions that no prepared transaction waits for. Returns how many.
 
         Raises:
-            Unavailable: a node did not tell what is prepared on it, so nothing was forgotten.
+            Unavailable: a node did not list its prepared transactions, so nothing was deleted.
         """
         listed = await asyncio.gather(*(self._prepared(node) for node in self._nodes.values()))
         open_now = [gid.attempt for text in set().union(*listed) if (gid := Gid.parse(text)) is not None]
@@ -258,6 +260,6 @@ class Recovery:
             try:
                 await lease.run(statement)
             except asyncpg.UndefinedObjectError:
-                return  # the coordinator or another recoverer did it
+                return  # the coordinator or another recovery did it
             except Exception as error:
                 raise translate(error, node.name) from error

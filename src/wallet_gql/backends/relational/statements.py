@@ -16,22 +16,22 @@ Statement = tuple[str, tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What one SQL database says in its own way."""
+    """How one SQL database differs from the others."""
 
     mark: Callable[[int], str]
-    """The placeholder of a statement's value, counted from 1."""
+    """The placeholder of a value, counted from 1."""
     among: Callable[[str, str], str]
-    """Source text: whether a column is in a list that is passed as one value, the placeholder given."""
+    """Source text of the test that a column is in a list: given the column and the placeholder of the list."""
     listing: Callable[[Sequence[str]], object]
-    """A list as that one value."""
+    """Convert a list to the one value that `among` takes."""
     join: str = "JOIN"
     """A join that reads the left table first."""
     by_owner: str = ""
-    """What follows `records` where they are listed by owner, such as the index to use."""
+    """Added after `records` where they are listed by owner, such as an index to use."""
 
 
 def select(kind: Kind[Any], rest: str) -> str:
-    """All columns of a kind."""
+    """Select all columns of a kind."""
     return f"SELECT {kind.names()} FROM {kind.table} {rest}"  # noqa: S608 - names of our own tables
 
 
@@ -58,11 +58,11 @@ class Statements:
         self._history = self._pages(f"SELECT {columns} FROM {both}")  # noqa: S608 - own names
 
     def scan(self, kind: ScanKind) -> str:
-        """The key and the columns of a kind above a key, by key; values: the key's parts and the limit."""
+        """Select the key and the columns of a kind above a key, in key order. Values: the key's parts and the limit."""
         return self._scans[SCANNED[kind].name]
 
     def history_page(self, account_id: str, page: PageRequest) -> Statement:
-        """A page of entries and one more, each with its transfer."""
+        """A page of entries plus one more, each with its transfer."""
         text = self._history[page.before is not None, page.after is not None, page.newest_first]
         bounds = (bound for bound in (page.before, page.after) if bound is not None)
         return text, (account_id, *bounds, page.limit + 1)
@@ -96,4 +96,4 @@ SELECT currency, CAST(sum(customer) AS BIGINT), CAST(sum(system) AS BIGINT), CAS
   FROM system_entries GROUP BY 1
 ) AS parts GROUP BY currency ORDER BY currency
 """
-"""The sums of each currency: customers' balances, system entries, and of these the clearing entries."""
+"""The sums of each currency: customers' balances, system entries, and the clearing entries among the latter."""

@@ -46,7 +46,7 @@ class RelationalStore(GroupStore):
         """Run one read on a node, in a snapshot of its own. Raises WalletError."""
 
     async def _ask_for_sweep(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
-        """The same for a sweep, which comes back: a node that does not answer may be passed over."""
+        """Like `_ask`, for a sweep. A subclass may skip a node that does not answer, because the sweep runs again."""
         return await self._ask(node, statement, *values)
 
     def _home(self, identifier: str) -> str:
@@ -66,7 +66,7 @@ class RelationalStore(GroupStore):
         return page_of(lines, page.limit)
 
     async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
-        """See `Store.list_records`: a user's records may live in several slots."""
+        """See `Store.list_records`. A user's records may live in several slots, so all nodes are asked."""
         found = await self._everywhere(self.statements.list_records, kind, owner, after, limit + 1)
         merged = heapq.merge(*(map(RECORD.from_row, part) for part in found), key=lambda record: record.id)
         return page_of(list(merged)[: limit + 1], limit)
@@ -84,7 +84,7 @@ class RelationalStore(GroupStore):
         return sorted(map(RECORD.from_row, found), key=lambda r: (r.due_at or before, r.id))[:limit]
 
     async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
-        """See `Store.scan`: node by node, by primary key; the cursor is the node's place and the last key, as JSON."""
+        """See `Store.scan`. Goes node by node, by primary key. The cursor is JSON: node number and last key."""
         scanned = SCANNED[kind]
         index, cursor = json.loads(after) if after else (0, scanned.lowest)
         node, width = self._map.names[index], len(scanned.key)
@@ -101,7 +101,7 @@ class RelationalStore(GroupStore):
         return ScanPage(tuple(items), following)
 
     async def _journal(self, node: str, found: Iterable[Row]) -> list[ScanItem]:
-        """Transfers with their entries on a node, which are read after the headers: entries are never edited."""
+        """Transfers with their entries on a node. Two reads are safe: entries commit with their transfer."""
         transfers = list(map(TRANSFER.from_row, found))
         names = self.statements.dialect.listing([transfer.id for transfer in transfers])
         entries: dict[str, list[Entry]] = {}
@@ -126,4 +126,4 @@ class RelationalStore(GroupStore):
 
     @abstractmethod
     async def _import(self, node: str, writes: Writes) -> None:
-        """Write imported records on a node, in one transaction and as `_to_import` says. Raises InvariantViolated."""
+        """Write imported records on a node, in one transaction, as `_to_import` says. Raises InvariantViolated."""

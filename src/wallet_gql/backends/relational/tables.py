@@ -1,7 +1,7 @@
-"""The tables of the relational backends, as SQLAlchemy has them: columns from the kinds of records, the rest here.
+"""The tables of the relational backends in SQLAlchemy. Columns come from the kinds of records; keys and indexes do not.
 
 Amounts, sequences and times are 64-bit integers (minor units; microseconds since 1970, UTC). The CHECK on `accounts` is
-the last line: the database itself refuses an overdraft if all else fails. See `docs/schema.md` for the picture.
+the last safeguard: the database itself refuses an overdraft if all other checks fail. `docs/schema.md` has a diagram.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _REVERSAL: Final = text("reverses IS NOT NULL")
 
 
 def _table(kind: Kind[Any], *parts: Any) -> Table:
-    """A kind's table, which SQLite keeps typed and clustered by its primary key."""
+    """The table of a kind. On SQLite it is STRICT and clustered by its primary key."""
     columns: list[Column[Any]] = [
         Column(c.name, BIG if c.coding in _NUMBERS else Text, primary_key=c.name in kind.key, nullable=c.optional)
         for c in kind.columns

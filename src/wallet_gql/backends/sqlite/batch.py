@@ -1,4 +1,4 @@
-"""Loading and writing one batch, on the writer's connection."""
+"""Loading and writing one batch on the writer's connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import text as sql
 
 
 def load(connection: sqlite3.Connection, state: State, wanted: Wanted) -> None:
-    """Bring what a batch needs into its state."""
+    """Load what a batch needs into its state."""
 
     def found(statement: str, names: Iterable[object], *more: object) -> Iterable[Row]:
         names = list(names)
@@ -42,7 +42,7 @@ def load(connection: sqlite3.Connection, state: State, wanted: Wanted) -> None:
 
 
 def write(connection: sqlite3.Connection, writes: Writes) -> None:
-    """Write a batch. Raises InvariantViolated if a row is not what was loaded: then a rule or this file is wrong."""
+    """Write a batch. Raises InvariantViolated if a row is not as loaded, which means a bug in a rule or here."""
     try:
         for before, after in writes.accounts.values():
             row = (*rows.account_moves(before, after), after.id, before.sequence)

@@ -13,14 +13,14 @@ from ...domain.errors import Contended
 from .errors import code_of
 
 CHECKPOINT_PAGES: Final = 4_000
-"""After how many pages (of 4 KiB) in the log they are moved to the file: a tenth faster than at SQLite's 1,000."""
+"""Checkpoint after this many pages (of 4 KiB) in the log: a tenth faster than SQLite's default of 1,000."""
 
 
 def connect(path: Path, patience_seconds: float = 0, *, mode: str = "rwc") -> sqlite3.Connection:
-    """A connection with the settings that durability rests on, in explicit-transaction mode.
+    """A connection with the settings that durability depends on, in explicit-transaction mode.
 
-    `patience_seconds` is SQLite's own waiting for locks; writers wait by `patiently` instead. The mode `rw` creates no
-    missing file.
+    `patience_seconds` is how long SQLite itself waits for locks; writers wait by `patiently` instead. Mode `rw` does
+    not create a missing file.
     """
     name = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256)
@@ -33,14 +33,14 @@ def connect(path: Path, patience_seconds: float = 0, *, mode: str = "rwc") -> sq
 
 
 def begin(connection: sqlite3.Connection, deadline: float) -> None:
-    """Begin to write; `deadline` is on the monotonic clock. Raises Contended."""
+    """Begin a write transaction; `deadline` is on the monotonic clock. Raises Contended."""
     patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
 
 
 def patiently(statement: Callable[[], object], deadline: float) -> None:
-    """Run a statement that needs the write lock, waiting for it in short, jittered steps. Raises Contended.
+    """Run a statement that needs the write lock; retry it in short, jittered steps until `deadline`. Raises Contended.
 
-    SQLite's own steps of up to 100 ms starve a busy process.
+    SQLite's own steps of up to 100 ms would starve a busy process.
     """
     pause = 0.0005
     while True:
@@ -58,6 +58,6 @@ def patiently(statement: Callable[[], object], deadline: float) -> None:
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
-    """End the transaction, if there is one, with nothing written."""
+    """Roll back the open transaction, if there is one."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")

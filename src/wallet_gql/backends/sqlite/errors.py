@@ -40,29 +40,29 @@ _MEANINGS: Final = {
     **dict.fromkeys(_DAMAGED, Meaning.DAMAGED),
     **dict.fromkeys(_OURS, Meaning.OURS),
 }
-"""Primary result codes: the last eight bits of an extended one."""
+"""Primary result codes: the lowest eight bits of an extended one."""
 
 _CERTAIN: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CONSTRAINT)
-"""After these a COMMIT has not happened: its last frame, which makes it valid, was never wholly written."""
+"""After these a COMMIT has not taken effect: its last frame, which makes it valid, was not written completely."""
 
 
 def code_of(error: BaseException) -> int | None:
-    """The primary result code; None of what Python's module raises by itself."""
+    """The primary result code; None if Python's module raised the error itself."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 def meaning_of(error: BaseException) -> Meaning:
-    """What an error of the driver tells."""
+    """The meaning of a driver's error."""
     code = code_of(error)
     if code is not None:
         return _MEANINGS.get(code, Meaning.UNEXPECTED)
-    ours = (sqlite3.InterfaceError, sqlite3.DataError, sqlite3.NotSupportedError)  # a value that it cannot bind
+    ours = (sqlite3.InterfaceError, sqlite3.DataError, sqlite3.NotSupportedError)  # a value that the driver cannot bind
     return Meaning.OURS if isinstance(error, ours) else Meaning.UNEXPECTED
 
 
 def translate(error: BaseException) -> WalletError:
-    """What a driver's error means to the caller, when nothing was committed."""
+    """The error to raise for a driver's error, if nothing was committed."""
     meaning = meaning_of(error)
     if meaning is Meaning.BUSY:
         return Contended(f"{WHERE}: {error}")
@@ -73,7 +73,7 @@ def translate(error: BaseException) -> WalletError:
 
 
 def translate_commit(error: BaseException) -> WalletError:
-    """What it means that COMMIT has raised an error."""
+    """The error to raise if COMMIT itself failed."""
     if code_of(error) in _CERTAIN:
         return translate(error)
     return InDoubt(store_failed(log, f"{WHERE} did not confirm a commit", meaning_of(error), error))

@@ -17,13 +17,13 @@ _OPEN_WAIT_SECONDS: Final = 30.0
 
 
 def migrate(path: Path) -> bool:
-    """Create or upgrade the file under its write lock; True if there was anything to do.
+    """Create or upgrade the file under its write lock. Returns whether anything had to be done.
 
     Raises:
-        ConfigurationError: the file comes from a newer version, or is no ledger.
+        ConfigurationError: the file has a newer version, or is no ledger.
         Contended: another process kept the file locked.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # hashes of passwords are nobody else's to read
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # only the owner may read password hashes
     with closing(connect(path)) as connection:
         deadline = time.monotonic() + _OPEN_WAIT_SECONDS
         patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"), deadline)
@@ -37,13 +37,13 @@ def _upgrade(connection: sqlite3.Connection, path: Path, deadline: float) -> boo
             raise ConfigurationError(
                 f"{path} has schema version {found}, this program knows {HEAD}; upgrade wallet-gql"
             )
-        if found != HEAD:  # another process may have been first
+        if found != HEAD:  # another process may have migrated it first
             upgrade()
     return found != HEAD
 
 
 def version_of(connection: sqlite3.Connection) -> str | None:
-    """The schema version of a file; None if it has none yet. Raises ConfigurationError if it is no ledger."""
+    """The schema version of a file; None if it has none yet. Raises ConfigurationError if the file is no ledger."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if VERSION_TABLE not in tables:
         if tables:

@@ -1,12 +1,12 @@
 """`sqlite:///wallet.db`: the embedded default. Durable, several processes on one file, nothing to install.
 
-Flush setting (G3): WAL with `synchronous=FULL`, so every commit's log frames are on disk before the reply: one fsync a
-commit, whatever number of commands it carries (plus a checkpoint's, every 4,000 pages). Isolation (G2): one writer at a
+Flush setting (G3): WAL with `synchronous=FULL`, so every commit's log frames are on disk before the reply. A commit
+takes one fsync for any number of commands (plus a checkpoint's, every 4,000 pages). Isolation (G2): one writer at a
 time, `BEGIN IMMEDIATE` before anything is read; readers see snapshots and never wait.
 
 Each process has one writer thread and a few reader threads, each with a connection of its own. Statements are plain
-text on the standard library's driver: with SQLAlchemy Core a lone transfer took 1.5 to 1.6 times as long, and
-1.4 to 1.5 times at 64 in flight (`benchmarks/sqlite_layer.py`). The tables and migrations are SQLAlchemy's.
+text on the standard library's driver: with SQLAlchemy Core a single transfer took 1.5 to 1.6 times as long, and 1.4 to
+1.5 times with 64 in flight (`benchmarks/sqlite_layer.py`). The tables and migrations use SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ A = TypeVarTuple("A")
 
 READERS: Final = 4
 NODE: Final = "local"
-"""The one node's name. All slots live on it, so no transfer ever crosses."""
+"""The only node's name. All slots live on it, so no transfer crosses nodes."""
 
 STUCK_SECONDS: Final = 5.0
-"""A COMMIT that has taken so long shows a disk that does not answer."""
+"""A COMMIT that takes longer than this means that the disk does not answer."""
 
 _VERSION_MIN: Final = (3, 38, 0)
 _WRITE_WAIT_SECONDS: Final = 10.0
 _READ_WAIT_SECONDS: Final = 5.0
-"""Readers wait for nobody, except while another process opens, recovers or closes the log."""
+"""Readers wait only while another process opens, recovers or closes the log."""
 
 
 class SqliteStore(RelationalStore):
@@ -74,7 +74,7 @@ class SqliteStore(RelationalStore):
         self._connections = threading.local()
         self._opened: list[sqlite3.Connection] = []
         self._commits: dict[int, float] = {}
-        """By thread, when the COMMIT began that it waits for."""
+        """For each thread in a COMMIT: when the COMMIT began."""
         self._closed = False
 
     # Opening and closing
@@ -110,7 +110,7 @@ class SqliteStore(RelationalStore):
         return connection
 
     def _discard(self, connection: sqlite3.Connection) -> None:
-        """Close this thread's connection, whose state is doubtful; the next use opens a new one."""
+        """Close this thread's connection, which is in a doubtful state; the next use opens a new one."""
         self._connections.value = None
         self._opened.remove(connection)
         connection.close()
@@ -157,11 +157,11 @@ class SqliteStore(RelationalStore):
         return outcomes
 
     def _transact(self, work: Callable[[sqlite3.Connection], None], wait_seconds: float) -> None:
-        """BEGIN IMMEDIATE, work, COMMIT; all of it or nothing.
+        """BEGIN IMMEDIATE, `work`, COMMIT: all or nothing.
 
         Raises:
             Contended: another process kept the write lock too long. Unavailable: it failed before the commit.
-            InDoubt: the COMMIT itself failed: its frames may be on disk all the same.
+            InDoubt: COMMIT itself failed; its frames may be on disk nevertheless.
         """
         connection = self._writing()
         try:
@@ -185,7 +185,7 @@ class SqliteStore(RelationalStore):
             raise translate_commit(error) from error
 
     def _confirm(self, connection: sqlite3.Connection) -> None:
-        """COMMIT, noting since when, for `ping`. Raises the driver's errors."""
+        """COMMIT, and note when it began, for `ping`. Raises the driver's errors."""
         self._commits[threading.get_ident()] = time.monotonic()
         try:
             connection.execute("COMMIT")
@@ -200,7 +200,7 @@ class SqliteStore(RelationalStore):
             raise translate(error) from error
 
     def _give_up(self, connection: sqlite3.Connection) -> None:
-        """Roll back; a connection that cannot do even that is closed, which rolls back, too."""
+        """Roll back. If that fails, close the connection, which also rolls back."""
         try:
             driver.roll_back(connection)
         except sqlite3.Error:
@@ -254,14 +254,14 @@ class SqliteStore(RelationalStore):
         await self._on(self._writer, lambda: self._transact(work, _WRITE_WAIT_SECONDS))
 
     async def recover(self, limit: int) -> Recovered:
-        """A crash leaves nothing in doubt: SQLite itself rolls an unfinished commit back when the file is opened."""
+        """Return at once: nothing is in doubt, as SQLite rolls back an unfinished commit when it opens the file."""
         return Recovered()
 
     async def ping(self) -> None:
-        """Open the file anew and commit something of no meaning: only that finds a full disk. Raises Unavailable.
+        """Open the file anew and commit a write without meaning: only a commit detects a full disk. Raises Unavailable.
 
-        While somebody else writes it is enough to read: whoever writes shows that it can be done, unless it is a
-        commit of this process that does not end.
+        While another connection writes, a read is enough: that writer shows that writing works. The exception is a
+        COMMIT of this process that does not end.
         """
         if time.monotonic() - min(list(self._commits.values()), default=math.inf) > STUCK_SECONDS:
             raise Unavailable(f"{WHERE}: a commit has taken more than {STUCK_SECONDS:.0f} s; does the disk answer?")
@@ -273,7 +273,7 @@ class SqliteStore(RelationalStore):
                 connection.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
                 with suppress(Contended):
                     driver.begin(connection, deadline=0.0)
-                    connection.execute("PRAGMA user_version = 0")  # which it is; it is written all the same
+                    connection.execute("PRAGMA user_version = 0")  # same value as before, but it is written
                     self._confirm(connection)
         except sqlite3.Error as error:
             raise translate(error) from error

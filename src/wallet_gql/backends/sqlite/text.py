@@ -1,6 +1,6 @@
 """SQLite's dialect, and the statements that only SQLite runs.
 
-Lists go in as one JSON array (`json_each`), so that every statement is prepared once whatever its length.
+Lists are passed as one JSON array (`json_each`), so that a statement is prepared once for all lengths.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _insert(kind: Kind[Any]) -> str:
 
 
 def _by_key(kind: Kind[Any]) -> str:
-    """Rows by a list of keys of several parts."""
+    """Select rows by a list of keys of several parts."""
     parts = (f"t.{name} = json_extract(wanted.value, '$[{place}]')" for place, name in enumerate(kind.key))
     wanted = "json_each(?) AS wanted CROSS JOIN"
     return f"SELECT {kind.names('t.')} FROM {wanted} {kind.table} AS t WHERE {' AND '.join(parts)}"  # noqa: S608 - own names
@@ -51,7 +51,7 @@ RECEIPTS: Final = _by_key(RECEIPT)
 RECORDS: Final = _by_key(RECORD)
 
 INSERTS: Final = {name: (_insert(kind), kind.to_row) for name, kind in ADDED.items()}
-"""By the list of `Writes`: the statement, and how to make a record's row."""
+"""For each list of `Writes`: the statement, and the function that converts a record to a row."""
 
 UPDATE_ACCOUNT: Final = (
     "UPDATE accounts SET posted_minor = posted_minor + ?, held_minor = held_minor + ?, sequence = ?, changed_at = ? "

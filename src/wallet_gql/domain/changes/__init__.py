@@ -1,8 +1,8 @@
-"""What is loaded (`ReadSet`, `Scope`, `Snapshot`) and what it writes (`Changes`), and the one place that posts money.
+"""What is loaded (`ReadSet`, `Scope`, `Snapshot`), what is written (`Changes`), and the one place that posts money.
 
-`State` is the working set of one commit. A backend loads it; `decide_all` runs decisions over it, each one seeing what
-those before it wrote; the backend writes `state.writes`. Everything that follows mechanically from a transfer (entries,
-sequences, balances, clearing lines) is computed in `posting`, once, and checked there, once:
+`State` is the working set of one commit. A backend loads it; `decide_all` runs decisions over it, each of which sees
+what those before it wrote; the backend writes `state.writes`. Everything that follows mechanically from a transfer
+(entries, sequences, balances, clearing lines) is computed once, in `posting`, and checked there once:
 
 - a command writes only in its `home` slot, except for the credit of a transfer (I2 of the design);
 - the entries of every transfer sum to zero per currency on every node it touches;

@@ -25,7 +25,7 @@ from .state import State, apply_entry, credit_peer
 
 
 class _Posting:
-    """One command's changes on top of a state, kept aside until all of them are found sound."""
+    """One command's changes on top of a state, not added to it until all of them have been checked."""
 
     def __init__(self, state: State, scope: Scope) -> None:
         self.state = state
@@ -89,7 +89,7 @@ class _Posting:
             raise InvariantViolated(f"a command of slot {self.scope.home} {message.format(*values)}")
 
     def _own(self, account_id: AccountId) -> Account:
-        """The current account, if the scope allows to write it."""
+        """The current account, if the scope allows writing it."""
         account = self.accounts.get(account_id) or self.state.accounts.get(account_id)
         inside = account_id in self.scope.accounts or (account is not None and account.owner in self.scope.wallets)
         self._check(inside and account is not None, "writes account {} outside its scope", account_id)
@@ -207,14 +207,14 @@ def post(state: State, scope: Scope, changes: Changes) -> frozenset[str]:
 
 
 class Trial:
-    """One command that decides in several steps, each on what those before it changed. Nothing of it is kept."""
+    """One command that decides in several steps, each on the result of those before. Nothing of it is stored."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         """Start from what the command's snapshot shows."""
-        scope = snapshot._scope  # noqa: SLF001 - the two are one
+        scope = snapshot._scope  # noqa: SLF001 - the two classes belong together
         if not isinstance(scope, Scope):
             raise InvariantViolated("a command is tried on what a read has loaded")
-        self._state = snapshot._state.fork()  # noqa: SLF001 - the two are one
+        self._state = snapshot._state.fork()  # noqa: SLF001 - the two classes belong together
         self._scope = scope
 
     @property
@@ -223,12 +223,12 @@ class Trial:
         return Snapshot(self._state, self._scope)
 
     def post(self, changes: Changes) -> None:
-        """Take a step. Raises InvariantViolated as the real posting would."""
+        """Apply a step's changes. Raises InvariantViolated as `post` would."""
         post(self._state, self._scope, changes)
 
 
 def decide_all(state: State, commands: Iterable[tuple[Scope, Decide[Any]]]) -> list[Outcome]:
-    """Run decisions in order over one growing state. What one raises is its own outcome and sinks no neighbour."""
+    """Run decisions in order over one growing state. An exception is that decision's outcome; the others go on."""
     outcomes: list[Outcome] = []
     for scope, decide in commands:
         try:
@@ -237,6 +237,6 @@ def decide_all(state: State, commands: Iterable[tuple[Scope, Decide[Any]]]) -> l
             outcomes.append(Done(decision.result, peers))
         except WalletError as error:
             outcomes.append(Failed(error))
-        except Exception as error:  # noqa: BLE001 - a bug in one decision must not take the batch with it
+        except Exception as error:  # noqa: BLE001 - a bug in one decision must not fail the batch
             outcomes.append(Failed(error))
     return outcomes

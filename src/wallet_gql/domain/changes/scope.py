@@ -28,11 +28,11 @@ ReceiptName = tuple[int, str, str]
 
 @frozen(kw_only=True)
 class _Named:
-    """What reads and commands name alike.
+    """The fields that reads and commands share.
 
-    Of `credits` only the facts are loaded: owner, currency, status. `wallets` loads every account of those users.
-    `due_at` also loads the open holds of `accounts` that expire at or before that moment; `open_holds` loads all their
-    open holds.
+    Of accounts in `credits` only the facts are loaded: owner, currency, status. `wallets` loads every account of those
+    users. `due_at` also loads the open holds of `accounts` that expire at or before that time; `open_holds` loads all
+    their open holds.
     """
 
     accounts: tuple[AccountId, ...] = ()
@@ -70,7 +70,7 @@ class Scope(_Named):
     @property
     def receipt_names(self) -> tuple[ReceiptName, ...]:
         """The receipts with their slot, which is `home`."""
-        return tuple([(self.home, actor, key) for actor, key in self.receipts])  # quicker than by a generator
+        return tuple([(self.home, actor, key) for actor, key in self.receipts])  # faster than a generator
 
     def check_home(self) -> None:
         """Raise InvariantViolated if the scope names something to lock outside its home slot."""
@@ -94,7 +94,7 @@ class Changes:
     removed: tuple[RecordKey, ...] = ()
 
     def __add__(self, other: Changes) -> Changes:
-        """Both together, in order."""
+        """Both changes together, in order."""
         return Changes(
             self.opened + other.opened,
             self.statuses + other.statuses,
@@ -109,7 +109,7 @@ class Changes:
 
 @frozen
 class Credit:
-    """The one thing that crosses nodes: `amount_minor` for a customer account of another node. It commutes."""
+    """The only thing that crosses nodes: `amount_minor` for a customer account of another node. Credits commute."""
 
     account_id: AccountId
     amount_minor: int
@@ -128,7 +128,7 @@ class Decision(Generic[R]):
 
 @frozen
 class Done(Generic[R]):
-    """A decision that goes into the commit. `peers` names the nodes its credits still have to reach."""
+    """A decision that goes into the commit. `peers` names the nodes that have not confirmed its credits yet."""
 
     result: R
     peers: frozenset[str] = frozenset()

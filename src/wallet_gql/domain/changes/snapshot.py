@@ -24,12 +24,12 @@ R = TypeVar("R")
 
 
 class Snapshot:
-    """What one decision or read may look at: exactly what it names. None means: looked for, and not there."""
+    """What one decision or read may see: exactly what its scope names. None means that there is no such record."""
 
     __slots__ = ("_scope", "_state")
 
     def __init__(self, state: State, scope: ReadSet | Scope) -> None:
-        """Show of `state` what `scope` names."""
+        """Show what `scope` names of `state`."""
         self._state = state
         self._scope = scope
 
@@ -43,7 +43,7 @@ class Snapshot:
         return self._state.accounts.get(account_id)
 
     def facts(self, account_id: AccountId) -> AccountFacts | None:
-        """What may be known of an account of `scope.credits`; the status is advisory."""
+        """The known facts of an account in `scope.credits`; the status may be out of date."""
         self._named(account_id, self._scope.credits)
         account = self._state.accounts.get(account_id)
         if account is not None:
@@ -87,7 +87,7 @@ class Snapshot:
         return self._state.reversed_minor.get(transfer_id, 0)
 
     def receipt(self, actor: str, key: str, slot: int | None = None) -> Receipt | None:
-        """A receipt of `scope.receipts`; `slot` is a command's home if nothing else is said.
+        """A receipt of `scope.receipts`; `slot` defaults to a command's home.
 
         Raises:
             InvariantViolated: the scope does not name this receipt in this slot.

@@ -25,8 +25,8 @@ from .scope import Credit
 class Writes:
     """What a backend has to write at one commit.
 
-    `accounts` and `records` map to (as loaded, as it shall be); None is: not there. `opened` has new accounts as they
-    shall be. Write `accounts` before `opened`: one may be closed so that another can be opened.
+    `accounts` and `records` map to (as loaded, as to be written); None means absent. `opened` has new accounts. Write
+    `accounts` before `opened`: a commit may close an account so that another one can be opened.
     """
 
     opened: list[Account] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Writes:
     receipts: list[Receipt] = field(default_factory=list)
     records: dict[RecordKey, tuple[Record | None, Record | None]] = field(default_factory=dict)
     credits: list[Credit] = field(default_factory=list)
-    """For other nodes; never written by the leader itself."""
+    """Credits for other nodes; the leader never applies them itself."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to commit."""
@@ -50,7 +50,7 @@ class State:
     """The records of one commit on one node, growing as decisions are posted."""
 
     def __init__(self, node: str, peer_of: Callable[[int], str | None]) -> None:
-        """`peer_of(slot)` is None for a slot of this node, else the name of the node that homes it."""
+        """`peer_of(slot)` is None for a slot of this node, else the name of the slot's home node."""
         self.node = node
         self.peer_of = peer_of
         self.accounts: dict[AccountId, Account] = {}
@@ -75,7 +75,7 @@ class State:
         self.accounts.update((account.id, account) for account in ordered)
 
     def load_hold(self, hold: Hold) -> None:
-        """Add a hold, and know it as one of its account's."""
+        """Add a hold, also to the list of its account."""
         self.holds[hold.id] = hold
         self.holds_of.setdefault(hold.account_id, set()).add(hold.id)
 
@@ -93,7 +93,7 @@ class State:
         self.records[record.key] = record
 
     def fork(self) -> State:
-        """A copy to try changes on; this state does not notice."""
+        """A copy to try changes on, without effect on this state."""
         copy = State(self.node, self.peer_of)
         copy.accounts, copy.facts, copy.holds = dict(self.accounts), dict(self.facts), dict(self.holds)
         copy.wallets = {owner: list(accounts) for owner, accounts in self.wallets.items()}
@@ -106,7 +106,7 @@ class State:
         """Apply a credit from another node: the payee's entry, against the clearing account of the sender.
 
         Raises:
-            InvariantViolated: the account is not here. A credit never opens an account.
+            InvariantViolated: the account is not on this node. A credit never opens an account.
         """
         account = self.accounts.get(credit.account_id)
         if account is None:
@@ -121,7 +121,7 @@ class State:
         self.store_account(after)
 
     def store_account(self, after: Account) -> None:
-        """Remember the account's new values, and what it was when loaded unless this commit opens it."""
+        """Store the account's new values, and keep what was loaded unless this commit opens it."""
         opened = self.writes.opened
         for place, account in enumerate(opened):
             if account.id == after.id:
@@ -133,7 +133,7 @@ class State:
         self.accounts[after.id] = after
 
     def store_record(self, key: RecordKey, after: Record | None) -> None:
-        """Remember a record's new value (None: removed), and what it was when loaded."""
+        """Store a record's new value (None: removed), and keep what was loaded."""
         before = self.writes.records.get(key)
         self.writes.records[key] = (before[0] if before else self.records.get(key), after)
         if after is None:

@@ -1,8 +1,8 @@
-"""The rules of the wallet, one function a verb: (snapshot, command, now) -> Changes, or raises Rejected.
+"""The rules of the wallet, one function per verb: (snapshot, command, now) -> Changes, or raises Rejected.
 
-Every rule looks first at who acts, then at the state, then at the amount. A rule never sees a store, a clock or a
-random number; `now` is the server's time at which the command was accepted. The rules of merchants, top-ups,
-withdrawals and clawbacks are in modules of those names.
+Every rule checks first who acts, then the state, then the amount. A rule never sees a store, a clock or a random
+number; `now` is the server's time at which the command was accepted. The rules of merchants, top-ups, withdrawals and
+clawbacks are in modules of those names.
 """
 
 from . import clawbacks, merchants, topups, withdrawals

@@ -1,4 +1,4 @@
-"""What several rules look at: who owns an account, what it can lose, which holds are due."""
+"""Checks that several rules share: ownership of accounts, available money, due holds."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from ..model import Account, AccountStatus, Hold, HoldState, Transfer
 
 
 def fee_minor(amount_minor: int, basis_points: int) -> int:
-    """The fee on an amount: basis points (1/10,000) of it, rounded down, so that the payee never loses a rounding."""
+    """The fee on an amount: basis points (1/10,000) of it, rounded down, in the payee's favour."""
     return amount_minor * basis_points // 10_000
 
 
 def due_minor(snapshot: Snapshot, account_id: AccountId, now: datetime) -> int:
-    """What is still counted as held although the time of its holds is over: nobody needs to wait for the sweep."""
+    """The amount of due holds, which still counts as held. It can be spent at once, without waiting for the sweep."""
     return sum(hold.amount_minor for hold in snapshot.holds_of(account_id) if hold.is_due(now))
 
 
 def free_minor(snapshot: Snapshot, account: Account, now: datetime) -> tuple[int, tuple[Hold, ...]]:
-    """What an account can lose now, and the due holds that are to be closed when it does."""
+    """The amount that can be spent now, and the due holds that must be closed with the spending."""
     expired = expired_holds(snapshot, account.id, now)
     return account.available_minor + due_minor(snapshot, account.id, now), expired
 
@@ -55,7 +55,7 @@ def account_in(wallet: Iterable[Account], currency: str) -> Account | None:
 
 def own_account(snapshot: Snapshot, account_id: AccountId, actor: str) -> Account:
     """An account of the actor's own. Raises AccountNotFound, also for other people's accounts."""
-    if slot_of(account_id) != actor_slot(actor):  # then it is somebody else's, and the scope does not have it
+    if slot_of(account_id) != actor_slot(actor):  # an account in another slot is not the actor's, and not in the scope
         raise AccountNotFound(account_id)
     account = any_account(snapshot, account_id)
     if account.owner != actor:
@@ -95,18 +95,18 @@ def payee_account(snapshot: Snapshot, payee: Payee, currency: str) -> AccountId:
 
 
 def owner_of(snapshot: Snapshot, account_id: AccountId) -> str | None:
-    """The owner of an account that may be on another node; None for a system account."""
+    """The owner of an account, possibly on another node; None for a system account."""
     facts = None if is_system(account_id) else snapshot.facts(account_id)
     return facts.owner if facts else None
 
 
 def expired_holds(snapshot: Snapshot, account_id: AccountId, now: datetime) -> tuple[Hold, ...]:
-    """The account's holds whose time is over, closed as expired."""
+    """The account's expired holds, closed as expired."""
     return tuple(close_hold(hold, HoldState.EXPIRED, now) for hold in snapshot.holds_of(account_id) if hold.is_due(now))
 
 
 def spend(snapshot: Snapshot, account: Account, amount_minor: int, now: datetime) -> tuple[Hold, ...]:
-    """The due holds to close when spending `amount_minor`; raises InsufficientFunds."""
+    """The due holds to close when `amount_minor` is spent. Raises InsufficientFunds."""
     spendable_minor, expired = free_minor(snapshot, account, now)
     if amount_minor > spendable_minor:
         raise InsufficientFunds(account.id, spendable_minor, amount_minor, account.currency)
@@ -116,7 +116,7 @@ def spend(snapshot: Snapshot, account: Account, amount_minor: int, now: datetime
 def close_hold(
     hold: Hold, state: HoldState, now: datetime, captured_minor: int = 0, moved: Transfer | None = None
 ) -> Hold:
-    """The hold as it is once it is closed; `moved` is the transfer that captured it."""
+    """The hold after it is closed; `moved` is the transfer that captured it."""
     at = max(now, hold.created_at)
     return replace(
         hold, state=state, closed_at=at, captured_minor=captured_minor, transfer_id=moved.id if moved else None

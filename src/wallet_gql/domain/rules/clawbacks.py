@@ -1,4 +1,4 @@
-"""Clawbacks: refunds and disputes, by which the provider takes money of a top-up back, and perhaps returns it.
+"""Clawbacks: refunds and disputes, by which the provider takes a top-up's money back, and may return it.
 
 A clawback takes from the *lots* of its top-up, which are credits not yet taken back. So each movement is a reversal
 linked to what it reverses, and reversals never exceed that. The part that the customer no longer has is booked on the
@@ -20,7 +20,7 @@ from .checks import free_minor
 
 
 def pieces_max(top_up: TopUp) -> int:
-    """The most transfers that one clawback can need: each lot, one of them split, and a rest that no lot covers."""
+    """The most transfers that one clawback can need: one per lot, one of them split, and a rest that no lot covers."""
     known = max((len(clawback.pieces) for clawback in top_up.clawbacks), default=0)
     return max(len(top_up.lots) + 3, known)
 
@@ -52,7 +52,7 @@ def fold_clawback(
     known = next((clawback for clawback in top_up.clawbacks if clawback.id == seen.id), None)
     if known is None and seen.taken:
         return _take(snapshot, top_up, seen, now, transfer_ids)
-    if known is None:  # noted, so that whoever saw it before that and was slow does not take it
+    if known is None:  # stored, so that a slow process that saw it before that does not take the money
         return Step(replace(top_up, clawbacks=(*top_up.clawbacks, Clawback(seen.id, (), returned=True))))
     if not known.returned and not seen.taken:
         return _give_back(snapshot, top_up, known, now, transfer_ids)
@@ -103,7 +103,7 @@ def _take(
 
 
 def _shares(lots: Sequence[Lot], amount_minor: int, own_minor: int) -> list[tuple[TransferId | None, int, bool]]:
-    """What a clawback takes from each lot: (lot, amount, receivable), first what the customer has, then the rest."""
+    """What a clawback takes from each lot, as (lot, amount, receivable): first what the customer has, then the rest."""
     shares: list[tuple[TransferId | None, int, bool]] = []
     owed_minor = amount_minor - own_minor
     for lot in lots:

@@ -36,11 +36,11 @@ from .checks import (
 )
 
 OPEN_HOLDS_MAX: Final = 500
-"""The most open holds of one account: whoever spends from it may have to load and close all that are due."""
+"""The most open holds of one account: a command that spends from it may have to load and close all that are due."""
 
 
 def place_hold(snapshot: Snapshot, command: PlaceHold, now: datetime) -> Changes:
-    """Reserve money for a payee. The available amount is checked here, so that a capture cannot fail for lack of it.
+    """Reserve money for a payee. The available amount is checked here, so that a capture cannot lack money.
 
     Raises:
         AccountNotFound, AccountFrozen, AccountClosed, CurrencyMismatch: about the payer's account.
@@ -72,11 +72,11 @@ def place_hold(snapshot: Snapshot, command: PlaceHold, now: datetime) -> Changes
 
 
 def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Changes:
-    """Take a hold's money. One capture closes the hold; what it leaves is released.
+    """Capture a hold. One capture closes the hold; the rest is released.
 
     Raises:
         HoldNotFound, NotPermitted: no such hold, or the actor is not its closer.
-        HoldNotOpen: it was closed, or its time is over.
+        HoldNotOpen: it is closed or has expired.
         AccountFrozen: the payer's account is frozen. PayeeCannotReceive: the payee's is closed.
         CaptureExceedsHold: more than was held.
     """
@@ -107,18 +107,18 @@ def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Cha
 
 
 def void_hold(snapshot: Snapshot, command: VoidHold, now: datetime) -> Changes:
-    """Give a hold's money back to its payer. Always allowed to the closer, also on a frozen account.
+    """Release a hold's money to its payer. The closer may always do it, also on a frozen account.
 
     Raises:
         HoldNotFound, NotPermitted: no such hold, or the actor is not its closer.
-        HoldNotOpen: it was closed, or its time is over.
+        HoldNotOpen: it is closed or has expired.
     """
     hold, _ = _closable_hold(snapshot, command, command.actor, now, "void this hold")
     return Changes(closed=(close_hold(hold, HoldState.VOIDED, now),))
 
 
 def expire_holds(snapshot: Snapshot, command: ExpireHolds, now: datetime) -> Changes:
-    """Close the account's holds whose time is over; none is no error."""
+    """Close the account's expired holds. It is no error if there are none."""
     return Changes(closed=expired_holds(snapshot, command.account_id, now))
 
 

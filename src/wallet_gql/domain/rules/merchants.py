@@ -1,8 +1,8 @@
-"""Pay a merchant, at once or by a hold, and share the payment out.
+"""Pay a merchant, at once or by a hold, and split the payment.
 
-A payment to a merchant is a transfer of kind `payment`; the fee is kept from the merchant's part. A *split* payment
-also pays others in the same commit, by transfers of kind `split`; the merchant of record has the rest. The merchant
-refunds up to the total, from the merchant's own account; whoever got a split returns it to the merchant.
+A payment to a merchant is a transfer of kind `payment`; the fee is deducted from the merchant's part. A *split* payment
+also pays others in the same commit, by transfers of kind `split`; the merchant of record gets the rest. The merchant
+refunds up to the total, from the merchant's own account; the payee of a split returns it to the merchant.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from . import holds, transfers
 from .checks import fee_minor as fee_of
 
 _PAID: Final = (TransferKind.PAYMENT, TransferKind.CAPTURE)
-"""What a merchant refunds."""
+"""The kinds of transfers that a merchant refunds."""
 
 
 def share_out(amount_minor: int, splits: Sequence[int]) -> tuple[int, ...]:
     """The parts of a split payment in minor units: the merchant's first, then one for each split.
 
-    Each share is rounded down; the units that are left over go one each to the largest of the shares that lost
-    something by it, the first of equals first. So the parts sum to the amount, none is off by a whole unit, and the
-    same input gives the same parts.
+    Each share is rounded down. The units that are left over go one each to the largest shares that lost something by
+    the rounding; among equal shares, to the first. So the parts sum to the amount, no part is off by a whole unit, and
+    the same input gives the same parts.
     """
     shares = [WHOLE_BASIS_POINTS - sum(splits), *splits]
     parts = [amount_minor * share // WHOLE_BASIS_POINTS for share in shares]
@@ -47,12 +47,12 @@ def share_out(amount_minor: int, splits: Sequence[int]) -> tuple[int, ...]:
 
 
 def pay_merchant(snapshot: Snapshot, command: PayMerchant, now: datetime) -> Changes:
-    """Pay a merchant, and whoever shares in the payment, in one commit: first the merchant's transfer, then the splits.
+    """Pay a merchant and the payees of the splits in one commit: first the merchant's transfer, then the splits.
 
     Raises:
-        NotAMerchant: the payee is none.
-        InvalidInput: a part would be nothing, the fee would take the merchant's part, or the merchant is in the splits.
-        Rejected: what `rules.transfer` says of the whole amount, and of each payee.
+        NotAMerchant: the payee is not a merchant.
+        InvalidInput: a part would be zero, the fee would take the merchant's part, or the merchant is in the splits.
+        Rejected: as by `rules.transfer`, for the whole amount and for each payee.
     """
     _check_merchant(command.payee, is_merchant=command.is_merchant)
     parts = share_out(command.amount_minor, [split.basis_points for split in command.splits])
@@ -79,8 +79,8 @@ def place_hold(snapshot: Snapshot, command: HoldForMerchant, now: datetime) -> C
     """Reserve money for a merchant, and agree on the fee of the capture.
 
     Raises:
-        NotAMerchant: the payee is none.
-        Rejected: what `rules.place_hold` says.
+        NotAMerchant: the payee is not a merchant.
+        Rejected: as by `rules.place_hold`.
     """
     _check_merchant(command.hold.payee, is_merchant=command.is_merchant)
     agreed = hold_terms(command.hold.hold_id, command.fee_basis_points)
@@ -88,12 +88,12 @@ def place_hold(snapshot: Snapshot, command: HoldForMerchant, now: datetime) -> C
 
 
 def refund(snapshot: Snapshot, command: ReverseTransfer, now: datetime) -> Changes:
-    """Send a payment back. Raises what `rules.reverse_transfer` does, NotReversible also for what is no payment."""
+    """Refund a payment. Raises as `rules.reverse_transfer`, and NotReversible for other kinds of transfers."""
     return transfers.reverse_transfer(snapshot, command, now, kinds=_PAID)
 
 
 def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Changes:
-    """Capture a hold, with the fee that was agreed when it was placed. Raises what `rules.capture_hold` does."""
+    """Capture a hold with the fee agreed when it was placed. Raises as `rules.capture_hold`."""
     agreed = Terms.from_record(snapshot.record(terms_key(command.hold_id))).fee_basis_points
     return holds.capture_hold(snapshot, command if agreed is None else replace(command, fee_basis_points=agreed), now)
 

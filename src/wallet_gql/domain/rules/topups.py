@@ -1,6 +1,7 @@
-"""Money in: request a top-up, and fold what the provider says about it.
+"""Money in: request a top-up, and fold what the provider reports about it.
 
-Only `fold_intent` and `clawbacks.fold_clawback` move money. They see the provider's object, never what a client says.
+Only `fold_intent` and `clawbacks.fold_clawback` move money. Their input is the provider's object, never what a client
+sends.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ from .transfers import DEPOSITED_BALANCE_MAX_MINOR, deposit
 
 
 def request_top_up(snapshot: Snapshot, top_up: TopUp, actor: str, now: datetime) -> Changes:
-    """Note that money is to come. A frozen account receives, too.
+    """Record that money is expected. A frozen account may receive, too.
 
     Raises:
         InvalidInput, InvalidAmount: what the provider does not take in.
         AccountNotFound, AccountClosed, CurrencyMismatch: about the account.
-        LimitExceeded: the balance would pass what a deposit may lift it to.
+        LimitExceeded: the balance would exceed the limit for deposits.
     """
     check_provider_amount(top_up.amount_minor, top_up.currency, Direction.IN)
-    if slot_of(top_up.account_id) != actor_slot(actor):  # then it is somebody else's, and the scope does not have it
+    if slot_of(top_up.account_id) != actor_slot(actor):  # an account in another slot is not the actor's
         raise AccountNotFound(top_up.account_id)
     account = snapshot.account(top_up.account_id)
     if account is None or account.owner != actor:
@@ -57,7 +58,7 @@ def request_top_up(snapshot: Snapshot, top_up: TopUp, actor: str, now: datetime)
 
 
 def look_again(top_up: TopUp, now: datetime) -> TopUp:
-    """Set when to ask the provider again, because it did not answer or said nothing new; never, if the flow is over."""
+    """Set when to ask the provider again, as it did not answer or reported nothing new; never, if the flow is over."""
     if top_up.state not in OPEN:
         return replace(top_up, due_at=None)
     first_seconds = 15 if top_up.state is TopUpState.CREATED else 60
@@ -66,7 +67,7 @@ def look_again(top_up: TopUp, now: datetime) -> TopUp:
 
 
 def refuse(top_up: TopUp, reason: str) -> TopUp:
-    """The provider refused the top-up, and created nothing."""
+    """Record that the provider refused the top-up, and created nothing."""
     if top_up.state is not TopUpState.CREATED:
         return top_up
     return replace(top_up, state=TopUpState.FAILED, reason=reason, due_at=None)
@@ -78,7 +79,7 @@ def is_abandoned(top_up: TopUp, now: datetime) -> bool:
 
 
 def mismatch(top_up: TopUp, seen: IntentSeen) -> str | None:
-    """Why an intent is not the one of this top-up; None if it is."""
+    """Why an intent does not belong to this top-up; None if it does."""
     if seen.top_up_id != top_up.id or top_up.intent_id not in (None, seen.id):
         return f"it names {seen.top_up_id or 'no top-up'}, whose intent is {top_up.intent_id or 'not known'}"
     if seen.currency != top_up.currency:
@@ -126,7 +127,7 @@ def _awaiting(top_up: TopUp, seen: IntentSeen) -> TopUp:
 
 
 def _put_aside(top_up: TopUp, seen: IntentSeen, reason: str) -> Step[TopUp]:
-    """Raise the alarm; if it is about this top-up's own intent, stop waiting for it."""
+    """Raise the alarm. If it is about this top-up's own intent, stop waiting for that intent."""
     is_own = top_up.intent_id in (None, seen.id) and seen.top_up_id == top_up.id
     if is_own and top_up.state not in (TopUpState.SUCCEEDED, TopUpState.QUARANTINED):
         top_up = replace(top_up, state=TopUpState.QUARANTINED, intent_id=seen.id, reason=reason, due_at=None)
@@ -141,7 +142,7 @@ def _credit(snapshot: Snapshot, top_up: TopUp, seen: IntentSeen, now: datetime, 
     command = MoveExternal(transfer_id, PROVIDER, key, top_up.account_id, *money)
     try:
         changes = deposit(snapshot, command, now)
-    except Rejected as error:  # closed meanwhile, or too full: the money is there, so somebody has to send it back
+    except Rejected as error:  # closed meanwhile, or too full: an operator has to send the money back
         return _put_aside(top_up, seen, f"it is paid, but cannot be credited: {error.message}")
     after = replace(
         top_up,

@@ -35,14 +35,16 @@ from .checks import (
 )
 
 DEPOSITED_BALANCE_MAX_MINOR: Final = 10**15
-"""A deposit may not lift a balance above this: some 9,200 accounts as full as that would have to pay one to reach 64
-bits, where posting refuses to go on."""
+"""A deposit may not raise a balance above this.
+
+Some 9,200 accounts with such a balance would have to pay one account to reach 64 bits, where posting refuses.
+"""
 
 _REVERSIBLE: Final = (TransferKind.TRANSFER, TransferKind.CAPTURE, TransferKind.PAYMENT, TransferKind.SPLIT)
 
 
 def transfer(snapshot: Snapshot, command: MoveMoney, now: datetime) -> Changes:
-    """Pay somebody.
+    """Pay a payee.
 
     Raises:
         AccountNotFound, AccountFrozen, AccountClosed, CurrencyMismatch: about the payer's account.
@@ -72,12 +74,12 @@ def transfer(snapshot: Snapshot, command: MoveMoney, now: datetime) -> Changes:
 
 
 def deposit(snapshot: Snapshot, command: MoveExternal, now: datetime) -> Changes:
-    """Bring money in from outside. Frozen accounts receive too.
+    """Bring money in from outside. A frozen account may receive, too.
 
     Raises:
         AccountNotFound, AccountClosed, CurrencyMismatch: about the account.
-        LimitExceeded: the balance would pass `DEPOSITED_BALANCE_MAX_MINOR`.
-        NotPermitted: users do not make money.
+        LimitExceeded: the balance would exceed `DEPOSITED_BALANCE_MAX_MINOR`.
+        NotPermitted: the actor is a user.
     """
     if is_id("usr", command.actor):
         raise NotPermitted("deposit", "an operator or a payment provider")
@@ -112,7 +114,7 @@ def reverse_transfer(
 ) -> Changes:
     """Send a received transfer back, in part or whole, as a new linked transfer. A fee is not returned.
 
-    Led by the payee's home, where the credit's header and the reversals so far are known. `kinds` may be sent back.
+    Led by the payee's home, which knows the credit's header and the reversals so far. Only `kinds` may be sent back.
 
     Raises:
         TransferNotFound: no such transfer reached the account.

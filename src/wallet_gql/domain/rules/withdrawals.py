@@ -1,8 +1,8 @@
-"""Money out: request a withdrawal, and fold what the provider says about it.
+"""Money out: request a withdrawal, and fold what the provider reports about it.
 
 Two calls move money at the provider: a transfer to the customer's connected account, then a payout from there to the
-bank. A third, the transfer's reversal, undoes the first. The hold is captured when the payout is paid, and voided when
-all the money is back. A call without an answer changes nothing here: the provider is asked again.
+bank. A third call, the transfer's reversal, undoes the first. The hold is captured when the payout is paid, and voided
+when all the money is back. A call without an answer changes nothing here: the provider is asked again.
 
 Before such a call, a process commits a *lease*, which keeps all others from calling. The refusal of a call counts only
 if its lease is still the last one taken.
@@ -41,13 +41,13 @@ from ..withdrawals import (
 from .checks import close_hold
 from .holds import place_hold
 
-# How long to wait before the provider is asked again: at first, and at the most.
+# The first and the longest wait before the provider is asked again.
 _FIRST_SECONDS: Final = {WithdrawalState.IN_TRANSIT: 300, WithdrawalState.PAID: 6 * 3600}
 _MOST_SECONDS: Final = {WithdrawalState.IN_TRANSIT: 6 * 3600, WithdrawalState.PAID: 24 * 3600}
 
 
 def request_withdrawal(snapshot: Snapshot, withdrawal: Withdrawal, hold: PlaceHold, now: datetime) -> Changes:
-    """Reserve the money by a hold that only this flow closes, and note what it is for and where it goes.
+    """Reserve the money by a hold that only this flow closes, and record the withdrawal and where it goes.
 
     Raises:
         InvalidInput, InvalidAmount: what the provider does not pay out.
@@ -66,7 +66,7 @@ def request_withdrawal(snapshot: Snapshot, withdrawal: Withdrawal, hold: PlaceHo
 
 
 def look_again(withdrawal: Withdrawal, now: datetime) -> Withdrawal:
-    """Set when to ask the provider again, because it did not answer or said nothing new.
+    """Set when to ask the provider again, because it did not answer or reported nothing new.
 
     Never, if the flow is over; a paid withdrawal is watched for `WATCHED_FOR`. Not before the lease has ended.
     """
@@ -93,14 +93,14 @@ def take_lease(withdrawal: Withdrawal, seen: Withdrawal, lease: int, until: date
 
 
 def end_lease(withdrawal: Withdrawal, lease: int) -> Withdrawal:
-    """End a lease whose call was answered, so that others may call."""
+    """End a lease whose call was answered, so that other processes may call."""
     return replace(withdrawal, leased_until=None) if withdrawal.lease == lease else withdrawal
 
 
 def fold_sent(withdrawal: Withdrawal, sent_id: str, now: datetime) -> Step[Withdrawal]:
-    """The provider has moved the money to the connected account.
+    """Fold the provider's answer that it has moved the money to the connected account.
 
-    If the withdrawal has failed meanwhile, its money is free again: what was sent is taken back.
+    If the withdrawal has failed meanwhile, its money is available again, so the sent money is taken back.
     """
     if withdrawal.state is WithdrawalState.REQUESTED:
         return Step(_goes_on(withdrawal, WithdrawalState.SENT, now, sent_id=sent_id))
@@ -115,7 +115,7 @@ def fold_sent(withdrawal: Withdrawal, sent_id: str, now: datetime) -> Step[Withd
 def fold_refusal(
     snapshot: Snapshot, withdrawal: Withdrawal, asked: Withdrawal, reason: str, now: datetime
 ) -> Step[Withdrawal]:
-    """The provider refused a call for good: undo what was done before it.
+    """Fold the provider's final refusal of a call: undo what was done before it.
 
     `asked` is the withdrawal as it was leased for the call. If its state has changed or another lease was taken since,
     the refusal proves nothing: another call may have been carried out. The scope names account and hold.
@@ -132,13 +132,13 @@ def fold_refusal(
 
 
 def fold_unreadable(withdrawal: Withdrawal, reason: str, now: datetime) -> Step[Withdrawal]:
-    """The provider refuses a query, which proves nothing about earlier calls: raise an alarm and ask again later."""
+    """Fold the refusal of a query, which proves nothing about earlier calls: raise an alarm and ask again later."""
     alarm = Alarm(withdrawal.payout_id or withdrawal.sent_id or "", f"it cannot be read: {reason}", withdrawal.id)
     return Step(look_again(withdrawal, now), alarm=alarm)
 
 
 def mismatch(withdrawal: Withdrawal, seen: PayoutSeen) -> str | None:
-    """Why a payout is not the one of this withdrawal; None if it is."""
+    """Why a payout does not belong to this withdrawal; None if it does."""
     if seen.withdrawal_id != withdrawal.id or withdrawal.payout_id not in (None, seen.id):
         known = withdrawal.payout_id or "not known"
         return f"it names {seen.withdrawal_id or 'no withdrawal'}, whose payout is {known}"
@@ -183,7 +183,7 @@ def _bounced(withdrawal: Withdrawal, reason: str, now: datetime) -> Withdrawal:
 
 
 def fold_undone(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
-    """The provider has reversed the transfer, so the customer gets the money back.
+    """Fold the reversal of the transfer at the provider: the customer gets the money back.
 
     The scope names account, hold, `withdrawal.transfer_id` and the receipt of `returned_key`.
     """
@@ -208,14 +208,14 @@ def _hold_of(snapshot: Snapshot, withdrawal: Withdrawal) -> Hold:
 def _fail(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime) -> Step[Withdrawal]:
     failed = replace(withdrawal, state=WithdrawalState.FAILED, due_at=None)
     hold = snapshot.hold(withdrawal.hold_id)
-    if hold is not None and hold.state is HoldState.VOIDED:  # it had failed before; see `fold_sent`
+    if hold is not None and hold.state is HoldState.VOIDED:  # the withdrawal had failed before; see `fold_sent`
         return Step(failed)
     voided = close_hold(_hold_of(snapshot, withdrawal), HoldState.VOIDED, now)
     return Step(failed, Changes(closed=(voided,)))
 
 
 def _capture(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
-    """Capture the hold, because the bank has the money; from a frozen account, too, since it has already left."""
+    """Capture the hold, because the bank has the money: also from a frozen account, as the money has left."""
     hold = _hold_of(snapshot, withdrawal)
     if snapshot.receipt(PROVIDER, paid_key(withdrawal)) is not None:
         return Step(withdrawal)

@@ -23,7 +23,7 @@ _PARTS = (
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
-from ._capabilities import Capabilities  # noqa: E402 - pytest must hear of the parts before they are imported
+from ._capabilities import Capabilities  # noqa: E402 - pytest must register the parts before they are imported
 from ._data import Data  # noqa: E402 - the same
 from ._freshness import Freshness  # noqa: E402 - the same
 from ._guarantees import Guarantees  # noqa: E402 - the same

@@ -1,4 +1,4 @@
-"""A store says what it can do, and can do what it says."""
+"""Tests that a store's capabilities are true."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .suite import PARALLEL, Suite, counter_key, increment, kinds, number, pay, 
 
 
 class Capabilities(Suite):
-    """Each flag against what the store does."""
+    """Compares each flag with what the store does."""
 
     async def test_capability_durable(self, world: World) -> None:
-        """A durable store closed and opened again has everything; another one has nothing."""
+        """A durable store that was closed and opened again has everything; another store has nothing."""
         ann, bob = await world.people(2, 1_000)
         await world.together(world.pay(ann, bob, 10) for _ in range(20))
         await world.hold(ann, bob, 100)
@@ -30,7 +30,7 @@ class Capabilities(Suite):
         assert (after.accounts != {}) == world.store.capabilities.durable
 
     async def test_capability_multi_process(self, world: World) -> None:
-        """Stores that may share a ledger see and exclude one another; others are not the same ledger at all."""
+        """Stores that may share a ledger see and exclude one another; other stores are separate ledgers."""
         ann = await world.person()
         key = counter_key(ann)
         await world.put(written(key, 1, n=1))
@@ -63,7 +63,7 @@ class Capabilities(Suite):
         world.trials += 80
 
     async def test_capability_spans_nodes(self, world: World) -> None:
-        """A store of several nodes has users on more than one of them; any other names one node only."""
+        """A store of several nodes has users on more than one node; any other store names only one node."""
         people = await world.people(4, 1_000)
         books = await world.books()
         homes = {books.node_of(person.account) for person in people}
@@ -71,7 +71,7 @@ class Capabilities(Suite):
         assert homes <= {total.node for total in await world.store.totals()}
 
     async def test_capability_remote_credit(self, world: World) -> None:
-        """Where credits are atomic the payee has the money before the reply; else the reply says so, and it comes."""
+        """With atomic credits the payee has the money before the reply; else the reply says so, and it comes later."""
         ann, bob = await world.people(2, 1_000)
         for i in range(1, 21):
             posted = await world.pay(ann, bob, 10)
@@ -84,7 +84,7 @@ class Capabilities(Suite):
         assert await world.balance(bob) == (1_200, 0)
 
     async def test_capability_recover_is_safe_at_any_time(self, world: World) -> None:
-        """Recovery beside writers, several at once, twice, neither makes nor loses money."""
+        """Recovery beside writers, several times at once and repeatedly, neither creates nor loses money."""
         ann, bob = await world.people(2, 1_000)
         stores = await world.stores(2)
         commands = [pay(world, *((ann, bob) if i % 2 else (bob, ann)), 10) for i in range(60)]
@@ -94,7 +94,7 @@ class Capabilities(Suite):
         assert (await world.balance(ann))[0] + (await world.balance(bob))[0] == 2_000
 
     async def test_capability_a_closed_store_refuses(self, world: World) -> None:
-        """A store answers pings while it is open; once closed it takes no command, and says so as Unavailable."""
+        """A store answers pings while it is open. Once closed it refuses commands with Unavailable."""
         await world.store.ping()
         assert world.store.name
         sibling = world.sibling("closed")

@@ -34,7 +34,7 @@ from .suite import (
 
 
 class Guarantees(Suite):
-    """One test or more a guarantee, named after it."""
+    """At least one test per guarantee, with its name."""
 
     async def test_g1_all_of_a_commands_changes_or_none(self, world: World) -> None:
         """A command whose last part is wrong writes nothing; the same command without that part writes all."""
@@ -57,7 +57,7 @@ class Guarantees(Suite):
         world.trials += 2
 
     async def test_g1_at_every_failpoint_all_or_none(self, world: World) -> None:
-        """A fault at any named point of a commit leaves all of the command or none, and the same key settles it."""
+        """A fault at any named point of a commit leaves all of the command or none; the same key then completes it."""
         ann, bob = await world.people(2, 1_000)
         paid = 0
         for point in world.harness.failpoints:
@@ -94,7 +94,7 @@ class Guarantees(Suite):
                 assert done[record] <= number(await world.record(record)) <= done[record] + doubtful[record]
 
     async def test_g1_every_later_command_sees_both_or_neither(self, world: World) -> None:
-        """Two records that are always written together are never seen apart, by any number of readers."""
+        """No reader ever sees one of two records that are always written together without the other."""
         ann = await world.person()
         left, right = counter_key(ann, "left"), counter_key(ann, "right")
         scope = Scope(ann.slot, records=(left, right))
@@ -111,7 +111,7 @@ class Guarantees(Suite):
         assert sorted(one for one, _ in seen) == list(range(PARALLEL))
 
     async def test_g2_no_update_is_lost(self, world: World) -> None:
-        """Parallel commands that read a number and write it one higher lose none, from any number of store objects."""
+        """Parallel commands that increment a number lose no update, from any number of store objects."""
         ann = await world.person()
         key = counter_key(ann)
         stores = await world.stores(3)
@@ -123,7 +123,7 @@ class Guarantees(Suite):
         assert number(await world.record(key)) == PARALLEL
 
     async def test_g2_no_write_skew(self, world: World) -> None:
-        """Two commands that each read both accounts of one owner and write one of them act one after the other."""
+        """Two commands that each read both accounts of an owner and write one of them run as if one after the other."""
         stores = await world.stores(2)
         for _ in range(PARALLEL // 2):
             ann = await world.person(100)
@@ -150,7 +150,7 @@ class Guarantees(Suite):
         assert (await world.balance(bob))[0] - before[0] == 1_000 - posted
 
     async def test_g2_two_creators_of_an_absent_record(self, world: World) -> None:
-        """Of many commands that find a record absent and create it, one does; the rest see it."""
+        """If many commands find a record absent and create it, one succeeds; the others see it."""
         stores = await world.stores(3)
         for _ in range(5):
             ann = await world.person()
@@ -165,7 +165,7 @@ class Guarantees(Suite):
             assert sum(outcome.result for outcome in outcomes) == 1
 
     async def test_g2_two_creators_of_an_absent_account(self, world: World) -> None:
-        """Of many who open the one account of a user and currency, one does."""
+        """If many commands open the one account of a user and currency, one succeeds."""
         ledgers = [world.ledger_on(store) for store in await world.stores(3)]
         for _ in range(5):
             user_id = await world.user()
@@ -176,7 +176,7 @@ class Guarantees(Suite):
             assert len(await world.ledger.accounts(user_id)) == 1
 
     async def test_g2_two_creators_of_an_absent_receipt(self, world: World) -> None:
-        """Of many commands that find a receipt absent and write it, one does; the rest see it."""
+        """If many commands find a receipt absent and write it, one succeeds; the others see it."""
         ann = await world.person()
         stores = await world.stores(3)
         for _ in range(5):
@@ -191,7 +191,7 @@ class Guarantees(Suite):
             assert sum(outcome.result for outcome in outcomes) == 1
 
     async def test_g3_what_was_answered_survives_the_end(self, world: World) -> None:
-        """After a kill without a goodbye, a durable store has all that it answered; another one says that it is not."""
+        """After a kill, a durable store has everything that it answered; another store says it is not durable."""
         ann, bob = await world.people(2, 1_000)
         outcomes = await world.together(world.pay(ann, bob, 10) for _ in range(20))
         assert kinds(outcomes) == ["ok"] * 20
@@ -208,7 +208,7 @@ class Guarantees(Suite):
             assert await world.balance(bob) == (1_500, 0)
 
     async def test_g4_a_receipt_key_is_unique(self, world: World) -> None:
-        """A second receipt under one (slot, actor, key) is refused, seen or unseen, alone or beside others."""
+        """A second receipt under one (slot, actor, key) is refused, whether loaded or not, alone or in a batch."""
         ann, bob = await world.people(2, 1_000)
         scope, changes = paying(world, ann, bob, 100)
         await world.execute(scope, changes)
@@ -227,7 +227,7 @@ class Guarantees(Suite):
         assert books.receipts[kept.slot, kept.actor, kept.key] == kept
 
     async def test_g5_one_result_of_a_decision_is_kept(self, world: World) -> None:
-        """However often a decision ran, what it answered is what was written."""
+        """However often a decision ran, its answer belongs to the run that was written."""
         ann = await world.person()
         runs = count(1)
         stores = await world.stores(2)
@@ -247,7 +247,7 @@ class Guarantees(Suite):
         assert len(set(stored)) == PARALLEL
 
     async def test_g6_what_decide_raises_passes_through(self, world: World) -> None:
-        """Refusals and plain exceptions come out as they went in, with nothing written and no neighbour sunk."""
+        """Refusals and other exceptions leave `execute` unchanged: nothing is written, other commands go on."""
         ann, bob = await world.people(2, 1_000)
         key = counter_key(ann)
         before = (await world.books()).facts()
@@ -269,7 +269,7 @@ class Guarantees(Suite):
         assert await world.balance(ann) == (900, 0)
 
     async def test_g6_no_drivers_exception_leaves(self, world: World) -> None:
-        """Whatever goes wrong below, a caller sees a WalletError."""
+        """Whatever fails in the store, the caller gets a WalletError."""
         ann, bob = await world.people(2, 1_000)
         for point in world.harness.failpoints:
             failpoints.arm(f"{point}=fail@1")
@@ -284,7 +284,7 @@ class Guarantees(Suite):
         world.trials += 5 * len(world.harness.failpoints) + 1
 
     async def test_g7_a_fetch_after_the_return_sees_the_write(self, world: World) -> None:
-        """A fetch of any store object sees what an `execute` that has returned wrote at home."""
+        """A fetch of any store object sees the home slot's writes of every `execute` that has returned."""
         ann = await world.person()
         stores = await world.stores(3)
 
@@ -296,7 +296,7 @@ class Guarantees(Suite):
         await world.together(write_then_read(i) for i in range(PARALLEL))
 
     async def test_g8_returns_by_its_deadline(self, world: World) -> None:
-        """While commits are held up, a command ends in time as Contended (never written) or InDoubt, and no later."""
+        """While commits are blocked, a command ends by its deadline: Contended (never written) or InDoubt."""
         ann = await world.person()
         keys = [counter_key(ann, f"late{i}") for i in range(10)]
         await world.harness.pause(world.store)
@@ -315,7 +315,7 @@ class Guarantees(Suite):
                 assert await world.record(key) is None
 
     async def test_g8_an_unknown_outcome_is_settled_by_the_same_key(self, world: World) -> None:
-        """After InDoubt or Contended, asking again with the same key pays exactly once."""
+        """After InDoubt or Contended, retrying with the same key pays exactly once."""
         ann, bob = await world.people(2, 1_000)
         impatient = world.ledger_on(world.store, timeout_seconds=0.2)
         keys = [world.key() for _ in range(10)]
@@ -328,7 +328,7 @@ class Guarantees(Suite):
         assert await world.balance(ann) == (900, 0)
 
     async def test_g8_a_cancelled_caller_leaves_no_half_commit(self, world: World) -> None:
-        """Callers cancelled at any moment leave each command done or undone, and the others unharmed."""
+        """Callers cancelled at any moment leave each command done or undone, and do not affect other commands."""
         ann, bob = await world.people(2, 1_000)
         keys = [world.key() for _ in range(PARALLEL)]
         tasks = [asyncio.ensure_future(world.pay(ann, bob, 10, key)) for key in keys]
@@ -348,7 +348,7 @@ class Guarantees(Suite):
 def _withdrawing_half(
     world: World, ann: Person, account: tuple[AccountId, str], key: str
 ) -> tuple[Scope, Decide[bool]]:
-    """Take 100 out of one of two accounts while both together have 200: true only for the first to come."""
+    """Take 100 out of one of two accounts if both together have 200: only the first command may succeed."""
     account_id, currency = account
     moved = replace(
         movement(world, ann, ann, 100, key),

@@ -1,4 +1,4 @@
-"""One effect and one answer for each key of each actor: the traps by name, and what else goes wrong with keys."""
+"""One effect and one answer for each key of each actor: the named traps, and further mistakes with keys."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Idempotency(Suite):
     """Keys and receipts through the ledger's verbs."""
 
     async def test_trap_state_is_not_checked_before_the_key(self, world: World) -> None:
-        """A retry of a success is that success, though by now the state would refuse it."""
+        """A retry of a success returns that success, even if the state would refuse the request now."""
         ann, bob = await world.people(2, 1_000)
         ledger = world.ledger
         first, second = await world.hold(ann, bob, 100), await world.hold(ann, bob, 100)
@@ -57,7 +57,7 @@ class Idempotency(Suite):
         world.trials += 2 * len(commands)
 
     async def test_trap_state_is_not_checked_before_the_key_on_a_closed_account(self, world: World) -> None:
-        """A retry of what emptied an account is answered as before after the account was closed."""
+        """A retry of the payment that emptied an account has the same answer after the account was closed."""
         ann, bob = await world.people(2, 1_000)
         moved = (await world.pay(ann, bob, 1_000, "last")).result
         await world.ledger.set_account_status(ann.id, ann.account, AccountStatus.CLOSED)
@@ -65,7 +65,7 @@ class Idempotency(Suite):
         assert (again.result, again.replayed) == (moved, True)
 
     async def test_trap_the_key_is_kept_inside_the_moneys_commit(self, world: World) -> None:
-        """Whatever point of a commit fails, and after any end of the store, the same key pays once."""
+        """Whatever point of a commit fails, and however the store ends, the same key pays once."""
         ann, bob = await world.people(2, 1_000)
         keys = [world.key() for _ in range(20)]
         for i, key in enumerate(keys):
@@ -114,7 +114,7 @@ class Idempotency(Suite):
         assert await world.balance(ann) == (1_000 - 100 - 10 - 60 + 30, 10)
 
     async def test_one_key_with_another_input_is_refused(self, world: World) -> None:
-        """A used key with another amount, payee, reference or verb is refused, whichever request comes first."""
+        """A used key with another amount, payee, reference or verb is refused, whichever request was first."""
         ann, bob, cem = await world.people(3, 1_000)
         ledger = world.ledger
         await world.pay(ann, bob, 10, "key")
@@ -140,7 +140,7 @@ class Idempotency(Suite):
         assert kinds(outcomes) == ["IDEMPOTENCY_KEY_REUSED"] * (PARALLEL - 1) + ["ok"]
 
     async def test_one_key_for_two_leaders_in_parallel(self, world: World) -> None:
-        """A key used at once for captures, or deposits, that different homes lead has one effect: claims see to it."""
+        """A key used at once for captures or deposits led by different homes has one effect, because of key claims."""
         payers = await world.people(4, 1_000)
         merchant = await world.person()
         holds = [await world.hold(payer, merchant, 100) for payer in payers]
@@ -163,7 +163,7 @@ class Idempotency(Suite):
         assert sum(a[0] - b[0] for a, b in zip(after, before, strict=True)) == 5
 
     async def test_a_remembered_refusal_stays_a_refusal(self, world: World) -> None:
-        """A late duplicate of a refused request is refused again, word for word, after its cause has gone."""
+        """A late duplicate of a refused request gets the same refusal, even if its cause has gone."""
         ann, bob = await world.people(2, 100)
         refused = await raised(world.pay(ann, bob, 500, "poor"))
         assert isinstance(refused, InsufficientFunds)
@@ -204,7 +204,7 @@ class Idempotency(Suite):
         world.trials += 9
 
     async def test_a_fault_is_not_remembered(self, world: World) -> None:
-        """A key whose request met a busy or failing store is executed when it is asked again."""
+        """A key whose request met a busy or failing store is executed on the next request."""
         ann, bob = await world.people(2, 100)
         await world.harness.pause(world.store)
         await raised(world.pay(ann, bob, 10, "key", world.ledger_on(world.store, timeout_seconds=0.1)))
@@ -213,7 +213,7 @@ class Idempotency(Suite):
         assert await world.balance(ann) == (90, 0)
 
     async def test_keys_belong_to_their_actor(self, world: World) -> None:
-        """The same key of two people is two keys, also where one acts on what the other leads."""
+        """The same key of two people is two keys, even if one acts on what the other leads."""
         ann, bob = await world.people(2, 1_000)
         outcomes = await world.together([world.pay(ann, bob, 10, "key"), world.pay(bob, ann, 20, "key")])
         assert kinds(outcomes) == ["ok", "ok"]
@@ -242,7 +242,7 @@ async def _hold(ledger: Ledger, payer: Person, payee: Person, amount_minor: int,
 
 
 async def _transfer(ledger: Ledger, payer: Person, to: To, key: str, reference: str = "") -> Posted[Any]:
-    """Ten cents."""
+    """Pay ten cents."""
     return await ledger.transfer(
         payer.id, key, source=payer.account, to=to, amount_minor=10, currency=CURRENCY, reference=reference
     )

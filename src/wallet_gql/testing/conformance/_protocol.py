@@ -1,6 +1,6 @@
-"""What a decision must not do (I2 of the design): refused as InvariantViolated on every backend, with nothing written.
+"""What a decision must not do (I2 of the design): every backend refuses it as InvariantViolated and writes nothing.
 
-Each bad command runs alone, then in one crowd with good ones, where none of the good may be sunk by it.
+Each bad command runs alone, then in a batch with good commands, none of which may be affected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CROWD = 4
 
 
 async def refuses(world: World, scope: Scope, changes: Changes | Decide[object]) -> None:
-    """Assert that a command is refused as a broken promise, writes nothing and sinks no neighbour."""
+    """Assert that a command is refused as InvariantViolated, writes nothing and does not affect other commands."""
     decide: Decide[object] = changes if callable(changes) else lambda _: Decision(changes, None)
     before = (await world.books()).facts()
     with pytest.raises(InvariantViolated):
@@ -38,7 +38,7 @@ async def refuses(world: World, scope: Scope, changes: Changes | Decide[object])
 
 
 def holding(world: World, payer: Person, payee: Person, amount_minor: int) -> Hold:
-    """A hold as a raw command places it."""
+    """Place a hold by a raw command."""
     now = world.clock()
     hold_id = make_hold_id(payer.slot, 1_767_225_600_000, world.entropy())
     return Hold(hold_id, payer.account, payee.account, payee.id, amount_minor, CURRENCY, now, None)
@@ -50,16 +50,16 @@ def closed(world: World, hold: Hold, **values: object) -> Hold:
 
 
 def opened(world: World, owner: Person, slot: int, currency: str, **values: object) -> Account:
-    """An account as a raw command opens it."""
+    """An account to be opened by a raw command."""
     account_id = make_account_id(slot, 1_767_225_600_000, world.entropy())
     return replace(Account(account_id, owner.id, currency, world.clock(), world.clock()), **values)  # type: ignore[arg-type]
 
 
 class Protocol(Suite):
-    """One test a forbidden act."""
+    """One test per forbidden act."""
 
     async def test_i2_a_scope_outside_its_home(self, world: World) -> None:
-        """A scope that names somebody else's slot among what it locks is refused before anything is loaded."""
+        """A scope that locks records of another slot is refused before anything is loaded."""
         ann, bob = await world.people(2, 1_000)
         for scope in (
             Scope(ann.slot, accounts=(ann.account, bob.account)),
@@ -70,7 +70,7 @@ class Protocol(Suite):
             await refuses(world, scope, Changes())
 
     async def test_i2_a_debit_outside_the_home_slot(self, world: World) -> None:
-        """Money leaves only accounts of the slot that leads, whatever the header says."""
+        """Money leaves only accounts of the leading slot, whatever the header says."""
         ann, bob = await world.people(2, 1_000)
         scope, _ = paying(world, ann, bob, 100)
         taken = replace(
@@ -86,13 +86,13 @@ class Protocol(Suite):
         await refuses(world, scope, replace(changes, transfers=(foreign,)))
 
     async def test_i2_a_credit_that_the_scope_does_not_name(self, world: World) -> None:
-        """Only a named account is credited, be it at home or away."""
+        """Only accounts named in the scope are credited, at home and elsewhere."""
         ann, bob = await world.people(2, 1_000)
         scope, changes = paying(world, ann, bob, 100)
         await refuses(world, replace(scope, credits=()), changes)
 
     async def test_i2_a_credit_to_nobody(self, world: World) -> None:
-        """A credit never opens an account: an absent one is refused."""
+        """A credit never opens an account: a credit to an absent account is refused."""
         ann, bob = await world.people(2, 1_000)
         absent = make_account_id(bob.slot, 1, 1)
         scope, changes = paying(world, ann, bob, 100)
@@ -100,7 +100,7 @@ class Protocol(Suite):
         await refuses(world, replace(scope, credits=(absent,)), replace(changes, transfers=(lost,)))
 
     async def test_i2_a_credit_in_another_currency(self, world: World) -> None:
-        """A credit never converts."""
+        """A credit never converts currencies."""
         ann, bob = await world.people(2, 1_000)
         dollars = (await world.ledger.open_account(bob.id, "USD")).id
         scope, changes = paying(world, ann, bob, 100)
@@ -108,7 +108,7 @@ class Protocol(Suite):
         await refuses(world, replace(scope, credits=(dollars,)), replace(changes, transfers=(converted,)))
 
     async def test_i2_an_overdraft(self, world: World) -> None:
-        """No account goes below what it holds, whatever a rule let pass."""
+        """No account goes below what it holds, even if a rule allows it."""
         ann, bob = await world.people(2, 1_000)
         await world.hold(ann, bob, 600)
         scope, changes = paying(world, ann, bob, 401)
@@ -127,7 +127,7 @@ class Protocol(Suite):
         "where", ["account", "wallet", "hold", "transfer", "receipt", "record", "facts", "holds_of"]
     )
     async def test_i2_a_look_outside_the_scope(self, world: World, where: str) -> None:
-        """A decision sees what its scope names and nothing else, though a neighbour in its batch loaded more."""
+        """A decision sees only what its scope names, even if another command of the batch loaded more."""
         ann, bob = await world.people(2, 1_000)
         placed = await world.hold(ann, bob, 100)
         moved = (await world.pay(ann, bob, 100)).result
@@ -149,7 +149,7 @@ class Protocol(Suite):
         await refuses(world, Scope(ann.slot, open_holds=True), look)
 
     async def test_i2_a_hold_closed_twice(self, world: World) -> None:
-        """A hold closes once: not again later, and not twice in one command."""
+        """A hold closes once: neither again later nor twice in one command."""
         ann, bob = await world.people(2, 1_000)
         first, other = await world.hold(ann, bob, 100), await world.hold(ann, bob, 300)
         scope = Scope(ann.slot, accounts=(ann.account,), holds=(first.id, other.id))
@@ -159,7 +159,7 @@ class Protocol(Suite):
         assert await world.balance(ann) == (1_000, 300)
 
     async def test_i2_a_hold_closed_as_another_than_it_was(self, world: World) -> None:
-        """Closing a hold releases what was held, from the account that holds it; no other amount or account."""
+        """Closing a hold releases exactly the held amount, from the account that holds it."""
         ann, bob = await world.people(2, 1_000)
         dollars = (await world.ledger.open_account(ann.id, "USD")).id
         placed = await world.hold(ann, bob, 100)
@@ -171,7 +171,7 @@ class Protocol(Suite):
         assert await world.balance(ann) == (1_000, 400)
 
     async def test_i2_a_hold_placed_twice(self, world: World) -> None:
-        """A hold's id is used once: not again later, and not twice in one command."""
+        """A hold's id is used once: neither again later nor twice in one command."""
         ann, bob = await world.people(2, 1_000)
         scope = Scope(ann.slot, accounts=(ann.account,))
         new = holding(world, ann, bob, 100)
@@ -181,7 +181,7 @@ class Protocol(Suite):
         assert await world.balance(ann) == (1_000, 100)
 
     async def test_i2_a_transfer_posted_twice(self, world: World) -> None:
-        """A transfer's id is used once: not again later, and not twice in one command."""
+        """A transfer's id is used once: neither again later nor twice in one command."""
         ann, bob = await world.people(2, 1_000)
         scope, changes = paying(world, ann, bob, 100)
         await refuses(world, scope, replace(changes, transfers=changes.transfers * 2))
@@ -193,7 +193,7 @@ class Protocol(Suite):
         assert await world.balance(ann) == (900, 0)
 
     async def test_i2_a_second_account_in_a_currency(self, world: World) -> None:
-        """One account a user and currency: not a second one later, and not two in one command."""
+        """One account per user and currency: neither a second one later nor two in one command."""
         ann = await world.person(1_000)
         scope = Scope(ann.slot, wallets=(ann.id,))
         second = opened(world, ann, ann.slot, CURRENCY)
@@ -225,7 +225,7 @@ class Protocol(Suite):
         assert await world.balance(bob) == (1_000, 0)
 
     async def test_i2_an_account_opened_over_another(self, world: World) -> None:
-        """An account's id is used once, though the new one has another currency."""
+        """An account's id is used once, even if the new account has another currency."""
         ann = await world.person(1_000)
         over = replace(opened(world, ann, ann.slot, "USD"), id=ann.account)
         await refuses(world, Scope(ann.slot, wallets=(ann.id,)), Changes(opened=(over,)))
@@ -240,7 +240,7 @@ class Protocol(Suite):
         await refuses(world, Scope(ann.slot), Changes(opened=(opened(world, ann, ann.slot, "USD"),)))
 
     async def test_i2_an_account_opened_for_another_slots_user(self, world: World) -> None:
-        """Nobody opens an account for a user of another slot, though a neighbour in the batch loaded that wallet."""
+        """No account is opened for a user of another slot, even if another command of the batch loaded that wallet."""
         ann, bob = await world.people(2, 1_000)
         scope = Scope(ann.slot, wallets=(ann.id,))
         stray = Changes(opened=(opened(world, bob, ann.slot, "USD"),))
@@ -250,7 +250,7 @@ class Protocol(Suite):
         assert all(account.currency != "USD" for account in await world.ledger.accounts(ann.id))
 
     async def test_i2_a_status_outside_the_scope(self, world: World) -> None:
-        """Only a named account is frozen or closed."""
+        """Only accounts named in the scope are frozen or closed."""
         ann, bob = await world.people(2, 1_000)
         scope = Scope(ann.slot, credits=(bob.account,))
         frozen: tuple[AccountId, AccountStatus] = (bob.account, AccountStatus.FROZEN)
@@ -258,7 +258,7 @@ class Protocol(Suite):
         await refuses(world, Scope(ann.slot), Changes(statuses=((ann.account, AccountStatus.FROZEN),)))
 
     async def test_i2_a_receipt_outside_the_scope_or_twice(self, world: World) -> None:
-        """A receipt is written in the home slot, under a name that the scope asked for, once."""
+        """A receipt is written in the home slot, under a name of the scope, once."""
         ann, bob = await world.people(2, 1_000)
         key = world.key()
         mine = receipt_of(world, ann, key)
@@ -268,14 +268,14 @@ class Protocol(Suite):
         await refuses(world, scope, Changes(receipts=(mine, mine)))
 
     async def test_i2_a_key_claimed_away_from_home(self, world: World) -> None:
-        """A key claim stands at its actor's home or nowhere."""
+        """A key claim is written only at its actor's home."""
         ann, bob = await world.people(2, 1_000)
         key = world.key()
         claim = replace(receipt_of(world, bob, key), slot=ann.slot, outcome=None, leader=bob.slot)
         await refuses(world, Scope(ann.slot, receipts=((bob.id, key),)), Changes(receipts=(claim,)))
 
     async def test_i2_a_record_version_doubled_or_skipped(self, world: World) -> None:
-        """A record is written as the version after the one there is; never the same, an older, or one further on."""
+        """A record is written as the next version: never the same, an older, or a later one."""
         ann = await world.person()
         key = counter_key(ann)
         scope = Scope(ann.slot, records=(key,))
@@ -287,7 +287,7 @@ class Protocol(Suite):
         assert await world.record(key) == written(key, 1, n=1)
 
     async def test_i2_a_record_outside_the_scope(self, world: World) -> None:
-        """A record is written and removed only if the scope names it, and removed only if it is there, once."""
+        """A record is written or removed only if the scope names it, and removed only if it exists, once."""
         ann, bob = await world.people(2)
         key = counter_key(ann)
         await world.put(written(key, 1))
@@ -299,7 +299,7 @@ class Protocol(Suite):
         await refuses(world, Scope(ann.slot), Changes(removed=(key,)))
 
     async def test_i2_a_record_removed_twice(self, world: World) -> None:
-        """Removing a record twice in one command removes nothing and moves no money with it."""
+        """Removing a record twice in one command is refused, and moves no money with it."""
         ann, bob = await world.people(2, 1_000)
         key = counter_key(ann)
         await world.put(written(key, 1))
@@ -307,7 +307,7 @@ class Protocol(Suite):
         await refuses(world, replace(scope, records=(key,)), changes + Changes(removed=(key, key)))
 
     async def test_i2_what_is_not_a_decision(self, world: World) -> None:
-        """A decide function that answers something else fails alone, with nothing written."""
+        """A decide function that does not return a decision fails alone, with nothing written."""
         ann, bob = await world.people(2, 1_000)
         moved: Transfer = movement(world, ann, bob, 1, "x")
 

@@ -1,4 +1,4 @@
-"""Many at once after the same money: one winner, and the sum unchanged (the world is audited after each test)."""
+"""Many commands at once for the same money: one wins, and the sum is unchanged (the books are checked after each)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .suite import PARALLEL, Suite, hold, kinds, pay
 ROUNDS = 5
 HOLD_SECONDS = 60
 DEADLINE_SECONDS = 30
-"""So that a busy machine is not taken for a wrong answer: in less time some would be told `Contended`."""
+"""Long enough for a busy machine; otherwise some commands would be refused as `Contended`."""
 
 Closer = Callable[[World, Ledger, Hold], Awaitable[object]]
 """One way to close a hold."""
 
 
 class Races(Suite):
-    """Whatever comes first wins; everybody else is told so."""
+    """The first command wins; all others are refused."""
 
     async def test_race_opposite_transfers(self, world: World) -> None:
-        """Payments both ways between two people all go through, without a deadlock."""
+        """Payments in both directions between two people all succeed, without a deadlock."""
         ann, bob = await world.people(2, 10_000)
         ledgers = [world.ledger_on(store) for store in await world.stores(2)]
         outcomes = await within(
@@ -40,7 +40,7 @@ class Races(Suite):
         assert (await world.balance(ann), await world.balance(bob)) == ((10_000, 0), (10_000, 0))
 
     async def test_race_around_a_ring(self, world: World) -> None:
-        """Everybody pays the next one at once; the sum stays, and nobody is below zero."""
+        """Everybody pays the next person at once; the sum is unchanged, and nobody is below zero."""
         people = await world.people(6, 100)
         for _ in range(ROUNDS):
             outcomes = await within(
@@ -54,7 +54,7 @@ class Races(Suite):
             assert sum([(await world.balance(person))[0] for person in people]) == 600
 
     async def test_race_for_the_whole_balance(self, world: World) -> None:
-        """Of 50 payments of everything, one is made."""
+        """Of 50 payments of the whole balance, one is made."""
         ledgers = [world.ledger_on(store) for store in await world.stores(3)]
         for _ in range(ROUNDS):
             ann, bob = await world.people(2)
@@ -66,7 +66,7 @@ class Races(Suite):
             assert (await world.balance(ann), await world.balance(bob)) == ((0, 0), (500, 0))
 
     async def test_race_of_different_verbs_for_the_whole_balance(self, world: World) -> None:
-        """Of payments, withdrawals and holds of everything at once, one is made."""
+        """Of payments, withdrawals and holds of the whole balance at once, one is made."""
         ledgers = [world.ledger_on(store) for store in await world.stores(3)]
         for _ in range(ROUNDS):
             ann, bob = await world.people(2)
@@ -101,7 +101,7 @@ class Races(Suite):
         await self._close(world, _expire, _expire, {HoldState.EXPIRED})
 
     async def test_race_capture_spending_after_expiry(self, world: World) -> None:
-        """Money of a hold goes to its captor, or, where it counts as expired, to another payee: never to both."""
+        """An expired hold's money goes to the captor or to another payee, never to both."""
         states = set()
         ledgers = [world.ledger_on(store) for store in await world.stores(2)]
         late = [world.ledger_on(ledger.store, late_seconds=2 * HOLD_SECONDS) for ledger in ledgers]
@@ -124,7 +124,7 @@ class Races(Suite):
         assert states <= {HoldState.CAPTURED, HoldState.EXPIRED}
 
     async def test_race_hold_capture(self, world: World) -> None:
-        """What a smaller capture releases is held again once, and never while the old hold still has it."""
+        """The money that a smaller capture releases can be held once, and not before the capture."""
         for _ in range(ROUNDS):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
@@ -140,7 +140,7 @@ class Races(Suite):
             assert (posted, held) == (60, 60 * kinds(outcomes[1::2]).count("ok"))
 
     async def test_race_hold_void(self, world: World) -> None:
-        """What a void releases is held again once."""
+        """The money that a void releases can be held once."""
         for _ in range(ROUNDS):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
@@ -154,7 +154,7 @@ class Races(Suite):
             assert await world.balance(ann) == (100, 100 * kinds(outcomes[1::2]).count("ok"))
 
     async def test_race_hold_expiry(self, world: World) -> None:
-        """What an expired hold reserved is held again once, whether the sweep or the new hold closes it."""
+        """The money of an expired hold can be held once, whether the sweep or the new hold closes the old one."""
         late = world.ledger_on(world.store, late_seconds=2 * HOLD_SECONDS)
         for _ in range(ROUNDS):
             ann, bob = await world.people(2)
@@ -176,7 +176,7 @@ class Races(Suite):
             assert kinds(outcomes) == ["REVERSAL_EXCEEDS_ORIGINAL"] * (PARALLEL - 3) + ["ok"] * 3
 
     async def test_race_freeze_transfer(self, world: World) -> None:
-        """Once a freeze has been answered no payment leaves; those before it are whole."""
+        """After a freeze was answered no payment leaves; payments before it are complete."""
         for _ in range(ROUNDS):
             ann, bob = await world.people(2)
             await world.fund(ann, 1_000)
@@ -191,7 +191,7 @@ class Races(Suite):
             assert (await world.account(ann)).sequence == sequence == 1 + kinds(outcomes).count("ok")
 
     async def test_race_close_credit(self, world: World) -> None:
-        """An account that is closed while money is on its way is closed at zero, or takes what was decided."""
+        """An account that is closed while money is on its way is closed at zero, or receives what was decided."""
         for _ in range(ROUNDS):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
@@ -249,7 +249,7 @@ async def _expire(world: World, ledger: Ledger, placed: Hold) -> object:
 
 
 async def _spend_all(world: World, ledger: Ledger, turn: int, payer: Person, payee: Person) -> object:
-    """Pay, withdraw or hold 500, as the turn has it."""
+    """Pay, withdraw or hold 500, depending on `turn`."""
     key = world.key()
     ways: list[Callable[[], Awaitable[object]]] = [
         lambda: world.pay(payer, payee, 500, key, ledger),

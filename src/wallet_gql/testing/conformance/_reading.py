@@ -1,4 +1,4 @@
-"""Pages, lists, scans, import, and watching: what is read is what was written, each thing once."""
+"""Pages, lists, scans, import and watching: reads return what was written, each item once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reading(Suite):
     """The reading half of the protocol."""
 
     async def test_read_every_page_of_history(self, world: World) -> None:
-        """A page is a slice of the account's entries, for every order, bound and limit, at and beyond the ends."""
+        """A page is a slice of the account's entries, for every order, bound and limit, also at and beyond the ends."""
         ann, bob = await world.people(2, 1_000)
         for _ in range(11):
             await world.pay(ann, bob, 1)
@@ -58,7 +58,7 @@ class Reading(Suite):
         world.trials += 2 * len(moved)
 
     async def test_read_pages_while_entries_are_added(self, world: World) -> None:
-        """Paging either way beside writers shows what was there at the start exactly once, with no gap."""
+        """Paging in either direction beside writers shows each entry of the start exactly once, with no gap."""
         ann, bob = await world.people(2, 10_000)
         await world.together(world.pay(ann, bob, 1) for _ in range(30))
         adding = [asyncio.ensure_future(world.pay(ann, bob, 1)) for _ in range(200)]
@@ -80,7 +80,7 @@ class Reading(Suite):
                 assert (page.items, page.has_more) == ((), False)
 
     async def test_read_records_of_an_owner(self, world: World) -> None:
-        """An owner's records of a kind come page by page in the order of their ids, whatever slots they are in."""
+        """An owner's records of a kind come page by page in the order of their ids, from all slots."""
         people = await world.people(4)
         expected: list[Record] = []
         for i in range(12):
@@ -103,7 +103,7 @@ class Reading(Suite):
             world.trials += 1
 
     async def test_read_of_several_slots_at_once(self, world: World) -> None:
-        """One fetch shows accounts, holds, transfers, receipts and records of many users, and what is not there."""
+        """One fetch shows accounts, holds, transfers, receipts and records of many users, and which are absent."""
         people = await world.people(6, 1_000)
         payers, payee = people[:-1], people[-1]
         keys = {payer.id: world.key() for payer in payers}
@@ -134,7 +134,7 @@ class Reading(Suite):
         world.trials += len(payers)
 
     async def test_read_what_is_due(self, world: World) -> None:
-        """Open holds past their time and records whose time came, oldest first, up to the limit; nothing else."""
+        """Only expired open holds and due records are listed, oldest first, up to the limit."""
         ann, bob = await world.people(2, 1_000)
         holds = [await world.hold(ann, bob, 10, seconds=seconds) for seconds in (50, 10, 40, 20, 30)]
         await world.ledger.void_hold(bob.id, world.key(), holds[3].id)
@@ -160,7 +160,7 @@ class Reading(Suite):
         world.trials += 8
 
     async def test_read_the_sweep_closes_what_is_due(self, world: World) -> None:
-        """A swept hold is expired, its money available again; a hold without an end is left alone."""
+        """A swept hold is expired and its money available again; a hold without an end stays open."""
         ann, bob = await world.people(2, 1_000)
         placed = [await world.hold(ann, bob, 100, seconds=10 * i) for i in range(1, 4)]
         world.clock.advance(20)
@@ -171,7 +171,7 @@ class Reading(Suite):
         assert await world.balance(ann) == (1_000, 100)
 
     async def test_read_scans_tell_everything_once(self, world: World) -> None:
-        """Whatever the page size, a scan tells every item of its kind once."""
+        """For every page size, a scan returns each item of its kind once."""
         await _populate(world)
         await world.settle()
         whole = {kind: await scan_all(world.store, kind) for kind in SCAN_KINDS}
@@ -184,7 +184,7 @@ class Reading(Suite):
                 world.trials += 1
 
     async def test_read_a_scan_beside_writers_misses_nothing(self, world: World) -> None:
-        """What is there from the scan's beginning to its end is told, though others come and go meanwhile."""
+        """A scan returns everything that exists from its beginning to its end, while other items come and go."""
         people = await world.people(5, 1_000)
         keys = {key.id: key for i, p in enumerate(people * 8) for key in [counter_key(p, f"r{i}")]}
         for key in keys.values():
@@ -206,7 +206,7 @@ class Reading(Suite):
         assert keys.keys() - removed - found == set()
 
     async def test_read_totals(self, world: World) -> None:
-        """Each node and currency sums to zero at any moment; customers' balances add up to what was brought in."""
+        """Each node and currency sums to zero at any moment; customers' balances add up to what was deposited."""
         ann, bob, cem = await world.people(3, 1_000)
         await world.ledger.withdraw(bob.id, world.key(), bob.account, 100, CURRENCY)
         writing = asyncio.ensure_future(
@@ -224,7 +224,7 @@ class Reading(Suite):
         assert sum(total.clearing_minor for total in totals) == 0
 
     async def test_read_an_import_is_the_same_ledger(self, world: World) -> None:
-        """Everything scanned, loaded into a fresh store in any order within its kind, is the same and goes on."""
+        """Loading all scanned items into a fresh store, in any order within a kind, gives the same, working ledger."""
         ann, bob, placed = await _populate(world)
         original = await world.books()
         async with world.sibling("copy") as copy:
@@ -244,7 +244,7 @@ class Reading(Suite):
         world.trials += len(original.facts())
 
     async def test_read_an_import_refuses_what_is_there(self, world: World) -> None:
-        """Loading an item that is there already is refused, whatever its kind."""
+        """Loading an item that exists already is refused, for every kind."""
         await _populate(world)
         for kind in SCAN_KINDS:
             item = (await scan_all(world.store, kind))[-1]
@@ -253,7 +253,7 @@ class Reading(Suite):
             world.trials += 1
 
     async def test_read_an_import_refuses_contradictions(self, world: World) -> None:
-        """Entries that their header does not explain, or of an account that is not there, are refused."""
+        """Entries that do not follow from their header, or whose account is absent, are refused."""
         await _populate(world)
         await world.settle()
         accounts = await scan_all(world.store, "account")
@@ -273,7 +273,7 @@ class Reading(Suite):
         world.trials += 2
 
     async def test_read_the_gate_holds_every_writer_back(self, world: World) -> None:
-        """Inside the gate nothing commits, of any store object; afterwards what waited goes on."""
+        """Inside the gate no commit of any store object succeeds; afterwards the waiting commands go on."""
         ann, bob = await world.people(2, 1_000)
         ledgers = [world.ledger_on(store) for store in await world.stores(2)]
         for _ in range(3):
@@ -288,7 +288,7 @@ class Reading(Suite):
         assert await world.balance(ann) == (940, 0)
 
     async def test_read_watch_tells_each_entry_once(self, world: World) -> None:
-        """A watcher gets every entry once, in order, as it commits, and resumes where another left off."""
+        """A watcher gets every entry once, in order, as it commits, and can resume where another one stopped."""
         ann, bob = await world.people(2, 10_000)
         writers = [world.ledger_on(store) for store in await world.stores(2)]
         writing = asyncio.ensure_future(
@@ -302,7 +302,7 @@ class Reading(Suite):
         assert seen == list(range(1, 152))
 
     async def test_read_several_watchers(self, world: World) -> None:
-        """Watchers of payer and payee, here and on another store object, each get everything."""
+        """Watchers of payer and payee, on this and on another store object, each get every entry."""
         ann, bob = await world.people(2, 1_000)
         stores = await world.stores(2)
         watching = [
@@ -318,7 +318,7 @@ class Reading(Suite):
 
 
 async def _start_anew(world: World) -> None:
-    """Leave a half imported ledger behind: nobody audits it."""
+    """Continue with an empty ledger: the present one is half imported and must not be checked."""
     world.harness = world.harness.sibling()
     world.folder = world.folder / "anew"
     world.folder.mkdir()
@@ -335,7 +335,7 @@ def _name(item: ScanItem) -> tuple[str, ...]:
 
 
 async def _populate(world: World) -> tuple[Person, Person, Hold]:
-    """Some of everything: open and closed holds, reversals, refusals, claims, records, a frozen account."""
+    """Write some of everything: open and closed holds, reversals, refusals, claims, records, a frozen account."""
     ann, bob, cem = await world.people(3, 1_000)
     await world.pay(ann, bob, 10, "first")
     paid = [(await world.pay(*pair, 10 + i)).result for i, pair in enumerate(((ann, bob), (bob, cem), (cem, ann)) * 3)]
@@ -354,7 +354,7 @@ async def _populate(world: World) -> tuple[Person, Person, Hold]:
 
 
 async def _check_page(store: Store, person: Person, whole: list[Entry], request: PageRequest) -> None:
-    """Compare a page with the slice of the whole that it should be."""
+    """Compare a page with the corresponding slice of the whole."""
     low, high = request.after or 0, request.before if request.before is not None else len(whole) + 1
     inside = [entry for entry in whole if low < entry.sequence < high]
     expected = (inside[::-1] if request.newest_first else inside)[: request.limit]

@@ -1,4 +1,4 @@
-"""Races of a reversal: what was received goes back, or is held, captured or released, and is never in two places."""
+"""Races of a reversal: received money is sent back, or held, captured or released, and is never in two places."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .suite import PARALLEL, Suite, kinds
 HALF = PARALLEL // 2
 
 BACK = [(100, 0), (0, 0), (0, 0)]
-"""Posted and held of payer, player and payee when the money was sent back."""
+"""Posted and held of payer, player and payee after the money was sent back."""
 HELD = [(0, 0), (100, 100), (0, 0)]
 FREE = [(0, 0), (100, 0), (0, 0)]
 CAPTURED = [(0, 0), (0, 0), (100, 0)]
@@ -26,7 +26,7 @@ REFUSALS = {"INSUFFICIENT_FUNDS", "REVERSAL_EXCEEDS_ORIGINAL"}
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The player has received 100 from the payer; where there is a hold, it reserves all of it for the payee."""
+    """The player has received 100 from the payer; if there is a hold, it reserves all of it for the payee."""
 
     world: World
     payer: Person
@@ -46,23 +46,23 @@ class Received:
         return await insist(lambda: self.world.hold(self.player, self.payee, 100, key, ledger=ledger))
 
     async def capture(self, ledger: Ledger) -> object:
-        """Take what is held."""
+        """Capture the hold."""
         assert self.hold is not None
         key, hold_id = self.world.key(), self.hold.id
         return await insist(lambda: ledger.capture_hold(self.payee.id, key, hold_id))
 
     async def void(self, ledger: Ledger) -> object:
-        """Let go what is held."""
+        """Void the hold."""
         assert self.hold is not None
         key, hold_id = self.world.key(), self.hold.id
         return await insist(lambda: ledger.void_hold(self.payee.id, key, hold_id))
 
     async def expire(self, ledger: Ledger) -> object:
-        """Sweep."""
+        """Sweep expired holds."""
         return await ledger.expire_due_holds()
 
     async def race(self, other: Callable[[Ledger], Awaitable[object]], late_seconds: float = 0) -> tuple[Any, Any]:
-        """25 reversals, and 25 times something else, all at once: what each of them said, sorted."""
+        """Run 25 reversals and 25 calls of `other` at once. Returns the outcomes of both, sorted."""
         stores = await self.world.stores(2)
         deadline = patience(DEADLINE_SECONDS)
         ledgers = [self.world.ledger_on(store, deadline, late_seconds=late_seconds) for store in stores]
@@ -72,11 +72,11 @@ class Received:
         return kinds(outcomes[::2]), kinds(outcomes[1::2])
 
     async def balances(self) -> list[tuple[int, int]]:
-        """Where the money is."""
+        """Posted and held of payer, player and payee."""
         return [await self.world.balance(person) for person in (self.payer, self.player, self.payee)]
 
     async def state(self) -> HoldState:
-        """What became of the hold."""
+        """The state of the hold."""
         assert self.hold is not None
         return (await self.world.ledger.hold(self.payee.id, self.hold.id)).state
 
@@ -91,7 +91,7 @@ async def receive(world: World, *, held: bool) -> Received:
 
 
 class Reversals(Suite):
-    """A reversal sends back what is there, once."""
+    """A reversal sends money back at most once."""
 
     async def test_race_reversal_reversal(self, world: World) -> None:
         """Of 50 reversals of all of a transfer, one sends it back."""
@@ -102,7 +102,7 @@ class Reversals(Suite):
             assert await received.balances() == BACK
 
     async def test_race_reversal_hold(self, world: World) -> None:
-        """What was received is sent back or held for somebody, never both."""
+        """The received money is sent back or held for somebody, never both."""
         for _ in range(ROUNDS):
             received = await receive(world, held=False)
             reversals, holds = await received.race(received.place)
@@ -111,7 +111,7 @@ class Reversals(Suite):
             assert await received.balances() == (BACK if "ok" in reversals else HELD)
 
     async def test_race_reversal_capture(self, world: World) -> None:
-        """Money that is held for somebody is captured; it cannot be sent back."""
+        """Money that is held is captured; it cannot be sent back."""
         for _ in range(ROUNDS):
             received = await receive(world, held=True)
             reversals, captures = await received.race(received.capture)
@@ -120,7 +120,7 @@ class Reversals(Suite):
             assert await received.balances() == CAPTURED
 
     async def test_race_reversal_void(self, world: World) -> None:
-        """What a void releases is sent back once, and never before."""
+        """The money that a void releases is sent back once, and not before the void."""
         for _ in range(ROUNDS):
             received = await receive(world, held=True)
             reversals, voids = await received.race(received.void)
@@ -130,7 +130,7 @@ class Reversals(Suite):
             assert await received.balances() == (BACK if "ok" in reversals else FREE)
 
     async def test_race_reversal_expiry(self, world: World) -> None:
-        """What an expired hold reserved is sent back once, whether the sweep or the reversal closes the hold."""
+        """The money of an expired hold is sent back once, whether the sweep or the reversal closes the hold."""
         for _ in range(ROUNDS):
             received = await receive(world, held=True)
             reversals, sweeps = await received.race(received.expire, late_seconds=2 * HOLD_SECONDS)

@@ -1,4 +1,4 @@
-"""Names are unique and a sign-up happens once, whoever is slow and whoever comes at the same time."""
+"""Names are unique and a sign-up happens once, with slow and with concurrent sign-ups."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..world import CheapIdentity, World
 from .suite import Suite, kinds
 
 CROWD = 20
-PASSWORD = "a good password"  # noqa: S105 - of people who never were
+PASSWORD = "a good password"  # noqa: S105 - of invented people
 CLAIM_SECONDS = CLAIM_LASTS.total_seconds()
 
 
 class SlowIdentity(CheapIdentity):
-    """Sign-ups that stop, when told to, between reserving their names and creating the user."""
+    """Sign-ups that stop, if told to, between reserving their names and creating the user."""
 
     def __init__(self, world: World) -> None:
         """Over the world's store and clock."""
@@ -34,7 +34,7 @@ class SlowIdentity(CheapIdentity):
             await self.go_on.wait()
             await create(user, *beside)
 
-        self.names.create = slowly  # type: ignore[method-assign]  # stands in for a process that sleeps
+        self.names.create = slowly  # type: ignore[method-assign]  # simulates a process that sleeps
 
 
 class Users(Suite):
@@ -67,7 +67,7 @@ class Users(Suite):
         assert kinds(again) == ["ok"] * len(losers)
 
     async def test_user_crossed_names(self, world: World) -> None:
-        """Two sign-ups that each want the other's name too never both win, and leave nothing behind but the winner."""
+        """Two sign-ups that each want the other's name, too, never both succeed; the loser leaves nothing behind."""
         for i in range(CROWD):
             outcomes = await world.together(
                 [
@@ -86,7 +86,7 @@ class Users(Suite):
                 assert await world.identity().find(user.email) == user
 
     async def test_user_a_slow_creator_loses(self, world: World) -> None:
-        """A sign-up whose claim ran out and was taken over does not win late: a tombstone fences it."""
+        """A sign-up whose claim expired and was taken over cannot complete late: a tombstone fences it."""
         slow = SlowIdentity(world)
         late = asyncio.ensure_future(slow.sign_up("ann", "slow@example.org", PASSWORD))
         await slow.reserved.wait()
@@ -105,7 +105,7 @@ class Users(Suite):
         await _log_in(world, "ann", winner.id)
 
     async def test_user_a_creator_in_time_keeps_the_name(self, world: World) -> None:
-        """A user that was created before its claim was taken over stays; whoever wanted the name is told so."""
+        """A user created before its claim was taken over stays; a sign-up that wants the name is refused."""
         slow = SlowIdentity(world)
         late = asyncio.ensure_future(slow.sign_up("ann", "slow@example.org", PASSWORD))
         await slow.reserved.wait()
@@ -118,7 +118,7 @@ class Users(Suite):
         await _log_in(world, "slow@example.org", created.id)
 
     async def test_user_a_race_between_creator_and_takeover(self, world: World) -> None:
-        """A slow creator and those who take over at the same moment: one of them has the name, all agree who."""
+        """If a slow creator and others take a name at the same moment, one of them gets it, and all answers agree."""
         for i in range(CROWD):
             slow = SlowIdentity(world)
             name = f"ann{i}"
@@ -133,7 +133,7 @@ class Users(Suite):
             assert await world.identity().find(name) == winner
 
     async def test_user_the_sweep_finishes_an_abandoned_sign_up(self, world: World) -> None:
-        """A sign-up that died before its user was created leaves its names free; its user id never comes to be."""
+        """A sign-up that died before its user was created leaves its names free; its user id is never created."""
         slow = SlowIdentity(world)
         dead = asyncio.ensure_future(slow.sign_up("ann", "ann@example.org", PASSWORD))
         await slow.reserved.wait()

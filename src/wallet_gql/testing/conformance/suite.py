@@ -1,4 +1,4 @@
-"""What the parts of the suite have in common: the world that every test gets, and small shapes for raw commands."""
+"""What the parts of the suite share: the world of each test, and helpers for raw commands."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Suite:
 
     @pytest_asyncio.fixture
     async def world(self, tmp_path: Path, record_property: Callable[[str, object], None]) -> AsyncIterator[World]:
-        """An empty ledger of the backend; what was written to it is audited after the test."""
+        """An empty ledger of the backend; its books are checked after the test."""
         world = World(self.harness(), tmp_path)
         try:
             await world.__aenter__()
@@ -53,7 +53,7 @@ class Suite:
 
 
 def counter_key(person: Person, name: str = "counter") -> RecordKey:
-    """The name of a record in somebody's slot."""
+    """The key of a record in a person's slot."""
     return RecordKey("test", f"{name}:{person.id}", person.slot)
 
 
@@ -68,7 +68,7 @@ def number(record: Record | None, name: str = "n") -> int:
 
 
 def increment(key: RecordKey) -> Decide[int]:
-    """Add one to a record's number and answer it: what is lost if anything comes between load and apply."""
+    """Increment a record's number and return it. A commit of another command between load and apply shows as a loss."""
 
     def decide(snapshot: Snapshot) -> Decision[int]:
         before = snapshot.record(key)
@@ -79,7 +79,7 @@ def increment(key: RecordKey) -> Decide[int]:
 
 
 def movement(world: World, payer: Person, payee: Person, amount_minor: int, key: str) -> Transfer:
-    """The header of a transfer, for raw commands; to oneself it is a withdrawal to cash."""
+    """The header of a transfer, for raw commands; a transfer to the payer is a withdrawal to cash."""
     target = payee.account if payee is not payer else system_account(CASH, CURRENCY)
     return Transfer(
         id=make_transfer_id(payer.slot, 1_767_225_600_000, world.entropy()),
@@ -95,13 +95,13 @@ def movement(world: World, payer: Person, payee: Person, amount_minor: int, key:
 
 
 def receipt_of(world: World, person: Person, key: str, transfer: Transfer | None = None) -> Receipt:
-    """A receipt of somebody's key in their own slot."""
+    """A receipt of a person's key in their own slot."""
     moved = transfer.id if transfer else None
     return Receipt(person.slot, person.id, key, "test", fingerprint("test", {}), world.clock(), moved, '{"ok":{}}')
 
 
 def paying(world: World, payer: Person, payee: Person, amount_minor: int) -> tuple[Scope, Changes]:
-    """A raw transfer with its receipt, sound as it is: tests break one part of it."""
+    """A valid raw transfer with its receipt; tests break one part of it."""
     key = world.key()
     moved = movement(world, payer, payee, amount_minor, key)
     scope = Scope(payer.slot, accounts=(payer.account,), credits=(payee.account,), receipts=((payer.id, key),))
@@ -109,13 +109,13 @@ def paying(world: World, payer: Person, payee: Person, amount_minor: int) -> tup
 
 
 async def pay(world: World, payer: Person, payee: Person, amount_minor: int, ledger: Ledger | None = None) -> object:
-    """Pay, and ask again under the same key while the store is too busy to tell."""
+    """Pay; repeat it under the same key while the store is too busy to answer."""
     key = world.key()
     return await insist(lambda: world.pay(payer, payee, amount_minor, key, ledger))
 
 
 async def hold(world: World, payer: Person, payee: Person, amount_minor: int, ledger: Ledger | None = None) -> object:
-    """The same with a hold."""
+    """Place a hold; repeat it under the same key while the store is too busy to answer."""
     key = world.key()
     return await insist(lambda: world.hold(payer, payee, amount_minor, key, ledger=ledger))
 
@@ -130,5 +130,5 @@ async def raised(command: Awaitable[object]) -> WalletError:
 
 
 def kinds(outcomes: list[Any]) -> list[str]:
-    """Each outcome as `ok` or the error's code, sorted: what a race amounted to."""
+    """Each outcome as `ok` or the error's code, sorted."""
     return sorted(outcome.code if isinstance(outcome, WalletError) else "ok" for outcome in outcomes)

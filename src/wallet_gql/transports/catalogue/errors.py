@@ -1,7 +1,7 @@
-"""How errors of the domain look from outside, and the codes that have no error in the domain.
+"""How the domain's errors appear to clients, and the codes that have no error in the domain.
 
-Everything about an error of the domain stands in its class, in `domain.errors`. Here is what follows from it for all
-transports: the HTTP status of each category, and how the names and values of its fields are spelled.
+Everything about an error of the domain stands in its class, in `domain.errors`. This module has what follows from that
+for all transports: the HTTP status of each category, and the spelling of the fields' names and values.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STATUS: Final[Mapping[Category, HTTPStatus]] = {
 ANSWERS: Final[tuple[type[WalletError], ...]] = tuple(
     kind for kind in error_classes() if issubclass(kind, Rejected | Unavailable | InDoubt) and kind is not Rejected
 )
-"""What a client may be answered when a command was understood. GraphQL tells these as data."""
+"""The errors that a client may get for a command that was understood. GraphQL returns these as data."""
 
 _MINOR: Final = "_minor"
 
@@ -58,12 +58,12 @@ def camel(name: str) -> str:
 
 
 def is_money(name: str) -> bool:
-    """Whether a field counts minor units. REST sends it as text of digits: JavaScript would round a large number."""
+    """Whether a field counts minor units. REST sends those as text of digits: JavaScript would round large numbers."""
     return name.endswith(_MINOR)
 
 
 def values_of(error: WalletError) -> dict[str, Field]:
-    """An error's own values, as a client of REST sees them."""
+    """An error's own values, as REST sends them."""
     return {
         camel(name): str(value) if is_money(name) and value is not None else value
         for name, value in error.fields.items()
@@ -71,10 +71,10 @@ def values_of(error: WalletError) -> dict[str, Field]:
 
 
 class Where(Enum):
-    """Which part of the server sends a code."""
+    """The part of the server that sends a code."""
 
     HTTP = "HTTP"
-    """Before it is known which API is asked."""
+    """Sent before it is known which API is called."""
     REST = "REST"
     GRAPHQL = "GraphQL"
 
@@ -83,7 +83,7 @@ class Where(Enum):
 class Code:
     """A code that a transport sends by itself, without an error of the domain.
 
-    `status` is that of HTTP; where GraphQL sends a code its status depends on the client (`graphql.http_spec`).
+    `status` is the HTTP status; if GraphQL sends the code, its status depends on the client (`graphql.http_spec`).
     """
 
     name: str
@@ -92,7 +92,7 @@ class Code:
     where: tuple[Where, ...] = (Where.HTTP,)
     retryable: bool = False
     openapi: str = ""
-    """How the OpenAPI file describes it, where `docs` would say too much there."""
+    """Its description in the OpenAPI file, if `docs` would say too much there."""
 
     @property
     def about(self) -> str:
@@ -132,7 +132,7 @@ NOT_ACCEPTABLE: Final = Code(
 REQUEST_TIMEOUT: Final = Code(
     "REQUEST_TIMEOUT", HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time. Send it again.", retryable=True
 )
-REQUEST_ENTITY_TOO_LARGE: Final = Code(  # not the name of the status, which Python 3.13 changed
+REQUEST_ENTITY_TOO_LARGE: Final = Code(  # not the name of the HTTP status, which Python 3.13 changed
     "REQUEST_ENTITY_TOO_LARGE", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large."
 )
 UNSUPPORTED_MEDIA_TYPE: Final = Code(
@@ -184,16 +184,16 @@ DOCUMENT_NOT_TRUSTED: Final = Code(
 )
 
 CODES: Final = tuple(value for value in list(globals().values()) if isinstance(value, Code))
-"""All of them, in the order above."""
+"""All codes, in the order above."""
 
 ANY_REQUEST: Final = (CROSS_SITE, INTERNAL)
-"""What any request of REST may get, whatever it asks for."""
+"""The codes that any request of REST may get."""
 
 ANY_BODY: Final = (BAD_REQUEST, REQUEST_ENTITY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE)
-"""What any request of REST with a body may get."""
+"""The codes that any request of REST with a body may get."""
 
 
 def code_of(status: HTTPStatus) -> Code:
-    """The code of a refusal that the web framework makes by itself."""
+    """The code of a refusal that the web framework makes itself."""
     found = (code for code in CODES if code.status is status and Where.HTTP in code.where)
     return next(found, None) or Code(status.name, status, status.description)

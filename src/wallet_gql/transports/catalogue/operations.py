@@ -1,7 +1,7 @@
-"""Every operation once: its name, and what it may refuse with.
+"""The one list of operations, each with its name and its refusals.
 
-REST's table of routes (`rest.routes`), GraphQL's mutations and their unions (`graphql.operations`) and the names that
-can be rate-limited are made from `OPERATIONS`. Both APIs use the same name, except where a comment says otherwise.
+REST's table of routes (`rest.routes`), GraphQL's mutations and their unions (`graphql.operations`) and the names of
+rate limits are made from `OPERATIONS`. Both APIs use the same name, except where a comment says otherwise.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ from .errors import KEY_UNKNOWN, Code
 Errors: TypeAlias = tuple[type[WalletError], ...]
 
 OUTAGES: Final[Errors] = (Unavailable, Contended, NodeUnavailable, RateLimited)
-"""What every operation may refuse with."""
+"""The errors that every operation may answer with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What both APIs say about one operation.
 
-    `refusals` are the errors of its own rules; `OUTAGES`, `Unauthenticated` and `InDoubt` are added by the transports.
+    `refusals` are the errors of its own rules; the transports add `OUTAGES`, `Unauthenticated` and `InDoubt`.
     """
 
     name: str
@@ -71,11 +71,11 @@ class Operation:
     session: bool = True
     """Whether it needs a session."""
     codes: tuple[Code, ...] = ()
-    """Refusals of REST that are no errors of the domain."""
+    """Refusals of REST that are not errors of the domain."""
     untyped: Errors = ()
-    """Exceptions: refusals whose own type GraphQL's union lacks, so that they come as `Refusal`."""
+    """Exceptions: refusals that GraphQL's union has no type for, so they come as `Refusal`."""
     unlisted: Errors = ()
-    """Exceptions: refusals that its rule makes although neither API lists them. GraphQL tells them as `Refusal`."""
+    """Exceptions: refusals of its rule that neither API lists. GraphQL returns them as `Refusal`."""
 
 
 _KEYED: Final[Errors] = (InvalidInput, InvalidAmount, IdempotencyKeyReused)
@@ -159,7 +159,7 @@ _MONEY: Final = (
 )
 _OUTSIDE_MONEY: Final = (
     Operation("topUp", _OUTSIDE, keyed=True),
-    Operation("beginTopUp", _OUTSIDE, keyed=True),  # REST's name for GraphQL's mutation `topUp`
+    Operation("beginTopUp", _OUTSIDE, keyed=True),  # REST's name of GraphQL's mutation `topUp`
     Operation("listTopUps", _INPUT),
     Operation("readTopUp", (InvalidInput, TopUpNotFound)),
     Operation(
@@ -181,7 +181,7 @@ _MERCHANTS: Final = (
     Operation("findMerchant", _MERCHANT),
     Operation("merchant"),
     Operation("payMerchant", _PAYING_MERCHANT, keyed=True),
-    Operation("holdForMerchant", _PAYING_MERCHANT, keyed=True),  # in GraphQL `payMerchant` with `hold`
+    Operation("holdForMerchant", _PAYING_MERCHANT, keyed=True),  # GraphQL's `payMerchant` with `hold`
     Operation(
         "refundPayment",
         (*_SENDING_BACK, PayeeCannotReceive, PayeeNotFound, LimitExceeded),
@@ -208,10 +208,10 @@ def _by_name(operations: Iterable[Operation]) -> dict[str, Operation]:
 OPERATIONS: Final[Mapping[str, Operation]] = _by_name(
     (*_USERS, *_ACCOUNTS, *_MONEY, *_OUTSIDE_MONEY, *_MERCHANTS, *_REST_OF_GRAPHQL)
 )
-"""All of them by name. GraphQL's queries and mutations of the same name, such as `transfer`, share one entry."""
+"""All operations by name. GraphQL's queries and mutations of the same name, such as `transfer`, share one entry."""
 
 NAMES: Final = frozenset(OPERATIONS)
-"""What `WALLET_RATE_LIMITS` can name, beside its groups."""
+"""The names that `WALLET_RATE_LIMITS` accepts, in addition to its groups."""
 
 KEYED: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.keyed)
-"""What moves money."""
+"""The operations that move money."""

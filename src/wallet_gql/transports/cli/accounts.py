@@ -42,7 +42,7 @@ def deposit(
     code = currency.upper()
     amount_minor = parse_decimal(amount, code)
     given = f"deposit-{uuid.uuid4()}" if key is None else key
-    typer.echo(f"key      {given}", err=as_json)  # before the deposit, for whoever has to repeat it
+    typer.echo(f"key      {given}", err=as_json)  # printed before the deposit, in case the command must be repeated
 
     async def work(wallet: Wallet) -> None:
         found = await _find(wallet, user)

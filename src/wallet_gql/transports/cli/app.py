@@ -1,4 +1,4 @@
-"""The command line `wallet-gql`. Settings come from `WALLET_…` variables and `.env`; options win over them.
+"""The command line `wallet-gql`. Settings come from `WALLET_…` variables and `.env`; options override them.
 
 This module has the commands for servers and schemas; `accounts`, `data` and `config` have the operator's.
 """
@@ -40,7 +40,7 @@ _EXIT_CODES: Final = """\
 """
 
 _WITHOUT_SETTINGS: Final = frozenset({"certificate", "openapi", "schema"})
-"""Commands that read no settings. Misspelt names are refused for them, too; the others refuse them while reading."""
+"""Commands that read no settings. `options` refuses misspelt names of settings for them; the others do on reading."""
 
 app = typer.Typer(
     name="wallet-gql",
@@ -54,9 +54,9 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; an error of the wallet is one line on standard error and exit code 2.
+    """Run the command line. An error of the wallet is one line on standard error and exit code 2.
 
-    What the terminal's encoding lacks, such as an emoji in a reference, is shown as a question mark.
+    A character that the terminal's encoding lacks, such as an emoji in a reference, is shown as a question mark.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -21,7 +21,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for progra
 
 
 def shown(text: str) -> str:
-    """Text that somebody else chose, safe for a terminal."""
+    """Text from others, made safe for a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -31,7 +31,7 @@ def tell(text: str, plain: Mapping[str, Any], *, as_json: bool, err: bool = Fals
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """`3 accounts, 1 entry`."""
+    """A phrase such as `3 accounts, 1 entry`."""
     parts = (f"{count} {_plural(kind) if count != 1 else kind}" for kind, count in sorted(counts.items()))
     return ", ".join(parts) or "nothing"
 
@@ -56,7 +56,7 @@ def with_wallet(work: Callable[[Wallet], Coroutine[Any, Any, T]], *, creates: bo
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
-    """Show progress on a terminal, with a bar if the total is known; call it with the count and the kind."""
+    """Show progress on a terminal, with a bar if the total is known. Call the result with the count and the kind."""
     console = Console(stderr=True)
     bar = () if total is None else (BarColumn(), TaskProgressColumn())
     columns = (SpinnerColumn(), TextColumn("{task.description}"), *bar)

@@ -1,4 +1,4 @@
-"""`config check` and `config show`: what is set, what is wrong, and how to correct it."""
+"""`config check` and `config show`: the settings, what is wrong, and how to correct it."""
 
 from __future__ import annotations
 

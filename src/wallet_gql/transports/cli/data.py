@@ -1,4 +1,4 @@
-"""The commands on the ledger as a whole: `audit`, `recover`, `migrate`, `digest`, `export`, `import`."""
+"""The commands on a whole ledger: `audit`, `recover`, `migrate`, `digest`, `export`, `import`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def audit(*, as_json: AsJson = False) -> None:
 
     try:
         report = with_wallet(work)
-    except InvariantViolated as error:  # a record so bad that it could not even be read
+    except InvariantViolated as error:  # the record is so damaged that it could not be read
         report = Report()
         report.add("a record", str(error))
     if as_json:
@@ -198,7 +198,7 @@ def _writing(file: Path) -> Iterator[IO[str]]:
         finally:
             Path(name).unlink(missing_ok=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter tries again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter flushes again at its end
         raise ConfigurationError("cannot write: whoever was to read the export is gone") from None
     except OSError as error:
         raise ConfigurationError(f"cannot write {file}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""`wallet-gql demo`: a wallet on a fresh SQLite file with two users and some money, gone when it ends."""
+"""`wallet-gql demo`: a wallet on a temporary SQLite file with two users and some money."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Person:
 
 def demo(port: int | None, *, browser: bool) -> None:
     """Serve until Ctrl-C, on `port`; by default 8000, or a free port if that is taken. Raises ConfigurationError."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the server takes over: clean up, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a signal must clean up, too
     try:
         with TemporaryDirectory(prefix="wallet-demo-") as folder:
             storage = f"sqlite:///{Path(folder) / 'wallet.db'}"
@@ -83,7 +83,7 @@ async def _serve(settings: Settings, listener: socket.socket, *, browser: bool) 
 
 
 async def _furnish(wallet: Wallet) -> dict[str, Person]:
-    """Create two users, some money, and a few hundred payments between them; the same in each run."""
+    """Create two users, some money, and a few hundred payments between them: the same in every run."""
     people = {name: await _sign_up(wallet, name) for name in ("alice", "bob")}
     for name, text, currency in _DEPOSITS:
         account = await _account(wallet, people[name].user, currency)
@@ -104,7 +104,7 @@ async def _furnish(wallet: Wallet) -> dict[str, Person]:
                 reference=drawn.choice(_REFERENCES),
             )
         except InsufficientFunds:
-            continue  # bob has spent all he had; he gets some back soon
+            continue  # bob has spent everything; he gets some back soon
     return people
 
 

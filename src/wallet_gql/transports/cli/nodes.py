@@ -1,4 +1,4 @@
-"""`nodes status`: the nodes of a sharded store, each asked separately, so that one that is down hides no other."""
+"""`nodes status`: asks each node of a sharded store separately, so that one that is down does not hide the others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def status(*, as_json: AsJson = False) -> None:
     scheme = parse_all(storage)[0].scheme
     if scheme not in _SCHEMES:
         raise ConfigurationError(f"WALLET_STORAGE is {scheme}://; nodes are of postgres://")
-    from ...backends.postgres.status import survey  # noqa: PLC0415 - needs the driver, which other stores do not
+    from ...backends.postgres.status import survey  # noqa: PLC0415 - needs the driver, which other stores do not need
 
     found = asyncio.run(survey(storage))
     if as_json:

@@ -70,8 +70,8 @@ def create_app(
 ) -> Starlette:
     """The ASGI app for a running wallet, or for settings: then it opens the wallet itself, and closes it at the end.
 
-    `tabs` are GraphiQL's examples at `/graphiql`; None leaves the page out. With settings, the app starts when the
-    store can be opened; without `wait` it starts earlier, and answers 503, when none of its `siblings` serves.
+    `tabs` are GraphiQL's examples at `/graphiql`; None leaves the page out. With settings, the app starts once the
+    store is open. Without `wait` it may start earlier, if none of its `siblings` serves, and then answers 503.
 
     `app.state.draining` makes `/readyz` answer 503; a stop signal sets it.
     """
@@ -131,7 +131,7 @@ def _graphql(view: WalletView) -> list[BaseRoute]:
 
 
 def playground(settings: Settings) -> Sequence[graphiql.Tab] | None:
-    """The tabs of GraphiQL in a server: none, and in production no GraphiQL at all (None)."""
+    """The tabs of GraphiQL in a server: no examples, and in production no GraphiQL at all (None)."""
     return None if settings.mode is Mode.PRODUCTION else ()
 
 
@@ -143,12 +143,12 @@ async def home(request: Request) -> Response:
 
 
 async def healthz(_request: Request) -> Response:
-    """200 while the process can answer at all; touches nothing."""
+    """200 while the process can answer at all. Uses neither store nor network."""
     return JSONResponse({"status": "ok"})
 
 
 async def readyz(request: Request) -> Response:
-    """200 if the store can write; 503 if not, or not in time, and while the server is being stopped."""
+    """200 if the store can write. 503 if it cannot, if it does not answer in time, and while the server stops."""
     state = request.app.state
     if state.draining:
         raise Problem(DRAINING, "the server is being stopped")
@@ -262,7 +262,7 @@ def _draining_on_signal(app: Starlette, drain_seconds: float) -> Iterator[None]:
         nonlocal stopping
         if not stopping:
             stopping = True
-            loop.call_soon_threadsafe(app.state.live.stopping.set)  # or a stream would keep the server from ending
+            loop.call_soon_threadsafe(app.state.live.stopping.set)  # an open stream would keep the server alive
         call_next()
 
     def drained(call_next: Next) -> None:

@@ -1,4 +1,4 @@
-"""What `serve` checks before it listens, beside the settings' own checks. `config check` makes the same."""
+"""The checks that `serve` makes before it listens, in addition to the settings' own. `config check` makes the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tls import check_transport
 
 
 def _check(variable: str, *fields: str, by: Callable[[Settings], object]) -> Check:
-    """A check that raises, as one that answers its faults; `variable` is named where the fault names none."""
+    """Turn a check that raises into one that returns faults; `variable` is named if the fault names none."""
 
     def faults(settings: Settings) -> list[str]:
         try:
@@ -35,7 +35,7 @@ def _named(variable: str, line: str) -> str:
 
 
 def _check_host(settings: Settings) -> None:
-    """Refuse a host that is none, or not one of this machine's. Raises ConfigurationError."""
+    """Refuse a host that is not valid, or not an address of this machine. Raises ConfigurationError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         socket.create_server((settings.host, 0), family=family).close()
@@ -47,7 +47,7 @@ def _check_host(settings: Settings) -> None:
 
 
 TRANSPORT: Final = _check("WALLET_HOST", "tls_cert", "tls_key", "insecure_http", "host", by=check_transport)
-"""Not made for `serve --tls-self-signed`, whose certificate is not there yet."""
+"""Skipped for `serve --tls-self-signed`, whose certificate does not exist yet."""
 
 CHECKS: Final = (
     _check("WALLET_STORAGE", "storage", by=lambda settings: open_store(settings.storage)),

@@ -113,7 +113,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
-        self._untold_bytes += len(data)  # whatever the parser tells sets it back
+        self._untold_bytes += len(data)  # any callback of the parser resets it
         super().data_received(data)
         if self._untold_bytes > HEAD_MAX and not self._is_over:
             self._refuse()
@@ -239,7 +239,7 @@ class BoundedHeads(HttpToolsProtocol):
         elif self._is_free():
             can_tell = self._has_begun
         else:
-            self._watch()  # the client may wait for the answer to the request before
+            self._watch()  # the client may be waiting for the answer to the previous request
             return
         self._is_over = True
         if can_tell:

@@ -13,11 +13,11 @@ from .problems import Problem, refuse
 
 _HOST: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 _PROBES: Final = ("/healthz", "/readyz")
-"""Balancers and orchestrators ask these by address, or by HTTP/1.0 without a host; their answers name no host."""
+"""Balancers and orchestrators request these by address, or by HTTP/1.0 without a host. Their answers name no host."""
 
 
 class Hosts:
-    """Refuses a request that names no host, several, or none that can be one (400), and one for another host (421)."""
+    """Refuses a request without a valid host, or with several (400), and a request for another host (421)."""
 
     def __init__(self, app: ASGIApp, *, allowed: frozenset[str]) -> None:
         self._app = app
@@ -45,6 +45,6 @@ class Hosts:
 
 
 def relative(location: str) -> str:
-    """A redirect to a path of this server: Starlette makes them from the Host header, which anybody can write."""
+    """Make a redirect relative: Starlette builds it from the Host header, which the client controls."""
     parts = urlsplit(location)
     return urlunsplit(("", "", f"/{parts.path.lstrip('/')}", parts.query, ""))

@@ -38,7 +38,7 @@ LOOK_SECONDS: Final = 0.1
 """The time between two looks whether another worker serves."""
 
 TELL_SECONDS: Final = 60.0
-"""The time between two log lines about it."""
+"""The time between two log lines about the wait."""
 
 _NEEDS_NO_WALLET: Final = ("/healthz",)
 
@@ -68,7 +68,7 @@ async def opening(
 
 
 class _Opening:
-    """`started` is set when the wallet is open, or when the server was told to stop."""
+    """The state of opening. `started` is set when the wallet is open, or when the server was told to stop."""
 
     def __init__(self, settings: Settings, opened: Callable[[Wallet], None], siblings: Siblings | None) -> None:
         self.started = asyncio.Event()
@@ -109,7 +109,7 @@ class _Opening:
             try:
                 await self._serve_until_stopped()
             except Exception as error:
-                if self.is_open:  # it is closing that failed
+                if self.is_open:  # the failure is one of closing
                     raise
                 self._tell(error)
                 self._is_tried.set()

@@ -29,12 +29,12 @@ def settings_of(connection: HTTPConnection) -> Settings:
 
 
 def is_same_site(connection: HTTPConnection, *, has_cookie: bool) -> bool:
-    """Whether a request or WebSocket handshake comes from a site that may use the wallet, or from no browser.
+    """Whether a request or WebSocket handshake comes from a site that may use the wallet, or not from a browser.
 
-    Browsers tell by `Sec-Fetch-Site`, older ones by `Origin`. A request that has a session cookie and neither header
-    could have come from any site: it does not pass. What a user opens by hand (`none`) has no other site's `Origin`.
-    One with an `Authorization` header passes: another site cannot add one without CORS, and the cookie is not looked at
-    then.
+    Browsers say so in `Sec-Fetch-Site`, older ones in `Origin`. A request with a session cookie and neither header
+    could come from any site, so it does not pass. A request that the user started by hand (`none`) has no other site's
+    `Origin`. A request with an `Authorization` header passes: another site cannot add one without CORS, and the cookie
+    is then ignored.
     """
     headers = connection.headers
     if "authorization" in headers:

@@ -47,7 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, UnicodeError) as error:  # no name of a host at all, such as a..b
+    except (OSError, UnicodeError) as error:  # not a valid host name, such as a..b
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"cannot listen on {host} port {port}: {reason}; choose another --port") from error
 
@@ -93,7 +93,7 @@ def _serve_many(settings: Settings, listener: socket.socket, ready: Ready) -> No
 
 
 async def _try_open(settings: Settings) -> None:
-    """Raise ConfigurationError for anything that would keep a worker from serving."""
+    """Raise ConfigurationError for any fault that would keep a worker from serving."""
     create_app(settings)
     async with open_wallet(settings, sweeps=False):
         pass
@@ -128,7 +128,7 @@ class _Server(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then report it."""
+        """Start, then report that the server answers."""
         await super().startup(sockets)
         self._ready()
 

@@ -12,14 +12,14 @@ from typing import Final
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 Next = Callable[[], None]
-"""Calls the handler that was there before."""
+"""Calls the previous handler."""
 
 
 @contextmanager
 def on_stop(handle: Callable[[Next], None]) -> Iterator[None]:
-    """Call `handle` on each stop signal, in place of the handler that was there, which it is given.
+    """Call `handle` on each stop signal instead of the previous handler, which it gets as its argument.
 
-    Nothing is handled outside the main thread: only there does Python let one set handlers.
+    Does nothing outside the main thread: Python sets signal handlers only there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

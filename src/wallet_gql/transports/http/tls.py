@@ -110,7 +110,7 @@ def _general_name(name: str) -> GeneralName:
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Write a new file with these permissions from its first moment on. It must not exist yet."""
+    """Write a new file, with these permissions from the start. It must not exist yet."""
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)

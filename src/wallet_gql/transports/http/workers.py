@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEALTH_SECONDS: Final = 60
-"""How long a worker may take to answer its parent; on a busy machine a new one needs much of it to start."""
+"""How long a worker may take to answer its parent. On a busy machine a new worker needs much of it to start."""
 
 RELOAD_SECONDS: Final = 30
 """How long a new worker may take to serve during a reload; the parent replaces no other one meanwhile."""
@@ -134,9 +134,9 @@ class Workers(Multiprocess):
                 self._bury(process, life)
 
     def _answers(self, process: Process, life: _Life) -> bool:
-        """Whether a worker lives and has answered within `HEALTH_SECONDS`; notes whether it serves.
+        """Whether a worker lives and has answered within `HEALTH_SECONDS`. Also notes whether it serves.
 
-        Its answer is waited for a moment only: one that hangs must keep neither signals nor other workers waiting.
+        Waits only a moment for the answer: a worker that hangs must delay neither signals nor other workers.
         """
         if not process.process.is_alive():
             return False

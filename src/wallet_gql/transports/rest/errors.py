@@ -1,10 +1,10 @@
-"""How REST answers an error: its form is RFC 9457's, its status is that of its category (`catalogue.errors`).
+"""How REST answers an error: as problem details (RFC 9457), with the status of its category (`catalogue.errors`).
 
 | status | it means |
 |---|---|
 | 400 | malformed; correct it, the idempotency key was not used up |
 | 401 | log in first, or the log-in was wrong |
-| 403 | it belongs to somebody else, or another site sent it |
+| 403 | the act belongs to somebody else, or another site sent the request |
 | 404 | there is nothing of that name that concerns you |
 | 409 | the present state forbids it: funds, a frozen account, a closed hold, a taken name |
 | 422 | the request contradicts something that will not change, or an earlier use of the key |
@@ -28,17 +28,17 @@ from ..http.logs import REQUEST_ID
 from ..http.problems import MEDIA_TYPE
 
 RETRY_SECONDS: Final = 1
-"""The value of `Retry-After` for errors that name no time."""
+"""The value of `Retry-After`, in seconds, for errors that name no time."""
 
 CHALLENGE: Final = 'Bearer realm="wallet"'
 """The value of `WWW-Authenticate` in an answer with 401."""
 
 
 def problem(error: WalletError) -> Response:
-    """The response: `{type, title, status, detail, code, retryable, requestId}` and the error's own values.
+    """The response: `{type, title, status, detail, code, retryable, requestId}` and the error's own fields.
 
     Raises:
-        WalletError: the same one, if it is our own bug and must not be shown.
+        WalletError: the given error, if it is our own bug and must not be shown.
     """
     if error.category is Category.INTERNAL:
         raise error

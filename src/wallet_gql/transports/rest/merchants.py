@@ -147,7 +147,7 @@ async def refund_payment(call: Call, given: Reverse) -> Reply:
 
 
 async def _splits(call: Call, user_id: UserId, paid: Paid) -> list[Transfer] | None:
-    """The splits as their payer sees them; None if they cannot be read now: they are in the books all the same."""
+    """The splits as their payer sees them; None if they cannot be read now. They are in the books nevertheless."""
     if not paid.splits:
         return None if paid.splits is None else []
     try:

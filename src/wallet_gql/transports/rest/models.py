@@ -1,4 +1,4 @@
-"""The JSON of users, accounts, transfers and holds. What it is made of is in `values`."""
+"""The JSON of users, accounts, transfers and holds. Their building blocks are in `values`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .values import (
 )
 
 LAST_MAX: Final = 20
-"""The most last entries that a list of accounts tells of each."""
+"""The most entries per account in a list of accounts."""
 
 # What comes in
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 file of REST, made from its table of operations and the models, so that it cannot lag behind them."""
+"""The OpenAPI 3.1 file of REST, generated from the table of operations and the models, so it is never out of date."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _PROBLEM: Final = {
     },
 }
 KEY_PATTERN: Final = r'^([!#-+\--:<-~]+|"[!#-\[\]-~]([ !#-\[\]-~]*[!#-\[\]-~])?")$'
-"""The keys that `header_key` takes, as far as a pattern can say it: keys with escapes are left out."""
+"""The keys that `header_key` accepts, as far as a pattern can express them; keys with escapes are not covered."""
 
 _DESCRIPTION: Final = f"""\
 A payment wallet. Every command that moves money needs the header `{HEADER}`: make a new key for each intent and send
@@ -117,7 +117,7 @@ def _query_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
     required = schema.get("required", [])
     for name, given in schema["properties"].items():
         about = {key: value for key, value in given.items() if key not in ("title", "default", "description", "anyOf")}
-        if "anyOf" in given:  # a parameter that may be left out is never null
+        if "anyOf" in given:  # an optional parameter may be left out, but is never null
             about |= next(option for option in given["anyOf"] if option.get("type") != "null")
         if "items" in about and "$ref" in about["items"]:
             about["items"] = inlined[about["items"]["$ref"].rpartition("/")[2]]
@@ -170,7 +170,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 
 def _refusals(operation: Operation) -> dict[HTTPStatus, list[str]]:
-    """The names of the schemas of what it may refuse with, by status."""
+    """The names of the schemas of the operation's refusals, by status."""
     found: dict[HTTPStatus, list[str]] = {}
     for kind in operation.all_errors:
         found.setdefault(status_of(kind), []).append(_error_name(kind))

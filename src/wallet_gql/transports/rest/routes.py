@@ -1,8 +1,8 @@
 """REST for mobile and web clients, over the same ledger as GraphQL: the same keys, sessions, cookies and errors.
 
 `OPERATIONS` is the whole API: the routes, `/openapi.json` and the tests are made from it. A money command needs the
-header `Idempotency-Key`: one key for each intent, the same one for its retries. The first answer is 201, the same
-answer again 200 with `Idempotent-Replayed: true`. What each operation may refuse with is in `catalogue.operations`.
+header `Idempotency-Key`: one key for each intent, repeated with its retries. The first answer has status 201; a replay
+has 200 and `Idempotent-Replayed: true`. `catalogue.operations` lists what each operation may refuse with.
 """
 
 from __future__ import annotations
@@ -278,5 +278,5 @@ async def describe(_request: Request) -> Response:
 
 @cache
 def openapi_text() -> bytes:
-    """The OpenAPI file as JSON, members in a fixed order, ending in a line feed."""
+    """The OpenAPI file as JSON with a fixed order of members, ending in a line feed."""
     return orjson.dumps(document(OPERATIONS), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

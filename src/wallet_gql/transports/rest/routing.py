@@ -45,13 +45,13 @@ BYTES_A_COST: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an operation answers."""
+    """The answer of an operation."""
 
     body: Told | None
     status: HTTPStatus = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
     adorn: Callable[[Response], None] | None = None
-    """Changes the response before it is sent: sets the cookie, say."""
+    """Changes the response before it is sent, for example to set the cookie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Call:
         return self.wallet.ledger
 
     async def user_id(self) -> UserId:
-        """Who asks. Raises Unauthenticated."""
+        """The id of the user who sent the request. Raises Unauthenticated."""
         return (await self.caller.session()).user_id
 
     def path(self, name: str) -> str:
@@ -76,13 +76,13 @@ class Call:
         return str(self.request.path_params[name])
 
     async def key(self) -> str:
-        """The idempotency key. Raises InvalidInput: no key, several, or a malformed one. Raises Unauthenticated."""
+        """The idempotency key. Raises InvalidInput (no key, several, or a malformed one), Unauthenticated."""
         given = header_value(self.request.headers.getlist(HEADER))
         return await header_key_of(self.wallet.store, await self.user_id(), given)
 
 
 def keyed_reply(body: Told, status: HTTPStatus, headers: Mapping[str, str], *, replayed: bool) -> Reply:
-    """The answer to a command with a key: `status` the first time, 200 and `Idempotent-Replayed` after that."""
+    """The answer to a command with a key: `status` the first time, 200 and `Idempotent-Replayed` for a replay."""
     if replayed:
         return Reply(body, HTTPStatus.OK, {**headers, REPLAYED: "true"})
     return Reply(body, status, headers)
@@ -95,8 +95,8 @@ Handler = Callable[[Call, Any], Awaitable[Reply]]
 class Operation:
     """One line of the table. `handler` gets the body if there is one, else the query.
 
-    The handler's name leads to the operation's entry in the catalogue, which says what it may refuse with.
-    `answers` are the successes by status.
+    The handler's name is the name of the operation's entry in the catalogue, which lists its refusals. `answers` are
+    the successes by status.
     """
 
     method: str
@@ -107,7 +107,7 @@ class Operation:
     query: type[Given] | None = None
 
     entry: catalogue.Operation = field(init=False)
-    """What the catalogue says about it."""
+    """The operation's entry in the catalogue."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "entry", catalogue.OPERATIONS[camel(self.handler.__name__)])
@@ -119,7 +119,7 @@ class Operation:
 
     @property
     def all_errors(self) -> Errors:
-        """Everything it may raise."""
+        """Every error that it may raise."""
         found = [*self.entry.refusals, *OUTAGES]
         if self.entry.session:
             found.append(Unauthenticated)
@@ -129,7 +129,7 @@ class Operation:
 
 
 def routes_of(operations: Sequence[Operation]) -> list[Route]:
-    """One route for each path. Methods that it lacks get 405 and `Allow`."""
+    """One route per path. A method that the path does not have gets 405 and `Allow`."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
@@ -141,17 +141,17 @@ def _route(path: str, methods: Mapping[str, Operation]) -> Route:
         operation = methods[request.method]
         if request.method == "GET":
             return await _answer(operation, request)
-        await request.body()  # or a body that never comes would be waited for to the end
+        await request.body()  # otherwise the server would wait for the whole body, even if it never comes
         finishing: Finishing = request.app.state.finishing
         return await finishing.to_the_end(_answer(operation, request))
 
     route = Route(path, endpoint, methods=list(methods))
-    route.methods = set(methods)  # Starlette adds HEAD, which nobody needs here
+    route.methods = set(methods)  # Starlette adds HEAD, which is not supported here
     return route
 
 
 async def _answer(operation: Operation, request: Request) -> Response:
-    """Check a request, run its handler, and make a response of what that returns or raises. Raises Problem."""
+    """Check a request, run its handler, and make a response of the result or the error. Raises Problem."""
     check_same_site(request)
     wallet: Wallet = request.app.state.wallet
     call = Call(request, wallet, caller_of(request))
@@ -167,7 +167,7 @@ async def _answer(operation: Operation, request: Request) -> Response:
         reply = await operation.handler(call, given)
     except WalletError as error:
         if type(error) not in (*operation.all_errors, *operation.entry.unlisted):
-            log.error("%s is not documented to answer with %s", operation.name, error.code)  # noqa: TRY400 - no bug
+            log.error("%s is not documented to answer with %s", operation.name, error.code)  # noqa: TRY400 - not a bug
         log_answer(operation.name, error)
         return problem(error)
     headers = dict(reply.headers)
@@ -181,14 +181,14 @@ async def _answer(operation: Operation, request: Request) -> Response:
 
 
 def check_media_type(request: Request) -> None:
-    """Refuse any body but JSON, for forms and plain text are what other sites can send. Raises Problem (415)."""
+    """Refuse any body but JSON: other sites can make a browser send forms and plain text. Raises Problem (415)."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != JSON:
         raise Problem(UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON}", {"Accept-Post": JSON})
 
 
 async def _given(operation: Operation, request: Request) -> Given | None:
-    """What the operation takes, checked. Raises InvalidInput, InvalidAmount, Problem (400)."""
+    """The operation's input, checked. Raises InvalidInput, InvalidAmount, Problem (400)."""
     query = None if operation.query is None else read(operation.query, _query_values(operation.query, request))
     if operation.query is None and request.query_params:
         raise InvalidInput("query", "this takes no parameters")
@@ -207,7 +207,7 @@ async def _given(operation: Operation, request: Request) -> Given | None:
 
 
 def _query_values(model: type[Given], request: Request) -> dict[str, str | list[str]]:
-    """The parameters by name; one that is not a list may come once. Raises InvalidInput."""
+    """The parameters by name. One that is not a list may come only once. Raises InvalidInput."""
     lists = {one.alias or name for name, one in model.model_fields.items() if get_origin(one.annotation) is list}
     values: dict[str, str | list[str]] = {}
     for name in request.query_params:

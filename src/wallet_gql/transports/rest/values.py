@@ -1,7 +1,7 @@
-"""The JSON of REST. What comes in is checked strictly: no unknown member, no float, nothing turned into another type.
+"""The JSON of REST. Input is checked strictly: no unknown member, no float, no conversion between types.
 
-Members are camelCase. An amount is `{"minorUnits": "1230", "currency": "EUR"}`; minor units go out as text, for JSON
-numbers above 2^53 lose digits in JavaScript, and may come in as text of digits or as an integer.
+Members are camelCase. An amount is `{"minorUnits": "1230", "currency": "EUR"}`. Minor units are sent as text, because
+JSON numbers above 2^53 lose digits in JavaScript; they are accepted as text of digits or as an integer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _id_pattern(prefix: str) -> str:
 
 
 def _minor_units(value: object) -> int:
-    """A whole number; its range is the ledger's. Raises InvalidAmount, which passes through Pydantic."""
+    """A whole number; the ledger checks its range. Raises InvalidAmount, which passes through Pydantic."""
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     if type(value) is int:
@@ -134,7 +134,7 @@ class Recipient(Given):
     username: Text = Field("", description="A user, into the account that holds the currency.")
 
     def to(self) -> To:
-        """As the ledger takes it. Raises InvalidInput: both, or none."""
+        """The payee as the ledger takes it. Raises InvalidInput: both, or none."""
         given = self.model_fields_set
         account_id = AccountId(self.account_id) if "account_id" in given else None
         return To(account_id, self.username if "username" in given else None)
@@ -154,7 +154,7 @@ class Money(Told):
 
 
 def read(model: type[Given], values: Mapping[str, Any]) -> Given:
-    """Check what came in. Raises InvalidInput: names the first member that is wrong, as `amount.currency`."""
+    """Check an input. Raises InvalidInput, which names the first wrong member, such as `amount.currency`."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

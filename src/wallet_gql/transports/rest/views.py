@@ -1,4 +1,4 @@
-"""Makes the models of REST from the records of the ledger, as the user who asks may see them."""
+"""Converts records of the ledger to the models of REST, as the requesting user may see them."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ SYSTEM: Final = "system"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One user's view of some transfers, with everybody in them looked up at once: two reads."""
+    """One user's view of some transfers. All their users are looked up at once, in two reads."""
 
     user_id: UserId
     holders: dict[AccountId, DomainUser]
 
     @classmethod
     async def of(cls, wallet: Wallet, user_id: UserId, transfers: Iterable[model.Transfer]) -> View:
-        """Look up whose accounts the transfers name."""
+        """Look up the owners of the transfers' accounts."""
         named = [account for one in transfers for account in (one.debit_account_id, one.credit_account_id)]
         owners = await owners_of(wallet.store, named)
         users = await wallet.identity.users(set(owners.values())) if owners else {}
         return cls(user_id, {account_id: users[owner] for account_id, owner in owners.items() if owner in users})
 
     def transfer(self, one: model.Transfer, *, paid: bool | None = None) -> told.Transfer:
-        """A transfer that the user paid or received; `paid` says which where it is known."""
+        """A transfer that the user paid or received. `paid` says which, if that is known."""
         if paid is None:
             paid = self._is_own(one.debit_account_id)
         own, other = one.debit_account_id, one.credit_account_id
@@ -85,7 +85,7 @@ class View:
 
 
 async def posted_view(wallet: Wallet, user_id: UserId, posted: Posted[model.Transfer], *, paid: bool) -> told.Posted:
-    """A transfer that is in the books. If the other side cannot be looked up now, the transfer stands all the same."""
+    """A transfer that is in the books, also if the other side cannot be looked up now."""
     try:
         view = await View.of(wallet, user_id, [posted.result])
     except WalletError as error:
@@ -96,7 +96,7 @@ async def posted_view(wallet: Wallet, user_id: UserId, posted: Posted[model.Tran
 
 
 async def outcome_view(wallet: Wallet, user_id: UserId, known: Known) -> told.Outcome:
-    """What a key stands for."""
+    """The outcome of a key."""
     moved, refused = known.transfer, known.refusal
     view = await View.of(wallet, user_id, [moved] if moved else [])
     return told.Outcome(
@@ -109,12 +109,12 @@ async def outcome_view(wallet: Wallet, user_id: UserId, known: Known) -> told.Ou
 
 
 def user_view(user: DomainUser) -> told.User:
-    """A user, as they see themselves."""
+    """A user, as shown to the same user."""
     return told.User(id=user.id, username=user.username, email=user.email, created_at=user.created_at)
 
 
 def event_view(event: SecurityEvent) -> told.Event:
-    """A security event, as its user sees it."""
+    """A security event, as shown to its user."""
     visitor = event.visitor
     return told.Event(
         id=event.id,

@@ -28,7 +28,7 @@ def upgrade(connection: Connection) -> None:
 
 @contextmanager
 def upgrade_over(dialect: str, connection: object, *, begin: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """A transaction on a driver's own connection, which `begin` opens; the function given upgrades in it."""
+    """A transaction on a driver's own connection, which `begin` starts. Yields the function that upgrades in it."""
     from sqlalchemy import StaticPool, create_engine, event  # noqa: PLC0415 - only migrations need it; it loads slowly
 
     engine = create_engine(f"{dialect}://", creator=lambda: connection, poolclass=StaticPool)

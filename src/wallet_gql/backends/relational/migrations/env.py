@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection it is given, in that connection's transaction, or writes the SQL as text."""
+"""Alembic's entry point: migrates in the transaction of the connection that it is given, or prints the SQL text."""
 
 from alembic import context
 
@@ -9,7 +9,7 @@ if context.is_offline_mode():
     context.configure(
         dialect_name=attributes["dialect"],
         output_buffer=attributes["buffer"],
-        dialect_opts={"paramstyle": "named"},  # else every percent sign is doubled
+        dialect_opts={"paramstyle": "named"},  # otherwise every percent sign would be doubled
         transactional_ddl=False,  # the caller has begun
     )
 else:

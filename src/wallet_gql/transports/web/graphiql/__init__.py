@@ -30,7 +30,7 @@ PATH: Final = "/graphiql"
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "style-src 'self' 'unsafe-inline'; "  # the editor sizes and places its parts with styles of their own
+    "style-src 'self' 'unsafe-inline'; "  # the editor sizes and places its parts by inline styles
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 

@@ -1,7 +1,7 @@
 """The ledger's tables, as they were first released.
 
-Later changes get migrations of their own; this one stays as it is, and a test compares the end of the chain with
-`_tables.py`.
+Later changes have migrations of their own. This one is never edited; a test compares the result of all migrations with
+`tables.py`.
 """
 
 import sqlalchemy as sa
