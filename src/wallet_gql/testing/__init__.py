@@ -8,6 +8,8 @@
 | `machine`, `model`, `loop` | a Hypothesis state machine against a tiny model ledger; a seeded, shuffling event loop |
 | `faults` | a store whose replies get lost |
 | `writer`, `crash`, `history` | processes that are killed, the trials that kill them, the checker of their histories |
+| `data` | what a store must keep: the longest texts, the largest numbers |
+| `report` | what was tried and how often, as a pytest plugin and for `scripts/compare.py` |
 | `patience` | how long tests wait: limits that stretch with the load of the machine, and `insist` |
 | `books` | reads a whole store by `scan` and names what is wrong, independently of `wallet_gql.books.audit` |
 

@@ -94,7 +94,7 @@ class Harness:
 class SqliteHarness(Harness):
     """`sqlite://`: paused by taking the file's write lock, killed by copying the open files."""
 
-    failpoints = ("sqlite.loaded", "sqlite.decided", "sqlite.written", "sqlite.committed")
+    failpoints: Sequence[str] = ("sqlite.loaded", "sqlite.decided", "sqlite.written", "sqlite.committed")
     has_files = True
 
     async def start(self, folder: Path) -> None:

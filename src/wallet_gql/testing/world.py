@@ -107,7 +107,11 @@ class Person:
 
 
 class World:
-    """One ledger under test. `trials` counts what was tried, for the reports."""
+    """One ledger under test.
+
+    `trials` counts the independent trials so far, `not_tried` names what this backend gives no means to try, for
+    `testing.report`.
+    """
 
     def __init__(self, harness: Harness, folder: Path, *, seed: int = 1, fee_basis_points: int = 0) -> None:
         """`seed` makes every id and every random choice of the world repeatable."""
@@ -115,6 +119,7 @@ class World:
         self.clock = Clock()
         self.random = random.Random(seed)
         self.trials = 0
+        self.not_tried: list[str] = []
         self.fee_basis_points = fee_basis_points
         self.folder = folder
         self._numbers = count(1)
@@ -316,13 +321,13 @@ class World:
         return await (store or self.store).execute(scope, decide)
 
     async def together(self, commands: Iterable[Awaitable[Any]]) -> list[Any]:
-        """Run commands at once; each one's result or WalletError, in order. Other errors are raised.
+        """Run commands at once, as one trial; each one's result or WalletError, in order. Other errors are raised.
 
         They begin within a few turns of the event loop, so that they fall into several batches, in varying order.
         """
         started = [self._soon(command, self.random.choice((0, 0, 1, 3))) for command in commands]
         outcomes = await asyncio.gather(*started, return_exceptions=True)
-        self.trials += len(outcomes)
+        self.trials += 1
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, WalletError):
                 raise outcome

@@ -60,7 +60,6 @@ class Capabilities(Suite):
         outcomes = await world.together(world.pay(people[i % 4], people[(i + 1) % 4], 1) for i in range(PARALLEL))
         assert set(kinds(outcomes)) <= {"ok", "INSUFFICIENT_FUNDS"}
         assert [await writer.wait() for writer in writers] == [0, 0]
-        world.trials += 80
 
     async def test_capability_spans_nodes(self, world: World) -> None:
         """A store of several nodes has users on more than one node; any other store names only one node."""
@@ -80,7 +79,6 @@ class Capabilities(Suite):
             if posted.credited:
                 account = await world.ledger.account(bob.id, bob.account)
                 assert account.posted_minor >= 1_000 + 10 * i
-            world.trials += 1
         assert await world.balance(bob) == (1_200, 0)
 
     async def test_capability_recover_is_safe_at_any_time(self, world: World) -> None:

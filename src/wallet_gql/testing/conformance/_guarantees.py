@@ -22,6 +22,7 @@ from .suite import (
     PARALLEL,
     Suite,
     counter_key,
+    failpoints_of,
     increment,
     kinds,
     movement,
@@ -54,13 +55,12 @@ class Guarantees(Suite):
         assert await world.balance(bob) == (1_100, 0)
         assert await world.record(good) is not None
         assert await world.record(bad) is None
-        world.trials += 2
 
     async def test_g1_at_every_failpoint_all_or_none(self, world: World) -> None:
         """A fault at any named point of a commit leaves all of the command or none; the same key then completes it."""
         ann, bob = await world.people(2, 1_000)
         paid = 0
-        for point in world.harness.failpoints:
+        for point in failpoints_of(world):
             for hit in (1, 2, 3):
                 key = world.key()
                 failpoints.arm(f"{point}=fail@{hit}")
@@ -75,14 +75,15 @@ class Guarantees(Suite):
     async def test_g1_at_every_failpoint_a_command_without_a_receipt_runs_once(self, world: World) -> None:
         """After a fault at any named point it has run once if it was answered, and not if nothing was written."""
         ann, bob = await world.people(2, BASE_MINOR)
-        places = range(3 * len(world.harness.failpoints))
+        points = failpoints_of(world)
+        places = range(3 * len(points))
         steps = Steps(world, ann, bob, len(places))
         done = {steps.record: 0}
         doubtful = {steps.record: 0}
         for place in places:
             key = counter_key(ann, f"at{place}")
             plain = Scope(ann.slot, records=(key,))
-            failpoints.arm(f"{world.harness.failpoints[place // 3]}=fail@{place % 3 + 1}")
+            failpoints.arm(f"{points[place // 3]}=fail@{place % 3 + 1}")
             outcomes = await world.together(
                 [steps.take(place, world.store), *(world.store.execute(plain, increment(key)) for _ in range(3))]
             )
@@ -271,7 +272,8 @@ class Guarantees(Suite):
     async def test_g6_no_drivers_exception_leaves(self, world: World) -> None:
         """Whatever fails in the store, the caller gets a WalletError."""
         ann, bob = await world.people(2, 1_000)
-        for point in world.harness.failpoints:
+        points = failpoints_of(world)
+        for point in points:
             failpoints.arm(f"{point}=fail@1")
             outcomes = await asyncio.gather(*(world.pay(ann, bob, 1) for _ in range(5)), return_exceptions=True)
             failpoints.arm("")
@@ -281,7 +283,7 @@ class Guarantees(Suite):
         error = await raised(world.store.execute(scope, increment(counter_key(ann)), timeout_seconds=0.2))
         await world.harness.resume(world.store)
         assert isinstance(error, Contended | InDoubt)
-        world.trials += 5 * len(world.harness.failpoints) + 1
+        world.trials += len(points) + 1
 
     async def test_g7_a_fetch_after_the_return_sees_the_write(self, world: World) -> None:
         """A fetch of any store object sees the home slot's writes of every `execute` that has returned."""

@@ -41,7 +41,6 @@ class Reading(Suite):
                     for after in bounds:
                         request = PageRequest(limit, before, after, newest_first)
                         await _check_page(world.store, ann, whole, request)
-                        world.trials += 1
 
     async def test_read_lines_carry_their_transfers(self, world: World) -> None:
         """Each line of history has the header of its transfer, on the payer's side and on the payee's."""
@@ -55,7 +54,6 @@ class Reading(Suite):
             lines = (await world.store.list_transfers(person.account, PageRequest(PAGE_MAX))).items
             assert [line.transfer for line in lines[:-1]] == moved[::-1]
             assert all(line.entry.transfer_id == line.transfer.id for line in lines)
-        world.trials += 2 * len(moved)
 
     async def test_read_pages_while_entries_are_added(self, world: World) -> None:
         """Paging in either direction beside writers shows each entry of the start exactly once, with no gap."""
@@ -100,7 +98,6 @@ class Reading(Suite):
                 found += page.items
                 more, after = page.has_more, found[-1].id
             assert found == expected
-            world.trials += 1
 
     async def test_read_of_several_slots_at_once(self, world: World) -> None:
         """One fetch shows accounts, holds, transfers, receipts and records of many users, and which are absent."""
@@ -131,7 +128,6 @@ class Reading(Suite):
         facts = [found.facts(person.account) for person in people]
         assert [one and one.owner for one in facts] == [person.id for person in people]
         assert all(found.record(user_key(person.id)) for person in people)
-        world.trials += len(payers)
 
     async def test_read_what_is_due(self, world: World) -> None:
         """Only expired open holds and due records are listed, oldest first, up to the limit."""
@@ -157,7 +153,6 @@ class Reading(Suite):
         assert await due("due", 30) == ["r1", "r3", "r4"]
         assert await due("due", 1_000, limit=4) == ["r1", "r3", "r4", "r2"]
         assert await due("nothing", 1_000) == []
-        world.trials += 8
 
     async def test_read_the_sweep_closes_what_is_due(self, world: World) -> None:
         """A swept hold is expired and its money available again; a hold without an end stays open."""
@@ -181,7 +176,6 @@ class Reading(Suite):
                 found = await scan_all(world.store, kind, page)
                 assert sorted(map(_name, found)) == sorted(map(_name, whole[kind]))
                 assert len(set(map(_name, found))) == len(found)
-                world.trials += 1
 
     async def test_read_a_scan_beside_writers_misses_nothing(self, world: World) -> None:
         """A scan returns everything that exists from its beginning to its end, while other items come and go."""
@@ -202,7 +196,6 @@ class Reading(Suite):
                 await world.execute(Scope(keys[name].slot, records=(keys[name],)), Changes(removed=(keys[name],)))
                 await world.put(written(counter_key(people[0], f"new{len(removed)}"), 1))
                 removed.add(name)
-            world.trials += 1
         assert keys.keys() - removed - found == set()
 
     async def test_read_totals(self, world: World) -> None:
@@ -215,7 +208,6 @@ class Reading(Suite):
         while not writing.done():
             totals = await world.store.totals()
             assert not [t for t in totals if t.customer_minor + t.system_minor]
-            world.trials += 1
             await asyncio.sleep(0)
         assert kinds(await writing) == ["ok"] * 100
         await world.settle()
@@ -241,7 +233,6 @@ class Reading(Suite):
             copy.clock.now = world.clock.now
             await copy.ledger.capture_hold(bob.id, copy.key(), placed.id)
             assert not (await copy.pay(ann, bob, 10, "later")).replayed
-        world.trials += len(original.facts())
 
     async def test_read_an_import_refuses_what_is_there(self, world: World) -> None:
         """Loading an item that exists already is refused, for every kind."""
@@ -250,7 +241,6 @@ class Reading(Suite):
             item = (await scan_all(world.store, kind))[-1]
             with pytest.raises(InvariantViolated):
                 await world.store.load_raw([item])
-            world.trials += 1
 
     async def test_read_an_import_refuses_contradictions(self, world: World) -> None:
         """Entries that do not follow from their header, or whose account is absent, are refused."""
@@ -270,7 +260,6 @@ class Reading(Suite):
             with pytest.raises(InvariantViolated):
                 await copy.store.load_raw([replace(item, entries=(more, *item.entries[1:]))])
             await _start_anew(copy)
-        world.trials += 2
 
     async def test_read_the_gate_holds_every_writer_back(self, world: World) -> None:
         """Inside the gate no commit of any store object succeeds; afterwards the waiting commands go on."""
@@ -314,7 +303,6 @@ class Reading(Suite):
         await world.together(world.pay(ann, bob, 1) for _ in range(20))
         for lines in await asyncio.gather(*watching):
             assert [line.entry.sequence for line in lines] == list(range(1, 22))
-        world.trials += len(watching)
 
 
 async def _start_anew(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -48,8 +48,21 @@ class Suite:
             pytest.skip(str(missing))
         yield world
         await world.__aexit__(None, None, None)
-        record_property("trials", max(world.trials, 1))
-        record_property("capabilities", json.dumps(asdict(world.store.capabilities)))
+        record(world, record_property)
+
+
+def record(world: World, record_property: Callable[[str, object], None]) -> None:
+    """Tell the report what was tried: a test that names nothing is one trial, unless it could not try anything."""
+    record_property("trials", world.trials or int(not world.not_tried))
+    record_property("not_tried", "; ".join(world.not_tried))
+    record_property("capabilities", json.dumps(asdict(world.store.capabilities)))
+
+
+def failpoints_of(world: World) -> Sequence[str]:
+    """The failpoints of every money commit. A store without any is not tried there, and the report says so."""
+    if not world.harness.failpoints:
+        world.not_tried.append("a fault at each failpoint, of which it has none")
+    return world.harness.failpoints
 
 
 def counter_key(person: Person, name: str = "counter") -> RecordKey:
