@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, Phase, settings
 
 os.environ["WALLET_TEST_FROZEN"] = "1"  # before any record's class is made; servers of the tests inherit it
 
-from wallet_gql.testing.conformance import Guarantees, Idempotency, StoreConformance
+from wallet_gql.testing.conformance import Durability, Guarantees, Idempotency, StoreConformance
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.keeper import keep
 
 IN_PROCESS: Final = ("memory", "memory-3", "sqlite", "any")
 """Backends without servers: the whole conformance suite is quick there."""
 
-SHORT_CONFORMANCE: Final = (Guarantees, Idempotency)
+SHORT_CONFORMANCE: Final = (Guarantees, Durability, Idempotency)
 """The parts of the suite that `make test` runs on servers too: G1 to G8, and what a key promises."""
 
 # Under CI Hypothesis would derandomise by itself; here every plain run does, and `soak` alone is random.

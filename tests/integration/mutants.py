@@ -173,16 +173,25 @@ def commit_told_as_nothing_written(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sqlite.SqliteStore, "_transact", hopeful)
 
 
-def unsynced(patch: pytest.MonkeyPatch) -> None:
-    """Commits are not flushed to the disk (E1)."""
+def _synchronous(patch: pytest.MonkeyPatch, how: str) -> None:
     sound = driver.connect
 
     def careless(*given: Any, **more: Any) -> sqlite3.Connection:
         connection = sound(*given, **more)
-        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute(f"PRAGMA synchronous={how}")
         return connection
 
     patch.setattr(driver, "connect", careless)
+
+
+def unsynced(patch: pytest.MonkeyPatch) -> None:
+    """Nothing is flushed to the disk (E1)."""
+    _synchronous(patch, "OFF")
+
+
+def synced_at_checkpoints(patch: pytest.MonkeyPatch) -> None:
+    """Commits are flushed together, long after they were answered (E1)."""
+    _synchronous(patch, "NORMAL")
 
 
 def blind_to_case(patch: pytest.MonkeyPatch) -> None:
@@ -248,6 +257,7 @@ MUTANTS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
         holds_read_without_the_lock,
         commit_told_as_nothing_written,
         unsynced,
+        synced_at_checkpoints,
         blind_to_case,
         three_byte_text,
         short_text,

@@ -22,6 +22,8 @@ CONVICTED_BY = {
     "fetch_without_a_snapshot": "test_capability_snapshot_reads",
     "holds_read_without_the_lock": "test_g2_holds_of_one_owner_are_read_and_written_as_one",
     "commit_told_as_nothing_written": "test_g1_at_every_failpoint_a_command_without_a_receipt_runs_once",
+    "unsynced": "test_g3_every_answer_has_waited_for_a_flush",
+    "synced_at_checkpoints": "test_g3_every_answer_has_waited_for_a_flush",
     "blind_to_case": "test_data_keys_that_differ_in_one_byte_are_two",
     "three_byte_text": "test_data_texts_of_the_greatest_length",
     "short_text": "test_data_texts_of_the_greatest_length",

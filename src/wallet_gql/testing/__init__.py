@@ -9,6 +9,7 @@
 | `faults` | a store whose replies get lost |
 | `writer`, `crash`, `history` | processes that are killed, the trials that kill them, the checker of their histories |
 | `data` | what a store must keep: the longest texts, the largest numbers |
+| `flushes` | counts what a store has made durable, by strace or by the counters of servers |
 | `report` | what was tried and how often, as a pytest plugin and for `scripts/compare.py` |
 | `patience` | how long tests wait: limits that stretch with the load of the machine, and `insist` |
 | `books` | reads a whole store by `scan` and names what is wrong, independently of `wallet_gql.books.audit` |

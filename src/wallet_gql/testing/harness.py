@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 from urllib.parse import urlsplit
 
 from ..backends import ENTRY_POINTS as BACKENDS
 from ..backends import open_store
 from ..backends.sqlite.connection import connect
 from ..storage import Store
+from .flushes import Flushes, traced_flushes
 
 ENTRY_POINTS: Final = "wallet_gql.harnesses"
 
@@ -28,10 +29,27 @@ PAUSE_SECONDS_MAX: Final = 5.0
 """How long `pause` may wait for a commit in flight to end."""
 
 
+class Server(Protocol):
+    """A server below a ledger, which the suite may end and stop at any time."""
+
+    def kill(self) -> None:
+        """End it as `kill -9` does; returns when it is gone."""
+
+    def restart(self) -> None:
+        """Start it again on what it left; returns when it answers."""
+
+    def pause(self) -> None:
+        """Stop it (SIGSTOP): it keeps its connections and says nothing."""
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+
+
 class Harness:
     """One ledger of one backend under test.
 
-    Calls come in this order: `start`, then any number of `open`, `reopen`, `kill`, `pause` / `resume`, then `stop`.
+    Calls come in this order: `start`, then any number of `open`, `reopen`, `kill`, `pause` / `resume`, `flushes`, then
+    `stop`.
     After `start` the ledger is empty. The caller enters and leaves the stores that `open` returns; those that `reopen`
     and `kill` return are already entered.
 
@@ -49,6 +67,7 @@ class Harness:
         self.template = url
         self.name = name or urlsplit(url).scheme
         self.url = url
+        self.folder = Path()
         self._paused = AsyncExitStack()
 
     def sibling(self) -> Self:
@@ -57,7 +76,16 @@ class Harness:
 
     async def start(self, folder: Path) -> None:
         """Start what the backend needs, with an empty ledger at `self.url`, in the empty folder `folder`."""
+        self.folder = folder
         self.url = self.template.replace("{tmp}", str(folder))
+
+    def servers(self) -> Sequence[Server]:
+        """The servers below the ledger that may be killed and stopped, after `start`; none if it has no own ones."""
+        return ()
+
+    async def restart(self, servers: Sequence[Server]) -> None:
+        """Start killed servers again; returns when the ledger can be opened."""
+        await asyncio.gather(*(asyncio.to_thread(server.restart) for server in servers))
 
     async def stop(self) -> None:
         """Stop what `start` started."""
@@ -72,14 +100,34 @@ class Harness:
         await store.__aexit__(None, None, None)
         return await self.open().__aenter__()
 
+    @property
+    def kills(self) -> bool:
+        """Whether `kill` ends what runs the ledger; else it only opens the ledger again, and the report says so."""
+        return bool(self.servers())
+
     async def kill(self, store: Store) -> Store:
         """End what runs the ledger as `kill -9` would, and open what is left.
 
-        `store` is not closed; the caller must still leave it. A harness that cannot kill reopens the ledger; then only
-        the crash trials test G3.
+        `store` is not closed; the caller must still leave it. Without servers this only opens the ledger again; then
+        only the crash trials test G3.
         """
         del store
+        servers = self.servers()
+        await asyncio.gather(*(asyncio.to_thread(server.kill) for server in servers))
+        await self.restart(servers)
         return await self.open().__aenter__()
+
+    @asynccontextmanager
+    async def flushes(self, least: int) -> AsyncIterator[Flushes]:
+        """Count from outside the store how often it makes what it wrote durable, from here to the end of the block.
+
+        `least` is how many are expected: counters of servers come late, and are waited for until there are so many.
+        """
+        if self.has_files:
+            with traced_flushes(self.folder) as counted:
+                yield counted
+        else:
+            yield Flushes(why=f"the harness has no counter that would tell {least}")
 
     async def pause(self, store: Store) -> None:
         """Block all commits on the ledger, of any process, until `resume`; reads may go on."""
@@ -97,10 +145,7 @@ class SqliteHarness(Harness):
     failpoints: Sequence[str] = ("sqlite.loaded", "sqlite.decided", "sqlite.written", "sqlite.committed")
     has_files = True
 
-    async def start(self, folder: Path) -> None:
-        """An empty folder is all it needs."""
-        await super().start(folder)
-        self._folder = folder
+    kills = True
 
     @property
     def _file(self) -> Path:
@@ -108,14 +153,15 @@ class SqliteHarness(Harness):
 
     async def kill(self, store: Store) -> Store:
         """Copy the open database and its log, which is what a killed process leaves; continue with the copy."""
-        copy = self._folder / f"killed-{len(list(self._folder.iterdir()))}"
+        del store
+        copy = self.folder / f"killed-{len(list(self.folder.iterdir()))}"
         copy.mkdir()
         for suffix in ("", "-wal"):
             part = self._file.with_name(self._file.name + suffix)
             if part.exists():
                 shutil.copy(part, copy / part.name)
         self.url = f"sqlite:///{copy / self._file.name}"
-        return await super().kill(store)
+        return await self.open().__aenter__()
 
     async def pause(self, store: Store) -> None:
         """Take the file's write lock, as another process may."""

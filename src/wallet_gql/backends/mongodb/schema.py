@@ -2,8 +2,8 @@
 
 The `_id` of a document is its key, which gives these unique indexes: (account id, sequence) of entries, (transfer,
 account) of system entries, (slot, actor, key) of receipts, (kind, id, slot) of records. (owner, currency) of accounts
-that are not closed has an index of its own. The shard key would be `slot`: it is in every document, and it leads the one
-unique index that is not `_id`.
+that are not closed has an index of its own. The shard key would be `slot`: it is in every document, and it leads the
+one unique index that is not `_id`.
 """
 
 from __future__ import annotations

@@ -19,12 +19,13 @@ import pytest
 
 _PARTS = (
     *("suite", "_guarantees", "_protocol", "_idempotency", "_races", "_reversals", "_reading", "_freshness"),
-    *("_data", "_users", "_capabilities"),
+    *("_data", "_durability", "_users", "_capabilities"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from ._capabilities import Capabilities  # noqa: E402 - pytest must register the parts before they are imported
 from ._data import Data  # noqa: E402 - the same
+from ._durability import Durability  # noqa: E402 - the same
 from ._freshness import Freshness  # noqa: E402 - the same
 from ._guarantees import Guarantees  # noqa: E402 - the same
 from ._idempotency import Idempotency  # noqa: E402 - the same
@@ -37,6 +38,7 @@ from ._users import Users  # noqa: E402 - the same
 __all__ = [
     "Capabilities",
     "Data",
+    "Durability",
     "Freshness",
     "Guarantees",
     "Idempotency",
@@ -50,6 +52,6 @@ __all__ = [
 
 
 class StoreConformance(
-    Guarantees, Protocol, Idempotency, Races, Reversals, Reading, Freshness, Data, Users, Capabilities
+    Guarantees, Durability, Protocol, Idempotency, Races, Reversals, Reading, Freshness, Data, Users, Capabilities
 ):
     """The whole suite."""

@@ -191,23 +191,6 @@ class Guarantees(Suite):
             outcomes = await world.together(stores[i % len(stores)].execute(scope, create) for i in range(20))
             assert sum(outcome.result for outcome in outcomes) == 1
 
-    async def test_g3_what_was_answered_survives_the_end(self, world: World) -> None:
-        """After a kill, a durable store has everything that it answered; another store says it is not durable."""
-        ann, bob = await world.people(2, 1_000)
-        outcomes = await world.together(world.pay(ann, bob, 10) for _ in range(20))
-        assert kinds(outcomes) == ["ok"] * 20
-        placed = await world.hold(ann, bob, 300)
-        before = (await world.books()).facts()
-
-        await world.kill()
-
-        after = (await world.books()).facts()
-        assert after == (before if world.store.capabilities.durable else set())
-        if world.store.capabilities.durable:
-            assert await world.balance(ann) == (800, 300)
-            await world.ledger.capture_hold(bob.id, world.key(), placed.id)
-            assert await world.balance(bob) == (1_500, 0)
-
     async def test_g4_a_receipt_key_is_unique(self, world: World) -> None:
         """A second receipt under one (slot, actor, key) is refused, whether loaded or not, alone or in a batch."""
         ann, bob = await world.people(2, 1_000)

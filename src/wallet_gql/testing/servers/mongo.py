@@ -11,8 +11,8 @@ import atexit
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import count
@@ -22,8 +22,8 @@ from typing import Any, Final, Self, TypeVar
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from ...storage import Store
-from ..harness import Harness
+from ..flushes import Flushes, counted_by_server
+from ..harness import Harness, Server
 from ..patience import patience, wait_until
 from ._libcurl import libcurl_folder
 from .process import ServerMissing, ServerProcess, free_port, give, own_folder, within_reach
@@ -145,6 +145,14 @@ class Mongod:
         with self.client() as client:
             answer: dict[str, Any] = client.admin.command(command, value, **more)
             return answer
+
+    def restart(self) -> None:
+        """Start it again on what it left."""
+        self.start()
+
+    def flushes(self) -> int:
+        """How often it has flushed its journal. Raises PyMongoError."""
+        return int(self.ask("serverStatus")["wiredTiger"]["log"]["log sync operations"])
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -279,10 +287,20 @@ class MongoHarness(Harness):
         if self._database is not None:
             self.set.give_back(self._database)
 
-    async def kill(self, store: Store) -> Store:
-        """`kill -9` the primary, start it again, and continue on its data."""
-        primary = await asyncio.to_thread(self.set.primary)
-        primary.kill()
-        await asyncio.to_thread(primary.start)
+    def servers(self) -> Sequence[Server]:
+        """The members of the set."""
+        return self.set.members
+
+    async def restart(self, servers: Sequence[Server]) -> None:
+        """Start them again; returns when there is a primary."""
+        await super().restart(servers)
         await asyncio.to_thread(self.set.primary)
-        return await super().kill(store)
+
+    @asynccontextmanager
+    async def flushes(self, least: int) -> AsyncIterator[Flushes]:
+        """See `Harness.flushes`: the primary counts those of its journal."""
+        primary = await asyncio.to_thread(self.set.primary)
+        before = await asyncio.to_thread(primary.flushes)
+        counted = Flushes()
+        yield counted
+        counted.count = (await counted_by_server(primary.flushes, before, least)).count

@@ -12,16 +12,17 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Final, Self
 
-from ..harness import Harness
+from ..flushes import Flushes, counted_by_server
+from ..harness import Harness, Server
 from .process import (
     ServerMissing,
     ServerProcess,
@@ -52,7 +53,9 @@ SET synchronous_commit = off;
 DELETE FROM accounts; DELETE FROM entries; DELETE FROM system_entries; DELETE FROM transfers; DELETE FROM holds;
 DELETE FROM receipts; DELETE FROM records; DELETE FROM decisions; DELETE FROM intents; DELETE FROM node;
 """
-"""For a small ledger this is faster than TRUNCATE, which makes every table and index a new file."""
+"""Of a small ledger this is quicker than TRUNCATE, which makes every table and index a new file."""
+_COUNTED_AS_IO: Final = 180_000
+"""From this version on `pg_stat_io` counts flushes of the log."""
 _databases = count(1)
 
 
@@ -129,6 +132,13 @@ class PostgresServer:
         command = [*self._psql(database), "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
+    @cache  # noqa: B019 - servers are few and live as long as the tests
+    def flushes_query(self) -> str:
+        """Where this version counts flushes of its log."""
+        if int(self.run("SHOW server_version_num")) < _COUNTED_AS_IO:
+            return "SELECT wal_sync FROM pg_stat_wal"
+        return "SELECT coalesce(sum(fsyncs), 0) FROM pg_stat_io WHERE object = 'wal'"
+
     def url(self, database: str) -> str:
         """The URL of a database of this node."""
         return f"postgres://{USER}@127.0.0.1:{self.port}/{database}?node={self.name}"
@@ -204,6 +214,10 @@ class PostgresCluster:
         """Allow the database to be emptied and reused."""
         self._free.append(database)
 
+    def flushes(self) -> int:
+        """How often all nodes together have flushed their logs; what a connection did counts when it has ended."""
+        return sum(int(node.run(node.flushes_query())) for node in self.nodes)
+
     def url(self, database: str) -> str:
         """The storage URL of a database."""
         return ",".join(node.url(database) for node in self.nodes)
@@ -224,8 +238,17 @@ def shared_cluster(size: int) -> PostgresCluster:
     return PostgresCluster(size)
 
 
+@asynccontextmanager
+async def flushes_of(cluster: PostgresCluster, least: int) -> AsyncIterator[Flushes]:
+    """`Harness.flushes` of a ledger on these nodes."""
+    before = await asyncio.to_thread(cluster.flushes)
+    counted = Flushes()
+    yield counted
+    counted.count = (await counted_by_server(cluster.flushes, before, least)).count
+
+
 class PostgresHarness(Harness):
-    """`postgres`: one node, or `postgres-3`: three. Paused by the gate, killed by ending its sessions."""
+    """`postgres`: one node, or `postgres-3`: three. Paused by the gate, killed with all its nodes."""
 
     def __init__(self, size: int, cluster: PostgresCluster | None = None) -> None:
         """`size` nodes, shared by all tests of this process unless a cluster is given. `start` raises ServerMissing."""
@@ -249,6 +272,16 @@ class PostgresHarness(Harness):
         self.cluster = cluster
         self._database = await asyncio.to_thread(self.cluster.take)
         self.url = self.cluster.url(self._database)
+
+    def servers(self) -> Sequence[Server]:
+        """The nodes."""
+        return self.cluster.nodes
+
+    @asynccontextmanager
+    async def flushes(self, least: int) -> AsyncIterator[Flushes]:
+        """See `Harness.flushes`: the nodes count them."""
+        async with flushes_of(self.cluster, least) as counted:
+            yield counted
 
     async def stop(self) -> None:
         """Give the database back."""

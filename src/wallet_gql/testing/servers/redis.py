@@ -11,16 +11,17 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Self
 
-from ..harness import Harness
+from ..flushes import Flushes
+from ..harness import Harness, Server
 from ..patience import patience
-from .postgres import PostgresCluster
+from .postgres import PostgresCluster, flushes_of
 from .process import ServerMissing, ServerProcess, free_port, own_folder
 
 URL_VARIABLE: Final = "WALLET_TEST_REDIS_URL"
@@ -110,7 +111,7 @@ def forbidding_cluster(size: int) -> PostgresCluster:
 
 
 class RedisHarness(Harness):
-    """`redis`: one node, or `redis-3`: three. Paused by the gate, killed by ending its sessions.
+    """`redis`: one node, or `redis-3`: three. Paused by the gate, killed with all its servers.
 
     `lease_seconds` is how long leases last; trials make it short, so that leases expire under their holders.
     """
@@ -134,6 +135,7 @@ class RedisHarness(Harness):
         self._given = (cluster, server)
         self._lease_seconds = lease_seconds
         self._taken: tuple[PostgresCluster, str] | None = None
+        self._server: RedisServer | None = None
         self.database: str | None = None
 
     def sibling(self) -> Self:
@@ -148,11 +150,23 @@ class RedisHarness(Harness):
             cluster = await asyncio.to_thread(forbidding_cluster, self._size)
         self.database = database = await asyncio.to_thread(cluster.take)
         self._taken = (cluster, database)
-        first = os.environ.get(URL_VARIABLE, "") if server is None else server.url()
-        if not first:
-            first = (await asyncio.to_thread(shared_redis)).url()
+        given = os.environ.get(URL_VARIABLE, "") if server is None else ""
+        self._server = server or (None if given else await asyncio.to_thread(shared_redis))
+        first = given if self._server is None else self._server.url()
         query = "" if self._lease_seconds is None else f"?lease_seconds={self._lease_seconds}"
         self.url = f"{_as_store(first)}{query},{cluster.url(database)}"
+
+    def servers(self) -> Sequence[Server]:
+        """The nodes, and the Redis unless it is somebody else's."""
+        assert self._taken is not None
+        return [*self._taken[0].nodes, *([self._server] if self._server else [])]
+
+    @asynccontextmanager
+    async def flushes(self, least: int) -> AsyncIterator[Flushes]:
+        """See `Harness.flushes`: the nodes count them; the Redis has nothing that must last."""
+        assert self._taken is not None
+        async with flushes_of(self._taken[0], least) as counted:
+            yield counted
 
     async def stop(self) -> None:
         """Give the database back."""

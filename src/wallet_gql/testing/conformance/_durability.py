@@ -1,0 +1,50 @@
+"""G3: what was answered is there after the process was killed, and was flushed for the day on which the power fails."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...domain.changes import Scope
+from ..world import World
+from .suite import Suite, counter_key, increment, kinds
+
+COMMITS: Final = 20
+
+
+class Durability(Suite):
+    """Kills leave the page cache of the machine, so flushes are counted, too."""
+
+    async def test_g3_what_was_answered_survives_the_end(self, world: World) -> None:
+        """After a kill without a goodbye, a durable store has all that it answered; another one says that it is not."""
+        ann, bob = await world.people(2, 1_000)
+        outcomes = await world.together(world.pay(ann, bob, 10) for _ in range(20))
+        assert kinds(outcomes) == ["ok"] * 20
+        placed = await world.hold(ann, bob, 300)
+        before = (await world.books()).facts()
+        if world.store.capabilities.durable and not world.harness.kills:
+            world.not_tried.append("a kill, for the harness only opens the ledger again")
+
+        await world.kill()
+
+        after = (await world.books()).facts()
+        assert after == (before if world.store.capabilities.durable else set())
+        if world.store.capabilities.durable:
+            assert await world.balance(ann) == (800, 300)
+            await world.ledger.capture_hold(bob.id, world.key(), placed.id)
+            assert await world.balance(bob) == (1_500, 0)
+
+    async def test_g3_every_answer_has_waited_for_a_flush(self, world: World) -> None:
+        """Commands that follow one another are flushed each, as counted from outside the store."""
+        ann = await world.person()
+        key = counter_key(ann)
+        async with world.harness.flushes(COMMITS) as flushes:
+            for _ in range(COMMITS):
+                await world.store.execute(Scope(ann.slot, records=(key,)), increment(key))
+            await world.reopen()  # some servers count what a connection did when it ends
+        if not world.store.capabilities.durable:
+            world.not_tried.append("flushes, for it is not durable")
+        elif flushes.count is None:
+            world.not_tried.append(f"a loss of power, for flushes cannot be counted: {flushes.why}")
+        else:
+            assert flushes.count >= COMMITS, f"{COMMITS} commands were answered after {flushes.count} flushes"
+            world.trials += COMMITS

@@ -1,0 +1,93 @@
+"""Counting flushes: a killed process leaves what it wrote in the page cache, a loss of power only what was flushed.
+
+A store that writes files itself is traced by strace; servers are asked for their counters.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .patience import patience, until, wait_until
+
+CALLS: Final = ("fsync", "fdatasync", "msync", "syncfs", "sync", "sync_file_range")
+COUNTER_SECONDS: Final = 5.0
+"""How long counters of servers may come late."""
+
+_PR_SET_PTRACER: Final = 0x59616D61
+_ANYBODY: Final = ctypes.c_ulong(-1)
+
+
+@dataclass(slots=True)
+class Flushes:
+    """How many there were, once the block that counts them has ended; `why` says why they could not be counted."""
+
+    count: int | None = None
+    why: str = ""
+
+
+@contextmanager
+def traced_flushes(folder: Path) -> Iterator[Flushes]:
+    """Count this process's calls that flush a file below `folder`, or all files."""
+    counted = Flushes()
+    program = shutil.which("strace")
+    if program is None:
+        counted.why = "strace is not installed"
+        yield counted
+        return
+    with tempfile.TemporaryDirectory() as place:
+        trace = Path(place) / "trace"
+        command = [program, "-f", "-qq", "-y", "-o", str(trace), "-e", f"trace={','.join(CALLS)}"]
+        _allow_tracing()
+        tracing = subprocess.Popen([*command, "-p", str(os.getpid())], stderr=subprocess.DEVNULL)
+        try:
+            if not _attached(tracing):
+                counted.why = "strace may not trace this process"
+            yield counted
+        finally:
+            tracing.terminate()  # it lets go of this process and ends
+            tracing.wait(patience(10))
+        if not counted.why:
+            flushed = re.findall(rf"\b(?:{'|'.join(CALLS)})\((?:\d+<([^>]*)>)?", trace.read_text(errors="replace"))
+            counted.count = sum(not path or Path(path).is_relative_to(folder) for path in flushed)
+
+
+def _allow_tracing() -> None:
+    """Let a child trace this process where only parents may (Yama's `ptrace_scope`)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
+
+
+def _attached(tracing: subprocess.Popen[bytes]) -> bool:
+    """Wait until every thread of this process is traced; False if the tracer has ended instead."""
+
+    def everywhere() -> bool:
+        status = [(task / "status").read_text() for task in Path("/proc/self/task").iterdir()]
+        return tracing.poll() is not None or all("\nTracerPid:\t0\n" not in text for text in status)
+
+    with suppress(OSError, TimeoutError):
+        wait_until(everywhere, 10, "strace does not attach", 0.005)
+        return tracing.poll() is None
+    return False
+
+
+async def counted_by_server(ask: Callable[[], int], before: int, least: int) -> Flushes:
+    """The growth of a server's counter since `before`, once it is `least`, or does not come to that in time."""
+    counted = Flushes(0)
+
+    def enough() -> bool:
+        counted.count = ask() - before
+        return counted.count >= least
+
+    with suppress(TimeoutError):
+        await until(enough, COUNTER_SECONDS, "the counter does not grow", 0.1)
+    return counted
