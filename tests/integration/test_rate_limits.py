@@ -206,15 +206,19 @@ async def test_by_verb_and_by_lookup() -> None:
 
 
 async def test_a_hundred_log_ins_are_counted_by_address() -> None:
-    """With or without a session: log-ins and sign-ups of one address count together, whoever they are for."""
+    """With or without a session: log-ins of one name and address count together, and sign-ups of an address."""
     async with serving_here("logIn=4/hour; signUp=1/hour") as (http, (ann, bob)):
         given = {"login": "nobody", "password": PASSWORD}
         for person in (None, ann, bob):
             answer = await ask(http, person, LOG_IN, given)
             assert answer.json()["data"]["logIn"]["code"] == "INVALID_CREDENTIALS"
         assert (await http.post("/v1/session", json=given)).status_code == 401
-        check_refused(await ask(http, ann, LOG_IN, given))
+        for spelt in ("nobody", " NOBODY "):
+            answer = await ask(http, ann, LOG_IN, {**given, "login": spelt})
+            assert answer.json()["data"]["logIn"]["code"] == "RATE_LIMITED"
         check_refused(await http.post("/v1/session", json=given))
+        for login in (ann.username, f"{bob.username}@example.org"):
+            assert (await http.post("/v1/session", json={**given, "login": login})).status_code == 201
         name = new_name()
         joining = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
         assert (await ask(http, None, SIGN_UP, joining)).json()["data"]["signUp"]["__typename"] == "SignUpSuccess"
@@ -232,6 +236,30 @@ async def test_log_ins_that_fail_too_often_say_so_as_data() -> None:
         assert (answer["__typename"], answer["code"]) == ("RateLimited", "RATE_LIMITED")
         assert 0 < answer["retryAfterSeconds"] <= 900
         check_refused(await http.post("/v1/session", json={**given, "password": PASSWORD}))
+
+
+async def test_b10_failures_at_the_default_limits_keep_nobody_out() -> None:
+    """104 failed log-ins of one client, as fast as it can, and another one at its address logs in at once."""
+    async with serving_here(RATE_LIMITS) as (http, (ann, _)):
+        for n in range(104):
+            given = {"login": f"nobody{n % 30}", "password": PASSWORD}
+            assert (await http.post("/v1/session", json=given)).status_code in (401, 429)
+        given = {"login": ann.username, "password": PASSWORD}
+        assert (await http.post("/v1/session", json=given)).status_code == 201
+        answer = await ask(http, None, LOG_IN, given)
+        assert answer.json()["data"]["logIn"]["__typename"] == "LogInSuccess"
+
+
+async def test_b2_passwords_cost_what_hashing_them_does() -> None:
+    """Log-ins, sign-ups and changes of the password are paid for, before they are made and in both APIs."""
+    async with serving_here("addressCost=7000/hour") as (http, (ann, _)):
+        body = {"query": 'mutation { x: changePassword(input: {oldPassword: "a", newPassword: "b"}) { __typename } }'}
+        changed = await http.post("/graphql", json=body, headers=by(ann))
+        assert changed.json()["extensions"]["cost"]["requested"] > 2_000
+        assert (await http.post("/v1/session", json={"login": "nobody", "password": "x"})).status_code == 401
+        assert (await http.post("/v1/user", json={"username": "a", "email": "b", "password": "c"})).status_code == 400
+        check_refused(await http.post("/v1/session", json={"login": "nobody", "password": "x"}))
+        check_refused(await ask(http, None, LOG_IN, {"login": "nobody", "password": "x"}))
 
 
 async def test_defaults_are_generous() -> None:
@@ -336,6 +364,32 @@ async def test_redis_counts_for_all_processes(redis_server: RedisServer, fault: 
     await two.close()
 
 
+@pytest.mark.service("redis")
+async def test_b10_redis_counts_log_ins_look_ups_and_cost_alike(redis_server: RedisServer) -> None:
+    """What is counted by name, and by cost, is shared by all processes, and keeps nobody else out."""
+    url = f"redis://127.0.0.1:{redis_server.port}/0"
+    settings = load_settings(rate_limits="logIn=2/hour; lookup=2/hour; addressCost=100/hour", rate_limit_storage=url)
+    one, two = Limits(settings), Limits(settings)
+    here = Visitor("192.0.2.1")
+    for limits in (one, two):
+        await limits.count_log_in(here, "ann")
+        await limits.count_lookup(SOMEBODY, here, f"name of {id(limits)}")
+        await limits.spend(None, here, 50)
+    for limits in (one, two):
+        for refused in (
+            limits.count_log_in(here, "ann"),
+            limits.count_lookup(SOMEBODY, here, "another"),
+            limits.spend(None, here, 1),
+        ):
+            with pytest.raises(RateLimited):
+                await refused
+        await limits.count_log_in(here, "bob")
+        await limits.count_log_in(Visitor("192.0.2.2"), "ann")
+        await limits.count_lookup(SOMEBODY, here, f"name of {id(one)}")  # known, whichever process looked it up
+        await limits.spend(None, Visitor("192.0.2.2"), 10)
+        await limits.close()
+
+
 async def test_visitors_without_an_address_are_counted_together(caplog: pytest.LogCaptureFixture) -> None:
     """Where no address can be read all share one limit, and the log says so once; commands on the server have none."""
     limits = Limits(load_settings(rate_limits="address=2/hour; logIn=1/hour"))
@@ -343,11 +397,11 @@ async def test_visitors_without_an_address_are_counted_together(caplog: pytest.L
         await limits.count_address(Visitor(address))
     with pytest.raises(RateLimited):
         await limits.count_address(Visitor("unix:"))
-    await limits.count_verbs(None, Visitor(""), ["logIn"])
+    await limits.count_log_in(Visitor(""), "ann")
     with pytest.raises(RateLimited):
-        await limits.count_verbs(None, Visitor("nonsense"), ["logIn"])
+        await limits.count_log_in(Visitor("nonsense"), "ann")
     assert caplog.text.count("WALLET_TRUSTED_PROXIES") == 1
     for _ in range(3):
         await limits.count_address(None)
-        await limits.count_verbs(None, None, ["logIn"])
+        await limits.count_log_in(None, "ann")
     assert HTTPConnection({"type": "http", "headers": [], "client": None}).client is None

@@ -27,7 +27,7 @@ from wallet_gql.domain.errors import (
 )
 from wallet_gql.domain.ids import OPERATOR, UserId
 from wallet_gql.domain.model import AccountStatus
-from wallet_gql.domain.security_events import FAILURES_MAX, EventKind, Visitor
+from wallet_gql.domain.security_events import FAILURES_MAX, SITE_FAILURES_MAX, EventKind, Visitor
 from wallet_gql.domain.users import ABSOLUTE, IDLE, RENEWABLE, Session, SessionKind
 from wallet_gql.failpoints import FailpointError
 from wallet_gql.identity import Identity, access, sessions
@@ -230,12 +230,65 @@ async def test_the_throttle_does_not_tell_whose_an_address_is(identity: CheapIde
 
 
 async def test_an_address_is_counted_over_all_names(identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever tries one password with many names is refused too, and others are not."""
+    """From where many names have failed, each has three attempts in place of ten."""
     monkeypatch.setattr(throttle_module, "ADDRESS_FAILURES_MAX", 20)
-    done = [await outcome(identity, f"user{n}", "12345678", HOME) for n in range(25)]
-    assert done == ["INVALID_CREDENTIALS"] * 20 + ["RATE_LIMITED"] * 5
+    for n in range(20):
+        assert await outcome(identity, f"user{n}", "12345678", HOME) == "INVALID_CREDENTIALS"
+    done = [await outcome(identity, "anna", "wrong", HOME) for _ in range(5)]
+    assert done == ["INVALID_CREDENTIALS"] * 3 + ["RATE_LIMITED"] * 2
     assert await outcome(identity, "anna", PASSWORD, HOME) == "RATE_LIMITED"
     assert await outcome(identity, "anna", PASSWORD, ELSEWHERE) == "ok"
+
+
+@pytest.mark.parametrize("names", [1, 7, 104])
+@pytest.mark.parametrize(
+    ("attacker", "victim"),
+    [
+        (HOME, HOME),
+        (Visitor("2001:db8::1"), Visitor("2001:db8::2")),
+        (Visitor("2001:db8::1"), Visitor("2001:db8:0:7::1")),
+        (Visitor(""), Visitor("nonsense")),
+    ],
+    ids=["nat", "one /64", "one /48", "unknown"],
+)
+async def test_b10_a_shared_address_locks_nobody_out(
+    identity: CheapIdentity, names: int, attacker: Visitor, victim: Visitor
+) -> None:
+    """104 failed log-ins of somebody behind the same address or provider keep nobody else out, with a slip or two."""
+    for n in range(104):
+        await outcome(identity, f"user{n % names}", "12345678", attacker)
+    for password in ("slip", "slip again"):
+        assert await outcome(identity, "anna", password, victim) == "INVALID_CREDENTIALS"
+    assert await outcome(identity, "anna", PASSWORD, victim) == "ok"
+    assert await outcome(identity, "anna@example.org", PASSWORD, victim) == "ok"
+
+
+@pytest.mark.parametrize("login", ["anna", "anna@example.org", "nobody"])
+async def test_b10_a_name_has_a_ceiling_over_a_site(identity: CheapIdentity, clock: Clock, login: str) -> None:
+    """Who has a /48 may try a name thirty times, not ten times for each of its 65,536 networks; others go on."""
+    tried = [
+        await outcome(identity, login, "wrong", Visitor(f"2001:db8:0:{net:x}::{n + 1:x}"))
+        for net in range(10)
+        for n in range(8)
+    ]
+    assert tried.count("INVALID_CREDENTIALS") == SITE_FAILURES_MAX
+    assert await outcome(identity, login, PASSWORD, Visitor("2001:db8:0:ff::1")) == "RATE_LIMITED"
+    assert await outcome(identity, "anna", PASSWORD, Visitor("2001:db8:1:ff::1")) == "ok"
+    clock.later(minutes=15)
+    assert await outcome(identity, "anna", PASSWORD, Visitor("2001:db8:0:ff::1")) == "ok"
+
+
+async def test_b10_a_success_is_no_failure_of_the_site(identity: CheapIdentity) -> None:
+    """A household that logs in often is not refused."""
+    for n in range(SITE_FAILURES_MAX + 5):
+        assert await outcome(identity, "anna", PASSWORD, Visitor(f"2001:db8:0:{n:x}::1")) == "ok"
+
+
+async def test_b10_attempts_at_once_over_a_site(identity: CheapIdentity) -> None:
+    """Of a hundred at the same time from a hundred networks no more are checked."""
+    visitors = [Visitor(f"2001:db8:0:{n:x}::1") for n in range(100)]
+    done = await asyncio.gather(*(outcome(identity, "anna", "wrong", visitor) for visitor in visitors))
+    assert done.count("INVALID_CREDENTIALS") <= SITE_FAILURES_MAX
 
 
 async def test_addresses_that_cannot_be_read_are_one_client(identity: CheapIdentity) -> None:

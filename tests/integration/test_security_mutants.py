@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -12,7 +14,7 @@ from starlette.requests import cookie_parser
 from tests.integration import test_rate_limits as limits_tests
 from tests.integration import test_security_http as http_tests
 from tests.integration import test_security_log_in as log_in_tests
-from tests.integration.test_security_log_in import PASSWORD, Clock, opened
+from tests.integration.test_security_log_in import HOME, PASSWORD, Clock, opened
 from wallet_gql.domain.errors import RateLimited
 from wallet_gql.domain.model import RecordKey
 from wallet_gql.domain.security_events import FAILURES_MAX, EventKind, Throttle, Visitor, throttle_key
@@ -21,6 +23,7 @@ from wallet_gql.identity import throttle as throttle_module
 from wallet_gql.records import change, read
 from wallet_gql.transports.graphql.counting import CountVerbs
 from wallet_gql.transports.http import auth, origins
+from wallet_gql.transports.http.rate_limits import Limits
 
 pytestmark = pytest.mark.trial
 
@@ -66,14 +69,14 @@ def plainly(test: Callable[[], Awaitable[None]]) -> Test:
 def counting_afterwards(patch: Patch) -> None:
     """An attempt is counted when it has failed, not before it is made."""
 
-    async def attempt(self: Any, name: str, visitor: Visitor | None) -> RecordKey | None:
+    async def attempt(self: Any, name: str, visitor: Visitor | None) -> tuple[RecordKey, ...]:
         assert visitor is not None
         key = throttle_key("name", name, visitor.network)
         found = Throttle.from_record(await read(self._store, key), self._clock())
         if found.count >= FAILURES_MAX:
             raise RateLimited(1)
         self.last = key
-        return key
+        return (key,)
 
     async def failed(self: Any, visitor: Visitor | None) -> None:
         del visitor
@@ -93,6 +96,27 @@ def locking_the_name(patch: Patch) -> None:
     """Failures are counted for the name alone: anybody can lock anybody out."""
     real = throttle_key
     patch.setattr(throttle_module, "throttle_key", lambda *parts: real(*parts[:2]))
+
+
+def locking_the_address(patch: Patch) -> None:
+    """After many failures nobody can log in from an address."""
+    patch.setattr(throttle_module, "BUSY_FAILURES_MAX", 0)
+
+
+def networks_alone(patch: Patch) -> None:
+    """A /48 is as many clients as it has networks."""
+    patch.setattr(Visitor, "site", property(lambda _: None))
+
+
+def sites_remember(patch: Patch) -> None:
+    """A success stays on the site's count, as if it had failed."""
+    patch.setattr(throttle_module.Throttles, "_give_back", lambda *_: asyncio.sleep(0))
+
+
+def log_ins_by_address(patch: Patch) -> None:
+    """The limit on log-ins is the address's, whoever logs in."""
+    real = Limits.count_log_in
+    patch.setattr(Limits, "count_log_in", lambda self, visitor, _: real(self, visitor, ""))
 
 
 def whole_addresses(patch: Patch) -> None:
@@ -158,6 +182,12 @@ def trusting_the_host_alone(patch: Patch) -> None:
     patch.setattr(origins, "_FORWARDED", ())
 
 
+def behind_one(attacker: Visitor, victim: Visitor) -> Callable[..., Awaitable[None]]:
+    """The test of shared addresses, for two of them."""
+    return partial(log_in_tests.test_b10_a_shared_address_locks_nobody_out, names=104, attacker=attacker, victim=victim)
+
+
+a_site: Final = partial(log_in_tests.test_b10_a_name_has_a_ceiling_over_a_site, login="anna")
 DEV: Final[Any] = ("http://localhost:8000", "127.0.0.1", {}, {"X-Forwarded-For": "192.0.2.1"}, False)
 AWAY: Final[Any] = ("http://wallet.example", "127.0.0.1", {}, {}, False)
 MISTAKES: Final[list[tuple[Callable[[Patch], None], Test]]] = [
@@ -167,6 +197,11 @@ MISTAKES: Final[list[tuple[Callable[[Patch], None], Test]]] = [
     ),
     (locking_the_name, with_anna(log_in_tests.test_nobody_can_lock_a_user_out, "identity")),
     (whole_addresses, with_anna(log_in_tests.test_an_ipv6_subscriber_is_one_client, "identity")),
+    (locking_the_address, with_anna(behind_one(HOME, HOME), "identity")),
+    (locking_the_address, with_anna(behind_one(Visitor("2001:db8::1"), Visitor("2001:db8::2")), "identity")),
+    (networks_alone, with_anna(a_site, "identity", "clock")),
+    (sites_remember, with_anna(log_in_tests.test_b10_a_success_is_no_failure_of_the_site, "identity")),
+    (log_ins_by_address, plainly(limits_tests.test_b10_failures_at_the_default_limits_keep_nobody_out)),
     (
         asking_the_session_alone,
         with_anna(log_in_tests.test_a_log_in_does_not_outlive_log_out_everywhere, "identity", "monkeypatch"),

@@ -10,7 +10,7 @@ import hashlib
 import re
 from datetime import datetime, timedelta
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 from .codec import from_micros, to_micros
@@ -30,12 +30,19 @@ FAILURES_LAST: Final = timedelta(minutes=15)
 FAILURES_MAX: Final = 10
 """Failed log-ins per name and address. Other addresses are not affected, so nobody can lock a user out."""
 
+SITE_FAILURES_MAX: Final = 30
+"""Failed log-ins of one name from one site: whoever has a /48 has 65,536 addresses that count as different clients."""
+
 ADDRESS_FAILURES_MAX: Final = 100
-"""Failed log-ins per address, for all names."""
+"""Failed log-ins from one address, whatever the names, after which each name has `BUSY_FAILURES_MAX` there."""
+
+BUSY_FAILURES_MAX: Final = 3
+"""Failed log-ins of one name from an address with many failures: others who share the address can still log in."""
 
 UNKNOWN_NETWORK: Final = "unknown"
 USER_AGENT_MAX: Final = 200
-_IPV6_SITE_BITS: Final = 64
+_IPV6_NETWORK_BITS: Final = 64
+_IPV6_SITE_BITS: Final = 48
 _EVENT_ID: Final = re.compile(r"evt_[0-9a-f]{32}", re.ASCII)
 _LATEST_MS: Final = 2**48 - 1
 
@@ -88,8 +95,14 @@ class Visitor:
         """
         found = _parsed(self.address)
         if isinstance(found, IPv6Address):
-            return str(IPv6Address(int(found) >> _IPV6_SITE_BITS << _IPV6_SITE_BITS)) + f"/{_IPV6_SITE_BITS}"
+            return str(IPv6Network((found, _IPV6_NETWORK_BITS), strict=False))
         return str(found or UNKNOWN_NETWORK)
+
+    @property
+    def site(self) -> str | None:
+        """The /48 of an IPv6 address, which a provider gives to one customer; None for others."""
+        found = _parsed(self.address)
+        return str(IPv6Network((found, _IPV6_SITE_BITS), strict=False)) if isinstance(found, IPv6Address) else None
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:

@@ -113,7 +113,7 @@ class Identity:
 
         Raises:
             InvalidCredentials: unknown user or wrong password; it does not say which.
-            RateLimited: too many failures under this name from this address, or from this address.
+            RateLimited: too many failures under this name from this address or site.
             Contended: too many log-ins at once, or all sessions were ended meanwhile.
         """
         name = login_claim(login).id

@@ -1,23 +1,36 @@
 """Counts failed log-ins, and refuses further ones before the password is checked.
 
-Failures are counted for each pair of name and address, and for each address. So guessing is slow, and nobody can lock a
-user out from another address. An attempt is counted as failed before it is made, and forgotten if it succeeds: so even
-of many concurrent attempts, at most `FAILURES_MAX` passwords are checked. The counts are records: they survive a
-restart, and all processes share them.
+Failures are counted for each pair of name and address, for each name over a site (an IPv6 /48), and for each address. A
+name is only ever refused for its own failures nearby: so guessing is slow, and nobody can lock a user out, neither from
+another address nor behind a shared one. From an address with many failures a name has fewer attempts.
+
+An attempt is counted as failed before it is made, and forgotten if it succeeds: so even of many concurrent attempts, at
+most as many passwords are checked. The counts are records: they survive a restart, and all processes share them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from ..domain.errors import RateLimited
+from ..domain.errors import RateLimited, WalletError
 from ..domain.model import Record, RecordKey
-from ..domain.security_events import ADDRESS_FAILURES_MAX, FAILURES_MAX, Throttle, Visitor, throttle_key
+from ..domain.security_events import (
+    ADDRESS_FAILURES_MAX,
+    BUSY_FAILURES_MAX,
+    FAILURES_MAX,
+    SITE_FAILURES_MAX,
+    Throttle,
+    Visitor,
+    throttle_key,
+)
 from ..records import change, read, remove
 from ..storage import Store
+
+Attempt = tuple[RecordKey, ...]
+"""Where an attempt was counted: first for the name and address, then for the name and site."""
 
 
 class Throttles:
@@ -27,24 +40,34 @@ class Throttles:
         self._store = store
         self._clock = clock
 
-    async def attempt(self, name: str, visitor: Visitor | None) -> RecordKey | None:
+    async def attempt(self, name: str, visitor: Visitor | None) -> Attempt:
         """Count an attempt for a name as failed, before the password is checked. Raises RateLimited."""
         if visitor is None:
-            return None
+            return ()
         now = self._clock()
         everything = Throttle.from_record(await read(self._store, _of_address(visitor)), now)
-        if everything.count >= ADDRESS_FAILURES_MAX:
-            raise _refusal(everything, now)
-        key = throttle_key("name", name, visitor.network)
+        most = FAILURES_MAX if everything.count < ADDRESS_FAILURES_MAX else BUSY_FAILURES_MAX
+        bounds = [(throttle_key("name", name, visitor.network), most)]
+        if visitor.site is not None:
+            bounds.append((throttle_key("site", name, visitor.site), SITE_FAILURES_MAX))
+        taken: list[RecordKey] = []
+        for key, bound in bounds:
+            try:
+                await self._take(key, bound, now)
+            except WalletError:
+                await self._give_back(taken)
+                raise
+            taken.append(key)
+        return tuple(taken)
 
+    async def _take(self, key: RecordKey, most: int, now: datetime) -> None:
         def make(before: Record | None) -> Record:
             found = Throttle.from_record(before, now)
-            if found.count >= FAILURES_MAX:
+            if found.count >= most:
                 raise _refusal(found, now)
             return replace(found, count=found.count + 1).to_record(key)
 
         await change(self._store, key, make)
-        return key
 
     async def failed(self, visitor: Visitor | None) -> None:
         """Count a failure for the address."""
@@ -58,24 +81,27 @@ class Throttles:
 
         await change(self._store, key, make)
 
-    async def succeeded(self, attempt: RecordKey | None) -> None:
-        """Forget the failures for this name and address."""
-        if attempt is not None:
-            await remove(self._store, attempt, lambda _: True)
+    async def succeeded(self, attempt: Attempt) -> None:
+        """Forget the failures for this name and address; those elsewhere on the site stay."""
+        if attempt:
+            await remove(self._store, attempt[0], lambda _: True)
+            await self._give_back(attempt[1:])
 
-    async def refund_attempt(self, attempt: RecordKey | None) -> None:
-        """Take one attempt off the count, because no password was checked."""
-        if attempt is None:
-            return
+    async def refund_attempt(self, attempt: Attempt) -> None:
+        """Take one attempt off the counts, because no password was checked."""
+        await self._give_back(attempt)
+
+    async def _give_back(self, keys: Iterable[RecordKey]) -> None:
         now = self._clock()
+        for key in keys:
 
-        def make(before: Record | None) -> Record | None:
-            found = Throttle.from_record(before, now)
-            if before is None or not found.count:
-                return None
-            return replace(found, count=found.count - 1).to_record(attempt)
+            def make(before: Record | None, key: RecordKey = key) -> Record | None:
+                found = Throttle.from_record(before, now)
+                if before is None or not found.count:
+                    return None
+                return replace(found, count=found.count - 1).to_record(key)
 
-        await change(self._store, attempt, make)
+            await change(self._store, key, make)
 
 
 def _of_address(visitor: Visitor) -> RecordKey:

@@ -213,5 +213,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = _by_name(
 NAMES: Final = frozenset(OPERATIONS)
 """The names that `WALLET_RATE_LIMITS` accepts, in addition to its groups."""
 
+HASHING: Final = ("logIn", "signUp", "changePassword")
+"""What hashes a password."""
+
+PASSWORD_COST: Final = 2_000
+"""What that costs in addition: as much processor time as an answer of so many fields."""
+
 KEYED: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.keyed)
 """The operations that move money."""

@@ -41,6 +41,7 @@ from strawberry.extensions import SchemaExtension
 
 from ...domain.money import EXPONENTS
 from ...storage import PAGE_MAX
+from ..catalogue.operations import HASHING, PASSWORD_COST
 from .failures import OverLimit
 
 COST_MAX: Final = 25_000
@@ -55,8 +56,12 @@ HELD: Final = frozenset({"User.accounts", "User.sessions", "EventDelivery.positi
 FIXED: Final[Mapping[str, int]] = {"Query.currencies": len(EXPONENTS)}
 """Lists that are as long for everybody."""
 
-SCANS: Final[Mapping[str, int]] = {"Account.statement": 200, "Account.balanceAt": 100}
-"""Fields that read more entries than they answer with, and what they cost in addition."""
+WORK: Final[Mapping[str, int]] = {
+    "Account.statement": 200,
+    "Account.balanceAt": 100,
+    **{f"Mutation.{name}": PASSWORD_COST for name in HASHING},
+}
+"""What fields cost in addition that read more than they answer with, or hash a password."""
 
 FILTER_COST: Final = 1_000
 """What a filter costs in addition: a filtered page may look at 2,000 entries."""
@@ -171,7 +176,7 @@ class Meter:
             return 0
         name = f"{parent.name}.{node.name.value}"
         kind, asked = get_named_type(field.type), self._size(node)
-        own = 1 + SCANS.get(name, 0) + (FILTER_COST if self._is_filtered(node) else 0)
+        own = 1 + WORK.get(name, 0) + (FILTER_COST if self._is_filtered(node) else 0)
         if not is_composite_type(kind):
             return own
         if not is_list_type(get_nullable_type(field.type)):

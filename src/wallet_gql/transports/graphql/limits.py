@@ -27,7 +27,7 @@ from graphql import (
     ValidationRule,
 )
 
-from ..catalogue.operations import KEYED
+from ..catalogue.operations import HASHING, KEYED
 from .failures import BadRequest, OverLimit
 
 DEPTH_MAX: Final = 12
@@ -61,9 +61,6 @@ _PARTS_MAX: Final[Mapping[str, tuple[str, int, str]]] = {
     "object_value": ("fields", 30, "fields in one input"),
 }
 """By kind of node: what repeats in it, how often it may, and what that is called. One error may name all of them."""
-
-ONCE: Final = ("logIn", "signUp", "changePassword")
-"""Mutations that hash a password: one of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +132,7 @@ class LimitsRule(ValidationRule):
     def _check_mutations(self, names: list[str]) -> None:
         if sum(name in KEYED for name in names) > MONEY_MUTATIONS_MAX:
             self.report_error(OverLimit(f"A document may move money {MONEY_MUTATIONS_MAX} times; send several."))
-        for name in ONCE:
+        for name in HASHING:
             if names.count(name) > 1:
                 self.report_error(OverLimit(f"A document may contain {name} once."))
 

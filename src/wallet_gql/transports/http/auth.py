@@ -16,7 +16,7 @@ from starlette.responses import Response
 from ...domain.errors import RateLimited, Unauthenticated, Unavailable
 from ...domain.ids import UserId
 from ...domain.security_events import Visitor
-from ...domain.users import ABSOLUTE, Session, SessionKind
+from ...domain.users import ABSOLUTE, Session, SessionKind, login_claim
 from ...identity import Identity
 from ...people import LOOKING_UP
 from .origins import cross_site, is_plain_loopback, is_same_site
@@ -139,6 +139,11 @@ class Caller:
         """
         if self._limits is not None and cost > 0:
             await self._limits.spend(await self._user_if_any(), self.visitor, cost)
+
+    async def count_log_in(self, login: str) -> None:
+        """Count an attempt to log in under a name, before it is made. Raises RateLimited."""
+        if self._limits is not None:
+            await self._limits.count_log_in(self.visitor, login_claim(login).id)
 
     async def look_up(self, name: str) -> None:
         """Count that somebody is looked up by name; once for a name in a request. Raises RateLimited."""

@@ -3,7 +3,7 @@
 `WALLET_RATE_LIMITS` names what is counted: `address` (every request of one network), `user` (every request of one
 user), `cost` and `addressCost` (what the requests of one user and of one network cost), `money` (every command with an
 idempotency key: each one in a document, each item of a batch), `lookup` (users and merchants looked up by name), or a
-verb such as `transfer` or `logIn`. Verbs that need no session are counted by address.
+verb such as `transfer`. `signUp` is counted by address, `logIn` by name and address.
 
 In memory each process counts alone. While Redis does not answer, each process counts alone, too: a missing Redis must
 not keep people from their money. Failed log-ins are counted elsewhere, in the store (`identity.throttle`).
@@ -49,7 +49,8 @@ GROUPS: Final = frozenset({ADDRESS, USER, MONEY, LOOKUP, COST, ADDRESS_COST})
 COUNTED_PATHS: Final = ("/graphql", "/v1/")
 """The API. Health checks, and the pages that say how to use it, are not counted."""
 
-_BY_ADDRESS: Final = frozenset({"logIn", "signUp"})
+LOG_IN: Final = "logIn"
+_BY_ADDRESS: Final = frozenset({"signUp"})
 _REDIS_SECONDS: Final = 0.25
 _REDIS_PAUSE_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 30.0
@@ -117,11 +118,16 @@ class Limits:
 
     async def count_verbs(self, user_id: UserId | None, visitor: Visitor | None, verbs: Iterable[str]) -> None:
         """Count the verbs of a request, and their groups, before it runs. Raises RateLimited."""
-        for verb, times in Counter(verbs).items():
+        for verb, times in Counter(verb for verb in verbs if verb != LOG_IN).items():
             network = visitor.network if visitor else ""
             who = network if user_id is None or verb in _BY_ADDRESS else user_id
             if who:
                 await self._hit(verb, who, times)
+
+    async def count_log_in(self, visitor: Visitor | None, name: str) -> None:
+        """Count an attempt to log in by name and network, for others may share the address. Raises RateLimited."""
+        if visitor is not None:
+            await self._hit(LOG_IN, f"{visitor.network} {name}", 1)
 
     async def spend(self, user_id: UserId | None, visitor: Visitor | None, cost: int) -> None:
         """Take a cost off the budgets of a user and of a network. Raises RateLimited."""

@@ -5,12 +5,14 @@ The unit is that of GraphQL (`graphql.cost`), and both take from the same budget
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, get_args, get_origin
+from http import HTTPStatus
+from typing import Any, Final, Protocol, get_args, get_origin
 
 from pydantic import BaseModel
 
+from ..catalogue.operations import HASHING, PASSWORD_COST
 from ..graphql.cost import FILTER_COST, LIST_SIZE
 
 _SIZE: Final = "first"
@@ -19,12 +21,25 @@ _FILTERS: Final = ("kind", "since", "until")
 Sizes = tuple[tuple[str, int], ...]
 
 
-def cost_of(answers: Iterable[type[BaseModel] | None], query: BaseModel | None) -> int:
-    """What a request costs that may be answered with one of these, and has this query."""
+class Priced(Protocol):
+    """What is needed of an operation."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the catalogue."""
+
+    @property
+    def answers(self) -> Mapping[HTTPStatus, type[BaseModel] | None]:
+        """What it may be answered with."""
+
+
+def cost_of(operation: Priced, query: BaseModel | None) -> int:
+    """What a request of an operation costs that has this query."""
     given = {} if query is None else dict(query)
     sizes = tuple((name, value) for name, value in given.items() if type(value) is int)
     filtered = FILTER_COST if any(given.get(name) for name in _FILTERS) else 0
-    return 1 + filtered + max((_members(model, sizes) for model in answers if model is not None), default=0)
+    work = 1 + filtered + (PASSWORD_COST if operation.name in HASHING else 0)
+    return work + max((_members(model, sizes) for model in operation.answers.values() if model is not None), default=0)
 
 
 @cache

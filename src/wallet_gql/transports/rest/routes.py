@@ -66,6 +66,7 @@ async def read_user(call: Call, _: None) -> Reply:
 
 async def log_in(call: Call, given: LogIn) -> Reply:
     """Start a session: in a cookie for browsers, as a bearer token for other clients. It cannot be replayed."""
+    await call.caller.count_log_in(given.login)
     kind = SessionKind(given.session)
     made = await call.wallet.identity.log_in(given.login, given.password, kind, call.caller.visitor)
     return _begun(call, made, CREATED)

@@ -163,7 +163,7 @@ async def _answer(operation: Operation, request: Request) -> Response:
         await call.caller.spend(len(await request.body()) // BYTES_A_COST)
         given = await _given(operation, request)
         await call.caller.count(operation.name, *((MONEY,) if operation.entry.keyed else ()))
-        await call.caller.spend(cost_of(operation.answers.values(), None if operation.query is None else given))
+        await call.caller.spend(cost_of(operation, None if operation.query is None else given))
         reply = await operation.handler(call, given)
     except WalletError as error:
         if type(error) not in (*operation.all_errors, *operation.entry.unlisted):

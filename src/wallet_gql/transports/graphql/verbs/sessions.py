@@ -89,6 +89,7 @@ class SessionMutations:
         After 10 failures under one name from one address `RateLimited` says when to try again.
         """
         context = info.context
+        await context.caller.count_log_in(given.login)
         made = await context.wallet.identity.log_in(given.login, given.password, given.session, context.caller.visitor)
         return LogInSuccess(user=User.of(made.user), token=_told(context, made), expires_at=made.session.expires_at)
 
