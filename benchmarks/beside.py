@@ -66,8 +66,10 @@ class Turns:
                 print("ready", flush=True)
                 for line in sys.stdin:
                     count = int(line)
+                    pairs = (self.rng.sample(payers, 2) for _ in range(count))
+                    drawn = [(payer, payee, next(self.keys)) for payer, payee in pairs]
                     before = time.thread_time(), time.process_time()
-                    await self.pay(ledger, payers, count)
+                    await self.pay(ledger, drawn)
                     taken = time.thread_time() - before[0], time.process_time() - before[1]
                     print(json.dumps([seconds / count * 1e6 for seconds in taken]), flush=True)
             totals = await store.totals()
@@ -89,17 +91,16 @@ class Turns:
         await asyncio.gather(*deposits)
         return [(account.owner, account.id) for account in accounts]
 
-    async def pay(self, ledger: Any, payers: list[tuple[Any, Any]], count: int) -> None:
-        """So many transfers, `in_flight` of them at a time."""
+    async def pay(self, ledger: Any, drawn: list[tuple[Any, Any, str]]) -> None:
+        """A transfer for each payer, payee and key, `in_flight` of them at a time."""
         from wallet_gql import To  # noqa: PLC0415 - of the tree that is measured
 
-        left = iter(range(count))
+        left = iter(drawn)
 
         async def caller() -> None:
-            for _ in left:
-                (owner, source), (_, target) = self.rng.sample(payers, 2)
+            for (owner, source), (_, target), key in left:
                 to = To(account_id=target)
-                await ledger.transfer(owner, next(self.keys), source=source, to=to, amount_minor=1, currency=CURRENCY)
+                await ledger.transfer(owner, key, source=source, to=to, amount_minor=1, currency=CURRENCY)
 
         await asyncio.gather(*(caller() for _ in range(self.in_flight)))
 

@@ -138,9 +138,12 @@ class MemoryNode:
     def put_entry(self, entry: Entry) -> None:
         """Add an entry at its sequence. Raises InvariantViolated if the sequence is taken."""
         entries = self.entries[entry.account_id]
-        place = bisect_left(entries, entry.sequence, key=lambda known: known.sequence)
-        _once(place == len(entries) or entries[place].sequence != entry.sequence, entry)
-        entries.insert(place, entry)
+        if not entries or entries[-1].sequence < entry.sequence:
+            entries.append(entry)
+        else:  # of an import
+            place = bisect_left(entries, entry.sequence, key=lambda known: known.sequence)
+            _once(entries[place].sequence != entry.sequence, entry)
+            entries.insert(place, entry)
         self.entries_of.setdefault(entry.transfer_id, []).append(entry)
 
     def put_transfer(self, transfer: Transfer) -> None:
@@ -329,4 +332,4 @@ def _once(new: bool, item: object) -> None:  # noqa: FBT001 - reads as an assert
 
 def _applied(outcome: Outcome) -> Outcome:
     """Mark the outcome as credited: credits on other nodes are applied before the reply."""
-    return Done(outcome.result) if isinstance(outcome, Done) else outcome
+    return Done(outcome.result) if isinstance(outcome, Done) and outcome.peers else outcome

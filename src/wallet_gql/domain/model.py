@@ -25,11 +25,6 @@ CASH: Final = "cash"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _require(holds: bool, message: str, *values: object) -> None:  # noqa: FBT001 - reads as an assertion
-    if not holds:
-        raise InvariantViolated(message.format(*values))
-
-
 class AccountStatus(StrEnum):
     """`frozen` stops debits, holds and captures; `closed` is final. Neither stops a credit already decided."""
 
@@ -98,8 +93,10 @@ class Entry:
     at: datetime
 
     def __post_init__(self) -> None:
-        _require(self.sequence >= 1 and self.amount_minor != 0, "malformed entry {}", self)
-        _require(self.balance_minor >= 0, "entry {} leaves a negative balance", self)
+        if self.sequence < 1 or self.amount_minor == 0:
+            raise InvariantViolated(f"malformed entry {self}")
+        if self.balance_minor < 0:
+            raise InvariantViolated(f"entry {self} leaves a negative balance")
 
 
 @frozen
@@ -153,8 +150,10 @@ class Transfer:
     reference: str = ""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.fee_minor < self.amount_minor, "transfer {} has no positive net amount", self.id)
-        _require(self.debit_account_id != self.credit_account_id, "transfer {} goes nowhere", self.id)
+        if not 0 <= self.fee_minor < self.amount_minor:
+            raise InvariantViolated(f"transfer {self.id} has no positive net amount")
+        if self.debit_account_id == self.credit_account_id:
+            raise InvariantViolated(f"transfer {self.id} goes nowhere")
 
     @property
     def net_minor(self) -> int:
@@ -203,9 +202,12 @@ class Hold:
     reference: str = ""
 
     def __post_init__(self) -> None:
-        _require(self.amount_minor > 0, "hold {} holds nothing", self.id)
-        _require(0 <= self.captured_minor <= self.amount_minor, "hold {} captures too much", self.id)
-        _require((self.state is HoldState.OPEN) == (self.closed_at is None), "hold {} is half closed", self.id)
+        if self.amount_minor <= 0:
+            raise InvariantViolated(f"hold {self.id} holds nothing")
+        if not 0 <= self.captured_minor <= self.amount_minor:
+            raise InvariantViolated(f"hold {self.id} captures too much")
+        if (self.state is HoldState.OPEN) != (self.closed_at is None):
+            raise InvariantViolated(f"hold {self.id} is half closed")
 
     def is_due(self, now: datetime) -> bool:
         """Whether the hold is still open in the store although it has expired."""

@@ -124,7 +124,7 @@ def once(
             raise
         return Decision(Changes(receipts=(refusal_receipt(attempt, now, error),)), Refused(error, replayed=False))
     receipt = _receipt(attempt, now, done.transfer_id, {"ok": done.outcome})
-    return Decision(done.changes + Changes(receipts=(receipt,)), Fresh(done.result))
+    return Decision(done.changes.with_receipt(receipt), Fresh(done.result))
 
 
 def refusal_receipt(attempt: Attempt, now: datetime, error: Rejected) -> Receipt:

@@ -187,11 +187,13 @@ class GroupCommit:
         return len(queue) >= self._queue_max
 
     def _enqueue(self, lane: Hashable, command: Command) -> None:
-        queue = self._queues.setdefault(lane, deque())
-        queue.append(command)
         command.lane = lane
-        if lane not in self._running:
-            self._running[lane] = asyncio.get_running_loop().create_task(self._run(lane, queue))
+        queue = self._queues.get(lane)
+        if queue is not None:
+            queue.append(command)
+            return
+        self._queues[lane] = queue = deque((command,))
+        self._running[lane] = asyncio.get_running_loop().create_task(self._run(lane, queue))
 
     async def close(self) -> None:
         """Take no more commands and let those in flight end."""

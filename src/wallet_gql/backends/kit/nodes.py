@@ -69,6 +69,8 @@ class NodeMap:
 
     def participants(self, scope: Scope) -> tuple[str, ...]:
         """The other nodes that a command's credits may reach, sorted."""
+        if len(self.names) == 1:
+            return ()
         leader = self.home(scope.home)
         slots = {slot_of(account_id) for account_id in scope.credits if not is_system(account_id)}
         return tuple(sorted({self.home(slot) for slot in slots} - {leader}))

@@ -35,12 +35,14 @@ class Wanted:
         wanted = cls()
         for scope in scopes:
             wanted.accounts.update(scope.accounts)
-            wanted.credits.update(account_id for account_id in scope.credits if not is_system(account_id))
-            wanted.wallets.update(scope.wallets)
-            wanted.holds.update(scope.holds)
-            wanted.transfers.update(scope.transfers)
             wanted.receipts.update(scope.receipt_names)
-            wanted.records.update(scope.records)
+            if scope.credits:
+                wanted.credits.update([account_id for account_id in scope.credits if not is_system(account_id)])
+            if scope.wallets or scope.holds or scope.transfers or scope.records:  # which a payment does not name
+                wanted.wallets.update(scope.wallets)
+                wanted.holds.update(scope.holds)
+                wanted.transfers.update(scope.transfers)
+                wanted.records.update(scope.records)
             wanted.open_holds |= scope.open_holds
             if scope.due_at is not None and (wanted.due_at is None or scope.due_at > wanted.due_at):
                 wanted.due_at = scope.due_at

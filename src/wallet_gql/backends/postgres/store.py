@@ -338,4 +338,6 @@ def _blocked(scope: Scope, busy: dict[AccountId, str]) -> AccountId | None:
 
 def _without_reached(outcome: Outcome | Deferred, late: frozenset[str]) -> Outcome | Deferred:
     """Keep only those of a command's peers that have not confirmed its credit."""
-    return Done(outcome.result, outcome.peers & late) if isinstance(outcome, Done) else outcome
+    if isinstance(outcome, Done) and outcome.peers:
+        return Done(outcome.result, outcome.peers & late)
+    return outcome

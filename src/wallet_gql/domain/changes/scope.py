@@ -56,6 +56,10 @@ class ReadSet(_Named):
         """The receipts with their slots."""
         return self.receipts
 
+    def names_receipt(self, name: ReceiptName) -> bool:
+        """Whether the receipt is among them."""
+        return name in self.receipts
+
 
 @frozen
 class Scope(_Named):
@@ -72,10 +76,17 @@ class Scope(_Named):
         """The receipts with their slot, which is `home`."""
         return tuple([(self.home, actor, key) for actor, key in self.receipts])  # faster than a generator
 
+    def names_receipt(self, name: ReceiptName) -> bool:
+        """Whether the receipt is among them."""
+        slot, actor, key = name
+        return slot == self.home and (actor, key) in self.receipts
+
     def check_home(self) -> None:
         """Raise InvariantViolated if the scope names something to lock outside its home slot."""
-        outside = [i for i in (*self.accounts, *self.wallets, *self.holds) if slot_of(i) != self.home]
-        outside += [k.id for k in self.records if k.slot != self.home]
+        home = self.home
+        outside = [i for i in (*self.accounts, *self.wallets, *self.holds) if slot_of(i) != home]
+        if self.records:
+            outside += [k.id for k in self.records if k.slot != home]
         if outside:
             raise InvariantViolated(f"the scope of slot {self.home} names {outside} of other slots")
 
@@ -92,6 +103,19 @@ class Changes:
     receipts: tuple[Receipt, ...] = ()
     records: tuple[Record, ...] = ()
     removed: tuple[RecordKey, ...] = ()
+
+    def with_receipt(self, receipt: Receipt) -> Changes:
+        """These changes and one more receipt."""
+        return Changes(
+            self.opened,
+            self.statuses,
+            self.transfers,
+            self.placed,
+            self.closed,
+            (*self.receipts, receipt),
+            self.records,
+            self.removed,
+        )
 
     def __add__(self, other: Changes) -> Changes:
         """Both changes together, in order."""

@@ -35,16 +35,18 @@ class Snapshot:
 
     def _named(self, name: object, where: Sequence[object]) -> None:
         if name not in where:
-            raise InvariantViolated(f"looked at {name}, which the scope does not name")
+            raise _unseen(name)
 
     def account(self, account_id: AccountId) -> Account | None:
         """A full account of `scope.accounts`."""
-        self._named(account_id, self._scope.accounts)
+        if account_id not in self._scope.accounts:
+            raise _unseen(account_id)
         return self._state.accounts.get(account_id)
 
     def facts(self, account_id: AccountId) -> AccountFacts | None:
         """The known facts of an account in `scope.credits`; the status may be out of date."""
-        self._named(account_id, self._scope.credits)
+        if account_id not in self._scope.credits:
+            raise _unseen(account_id)
         account = self._state.accounts.get(account_id)
         if account is not None:
             return AccountFacts(account.id, account.owner, account.currency, account.status)
@@ -92,15 +94,21 @@ class Snapshot:
         Raises:
             InvariantViolated: the scope does not name this receipt in this slot.
         """
-        if slot is None and isinstance(self._scope, Scope):
-            slot = self._scope.home
-        self._named((slot, actor, key), self._scope.receipt_names)
-        return None if slot is None else self._state.receipts.get((slot, actor, key))
+        scope = self._scope
+        if slot is None and isinstance(scope, Scope):
+            slot = scope.home
+        if slot is None or not scope.names_receipt(name := (slot, actor, key)):
+            raise _unseen((slot, actor, key))
+        return self._state.receipts.get(name)
 
     def record(self, key: RecordKey) -> Record | None:
         """A record of `scope.records`."""
         self._named(key, self._scope.records)
         return self._state.records.get(key)
+
+
+def _unseen(name: object) -> InvariantViolated:
+    return InvariantViolated(f"looked at {name}, which the scope does not name")
 
 
 Decide = Callable[[Snapshot], Decision[R]]

@@ -36,7 +36,8 @@ def due_minor(snapshot: Snapshot, account_id: AccountId, now: datetime) -> int:
 def free_minor(snapshot: Snapshot, account: Account, now: datetime) -> tuple[int, tuple[Hold, ...]]:
     """The amount that can be spent now, and the due holds that must be closed with the spending."""
     expired = expired_holds(snapshot, account.id, now)
-    return account.available_minor + due_minor(snapshot, account.id, now), expired
+    freed_minor = sum(hold.amount_minor for hold in expired) if expired else 0
+    return account.available_minor + freed_minor, expired
 
 
 def any_account(snapshot: Snapshot, account_id: AccountId) -> Account:
@@ -102,7 +103,8 @@ def owner_of(snapshot: Snapshot, account_id: AccountId) -> str | None:
 
 def expired_holds(snapshot: Snapshot, account_id: AccountId, now: datetime) -> tuple[Hold, ...]:
     """The account's expired holds, closed as expired."""
-    return tuple(close_hold(hold, HoldState.EXPIRED, now) for hold in snapshot.holds_of(account_id) if hold.is_due(now))
+    still_open = snapshot.holds_of(account_id)
+    return tuple([close_hold(hold, HoldState.EXPIRED, now) for hold in still_open if hold.is_due(now)])
 
 
 def spend(snapshot: Snapshot, account: Account, amount_minor: int, now: datetime) -> tuple[Hold, ...]:
