@@ -5,6 +5,7 @@ A process that imports this module with `WALLET_MUTANT=NAME` in its environment 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sqlite3
@@ -16,7 +17,7 @@ from typing import Any, Final
 import pytest
 
 from wallet_gql import idempotency
-from wallet_gql.backends.kit import Command, Wanted
+from wallet_gql.backends.kit import Command, GroupRead, GroupStore, Wanted
 from wallet_gql.backends.kit.kinds import ADDED, Coding, Column
 from wallet_gql.backends.sqlite import batch
 from wallet_gql.backends.sqlite import connection as driver
@@ -244,6 +245,40 @@ def numbers_as_floats(patch: pytest.MonkeyPatch) -> None:
     _stored_as(patch, lambda column, value: int(float(value)) if column.name == "amount_minor" else value)
 
 
+def one_snapshot_for_all(patch: pytest.MonkeyPatch) -> None:
+    """Of the fetches of a group only the first is loaded; all of them get that."""
+
+    async def first(store: Any, _lane: Hashable, group: Sequence[ReadSet]) -> list[State]:
+        return [await store._fetch(Wanted.of(group[:1]))] * len(group)
+
+    patch.setattr(GroupStore, "_fetch_all", first)
+
+
+def another_ones_page(patch: pytest.MonkeyPatch) -> None:
+    """The pages of a group come in the wrong order."""
+    sound = sqlite.SqliteStore._ask_pages
+
+    async def turned(store: Any, node: str, asked: Sequence[Any]) -> Any:
+        return (await sound(store, node, asked))[::-1]
+
+    patch.setattr(sqlite.SqliteStore, "_ask_pages", turned)
+
+
+def a_group_that_has_left(patch: pytest.MonkeyPatch) -> None:
+    """Who asks what is being read already gets that answer, although the read began earlier."""
+    sound = GroupRead.ask
+    asked: dict[Any, asyncio.Future[Any]] = {}
+
+    async def joining(reads: Any, lane: Hashable, question: Any) -> Any:
+        name = id(reads), lane, question
+        if name not in asked:
+            asked[name] = asyncio.ensure_future(sound(reads, lane, question))
+            asked[name].add_done_callback(lambda _: asked.pop(name))
+        return await asyncio.shield(asked[name])
+
+    patch.setattr(GroupRead, "ask", joining)
+
+
 MUTANTS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     mutate.__name__: mutate
     for mutate in (
@@ -263,6 +298,9 @@ MUTANTS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
         short_text,
         whole_seconds,
         numbers_as_floats,
+        one_snapshot_for_all,
+        another_ones_page,
+        a_group_that_has_left,
     )
 }
 

@@ -29,6 +29,9 @@ CONVICTED_BY = {
     "short_text": "test_data_texts_of_the_greatest_length",
     "whole_seconds": "test_data_times_to_the_microsecond",
     "numbers_as_floats": "test_data_sums_up_to_64_bits",
+    "one_snapshot_for_all": "test_g7_reads_that_share_a_round_trip",
+    "another_ones_page": "test_g7_reads_that_share_a_round_trip",
+    "a_group_that_has_left": "test_g7_reads_that_share_a_round_trip",
 }
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from ..domain.changes import Done, Outcome, ReadSet, Scope, Snapshot, State, Writes, credit_peer, decide_all
+from ..domain.changes import Done, Outcome, Scope, State, Writes, credit_peer, decide_all
 from ..domain.errors import ConfigurationError, InvariantViolated
 from ..domain.ids import AccountId, HoldId, TransferId, UserId, is_clearing, slot_of
 from ..domain.model import (
@@ -46,7 +46,7 @@ from ..urls import parse
 from .kit.group_commit import Command
 from .kit.imports import completed, sorted_by_node, unknown_accounts
 from .kit.nodes import NodeMap
-from .kit.store import GroupStore, page_of
+from .kit.store import GroupStore, PageAsked, page_of
 from .kit.wanted import Wanted
 
 
@@ -244,17 +244,19 @@ class MemoryStore(GroupStore):
         self._hint((*state.writes.accounts, *(credit.account_id for credit in state.writes.credits)))
         return [_applied(outcome) for outcome in outcomes]
 
-    async def fetch(self, reads: ReadSet) -> Snapshot:
-        """See `Store.fetch`. All nodes are read at one moment, after yielding to other tasks as a real store does."""
+    async def _fetch(self, wanted: Wanted) -> State:
+        """See `GroupStore._fetch`: one moment of all nodes, after giving way to others as real stores do."""
         await asyncio.sleep(0)
         state = State("", lambda _: None)
-        wanted = Wanted.of([reads])
         for node in self.nodes.values():
             node.load(state, wanted)
-        return Snapshot(state, reads)
+        return state
 
-    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
-        """See `Store.list_transfers`."""
+    async def _pages(self, asked: Sequence[PageAsked]) -> list[Page[HistoryLine]]:
+        """See `GroupStore._pages`."""
+        return [self._page(*one) for one in asked]
+
+    def _page(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
         node = self._node(account_id)
         entries = node.entries.get(account_id, [])
         low, high = page.after or 0, len(entries) if page.before is None else min(max(page.before - 1, 0), len(entries))

@@ -7,10 +7,11 @@ columns of each kind of record.
 
 from .driver_errors import Meaning, store_failed
 from .group_commit import BATCH_MAX, Command, Deferred, GroupCommit, LanePolicy
+from .group_read import GroupRead
 from .imports import completed, sorted_by_node, unknown_accounts
 from .kinds import ADDED, KIND_OF, KINDS, SCANNED, Coding, Column, Kind, Row
 from .nodes import NodeMap
-from .store import GroupStore, no_ledger, page_of
+from .store import GroupStore, PageAsked, no_ledger, page_of
 from .wanted import Wanted, load_found
 
 __all__ = [
@@ -24,11 +25,13 @@ __all__ = [
     "Command",
     "Deferred",
     "GroupCommit",
+    "GroupRead",
     "GroupStore",
     "Kind",
     "LanePolicy",
     "Meaning",
     "NodeMap",
+    "PageAsked",
     "Row",
     "Wanted",
     "completed",

@@ -1,4 +1,4 @@
-"""What every backend shares above its driver: group commit, and `watch` by polling with hints."""
+"""What every backend shares above its driver: group commit, group reads, and `watch` by polling with hints."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from typing import Final, Self, TypeVar
 
-from ...domain.changes import Decide, Outcome, Scope
+from ...domain.changes import Decide, Outcome, ReadSet, Scope, Snapshot, State
 from ...domain.errors import ConfigurationError
 from ...domain.ids import AccountId
 from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest
 from .group_commit import Command, Deferred, GroupCommit, LanePolicy
+from .group_read import GroupRead
+from .wanted import Wanted
+
+PageAsked = tuple[AccountId, PageRequest]
+"""A page of an account's history."""
 
 R = TypeVar("R")
 
@@ -32,6 +37,8 @@ class GroupStore(ABC):
     def __init__(self, policy: LanePolicy | None = None) -> None:
         """Open nothing; `async with` does. `policy` says how lanes batch and take turns."""
         self.groups = GroupCommit(self._commit, policy)
+        self.fetches: GroupRead[ReadSet, State] = GroupRead(self._fetch_all)
+        self.pages: GroupRead[PageAsked, Page[HistoryLine]] = GroupRead(lambda _, asked: self._pages(asked))
         self._watchers: dict[AccountId, set[asyncio.Event]] = {}
 
     async def __aenter__(self) -> Self:
@@ -43,6 +50,8 @@ class GroupStore(ABC):
         """Finish the commits in flight, then close."""
         try:
             await self.groups.close()
+            await self.fetches.close()
+            await self.pages.close()
         finally:
             await self._close()
 
@@ -73,8 +82,31 @@ class GroupStore(ABC):
         return Committed(done.result, credited=not done.peers)
 
     @abstractmethod
+    async def _fetch(self, wanted: Wanted) -> State:
+        """Load what is wanted of any slots, without locks; each node's part at one moment. Raises Unavailable."""
+
+    @abstractmethod
+    async def _pages(self, asked: Sequence[PageAsked]) -> Sequence[Page[HistoryLine]]:
+        """Pages of history in the order asked, all of one lane, in one round trip if possible. Raises Unavailable."""
+
+    def _read_lane(self, reads: ReadSet) -> Hashable:
+        """Which fetches are read together: by default all of the store. No read should wait for another one's node."""
+        return None
+
+    def _page_lane(self, account_id: AccountId, page: PageRequest) -> Hashable:
+        """Which pages are read together: by default all of the store."""
+        return None
+
+    async def fetch(self, reads: ReadSet) -> Snapshot:
+        """See `Store.fetch`."""
+        return Snapshot(await self.fetches.ask(self._read_lane(reads), reads), reads)
+
+    async def _fetch_all(self, _lane: Hashable, group: Sequence[ReadSet]) -> list[State]:
+        return [await self._fetch(Wanted.of(group))] * len(group)
+
     async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
         """See `Store.list_transfers`."""
+        return await self.pages.ask(self._page_lane(account_id, page), (account_id, page))
 
     def _hint(self, account_ids: Iterable[AccountId]) -> None:
         """Wake the watchers of accounts that this process has just written."""

@@ -12,6 +12,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from ...domain.model import Entry, Hold, Record, SystemEntry
 from ...storage import HistoryLine, JournalItem, NodeTotal, PageRequest, ScanItem, ScanKind
 from ..kit.kinds import SCANNED
+from ..kit.store import PageAsked
 from . import documents as docs
 from .documents import Document
 from .errors import NODE
@@ -19,31 +20,40 @@ from .errors import NODE
 Database = AsyncDatabase[Document]
 
 _SEQUENCE_MAX: Final = 2**63 - 1
+_PLACE: Final = "place"
 _CLEARING: Final = "sys:clearing/"
 
 
-def _history(account_id: str, page: PageRequest) -> dict[str, Any]:
-    """The filter, order and limit of a page: a range of the `_id` index."""
+def _page(place: int, account_id: str, page: PageRequest) -> list[dict[str, Any]]:
+    """The stages of a page: a range of the `_id` index. Its documents carry its place among the pages asked for."""
     after = -1 if page.after is None else page.after
     before = _SEQUENCE_MAX if page.before is None else page.before
     low, high = docs.ENTRY.name(account_id, after), docs.ENTRY.name(account_id, before)
-    return {
-        "filter": {"_id": {"$gt": low, "$lt": high}},
-        "sort": [("_id", -1 if page.newest_first else 1)],
-        "limit": page.limit + 1,
-    }
+    return [
+        {"$match": {"_id": {"$gt": low, "$lt": high}}},
+        {"$sort": {"_id": -1 if page.newest_first else 1}},
+        {"$limit": page.limit + 1},
+        {"$set": {_PLACE: {"$literal": place}}},
+    ]
 
 
 async def history(
-    database: Database, session: AsyncClientSession, account_id: str, page: PageRequest
-) -> list[HistoryLine]:
-    """Up to limit + 1 entries of an account, with their transfers. Two reads are safe: neither kind ever changes."""
-    listed = await database["entries"].find(**_history(account_id, page), session=session).to_list()
-    found = list(map(docs.ENTRY.read, listed))
-    matching = {"_id": {"$in": [entry.transfer_id for entry in found]}}
-    headers = await database["transfers"].find(matching, session=session).to_list() if found else []
+    database: Database, session: AsyncClientSession, asked: Sequence[PageAsked]
+) -> list[list[HistoryLine]]:
+    """Of each page up to limit + 1 entries, with their transfers: read afterwards, for neither is ever edited."""
+    first, *others = [_page(place, *one) for place, one in enumerate(asked)]
+    joined = [{"$unionWith": {"coll": "entries", "pipeline": stages}} for stages in others]
+    cursor = await database["entries"].aggregate([*first, *joined], session=session)
+    listed = [(document.pop(_PLACE), docs.ENTRY.read(document)) for document in await cursor.to_list()]
+    matching = {"_id": {"$in": list({entry.transfer_id for _, entry in listed})}}
+    headers = await database["transfers"].find(matching, session=session).to_list() if listed else []
     transfers = {document["_id"]: docs.TRANSFER.read(document) for document in headers}
-    return [HistoryLine(entry, transfers[entry.transfer_id]) for entry in found]
+    lines: list[list[HistoryLine]] = [[] for _ in asked]
+    for place, entry in listed:
+        lines[place].append(HistoryLine(entry, transfers[entry.transfer_id]))
+    for (_, page), found in zip(asked, lines, strict=True):  # of several pages together no order is promised
+        found.sort(key=lambda line: line.entry.sequence, reverse=page.newest_first)
+    return lines
 
 
 async def due(

@@ -26,7 +26,7 @@ from bson.int64 import Int64
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure
 
-from ...domain.changes import Outcome, ReadSet, Snapshot, State, decide_all
+from ...domain.changes import Outcome, State, decide_all
 from ...domain.codec import to_micros
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable
 from ...domain.ids import AccountId
@@ -38,7 +38,6 @@ from ...storage import (
     HistoryLine,
     NodeTotal,
     Page,
-    PageRequest,
     Recovered,
     ScanItem,
     ScanKind,
@@ -46,7 +45,7 @@ from ...storage import (
 )
 from ..kit.group_commit import Command
 from ..kit.nodes import NodeMap
-from ..kit.store import GroupStore, page_of
+from ..kit.store import GroupStore, PageAsked, page_of
 from ..kit.wanted import Wanted
 from . import batch as batches
 from . import documents as docs
@@ -193,10 +192,9 @@ class MongoStore(GroupStore):
 
     # Reading
 
-    async def fetch(self, reads: ReadSet) -> Snapshot:
-        """See `Store.fetch`."""
+    async def _fetch(self, wanted: Wanted) -> State:
+        """See `GroupStore._fetch`."""
         state = State(NODE, self._map.peer_of(NODE))
-        wanted = Wanted.of([reads])
 
         async def work(session: AsyncClientSession) -> None:
             if wanted.open_holds:
@@ -206,12 +204,12 @@ class MongoStore(GroupStore):
                 await self._load(session, state, wanted)
 
         await self._running().read(work)
-        return Snapshot(state, reads)
+        return state
 
-    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
-        """See `Store.list_transfers`."""
-        lines = await self._running().read(lambda session: reading.history(self._database, session, account_id, page))
-        return page_of(lines, page.limit)
+    async def _pages(self, asked: Sequence[PageAsked]) -> list[Page[HistoryLine]]:
+        """See `GroupStore._pages`."""
+        found = await self._running().read(lambda session: reading.history(self._database, session, asked))
+        return [page_of(lines, page.limit) for lines, (_, page) in zip(found, asked, strict=True)]
 
     async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
         """See `Store.list_records`."""

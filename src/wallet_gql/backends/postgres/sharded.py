@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, ClassVar, Final, Literal
 
 import orjson
 
 from ...background import run_for_ever
-from ...domain.changes import ReadSet, Snapshot, State, Writes
+from ...domain.changes import ReadSet, State, Writes
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
+from ...domain.ids import AccountId
+from ...storage import PageRequest
 from ..kit.group_commit import LanePolicy
 from ..kit.imports import completed, unknown_accounts
 from ..kit.kinds import Row
 from ..kit.nodes import NodeMap
+from ..kit.store import PageAsked
 from ..kit.wanted import Wanted
 from ..relational.store import RelationalStore
 from . import text as sql
@@ -114,18 +117,39 @@ class PgStore(RelationalStore):
         fill(state, wanted, found)
         return found
 
-    async def fetch(self, reads: ReadSet) -> Snapshot:
-        """See `Store.fetch`. Each node's part is read at one moment; the moments of two nodes may differ."""
-        state = State("", lambda _: None)
-        parts = Wanted.of([reads]).split(self._map.home)
+    def _read_lane(self, reads: ReadSet) -> Hashable:
+        """What is on the same nodes is read together."""
+        return None if len(self._nodes) == 1 else frozenset(Wanted.of((reads,)).split(self._map.home))
 
-        async def read(name: str, wanted: Wanted) -> None:
+    def _page_lane(self, account_id: AccountId, page: PageRequest) -> Hashable:
+        """Pages of one node, in one direction."""
+        return self._home(account_id), page.newest_first
+
+    async def _fetch(self, wanted: Wanted) -> State:
+        """See `GroupStore._fetch`: each node's part is read at one moment; across nodes the moments may differ."""
+        state = State("", lambda _: None)
+        parts = wanted.split(self._map.home)
+
+        async def read(name: str, part: Wanted) -> None:
             deadline = asyncio.get_running_loop().time() + _FETCH_SECONDS
             async with self._nodes[name].lease(deadline, reads=True) as lease:
-                await self._load(lease, state, wanted, "read")
+                await self._load(lease, state, part, "read")
 
-        await asyncio.gather(*(read(name, wanted) for name, wanted in parts.items()))
-        return Snapshot(state, reads)
+        await asyncio.gather(*(read(name, part) for name, part in parts.items()))
+        return state
+
+    async def _ask_pages(self, node: str, asked: Sequence[PageAsked]) -> list[list[Row]]:
+        """See `RelationalStore._ask_pages`: one statement for one page, one for all of several."""
+        if len(asked) == 1:
+            text, values = self.statements.history_page(*asked[0])
+            return [await self._nodes[node].rows(text, *values)]
+        newest_first = asked[0][1].newest_first
+        bounds = [sql.bounds(page) for _, page in asked]
+        values = ([account_id for account_id, _ in asked], *map(list, zip(*bounds, strict=True)))
+        found: list[list[Row]] = [[] for _ in asked]
+        for row in await self._nodes[node].rows(sql.PAGES[newest_first], *values):
+            found[row[0] - 1].append(row[1:])
+        return found
 
     async def _ask(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
         return await self._nodes[node].rows(statement, *values)

@@ -4,12 +4,43 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ...domain.money import BALANCE_MAX_MINOR
+from ...storage import PageRequest
 from ..kit.kinds import ACCOUNT, ENTRY, HOLD, RECEIPT, RECORD, TRANSFER, Kind
 from ..relational.statements import Dialect, Statements
 
 STATEMENTS: Final = Statements(
     Dialect(mark="${}".format, among=lambda column, mark: f"{column} = ANY({mark})", listing=list)
 )
+
+_PAGE: Final = f"""
+SELECT {ENTRY.names("e.")}, {", ".join(f"t.{c.name} AS t_{c.name}" for c in TRANSFER.columns)}
+FROM entries AS e JOIN transfers AS t ON t.id = e.transfer_id
+WHERE e.account_id = a.account_id AND e.sequence < a.before AND e.sequence > a.after
+"""  # noqa: S608 - names of our own tables
+_ASKED: Final = "unnest($1::text[], $2::bigint[], $3::bigint[], $4::int[]) WITH ORDINALITY AS a"
+
+
+def _pages(order: str) -> str:
+    page = f"{_PAGE} ORDER BY e.sequence {order} LIMIT a.most"
+    return (
+        f"SELECT a.place, x.* FROM {_ASKED} (account_id, before, after, most, place) "  # noqa: S608 - as above
+        f"CROSS JOIN LATERAL ({page}) AS x ORDER BY a.place, x.sequence {order}"
+    )
+
+
+PAGES: Final = {True: _pages("DESC"), False: _pages("ASC")}
+"""Several pages of history at once, newest first or not; each row begins with its page's place, counted from 1.
+
+The values: accounts, and for each of them what `bounds` says.
+"""
+
+
+def bounds(page: PageRequest) -> tuple[int, int, int]:
+    """Below which sequence a page is, above which, and how many rows it has at most."""
+    before = BALANCE_MAX_MINOR if page.before is None else page.before
+    return before, -1 if page.after is None else page.after, page.limit + 1
+
 
 CLOSE_GATE: Final = "SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock(7205759403792794)"
 

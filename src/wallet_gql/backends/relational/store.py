@@ -11,11 +11,11 @@ import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from ...domain.changes import Writes
 from ...domain.codec import to_micros
-from ...domain.ids import AccountId, slot_of
+from ...domain.ids import slot_of
 from ...domain.model import Entry, Hold, Record, SystemEntry
 from ...storage import (
     PAGE_MAX,
@@ -23,7 +23,6 @@ from ...storage import (
     JournalItem,
     NodeTotal,
     Page,
-    PageRequest,
     ScanItem,
     ScanKind,
     ScanPage,
@@ -31,8 +30,15 @@ from ...storage import (
 from ..kit.imports import sorted_by_node
 from ..kit.kinds import ENTRY, HOLD, RECORD, SCANNED, SYSTEM_ENTRY, TRANSFER, Row
 from ..kit.nodes import NodeMap
-from ..kit.store import GroupStore, page_of
+from ..kit.store import GroupStore, PageAsked, page_of
 from .statements import TOTALS, Statements
+
+_ENTRY_WIDTH: Final = len(ENTRY.columns)
+
+
+def _line(row: Row) -> HistoryLine:
+    """An entry's columns, and its transfer's."""
+    return HistoryLine(ENTRY.from_row(row[:_ENTRY_WIDTH]), TRANSFER.from_row(row[_ENTRY_WIDTH:]))
 
 
 class RelationalStore(GroupStore):
@@ -57,13 +63,14 @@ class RelationalStore(GroupStore):
 
     # Reading
 
-    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
-        """See `Store.list_transfers`."""
-        text, values = self.statements.history_page(account_id, page)
-        found = await self._ask(self._home(account_id), text, *values)
-        width = len(ENTRY.columns)
-        lines = [HistoryLine(ENTRY.from_row(row[:width]), TRANSFER.from_row(row[width:])) for row in found]
-        return page_of(lines, page.limit)
+    async def _pages(self, asked: Sequence[PageAsked]) -> list[Page[HistoryLine]]:
+        """See `GroupStore._pages`."""
+        found = await self._ask_pages(self._home(asked[0][0]), asked)
+        return [page_of(list(map(_line, rows)), page.limit) for rows, (_, page) in zip(found, asked, strict=True)]
+
+    @abstractmethod
+    async def _ask_pages(self, node: str, asked: Sequence[PageAsked]) -> Sequence[Sequence[Row]]:
+        """The rows of `Statements.history_page` for each page, all of one lane. Raises WalletError."""
 
     async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
         """See `Store.list_records`. A user's records may live in several slots, so all nodes are asked."""

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
 
-from ...domain.changes import Outcome, ReadSet, Snapshot, State, Writes, decide_all
+from ...domain.changes import Outcome, State, Writes, decide_all
 from ...domain.errors import ConfigurationError, Contended, InDoubt, InvariantViolated, Unavailable
 from ...failpoints import FailpointError, reach
 from ...storage import Capabilities, Recovered
@@ -32,7 +32,7 @@ from ..kit.group_commit import Command
 from ..kit.imports import completed, unknown_accounts
 from ..kit.kinds import Row
 from ..kit.nodes import NodeMap
-from ..kit.store import no_ledger
+from ..kit.store import PageAsked, no_ledger
 from ..kit.wanted import Wanted
 from ..relational.store import RelationalStore
 from . import batch as batches
@@ -208,11 +208,16 @@ class SqliteStore(RelationalStore):
 
     # Reading
 
-    async def fetch(self, reads: ReadSet) -> Snapshot:
-        """See `Store.fetch`."""
+    async def _fetch(self, wanted: Wanted) -> State:
+        """See `GroupStore._fetch`."""
         state = State(NODE, self._map.peer_of(NODE))
-        await self._read(lambda connection: batches.load(connection, state, Wanted.of([reads])))
-        return Snapshot(state, reads)
+        await self._read(lambda connection: batches.load(connection, state, wanted))
+        return state
+
+    async def _ask_pages(self, node: str, asked: Sequence[PageAsked]) -> list[list[Row]]:
+        """See `RelationalStore._ask_pages`: one after the other, in one snapshot."""
+        statements = [self.statements.history_page(*one) for one in asked]
+        return await self._read(lambda connection: [connection.execute(*one).fetchall() for one in statements])
 
     async def _ask(self, _node: str, statement: str, *values: Any) -> Sequence[Row]:
         return await self._read(lambda connection: connection.execute(statement, values).fetchall())

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from ...domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
@@ -21,6 +22,8 @@ from .suite import Suite, movement, number, receipt_of
 STEPS: Final = 30
 STEPS_MAX: Final = 60
 FETCHES: Final = 150
+SHARING: Final = 6
+"""How many people read at once."""
 BASE_MINOR: Final = 1_000
 KIND: Final = "step"
 
@@ -164,6 +167,47 @@ class Freshness(Suite):
                 writing = False
         assert steps.taken >= STEPS // 2
         world.trials += steps.taken
+
+    async def test_g7_reads_that_share_a_round_trip(self, world: World) -> None:
+        """Of reads that one store object is asked at once, each gets its own answer, and none that is older than it.
+
+        Everybody pays another amount, and looks at once; meanwhile others ask the same questions all the time.
+        """
+        *payers, payee = await world.people(SHARING + 1, BASE_MINOR)
+        store, writing = world.store, True
+
+        async def look(payer: Person) -> tuple[int, int, int, int]:
+            reads = store.fetch(ReadSet(accounts=(payer.account,), records=(RecordKey(KIND, "none", payer.slot),)))
+            newest = store.list_transfers(payer.account, PageRequest(2))
+            oldest = store.list_transfers(payer.account, PageRequest(1, newest_first=False))
+            snapshot, last, first = await asyncio.gather(reads, newest, oldest)
+            account = snapshot.account(payer.account)
+            assert account is not None
+            entries = [line.entry for line in (*last.items, *first.items)]
+            assert {entry.account_id for entry in entries} == {payer.account}
+            assert entries[-1].sequence == 1
+            return account.sequence, account.posted_minor, entries[0].sequence, entries[0].balance_minor
+
+        async def reads(payer: Person) -> None:
+            while writing:
+                await insist(lambda: look(payer))
+                await asyncio.sleep(0)
+
+        async def pays(payer: Person, amount_minor: int) -> None:
+            keys = [world.key() for _ in range(STEPS // 3)]
+            for i, key in enumerate(keys, 1):
+                await insist(partial(world.pay, payer, payee, amount_minor, key))
+                left_minor = BASE_MINOR - i * amount_minor
+                assert await insist(lambda: look(payer)) == (i + 1, left_minor) * 2
+
+        async with asyncio.TaskGroup() as tasks:
+            for payer in payers * 2:
+                tasks.create_task(reads(payer))
+            try:
+                await asyncio.gather(*(pays(payer, place) for place, payer in enumerate(payers, 1)))
+            finally:
+                writing = False
+        world.trials += SHARING * (STEPS // 3)
 
     async def test_capability_snapshot_reads(self, world: World) -> None:
         """A store that promises them shows each command in all tables and nodes or in none, in one fetch."""
