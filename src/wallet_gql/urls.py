@@ -47,6 +47,7 @@ _HARMLESS: Final = frozenset(
         "lease_seconds",
         "node",
         "nodes",
+        "partitions",
         "replicaset",
         "sslmode",
         "target_session_attrs",

@@ -190,6 +190,8 @@ HARNESSES: Final[dict[str, Callable[[], Harness]]] = {
     "redis": _with_servers("redis", "RedisHarness", 1),
     "redis-3": _with_servers("redis", "RedisHarness", 3),
     "mongodb": _with_servers("mongo", "MongoHarness", 1),
+    "cassandra": _with_servers("cassandra", "CassandraHarness", 1),
+    "cassandra-16": _with_servers("cassandra", "CassandraHarness", 16),
 }
 """The built-in ones by name."""
 

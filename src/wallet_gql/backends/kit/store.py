@@ -34,6 +34,9 @@ class GroupStore(ABC):
     creates: bool = True
     """Whether opening creates a ledger if there is none; otherwise it raises `no_ledger`."""
 
+    production: bool = False
+    """Whether opening refuses what is only good for trying the wallet out."""
+
     def __init__(self, policy: LanePolicy | None = None) -> None:
         """Open nothing; `async with` does. `policy` says how lanes batch and take turns."""
         self.groups = GroupCommit(self._commit, policy)

@@ -1,0 +1,238 @@
+"""The driver as awaitables, and what it must be told: no retries of its own, no guesses, explicit consistency.
+
+The driver runs in threads of its own. Its answers are put into a queue; one wake-up of the event loop takes many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from cassandra import ConsistencyLevel
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import (
+    ConstantReconnectionPolicy,
+    FallthroughRetryPolicy,
+    RoundRobinPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.query import BatchStatement, BatchType, PreparedStatement, tuple_factory
+
+from ...domain.errors import Unavailable
+from .errors import is_drivers, translate
+from .tables import DECIDING, READING, Op, bound, writing
+from .url import Address
+
+REQUEST_SECONDS: Final = 3.0
+"""How long a node may take for one request; a slower one counts as silent."""
+
+CONNECT_SECONDS: Final = 5.0
+HEARTBEAT_SECONDS: Final = 2
+BATCH_BYTES_MAX: Final = 40 * 1024
+"""Below the server's own limit for batches over several partitions, which is 50 KiB."""
+
+KEYS_MAX: Final = 100
+"""How many keys one statement reads."""
+
+Rows = list[tuple[Any, ...]]
+
+
+class Client:
+    """One ledger's connections and statements. `requests` counts what was asked, by name."""
+
+    def __init__(self, address: Address) -> None:
+        """Nothing is opened yet."""
+        self.address = address
+        self.requests: Counter[str] = Counter()
+        self._session: Session | None = None
+        self._statements: dict[str, PreparedStatement] = {}
+        self._answers: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._woken = False
+
+    # Opening and closing
+
+    async def connect(self) -> None:
+        """Find the cluster. Raises the driver's errors."""
+        self._loop = asyncio.get_running_loop()
+        self._session = await asyncio.to_thread(self._connected)
+
+    def _connected(self) -> Session:
+        address = self.address
+        profile = ExecutionProfile(
+            load_balancing_policy=TokenAwarePolicy(RoundRobinPolicy()),
+            retry_policy=FallthroughRetryPolicy(),
+            consistency_level=ConsistencyLevel.QUORUM,
+            serial_consistency_level=ConsistencyLevel.SERIAL,
+            request_timeout=REQUEST_SECONDS,
+            row_factory=tuple_factory,
+        )
+        auth = None if address.user is None else PlainTextAuthProvider(address.user, address.password)
+        cluster = Cluster(
+            list(address.hosts),
+            port=address.port,
+            auth_provider=auth,
+            protocol_version=5,
+            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+            reconnection_policy=ConstantReconnectionPolicy(0.5, None),
+            schema_metadata_enabled=False,
+            connect_timeout=CONNECT_SECONDS,
+            idle_heartbeat_interval=HEARTBEAT_SECONDS,
+            idle_heartbeat_timeout=HEARTBEAT_SECONDS,
+        )
+        try:
+            session = cluster.connect()
+            session.default_fetch_size = None  # whole answers, but for scans
+            return session
+        except BaseException:
+            cluster.shutdown()
+            raise
+
+    async def prepare(self) -> None:
+        """Prepare every statement; the tables are there. Raises the driver's errors."""
+        keyspace = self.address.keyspace
+        texts = {name: text.format(keyspace) for name, text in (READING | DECIDING).items()}
+        await asyncio.to_thread(self._prepare, texts | writing(keyspace))
+
+    def _prepare(self, texts: dict[str, str]) -> None:
+        for name, text in texts.items():
+            statement = self._open_session().prepare(text)
+            statement.consistency_level = ConsistencyLevel.QUORUM
+            statement.serial_consistency_level = ConsistencyLevel.SERIAL
+            statement.retry_policy = FallthroughRetryPolicy()
+            self._statements[name] = statement
+
+    async def close(self) -> None:
+        """Close all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await asyncio.to_thread(session.cluster.shutdown)
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise Unavailable("the store is not open")
+        return self._session
+
+    @property
+    def hosts(self) -> list[Any]:
+        """The nodes that the driver knows of."""
+        return list(self._open_session().cluster.metadata.all_hosts())
+
+    # Asking
+
+    async def ask(self, name: str, *values: Any, serial: bool = False) -> Rows:
+        """Run a statement; its rows. `serial` reads what Paxos has decided. Raises the driver's errors."""
+        statement = self._statements[name].bind(values)
+        if serial:
+            statement.consistency_level = ConsistencyLevel.SERIAL
+        return list(await self._send(name, statement))
+
+    async def read(self, name: str, *values: Any) -> Rows:
+        """`ask` for those who write nothing. Raises Unavailable and InvariantViolated."""
+        try:
+            return await self.ask(name, *values)
+        except Exception as error:
+            raise translate(error) if is_drivers(error) else error from error
+
+    async def ask_keys(self, name: str, keys: Iterable[str], *more: Any) -> Rows:
+        """Run a statement for many keys, a hundred at a time."""
+        wanted = sorted(keys)
+        parts = [wanted[start : start + KEYS_MAX] for start in range(0, len(wanted), KEYS_MAX)]
+        found = await asyncio.gather(*(self.ask(name, part, *more) for part in parts))
+        return [row for rows in found for row in rows]
+
+    async def page(self, name: str, state: bytes | None, limit: int) -> tuple[Rows, bytes | None]:
+        """A page of a scan, and where the next one begins. Raises Unavailable."""
+        statement = self._statements[name].bind(())
+        statement.fetch_size = limit
+        try:
+            found = await self._send(name, statement, state)
+        except Exception as error:
+            raise translate(error) if is_drivers(error) else error from error
+        return list(found.current_rows), found.paging_state
+
+    async def run(self, text: str, *, host: Any = None) -> Rows:
+        """Run a statement that was not prepared, on a certain node if one is given. Raises the driver's errors."""
+        session = self._open_session()
+        seconds = 10 * REQUEST_SECONDS
+        found = await asyncio.to_thread(session.execute, text, timeout=seconds, host=host)
+        return list(found)
+
+    async def write(self, ops: Sequence[Op], stamp: int) -> None:
+        """Write rows with a time stamp: all of them, in any order, in as few requests as the server takes.
+
+        Raises:
+            Exception: the driver's. Some rows may have been written; writing all of them again does no harm.
+        """
+        batches: list[list[Op]] = [[]]
+        size = 0
+        for op in ops:
+            length = 64 + sum(len(value) if isinstance(value, str) else 8 for value in op[1])
+            if size + length > BATCH_BYTES_MAX and batches[-1]:
+                batches.append([])
+                size = 0
+            batches[-1].append(op)
+            size += length
+        found = await asyncio.gather(*(self._write(batch, stamp) for batch in batches if batch), return_exceptions=True)
+        for failure in found:
+            if isinstance(failure, BaseException):
+                raise failure
+
+    async def _write(self, ops: Sequence[Op], stamp: int) -> None:
+        if len(ops) == 1:
+            (op,) = ops
+            await self._send(op[0], self._statements[op[0]].bind(bound(op, stamp)))
+            return
+        batch = BatchStatement(
+            BatchType.UNLOGGED,
+            retry_policy=FallthroughRetryPolicy(),
+            consistency_level=ConsistencyLevel.QUORUM,
+            serial_consistency_level=ConsistencyLevel.SERIAL,
+        )
+        for op in ops:
+            batch.add(self._statements[op[0]], bound(op, stamp))
+        await self._send("batch", batch)
+
+    async def _send(self, name: str, statement: Any, paging_state: bytes | None = None) -> Any:
+        """One request on its way; the driver's threads answer through `_put`."""
+        self.requests[name] += 1
+        future = self._loop.create_future()
+        answer = self._open_session().execute_async(statement, paging_state=paging_state)
+        if paging_state is None and not name.startswith("scan_"):
+            answer.add_callbacks(lambda rows: self._put(future, rows), lambda error: self._put(future, None, error))
+        else:
+            answer.add_callbacks(
+                lambda rows: self._put(future, _Page(rows, answer._paging_state)),  # noqa: SLF001 - no other way in
+                lambda error: self._put(future, None, error),
+            )
+        return await future or ()
+
+    def _put(self, future: asyncio.Future[Any], answer: Any, error: BaseException | None = None) -> None:
+        self._answers.append((future, answer, error))
+        if not self._woken:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                self._answers.clear()
+
+    def _drain(self) -> None:
+        self._woken = False
+        while self._answers:
+            future, answer, error = self._answers.popleft()
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(answer)
+            else:
+                future.set_exception(error)
+
+
+class _Page:
+    """One page's rows and where the next begins."""
+
+    def __init__(self, rows: Any, state: bytes | None) -> None:
+        self.current_rows = list(rows or ())
+        self.paging_state = state

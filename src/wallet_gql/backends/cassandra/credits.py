@@ -1,0 +1,207 @@
+"""Credits of other partitions: an intent is decided with the debit, and sent as an ordinary commit of the payee's.
+
+The payee's partition keeps the transfer's row under its id; a credit whose row is there is not applied again. So any
+number of processes may send one, at any time. When it has arrived the intent is marked as done. Intents are not deleted
+(a queue of deleted rows is slow to read): each partition has a version up to which all are done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ...domain.changes import Credit, Decision, Scope, Snapshot, State
+from ...domain.errors import InvariantViolated, WalletError
+from ...domain.ids import TransferId, slot_of
+from ...failpoints import FailpointError, reach
+from ..kit.kinds import TRANSFER
+from .client import Client
+from .errors import is_drivers
+from .partition import Partition
+from .tables import BUCKET, Op, bucketed, values_of
+
+log = logging.getLogger("wallet_gql.cassandra")
+
+CREDIT_SECONDS: Final = 2.0
+"""How long a credit is tried before it is left to the sweep, and so how long a reply may wait for it."""
+
+_KEEP_EVERY: Final = 100
+"""After so many versions the point up to which all intents are done is written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Stands where a command has its decision: apply this credit unless it is there."""
+
+    credit: Credit
+
+    def __call__(self, snapshot: Snapshot) -> Decision[None]:
+        """Never called: see `receive`."""
+        raise InvariantViolated("a credit is received, not decided")
+
+    @property
+    def scope(self) -> Scope:
+        """What has to be loaded for it."""
+        transfer = self.credit.transfer
+        undone = () if transfer.reverses is None else (transfer.reverses,)
+        home = slot_of(self.credit.account_id)
+        return Scope(home, accounts=(self.credit.account_id,), transfers=(transfer.id, *undone))
+
+    def receive(self, state: State) -> None:
+        """Apply it. Raises InvariantViolated if the account cannot take it."""
+        if self.credit.transfer.id not in state.transfers:
+            state.receive(self.credit)
+            state.load_transfer(self.credit.transfer, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A decided credit and the version of the leading partition that decided it."""
+
+    credit: Credit
+    version: int
+
+    @property
+    def done(self) -> Op:
+        """The row that says that it has arrived."""
+        leader = self.credit.leader
+        return "done", [bucketed(leader, self.version), self.version, self.credit.transfer.id, True]
+
+
+class Credits:
+    """What this process sends, and what it finds unsent."""
+
+    def __init__(
+        self, client: Client, partitions: Mapping[str, Partition], deliver: Callable[[Receive], Awaitable[object]]
+    ) -> None:
+        """`deliver` commits a credit in the payee's partition."""
+        self._client = client
+        self._partitions = partitions
+        self._deliver = deliver
+        self._pending: dict[TransferId, asyncio.Task[bool]] = {}
+        self._arrived: dict[str, list[Op]] = {}
+        self._closing: dict[str, asyncio.Task[None]] = {}
+        self._low: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
+        self._seen: dict[str, set[TransferId]] = {}
+        self.unripe = False
+        """Whether the last `settle` left something alone because it saw it for the first time."""
+
+    async def open(self) -> None:
+        """Read up to where all intents are done. Raises the driver's errors."""
+
+        async def one(name: str) -> None:
+            found = await self._client.ask("get_marker", f"{name} intents")
+            self._low[name] = self._kept[name] = found[0][0] if found else 0
+
+        await asyncio.gather(*map(one, self._partitions))
+
+    async def close(self) -> None:
+        """Let what is on its way arrive, for a while."""
+        for tasks in (self._pending, self._closing):
+            if tasks:
+                await asyncio.wait(list(tasks.values()), timeout=CREDIT_SECONDS)
+            for task in list(tasks.values()):
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    # Sending
+
+    def send(self, intents: Iterable[Intent]) -> list[asyncio.Task[bool]]:
+        """Begin to apply decided credits: whether each has arrived. One on its way is not sent twice."""
+        loop = asyncio.get_running_loop()
+        sent = []
+        for intent in intents:
+            name = intent.credit.transfer.id
+            task = self._pending.get(name)
+            if task is None:
+                task = self._pending[name] = loop.create_task(self._send(intent))
+                task.add_done_callback(lambda _, name=name: self._pending.pop(name, None))  # type: ignore[misc]  # bound
+            sent.append(task)
+        return sent
+
+    async def _send(self, intent: Intent) -> bool:
+        try:
+            await self._deliver(Receive(intent.credit))
+            reach("cassandra.credited")
+        except WalletError as error:
+            log.info("the credit of %s is left to the sweep: %s", intent.credit.transfer.id, error)
+            return False
+        except FailpointError:
+            return True
+        self._close_intent(intent)
+        return True
+
+    def _close_intent(self, intent: Intent) -> None:
+        leader = intent.credit.leader
+        self._arrived.setdefault(leader, []).append(intent.done)
+        if leader not in self._closing:
+            self._closing[leader] = asyncio.get_running_loop().create_task(self._close_all(leader))
+
+    async def _close_all(self, leader: str) -> None:
+        """Nobody waits for it; what is not closed is found applied, and closed, by the next sweep."""
+        try:
+            while ops := self._arrived.pop(leader, None):
+                await self._client.write(ops, 1)
+        except Exception as error:
+            if not is_drivers(error):
+                raise
+            log.info("intents of %s stay open for now: %s", leader, error)
+        finally:
+            del self._closing[leader]
+
+    # Finding
+
+    async def settle(self, limit: int) -> int:
+        """Send credits that are found open, at most `limit` a partition; how many have arrived.
+
+        Those seen for the first time are left to whoever leads them.
+        """
+        self.unripe = False
+        found = await asyncio.gather(*(self._ripe(partition, limit) for partition in self._partitions.values()))
+        sent = self.send(intent for part in found for intent in part)
+        if sent:
+            await asyncio.wait(sent)
+        while self._closing:
+            await asyncio.wait(list(self._closing.values()))
+        return sum(task.result() for task in sent)
+
+    async def _ripe(self, partition: Partition, limit: int) -> list[Intent]:
+        opened = await self.open_of(partition)
+        seen = self._seen.get(partition.name, set())
+        self._seen[partition.name] = {intent.credit.transfer.id for intent in opened}
+        ripe = [intent for intent in opened if intent.credit.transfer.id in seen][:limit]
+        self.unripe |= len(ripe) < len(opened)
+        return ripe
+
+    async def open_of(self, partition: Partition) -> list[Intent]:
+        """The open intents of a partition, once its newest commit is spread. Raises the driver's errors."""
+        name = partition.name
+        version, attempt, _ = await partition.newest()
+        known = partition.known
+        if known is None or (known.version, known.attempt) != (version, attempt):
+            version = (await partition.read()).version
+        low = self._low[name]
+        if low >= version:
+            return []
+        keys = [bucketed(name, bucket * BUCKET) for bucket in range(low // BUCKET, version // BUCKET + 1)]
+        listed = await asyncio.gather(*(self._client.ask("get_intent", key, low) for key in keys))
+        opened = [_intent(row, name) for rows in listed for row in rows if not row[3]]
+        await self._raise_low(name, min((intent.version - 1 for intent in opened), default=version))
+        return opened
+
+    async def _raise_low(self, name: str, low: int) -> None:
+        self._low[name] = max(low, self._low[name])
+        if low - self._kept[name] >= _KEEP_EVERY:
+            self._kept[name] = low
+            await self._client.write([("marker", [f"{name} intents", low])], low)
+
+
+def _intent(row: tuple[object, ...], leader: str) -> Intent:
+    version, _, header, _ = row
+    transfer = TRANSFER.from_row(values_of(str(header)))
+    credit = Credit(transfer.credit_account_id, transfer.net_minor, transfer, leader)
+    return Intent(credit, int(str(version)))

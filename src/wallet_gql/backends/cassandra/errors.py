@@ -1,0 +1,98 @@
+"""What the errors of Cassandra's driver mean.
+
+Not all are exceptions of the driver's own tree: an answer that it has no class for arrives as a bare `ErrorMessage`,
+CAS_WRITE_UNKNOWN (0x1700) among them. Sources: the driver's `cassandra/__init__.py` and `protocol.py`; section 9 of
+`native_protocol_v5.spec`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import cassandra
+from cassandra import cluster, connection, protocol
+
+from ...domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
+from ..kit.driver_errors import Meaning, store_failed
+
+log = logging.getLogger("wallet_gql.cassandra")
+
+NODE: Final = "cassandra"
+"""Named in errors: which of its nodes is away, the driver decides and does not matter to a caller."""
+
+_GONE: Final = (
+    cassandra.Unavailable,
+    cassandra.Timeout,
+    cassandra.OperationTimedOut,
+    cassandra.CoordinationFailure,
+    cluster.NoHostAvailable,
+    connection.ConnectionException,
+    connection.ConnectionBusy,
+    OSError,
+    EOFError,
+)
+"""Too few replicas, no answer in time, a replica that failed, no connection."""
+
+_REFUSED: Final = (cassandra.AuthenticationFailed, cassandra.Unauthorized, cassandra.UnsupportedOperation)
+"""Log-in, rights, what a server does not do."""
+
+_OURS: Final = (cassandra.InvalidRequest, cassandra.ConfigurationException)
+"""Statements that the server cannot run as they are."""
+
+_CODES: Final = {
+    **dict.fromkeys((0x1001,), Meaning.BUSY),  # overloaded
+    **dict.fromkeys((0x1000, 0x1002, 0x1100, 0x1200, 0x1300, 0x1500, 0x1700), Meaning.GONE),
+    **dict.fromkeys((0x0100, 0x1003, 0x2100), Meaning.REFUSED),  # log-in, truncation, rights
+    **dict.fromkeys((0x000A, 0x2000, 0x2200, 0x2300, 0x2400), Meaning.OURS),  # statements and protocol
+}
+"""Answers that the driver may hand over as they came, among them CAS_WRITE_UNKNOWN (0x1700)."""
+
+_MISSING: Final = ("unconfigured table", "does not exist")
+
+_NEVER_RUN: Final = (
+    cassandra.Unavailable,
+    cassandra.AuthenticationFailed,
+    cassandra.RequestValidationException,
+    cluster.NoHostAvailable,
+    protocol.OverloadedErrorMessage,
+    protocol.IsBootstrappingErrorMessage,
+)
+"""Answers that come before a request is run, and a request that no node was there to take."""
+
+
+def meaning_of(error: BaseException) -> Meaning:
+    """What an error tells."""
+    if isinstance(error, protocol.ErrorMessage) and error.code in _CODES:
+        return _CODES[error.code]
+    if isinstance(error, cassandra.InvalidRequest) and any(word in str(error) for word in _MISSING):
+        return Meaning.REFUSED
+    for kinds, meaning in ((_OURS, Meaning.OURS), (_REFUSED, Meaning.REFUSED), (_GONE, Meaning.GONE)):
+        if isinstance(error, kinds):
+            return meaning
+    return Meaning.UNEXPECTED
+
+
+def leaves_doubt(error: BaseException) -> bool:
+    """Whether a lightweight transaction that ended so may have been applied, or may yet be."""
+    return not isinstance(error, _NEVER_RUN)
+
+
+def is_drivers(error: BaseException) -> bool:
+    """Whether the driver or the network raised it, and not this program."""
+    drivers = (cassandra.DriverException, cluster.NoHostAvailable, protocol.ErrorMessage)
+    connections = (connection.ConnectionException, connection.ConnectionBusy, OSError, EOFError)
+    return isinstance(error, (*drivers, *connections))
+
+
+def translate(error: BaseException) -> WalletError:
+    """What an error means to a caller while nothing was written."""
+    if isinstance(error, WalletError):
+        return error
+    meaning = meaning_of(error)
+    if meaning is Meaning.BUSY:
+        return Contended(f"Cassandra is overloaded: {error}")
+    if meaning is Meaning.OURS:
+        return InvariantViolated(f"Cassandra refused: {type(error).__name__}: {error}")
+    text = store_failed(log, "Cassandra", meaning, error)
+    return NodeUnavailable(NODE) if meaning is Meaning.GONE else Unavailable(text)

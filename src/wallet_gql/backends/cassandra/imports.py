@@ -1,0 +1,123 @@
+"""Importing scanned items (`load_raw`): what must be true of them, and the commits that write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ...domain.changes import Writes
+from ...domain.errors import InvariantViolated
+from ...domain.ids import AccountId
+from ...domain.model import Account
+from ...storage import ScanItem
+from ..kit.imports import completed, sorted_by_node, unknown_accounts
+from ..kit.kinds import HOLD, RECEIPT, TRANSFER
+from ..kit.nodes import NodeMap
+from .batch import account_rows, journal_rows, journal_text, record_rows, reversal_rows, sums_of_writes
+from .client import Client
+from .load import rows
+from .partition import Draft, Partition, Register
+from .tables import Names, Op, record_key, row_of, text_of, transfer_key, values_of
+
+_CHUNK: Final = 200
+"""How many items one commit takes."""
+
+
+async def import_items(
+    client: Client, partitions: Mapping[str, Partition], nodes: NodeMap, items: Sequence[ScanItem], deadline: float
+) -> None:
+    """Write items, some at a commit. Raises InvariantViolated where they contradict one another or what is here."""
+    for start in range(0, len(items), _CHUNK):
+        for name, writes in sorted_by_node(items[start : start + _CHUNK], nodes).items():
+            importing = _Importing(client, nodes, name, writes)
+            await partitions[name].commit(importing.draft, deadline)
+
+
+@dataclass(slots=True)
+class _Importing:
+    """What one partition takes at one commit."""
+
+    client: Client
+    nodes: NodeMap
+    partition: str
+    writes: Writes
+
+    async def draft(self, base: Register) -> Draft:
+        """Check everything against what is here, and make rows of it."""
+        writes = self.writes
+        await self._refuse_known("account", [account.id for account in writes.opened])
+        await self._refuse_known("hold", [hold.id for hold in writes.placed])
+        await self._refuse_known("receipt", [text_of(r.slot, r.actor, r.key) for r in writes.receipts])
+        await self._refuse_known("record", [record_key(key) for key in writes.records])
+        await self._check_entries()
+        known, reversed_minor = await self._transfers()
+        fresh = completed(writes, known.keys(), self.partition, self.nodes)
+        moved = {account.id: account for account in writes.opened}
+        merged = {transfer.id: transfer for transfer in writes.transfers}
+        journal = Writes(transfers=list(merged.values()), entries=writes.entries, system_entries=fresh.system_entries)
+        ops: list[Op] = [
+            *account_rows(moved, writes.opened),
+            *(self._with_known(op, known) for op in journal_rows(journal, self.partition)),
+            *reversal_rows(fresh, self.partition, reversed_minor),
+            *(("receipt", [text_of(r.slot, r.actor, r.key), row_of(RECEIPT, r)]) for r in writes.receipts),
+        ]
+        for hold in writes.placed:
+            ops.append(("hold", [hold.id, row_of(HOLD, hold)]))
+            ops += Names.of_hold(None, self.partition).becoming(Names.of_hold(hold, self.partition))
+        for _, record in writes.records.values():
+            ops += record_rows(None, record, self.partition)
+        return Draft(None, ops, {}, sums_of_writes(fresh, moved, {}))
+
+    async def _refuse_known(self, kind: str, keys: Sequence[str]) -> None:
+        if len(set(keys)) < len(keys):
+            raise InvariantViolated(f"imported twice at once: {keys}")
+        there = await rows(self.client, kind, keys)
+        if there:
+            raise InvariantViolated(f"imported twice: {next(iter(there.values()))}")
+
+    async def _check_entries(self) -> None:
+        """Every entry is of an account that is here or comes along, in the currency of its transfer, and new."""
+        writes = self.writes
+        accounts: dict[AccountId, Account] = {account.id: account for account in writes.opened}
+        accounts.update(await rows(self.client, "account", unknown_accounts(writes)))
+        currency_of = {transfer.id: transfer.currency for transfer in writes.transfers}
+        for entry in writes.entries:
+            account = accounts.get(entry.account_id)
+            if account is None or account.currency != currency_of[entry.transfer_id]:
+                raise InvariantViolated(f"entry {entry} is of no {currency_of[entry.transfer_id]} account that is here")
+
+    async def _transfers(self) -> tuple[dict[str, str], dict[str, int]]:
+        """The rows of the transfers that are here, another part of which came before; and sums of reversals."""
+        writes = self.writes
+        keys = {transfer_key(self.partition, transfer.id): transfer for transfer in writes.transfers}
+        undone = {transfer_key(self.partition, t.reverses): t.reverses for t in writes.transfers if t.reverses}
+        found = await self.client.ask_keys("get_transfer", keys.keys() | undone.keys())
+        known: dict[str, str] = {}
+        for key, row, _ in found:
+            if key in keys and row is not None:
+                self._check_same(keys[key].id, row)
+                known[keys[key].id] = row
+        return known, {undone[key]: minor or 0 for key, _, minor in found if key in undone}
+
+    def _check_same(self, transfer_id: str, row: str) -> None:
+        header, entries, _ = values_of(row)
+        known = TRANSFER.from_row(header)
+        for transfer in self.writes.transfers:
+            if transfer.id == transfer_id and transfer != known:
+                raise InvariantViolated(f"transfer {transfer_id} is here already, and is another one")
+        listed = {(entry[0], entry[1]) for entry in entries}
+        mine = [entry for entry in self.writes.entries if entry.transfer_id == transfer_id]
+        if any((entry.account_id, entry.sequence) in listed for entry in mine) or not mine:
+            raise InvariantViolated(f"imported twice: a part of transfer {transfer_id}")
+
+    def _with_known(self, op: Op, known: Mapping[str, str]) -> Op:
+        """A transfer's row with what an earlier part of it left."""
+        name, values = op
+        transfer_id = values[0].partition(" ")[2] if name == "transfer" else ""
+        if transfer_id not in known:
+            return op
+        header, entries, lines = values_of(known[transfer_id])
+        _, more, _ = values_of(values[1])
+        texts = [text_of(*header), [text_of(*e) for e in (*entries, *more)], [text_of(*line) for line in lines]]
+        return name, [values[0], journal_text(texts[0], texts[1], texts[2])]

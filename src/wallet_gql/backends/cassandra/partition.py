@@ -1,0 +1,313 @@
+"""One partition of the ledger: a register that Paxos decides, and the rows that its commits leave.
+
+The register holds the number of the newest commit (`version`), who made it (`attempt`) and all rows that it writes
+(`tail`). A commit is decided when the register goes from version n to n + 1; before that, everything that n wrote must
+stand in the tables (the tail is *spread*). So only the newest tail can be missing from them, and whoever needs the
+partition writes it there. Its rows carry their version as time stamp: written again or late they change nothing.
+
+A decision whose answer is lost is neither taken for done nor for failed. The register, read at SERIAL, or the log of
+commits tells whose attempt made a version; while that is open the commit is tried again, and every attempt that it has
+made is remembered, for an old one may yet win.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+import orjson
+
+from ...domain.errors import Contended, InDoubt, Unavailable, WalletError
+from ...domain.model import Account
+from ...failpoints import FailpointError, reach
+from ..kit.driver_errors import Meaning
+from .client import Client
+from .errors import is_drivers, leaves_doubt, meaning_of, translate
+from .tables import Op, bucketed
+
+PAUSE_SECONDS: Final = 0.004
+PAUSE_SECONDS_MAX: Final = 0.1
+GATE_PAUSE_SECONDS: Final = 0.03
+GATE_SECONDS: Final = 15.0
+"""After so long without a beat the gate's holder is gone; measured on the observer's own clock."""
+
+TAIL_BYTES_MAX: Final = 256 * 1024
+"""As much as a batch of commands may write at one commit, compressed."""
+
+KNOWN_MAX: Final = 20_000
+"""How many accounts of a partition are remembered between commits."""
+
+Sums = dict[str, tuple[int, int, int]]
+"""By currency: customers' money, system entries, and the clearing part of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A partition's register as it was read, or as this process has just written it. All its rows are spread.
+
+    `accounts` are rows of accounts as of this version.
+    """
+
+    version: int
+    attempt: str
+    sums: Sums
+    gate: str | None = None
+    beat: int = 0
+    accounts: dict[str, Account] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a commit would write, and what to answer once it has. Without `ops` nothing is decided.
+
+    `moved` are the accounts as they will be, `sums` what is added to the sums. With `closes` the gate is closed.
+    """
+
+    result: Any
+    ops: list[Op] = field(default_factory=list)
+    moved: dict[str, Account] = field(default_factory=dict)
+    sums: Sums = field(default_factory=dict)
+    closes: str | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to decide."""
+        return bool(self.ops) or self.closes is not None
+
+    def packed(self) -> bytes:
+        """The tail as it stands in the register."""
+        return zlib.compress(orjson.dumps(self.ops), 1)
+
+
+@dataclass(slots=True)
+class _Tried:
+    """An attempt whose fate is not known: it would make `after` out of `draft`."""
+
+    draft: Draft
+    after: Register
+
+
+class Again(Exception):
+    """Nothing is decided; try again after a moment. It never leaves the backend."""
+
+
+def unpacked(tail: bytes | None) -> list[Op]:
+    """The rows of a tail."""
+    return [] if not tail else [(name, values) for name, values in orjson.loads(zlib.decompress(tail))]
+
+
+class Partition:
+    """One partition as this process sees it. Its commits may run side by side; Paxos puts them in order."""
+
+    def __init__(self, name: str, client: Client, process: str) -> None:
+        """`process` begins the names of this process's attempts."""
+        self.name = name
+        self.known: Register | None = None
+        """The last commit that is known to be spread."""
+        self._client = client
+        self._process = process
+        self._numbers = count(1)
+        self._gate_seen: tuple[str, int, float] | None = None
+
+    # Committing
+
+    async def commit(
+        self,
+        draft: Callable[[Register], Awaitable[Draft]],
+        deadline: float,
+        *,
+        through: str | None = None,
+    ) -> Any:
+        """Draft on the newest version, decide, spread; again from the beginning while others were first.
+
+        `draft` reads what it needs after the register was read. `through` is the gate that may be passed.
+
+        Raises:
+            Contended, Unavailable: nothing was written. InDoubt: not confirmed by `deadline`, on the loop's clock.
+            WalletError: whatever `draft` raises; nothing was written.
+        """
+        loop = asyncio.get_running_loop()
+        tried: dict[str, _Tried] = {}
+        pause = PAUSE_SECONDS
+        reason: WalletError = Contended("others were always first")
+        while True:
+            try:
+                return await self._attempt(draft, tried, through, deadline)
+            except Again as again:
+                wait = GATE_PAUSE_SECONDS if again.args else pause
+                reason = Contended("an export holds the gate") if again.args else reason
+            except WalletError as error:
+                if tried:
+                    raise InDoubt from error
+                raise
+            except Exception as error:
+                if not is_drivers(error):
+                    raise
+                wait, reason = pause, translate(error)
+                if not tried and meaning_of(error) not in (Meaning.GONE, Meaning.BUSY):
+                    raise reason from error
+            self.known = None
+            if loop.time() + wait >= deadline:
+                if tried:
+                    raise InDoubt from reason
+                raise reason
+            await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+            pause = min(pause * 1.7, PAUSE_SECONDS_MAX)
+
+    async def _attempt(
+        self,
+        draft: Callable[[Register], Awaitable[Draft]],
+        tried: dict[str, _Tried],
+        through: str | None,
+        deadline: float,
+    ) -> Any:
+        base = self.known or await self.read(serial=bool(tried))
+        won = await self._settle(tried, base)
+        if won is not None:
+            return await self._finish(won, deadline)
+        if base.gate not in (None, through):
+            await self._wait_at(base)
+        made = await draft(base)
+        if not made.writes:
+            if tried or not await self._is_newest(base):
+                raise Again
+            return made.result
+        after = self._following(base, made)
+        if not await self._decide(base, after, made, tried):
+            raise Again
+        try:
+            reach("cassandra.committed")
+        except FailpointError as error:
+            raise InDoubt(f"Cassandra: {error}") from error
+        return await self._finish(_Tried(made, after), deadline)
+
+    def _following(self, base: Register, made: Draft) -> Register:
+        sums = dict(base.sums)
+        for currency, more in made.sums.items():
+            before = sums.get(currency, (0, 0, 0))
+            sums[currency] = (before[0] + more[0], before[1] + more[1], before[2] + more[2])
+        accounts = base.accounts if len(base.accounts) < KNOWN_MAX else {}
+        attempt = f"{self._process}:{next(self._numbers)}"
+        gate = made.closes or base.gate
+        return Register(base.version + 1, attempt, sums, gate, base.beat, {**accounts, **made.moved})
+
+    async def _decide(self, base: Register, after: Register, made: Draft, tried: dict[str, _Tried]) -> bool:
+        """The one lightweight transaction. False if it was not applied, as far as this answer can tell."""
+        sums = orjson.dumps(after.sums).decode()
+        values = (after.version, after.attempt, made.packed(), sums, after.gate, self.name, base.version)
+        try:
+            (answer,) = await self._client.ask("cas", *values)
+        except Exception as error:
+            if not is_drivers(error) or leaves_doubt(error):
+                tried[after.attempt] = _Tried(made, after)
+            raise
+        if not answer[0]:
+            # Even this may be the answer to an attempt that was applied: by somebody who helped it along.
+            tried[after.attempt] = _Tried(made, after)
+        return bool(answer[0])
+
+    async def _settle(self, tried: dict[str, _Tried], base: Register) -> _Tried | None:
+        """Find the attempt that was decided, if one was; forget those that never will be."""
+        for attempt, one in list(tried.items()):
+            version = one.after.version
+            if version > base.version:
+                continue
+            maker = base.attempt if version == base.version else await self._maker(version)
+            if maker == attempt:
+                return one
+            del tried[attempt]
+        return None
+
+    async def _maker(self, version: int) -> str | None:
+        """Whose attempt made a version that others have followed."""
+        found = await self._client.ask("get_commit_log", bucketed(self.name, version), version)
+        return found[0][0] if found else None
+
+    async def _finish(self, done: _Tried, deadline: float) -> Any:
+        """Spread what was decided; then it may be answered. Raises InDoubt."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self.spread(done.after.version, done.after.attempt, done.draft.ops)
+                break
+            except Exception as error:
+                if not is_drivers(error):
+                    raise
+                self.known = None
+                if loop.time() + PAUSE_SECONDS_MAX >= deadline:
+                    raise InDoubt(f"committed, and not yet to be seen: {translate(error)}") from error
+                await asyncio.sleep(PAUSE_SECONDS_MAX)
+        self.known = done.after
+        try:
+            reach("cassandra.spread")
+        except FailpointError as error:
+            raise InDoubt(f"Cassandra: {error}") from error
+        return done.draft.result
+
+    async def spread(self, version: int, attempt: str, ops: list[Op]) -> None:
+        """Write a version's rows, and who made it. Raises the driver's errors."""
+        log: Op = ("commit_log", [bucketed(self.name, version), version, attempt])
+        await self._client.write([*ops, log], version)
+
+    # Reading the register
+
+    async def read(self, *, serial: bool = False) -> Register:
+        """The newest version, after its rows were spread if that is not known. Raises the driver's errors."""
+        found = await self._client.ask("register", self.name, serial=serial)
+        if not found:
+            raise Unavailable(f"partition {self.name} has no register: somebody has emptied the keyspace")
+        version, attempt, tail, sums, gate, beat = found[0]
+        register = Register(version, attempt, sums_of(sums), gate, beat)
+        known = self.known
+        if known is None or (known.version, known.attempt) != (version, attempt):
+            if version and not await self._is_marked(version):
+                await self.spread(version, attempt, unpacked(tail))
+                await self.mark(version)
+        else:
+            register.accounts.update(known.accounts)
+        self.known = register
+        return register
+
+    async def _is_marked(self, version: int) -> bool:
+        found = await self._client.ask("get_marker", self.name)
+        return bool(found) and found[0][0] >= version
+
+    async def mark(self, version: int) -> None:
+        """Tell others that a version is spread. Raises the driver's errors."""
+        await self._client.write([("marker", [self.name, version])], version)
+
+    async def newest(self) -> tuple[int, str, Sums]:
+        """Version, attempt and sums. Raises the driver's errors."""
+        found = await self._client.ask("version", self.name)
+        if not found:
+            raise Unavailable(f"partition {self.name} has no register: somebody has emptied the keyspace")
+        return found[0][0], found[0][1], sums_of(found[0][2])
+
+    async def _is_newest(self, base: Register) -> bool:
+        """Whether what was read after the register was read is as of that version."""
+        version, attempt, _ = await self.newest()
+        return (version, attempt) == (base.version, base.attempt)
+
+    # The gate
+
+    async def _wait_at(self, base: Register) -> None:
+        """Raise Again while somebody holds the gate; open it if they are gone."""
+        assert base.gate is not None
+        now = asyncio.get_running_loop().time()
+        seen = self._gate_seen
+        if seen is None or seen[:2] != (base.gate, base.beat):
+            self._gate_seen = (base.gate, base.beat, now)
+        elif now - seen[2] > GATE_SECONDS:
+            await self._client.ask("open_expired", self.name, base.gate, base.beat)
+        raise Again("gate")
+
+
+def sums_of(text: str | None) -> Sums:
+    """The sums as they stand in the register."""
+    plain: Mapping[str, list[int]] = orjson.loads(text or "{}")
+    return {currency: (minor[0], minor[1], minor[2]) for currency, minor in plain.items()}

@@ -1,0 +1,137 @@
+"""Opening a ledger: what the cluster must be like, and the tables."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+import cassandra
+from cassandra.cluster import NoHostAvailable
+
+from ...domain.errors import ConfigurationError
+from ..kit.store import no_ledger
+from .client import Client
+from .errors import is_drivers
+from .tables import TABLES, VERSION, definition
+
+log = logging.getLogger("wallet_gql.cassandra")
+
+COPIES_LEAST: Final = 3
+"""Of every row, in production: one node may be away and a majority is still there."""
+
+_WANTED: Final = {"commitlog_sync": ("batch", "group"), "paxos_variant": ("v2",)}
+"""Settings of every node. `periodic` would answer before a commit is on the disk."""
+
+
+async def connect(client: Client) -> None:
+    """Find the cluster. Raises ConfigurationError with the remedy."""
+    shown = client.address.shown
+    try:
+        await client.connect()
+    except NoHostAvailable as error:
+        causes = [cause for cause in getattr(error, "errors", {}).values() if isinstance(cause, Exception)]
+        if any(isinstance(cause, cassandra.AuthenticationFailed) for cause in causes):
+            raise ConfigurationError(f"Cassandra at {shown} refuses the user or password; correct the URL") from error
+        if any("protocol" in str(cause).lower() for cause in causes):
+            raise ConfigurationError(f"Cassandra at {shown} is too old; 4.1 or newer is needed") from error
+        told = "; ".join(sorted({str(cause) for cause in causes})) or str(error)
+        raise ConfigurationError(
+            f"Cassandra at {shown} does not answer ({told}); start it, or correct the URL"
+        ) from error
+    except Exception as error:
+        if not is_drivers(error):
+            raise
+        raise ConfigurationError(f"Cassandra at {shown}: {error}; correct the URL") from error
+
+
+async def check_cluster(client: Client, *, production: bool) -> None:
+    """Check the keyspace, and the settings of every node that answers. Raises ConfigurationError."""
+    await _check_keyspace(client, production=production)
+    for host in client.hosts:
+        try:
+            found = dict(await client.run("SELECT name, value FROM system_views.settings", host=host))
+        except Exception as error:
+            if not is_drivers(error):
+                raise
+            log.warning("Cassandra's node %s does not answer, so its settings are not checked", host.address)
+            continue
+        for name, allowed in _WANTED.items():
+            if found.get(name) not in allowed:
+                raise ConfigurationError(
+                    f"Cassandra's node {host.address} has {name}: {found.get(name)}; "
+                    f"write `{name}: {allowed[0]}` into its cassandra.yaml and restart it"
+                )
+
+
+async def _check_keyspace(client: Client, *, production: bool) -> None:
+    keyspace = client.address.keyspace
+    listed = await client.run(f"SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'")
+    if not listed:
+        nodes = min(len(client.hosts), COPIES_LEAST)
+        copies = f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}"
+        raise ConfigurationError(
+            f"Cassandra has no keyspace {keyspace}; make it: CREATE KEYSPACE {keyspace} WITH replication = {copies};"
+        )
+    options = dict(listed[0][0])
+    places = [int(str(value)) for name, value in options.items() if name != "class" and str(value).isdecimal()]
+    if production and min(places, default=0) < COPIES_LEAST:
+        raise ConfigurationError(
+            f"keyspace {keyspace} keeps {min(places, default=0)} copies of a row, and WALLET_MODE=production wants "
+            f"{COPIES_LEAST}: ALTER KEYSPACE {keyspace} WITH replication = "
+            f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {COPIES_LEAST}}}; then `nodetool repair --full`"
+        )
+    if len(places) > 1:
+        raise ConfigurationError(f"keyspace {keyspace} is in several data centres; the wallet's must be in one")
+
+
+async def migrate(client: Client, partitions: Sequence[str], *, creates: bool) -> None:
+    """Make the ledger where there is none, else check that it is the one that the URL tells of.
+
+    Raises:
+        ConfigurationError: a newer version, another number of partitions, tables of somebody else.
+    """
+    meta = await _meta(client)
+    if meta is None:
+        if not creates:
+            raise no_ledger(f"keyspace {client.address.keyspace}")
+        await _make(client, len(partitions))
+        meta = await _meta(client) or {}
+    version, count = int(meta.get("version", 0)), int(meta.get("partitions", 0))
+    if version > VERSION:
+        raise ConfigurationError(
+            f"keyspace {client.address.keyspace} has schema version {version}, this program knows {VERSION}; "
+            "upgrade wallet-gql"
+        )
+    if count != len(partitions):
+        raise ConfigurationError(
+            f"this ledger has {count} partitions, which cannot be changed; write ?partitions={count} in the URL"
+        )
+    await client.prepare()
+    missing = [name for name in partitions if not await client.ask("version", name)]
+    await asyncio.gather(*(client.ask("make", name) for name in missing))
+
+
+async def _meta(client: Client) -> dict[str, Any] | None:
+    """What the keyspace says of itself; None if it has no ledger."""
+    keyspace = client.address.keyspace
+    listed = await client.run(f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'")
+    tables = {name for (name,) in listed}
+    if "meta" not in tables:
+        strange = sorted(tables - TABLES.keys())
+        if strange:
+            raise ConfigurationError(f"keyspace {keyspace} has a table {strange[0]} that is not ours; name another one")
+        return None
+    found = dict(await client.run(f"SELECT k, value FROM {keyspace}.meta"))  # noqa: S608 - a checked name
+    return found if "version" in found else None
+
+
+async def _make(client: Client, partitions: int) -> None:
+    """The tables, `meta` last; and what cannot be changed afterwards, decided once."""
+    keyspace = client.address.keyspace
+    for table in sorted(TABLES, key=lambda name: name == "meta"):
+        await client.run(definition(keyspace, table))
+    for name, value in (("partitions", str(partitions)), ("version", str(VERSION))):
+        insert = f"INSERT INTO {keyspace}.meta (k, value) VALUES ('{name}', '{value}') IF NOT EXISTS"  # noqa: S608 - ours
+        await client.run(insert)

@@ -1,0 +1,421 @@
+"""`cassandra://`: partitions that Paxos decides, on a cluster whose machines somebody else looks after.
+
+`cassandra://[user:password@]host[:port][,host…]/keyspace?partitions=16`. A ledger has a fixed number of *partitions*,
+which are the nodes of the ledger: each leads the users that hash to it and commits in an order of its own
+(`partition.py`). A transfer within one is one lightweight transaction and some plain writes; one between two leaves an
+intent, and the payee's partition commits the credit a moment later (`credits.py`).
+
+Flush setting (G3): `commitlog_sync: batch` or `group` on every node, checked on opening; every write is acknowledged by
+a majority of a row's copies, each of which has it on its disk.
+
+Reads are of single rows, each as new as any answer given before. Several rows are read again if a commit came between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from ...domain.changes import Credit, Decide, Done, Failed, Outcome, ReadSet, Scope, Snapshot, State, decide_all
+from ...domain.errors import Contended, Unavailable, WalletError
+from ...domain.ids import AccountId, TransferId, slot_of
+from ...domain.model import AccountFacts, Hold, Record
+from ...failpoints import FailpointError, reach
+from ...storage import (
+    PAGE_MAX,
+    TIMEOUT_SECONDS,
+    Capabilities,
+    Committed,
+    HistoryLine,
+    NodeTotal,
+    Page,
+    PageRequest,
+    Recovered,
+    ScanItem,
+    ScanKind,
+    ScanPage,
+)
+from ..kit.group_commit import Command, Deferred
+from ..kit.nodes import NodeMap
+from ..kit.store import GroupStore
+from ..kit.wanted import Wanted
+from . import read as reading
+from .batch import draft_of
+from .client import Client
+from .credits import CREDIT_SECONDS, Credits, Intent, Receive
+from .errors import is_drivers, translate
+from .gate import Gate
+from .imports import import_items
+from .load import Found, load
+from .partition import TAIL_BYTES_MAX, Draft, Partition, Register
+from .setup import check_cluster, connect, migrate
+from .tables import transfer_key
+from .url import parse_address
+
+R = TypeVar("R")
+
+_REPLY_SHARE: Final = 0.9
+"""How much of a caller's time may be gone when the wait for a credit ends."""
+
+_RIPE_SECONDS: Final = 0.1
+_FETCHES_MAX: Final = 5
+_FETCH_PAUSE_SECONDS: Final = 0.01
+_IMPORT_SECONDS: Final = 60.0
+_SETTLE_SECONDS: Final = 10.0
+
+Pair = tuple[Scope, Decide[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A command's result, and its credits on their way."""
+
+    result: Any
+    credits: tuple[asyncio.Task[bool], ...]
+
+
+class CassandraStore(GroupStore):
+    """The ledger in one keyspace."""
+
+    name = "cassandra"
+
+    def __init__(self, url: str) -> None:
+        """See the module for URLs. Raises ConfigurationError."""
+        super().__init__()
+        self._address = parse_address(url)
+        count = self._address.partitions
+        self._map = NodeMap([f"p{number:04}" for number in range(count)])
+        self._client = Client(self._address)
+        process = secrets.token_hex(8)
+        self._partitions = {name: Partition(name, self._client, process) for name in self._map.names}
+        everything = list(self._partitions.values())
+        self._credits = Credits(self._client, self._partitions, self._deliver)
+        self._gate = Gate(self._client, everything)
+        self._due = reading.Due(self._client, everything)
+        self._opened = False
+        self.capabilities = Capabilities(
+            durable=True,
+            multi_process=True,
+            spans_nodes=count > 1,
+            snapshot_reads=False,
+            remote_credit="eventual",
+        )
+
+    # Opening and closing
+
+    async def _open(self) -> None:
+        await connect(self._client)
+        try:
+            await check_cluster(self._client, production=self.production)
+            await migrate(self._client, self._map.names, creates=self.creates)
+            await self._credits.open()
+        except BaseException as error:
+            await self._client.close()
+            if is_drivers(error):
+                raise translate(error) from error
+            raise
+        self._opened = True
+
+    async def _close(self) -> None:
+        self._opened = False
+        await self._credits.close()
+        await self._client.close()
+
+    def _home(self, slot: int) -> Partition:
+        if not self._opened:
+            raise Unavailable("the store is not open")
+        return self._partitions[self._map.home(slot)]
+
+    # Writing
+
+    def _lane(self, scope: Scope) -> Hashable:
+        return self._home(scope.home).name
+
+    async def execute(
+        self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Committed[R]:
+        """See `Store.execute`: the reply waits a while for credits of other partitions."""
+        loop = asyncio.get_running_loop()
+        late = loop.time() + timeout_seconds * _REPLY_SHARE
+        done = await super().execute(scope, decide, timeout_seconds=timeout_seconds)
+        sent: Any = done.result
+        if not isinstance(sent, _Sent):
+            return done
+        seconds = min(late - loop.time(), CREDIT_SECONDS)
+        if seconds > 0:
+            await asyncio.wait(sent.credits, timeout=seconds)
+        arrived = (task.done() and not task.cancelled() and task.result() for task in sent.credits)
+        return Committed(sent.result, credited=all(arrived))
+
+    async def _deliver(self, receive: Receive) -> None:
+        """Commit a credit in the payee's partition, with whatever else that commits."""
+        scope = receive.scope
+        await self.groups.submit(self._lane(scope), scope, receive, CREDIT_SECONDS)
+
+    async def _commit(
+        self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
+    ) -> Sequence[Outcome | Deferred]:
+        partition = self._partitions[str(lane)]
+        deadline = asyncio.get_running_loop().time() + wait_seconds
+        pairs = [(command.scope, command.decide) for command in batch]
+        decided: _Decided = await partition.commit(self._drafting(partition, pairs), deadline)
+        self._hint(decided.accounts)
+        outcomes = [self._sent(*both) for both in decided.outcomes]
+        return [*outcomes, *(Deferred(lane) for _ in batch[len(outcomes) :])]
+
+    def _sent(self, outcome: Outcome, intents: Sequence[Intent]) -> Outcome:
+        """Let a decided command's credits go."""
+        if not intents or not isinstance(outcome, Done):
+            return outcome
+        return Done(_Sent(outcome.result, tuple(self._credits.send(intents))))
+
+    def _drafting(self, partition: Partition, pairs: Sequence[Pair]) -> Callable[[Register], Awaitable[Draft]]:
+        """What a batch of commands writes; of one that is too large for a commit, the first part of it."""
+
+        async def draft(base: Register) -> Draft:
+            drafting = _Drafting(self._client, self._map, partition, base)
+            await drafting.load(pairs)
+            _reach("cassandra.loaded")
+            taken = len(pairs)
+            made = drafting.decide(pairs)
+            while taken > 1 and len(made.packed()) > TAIL_BYTES_MAX:
+                taken = (taken + 1) // 2
+                made = drafting.decide(pairs[:taken])
+            await drafting.add_replayed(pairs[:taken], made.result)
+            if made.writes:
+                _reach("cassandra.decided")
+            return made
+
+        return draft
+
+    # Reading
+
+    async def fetch(self, reads: ReadSet) -> Snapshot:
+        """See `Store.fetch`."""
+        wanted = Wanted.of([reads])
+        state = State("", lambda _: None)
+
+        def key(transfer_id: TransferId) -> str:
+            return transfer_key(self._map.home(slot_of(transfer_id)), transfer_id)
+
+        found = await self._reading(self._consistently(wanted, lambda: load(self._client, wanted, key)))
+        found.fill(state, wanted)
+        return Snapshot(state, reads)
+
+    async def _consistently(self, wanted: Wanted, read: Callable[[], Awaitable[Found]]) -> Found:
+        """Read; if it was of several rows of a partition, again until no commit came between, within reason."""
+        involved = [self._partitions[name] for name, part in wanted.split(self._map.home).items() if _is_several(part)]
+        for last in (*[False] * (_FETCHES_MAX - 1), True):
+            before = await asyncio.gather(*map(_spread_version, involved))
+            found = await read()
+            if last or not involved:
+                break
+            after = await asyncio.gather(*(partition.newest() for partition in involved))
+            if all(old == new[:2] for old, new in zip(before, after, strict=True)):
+                break
+            await asyncio.sleep(_FETCH_PAUSE_SECONDS)
+        return found
+
+    async def _reading(self, work: Awaitable[R]) -> R:
+        try:
+            return await work
+        except Exception as error:
+            if not is_drivers(error):
+                raise
+            raise translate(error) from error
+
+    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
+        """See `Store.list_transfers`."""
+        partition = self._home(slot_of(account_id))
+        return await self._reading(reading.history(self._client, partition, account_id, page))
+
+    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
+        """See `Store.list_records`."""
+        return await self._reading(reading.records_of(self._client, kind, owner, after, limit))
+
+    async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
+        """See `Store.list_due`."""
+        return await self._reading(self._due.list(kind, before, limit))
+
+    async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
+        """See `Store.scan`."""
+        items, more = await self._reading(reading.scan(self._client, kind, after, limit))
+        return ScanPage(tuple(items), more)
+
+    async def totals(self) -> Sequence[NodeTotal]:
+        """See `Store.totals`: each register has the sums of its partition."""
+        found = await self._reading(asyncio.gather(*(p.newest() for p in self._partitions.values())))
+        return [
+            NodeTotal(name, currency, *sums)
+            for name, (_, _, by_currency) in zip(self._partitions, found, strict=True)
+            for currency, sums in sorted(by_currency.items())
+        ]
+
+    # Maintenance
+
+    @asynccontextmanager
+    async def gate(self) -> AsyncIterator[None]:
+        """See `Store.gate`, and `gate.py` for how. No credit is on its way inside."""
+        if not self._opened:
+            raise Unavailable("the store is not open")
+        async with self._gate.closed(self._settle_through):
+            yield
+
+    async def _settle_through(self, holder: str) -> None:
+        """Apply, as the gate's holder, what is decided and has not arrived."""
+        deadline = asyncio.get_running_loop().time() + _SETTLE_SECONDS
+        opened = await self._reading(asyncio.gather(*map(self._credits.open_of, self._partitions.values())))
+        by_payee: dict[str, list[Intent]] = {}
+        for intent in (intent for part in opened for intent in part):
+            by_payee.setdefault(self._map.home(slot_of(intent.credit.account_id)), []).append(intent)
+
+        async def one(name: str, intents: Sequence[Intent]) -> None:
+            receives = [Receive(intent.credit) for intent in intents]
+            left: list[Pair] = [(receive.scope, receive) for receive in receives]
+            partition = self._partitions[name]
+            while left:
+                draft = self._drafting(partition, left)
+                decided: _Decided = await partition.commit(draft, deadline, through=holder)
+                for outcome, _ in decided.outcomes:
+                    if isinstance(outcome, Failed):
+                        raise Contended(f"a credit on its way cannot be applied: {outcome.error}")
+                left = left[len(decided.outcomes) :]
+            await self._client.write([intent.done for intent in intents], 1)
+
+        await self._reading(asyncio.gather(*(one(name, intents) for name, intents in by_payee.items())))
+
+    async def load_raw(self, items: Sequence[ScanItem]) -> None:
+        """See `Store.load_raw`."""
+        deadline = asyncio.get_running_loop().time() + _IMPORT_SECONDS
+        await self._reading(import_items(self._client, self._partitions, self._map, items, deadline))
+
+    async def recover(self, limit: int) -> Recovered:
+        """See `Store.recover`: spread what is decided, send credits that are found open."""
+        credited = await self._reading(self._credits.settle(limit))
+        if self._credits.unripe:
+            await asyncio.sleep(_RIPE_SECONDS)
+            credited += await self._reading(self._credits.settle(limit))
+        return Recovered(credited=credited)
+
+    async def ping(self) -> None:
+        """Write a row that nobody reads, to the disks of a majority. Raises Unavailable."""
+        if not self._opened:
+            raise Unavailable("the store is not open")
+        await self._reading(self._client.write([("marker", ["ping", 1])], 1))
+
+
+@dataclass(slots=True)
+class _Decided:
+    """What a batch comes to: an outcome a command with its intents, and the accounts that it changes."""
+
+    outcomes: list[tuple[Outcome, list[Intent]]]
+    accounts: list[AccountId]
+
+
+class _Drafting:
+    """One batch of commands on one version of a partition."""
+
+    def __init__(self, client: Client, nodes: NodeMap, partition: Partition, base: Register) -> None:
+        self._client = client
+        self._map = nodes
+        self._name = partition.name
+        self._base = base
+        self._found = Found()
+        self._wanted = Wanted()
+
+    def _transfer_key(self, transfer_id: TransferId) -> str:
+        return transfer_key(self._name, transfer_id)
+
+    async def load(self, pairs: Sequence[Pair]) -> None:
+        """Read what the batch names. Raises the driver's errors."""
+        self._wanted = Wanted.of(scope for scope, _ in pairs)
+        known = self._base.accounts
+        self._found = await load(self._client, self._wanted, self._transfer_key, known)
+        known.update((name, account) for name, account in self._found.accounts.items() if self._is_here(account.id))
+
+    def _is_here(self, account_id: AccountId) -> bool:
+        return self._map.home(slot_of(account_id)) == self._name
+
+    def decide(self, pairs: Sequence[Pair]) -> Draft:
+        """Run the commands in order on what was loaded."""
+        state = State(self._name, self._map.peer_of(self._name))
+        remote = {name for name in self._wanted.credits if not self._is_here(name)}
+        self._found.fill(state, self._wanted, remote=remote)
+        for account_id in remote & self._found.accounts.keys():
+            account = self._found.accounts[account_id]
+            state.facts[account_id] = AccountFacts(account.id, account.owner, account.currency, account.status)
+        version = self._base.version + 1
+        reversed_minor = dict(state.reversed_minor)
+        outcomes = [self._one(state, pair, version) for pair in pairs]
+        return draft_of(state, _Decided(outcomes, list(state.writes.accounts)), version, reversed_minor)
+
+    def _one(self, state: State, pair: Pair, version: int) -> tuple[Outcome, list[Intent]]:
+        _, decide = pair
+        if isinstance(decide, Receive):
+            try:
+                decide.receive(state)
+            except WalletError as error:
+                return Failed(error), []
+            return Done(None), []
+        before = len(state.writes.credits)
+        (outcome,) = decide_all(state, [pair])
+        return outcome, [Intent(credit, version) for credit in state.writes.credits[before:]]
+
+    async def add_replayed(self, pairs: Sequence[Pair], decided: _Decided) -> None:
+        """Find the credits of what is answered again that have not arrived: so a replay tells the truth of the payee."""
+        named: dict[TransferId, list[int]] = {}
+        receipts = {(r.slot, r.actor, r.key): r for r in self._found.receipts}
+        for place, (scope, _) in enumerate(pairs):
+            for actor, key in scope.receipts:
+                receipt = receipts.get((scope.home, actor, key))
+                if receipt is not None and receipt.transfer_id is not None:
+                    named.setdefault(receipt.transfer_id, []).append(place)
+        if not named or len(self._map.names) == 1:
+            return
+        for transfer_id, intent in (await self._unarrived(named)).items():
+            for place in named[transfer_id]:
+                decided.outcomes[place][1].append(intent)
+
+    async def _unarrived(self, named: dict[TransferId, list[int]]) -> dict[TransferId, Intent]:
+        headers = Wanted(transfers=set(named))
+        transfers = (await load(self._client, headers, self._transfer_key)).transfers
+        peers = {
+            transfer_key(self._map.home(slot_of(t.credit_account_id)), t.id): t
+            for t, _ in transfers.values()
+            if t.credit_account_id.startswith("acc_") and not self._is_here(t.credit_account_id)
+        }
+        there = {key for key, row, _ in await self._client.ask_keys("get_transfer", peers) if row is not None}
+        return {
+            t.id: Intent(Credit(t.credit_account_id, t.net_minor, t, self._name), 0)
+            for key, t in peers.items()
+            if key not in there
+        }
+
+
+def _reach(point: str) -> None:
+    """Pass a failpoint before the decision: whatever fails there, nothing is written."""
+    try:
+        reach(point)
+    except FailpointError as error:
+        raise Unavailable(f"Cassandra: {error}") from error
+
+
+def _is_several(wanted: Wanted) -> bool:
+    """Whether it is more than one row."""
+    named = (wanted.accounts, wanted.credits, wanted.holds, wanted.transfers, wanted.receipts, wanted.records)
+    return bool(wanted.wallets) or wanted.open_holds or sum(map(len, named)) > 1
+
+
+async def _spread_version(partition: Partition) -> tuple[int, str]:
+    """The newest version of a partition, if this process knows that it is spread; else after it was."""
+    version, attempt, _ = await partition.newest()
+    known = partition.known
+    if known is None or (known.version, known.attempt) != (version, attempt):
+        register = await partition.read()
+        return register.version, register.attempt
+    return version, attempt

@@ -1,0 +1,327 @@
+"""Real Cassandra clusters for tests: one node or three, each of which can be killed, stopped and started again.
+
+Nodes listen on 127.0.0.1, 127.0.0.2 and so on, all on the same ports, and run as a plain user. What they are made of is
+told in `_cassandra_jars`. A ledger's keyspace is made once, given back, emptied by TRUNCATE and used again: making its
+tables takes ten times as long. (A DELETE would hide rows written later, for their time stamps are small.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import count
+from pathlib import Path
+from string import Template
+from typing import Any, Final, Self
+
+from cassandra import DriverException
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, NoHostAvailable
+from cassandra.cluster import Cluster as DriverCluster
+from cassandra.policies import FallthroughRetryPolicy, RoundRobinPolicy
+
+from ...storage import Store
+from ..harness import Harness
+from ..patience import patience, wait_until
+from ._cassandra_jars import RECIPE, archive, class_path, java
+from .process import ServerMissing, ServerProcess, own_folder
+
+START_SECONDS_MAX: Final = 90.0
+ADMIN_SECONDS: Final = 60.0
+HEAP: Final = "384M"
+META: Final = "meta"
+"""The one table that is not emptied: it says how many partitions a ledger has."""
+
+_OPENED: Final = (
+    *("java.base/jdk.internal.misc", "java.base/jdk.internal.ref", "java.base/sun.nio.ch", "java.base/java.io"),
+    *("java.base/java.lang", "java.base/java.lang.module", "java.base/java.lang.reflect", "java.base/java.util"),
+    *("java.base/java.util.concurrent", "java.base/java.util.concurrent.atomic", "java.base/java.nio"),
+    *("java.base/jdk.internal.loader", "java.base/jdk.internal.reflect", "java.base/jdk.internal.math"),
+    *("java.base/jdk.internal.module", "java.base/jdk.internal.util.jar"),
+    *("jdk.management/com.sun.management.internal", "java.rmi/sun.rmi.transport.tcp"),
+    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
+)
+_EXPORTED: Final = (
+    *("java.base/jdk.internal.misc", "java.base/jdk.internal.ref", "java.base/sun.nio.ch"),
+    *("java.management.rmi/com.sun.jmx.remote.internal.rmi", "java.rmi/sun.rmi.registry", "java.rmi/sun.rmi.server"),
+    *("java.rmi/sun.rmi.transport.tcp", "java.sql/java.sql", "jdk.attach/sun.tools.attach"),
+    "jdk.compiler/com.sun.tools.javac.file",
+)
+_JVM: Final = (
+    *(f"-Xms{HEAP}", f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=256M", "-Xss512k"),
+    *("-XX:ReservedCodeCacheSize=128M", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"),
+    "-Djdk.attach.allowAttachSelf=true",
+    *(part for name in _OPENED for part in ("--add-opens", f"{name}=ALL-UNNAMED")),
+    *(part for name in _EXPORTED for part in ("--add-exports", f"{name}=ALL-UNNAMED")),
+    *("-Dcassandra-foreground=yes", "-Dcassandra.skip_wait_for_gossip_to_settle=0"),
+    *("-Dcassandra.ring_delay_ms=1000", "-Djava.net.preferIPv4Stack=true"),
+)
+"""A small heap, what Java's modules must give away, and no waiting for neighbours that a test does not have."""
+
+_MAIN: Final = "org.apache.cassandra.service.CassandraDaemon"
+_OPTIONS_REQUEST: Final = bytes([4, 0, 0, 0, 5, 0, 0, 0, 0])
+_SUPPORTED: Final = 6
+_keyspaces = count(1)
+
+
+def free_ports(wanted: int, nodes: int) -> list[int]:
+    """Ports that nobody listens on, on any of the nodes' addresses. Raises ServerMissing where those are not ours."""
+    found: list[int] = []
+    while len(found) < wanted:
+        with socket.socket() as first:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                for node in range(2, nodes + 1):
+                    with socket.socket() as other:
+                        other.bind((f"127.0.0.{node}", port))
+            except OSError as error:
+                if error.errno != 98:  # in use there; anything else is a missing address
+                    remedy = "give the loopback interface more addresses"
+                    raise ServerMissing(f"127.0.0.2 cannot be listened on ({error}); {remedy}") from error
+                continue
+            found.append(port)
+    return found
+
+
+class CassandraNode:
+    """One server process with its data. Not started yet."""
+
+    def __init__(
+        self, number: int, of: int, ports: Sequence[int], settings: str = "", flags: Sequence[str] = ()
+    ) -> None:
+        """The `number`-th of `of` nodes; `ports` are CQL's and the nodes' own. Raises ServerMissing.
+
+        `settings` are further lines of its cassandra.yaml.
+        """
+        self.address = f"127.0.0.{number}"
+        self.port = ports[0]
+        self.folder = own_folder("wallet-cassandra-")
+        self.paused = False
+        self._process: ServerProcess | None = None
+        values = {
+            "TOKEN": str(-(2**63) + (2**64 // of) * (number - 1)),
+            "ADDRESS": self.address,
+            "PORT": str(ports[0]),
+            "STORAGE_PORT": str(ports[1]),
+            "FOLDER": str(self.folder),
+        }
+        for name in ("cassandra.yaml", "logback.xml"):
+            text = Template((RECIPE / name).read_text(encoding="utf-8")).safe_substitute(values)
+            (self.folder / name).write_text(text + settings * name.endswith("yaml"), encoding="utf-8")
+        own = [
+            *(f"-Dcassandra.config=file://{self.folder}/cassandra.yaml", f"-Dcassandra.storagedir={self.folder}"),
+            *(f"-Dcassandra.logdir={self.folder}", f"-Dlogback.configurationFile=file://{self.folder}/logback.xml"),
+        ]
+        self._command = [java(), *flags, *_JVM, *own, "-cp", class_path(), _MAIN]
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there, stopped or not."""
+        return self._process is not None and self._process.running
+
+    def launch(self) -> None:
+        """Start it, on what data it has, without waiting for it."""
+        self._process = ServerProcess(self._command, self.folder / "out", {"JAVA_TOOL_OPTIONS": ""})
+        self.paused = False
+
+    def wait(self) -> None:
+        """Return once it answers. Raises RuntimeError."""
+        assert self._process is not None
+        self._process.wait_for_start(self.answers, START_SECONDS_MAX, self.folder / "out")
+
+    def start(self) -> None:
+        """Start it and wait for it."""
+        self.launch()
+        self.wait()
+
+    def answers(self) -> bool:
+        """Whether it takes CQL."""
+        with suppress(OSError), socket.create_connection((self.address, self.port), 0.5) as connection:
+            connection.settimeout(2)
+            connection.sendall(_OPTIONS_REQUEST)
+            answer = connection.recv(9)
+            return len(answer) > 4 and answer[4] == _SUPPORTED
+        return False
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+
+    def leave(self) -> None:
+        """SIGTERM, and wait for its end."""
+        assert self._process is not None
+        self._process.signal(signal.SIGTERM)
+        wait_until(lambda: not self.running, 30, f"node {self.address} does not end")
+
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and does not answer."""
+        assert self._process is not None
+        self._process.pause()
+        self.paused = True
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.resume()
+        self.paused = False
+
+    def stop(self) -> None:
+        """End it and forget its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _write_archive(target: Path) -> None:
+    """Start a node once, with order to write down the classes that it loads."""
+    draft = own_folder("wallet-cassandra-classes-") / "classes.jsa"
+    node = CassandraNode(1, 1, free_ports(2, 1), flags=(f"-XX:ArchiveClassesAtExit={draft}",))
+    try:
+        node.start()
+        node.leave()
+        shutil.copyfile(draft, target)
+    finally:
+        node.stop()
+
+
+@cache
+def _sharing() -> tuple[str, ...]:
+    path = archive(_write_archive)
+    return () if path is None else (f"-XX:SharedArchiveFile={path}",)
+
+
+class CassandraCluster:
+    """Nodes that hold every row on up to three of them, and empty keyspaces on them."""
+
+    def __init__(self, nodes: int = 1, settings: str = "") -> None:
+        """Start the nodes and wait for them. Raises ServerMissing."""
+        ports = free_ports(2, nodes)
+        flags = _sharing()
+        self.nodes = [CassandraNode(i, nodes, ports, settings, flags) for i in range(1, nodes + 1)]
+        self._free: dict[int, list[str]] = {}
+        self._admin: Any = None
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            node.wait()
+
+    def url(self, keyspace: str, partitions: int) -> str:
+        """The storage URL of a keyspace."""
+        hosts = ",".join(f"{node.address}:{node.port}" for node in self.nodes)
+        return f"cassandra://{hosts}/{keyspace}?partitions={partitions}"
+
+    def ask(self, statement: str) -> list[Any]:
+        """Run a statement of the launcher's own, again while nodes are still finding one another.
+
+        Raises:
+            DriverException: the driver's, or NoHostAvailable, after a while.
+        """
+        until = time.monotonic() + patience(ADMIN_SECONDS)
+        while True:
+            try:
+                return list(self._session().execute(statement, timeout=patience(ADMIN_SECONDS)))
+            except (DriverException, NoHostAvailable):
+                if time.monotonic() > until:
+                    raise
+                self.forget()
+                time.sleep(0.2)
+
+    def _session(self) -> Any:
+        if self._admin is None:
+            profile = ExecutionProfile(RoundRobinPolicy(), FallthroughRetryPolicy(), request_timeout=ADMIN_SECONDS)
+            driver = DriverCluster(
+                [node.address for node in self.nodes],
+                port=self.nodes[0].port,
+                protocol_version=5,
+                execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+                schema_metadata_enabled=False,
+            )
+            self._admin = driver.connect()
+        return self._admin
+
+    def forget(self) -> None:
+        """Close the launcher's own connection; the next statement makes another."""
+        if self._admin is not None:
+            self._admin.cluster.shutdown()
+            self._admin = None
+
+    def take(self, partitions: int) -> str:
+        """The name of a keyspace whose ledger of so many partitions is empty."""
+        free = self._free.setdefault(partitions, [])
+        if free:
+            keyspace = free.pop()
+            listed = self.ask(f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'")
+            for (table,) in listed:
+                if table != META:
+                    self.ask(f"TRUNCATE {keyspace}.{table}")
+            return keyspace
+        keyspace = f"ledger_{os.getpid()}_{next(_keyspaces)}"
+        copies = {"class": "SimpleStrategy", "replication_factor": min(len(self.nodes), 3)}
+        self.ask(f"CREATE KEYSPACE {keyspace} WITH replication = {copies}")
+        return keyspace
+
+    def give_back(self, keyspace: str, partitions: int) -> None:
+        """The keyspace may be emptied and used by somebody else."""
+        self._free.setdefault(partitions, []).append(keyspace)
+
+    def stop(self) -> None:
+        """End all nodes."""
+        self.forget()
+        for node in self.nodes:
+            node.stop()
+
+
+@cache
+def shared_cluster(nodes: int) -> CassandraCluster:
+    """One cluster of that size for this process, ended with it. Raises ServerMissing."""
+    made = CassandraCluster(nodes)
+    atexit.register(made.stop)
+    return made
+
+
+class CassandraHarness(Harness):
+    """`cassandra`: one node. Paused by the gate; killed by killing the node, which starts again on what it left."""
+
+    failpoints = ("cassandra.loaded", "cassandra.decided", "cassandra.committed", "cassandra.spread")
+
+    def __init__(
+        self, partitions: int = 1, cluster: Callable[[], CassandraCluster] = lambda: shared_cluster(1)
+    ) -> None:
+        """A ledger of so many partitions on a cluster that all tests of this process share. ServerMissing at `start`."""
+        super().__init__("cassandra://", "cassandra" if partitions == 1 else f"cassandra-{partitions}")
+        self._partitions = partitions
+        self._choose = cluster
+        self._keyspace: str | None = None
+
+    def sibling(self) -> Self:
+        """Another ledger on the same nodes."""
+        return type(self)(self._partitions, self._choose)
+
+    async def start(self, folder: Path) -> None:
+        """Take an empty keyspace."""
+        del folder
+        self.cluster = await asyncio.to_thread(self._choose)
+        self._keyspace = await asyncio.to_thread(self.cluster.take, self._partitions)
+        self.url = self.cluster.url(self._keyspace, self._partitions)
+
+    async def stop(self) -> None:
+        """Give the keyspace back."""
+        await super().stop()
+        if self._keyspace is not None:
+            self.cluster.give_back(self._keyspace, self._partitions)
+
+    async def kill(self, store: Store) -> Store:
+        """`kill -9` a node, start it again, and go on with what it has."""
+        node = self.cluster.nodes[0]
+        node.kill()
+        self.cluster.forget()
+        await asyncio.to_thread(node.start)
+        return await super().kill(store)
