@@ -17,7 +17,7 @@ from .integrations.stripe.payments import Payments, open_payments
 from .integrations.webhooks.deliveries import Webhooks
 from .integrations.webhooks.events import HttpSender, can_send
 from .integrations.webhooks.targets import check_url
-from .settings import Settings
+from .settings import Mode, Settings
 from .storage import Store
 from .verbs.ledger import Ledger, utc_now
 from .verbs.merchants import Merchants
@@ -79,7 +79,7 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
         ConfigurationError: the store refuses to start, and says why.
     """
     async with (
-        open_store(settings.storage, creates=creates) as store,
+        open_store(settings.storage, creates=creates, production=settings.mode is Mode.PRODUCTION) as store,
         open_payments(settings, store, utc_now) as payments,
     ):
         ledger = Ledger(

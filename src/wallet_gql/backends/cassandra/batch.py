@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...domain.changes import State, Writes
-from ...domain.ids import AccountId, is_clearing
+from ...domain.ids import AccountId, TransferId, is_clearing
 from ...domain.model import Account, Hold, Record
 from ..kit.kinds import ACCOUNT, ENTRY, HOLD, RECEIPT, RECORD, SYSTEM_ENTRY, TRANSFER
 from .partition import Draft, Sums
 from .tables import Names, Op, bucketed, record_key, row_of, text_of, transfer_key
 
 
-def draft_of(state: State, result: object, version: int, reversed_minor: Mapping[str, int]) -> Draft:
+def draft_of(state: State, result: object, version: int, reversed_minor: Mapping[TransferId, int]) -> Draft:
     """The commit that makes `version` out of a decided state.
 
     `reversed_minor` are the sums of reversals as loaded.
     """
     writes, partition = state.writes, state.node
-    moved = {account.id: state.accounts[account.id] for account in writes.opened}
+    moved: dict[AccountId, Account] = {account.id: state.accounts[account.id] for account in writes.opened}
     moved.update((name, after) for name, (_, after) in writes.accounts.items())
     ops = [
         *account_rows(moved, writes.opened),
@@ -30,7 +30,12 @@ def draft_of(state: State, result: object, version: int, reversed_minor: Mapping
         *_intent_rows(writes, partition, version),
     ]
     before = {account_id: before for account_id, (before, _) in writes.accounts.items()}
-    return Draft(result, ops, dict(moved), sums_of_writes(writes, moved, before))
+    fresh = {
+        "account": [account.id for account in writes.opened],
+        "hold": [hold.id for hold in writes.placed],
+        "transfer": [transfer_key(partition, transfer.id) for transfer in writes.transfers],
+    }
+    return Draft(result, ops, moved, sums_of_writes(writes, moved, before), fresh)
 
 
 def account_rows(accounts: Mapping[AccountId, Account], opened: list[Account]) -> list[Op]:
@@ -62,9 +67,9 @@ def journal_text(header: str, entries: list[str], lines: list[str]) -> str:
     return f"[{header},[{','.join(entries)}],[{','.join(lines)}]]"
 
 
-def reversal_rows(writes: Writes, partition: str, reversed_minor: Mapping[str, int]) -> list[Op]:
+def reversal_rows(writes: Writes, partition: str, reversed_minor: Mapping[TransferId, int]) -> list[Op]:
     """The new sums of reversals of what the transfers written undo; `reversed_minor` are the old ones."""
-    sums: dict[str, int] = {}
+    sums: dict[TransferId, int] = {}
     for transfer in writes.transfers:
         if transfer.reverses is not None:
             before = sums.get(transfer.reverses, reversed_minor.get(transfer.reverses, 0))

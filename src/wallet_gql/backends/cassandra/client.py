@@ -6,6 +6,7 @@ The driver runs in threads of its own. Its answers are put into a queue; one wak
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -22,7 +23,6 @@ from cassandra.policies import (
 from cassandra.query import BatchStatement, BatchType, PreparedStatement, tuple_factory
 
 from ...domain.errors import Unavailable
-from .errors import is_drivers, translate
 from .tables import DECIDING, READING, Op, bound, writing
 from .url import Address
 
@@ -38,6 +38,18 @@ KEYS_MAX: Final = 100
 """How many keys one statement reads."""
 
 Rows = list[tuple[Any, ...]]
+
+
+class _Expected(logging.Filter):
+    """Drops the server's warnings about batches over many rows, which are what we mean to send."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is worth reading."""
+        text = record.getMessage()
+        return not text.startswith(("Server warning: Batch for", "Server warning: Unlogged batch"))
+
+
+logging.getLogger("cassandra.protocol").addFilter(_Expected())
 
 
 class Client:
@@ -84,11 +96,11 @@ class Client:
         )
         try:
             session = cluster.connect()
-            session.default_fetch_size = None  # whole answers, but for scans
-            return session
         except BaseException:
             cluster.shutdown()
             raise
+        session.default_fetch_size = None  # whole answers, but for scans
+        return session
 
     async def prepare(self) -> None:
         """Prepare every statement; the tables are there. Raises the driver's errors."""
@@ -122,19 +134,10 @@ class Client:
 
     # Asking
 
-    async def ask(self, name: str, *values: Any, serial: bool = False) -> Rows:
-        """Run a statement; its rows. `serial` reads what Paxos has decided. Raises the driver's errors."""
-        statement = self._statements[name].bind(values)
-        if serial:
-            statement.consistency_level = ConsistencyLevel.SERIAL
-        return list(await self._send(name, statement))
-
-    async def read(self, name: str, *values: Any) -> Rows:
-        """`ask` for those who write nothing. Raises Unavailable and InvariantViolated."""
-        try:
-            return await self.ask(name, *values)
-        except Exception as error:
-            raise translate(error) if is_drivers(error) else error from error
+    async def ask(self, name: str, *values: Any) -> Rows:
+        """Run a statement; its rows. Raises the driver's errors."""
+        found: Rows = await self._send(name, self._statements[name].bind(values))
+        return found
 
     async def ask_keys(self, name: str, keys: Iterable[str], *more: Any) -> Rows:
         """Run a statement for many keys, a hundred at a time."""
@@ -144,14 +147,11 @@ class Client:
         return [row for rows in found for row in rows]
 
     async def page(self, name: str, state: bytes | None, limit: int) -> tuple[Rows, bytes | None]:
-        """A page of a scan, and where the next one begins. Raises Unavailable."""
+        """A page of a scan, and where the next one begins. Raises the driver's errors."""
         statement = self._statements[name].bind(())
         statement.fetch_size = limit
-        try:
-            found = await self._send(name, statement, state)
-        except Exception as error:
-            raise translate(error) if is_drivers(error) else error from error
-        return list(found.current_rows), found.paging_state
+        found: tuple[Rows, bytes | None] = await self._send(name, statement, paged=True, paging_state=state)
+        return found
 
     async def run(self, text: str, *, host: Any = None) -> Rows:
         """Run a statement that was not prepared, on a certain node if one is given. Raises the driver's errors."""
@@ -195,19 +195,18 @@ class Client:
             batch.add(self._statements[op[0]], bound(op, stamp))
         await self._send("batch", batch)
 
-    async def _send(self, name: str, statement: Any, paging_state: bytes | None = None) -> Any:
-        """One request on its way; the driver's threads answer through `_put`."""
+    async def _send(self, name: str, statement: Any, *, paged: bool = False, paging_state: bytes | None = None) -> Any:
+        """One request on its way; the driver's threads answer through `_put`: rows, or a page with its end."""
         self.requests[name] += 1
         future = self._loop.create_future()
         answer = self._open_session().execute_async(statement, paging_state=paging_state)
-        if paging_state is None and not name.startswith("scan_"):
-            answer.add_callbacks(lambda rows: self._put(future, rows), lambda error: self._put(future, None, error))
-        else:
-            answer.add_callbacks(
-                lambda rows: self._put(future, _Page(rows, answer._paging_state)),  # noqa: SLF001 - no other way in
-                lambda error: self._put(future, None, error),
-            )
-        return await future or ()
+
+        def arrived(rows: Any) -> None:
+            found = list(rows or ())
+            self._put(future, (found, answer._paging_state) if paged else found)  # noqa: SLF001 - there is no other way
+
+        answer.add_callbacks(arrived, lambda error: self._put(future, None, error))
+        return await future
 
     def _put(self, future: asyncio.Future[Any], answer: Any, error: BaseException | None = None) -> None:
         self._answers.append((future, answer, error))
@@ -228,11 +227,3 @@ class Client:
                 future.set_result(answer)
             else:
                 future.set_exception(error)
-
-
-class _Page:
-    """One page's rows and where the next begins."""
-
-    def __init__(self, rows: Any, state: bytes | None) -> None:
-        self.current_rows = list(rows or ())
-        self.paging_state = state

@@ -8,7 +8,7 @@ from typing import Final
 
 from ...domain.changes import Writes
 from ...domain.errors import InvariantViolated
-from ...domain.ids import AccountId
+from ...domain.ids import TransferId
 from ...domain.model import Account
 from ...storage import ScanItem
 from ..kit.imports import completed, sorted_by_node, unknown_accounts
@@ -16,6 +16,7 @@ from ..kit.kinds import HOLD, RECEIPT, TRANSFER
 from ..kit.nodes import NodeMap
 from .batch import account_rows, journal_rows, journal_text, record_rows, reversal_rows, sums_of_writes
 from .client import Client
+from .decide import refuse_known
 from .load import rows
 from .partition import Draft, Partition, Register
 from .tables import Names, Op, record_key, row_of, text_of, transfer_key, values_of
@@ -46,10 +47,13 @@ class _Importing:
     async def draft(self, base: Register) -> Draft:
         """Check everything against what is here, and make rows of it."""
         writes = self.writes
-        await self._refuse_known("account", [account.id for account in writes.opened])
-        await self._refuse_known("hold", [hold.id for hold in writes.placed])
-        await self._refuse_known("receipt", [text_of(r.slot, r.actor, r.key) for r in writes.receipts])
-        await self._refuse_known("record", [record_key(key) for key in writes.records])
+        new: dict[str, list[str]] = {
+            "account": [account.id for account in writes.opened],
+            "hold": [hold.id for hold in writes.placed],
+            "receipt": [text_of(r.slot, r.actor, r.key) for r in writes.receipts],
+            "record": [record_key(key) for key in writes.records],
+        }
+        await refuse_known(self.client, new)
         await self._check_entries()
         known, reversed_minor = await self._transfers()
         fresh = completed(writes, known.keys(), self.partition, self.nodes)
@@ -69,17 +73,10 @@ class _Importing:
             ops += record_rows(None, record, self.partition)
         return Draft(None, ops, {}, sums_of_writes(fresh, moved, {}))
 
-    async def _refuse_known(self, kind: str, keys: Sequence[str]) -> None:
-        if len(set(keys)) < len(keys):
-            raise InvariantViolated(f"imported twice at once: {keys}")
-        there = await rows(self.client, kind, keys)
-        if there:
-            raise InvariantViolated(f"imported twice: {next(iter(there.values()))}")
-
     async def _check_entries(self) -> None:
         """Every entry is of an account that is here or comes along, in the currency of its transfer, and new."""
         writes = self.writes
-        accounts: dict[AccountId, Account] = {account.id: account for account in writes.opened}
+        accounts: dict[str, Account] = {account.id: account for account in writes.opened}
         accounts.update(await rows(self.client, "account", unknown_accounts(writes)))
         currency_of = {transfer.id: transfer.currency for transfer in writes.transfers}
         for entry in writes.entries:
@@ -87,7 +84,7 @@ class _Importing:
             if account is None or account.currency != currency_of[entry.transfer_id]:
                 raise InvariantViolated(f"entry {entry} is of no {currency_of[entry.transfer_id]} account that is here")
 
-    async def _transfers(self) -> tuple[dict[str, str], dict[str, int]]:
+    async def _transfers(self) -> tuple[dict[str, str], dict[TransferId, int]]:
         """The rows of the transfers that are here, another part of which came before; and sums of reversals."""
         writes = self.writes
         keys = {transfer_key(self.partition, transfer.id): transfer for transfer in writes.transfers}
@@ -119,5 +116,5 @@ class _Importing:
             return op
         header, entries, lines = values_of(known[transfer_id])
         _, more, _ = values_of(values[1])
-        texts = [text_of(*header), [text_of(*e) for e in (*entries, *more)], [text_of(*line) for line in lines]]
-        return name, [values[0], journal_text(texts[0], texts[1], texts[2])]
+        listed = [text_of(*entry) for entry in (*entries, *more)]
+        return name, [values[0], journal_text(text_of(*header), listed, [text_of(*line) for line in lines])]

@@ -16,14 +16,17 @@ from ..kit.wanted import Wanted, load_found
 from .client import Client
 from .tables import FAR, record_key, text_of, values_of
 
-_ROWS: Final = {"account": kinds.ACCOUNT, "hold": kinds.HOLD, "receipt": kinds.RECEIPT, "record": kinds.RECORD}
+ROWS: Final[dict[str, kinds.Kind[Any]]] = {
+    kind.name: kind for kind in (kinds.ACCOUNT, kinds.HOLD, kinds.RECEIPT, kinds.RECORD)
+}
+"""The kinds that stand in a table of their own name, one row each."""
 
 
 @dataclass(slots=True)
 class Found:
     """What was there of what was wanted."""
 
-    accounts: dict[str, Account] = field(default_factory=dict)
+    accounts: dict[AccountId, Account] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
     transfers: dict[str, tuple[Transfer, int]] = field(default_factory=dict)
     receipts: list[Receipt] = field(default_factory=list)
@@ -46,7 +49,7 @@ async def load(
     client: Client,
     wanted: Wanted,
     transfer_key: Callable[[TransferId], str],
-    known: Mapping[str, Account] | None = None,
+    known: Mapping[AccountId, Account] | None = None,
 ) -> Found:
     """Read what is wanted. Accounts that are `known` are not read again. Raises the driver's errors."""
     found = Found()
@@ -86,9 +89,9 @@ async def _load_open_holds(client: Client, wanted: Wanted, found: Found) -> None
     found.holds.update(await rows(client, "hold", listed - found.holds.keys()))
 
 
-async def rows(client: Client, name: str, keys: Iterable[str]) -> dict[str, Any]:
+async def rows(client: Client, name: str, keys: Iterable[str]) -> dict[Any, Any]:
     """The records of a kind that stand under keys, by key."""
-    read = _ROWS[name].from_row
+    read = ROWS[name].from_row
     return {key: read(values_of(row)) for key, row in await client.ask_keys(f"get_{name}", keys)}
 
 

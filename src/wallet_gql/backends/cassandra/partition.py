@@ -5,9 +5,10 @@ The register holds the number of the newest commit (`version`), who made it (`at
 stand in the tables (the tail is *spread*). So only the newest tail can be missing from them, and whoever needs the
 partition writes it there. Its rows carry their version as time stamp: written again or late they change nothing.
 
-A decision whose answer is lost is neither taken for done nor for failed. The register, read at SERIAL, or the log of
-commits tells whose attempt made a version; while that is open the commit is tried again, and every attempt that it has
-made is remembered, for an old one may yet win.
+A decision whose answer is lost is neither taken for done nor for failed. The register or the log of commits tells whose
+attempt made a version. While nobody has made it the commit is tried again, and every attempt is remembered, for an old
+one may yet win. A plain read of a majority is enough for that: it may miss a version that is just being decided, but
+the next attempt will not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 import random
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
@@ -23,6 +25,7 @@ from typing import Any, Final
 import orjson
 
 from ...domain.errors import Contended, InDoubt, Unavailable, WalletError
+from ...domain.ids import AccountId
 from ...domain.model import Account
 from ...failpoints import FailpointError, reach
 from ..kit.driver_errors import Meaning
@@ -35,6 +38,9 @@ PAUSE_SECONDS_MAX: Final = 0.1
 GATE_PAUSE_SECONDS: Final = 0.03
 GATE_SECONDS: Final = 15.0
 """After so long without a beat the gate's holder is gone; measured on the observer's own clock."""
+
+OWN_SECONDS: Final = 1.0
+"""How long to wait for a commit of this process to be spread before it is helped like anybody else's."""
 
 TAIL_BYTES_MAX: Final = 256 * 1024
 """As much as a batch of commands may write at one commit, compressed."""
@@ -58,20 +64,22 @@ class Register:
     sums: Sums
     gate: str | None = None
     beat: int = 0
-    accounts: dict[str, Account] = field(default_factory=dict)
+    accounts: dict[AccountId, Account] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Draft:
     """What a commit would write, and what to answer once it has. Without `ops` nothing is decided.
 
-    `moved` are the accounts as they will be, `sums` what is added to the sums. With `closes` the gate is closed.
+    `moved` are the accounts as they will be, `sums` what is added to the sums. `fresh` are the keys, by table, of rows
+    that must not be there yet. With `closes` the gate is closed.
     """
 
     result: Any
     ops: list[Op] = field(default_factory=list)
-    moved: dict[str, Account] = field(default_factory=dict)
+    moved: Mapping[AccountId, Account] = field(default_factory=dict)
     sums: Sums = field(default_factory=dict)
+    fresh: Mapping[str, list[str]] = field(default_factory=dict)
     closes: str | None = None
 
     @property
@@ -113,6 +121,8 @@ class Partition:
         self._process = process
         self._numbers = count(1)
         self._gate_seen: tuple[str, int, float] | None = None
+        self._own: dict[str, asyncio.Event] = {}
+        """This process's attempts that are being decided and spread; each is set when it is over, however it ends."""
 
     # Committing
 
@@ -166,7 +176,7 @@ class Partition:
         through: str | None,
         deadline: float,
     ) -> Any:
-        base = self.known or await self.read(serial=bool(tried))
+        base = self.known or await self.read()
         won = await self._settle(tried, base)
         if won is not None:
             return await self._finish(won, deadline)
@@ -178,13 +188,14 @@ class Partition:
                 raise Again
             return made.result
         after = self._following(base, made)
-        if not await self._decide(base, after, made, tried):
-            raise Again
+        self._own[after.attempt] = asyncio.Event()
         try:
-            reach("cassandra.committed")
-        except FailpointError as error:
-            raise InDoubt(f"Cassandra: {error}") from error
-        return await self._finish(_Tried(made, after), deadline)
+            if not await self._decide(base, after, made, tried):
+                raise Again
+            _reach("cassandra.committed")
+            return await self._finish(_Tried(made, after), deadline)
+        finally:
+            self._own.pop(after.attempt).set()
 
     def _following(self, base: Register, made: Draft) -> Register:
         sums = dict(base.sums)
@@ -243,10 +254,7 @@ class Partition:
                     raise InDoubt(f"committed, and not yet to be seen: {translate(error)}") from error
                 await asyncio.sleep(PAUSE_SECONDS_MAX)
         self.known = done.after
-        try:
-            reach("cassandra.spread")
-        except FailpointError as error:
-            raise InDoubt(f"Cassandra: {error}") from error
+        _reach("cassandra.spread")
         return done.draft.result
 
     async def spread(self, version: int, attempt: str, ops: list[Op]) -> None:
@@ -256,13 +264,17 @@ class Partition:
 
     # Reading the register
 
-    async def read(self, *, serial: bool = False) -> Register:
+    async def read(self) -> Register:
         """The newest version, after its rows were spread if that is not known. Raises the driver's errors."""
-        found = await self._client.ask("register", self.name, serial=serial)
+        found = await self._client.ask("register", self.name)
         if not found:
             raise Unavailable(f"partition {self.name} has no register: somebody has emptied the keyspace")
         version, attempt, tail, sums, gate, beat = found[0]
         register = Register(version, attempt, sums_of(sums), gate, beat)
+        if attempt in self._own:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(OWN_SECONDS):
+                    await self._own[attempt].wait()
         known = self.known
         if known is None or (known.version, known.attempt) != (version, attempt):
             if version and not await self._is_marked(version):
@@ -305,6 +317,14 @@ class Partition:
         elif now - seen[2] > GATE_SECONDS:
             await self._client.ask("open_expired", self.name, base.gate, base.beat)
         raise Again("gate")
+
+
+def _reach(point: str) -> None:
+    """Pass a failpoint after the decision: whatever fails there, it is decided."""
+    try:
+        reach(point)
+    except FailpointError as error:
+        raise InDoubt(f"Cassandra: {error}") from error
 
 
 def sums_of(text: str | None) -> Sums:

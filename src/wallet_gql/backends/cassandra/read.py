@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from ...domain.codec import from_micros, to_micros
 from ...domain.ids import AccountId
@@ -15,7 +15,7 @@ from ...storage import HistoryLine, JournalItem, Page, PageRequest, ScanItem, Sc
 from ..kit import kinds
 from ..kit.store import page_of
 from .client import Client
-from .load import rows
+from .load import ROWS, rows
 from .partition import Partition
 from .tables import BUCKET, bucketed, due_key, text_of, values_of
 
@@ -25,8 +25,6 @@ HINDSIGHT_MICROS: Final = 3_600_000_000
 
 FULL_LOOK_SECONDS: Final = 300.0
 """How often all that is due is looked for, from the beginning of time."""
-
-_SCANNED: Final = {"account": kinds.ACCOUNT, "hold": kinds.HOLD, "receipt": kinds.RECEIPT, "record": kinds.RECORD}
 
 
 async def history(client: Client, partition: Partition, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
@@ -84,7 +82,7 @@ async def scan(client: Client, kind: ScanKind, after: str | None, limit: int) ->
     if kind == "journal":
         items: list[ScanItem] = [_journal(key, row) for key, row in listed if row is not None]
     else:
-        items = [_SCANNED[kind].from_row(values_of(row)) for (row,) in listed]
+        items = [ROWS[kind].from_row(values_of(row)) for (row,) in listed]
     return items, state.hex() if state else None
 
 
@@ -111,7 +109,7 @@ class Due:
         self._since: dict[tuple[str, str], int] = {}
         self._full_look_at: dict[tuple[str, str], float] = {}
 
-    async def list(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
+    async def items(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
         """Open holds or records of a kind that are due, oldest first."""
         until = to_micros(before)
         parts = await asyncio.gather(*(self._of(partition.name, kind, until, limit) for partition in self._partitions))
@@ -124,12 +122,11 @@ class Due:
         if now - self._full_look_at.get(place, -FULL_LOOK_SECONDS) >= FULL_LOOK_SECONDS:
             self._full_look_at[place] = now
             at = 0
+        table = "hold" if kind == "hold" else "record"
         found: list[tuple[int, Hold | Record]] = []
         while len(found) < limit:
             named = await self._client.ask("get_due", key, at, name, until, limit)
-            there: dict[str, Any] = await rows(
-                self._client, "hold" if kind == "hold" else "record", [n for _, n in named]
-            )
+            there = await rows(self._client, table, [name for _, name in named])
             found += [(at, there[name]) for at, name in named if name in there and _is_due(there[name], at)]
             if len(named) < limit:
                 break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import cassandra
 from cassandra.cluster import NoHostAvailable
@@ -51,12 +51,13 @@ async def check_cluster(client: Client, *, production: bool) -> None:
     await _check_keyspace(client, production=production)
     for host in client.hosts:
         try:
-            found = dict(await client.run("SELECT name, value FROM system_views.settings", host=host))
+            listed = await client.run("SELECT name, value FROM system_views.settings", host=host)
         except Exception as error:
             if not is_drivers(error):
                 raise
             log.warning("Cassandra's node %s does not answer, so its settings are not checked", host.address)
             continue
+        found: dict[str, str] = {name: value for name, value in listed if value is not None}
         for name, allowed in _WANTED.items():
             if found.get(name) not in allowed:
                 raise ConfigurationError(
@@ -67,23 +68,28 @@ async def check_cluster(client: Client, *, production: bool) -> None:
 
 async def _check_keyspace(client: Client, *, production: bool) -> None:
     keyspace = client.address.keyspace
-    listed = await client.run(f"SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'")
+    find = f"SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'"  # noqa: S608 - checked
+    listed = await client.run(find)
     if not listed:
-        nodes = min(len(client.hosts), COPIES_LEAST)
-        copies = f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {nodes}}}"
+        copies = _copies(min(len(client.hosts), COPIES_LEAST))
         raise ConfigurationError(
             f"Cassandra has no keyspace {keyspace}; make it: CREATE KEYSPACE {keyspace} WITH replication = {copies};"
         )
     options = dict(listed[0][0])
     places = [int(str(value)) for name, value in options.items() if name != "class" and str(value).isdecimal()]
-    if production and min(places, default=0) < COPIES_LEAST:
+    least = min(places, default=0)
+    if production and least < COPIES_LEAST:
+        copies = _copies(COPIES_LEAST)
         raise ConfigurationError(
-            f"keyspace {keyspace} keeps {min(places, default=0)} copies of a row, and WALLET_MODE=production wants "
-            f"{COPIES_LEAST}: ALTER KEYSPACE {keyspace} WITH replication = "
-            f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {COPIES_LEAST}}}; then `nodetool repair --full`"
+            f"keyspace {keyspace} keeps {least} copies of a row, WALLET_MODE=production wants {COPIES_LEAST}: "
+            f"ALTER KEYSPACE {keyspace} WITH replication = {copies}; then run `nodetool repair --full` on each node"
         )
     if len(places) > 1:
         raise ConfigurationError(f"keyspace {keyspace} is in several data centres; the wallet's must be in one")
+
+
+def _copies(count: int) -> str:
+    return f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {count}}}"
 
 
 async def migrate(client: Client, partitions: Sequence[str], *, creates: bool) -> None:
@@ -113,18 +119,19 @@ async def migrate(client: Client, partitions: Sequence[str], *, creates: bool) -
     await asyncio.gather(*(client.ask("make", name) for name in missing))
 
 
-async def _meta(client: Client) -> dict[str, Any] | None:
+async def _meta(client: Client) -> dict[str, str] | None:
     """What the keyspace says of itself; None if it has no ledger."""
     keyspace = client.address.keyspace
-    listed = await client.run(f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'")
+    find = f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'"  # noqa: S608 - checked
+    listed = await client.run(find)
     tables = {name for (name,) in listed}
     if "meta" not in tables:
         strange = sorted(tables - TABLES.keys())
         if strange:
             raise ConfigurationError(f"keyspace {keyspace} has a table {strange[0]} that is not ours; name another one")
         return None
-    found = dict(await client.run(f"SELECT k, value FROM {keyspace}.meta"))  # noqa: S608 - a checked name
-    return found if "version" in found else None
+    rows = await client.run(f"SELECT k, value FROM {keyspace}.meta")  # noqa: S608 - a checked name
+    return {str(name): str(value) for name, value in rows} or None
 
 
 async def _make(client: Client, partitions: int) -> None:

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from ...domain.changes import Credit, Decide, Done, Failed, Outcome, ReadSet, Scope, Snapshot, State, decide_all
-from ...domain.errors import Contended, Unavailable, WalletError
+from ...domain.changes import Decide, Done, Failed, Outcome, ReadSet, Scope, Snapshot, State
+from ...domain.errors import Contended, Unavailable
 from ...domain.ids import AccountId, TransferId, slot_of
-from ...domain.model import AccountFacts, Hold, Record
-from ...failpoints import FailpointError, reach
+from ...domain.model import Hold, Record
 from ...storage import (
     PAGE_MAX,
     TIMEOUT_SECONDS,
@@ -45,14 +44,14 @@ from ..kit.nodes import NodeMap
 from ..kit.store import GroupStore
 from ..kit.wanted import Wanted
 from . import read as reading
-from .batch import draft_of
 from .client import Client
 from .credits import CREDIT_SECONDS, Credits, Intent, Receive
+from .decide import Decided, Pair, drafting
 from .errors import is_drivers, translate
 from .gate import Gate
 from .imports import import_items
 from .load import Found, load
-from .partition import TAIL_BYTES_MAX, Draft, Partition, Register
+from .partition import Draft, Partition, Register
 from .setup import check_cluster, connect, migrate
 from .tables import transfer_key
 from .url import parse_address
@@ -67,8 +66,6 @@ _FETCHES_MAX: Final = 5
 _FETCH_PAUSE_SECONDS: Final = 0.01
 _IMPORT_SECONDS: Final = 60.0
 _SETTLE_SECONDS: Final = 10.0
-
-Pair = tuple[Scope, Decide[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +160,7 @@ class CassandraStore(GroupStore):
         partition = self._partitions[str(lane)]
         deadline = asyncio.get_running_loop().time() + wait_seconds
         pairs = [(command.scope, command.decide) for command in batch]
-        decided: _Decided = await partition.commit(self._drafting(partition, pairs), deadline)
+        decided: Decided = await partition.commit(self._drafting(partition, pairs), deadline)
         self._hint(decided.accounts)
         outcomes = [self._sent(*both) for both in decided.outcomes]
         return [*outcomes, *(Deferred(lane) for _ in batch[len(outcomes) :])]
@@ -175,23 +172,7 @@ class CassandraStore(GroupStore):
         return Done(_Sent(outcome.result, tuple(self._credits.send(intents))))
 
     def _drafting(self, partition: Partition, pairs: Sequence[Pair]) -> Callable[[Register], Awaitable[Draft]]:
-        """What a batch of commands writes; of one that is too large for a commit, the first part of it."""
-
-        async def draft(base: Register) -> Draft:
-            drafting = _Drafting(self._client, self._map, partition, base)
-            await drafting.load(pairs)
-            _reach("cassandra.loaded")
-            taken = len(pairs)
-            made = drafting.decide(pairs)
-            while taken > 1 and len(made.packed()) > TAIL_BYTES_MAX:
-                taken = (taken + 1) // 2
-                made = drafting.decide(pairs[:taken])
-            await drafting.add_replayed(pairs[:taken], made.result)
-            if made.writes:
-                _reach("cassandra.decided")
-            return made
-
-        return draft
+        return drafting(self._client, self._map, partition, pairs)
 
     # Reading
 
@@ -210,6 +191,7 @@ class CassandraStore(GroupStore):
     async def _consistently(self, wanted: Wanted, read: Callable[[], Awaitable[Found]]) -> Found:
         """Read; if it was of several rows of a partition, again until no commit came between, within reason."""
         involved = [self._partitions[name] for name, part in wanted.split(self._map.home).items() if _is_several(part)]
+        found = Found()
         for last in (*[False] * (_FETCHES_MAX - 1), True):
             before = await asyncio.gather(*map(_spread_version, involved))
             found = await read()
@@ -240,7 +222,7 @@ class CassandraStore(GroupStore):
 
     async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
         """See `Store.list_due`."""
-        return await self._reading(self._due.list(kind, before, limit))
+        return await self._reading(self._due.items(kind, before, limit))
 
     async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
         """See `Store.scan`."""
@@ -280,7 +262,7 @@ class CassandraStore(GroupStore):
             partition = self._partitions[name]
             while left:
                 draft = self._drafting(partition, left)
-                decided: _Decided = await partition.commit(draft, deadline, through=holder)
+                decided: Decided = await partition.commit(draft, deadline, through=holder)
                 for outcome, _ in decided.outcomes:
                     if isinstance(outcome, Failed):
                         raise Contended(f"a credit on its way cannot be applied: {outcome.error}")
@@ -309,106 +291,10 @@ class CassandraStore(GroupStore):
         await self._reading(self._client.write([("marker", ["ping", 1])], 1))
 
 
-@dataclass(slots=True)
-class _Decided:
-    """What a batch comes to: an outcome a command with its intents, and the accounts that it changes."""
-
-    outcomes: list[tuple[Outcome, list[Intent]]]
-    accounts: list[AccountId]
-
-
-class _Drafting:
-    """One batch of commands on one version of a partition."""
-
-    def __init__(self, client: Client, nodes: NodeMap, partition: Partition, base: Register) -> None:
-        self._client = client
-        self._map = nodes
-        self._name = partition.name
-        self._base = base
-        self._found = Found()
-        self._wanted = Wanted()
-
-    def _transfer_key(self, transfer_id: TransferId) -> str:
-        return transfer_key(self._name, transfer_id)
-
-    async def load(self, pairs: Sequence[Pair]) -> None:
-        """Read what the batch names. Raises the driver's errors."""
-        self._wanted = Wanted.of(scope for scope, _ in pairs)
-        known = self._base.accounts
-        self._found = await load(self._client, self._wanted, self._transfer_key, known)
-        known.update((name, account) for name, account in self._found.accounts.items() if self._is_here(account.id))
-
-    def _is_here(self, account_id: AccountId) -> bool:
-        return self._map.home(slot_of(account_id)) == self._name
-
-    def decide(self, pairs: Sequence[Pair]) -> Draft:
-        """Run the commands in order on what was loaded."""
-        state = State(self._name, self._map.peer_of(self._name))
-        remote = {name for name in self._wanted.credits if not self._is_here(name)}
-        self._found.fill(state, self._wanted, remote=remote)
-        for account_id in remote & self._found.accounts.keys():
-            account = self._found.accounts[account_id]
-            state.facts[account_id] = AccountFacts(account.id, account.owner, account.currency, account.status)
-        version = self._base.version + 1
-        reversed_minor = dict(state.reversed_minor)
-        outcomes = [self._one(state, pair, version) for pair in pairs]
-        return draft_of(state, _Decided(outcomes, list(state.writes.accounts)), version, reversed_minor)
-
-    def _one(self, state: State, pair: Pair, version: int) -> tuple[Outcome, list[Intent]]:
-        _, decide = pair
-        if isinstance(decide, Receive):
-            try:
-                decide.receive(state)
-            except WalletError as error:
-                return Failed(error), []
-            return Done(None), []
-        before = len(state.writes.credits)
-        (outcome,) = decide_all(state, [pair])
-        return outcome, [Intent(credit, version) for credit in state.writes.credits[before:]]
-
-    async def add_replayed(self, pairs: Sequence[Pair], decided: _Decided) -> None:
-        """Find the credits of what is answered again that have not arrived: so a replay tells the truth of the payee."""
-        named: dict[TransferId, list[int]] = {}
-        receipts = {(r.slot, r.actor, r.key): r for r in self._found.receipts}
-        for place, (scope, _) in enumerate(pairs):
-            for actor, key in scope.receipts:
-                receipt = receipts.get((scope.home, actor, key))
-                if receipt is not None and receipt.transfer_id is not None:
-                    named.setdefault(receipt.transfer_id, []).append(place)
-        if not named or len(self._map.names) == 1:
-            return
-        for transfer_id, intent in (await self._unarrived(named)).items():
-            for place in named[transfer_id]:
-                decided.outcomes[place][1].append(intent)
-
-    async def _unarrived(self, named: dict[TransferId, list[int]]) -> dict[TransferId, Intent]:
-        headers = Wanted(transfers=set(named))
-        transfers = (await load(self._client, headers, self._transfer_key)).transfers
-        peers = {
-            transfer_key(self._map.home(slot_of(t.credit_account_id)), t.id): t
-            for t, _ in transfers.values()
-            if t.credit_account_id.startswith("acc_") and not self._is_here(t.credit_account_id)
-        }
-        there = {key for key, row, _ in await self._client.ask_keys("get_transfer", peers) if row is not None}
-        return {
-            t.id: Intent(Credit(t.credit_account_id, t.net_minor, t, self._name), 0)
-            for key, t in peers.items()
-            if key not in there
-        }
-
-
-def _reach(point: str) -> None:
-    """Pass a failpoint before the decision: whatever fails there, nothing is written."""
-    try:
-        reach(point)
-    except FailpointError as error:
-        raise Unavailable(f"Cassandra: {error}") from error
-
-
 def _is_several(wanted: Wanted) -> bool:
     """Whether it is more than one row."""
-    named = (wanted.accounts, wanted.credits, wanted.holds, wanted.transfers, wanted.receipts, wanted.records)
-    return bool(wanted.wallets) or wanted.open_holds or sum(map(len, named)) > 1
+    named = len(wanted.accounts) + len(wanted.credits) + len(wanted.holds) + len(wanted.transfers)
+    return bool(wanted.wallets) or wanted.open_holds or named + len(wanted.receipts) + len(wanted.records) > 1
 
 
 async def _spread_version(partition: Partition) -> tuple[int, str]:

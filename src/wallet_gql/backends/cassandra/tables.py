@@ -50,10 +50,11 @@ TABLES: Final[dict[str, str]] = {
 }
 """The columns of each table."""
 
+_OF_ROWS: Final = ("account", "hold", "receipt", "record")
 _OF_NAMES: Final = ("open_hold", "record_of", "due")
 
 _PUTS: Final = {
-    **{name: (name, ("k", "row")) for name in ("account", "hold", "receipt", "record", "transfer")},
+    **{name: (name, ("k", "row")) for name in (*_OF_ROWS, "transfer")},
     "reversed": ("transfer", ("k", "reversed_minor")),
     "entry": ("entry", ("k", "sequence", "row", "header")),
     "wallet": ("wallet", ("k", "id")),
@@ -87,10 +88,11 @@ def writing(keyspace: str) -> dict[str, str]:
     found = {}
     for name, (table, columns) in _PUTS.items():
         places = ", ".join("?" * len(columns))
-        found[name] = f"INSERT INTO {keyspace}.{table} ({', '.join(columns)}) VALUES ({places}) USING TIMESTAMP ?"
+        into = f"{keyspace}.{table} ({', '.join(columns)})"
+        found[name] = f"INSERT INTO {into} VALUES ({places}) USING TIMESTAMP ?"  # noqa: S608 - our own names
     for name, (table, key) in _DROPS.items():
         where = " AND ".join(f"{column} = ?" for column in key)
-        found[name] = f"DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE {where}"
+        found[name] = f"DELETE FROM {keyspace}.{table} USING TIMESTAMP ? WHERE {where}"  # noqa: S608 - the same
     return found
 
 
@@ -104,10 +106,7 @@ READING: Final[dict[str, str]] = {
     "register": "SELECT version, attempt, tail, sums, gate, beat FROM {}.register WHERE k = ?",
     "version": "SELECT version, attempt, sums FROM {}.register WHERE k = ?",
     "get_marker": "SELECT version FROM {}.marker WHERE k = ?",
-    **{
-        f"get_{name}": f"SELECT k, row FROM {{}}.{name} WHERE k IN ?"
-        for name in ("account", "hold", "receipt", "record")
-    },
+    **{f"get_{name}": f"SELECT k, row FROM {{}}.{name} WHERE k IN ?" for name in _OF_ROWS},  # noqa: S608 - our names
     "get_transfer": "SELECT k, row, reversed_minor FROM {}.transfer WHERE k IN ?",
     "get_wallet": "SELECT k, id FROM {}.wallet WHERE k IN ?",
     "get_open_hold": "SELECT id FROM {}.open_hold WHERE k IN ? AND at <= ?",
@@ -116,7 +115,7 @@ READING: Final[dict[str, str]] = {
     "get_due": "SELECT at, name FROM {}.due WHERE k = ? AND (at, name) > (?, ?) AND at <= ? LIMIT ?",
     "get_intent": "SELECT version, id, header, done FROM {}.intent WHERE k = ? AND version > ?",
     "get_commit_log": "SELECT attempt FROM {}.commit_log WHERE k = ? AND version = ?",
-    **{f"scan_{name}": f"SELECT row FROM {{}}.{name}" for name in ("account", "hold", "receipt", "record")},
+    **{f"scan_{name}": f"SELECT row FROM {{}}.{name}" for name in _OF_ROWS},  # noqa: S608 - the same
     "scan_transfer": "SELECT k, row FROM {}.transfer",
 }
 """The statements that read; `{}` is the keyspace."""
@@ -164,11 +163,15 @@ def due_key(kind: str, partition: str) -> str:
     return text_of(kind, partition)
 
 
+_Name = tuple[str, tuple[Any, ...]]
+"""A table of names, and the key of a row there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """The rows of names that lead to one hold or record while it is as it is."""
 
-    rows: frozenset[tuple[str, tuple[Any, ...]]]
+    rows: frozenset[_Name]
 
     @classmethod
     def of_hold(cls, hold: Hold | None, partition: str) -> Names:
@@ -176,7 +179,7 @@ class Names:
         if hold is None or hold.state is not HoldState.OPEN:
             return cls(frozenset())
         at = FAR if hold.expires_at is None else micros(hold.expires_at)
-        rows = {("open_hold", (hold.account_id, at, hold.id))}
+        rows: set[_Name] = {("open_hold", (hold.account_id, at, hold.id))}
         if hold.expires_at is not None:
             rows.add(("due", (due_key("hold", partition), at, hold.id)))
         return cls(frozenset(rows))
@@ -186,7 +189,7 @@ class Names:
         """A record is listed with its owner, and among what is due if it has a time for that."""
         if record is None:
             return cls(frozenset())
-        rows = {("record_of", (text_of(record.kind, record.owner), record.id, record.slot))}
+        rows: set[_Name] = {("record_of", (text_of(record.kind, record.owner), record.id, record.slot))}
         if record.due_at is not None:
             rows.add(("due", (due_key(record.kind, partition), micros(record.due_at), record_key(record.key))))
         return cls(frozenset(rows))

@@ -58,10 +58,8 @@ def jars() -> Path:
 def _shared() -> Path:
     """A folder that outlives the run. Root's must be within reach of the plain user that servers run as."""
     digest = hashlib.sha256(_SUMS.read_bytes()).hexdigest()[:12]
-    if os.getuid() == 0:
-        base = Path("/var/cache")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    own = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    base = Path("/var/cache") if os.getuid() == 0 else own
     folder = base / "wallet-gql" / f"cassandra-{digest}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import errno
 import os
 import shutil
 import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from itertools import count
@@ -68,6 +70,7 @@ _JVM: Final = (
 _MAIN: Final = "org.apache.cassandra.service.CassandraDaemon"
 _OPTIONS_REQUEST: Final = bytes([4, 0, 0, 0, 5, 0, 0, 0, 0])
 _SUPPORTED: Final = 6
+_AT_ONCE: Final = 8
 _keyspaces = count(1)
 
 
@@ -83,7 +86,7 @@ def free_ports(wanted: int, nodes: int) -> list[int]:
                     with socket.socket() as other:
                         other.bind((f"127.0.0.{node}", port))
             except OSError as error:
-                if error.errno != 98:  # in use there; anything else is a missing address
+                if error.errno != errno.EADDRINUSE:
                     remedy = "give the loopback interface more addresses"
                     raise ServerMissing(f"127.0.0.2 cannot be listened on ({error}); {remedy}") from error
                 continue
@@ -258,15 +261,19 @@ class CassandraCluster:
         free = self._free.setdefault(partitions, [])
         if free:
             keyspace = free.pop()
-            listed = self.ask(f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'")
-            for (table,) in listed:
-                if table != META:
-                    self.ask(f"TRUNCATE {keyspace}.{table}")
+            self._empty(keyspace)
             return keyspace
         keyspace = f"ledger_{os.getpid()}_{next(_keyspaces)}"
         copies = {"class": "SimpleStrategy", "replication_factor": min(len(self.nodes), 3)}
         self.ask(f"CREATE KEYSPACE {keyspace} WITH replication = {copies}")
         return keyspace
+
+    def _empty(self, keyspace: str) -> None:
+        """Empty all tables but `META`, some at a time: most of it is waiting for the disk."""
+        find = f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'"  # noqa: S608 - ours
+        tables = [table for (table,) in self.ask(find) if table != META]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda table: self.ask(f"TRUNCATE {keyspace}.{table}"), tables))
 
     def give_back(self, keyspace: str, partitions: int) -> None:
         """The keyspace may be emptied and used by somebody else."""
@@ -295,7 +302,7 @@ class CassandraHarness(Harness):
     def __init__(
         self, partitions: int = 1, cluster: Callable[[], CassandraCluster] = lambda: shared_cluster(1)
     ) -> None:
-        """A ledger of so many partitions on a cluster that all tests of this process share. ServerMissing at `start`."""
+        """A ledger of so many partitions, on a cluster that tests share. ServerMissing at `start`."""
         super().__init__("cassandra://", "cassandra" if partitions == 1 else f"cassandra-{partitions}")
         self._partitions = partitions
         self._choose = cluster

@@ -1,0 +1,152 @@
+"""A batch of commands on one version of a partition: loaded, decided in order, and made into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...domain.changes import Credit, Decide, Done, Failed, Outcome, Scope, State, decide_all
+from ...domain.errors import InvariantViolated, Unavailable, WalletError
+from ...domain.ids import AccountId, TransferId, is_system, slot_of
+from ...domain.model import AccountFacts
+from ...failpoints import FailpointError, reach
+from ..kit.nodes import NodeMap
+from ..kit.wanted import Wanted
+from .batch import draft_of
+from .client import Client
+from .credits import Intent, Receive
+from .load import Found, load
+from .partition import TAIL_BYTES_MAX, Draft, Partition, Register
+from .tables import transfer_key
+
+Pair = tuple[Scope, Decide[Any]]
+"""A command."""
+
+
+@dataclass(slots=True)
+class Decided:
+    """What a batch comes to: an outcome a command with its intents, and the accounts that it changes."""
+
+    outcomes: list[tuple[Outcome, list[Intent]]]
+    accounts: list[AccountId]
+
+
+class _Drafting:
+    """One batch of commands on one version of a partition."""
+
+    def __init__(self, client: Client, nodes: NodeMap, partition: Partition, base: Register) -> None:
+        self._client = client
+        self._map = nodes
+        self._name = partition.name
+        self._base = base
+        self._found = Found()
+        self._wanted = Wanted()
+
+    def _transfer_key(self, transfer_id: TransferId) -> str:
+        return transfer_key(self._name, transfer_id)
+
+    async def load(self, pairs: Sequence[Pair]) -> None:
+        """Read what the batch names. Raises the driver's errors."""
+        self._wanted = Wanted.of(scope for scope, _ in pairs)
+        known = self._base.accounts
+        self._found = await load(self._client, self._wanted, self._transfer_key, known)
+        known.update((name, account) for name, account in self._found.accounts.items() if self._is_here(account.id))
+
+    def _is_here(self, account_id: AccountId) -> bool:
+        return self._map.home(slot_of(account_id)) == self._name
+
+    def decide(self, pairs: Sequence[Pair]) -> Draft:
+        """Run the commands in order on what was loaded."""
+        state = State(self._name, self._map.peer_of(self._name))
+        remote = {name for name in self._wanted.credits if not self._is_here(name)}
+        self._found.fill(state, self._wanted, remote=remote)
+        for account_id in remote & self._found.accounts.keys():
+            account = self._found.accounts[account_id]
+            state.facts[account_id] = AccountFacts(account.id, account.owner, account.currency, account.status)
+        version = self._base.version + 1
+        reversed_minor = dict(state.reversed_minor)
+        outcomes = [self._one(state, pair, version) for pair in pairs]
+        return draft_of(state, Decided(outcomes, list(state.writes.accounts)), version, reversed_minor)
+
+    def _one(self, state: State, pair: Pair, version: int) -> tuple[Outcome, list[Intent]]:
+        _, decide = pair
+        if isinstance(decide, Receive):
+            try:
+                decide.receive(state)
+            except WalletError as error:
+                return Failed(error), []
+            return Done(None), []
+        before = len(state.writes.credits)
+        (outcome,) = decide_all(state, [pair])
+        return outcome, [Intent(credit, version) for credit in state.writes.credits[before:]]
+
+    async def add_replayed(self, pairs: Sequence[Pair], decided: Decided) -> None:
+        """Find the credits of what is answered again that have not arrived, so that a replay tells the truth."""
+        named: dict[TransferId, list[int]] = {}
+        receipts = {(r.slot, r.actor, r.key): r for r in self._found.receipts}
+        for place, (scope, _) in enumerate(pairs):
+            for actor, key in scope.receipts:
+                receipt = receipts.get((scope.home, actor, key))
+                if receipt is not None and receipt.transfer_id is not None:
+                    named.setdefault(receipt.transfer_id, []).append(place)
+        if not named or len(self._map.names) == 1:
+            return
+        for transfer_id, intent in (await self._unarrived(named)).items():
+            for place in named[transfer_id]:
+                decided.outcomes[place][1].append(intent)
+
+    async def _unarrived(self, named: dict[TransferId, list[int]]) -> dict[TransferId, Intent]:
+        headers = Wanted(transfers=set(named))
+        transfers = (await load(self._client, headers, self._transfer_key)).transfers
+        peers = {
+            transfer_key(self._map.home(slot_of(t.credit_account_id)), t.id): t
+            for t, _ in transfers.values()
+            if not is_system(t.credit_account_id) and not self._is_here(t.credit_account_id)
+        }
+        there = {key for key, row, _ in await self._client.ask_keys("get_transfer", peers) if row is not None}
+        return {
+            t.id: Intent(Credit(t.credit_account_id, t.net_minor, t, self._name), 0)
+            for key, t in peers.items()
+            if key not in there
+        }
+
+
+def drafting(
+    client: Client, nodes: NodeMap, partition: Partition, pairs: Sequence[Pair]
+) -> Callable[[Register], Awaitable[Draft]]:
+    """What a batch of commands writes, its result a `Decided`; of one too large for a commit, the first part of it."""
+
+    async def draft(base: Register) -> Draft:
+        batch = _Drafting(client, nodes, partition, base)
+        await batch.load(pairs)
+        _reach("cassandra.loaded")
+        taken = len(pairs)
+        made = batch.decide(pairs)
+        while taken > 1 and len(made.packed()) > TAIL_BYTES_MAX:
+            taken = (taken + 1) // 2
+            made = batch.decide(pairs[:taken])
+        await batch.add_replayed(pairs[:taken], made.result)
+        await refuse_known(client, made.fresh)
+        if made.writes:
+            _reach("cassandra.decided")
+        return made
+
+    return draft
+
+
+async def refuse_known(client: Client, fresh: Mapping[str, Sequence[str]]) -> None:
+    """What a unique key does elsewhere: ids are used once. Raises InvariantViolated."""
+    for table, keys in fresh.items():
+        found = await client.ask_keys(f"get_{table}", keys) if keys else []
+        there = [row[0] for row in found if row[1] is not None]
+        if there or len(set(keys)) < len(keys):
+            raise InvariantViolated(f"{table} {(there or list(keys))[0]} is written a second time")
+
+
+def _reach(point: str) -> None:
+    """Pass a failpoint before the decision: whatever fails there, nothing is written."""
+    try:
+        reach(point)
+    except FailpointError as error:
+        raise Unavailable(f"Cassandra: {error}") from error
