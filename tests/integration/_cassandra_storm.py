@@ -23,6 +23,7 @@ from cassandra.protocol import ErrorMessage
 from wallet_gql.backends.cassandra import credits as sending
 from wallet_gql.backends.cassandra import partition as registers
 from wallet_gql.backends.cassandra.client import Client
+from wallet_gql.backends.cassandra.errors import Failure
 from wallet_gql.backends.cassandra.store import CassandraStore
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.errors import InDoubt, WalletError
@@ -70,9 +71,9 @@ class Weather:
         self.later.add(task)
         task.add_done_callback(self.later.discard)
 
-    def _failure(self) -> Exception:
+    def _failure(self) -> Failure:
         failures: list[Exception] = [unknown(), OperationTimedOut(), WriteTimeout("late", write_type=5)]
-        return self.random.choice(failures)
+        return Failure(self.random.choice(failures))
 
     @contextmanager
     def rages(self) -> Any:
@@ -97,7 +98,7 @@ class Weather:
         async def writing(client: Client, ops: Sequence[Any], stamp: int) -> None:
             if len(ops) > 1 and self.strikes("some rows written"):
                 await write(client, [op for op in ops if self.random.random() < 0.5], stamp)
-                raise OperationTimedOut
+                raise Failure(OperationTimedOut())
             if self.strikes("rows written again later"):
                 self.soon(lambda: write(client, ops, stamp))
             await write(client, ops, stamp)

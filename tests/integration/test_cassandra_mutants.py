@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.integration._cassandra_storm import storm
-from wallet_gql.backends.cassandra import decide, gate, partition, read
+from wallet_gql.backends.cassandra import gate, partition, read
 from wallet_gql.backends.cassandra.client import Client
 from wallet_gql.backends.cassandra.credits import Credits, Receive
 from wallet_gql.backends.cassandra.decide import _Drafting
@@ -53,28 +53,20 @@ async def trial(folder: Path, seed: int, keys: int = KEYS) -> list[str]:
 
 def loaded_beside_the_register(patch: Patch) -> None:
     """What was read once is used again although the register has moved."""
-    original = decide.drafting
 
     def drafting(client: Any, nodes: Any, where: Partition, pairs: Any) -> Any:
         kept: list[Any] = []
-        load = _Drafting.load
 
-        async def once(batch: _Drafting, wanted: Any) -> None:
+        async def draft(base: Any) -> Draft:
+            batch = _Drafting(client, nodes, where, base)
             if kept:
                 batch._found, batch._wanted = kept[0]
             else:
-                await load(batch, wanted)
+                await batch.load(pairs)
                 kept.append((batch._found, batch._wanted))
+            return batch.decide(pairs)
 
-        draft = original(client, nodes, where, pairs)
-
-        async def stale(base: Any) -> Draft:
-            with pytest.MonkeyPatch.context() as inner:
-                inner.setattr(_Drafting, "load", once)
-                made: Draft = await draft(base)
-            return made
-
-        return stale
+        return draft
 
     patch.setattr("wallet_gql.backends.cassandra.store.drafting", drafting)
 

@@ -30,7 +30,7 @@ def draft_of(state: State, result: object, version: int, reversed_minor: Mapping
         *_intent_rows(writes, partition, version),
     ]
     before = {account_id: before for account_id, (before, _) in writes.accounts.items()}
-    fresh = {
+    fresh: dict[str, list[str]] = {
         "account": [account.id for account in writes.opened],
         "hold": [hold.id for hold in writes.placed],
         "transfer": [transfer_key(partition, transfer.id) for transfer in writes.transfers],

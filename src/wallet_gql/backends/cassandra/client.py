@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
@@ -22,7 +22,8 @@ from cassandra.policies import (
 )
 from cassandra.query import BatchStatement, BatchType, PreparedStatement, tuple_factory
 
-from ...domain.errors import Unavailable
+from ...domain.errors import Unavailable, WalletError
+from .errors import Failure
 from .tables import DECIDING, READING, Op, bound, writing
 from .url import Address
 
@@ -33,6 +34,8 @@ CONNECT_SECONDS: Final = 5.0
 HEARTBEAT_SECONDS: Final = 2
 BATCH_BYTES_MAX: Final = 40 * 1024
 """Below the server's own limit for batches over several partitions, which is 50 KiB."""
+
+T = TypeVar("T")
 
 KEYS_MAX: Final = 100
 """How many keys one statement reads."""
@@ -52,6 +55,16 @@ class _Expected(logging.Filter):
 logging.getLogger("cassandra.protocol").addFilter(_Expected())
 
 
+async def _driven(work: Awaitable[T]) -> T:
+    """Await what the driver does. Raises Failure; WalletError as it is."""
+    try:
+        return await work
+    except WalletError:
+        raise
+    except Exception as error:
+        raise Failure(error) from error
+
+
 class Client:
     """One ledger's connections and statements. `requests` counts what was asked, by name."""
 
@@ -67,9 +80,9 @@ class Client:
     # Opening and closing
 
     async def connect(self) -> None:
-        """Find the cluster. Raises the driver's errors."""
+        """Find the cluster. Raises Failure."""
         self._loop = asyncio.get_running_loop()
-        self._session = await asyncio.to_thread(self._connected)
+        self._session = await _driven(asyncio.to_thread(self._connected))
 
     def _connected(self) -> Session:
         address = self.address
@@ -103,10 +116,10 @@ class Client:
         return session
 
     async def prepare(self) -> None:
-        """Prepare every statement; the tables are there. Raises the driver's errors."""
+        """Prepare every statement; the tables are there. Raises Failure."""
         keyspace = self.address.keyspace
         texts = {name: text.format(keyspace) for name, text in (READING | DECIDING).items()}
-        await asyncio.to_thread(self._prepare, texts | writing(keyspace))
+        await _driven(asyncio.to_thread(self._prepare, texts | writing(keyspace)))
 
     def _prepare(self, texts: dict[str, str]) -> None:
         for name, text in texts.items():
@@ -135,7 +148,7 @@ class Client:
     # Asking
 
     async def ask(self, name: str, *values: Any) -> Rows:
-        """Run a statement; its rows. Raises the driver's errors."""
+        """Run a statement; its rows. Raises Failure."""
         found: Rows = await self._send(name, self._statements[name].bind(values))
         return found
 
@@ -147,24 +160,24 @@ class Client:
         return [row for rows in found for row in rows]
 
     async def page(self, name: str, state: bytes | None, limit: int) -> tuple[Rows, bytes | None]:
-        """A page of a scan, and where the next one begins. Raises the driver's errors."""
+        """A page of a scan, and where the next one begins. Raises Failure."""
         statement = self._statements[name].bind(())
         statement.fetch_size = limit
         found: tuple[Rows, bytes | None] = await self._send(name, statement, paged=True, paging_state=state)
         return found
 
     async def run(self, text: str, *, host: Any = None) -> Rows:
-        """Run a statement that was not prepared, on a certain node if one is given. Raises the driver's errors."""
+        """Run a statement that was not prepared, on a certain node if one is given. Raises Failure."""
         session = self._open_session()
         seconds = 10 * REQUEST_SECONDS
-        found = await asyncio.to_thread(session.execute, text, timeout=seconds, host=host)
+        found = await _driven(asyncio.to_thread(session.execute, text, timeout=seconds, host=host))
         return list(found)
 
     async def write(self, ops: Sequence[Op], stamp: int) -> None:
         """Write rows with a time stamp: all of them, in any order, in as few requests as the server takes.
 
         Raises:
-            Exception: the driver's. Some rows may have been written; writing all of them again does no harm.
+            Failure: some rows may have been written; writing all of them again does no harm.
         """
         batches: list[list[Op]] = [[]]
         size = 0
@@ -198,15 +211,19 @@ class Client:
     async def _send(self, name: str, statement: Any, *, paged: bool = False, paging_state: bytes | None = None) -> Any:
         """One request on its way; the driver's threads answer through `_put`: rows, or a page with its end."""
         self.requests[name] += 1
-        future = self._loop.create_future()
-        answer = self._open_session().execute_async(statement, paging_state=paging_state)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        session = self._open_session()
+        try:
+            answer = session.execute_async(statement, paging_state=paging_state)
+        except Exception as error:
+            raise Failure(error) from error
 
         def arrived(rows: Any) -> None:
             found = list(rows or ())
             self._put(future, (found, answer._paging_state) if paged else found)  # noqa: SLF001 - there is no other way
 
         answer.add_callbacks(arrived, lambda error: self._put(future, None, error))
-        return await future
+        return await _driven(future)
 
     def _put(self, future: asyncio.Future[Any], answer: Any, error: BaseException | None = None) -> None:
         self._answers.append((future, answer, error))

@@ -19,7 +19,7 @@ from ...domain.ids import TransferId, slot_of
 from ...failpoints import FailpointError, reach
 from ..kit.kinds import TRANSFER
 from .client import Client
-from .errors import is_drivers
+from .errors import Failure
 from .partition import Partition
 from .tables import BUCKET, Op, bucketed, values_of
 
@@ -91,7 +91,7 @@ class Credits:
         """Whether the last `settle` left something alone because it saw it for the first time."""
 
     async def open(self) -> None:
-        """Read up to where all intents are done. Raises the driver's errors."""
+        """Read up to where all intents are done. Raises Failure."""
 
         async def one(name: str) -> None:
             found = await self._client.ask("get_marker", f"{name} intents")
@@ -146,9 +146,7 @@ class Credits:
         try:
             while ops := self._arrived.pop(leader, None):
                 await self._client.write(ops, 1)
-        except Exception as error:
-            if not is_drivers(error):
-                raise
+        except Failure as error:
             log.info("intents of %s stay open for now: %s", leader, error)
         finally:
             del self._closing[leader]
@@ -178,7 +176,7 @@ class Credits:
         return ripe
 
     async def open_of(self, partition: Partition) -> list[Intent]:
-        """The open intents of a partition, once its newest commit is spread. Raises the driver's errors."""
+        """The open intents of a partition, once its newest commit is spread. Raises Failure."""
         name = partition.name
         version, attempt, _ = await partition.newest()
         known = partition.known

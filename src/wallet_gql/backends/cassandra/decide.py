@@ -47,7 +47,7 @@ class _Drafting:
         return transfer_key(self._name, transfer_id)
 
     async def load(self, pairs: Sequence[Pair]) -> None:
-        """Read what the batch names. Raises the driver's errors."""
+        """Read what the batch names. Raises Failure."""
         self._wanted = Wanted.of(scope for scope, _ in pairs)
         known = self._base.accounts
         self._found = await load(self._client, self._wanted, self._transfer_key, known)

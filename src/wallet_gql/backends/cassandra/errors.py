@@ -73,26 +73,29 @@ def meaning_of(error: BaseException) -> Meaning:
     return Meaning.UNEXPECTED
 
 
-def leaves_doubt(error: BaseException) -> bool:
+def leaves_doubt(cause: BaseException) -> bool:
     """Whether a lightweight transaction that ended so may have been applied, or may yet be."""
-    return not isinstance(error, _NEVER_RUN)
+    return not isinstance(cause, _NEVER_RUN)
 
 
-def is_drivers(error: BaseException) -> bool:
-    """Whether the driver or the network raised it, and not this program."""
-    drivers = (cassandra.DriverException, cluster.NoHostAvailable, protocol.ErrorMessage)
-    connections = (connection.ConnectionException, connection.ConnectionBusy, OSError, EOFError)
-    return isinstance(error, (*drivers, *connections))
+class Failure(Exception):
+    """What the driver has raised, whatever it is. It never leaves the backend."""
+
+    def __init__(self, cause: Exception) -> None:
+        """`cause` is the driver's."""
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.cause = cause
 
 
 def translate(error: BaseException) -> WalletError:
     """What an error means to a caller while nothing was written."""
     if isinstance(error, WalletError):
         return error
-    meaning = meaning_of(error)
+    cause = error.cause if isinstance(error, Failure) else error
+    meaning = meaning_of(cause)
     if meaning is Meaning.BUSY:
-        return Contended(f"Cassandra is overloaded: {error}")
+        return Contended(f"Cassandra is overloaded: {cause}")
     if meaning is Meaning.OURS:
-        return InvariantViolated(f"Cassandra refused: {type(error).__name__}: {error}")
-    text = store_failed(log, "Cassandra", meaning, error)
+        return InvariantViolated(f"Cassandra refused: {type(cause).__name__}: {cause}")
+    text = store_failed(log, "Cassandra", meaning, cause)
     return NodeUnavailable(NODE) if meaning is Meaning.GONE else Unavailable(text)

@@ -18,7 +18,7 @@ from typing import Final
 from ...background import run_for_ever
 from ...domain.errors import Unavailable
 from .client import Client
-from .errors import is_drivers, log, translate
+from .errors import Failure, log, translate
 from .partition import GATE_SECONDS, Draft, Partition, Register
 
 CLOSE_SECONDS: Final = 10.0
@@ -81,7 +81,7 @@ class Gate:
         found = await asyncio.gather(*(self._open_one(p, holder) for p in self._partitions), return_exceptions=True)
         for failure in found:
             if isinstance(failure, BaseException):
-                raise translate(failure) if is_drivers(failure) else failure from failure
+                raise translate(failure) if isinstance(failure, Failure) else failure
         return all(found)
 
     async def _open_one(self, partition: Partition, holder: str) -> bool:

@@ -51,7 +51,7 @@ async def load(
     transfer_key: Callable[[TransferId], str],
     known: Mapping[AccountId, Account] | None = None,
 ) -> Found:
-    """Read what is wanted. Accounts that are `known` are not read again. Raises the driver's errors."""
+    """Read what is wanted. Accounts that are `known` are not read again. Raises Failure."""
     found = Found()
     known = known or {}
     named = wanted.accounts | wanted.credits

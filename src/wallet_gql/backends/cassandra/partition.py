@@ -30,7 +30,7 @@ from ...domain.model import Account
 from ...failpoints import FailpointError, reach
 from ..kit.driver_errors import Meaning
 from .client import Client
-from .errors import is_drivers, leaves_doubt, meaning_of, translate
+from .errors import Failure, leaves_doubt, meaning_of, translate
 from .tables import Op, bucketed
 
 PAUSE_SECONDS: Final = 0.004
@@ -155,11 +155,9 @@ class Partition:
                 if tried:
                     raise InDoubt from error
                 raise
-            except Exception as error:
-                if not is_drivers(error):
-                    raise
+            except Failure as error:
                 wait, reason = pause, translate(error)
-                if not tried and meaning_of(error) not in (Meaning.GONE, Meaning.BUSY):
+                if not tried and meaning_of(error.cause) not in (Meaning.GONE, Meaning.BUSY):
                     raise reason from error
             self.known = None
             if loop.time() + wait >= deadline:
@@ -213,8 +211,8 @@ class Partition:
         values = (after.version, after.attempt, made.packed(), sums, after.gate, self.name, base.version)
         try:
             (answer,) = await self._client.ask("cas", *values)
-        except Exception as error:
-            if not is_drivers(error) or leaves_doubt(error):
+        except Failure as failure:
+            if leaves_doubt(failure.cause):
                 tried[after.attempt] = _Tried(made, after)
             raise
         if not answer[0]:
@@ -246,9 +244,7 @@ class Partition:
             try:
                 await self.spread(done.after.version, done.after.attempt, done.draft.ops)
                 break
-            except Exception as error:
-                if not is_drivers(error):
-                    raise
+            except Failure as error:
                 self.known = None
                 if loop.time() + PAUSE_SECONDS_MAX >= deadline:
                     raise InDoubt(f"committed, and not yet to be seen: {translate(error)}") from error
@@ -258,14 +254,14 @@ class Partition:
         return done.draft.result
 
     async def spread(self, version: int, attempt: str, ops: list[Op]) -> None:
-        """Write a version's rows, and who made it. Raises the driver's errors."""
+        """Write a version's rows, and who made it. Raises Failure."""
         log: Op = ("commit_log", [bucketed(self.name, version), version, attempt])
         await self._client.write([*ops, log], version)
 
     # Reading the register
 
     async def read(self) -> Register:
-        """The newest version, after its rows were spread if that is not known. Raises the driver's errors."""
+        """The newest version, after its rows were spread if that is not known. Raises Failure."""
         found = await self._client.ask("register", self.name)
         if not found:
             raise Unavailable(f"partition {self.name} has no register: somebody has emptied the keyspace")
@@ -290,11 +286,11 @@ class Partition:
         return bool(found) and found[0][0] >= version
 
     async def mark(self, version: int) -> None:
-        """Tell others that a version is spread. Raises the driver's errors."""
+        """Tell others that a version is spread. Raises Failure."""
         await self._client.write([("marker", [self.name, version])], version)
 
     async def newest(self) -> tuple[int, str, Sums]:
-        """Version, attempt and sums. Raises the driver's errors."""
+        """Version, attempt and sums. Raises Failure."""
         found = await self._client.ask("version", self.name)
         if not found:
             raise Unavailable(f"partition {self.name} has no register: somebody has emptied the keyspace")

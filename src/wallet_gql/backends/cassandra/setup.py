@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import cassandra
-from cassandra.cluster import NoHostAvailable
 
 from ...domain.errors import ConfigurationError
 from ..kit.store import no_ledger
 from .client import Client
-from .errors import is_drivers
+from .errors import Failure
 from .tables import TABLES, VERSION, definition
 
 log = logging.getLogger("wallet_gql.cassandra")
@@ -30,20 +29,19 @@ async def connect(client: Client) -> None:
     shown = client.address.shown
     try:
         await client.connect()
-    except NoHostAvailable as error:
-        causes = [cause for cause in getattr(error, "errors", {}).values() if isinstance(cause, Exception)]
-        if any(isinstance(cause, cassandra.AuthenticationFailed) for cause in causes):
-            raise ConfigurationError(f"Cassandra at {shown} refuses the user or password; correct the URL") from error
-        if any("protocol" in str(cause).lower() for cause in causes):
-            raise ConfigurationError(f"Cassandra at {shown} is too old; 4.1 or newer is needed") from error
-        told = "; ".join(sorted({str(cause) for cause in causes})) or str(error)
-        raise ConfigurationError(
-            f"Cassandra at {shown} does not answer ({told}); start it, or correct the URL"
-        ) from error
-    except Exception as error:
-        if not is_drivers(error):
-            raise
-        raise ConfigurationError(f"Cassandra at {shown}: {error}; correct the URL") from error
+    except Failure as error:
+        raise ConfigurationError(f"Cassandra at {shown} {_trouble(error.cause)}") from error
+
+
+def _trouble(error: Exception) -> str:
+    """Why the driver finds no cluster, and what to do."""
+    causes = [cause for cause in getattr(error, "errors", {}).values() if isinstance(cause, Exception)] or [error]
+    if any(isinstance(cause, cassandra.AuthenticationFailed) for cause in causes):
+        return "refuses the user or the password, or wants some; correct the URL"
+    if any("protocol version" in str(cause).lower() for cause in causes):
+        return "is too old: 4.1 or newer is needed"
+    told = "; ".join(sorted({str(cause) for cause in causes}))
+    return f"does not answer ({told}); start it, or correct the URL"
 
 
 async def check_cluster(client: Client, *, production: bool) -> None:
@@ -52,9 +50,7 @@ async def check_cluster(client: Client, *, production: bool) -> None:
     for host in client.hosts:
         try:
             listed = await client.run("SELECT name, value FROM system_views.settings", host=host)
-        except Exception as error:
-            if not is_drivers(error):
-                raise
+        except Failure:
             log.warning("Cassandra's node %s does not answer, so its settings are not checked", host.address)
             continue
         found: dict[str, str] = {name: value for name, value in listed if value is not None}

@@ -47,7 +47,7 @@ from . import read as reading
 from .client import Client
 from .credits import CREDIT_SECONDS, Credits, Intent, Receive
 from .decide import Decided, Pair, drafting
-from .errors import is_drivers, translate
+from .errors import Failure, translate
 from .gate import Gate
 from .imports import import_items
 from .load import Found, load
@@ -113,7 +113,7 @@ class CassandraStore(GroupStore):
             await self._credits.open()
         except BaseException as error:
             await self._client.close()
-            if is_drivers(error):
+            if isinstance(error, Failure):
                 raise translate(error) from error
             raise
         self._opened = True
@@ -206,9 +206,7 @@ class CassandraStore(GroupStore):
     async def _reading(self, work: Awaitable[R]) -> R:
         try:
             return await work
-        except Exception as error:
-            if not is_drivers(error):
-                raise
+        except Failure as error:
             raise translate(error) from error
 
     async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:

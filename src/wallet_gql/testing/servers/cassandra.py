@@ -70,6 +70,7 @@ _JVM: Final = (
 _MAIN: Final = "org.apache.cassandra.service.CassandraDaemon"
 _OPTIONS_REQUEST: Final = bytes([4, 0, 0, 0, 5, 0, 0, 0, 0])
 _SUPPORTED: Final = 6
+_FAILPOINTS: Final = ("cassandra.loaded", "cassandra.decided", "cassandra.committed", "cassandra.spread")
 _AT_ONCE: Final = 8
 _keyspaces = count(1)
 
@@ -297,13 +298,12 @@ def shared_cluster(nodes: int) -> CassandraCluster:
 class CassandraHarness(Harness):
     """`cassandra`: one node. Paused by the gate; killed by killing the node, which starts again on what it left."""
 
-    failpoints = ("cassandra.loaded", "cassandra.decided", "cassandra.committed", "cassandra.spread")
-
     def __init__(
         self, partitions: int = 1, cluster: Callable[[], CassandraCluster] = lambda: shared_cluster(1)
     ) -> None:
         """A ledger of so many partitions, on a cluster that tests share. ServerMissing at `start`."""
         super().__init__("cassandra://", "cassandra" if partitions == 1 else f"cassandra-{partitions}")
+        self.failpoints = _FAILPOINTS if partitions == 1 else (*_FAILPOINTS, "cassandra.credited")
         self._partitions = partitions
         self._choose = cluster
         self._keyspace: str | None = None

@@ -1,0 +1,17 @@
+"""What every test of Cassandra needs around it."""
+
+from __future__ import annotations
+
+import pytest
+
+from wallet_gql.testing.servers._cassandra_jars import jars, java
+from wallet_gql.testing.servers.process import ServerMissing
+
+
+def need_server() -> None:
+    """Skip, with the reason, where no Cassandra can be started."""
+    try:
+        java()
+        jars()
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
