@@ -91,10 +91,7 @@ async def fault(cluster: CassandraCluster, kind: str, node: CassandraNode) -> No
     for one in struck:
         one.kill()
     await asyncio.sleep(DOWN_SECONDS)
-    for one in struck:
-        one.launch()
-    for one in struck:
-        await asyncio.to_thread(one.wait)
+    await asyncio.to_thread(cluster.start if kind == ALL else node.start)
 
 
 async def trial(cluster: CassandraCluster, folder: Path, kinds: list[str], seed: int = 1) -> Load:

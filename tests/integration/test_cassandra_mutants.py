@@ -64,7 +64,7 @@ def loaded_beside_the_register(patch: Patch) -> None:
             else:
                 await batch.load(pairs)
                 kept.append((batch._found, batch._wanted))
-            return batch.decide(pairs)
+            return await batch.checked(pairs, batch.decide(pairs))
 
         return draft
 

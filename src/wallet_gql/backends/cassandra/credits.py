@@ -44,11 +44,10 @@ class Receive:
 
     @property
     def scope(self) -> Scope:
-        """What has to be loaded for it."""
-        transfer = self.credit.transfer
-        undone = () if transfer.reverses is None else (transfer.reverses,)
+        """What has to be loaded for it. Whether its transfer is there is looked up with all others that are new."""
+        undone = self.credit.transfer.reverses
         home = slot_of(self.credit.account_id)
-        return Scope(home, accounts=(self.credit.account_id,), transfers=(transfer.id, *undone))
+        return Scope(home, accounts=(self.credit.account_id,), transfers=() if undone is None else (undone,))
 
     def receive(self, state: State) -> None:
         """Apply it. Raises InvariantViolated if the account cannot take it."""
@@ -59,7 +58,7 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A decided credit and the version of the leading partition that decided it."""
+    """A decided credit and the version of the leading partition that decided it, 0 if that is not known."""
 
     credit: Credit
     version: int
@@ -132,7 +131,8 @@ class Credits:
             return False
         except FailpointError:
             return True
-        self._close_intent(intent)
+        if intent.version:
+            self._close_intent(intent)
         return True
 
     def _close_intent(self, intent: Intent) -> None:

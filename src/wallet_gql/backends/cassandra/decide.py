@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +71,25 @@ class _Drafting:
         outcomes = [self._one(state, pair, version) for pair in pairs]
         return draft_of(state, Decided(outcomes, list(state.writes.accounts)), version, reversed_minor)
 
+    async def checked(self, pairs: Sequence[Pair], made: Draft) -> Draft:
+        """What the commands write, of which nothing is there; decided again without the credits that are.
+
+        Raises:
+            InvariantViolated: an id is used a second time. Failure.
+        """
+        there = await known_keys(self._client, made.fresh)
+        if there:
+            names = {d.credit.transfer.id for _, d in pairs if isinstance(d, Receive)}
+            names = {name for name in names if self._transfer_key(name) in there}
+            if names:
+                credited = await load(self._client, Wanted(transfers=names), self._transfer_key)
+                self._found.transfers.update(credited.transfers)
+                made = self.decide(pairs)
+                there = await known_keys(self._client, made.fresh)
+        if there:
+            raise InvariantViolated(f"{min(there)} is written a second time")
+        return made
+
     def _one(self, state: State, pair: Pair, version: int) -> tuple[Outcome, list[Intent]]:
         _, decide = pair
         if isinstance(decide, Receive):
@@ -126,8 +147,8 @@ def drafting(
         while taken > 1 and len(made.packed()) > TAIL_BYTES_MAX:
             taken = (taken + 1) // 2
             made = batch.decide(pairs[:taken])
+        made = await batch.checked(pairs[:taken], made)
         await batch.add_replayed(pairs[:taken], made.result)
-        await refuse_known(client, made.fresh)
         if made.writes:
             _reach("cassandra.decided")
         return made
@@ -135,13 +156,13 @@ def drafting(
     return draft
 
 
-async def refuse_known(client: Client, fresh: Mapping[str, Sequence[str]]) -> None:
-    """What a unique key does elsewhere: ids are used once. Raises InvariantViolated."""
-    for table, keys in fresh.items():
-        found = await client.ask_keys(f"get_{table}", keys) if keys else []
-        there = [row[0] for row in found if row[1] is not None]
-        if there or len(set(keys)) < len(keys):
-            raise InvariantViolated(f"{table} {(there or list(keys))[0]} is written a second time")
+async def known_keys(client: Client, fresh: Mapping[str, Sequence[str]]) -> set[str]:
+    """The keys of new rows that are there already, or come twice: what a unique key refuses elsewhere."""
+    parts = [(table, keys) for table, keys in fresh.items() if keys]
+    found = await asyncio.gather(*(client.ask_keys(f"get_{table}", keys) for table, keys in parts))
+    there = {row[0] for rows in found for row in rows if row[1] is not None}
+    twice = [key for _, keys in parts for key, times in Counter(keys).items() if times > 1]
+    return there.union(twice)
 
 
 def _reach(point: str) -> None:

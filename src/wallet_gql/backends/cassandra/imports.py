@@ -16,7 +16,7 @@ from ..kit.kinds import HOLD, RECEIPT, TRANSFER
 from ..kit.nodes import NodeMap
 from .batch import account_rows, journal_rows, journal_text, record_rows, reversal_rows, sums_of_writes
 from .client import Client
-from .decide import refuse_known
+from .decide import known_keys
 from .load import rows
 from .partition import Draft, Partition, Register
 from .tables import Names, Op, record_key, row_of, text_of, transfer_key, values_of
@@ -53,7 +53,9 @@ class _Importing:
             "receipt": [text_of(r.slot, r.actor, r.key) for r in writes.receipts],
             "record": [record_key(key) for key in writes.records],
         }
-        await refuse_known(self.client, new)
+        there = await known_keys(self.client, new)
+        if there:
+            raise InvariantViolated(f"imported twice: {min(there)}")
         await self._check_entries()
         known, reversed_minor = await self._transfers()
         fresh = completed(writes, known.keys(), self.partition, self.nodes)

@@ -39,6 +39,10 @@ GATE_PAUSE_SECONDS: Final = 0.03
 GATE_SECONDS: Final = 15.0
 """After so long without a beat the gate's holder is gone; measured on the observer's own clock."""
 
+GATHER_SHARE: Final = 0.7
+"""Of the time that the last commit took: how long a busy partition waits for more to join the next."""
+
+GATHER_SECONDS_MAX: Final = 0.05
 OWN_SECONDS: Final = 1.0
 """How long to wait for a commit of this process to be spread before it is helped like anybody else's."""
 
@@ -121,6 +125,8 @@ class Partition:
         self._process = process
         self._numbers = count(1)
         self._gate_seen: tuple[str, int, float] | None = None
+        self._ended_at = 0.0
+        self._took_seconds = 0.0
         self._own: dict[str, asyncio.Event] = {}
         """This process's attempts that are being decided and spread; each is set when it is over, however it ends."""
 
@@ -141,6 +147,24 @@ class Partition:
             Contended, Unavailable: nothing was written. InDoubt: not confirmed by `deadline`, on the loop's clock.
             WalletError: whatever `draft` raises; nothing was written.
         """
+        began = asyncio.get_running_loop().time()
+        try:
+            return await self._commit(draft, deadline, through)
+        finally:
+            self._ended_at = asyncio.get_running_loop().time()
+            self._took_seconds = self._ended_at - began
+
+    async def gather(self) -> None:
+        """Wait a moment if the last commit has only just ended: commands on their way here join the next.
+
+        A partition that was idle does not wait. Each commit costs the same however much it carries, and a payment
+        between partitions comes to two of them: so fewer and larger ones are worth more than the moment.
+        """
+        idle = asyncio.get_running_loop().time() - self._ended_at
+        if idle < self._took_seconds:
+            await asyncio.sleep(min(self._took_seconds * GATHER_SHARE, GATHER_SECONDS_MAX))
+
+    async def _commit(self, draft: Callable[[Register], Awaitable[Draft]], deadline: float, through: str | None) -> Any:
         loop = asyncio.get_running_loop()
         tried: dict[str, _Tried] = {}
         pause = PAUSE_SECONDS

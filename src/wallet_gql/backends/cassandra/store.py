@@ -39,7 +39,7 @@ from ...storage import (
     ScanKind,
     ScanPage,
 )
-from ..kit.group_commit import Command, Deferred
+from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.nodes import NodeMap
 from ..kit.store import GroupStore
 from ..kit.wanted import Wanted
@@ -83,9 +83,9 @@ class CassandraStore(GroupStore):
 
     def __init__(self, url: str) -> None:
         """See the module for URLs. Raises ConfigurationError."""
-        super().__init__()
         self._address = parse_address(url)
         count = self._address.partitions
+        super().__init__(LanePolicy(turn=self._turn) if count > 1 else None)
         self._map = NodeMap([f"p{number:04}" for number in range(count)])
         self._client = Client(self._address)
         process = secrets.token_hex(8)
@@ -148,6 +148,12 @@ class CassandraStore(GroupStore):
             await asyncio.wait(sent.credits, timeout=seconds)
         arrived = (task.done() and not task.cancelled() and task.result() for task in sent.credits)
         return Committed(sent.result, credited=all(arrived))
+
+    @asynccontextmanager
+    async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
+        """What a lane waits for before it takes a batch."""
+        await self._partitions[str(lane)].gather()
+        yield
 
     async def _deliver(self, receive: Receive) -> None:
         """Commit a credit in the payee's partition, with whatever else that commits."""

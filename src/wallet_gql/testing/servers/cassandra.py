@@ -37,6 +37,10 @@ from .process import ServerMissing, ServerProcess, own_folder
 
 START_SECONDS_MAX: Final = 90.0
 ADMIN_SECONDS: Final = 60.0
+ALONE_MS: Final = 1_000
+PATIENT_MS: Final = 60_000
+"""How long a node looks for its first neighbour before it gives up. It goes on as soon as it has found one."""
+
 HEAP: Final = "384M"
 META: Final = "meta"
 """The one table that is not emptied: it says how many partitions a ledger has."""
@@ -63,7 +67,7 @@ _JVM: Final = (
     *(part for name in _OPENED for part in ("--add-opens", f"{name}=ALL-UNNAMED")),
     *(part for name in _EXPORTED for part in ("--add-exports", f"{name}=ALL-UNNAMED")),
     *("-Dcassandra-foreground=yes", "-Dcassandra.skip_wait_for_gossip_to_settle=0"),
-    *("-Dcassandra.ring_delay_ms=1000", "-Djava.net.preferIPv4Stack=true"),
+    "-Djava.net.preferIPv4Stack=true",
 )
 """A small heap, what Java's modules must give away, and no waiting for neighbours that a test does not have."""
 
@@ -121,6 +125,7 @@ class CassandraNode:
             text = Template((RECIPE / name).read_text(encoding="utf-8")).safe_substitute(values)
             (self.folder / name).write_text(text + settings * name.endswith("yaml"), encoding="utf-8")
         own = [
+            f"-Dcassandra.ring_delay_ms={ALONE_MS if of == 1 else PATIENT_MS}",
             *(f"-Dcassandra.config=file://{self.folder}/cassandra.yaml", f"-Dcassandra.storagedir={self.folder}"),
             *(f"-Dcassandra.logdir={self.folder}", f"-Dlogback.configurationFile=file://{self.folder}/logback.xml"),
         ]
@@ -212,6 +217,10 @@ class CassandraCluster:
         self.nodes = [CassandraNode(i, nodes, ports, settings, flags) for i in range(1, nodes + 1)]
         self._free: dict[int, list[str]] = {}
         self._admin: Any = None
+        self.start()
+
+    def start(self) -> None:
+        """Start all nodes, on what data they have, and wait for them."""
         for node in self.nodes:
             node.launch()
         for node in self.nodes:
