@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import sqlite3
 import threading
@@ -23,8 +24,9 @@ from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar, TypeVarTuple
 
+from ...background import attempt
 from ...domain.changes import Outcome, State, Writes, decide_all
-from ...domain.errors import ConfigurationError, Contended, InDoubt, InvariantViolated, Unavailable
+from ...domain.errors import ConfigurationError, Contended, InDoubt, InvariantViolated, Unavailable, WalletError
 from ...failpoints import FailpointError, reach
 from ...storage import Capabilities, Recovered
 from ...urls import parse
@@ -38,11 +40,14 @@ from ..relational.store import RelationalStore
 from . import batch as batches
 from . import connection as driver
 from .errors import WHERE, translate, translate_commit
+from .file import WATCH_SECONDS, LedgerFile
 from .setup import migrate
 from .text import STATEMENTS
 
 T = TypeVar("T")
 A = TypeVarTuple("A")
+
+log = logging.getLogger("wallet_gql.sqlite")
 
 READERS: Final = 4
 NODE: Final = "local"
@@ -76,6 +81,8 @@ class SqliteStore(RelationalStore):
         self._commits: dict[int, float] = {}
         """For each thread in a COMMIT: when the COMMIT began."""
         self._closed = False
+        self._file = LedgerFile(self.path)
+        self._watching: asyncio.Task[None] | None = None
 
     # Opening and closing
 
@@ -84,28 +91,53 @@ class SqliteStore(RelationalStore):
             needed = ".".join(map(str, _VERSION_MIN))
             raise ConfigurationError(f"SQLite {sqlite3.sqlite_version} is too old; {needed} or newer is needed")
         await self._on(self._writer, self._prepare)
+        self._watching = asyncio.create_task(self._watch_file())
 
     def _prepare(self) -> None:
         try:
             if not self.creates and not (self.path.is_file() and self.path.stat().st_size):
                 raise no_ledger(self.path)
             migrate(self.path)
+            anchor = driver.connect(self.path, mode="rw")  # while it is open SQLite never removes the log
+            anchor.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
+            self._opened.append(anchor)
+            connection = self._connection()
+            driver.begin(connection, time.monotonic() + _WRITE_WAIT_SECONDS)
+            self._file.take(connection)
+            connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             remedy = "check that the folder exists, can be written to, and lies on a local disk"
             raise ConfigurationError(f"cannot open {self.path}: {error}; {remedy}") from error
 
     async def _close(self) -> None:
         self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
         self._writer.shutdown()
         self._readers.shutdown()
         for connection in self._opened:
             connection.close()
 
+    async def _watch_file(self) -> None:
+        """Look at the file every moment, so that a server that only reads notices, too."""
+        while not self._file.lost:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self._file.changed():
+                await attempt(log, "the look at the file", self._inspect)
+
+    async def _inspect(self) -> None:
+        """Compare the file under the write lock. What is found is in `_file.lost`."""
+        try:
+            await self._on(self._writer, self._transact, lambda _: None, 1.0)
+        except WalletError:
+            if not self._file.lost:
+                raise
+
     def _connection(self, *, patience_seconds: float = 0) -> sqlite3.Connection:
         """This thread's connection."""
         connection: sqlite3.Connection | None = getattr(self._connections, "value", None)
         if connection is None:
-            connection = self._connections.value = driver.connect(self.path, patience_seconds)
+            connection = self._connections.value = driver.connect(self.path, patience_seconds, mode="rw")
             self._opened.append(connection)
         return connection
 
@@ -125,6 +157,7 @@ class SqliteStore(RelationalStore):
         """Run a read in one snapshot, on a reader thread."""
 
         def snapshot() -> T:
+            self._file.raise_if_lost()
             try:
                 connection = self._connection(patience_seconds=_READ_WAIT_SECONDS)
                 connection.execute("BEGIN")
@@ -167,6 +200,7 @@ class SqliteStore(RelationalStore):
         try:
             driver.begin(connection, time.monotonic() + wait_seconds)
             work(connection)
+            self._file.check(connection)
             reach("sqlite.written")
         except BaseException as error:
             self._give_up(connection)
@@ -183,6 +217,7 @@ class SqliteStore(RelationalStore):
             if isinstance(error, FailpointError):
                 raise InDoubt(f"SQLite: {error}") from error
             raise translate_commit(error) from error
+        self._file.committed(connection, lambda: driver.begin(connection, time.monotonic() + _WRITE_WAIT_SECONDS))
 
     def _confirm(self, connection: sqlite3.Connection) -> None:
         """COMMIT, and note when it began, for `ping`. Raises the driver's errors."""
@@ -235,7 +270,7 @@ class SqliteStore(RelationalStore):
 
     def _lock_out_writers(self) -> sqlite3.Connection:
         try:
-            connection = driver.connect(self.path)
+            connection = driver.connect(self.path, mode="rw")
             try:
                 driver.begin(connection, time.monotonic() + _WRITE_WAIT_SECONDS)
             except BaseException:
@@ -270,6 +305,9 @@ class SqliteStore(RelationalStore):
         """
         if time.monotonic() - min(list(self._commits.values()), default=math.inf) > STUCK_SECONDS:
             raise Unavailable(f"{WHERE}: a commit has taken more than {STUCK_SECONDS:.0f} s; does the disk answer?")
+        if self._file.changed():
+            await self._inspect()
+        self._file.raise_if_lost()
         await self._on(self._readers, self._rehearse)
 
     def _rehearse(self) -> None:
@@ -278,7 +316,8 @@ class SqliteStore(RelationalStore):
                 connection.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
                 with suppress(Contended):
                     driver.begin(connection, deadline=0.0)
-                    connection.execute("PRAGMA user_version = 0")  # same value as before, but it is written
+                    (stamp,) = connection.execute("PRAGMA user_version").fetchone()
+                    connection.execute(f"PRAGMA user_version = {stamp}")  # as it is; it is written all the same
                     self._confirm(connection)
         except sqlite3.Error as error:
             raise translate(error) from error
