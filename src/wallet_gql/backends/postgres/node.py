@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from ...domain.errors import NodeUnavailable
+from ...background import log_once_a_minute
+from ...domain.errors import NodeUnavailable, Unavailable
 from ...urls import parse
 from .errors import translate
 
@@ -36,7 +37,7 @@ QUERIES_MAX: Final = 1_000_000
 SILENT_SECONDS: Final = 0.5
 """A node that did not answer is not asked again for this long: its callers then fail before their deadlines."""
 
-_SETTINGS: Final = {
+SETTINGS: Final = {
     "application_name": "wallet-gql",
     "default_transaction_isolation": "read committed",
     "standard_conforming_strings": "on",
@@ -45,6 +46,16 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "5s",
     "jit": "off",
 }
+
+
+DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
+"""Settings that must not be off (G3)."""
+
+UNSAFE: Final = (
+    "SELECT string_agg(name, ', ') FROM unnest(ARRAY['fsync', 'synchronous_commit', 'full_page_writes']) AS name"
+    " WHERE current_setting(name) = 'off'"
+)
+"""Those of them that are."""
 
 
 class _Connection(asyncpg.Connection):
@@ -58,7 +69,7 @@ class _Connection(asyncpg.Connection):
 def _settings(url: str) -> dict[str, str]:
     """The session's settings. The URL can only set the application's name, which asyncpg handles."""
     named = "application_name" in parse(url).parameters
-    return {name: value for name, value in _SETTINGS.items() if name != "application_name" or not named}
+    return {name: value for name, value in SETTINGS.items() if name != "application_name" or not named}
 
 
 class PgNode:
@@ -68,6 +79,10 @@ class PgNode:
         self.name = name
         self.url = url
         self._pools: dict[str, asyncpg.Pool] = {}
+        self.is_strict = False
+        """Whether new connections must have settings that keep what is committed; not yet while the node is opened."""
+        self.unsafe = ""
+        """The settings that lose what is committed, as the newest connection or `check_settings` found them."""
         self._silent_until = 0.0
 
     async def open(self) -> None:
@@ -80,12 +95,31 @@ class PgNode:
                     max_size=most,
                     timeout=CONNECT_SECONDS,
                     connection_class=_Connection,
+                    init=self._check_new,
                     server_settings=_settings(self.url),
                     max_inactive_connection_lifetime=60,
                     max_queries=QUERIES_MAX,
                 )
         except Exception as error:
             raise translate(error, self.name) from error
+
+    async def _check_new(self, connection: asyncpg.Connection) -> None:
+        if self.is_strict:
+            self._note(await connection.fetchval(UNSAFE))
+
+    def _note(self, unsafe: str | None) -> None:
+        """Raises Unavailable if there are any."""
+        self.unsafe = unsafe or ""
+        if self.unsafe:
+            text = f"node {self.name}: {self.unsafe} was set to off, so that what is paid may be lost; set it to on"
+            log_once_a_minute(log, logging.ERROR, f"unsafe {self.name}", text)
+            raise Unavailable(text)
+
+    async def check_settings(self, seconds: float) -> None:
+        """Ask for the settings that keep what is committed, again since the node was opened. Raises Unavailable."""
+        if self.unsafe:  # a new connection says whether that is still so
+            await self._pools["reads"].expire_connections()
+        self._note(await self.ask(UNSAFE, seconds=seconds))
 
     async def close(self) -> None:
         """Close the pools. Connections that do not end by themselves are terminated."""
@@ -109,6 +143,8 @@ class PgNode:
             raise NodeUnavailable(self.name)
         try:
             connection = await pool.acquire(timeout=max(deadline - loop.time(), 0.001))
+        except Unavailable:
+            raise
         except Exception as error:
             if isinstance(error, TimeoutError) and loop.time() < deadline:  # connecting took too long
                 raise self.silent() from error

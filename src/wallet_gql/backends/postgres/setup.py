@@ -18,8 +18,9 @@ from ...domain.errors import ConfigurationError
 from ...urls import Url, parse, parse_all
 from ..kit.store import no_ledger
 from ..relational.migrations import HEAD, VERSION_TABLE, script
-from .node import Lease, PgNode
+from .node import DURABLE, Lease, PgNode
 from .parameters import for_driver
+from .sessions import check_sessions
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 ONLY: Final = "n1"
@@ -97,14 +98,11 @@ def _checked(nodes: list[tuple[str, str]]) -> dict[str, str]:
 
 
 async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
-    """Check the server's settings and upgrade the schema. Raises ConfigurationError with the line to change."""
-    names = ("server_version_num", "fsync", "synchronous_commit", "full_page_writes", "max_prepared_transactions")
+    """Check the server's settings, bring the schema up to date. Raises ConfigurationError with the line to change."""
+    await check_sessions(node)
+    names = ("server_version_num", *DURABLE, "max_prepared_transactions")
     found = {name: await node.ask("SELECT current_setting($1)", name) for name in names}
-    faults = [
-        f"{name} = off; set {name} = on"
-        for name in ("fsync", "synchronous_commit", "full_page_writes")
-        if found[name] == "off"
-    ]
+    faults = [f"{name} = off; set {name} = on" for name in DURABLE if found[name] == "off"]
     if two_phase and found["max_prepared_transactions"] == "0":
         faults.append("max_prepared_transactions = 0; set max_prepared_transactions = 64 and restart it")
     if int(found["server_version_num"]) < _VERSION_MIN:
@@ -112,6 +110,7 @@ async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
     if faults:
         raise ConfigurationError("\n".join(f"node {node.name} has {fault}" for fault in faults))
     await _migrate(node, creates=creates)
+    node.is_strict = True
 
 
 async def _migrate(node: PgNode, *, creates: bool) -> None:

@@ -189,6 +189,10 @@ class PgStore(RelationalStore):
                 raise InvariantViolated(f"an item cannot be imported: {error}") from error
 
     async def ping(self) -> None:
-        """Check that every node can write now. Raises Unavailable."""
-        nodes = self._nodes.values()
-        await asyncio.gather(*(node.run(sql.CAN_WRITE, seconds=PING_SECONDS) for node in nodes))
+        """Every node could write now. Raises Unavailable."""
+        await asyncio.gather(*map(_ping, self._nodes.values()))
+
+
+async def _ping(node: PgNode) -> None:
+    await node.run(sql.CAN_WRITE, seconds=PING_SECONDS)
+    await node.check_settings(PING_SECONDS)
