@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, Phase, settings
 
 os.environ["WALLET_TEST_FROZEN"] = "1"  # before any record's class is made; servers of the tests inherit it
 
-from wallet_gql.testing.conformance import Durability, Guarantees, Idempotency, StoreConformance
+from wallet_gql.testing.conformance import Durability, Guarantees, Idempotency, Outages, StoreConformance
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.keeper import keep
 
 IN_PROCESS: Final = ("memory", "memory-3", "sqlite", "any")
-"""Backends without servers: the whole conformance suite is quick there."""
+"""Backends without servers: the whole conformance suite is quick there, but for `Outages`."""
 
 SHORT_CONFORMANCE: Final = (Guarantees, Durability, Idempotency)
 """The parts of the suite that `make test` runs on servers too: G1 to G8, and what a key promises."""
@@ -71,11 +71,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_long_conformance(item: pytest.Item) -> bool:
-    """Whether it is a test of the conformance suite, on servers, beyond the short part."""
+    """Whether it is a test of the conformance suite beyond the short part, on servers, or one that waits for long."""
     suite = getattr(item, "cls", None)
-    if suite is None or not issubclass(suite, StoreConformance) or suite.backend in IN_PROCESS:
+    name = item.name.partition("[")[0]
+    if suite is None or not issubclass(suite, StoreConformance):
         return False
-    return not any(hasattr(part, item.name) for part in SHORT_CONFORMANCE)
+    if suite.backend in IN_PROCESS:
+        return hasattr(Outages, name)
+    return not any(hasattr(part, name) for part in SHORT_CONFORMANCE)
 
 
 def _is_wanted(item: pytest.Item, chosen: str | None, *, of_its_own: bool) -> bool:

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final
 
@@ -195,6 +196,47 @@ def synced_at_checkpoints(patch: pytest.MonkeyPatch) -> None:
     _synchronous(patch, "NORMAL")
 
 
+def drivers_errors_leave(patch: pytest.MonkeyPatch) -> None:
+    """Reads let the driver's exception out (E7)."""
+
+    async def bare(store: Any, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        def snapshot() -> Any:
+            connection = store._connection(patience_seconds=5)
+            connection.execute("BEGIN")
+            try:
+                return work(connection)
+            finally:
+                connection.execute("ROLLBACK")
+
+        return await store._on(store._readers, snapshot)
+
+    patch.setattr(sqlite.SqliteStore, "_read", bare)
+
+
+def ping_raises_the_drivers_error(patch: pytest.MonkeyPatch) -> None:
+    """Only `ping` does (E7)."""
+
+    def bare(store: Any) -> None:
+        with closing(driver.connect(store.path, mode="rw")) as connection:
+            connection.execute("SELECT 1 FROM accounts LIMIT 1")
+
+    patch.setattr(sqlite.SqliteStore, "_rehearse", bare)
+
+
+def reads_wait_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """A read that finds no server asks again, without an end (E7)."""
+    sound = sqlite.SqliteStore.fetch
+
+    async def stubborn(store: Any, reads: ReadSet) -> Snapshot:
+        while True:
+            try:
+                return await sound(store, reads)
+            except Unavailable:
+                await asyncio.sleep(0.01)
+
+    patch.setattr(sqlite.SqliteStore, "fetch", stubborn)
+
+
 def blind_to_case(patch: pytest.MonkeyPatch) -> None:
     """Idempotency keys are compared without regard to case, as by a collation (E5)."""
     sound = batch.write
@@ -293,6 +335,9 @@ MUTANTS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
         commit_told_as_nothing_written,
         unsynced,
         synced_at_checkpoints,
+        drivers_errors_leave,
+        ping_raises_the_drivers_error,
+        reads_wait_for_ever,
         blind_to_case,
         three_byte_text,
         short_text,

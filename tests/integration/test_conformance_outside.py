@@ -2,11 +2,12 @@
 
 import pytest
 
-from wallet_gql.testing.conformance import StoreConformance
+from wallet_gql.testing.conformance import CrashConformance, MachineConformance, StoreConformance
+from wallet_gql.testing.conformance.suite import OfBackend
 from wallet_gql.testing.harness import Harness, harness_for
 
 
-class TestOutside(StoreConformance):
+class Chosen(OfBackend):
     """The backend of the command line."""
 
     backend = "any"
@@ -19,3 +20,15 @@ class TestOutside(StoreConformance):
     def harness(self) -> Harness:
         """The harness of that name or URL."""
         return harness_for(self.chosen)
+
+
+class TestOutside(Chosen, StoreConformance):
+    """The promises, each as tests."""
+
+
+class TestOutsideKilled(Chosen, CrashConformance):
+    """Processes that write to it are killed."""
+
+
+class TestOutsideByModel(Chosen, MachineConformance):
+    """Drawn commands."""

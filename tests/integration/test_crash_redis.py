@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration._redis import FAULTS, HELD, LEASE_SECONDS, Bench, draw_stops, run_all
-from wallet_gql.testing.crash import draw_trials
+from tests.integration._redis import FAULTS, HELD, Bench, draw_stops, run_all
+from wallet_gql.testing.conformance import CrashConformance
+from wallet_gql.testing.harness import Harness
+from wallet_gql.testing.patience import wait_until
+from wallet_gql.testing.servers.redis import RedisHarness
 
 pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis"), pytest.mark.trial]
 
 SEED = 20_261_122
-KILLS = 18
 STOPS = 8
 STORMY_STOPS = 4
 
 
-async def test_killed_holders_lose_and_double_nothing(tmp_path: Path, made: Bench) -> None:
-    """SIGKILL at every named step and at random, mostly beside a live writer; no intent and no lease is left."""
-    harness = made.harness()
-    tally = await run_all(made, tmp_path, draw_trials(harness, SEED, KILLS))
-    await asyncio.sleep(2 * LEASE_SECONDS)
+class TestRedisKilled(CrashConformance):
+    """Holders of leases, mostly beside a live writer; no intent is left open, and no lease outlives its time."""
 
-    assert tally.kills >= KILLS
-    assert {point for point in harness.failpoints if not tally.windows[point] + tally.stops[point]} == set()
-    assert made.leases() == []
+    backend = "redis-3"
+    kills = 18
+    seed = SEED
+
+    @pytest.fixture(autouse=True)
+    def _servers(self, made: Bench) -> Iterator[None]:
+        """Servers with short leases."""
+        self.made = made
+        yield
+        wait_until(lambda: made.leases() == [], 10, "leases outlive their holders")
+
+    def harness(self) -> RedisHarness:
+        """A fresh ledger on them."""
+        return self.made.harness()
+
+    def after_trial(self, harness: Harness) -> None:
+        """No credit waits."""
+        assert isinstance(harness, RedisHarness)
+        assert harness.database is not None
+        assert self.made.open_intents(harness.database) == 0
 
 
 async def test_stopped_holders_do_no_harm_when_they_go_on(tmp_path: Path, made: Bench) -> None:

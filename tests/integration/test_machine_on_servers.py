@@ -2,22 +2,36 @@
 
 import pytest
 
+from wallet_gql.testing.conformance import MachineConformance
 from wallet_gql.testing.machine import run_machine
-from wallet_gql.testing.servers.process import ServerMissing
-
-ON_SERVERS = [
-    pytest.param(name, marks=pytest.mark.backend(name)) for name in ("postgres", "postgres-3", "redis-3", "mongodb")
-]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ON_SERVERS)
-def test_machine_on_servers(name: str) -> None:
-    """Every answer is the model's, through restarts and kills of the server."""
-    try:
-        run_machine(name, examples=5, steps=20)
-    except ServerMissing as missing:
-        pytest.skip(str(missing))
+class TestPostgres(MachineConformance):
+    """One node."""
+
+    backend = "postgres"
+
+
+@pytest.mark.slow
+class TestPostgresThree(MachineConformance):
+    """Three nodes."""
+
+    backend = "postgres-3"
+
+
+@pytest.mark.slow
+class TestRedisThree(MachineConformance):
+    """Three nodes and leases."""
+
+    backend = "redis-3"
+
+
+@pytest.mark.slow
+class TestMongo(MachineConformance):
+    """One member."""
+
+    backend = "mongodb"
 
 
 @pytest.mark.soak

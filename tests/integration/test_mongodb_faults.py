@@ -17,6 +17,7 @@ from tests.integration._mongo import need_server
 from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import InDoubt, Unavailable, WalletError
 from wallet_gql.domain.model import Transfer
+from wallet_gql.testing.conformance import CrashConformance
 from wallet_gql.testing.conformance.suite import counter_key, increment, number
 from wallet_gql.testing.crash import Tally, draw_trials, run_trial
 from wallet_gql.testing.patience import patience
@@ -218,13 +219,13 @@ async def test_connections_cut_at_any_moment(world: World) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_writers_killed_at_every_step(tmp_path: Path) -> None:
-    """Real processes killed at each failpoint and at random, beside a live one: the books and histories agree."""
-    for number_of, drawn in enumerate(draw_trials(MongoHarness(), seed=7, kills=10, per_trial=5)):
-        folder = tmp_path / str(number_of)
-        folder.mkdir()
-        tally = await run_trial(MongoHarness(), folder, drawn)
-        assert tally.kills
+class TestMongoKilled(CrashConformance):
+    """Beside a live writer, mostly."""
+
+    backend = "mongodb"
+    kills = 10
+    per_trial = 5
+    seed = 7
 
 
 @pytest.mark.soak

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.integration._evidence import write_evidence
+from wallet_gql.testing.conformance import MachineConformance
 from wallet_gql.testing.loop import START_SECONDS, ShuffledLoop
 from wallet_gql.testing.machine import run_machine
 
@@ -17,28 +18,38 @@ SOAK_EXAMPLES = 3_000
 SOAK_STEPS = 60
 
 
-@pytest.mark.backend("memory")
-def test_machine_on_memory() -> None:
+class TestMemory(MachineConformance):
     """Random commands, alone and in crowds, in drawn order, with lost replies: the model agrees at every step."""
-    run_machine("memory", shuffled=True, examples=80, steps=40)
+
+    backend = "memory"
+    shuffled = True
+    examples = 80
+    steps = 40
 
 
-@pytest.mark.backend("memory-3")
-def test_machine_on_memory_of_three_nodes() -> None:
+class TestMemoryOfThreeNodes(MachineConformance):
     """The same where credits cross between nodes and keys are claimed at the actor's home."""
-    run_machine("memory-3", shuffled=True, examples=70, steps=40)
+
+    backend = "memory-3"
+    shuffled = True
+    examples = 70
+    steps = 40
 
 
-@pytest.mark.backend("memory")
-def test_machine_on_memory_in_plain_order() -> None:
+class TestMemoryInPlainOrder(MachineConformance):
     """Without lost replies every answer is foretold exactly, replays included."""
-    run_machine("memory", examples=30, steps=30)
+
+    backend = "memory"
+    examples = 30
+    steps = 30
 
 
-@pytest.mark.backend("sqlite")
-def test_machine_on_sqlite() -> None:
+class TestSqlite(MachineConformance):
     """The same on SQLite, with restarts, polite ones and others."""
-    run_machine("sqlite", examples=25, steps=30)
+
+    backend = "sqlite"
+    examples = 25
+    steps = 30
 
 
 @pytest.mark.soak

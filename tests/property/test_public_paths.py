@@ -41,7 +41,7 @@ PUBLIC: Final[dict[str, tuple[str, ...]]] = {
     "wallet_gql.idempotency.asgi": ("OPERATION", "Answer", "IdempotencyMiddleware", "turn_of"),
     "wallet_gql.records": ("change", "read"),
     "wallet_gql.storage": ("Capabilities", "Page", "PageRequest", "Recovered", "Store"),
-    "wallet_gql.testing.conformance": ("StoreConformance",),
+    "wallet_gql.testing.conformance": ("CrashConformance", "MachineConformance", "StoreConformance"),
     "wallet_gql.testing.harness": ("Harness", "harness_for"),
     "wallet_gql.transports.cli": ("main",),
 }

@@ -2,7 +2,7 @@
 
 | module | what it is |
 |---|---|
-| `conformance` | `StoreConformance`: every promise of `storage.Store` as tests; subclass it with one attribute |
+| `conformance` | `StoreConformance`, `CrashConformance`, `MachineConformance`: subclass them with one attribute |
 | `harness` | how a suite starts, stops, pauses and kills a backend; `harness_for(name or URL)` |
 | `world` | a store with people who have money, a clock that the test moves, and an audit at the end |
 | `machine`, `model`, `loop` | a Hypothesis state machine against a tiny model ledger; a seeded, shuffling event loop |

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -139,6 +139,33 @@ class Harness:
         await self._paused.aclose()
 
 
+class SqliteDisk:
+    """Stands in for the server of a SQLite file: killed, its folder is away; stopped, somebody keeps it locked."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._away = file.parent.with_name(f"{file.parent.name}-away")
+        self._locked = ExitStack()
+
+    def kill(self) -> None:
+        """Take the folder away, as an unmounted disk."""
+        self._file.parent.rename(self._away)
+
+    def restart(self) -> None:
+        """Bring it back."""
+        self._away.rename(self._file.parent)
+
+    def pause(self) -> None:
+        """Take the write lock, as a process does that is then stopped."""
+        connection = connect(self._file, patience_seconds=PAUSE_SECONDS_MAX)
+        connection.execute("BEGIN IMMEDIATE")
+        self._locked.callback(connection.close)
+
+    def resume(self) -> None:
+        """Let it go."""
+        self._locked.close()
+
+
 class SqliteHarness(Harness):
     """`sqlite://`: paused by taking the file's write lock, killed by copying the open files."""
 
@@ -146,6 +173,17 @@ class SqliteHarness(Harness):
     has_files = True
 
     kills = True
+
+    async def start(self, folder: Path) -> None:
+        """The ledger has a folder of its own, which can be taken away."""
+        disk = folder / "disk"
+        disk.mkdir()
+        await super().start(disk)
+        self.folder = folder
+
+    def servers(self) -> Sequence[Server]:
+        """The disk, for a file has no other server."""
+        return [SqliteDisk(self._file)] if self._file.is_relative_to(self.folder) else []
 
     @property
     def _file(self) -> Path:
@@ -166,9 +204,9 @@ class SqliteHarness(Harness):
     async def pause(self, store: Store) -> None:
         """Take the file's write lock, as another process may."""
         del store
-        connection = connect(self._file, patience_seconds=PAUSE_SECONDS_MAX)
-        self._paused.callback(connection.close)
-        await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
+        disk = SqliteDisk(self._file)
+        await asyncio.to_thread(disk.pause)
+        self._paused.callback(disk.resume)
 
 
 def _with_servers(module: str, name: str, size: int) -> Callable[[], Harness]:

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -30,7 +31,7 @@ from ..verbs.ledger import Ledger, Posted, To
 from . import model as m
 from .books import faults
 from .faults import Flaky
-from .harness import harness_for
+from .harness import Harness, harness_for
 from .loop import ShuffledLoop
 from .world import CURRENCY, Person, World
 
@@ -92,9 +93,9 @@ commands: st.SearchStrategy[m.Command] = st.one_of(
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """The machine. Subclasses name a backend; see `machine_for`."""
+    """The machine. Subclasses make the harness of a backend; see `machine_for`."""
 
-    backend: ClassVar[str]
+    made: ClassVar[Callable[[], Harness]]
     shuffled: ClassVar[bool] = False
     """Run on a `ShuffledLoop` and behind a `Flaky` network: for stores that live in the process."""
 
@@ -111,7 +112,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.shuffled:
             factory = lambda: ShuffledLoop(seed)  # noqa: E731 - as Runner takes it
         self.runner = asyncio.Runner(loop_factory=factory)
-        self.world = World(harness_for(self.backend), self.folder, seed=seed, fee_basis_points=fee)
+        self.world = World(type(self).made(), self.folder, seed=seed, fee_basis_points=fee)
         self.run(self.world.__aenter__())
         self.people: list[Person] = self.run(self.world.people(PEOPLE, MONEY_MINOR))
         self.holds: list[HoldId] = []
@@ -345,16 +346,23 @@ def _answer_of(posted: Posted[Any] | None) -> m.Answer:
     return m.Answer("ok", posted.replayed, detail=(posted.result.amount_minor,))
 
 
-def machine_for(name: str, *, shuffled: bool = False) -> type[LedgerMachine]:
-    """The machine of a backend, named as a harness or by URL."""
-    return type("Machine", (LedgerMachine,), {"backend": name, "shuffled": shuffled})
+Backend = str | Callable[[], Harness]
+"""A harness's name, a storage URL, or what makes a harness."""
 
 
-def run_machine(name: str, *, shuffled: bool = False, examples: int, steps: int, profile: str | None = None) -> None:
+def machine_for(backend: Backend, *, shuffled: bool = False) -> type[LedgerMachine]:
+    """The machine of a backend."""
+    made = partial(harness_for, backend) if isinstance(backend, str) else backend
+    return type("Machine", (LedgerMachine,), {"made": staticmethod(made), "shuffled": shuffled})
+
+
+def run_machine(
+    backend: Backend, *, shuffled: bool = False, examples: int, steps: int, profile: str | None = None
+) -> None:
     """Run a backend's machine with so many examples of at most so many steps. Raises the failure that is found.
 
     `profile` names the Hypothesis profile to start from, by default the one that is loaded.
     """
     parent = settings.get_profile(profile) if profile else settings()
     chosen = settings(parent, max_examples=examples, stateful_step_count=steps, deadline=None)
-    run_state_machine_as_test(machine_for(name, shuffled=shuffled), settings=chosen)
+    run_state_machine_as_test(machine_for(backend, shuffled=shuffled), settings=chosen)

@@ -27,6 +27,7 @@ GROUPS: Final = {
     "race": "races",
     "read": "reading, paging, import, watching",
     "data": "what is read is what was written",
+    "outage": "servers that are killed or do not answer: a `WalletError` in time",
     "user": "users, names and sessions",
     "capability": "capabilities are honest",
     "crash": "killed processes",

@@ -28,15 +28,19 @@ PARALLEL = 50
 """How many commands a race has."""
 
 
-@pytest.mark.asyncio
-class Suite:
-    """Base of the parts. `backend` is a harness's name or a storage URL; or override `harness`."""
+class OfBackend:
+    """Base of all classes of tests. `backend` is a harness's name or a storage URL; or override `harness`."""
 
     backend: ClassVar[str]
 
     def harness(self) -> Harness:
         """A fresh harness for one test."""
         return harness_for(self.backend)
+
+
+@pytest.mark.asyncio
+class Suite(OfBackend):
+    """Base of the parts of `StoreConformance`."""
 
     @pytest_asyncio.fixture
     async def world(self, tmp_path: Path, record_property: Callable[[str, object], None]) -> AsyncIterator[World]:
