@@ -9,7 +9,7 @@ import pytest
 from wallet_gql.testing import conformance
 from wallet_gql.testing.conformance import StoreConformance
 from wallet_gql.testing.conformance.suite import record
-from wallet_gql.testing.harness import SqliteHarness
+from wallet_gql.testing.harness import Harness, SqliteHarness
 from wallet_gql.testing.report import GROUPS, OTHER, Cell, group_of, zero_of
 from wallet_gql.testing.world import World
 
@@ -91,3 +91,24 @@ def test_every_test_of_the_suite_belongs_to_a_group() -> None:
     tests = [name for name in dir(StoreConformance) if name.startswith("test_")]
     assert [name for name in tests if group_of(name) == OTHER] == []
     assert {group_of(name) for name in tests} <= GROUPS.keys()
+
+
+@pytest.mark.backend("sqlite")
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ("test_g3_what_was_answered_survives_the_end", "a kill, for the harness only opens the ledger again"),
+        ("test_g3_every_answer_has_waited_for_a_flush", "a loss of power, for flushes cannot be counted"),
+        ("test_outage_every_member_answers_in_time[killed]", "servers that are killed"),
+        ("test_outage_every_member_answers_in_time[stopped]", "servers that are stopped"),
+    ],
+)
+async def test_a_harness_that_cannot_do_harm_says_so(test: str, words: str, tmp_path: Path) -> None:
+    """The default harness: what it gives no means to try is told, and does not count as tried."""
+    said: dict[str, str] = {}
+    name, _, given = test.partition("[")
+    async with World(Harness("sqlite:///{tmp}/wallet.db"), tmp_path) as world:
+        await getattr(StoreConformance(), name)(world, *filter(None, [given.rstrip("]")]))
+    record(world, lambda what, value: said.update({what: str(value)}))
+    assert said["not_tried"].startswith(words)
+    assert ("survives" in test) == (said["trials"] != "0")
