@@ -96,12 +96,12 @@ async def _counterparty(transfer: Transfer, info: GraphQLResolveInfo[Context]) -
 async def furnish(wallet: Wallet, rows: int) -> tuple[str, str]:
     """Create a user with so many payments; returns a session's token and the account's id."""
     names = ("ann", "bob")
-    users = [await wallet.identity.sign_up(name, f"{name}@example.org", "correct horse") for name in names]
+    users = [await wallet.identity.sign_up(name, f"{name}@example.org", "plain maroon bicycle") for name in names]
     accounts = [await wallet.ledger.open_account(user.id, "EUR") for user in users]
     await wallet.ledger.deposit(OPERATOR, "seed", accounts[0].id, rows * 100, "EUR")
     for number in range(rows - 1):
         await _pay(wallet, users[0].id, accounts[0].id, number)
-    logged_in = await wallet.identity.log_in("ann", "correct horse", SessionKind.BEARER)
+    logged_in = await wallet.identity.log_in("ann", "plain maroon bicycle", SessionKind.BEARER)
     return logged_in.token, accounts[0].id
 
 

@@ -29,7 +29,7 @@ from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.keeper import keep
 
 START_SECONDS: Final = 30
-PASSWORD: Final = "correct horse"
+PASSWORD: Final = "plain maroon bicycle"
 JSON: Final = {"Content-Type": "application/json"}
 
 VIEWER: Final = "{ viewer { id username email accounts { id currency posted { minorUnits } } } }"

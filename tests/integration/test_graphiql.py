@@ -41,7 +41,7 @@ from wallet_gql.verbs.ledger import To
 
 SCREENSHOTS: Final = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 VENDOR: Final = files(graphiql) / "vendor"
-PASSWORD: Final = "correct horse"
+PASSWORD: Final = "plain maroon bicycle"
 PAYMENTS: Final = 12
 PAGE: Final = 5
 

@@ -34,7 +34,7 @@ from wallet_gql.transports.http.problems import Problem
 SENT: Final = {"Content-Type": JSON}
 BIG: Final = 3 * 1024 * 1024
 TYPENAME: Final = "{ __typename }"
-LOG_IN: Final = """mutation($login: String!) { logIn(input: {login: $login, password: "correct horse"}) {
+LOG_IN: Final = """mutation($login: String!) { logIn(input: {login: $login, password: "plain maroon bicycle"}) {
   ... on LogInSuccess { user { username } } } }"""
 
 URQL: Final = (

@@ -122,7 +122,7 @@ def test_logging_out_everywhere_else(devices: list[Client]) -> None:
 
 def test_changing_the_password(person: Person, devices: list[Client]) -> None:
     """The new password counts and the old does not; the session of the request goes on, all others end."""
-    new = "another horse entirely"
+    new = "another maroon llama entirely"
     changed = devices[0].run(CHANGE, {"input": {"oldPassword": PASSWORD, "newPassword": new}})
     assert changed == {"__typename": "ChangePasswordSuccess", "user": {"username": person.username}}
     assert [alive(client) for client in devices] == [True, False, False]
@@ -132,7 +132,7 @@ def test_changing_the_password(person: Person, devices: list[Client]) -> None:
 
 def test_passwords_that_may_not_be_chosen(person: Person, devices: list[Client]) -> None:
     """A wrong old password and a bad new one are refused by name, and nothing changes."""
-    wrong = devices[0].run(CHANGE, {"input": {"oldPassword": "wrong horse", "newPassword": "another horse"}})
+    wrong = devices[0].run(CHANGE, {"input": {"oldPassword": "wrong horse", "newPassword": "another maroon llama"}})
     assert (wrong["__typename"], wrong["code"]) == ("Refusal", "INVALID_CREDENTIALS")
     for new in ("short", "x" * 129, person.username):
         refused = devices[0].run(CHANGE, {"input": {"oldPassword": PASSWORD, "newPassword": new}})
@@ -146,7 +146,7 @@ def test_without_a_session(server: Server) -> None:
     given: tuple[tuple[str, dict[str, Any]], ...] = (
         (REVOKE, {"sessionId": "x"}),
         (EVERYWHERE, {}),
-        (CHANGE, {"oldPassword": PASSWORD, "newPassword": "another horse"}),
+        (CHANGE, {"oldPassword": PASSWORD, "newPassword": "another maroon llama"}),
     )
     with Client(server.url) as client:
         for document, values in given:

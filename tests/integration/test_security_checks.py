@@ -34,7 +34,6 @@ from tests.integration._server import (
 from tests.integration._stripe import WITHDRAW, settings_of
 from wallet_gql.backends import open_store
 from wallet_gql.domain.errors import ConfigurationError, FreshLogInRequired, InvalidCredentials
-from wallet_gql.domain.passwords import is_common
 from wallet_gql.domain.users import FRESH, SessionKind
 from wallet_gql.identity import Identity
 from wallet_gql.testing.stripe_fake import FakeStripe
@@ -84,35 +83,7 @@ def test_every_row_names_tests_that_exist() -> None:
             assert name in set(names_in(ROOT / "tests" / file)), f"{file} has no {name}"
 
 
-# Passwords and time
-
-
-@pytest.mark.parametrize(
-    "password",
-    [
-        *("password", "Password1!", "P@ssw0rd2026", "12345678", "1234567890", "87654321", "qwertyuiop", "1qaz2wsx"),
-        *("1q2w3e4r", "iloveyou", "abc12345", "11111111", "letmein123", "trustno1", "abcabcabc", "123123123"),
-        *("!!welcome!!", "passwordpassword", "asdfghjkl", "zaq12wsx", "dragon123", "Liverpool1", "        "),
-    ],
-)
-async def test_common_passwords(password: str) -> None:
-    """What a list of the commonest begins with is refused, with its usual digits, marks and look-alikes."""
-    assert is_common(password)
-
-
-def test_passwords_that_are_not_common() -> None:
-    """No rules of composition: words, marks and letters of any kind are fine, also with a common word in them."""
-    for password in (
-        "correct horse",
-        "a good password",
-        "x7Gq2!mz",
-        "hunter2 goes home",
-        "пароль-мой-длинный",
-        "12345678x",
-    ):
-        assert not is_common(password)
-    assert is_common("anna-1990", "anna")
-    assert is_common("x" * 128)
+# Time
 
 
 def distance(one: list[float], other: list[float]) -> float:

@@ -38,7 +38,7 @@ from wallet_gql.storage import PAGE_MAX, Store
 from wallet_gql.testing.world import CheapIdentity
 from wallet_gql.verbs.ledger import Ledger
 
-PASSWORD = "correct horse"
+PASSWORD = "plain maroon bicycle"
 HOME, ELSEWHERE = Visitor("192.0.2.1", "Browser/1"), Visitor("198.51.100.7", "curl/8")
 
 
@@ -162,9 +162,9 @@ async def test_an_outage_locks_nobody_out(identity: CheapIdentity, clock: Clock,
         assert await outcome(during, "anna", PASSWORD, HOME) == "NODE_UNAVAILABLE"
         if kind != "claim":
             with pytest.raises(NodeUnavailable):
-                await during.change_password(made.session, PASSWORD, "staple battery", HOME)
+                await during.change_password(made.session, PASSWORD, "quiet llama seven", HOME)
     assert await outcome(identity, "anna", PASSWORD, HOME) == "ok"
-    await identity.change_password(made.session, PASSWORD, "staple battery", HOME)
+    await identity.change_password(made.session, PASSWORD, "quiet llama seven", HOME)
 
 
 async def test_what_is_left_to_clean_up_is_no_failure(identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,12 +175,12 @@ async def test_what_is_left_to_clean_up_is_no_failure(identity: CheapIdentity, m
 
     made = await identity.log_in("anna", PASSWORD, visitor=HOME)
     monkeypatch.setattr(identity, "sessions", away)
-    assert (await identity.change_password(made.session, PASSWORD, "staple battery", HOME)).username == "anna"
+    assert (await identity.change_password(made.session, PASSWORD, "quiet llama seven", HOME)).username == "anna"
     assert await outcome(identity, "anna", PASSWORD, HOME) == "INVALID_CREDENTIALS"
     await identity.log_out_everywhere(made.user.id)
     with pytest.raises(Unauthenticated):
         await identity.authenticate(made.token)
-    assert await outcome(identity, "anna", "staple battery", HOME) == "ok"
+    assert await outcome(identity, "anna", "quiet llama seven", HOME) == "ok"
 
 
 async def test_attempts_at_once_are_counted_before_they_are_made(
@@ -324,9 +324,9 @@ async def test_the_old_password_cannot_be_guessed_with_a_stolen_session(identity
     session = (await identity.log_in("anna", PASSWORD, visitor=HOME)).session
     for _ in range(FAILURES_MAX):
         with pytest.raises(InvalidCredentials):
-            await identity.change_password(session, "wrong", "another horse", ELSEWHERE)
+            await identity.change_password(session, "wrong", "another maroon llama", ELSEWHERE)
     with pytest.raises(RateLimited):
-        await identity.change_password(session, PASSWORD, "another horse", ELSEWHERE)
+        await identity.change_password(session, PASSWORD, "another maroon llama", ELSEWHERE)
     assert (await kinds(identity)).count(EventKind.PASSWORD_CHANGE_FAILED) == FAILURES_MAX
 
 
@@ -496,7 +496,7 @@ async def test_sessions_are_dead_although_the_server_dies(
         patch.setattr(identity, "sessions", dead)
         end: Callable[[], Awaitable[Any]] = partial(identity.log_out_everywhere, own.user_id, keep=own)
         if changing:
-            end = partial(identity.change_password, own, PASSWORD, "another horse")
+            end = partial(identity.change_password, own, PASSWORD, "another maroon llama")
         with pytest.raises(FailpointError):
             await end()
     restarted = CheapIdentity(identity.store, identity._clock)
@@ -540,7 +540,7 @@ async def test_a_renewal_does_not_outlive_a_new_password(
         return page
 
     monkeypatch.setattr(identity.store, "list_records", listing)
-    await identity.change_password(own, PASSWORD, "another horse")
+    await identity.change_password(own, PASSWORD, "another maroon llama")
     with pytest.raises(Unauthenticated):
         await identity.authenticate(thief[0])
     assert [session.id for session in await identity.sessions(own.user_id)] == [own.id]
@@ -549,7 +549,7 @@ async def test_a_renewal_does_not_outlive_a_new_password(
 async def test_the_session_that_changed_the_password_can_go_on(identity: CheapIdentity, clock: Clock) -> None:
     """It is kept, used and renewed as before."""
     entered = await identity.log_in("anna", PASSWORD, SessionKind.BEARER)
-    await identity.change_password(entered.session, PASSWORD, "another horse")
+    await identity.change_password(entered.session, PASSWORD, "another maroon llama")
     clock.later(minutes=5)
     session = await identity.authenticate(entered.token)
     renewed = await identity.renew(session)
@@ -621,7 +621,7 @@ async def test_everything_about_ones_access_is_told(identity: CheapIdentity, clo
     await identity.revoke(first.user.id, first.session.id, HOME)
     with pytest.raises(InvalidInput):
         await identity.change_password(renewed.session, PASSWORD, "short", HOME)
-    await identity.change_password(renewed.session, PASSWORD, "another horse", HOME)
+    await identity.change_password(renewed.session, PASSWORD, "another maroon llama", HOME)
     await identity.log_out_everywhere(first.user.id, keep=renewed.session, visitor=HOME)
     await identity.log_out(renewed.session, HOME)
     await identity.log_out(renewed.session, HOME)

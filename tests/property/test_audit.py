@@ -22,7 +22,7 @@ async def _books(store: Store) -> tuple[Ledger, list[tuple[str, str]]]:
     identity, ledger = Identity(store, clock=utc_now), Ledger(store, transfer_fee_basis_points=100)
     people: list[tuple[str, str]] = []
     for name in ("anna", "bert"):
-        user = await identity.sign_up(name, f"{name}@example.org", "correct horse")
+        user = await identity.sign_up(name, f"{name}@example.org", "plain maroon bicycle")
         account = await ledger.open_account(user.id, "EUR")
         await ledger.deposit(OPERATOR, f"d-{name}", account.id, 10_000, "EUR")
         people.append((user.id, account.id))
@@ -123,7 +123,9 @@ async def test_credits_between_nodes_are_matched(side: str, monkeypatch: pytest.
         apart = [p for p in people if store._node(p[1]) is not store._node(people[0][1])]
         identity = Identity(store, clock=utc_now)
         while not apart:
-            user = await identity.sign_up(f"user{len(people)}", f"user{len(people)}@example.org", "correct horse")
+            user = await identity.sign_up(
+                f"user{len(people)}", f"user{len(people)}@example.org", "plain maroon bicycle"
+            )
             account = await ledger.open_account(user.id, "EUR")
             people.append((user.id, account.id))
             apart = [p for p in people if store._node(p[1]) is not store._node(people[0][1])]

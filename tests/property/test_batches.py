@@ -54,7 +54,7 @@ async def bank(request: pytest.FixtureRequest) -> AsyncIterator[Bank]:
         identity, ledger = Identity(store, clock=utc_now), Ledger(store)
         accounts = []
         for name in ("anna", "bert"):
-            user = await identity.sign_up(name, f"{name}@example.org", "correct horse")
+            user = await identity.sign_up(name, f"{name}@example.org", "plain maroon bicycle")
             accounts.append(await ledger.open_account(user.id, "EUR"))
         identity.passwords.close()
         await ledger.deposit(OPERATOR, "d", accounts[0].id, 1_000, "EUR")

@@ -53,7 +53,7 @@ async def test_users_and_sessions_move_too(tmp_path: Path) -> None:
     async with open_store("memory://") as store:
         await _books(store)
         identity = Identity(store, clock=utc_now)
-        token = (await identity.log_in("anna", "correct horse")).token
+        token = (await identity.log_in("anna", "plain maroon bicycle")).token
         lines = [line async for line in export_lines(store)]
         identity.passwords.close()
     async with open_store(f"sqlite:///{tmp_path}/w.db") as store:

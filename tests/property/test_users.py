@@ -38,7 +38,7 @@ from wallet_gql.identity import Identity, access
 from wallet_gql.identity import passwords as passwords_module
 from wallet_gql.records import Swept
 
-PASSWORD = "correct horse"
+PASSWORD = "plain maroon bicycle"
 
 
 @dataclass
@@ -330,7 +330,7 @@ class TestSessions:
         begin = identity._begin
 
         async def late(*given: Any) -> None:
-            await identity.change_password(own, PASSWORD, "another horse")
+            await identity.change_password(own, PASSWORD, "another maroon llama")
             await begin(*given)
 
         monkeypatch.setattr(identity, "_begin", late)

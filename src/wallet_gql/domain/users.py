@@ -18,7 +18,6 @@ from .errors import InvalidInput
 from .frozen import frozen
 from .ids import UserId, slot_of, slot_of_text
 from .model import Record, RecordKey
-from .passwords import is_common
 from .security_events import Visitor
 from .text import opaque
 
@@ -59,7 +58,9 @@ def check_email(text: str) -> str:
 
 
 def check_password(text: str, *, username: str, email: str) -> str:
-    """The password in its canonical form (`opaque`): 8 to 128 characters, not common, not one of the user's names.
+    """The password in its canonical form (`opaque`): 8 to 128 characters, not one of the user's names.
+
+    `identity.strength` checks how hard it is to guess.
 
     Raises:
         InvalidInput: it may not be chosen; says why.
@@ -71,8 +72,6 @@ def check_password(text: str, *, username: str, email: str) -> str:
         raise InvalidInput("password", f"{PASSWORD_MIN} to {PASSWORD_MAX} characters")
     if text.lower() in (username, email):
         raise InvalidInput("password", "something other than your own name or address")
-    if is_common(text, username, email.partition("@")[0]):
-        raise InvalidInput("password", "something that is not among the first that anybody would try")
     return text
 
 

@@ -95,7 +95,7 @@ class Identity:
         """
         username, email = refuse_reserved(check_username(username), "username"), check_email(email)
         check_password(password, username=username, email=email)
-        password_hash = await self.passwords.hash(password, _client(visitor))
+        password_hash = await self.passwords.choose(password, (username, email), _client(visitor))
         now = self._clock()
         user_id = make_user_id(int(now.timestamp() * 1000), secrets.randbits(62))
         user = User(user_id, username, email, password_hash, now)
@@ -219,7 +219,7 @@ class Identity:
         check_password(new, username=user.username, email=user.email)
         if opaque(new) == opaque(old):
             raise InvalidInput("password", "something other than the password you have")
-        password_hash = await self.passwords.hash(new, _client(visitor))
+        password_hash = await self.passwords.choose(new, (user.username, user.email), _client(visitor))
         event = self.events.make(EventKind.PASSWORD_CHANGED, visitor)
         await self._end_all(user, session, event, password_hash=password_hash)
         tell(event, user.id)

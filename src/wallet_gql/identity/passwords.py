@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -15,6 +15,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from ..domain.errors import Contended
 from ..domain.text import opaque
+from .strength import check_strength
 
 R = TypeVar("R")
 
@@ -34,6 +35,11 @@ class Passwords:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="wallet-argon2")
         self._waiting: Counter[str] = Counter()
         self._dummy = self._hasher.hash(secrets.token_urlsafe())
+
+    async def choose(self, password: str, names: Sequence[str], client: str = "") -> str:
+        """Hash a new password. Raises InvalidInput: it is easy to guess; Contended: too many are waiting."""
+        await self._run(client, lambda: check_strength(opaque(password), names))
+        return await self.hash(password, client)
 
     async def hash(self, password: str, client: str = "") -> str:
         """Hash a new password. Raises Contended when too many are waiting."""

@@ -45,7 +45,7 @@ class SignUp(Given):
     )
     password: Annotated[
         Text, WithJsonSchema({"type": "string", "minLength": PASSWORD_MIN, "maxLength": PASSWORD_MAX})
-    ] = Field(description=f"{PASSWORD_MIN} to {PASSWORD_MAX} characters.")
+    ] = Field(description=f"{PASSWORD_MIN} to {PASSWORD_MAX} characters, hard to guess.")
 
 
 class LogIn(Given):

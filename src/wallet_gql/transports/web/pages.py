@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
 from collections.abc import Mapping
 from html import escape
@@ -40,10 +41,10 @@ def curl(url: str, query: str, variables: Mapping[str, object] | None = None, to
 
 
 def start_page(base_url: str) -> str:
-    """The page, with commands that fit this server's address."""
-    url = f"{base_url}graphql"
-    ann = {"username": "ann", "email": "ann@example.org", "password": "correct horse"}
-    log_in = {"login": "ann", "password": "correct horse", "session": "BEARER"}
+    """The page, with commands that fit this server's address, and a password that nobody else was shown."""
+    url, password = f"{base_url}graphql", secrets.token_urlsafe(12)
+    ann = {"username": "ann", "email": "ann@example.org", "password": password}
+    log_in = {"login": "ann", "password": password, "session": "BEARER"}
     steps = [
         ("Sign up", curl(url, SIGN_UP, {"input": ann})),
         ("Log in; the answer has a token", curl(url, LOG_IN, {"input": log_in})),

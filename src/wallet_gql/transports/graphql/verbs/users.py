@@ -17,7 +17,7 @@ class SignUpInput:
 
     username: str = about("3 to 32 letters, digits, dots, dashes or underscores; others pay you under it.")
     email: str = about("An e-mail address; nobody else sees it.")
-    password: str = about("8 to 128 characters.")
+    password: str = about("8 to 128 characters, hard to guess.")
 
 
 @input_type
@@ -25,7 +25,7 @@ class ChangePasswordInput:
     """The old password and the new one."""
 
     old_password: str = about("The password as it is.")
-    new_password: str = about("The password as it shall be: 8 to 128 characters.")
+    new_password: str = about("The password as it shall be: 8 to 128 characters, hard to guess.")
 
 
 @object_type
