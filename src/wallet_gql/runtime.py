@@ -16,6 +16,7 @@ from .identity import Identity
 from .integrations.stripe.payments import Payments, open_payments
 from .integrations.webhooks.deliveries import Webhooks
 from .integrations.webhooks.events import HttpSender, can_send
+from .integrations.webhooks.sealing import sealer_of
 from .integrations.webhooks.targets import check_url
 from .settings import Mode, Settings
 from .storage import Store
@@ -108,7 +109,9 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
 def _merchants(settings: Settings, ledger: Ledger) -> tuple[Merchants, Webhooks, HttpSender]:
     is_free = settings.webhook_private_targets
     sender = HttpSender(allow_private=is_free)
-    webhooks = Webhooks(ledger.store, sender, clock=utc_now, retry_seconds=settings.webhook_retry_seconds)
+    sealer = sealer_of(settings)
+    retry_seconds = settings.webhook_retry_seconds
+    webhooks = Webhooks(ledger.store, sender, clock=utc_now, retry_seconds=retry_seconds, unseal=sealer.open)
 
     def check(url: str) -> str:
         if not can_send():
@@ -116,7 +119,7 @@ def _merchants(settings: Settings, ledger: Ledger) -> tuple[Merchants, Webhooks,
         return check_url(url, allow_private=is_free)
 
     points = settings.merchant_fee_basis_points
-    merchants = Merchants(ledger, fee_basis_points=points, check_url=check, on_paid=webhooks.wake)
+    merchants = Merchants(ledger, fee_basis_points=points, check_url=check, on_paid=webhooks.wake, seal=sealer.seal)
     return merchants, webhooks, sender
 
 

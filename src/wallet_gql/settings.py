@@ -29,12 +29,23 @@ _STRIPE_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.A
 _WEBHOOK_SECRETS_MAX: Final = 4
 """Two endpoints (for the account and for connected accounts), each with a second secret while it is rotated."""
 
+_SECRET_KEY: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]=", re.ASCII)
+_SECRET_KEYS_MAX: Final = 5
+
 _HOST: Final = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 _REDIS_PARAMETERS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 
 MAY_BE_SECRET: Final = frozenset(
-    {"storage", "rate_limit_storage", "stripe_api_key", "stripe_webhook_secrets", "stripe_api_base", "allowed_origins"}
+    {
+        "storage",
+        "rate_limit_storage",
+        "stripe_api_key",
+        "stripe_webhook_secrets",
+        "stripe_api_base",
+        "allowed_origins",
+        "secret_keys",
+    }
 )
 """Settings whose values never appear in a message."""
 
@@ -115,6 +126,10 @@ class Settings(BaseSettings):
     tls_cert: str = Field("", description="File with the TLS certificate and its chain (PEM)")
     tls_key: str = Field("", description="File with the certificate's key (PEM)")
     introspection: bool = Field(default=False, description="Whether the schema can be asked for in production, too")
+    secret_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Keys that encrypt merchants' webhook secrets, by spaces: the first encrypts, all decrypt",
+    )
     rate_limits: str = Field(RATE_LIMITS, description="Requests in a time, by name; off for none")
     rate_limit_storage: str = Field(
         "memory://", repr=False, description="Where they are counted: memory://, or redis://host"
@@ -174,6 +189,11 @@ class Settings(BaseSettings):
     def webhook_secrets(self) -> tuple[str, ...]:
         """The signing secrets of Stripe's webhooks."""
         return tuple(listed(self.stripe_webhook_secrets.get_secret_value()))
+
+    @cached_property
+    def sealing_keys(self) -> tuple[str, ...]:
+        """The keys that encrypt merchants' webhook secrets; the first encrypts."""
+        return tuple(listed(self.secret_keys.get_secret_value()))
 
     @cached_property
     def origins(self) -> frozenset[str]:
@@ -304,6 +324,19 @@ def _stripe_faults(settings: Settings) -> list[str]:
     return faults
 
 
+def _secret_key_faults(settings: Settings) -> list[str]:
+    keys = settings.sealing_keys
+    faults: list[str] = []
+    if not all(map(_SECRET_KEY.fullmatch, keys)):
+        faults.append(
+            "WALLET_SECRET_KEYS: a key is 32 random bytes in URL-safe base64, 44 characters: "
+            "openssl rand -base64 32 | tr +/ -_"
+        )
+    if len(keys) > _SECRET_KEYS_MAX or len(set(keys)) < len(keys):
+        faults.append(f"WALLET_SECRET_KEYS: at most {_SECRET_KEYS_MAX} keys, each once; leave out what seals no secret")
+    return faults
+
+
 def _live_key_faults(settings: Settings) -> list[str]:
     if _is_live(settings) and settings.mode is not Mode.PRODUCTION:
         return ["WALLET_STRIPE_API_KEY: a live key is for WALLET_MODE=production only; else use a test key"]
@@ -347,6 +380,7 @@ CHECKS: Final = (
     Check(frozenset({"storage", "mode", "workers"}), _durability_faults),
     Check(frozenset({"rate_limit_storage"}), _rate_storage_faults),
     Check(frozenset({"stripe_api_key", "stripe_webhook_secrets", "stripe_api_base"}), _stripe_faults),
+    Check(frozenset({"secret_keys"}), _secret_key_faults),
     Check(frozenset({"stripe_api_key", "mode"}), _live_key_faults),
     Check(frozenset({"stripe_api_base"}), _stripe_base_faults),
     Check(frozenset(), _failpoint_faults),

@@ -34,6 +34,7 @@ MISSING: Final = {
     "stripe_api_key": {"stripe_webhook_secrets": f"whsec_{SECRET}"},
 }
 MAY_BE_EMPTY: Final = (
+    "secret_keys",
     "stripe_webhook_secrets",
     "allowed_headers",
     "allowed_hosts",
@@ -55,6 +56,7 @@ MALFORMED: Final = {
     "tls_cert": {"tls_cert": "broken.json", "tls_key": "key.pem"},
     "tls_key": {"tls_cert": "cert.pem", "tls_key": "broken.json"},
     "rate_limit_storage": {"rate_limit_storage": f"redis://:{SECRET}/x@h"},
+    "secret_keys": {"secret_keys": f"{SECRET}{'A' * 32}=="},
     "stripe_api_key": {"stripe_api_key": SECRET},
     "stripe_webhook_secrets": {"stripe_api_key": f"sk_test_{SECRET}", "stripe_webhook_secrets": SECRET},
     "stripe_api_base": {"stripe_api_base": f"https://me:{SECRET}@stand.in"},
@@ -64,6 +66,7 @@ OUT_OF_RANGE: Final = {
     "storage": {"storage": f"postgres://me:{SECRET}@h:99999/db"},
     "host": {"host": "192.0.2.1", "insecure_http": "true"},
     "rate_limits": {"rate_limits": "user=0/minute"},
+    "secret_keys": {"secret_keys": " ".join(f"{SECRET}{'A' * 31}{n}w=" for n in range(6))},
     "trusted_proxies": {"trusted_proxies": "10.0.0.256"},
     "allowed_headers": {"allowed_headers": f"x-{'a' * 100}"},
     "allowed_hosts": {"allowed_hosts": "-wallet.example"},
@@ -81,6 +84,7 @@ CONTRADICTING: Final = {
     "host": {"host": "0.0.0.0"},
     "tls_key": {"tls_cert": "cert.pem", "tls_key": "other/wallet-key.pem"},
     "rate_limits": {"rate_limits": "tranfser=5/minute"},
+    "secret_keys": {"secret_keys": " ".join([f"{SECRET}{'A' * 32}w="] * 2)},
     "stripe_api_key": {"stripe_api_key": LIVE},
     "stripe_api_base": {"mode": "production", "stripe_api_key": LIVE, "stripe_api_base": "https://stand.in"},
     "stripe_webhook_secrets": {"stripe_webhook_secrets": f"whsec_{SECRET}"},

@@ -79,17 +79,19 @@ class Merchants:
         check_url: Callable[[str], str] = lambda url: url,
         on_paid: Callable[[UserId], None] = lambda _: None,
         entropy: Callable[[], bytes] = lambda: secrets.token_bytes(_SECRET_BYTES),
+        seal: Callable[[str], str] = lambda secret: secret,
     ) -> None:
         """`fee_basis_points` is the fee of new merchants; `check_url` refuses webhook targets by InvalidInput.
 
         `on_paid` is called after the commit with the owner of an account that has a new entry: a hint that there is an
-        event.
+        event. `seal` makes the text that is stored from a webhook's secret.
         """
         self.ledger = ledger
         self.store = ledger.store
         self.fee_basis_points = fee_basis_points
         self.check_url = check_url
         self.on_paid = on_paid
+        self.seal = seal
         self.entropy = entropy
 
     # Who is a merchant
@@ -104,7 +106,7 @@ class Merchants:
         shown = domain.check_name(name)
         url = None if webhook_url is None else self.check_url(webhook_url)
         now, secret = self.ledger.clock(), domain.make_secret(self.entropy())
-        made = Merchant(user_id, shown, self.fee_basis_points, now, url).with_secret(secret, now)
+        made = Merchant(user_id, shown, self.fee_basis_points, now, url).with_secret(self.seal(secret), now)
         key, user = merchant_key(user_id), user_key(user_id)
         scope = Scope(key.slot, records=(key, user, domain.delivery_key(user_id)), wallets=(user_id,))
 
@@ -147,7 +149,26 @@ class Merchants:
     async def rotate_secret(self, user_id: UserId) -> Registered:
         """Make a new webhook secret. The old one also signs for `ROTATION`. Raises NotAMerchant."""
         text, until = domain.make_secret(self.entropy()), self.ledger.clock() + ROTATION
-        return Registered(await self._change(user_id, lambda merchant: merchant.with_secret(text, until)), text)
+        sealed = self.seal(text)
+        return Registered(await self._change(user_id, lambda merchant: merchant.with_secret(sealed, until)), text)
+
+    async def reseal(self, user_id: UserId, reseal: Callable[[str], str]) -> bool:
+        """Store the webhook's secrets as `reseal` makes them of what is stored; returns whether any has changed.
+
+        Raises:
+            NotAMerchant; and what `reseal` raises.
+        """
+
+        def resealed(merchant: Merchant) -> Merchant:
+            return replace(merchant, secrets=tuple(replace(one, text=reseal(one.text)) for one in merchant.secrets))
+
+        found = await self.merchant(user_id)
+        if found is None:
+            raise NotAMerchant(user_id)
+        if resealed(found) == found:
+            return False
+        await self._change(user_id, resealed)
+        return True
 
     async def merchant(self, user_id: UserId) -> Merchant | None:
         """A user's merchant; None if the user is none."""

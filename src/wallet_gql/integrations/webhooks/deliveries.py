@@ -102,11 +102,13 @@ class Webhooks:
         attempts_max: int = 16,
         lease_seconds: float = 60.0,
         idle_max_seconds: float = 15.0,
+        unseal: Callable[[str], str] = lambda stored: stored,
     ) -> None:
         """`retry_seconds` is the first wait after a failure; it doubles up to `retry_max_seconds`.
 
         `lease_seconds` is longer than sending one event takes. A merchant without new events is checked every
-        `idle_max_seconds`, and at the next sweep after `wake`.
+        `idle_max_seconds`, and at the next sweep after `wake`. `unseal` makes of a stored secret the one that signs; it
+        may raise NotSent.
         """
         self.store = store
         self.send = send
@@ -116,6 +118,7 @@ class Webhooks:
         self.attempts_max = attempts_max
         self.lease = timedelta(seconds=lease_seconds)
         self.idle_max_seconds = idle_max_seconds
+        self.unseal = unseal
         self._tasks: dict[UserId, asyncio.Task[Swept]] = {}
         self._woken: set[UserId] = set()
         self._idle_seconds: dict[UserId, float] = {}
@@ -228,9 +231,8 @@ class Webhooks:
         """Send one event; returns what went wrong, "" if it arrived. Raises NotSent."""
         assert merchant.webhook_url is not None
         try:
-            status = await self.send(
-                merchant.webhook_url, event, merchant.live_secrets(self.clock()), turn=delivery.attempts
-            )
+            secrets = tuple(map(self.unseal, merchant.live_secrets(self.clock())))
+            status = await self.send(merchant.webhook_url, event, secrets, turn=delivery.attempts)
         except NotSent:
             raise
         except SendFailed as error:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 import typer
 
-from ...domain.errors import InvalidInput
+from ...domain.errors import ConfigurationError, InvalidInput
 from ...domain.ids import AccountId, UserId
 from ...domain.merchants import FEE_BASIS_POINTS_MAX, Delivery, Merchant
+from ...domain.model import Record
+from ...integrations.webhooks.events import NotSent
+from ...integrations.webhooks.sealing import sealer_of
 from ...runtime import Wallet
+from ...storage import SCAN_MAX
 from .common import AsJson, shown, tell, with_wallet
 
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="Merchants, their fees and their webhooks.")
@@ -87,6 +92,38 @@ def replay(
         tell(text, {"merchant": merchant, "account": account, "fromSequence": sequence}, as_json=as_json)
 
     with_wallet(work)
+
+
+@app.command(epilog="Example:  wallet-gql merchants reseal")
+def reseal(*, as_json: AsJson = False) -> None:
+    """Encrypt all webhook secrets with the first of WALLET_SECRET_KEYS; safe to repeat."""
+
+    async def work(wallet: Wallet) -> None:
+        sealer, changed, seen = sealer_of(wallet.settings), 0, 0
+        async for found in _all(wallet):
+            try:
+                changed += await wallet.merchants.reseal(found.id, sealer.reseal)
+            except NotSent as error:
+                raise ConfigurationError(f"merchant {found.id}: {error}") from error
+            seen += 1
+        tell(f"{changed} of {seen} merchants changed", {"changed": changed, "merchants": seen}, as_json=as_json)
+
+    with_wallet(work)
+
+
+async def _all(wallet: Wallet) -> AsyncIterator[Merchant]:
+    """All merchants, in no particular order."""
+    after: str | None = None
+    while True:
+        page = await wallet.store.scan("record", after, SCAN_MAX)
+        for item in page.items:
+            if isinstance(item, Record) and item.kind == "merchant":
+                found = Merchant.from_record(item)
+                assert found is not None
+                yield found
+        after = page.after
+        if after is None:
+            return
 
 
 async def _find(wallet: Wallet, username: str) -> Merchant:

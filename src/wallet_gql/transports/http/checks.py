@@ -9,6 +9,7 @@ from typing import Final
 from ...backends import open_store
 from ...domain.errors import ConfigurationError
 from ...integrations.stripe.payments import check_library
+from ...integrations.webhooks.sealing import check_library as check_sealing_library
 from ...settings import Check, Settings
 from ...urls import hidden
 from ..catalogue.operations import NAMES
@@ -57,4 +58,5 @@ CHECKS: Final = (
     _check("WALLET_RATE_LIMITS", "rate_limits", by=lambda settings: check_names(settings, NAMES)),
     _check("WALLET_RATE_LIMIT_STORAGE", "rate_limit_storage", by=check_storage),
     _check("WALLET_STRIPE_API_KEY", "stripe_api_key", by=check_library),
+    _check("WALLET_SECRET_KEYS", "secret_keys", by=check_sealing_library),
 )
