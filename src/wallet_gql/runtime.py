@@ -88,7 +88,7 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
             transfer_fee_basis_points=settings.transfer_fee_basis_points,
             timeout_seconds=settings.timeout_seconds,
         )
-        identity = Identity(store, clock=utc_now)
+        identity = Identity(store, clock=utc_now, session_cache_seconds=settings.session_cache_seconds)
         merchants, webhooks, sender = _merchants(settings, ledger)
         wallet = Wallet(settings, store, ledger, identity, payments, merchants, webhooks)
         await store.recover(_RECOVER_MAX)

@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="Server processes")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     timeout_seconds: float = Field(10.0, gt=0, le=60, description="How long one money command may take")
+    session_cache_seconds: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="How long reads trust a session that another process ended; 0: not at all",
+    )
     transfer_fee_basis_points: int = Field(0, ge=0, le=5000, description="Fee on transfers, in 1/10,000 of the amount")
     merchant_fee_basis_points: int = Field(
         0, ge=0, le=5000, description="Fee of new merchants, in 1/10,000 of a payment"

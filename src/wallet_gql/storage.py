@@ -7,7 +7,7 @@ the decisions, retries and the checks of what is written are shared code (`domai
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, Generic, Literal, Protocol, Self, TypeVar
@@ -16,7 +16,7 @@ from .domain.changes import Decide, ReadSet, Scope, Snapshot
 from .domain.errors import InvariantViolated
 from .domain.frozen import frozen
 from .domain.ids import AccountId, is_system
-from .domain.model import Account, Entry, Hold, Receipt, Record, SystemEntry, Transfer
+from .domain.model import Account, Entry, Hold, Receipt, Record, RecordKey, SystemEntry, Transfer
 from .domain.money import BALANCE_MAX_MINOR
 
 T = TypeVar("T")
@@ -239,6 +239,13 @@ class Store(Protocol):
 
     def watch(self, account_id: AccountId, after_sequence: int) -> AsyncIterator[HistoryLine]:
         """An account's entries above a sequence, then each new one as it commits; ends only when closed."""
+        ...
+
+    def on_records(self, hear: Callable[[Sequence[RecordKey]], None]) -> None:
+        """Call `hear` with the records of the scope of each command of this store object, as soon as it has ended.
+
+        It may have written them or not. `hear` must not raise.
+        """
         ...
 
     async def recover(self, limit: int) -> Recovered:

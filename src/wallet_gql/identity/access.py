@@ -73,14 +73,22 @@ class LoggedIn:
 class Identity:
     """Users and their sessions. A `visitor` is where a request comes from; None for the operator's commands."""
 
-    def __init__(self, store: Store, *, clock: Callable[[], datetime], passwords: Passwords | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], datetime],
+        passwords: Passwords | None = None,
+        session_cache_seconds: float = 0.0,
+    ) -> None:
+        """For `session_cache_seconds` a session can be had by `recent` after it was read; 0 for not at all."""
         self.store = store
         self.passwords = Passwords() if passwords is None else passwords
         self.names = Names(store, clock)
         self.throttles = Throttles(store, clock)
         self.events = Events(store, clock)
         self._clock = clock
-        self._reads = SessionReads(store)
+        self._reads = SessionReads(store, keep_seconds=session_cache_seconds)
         over = (Sweep(Backlog(store, kind, clock), self._forget) for kind in _SWEPT)
         self.sweeps = (*over, self.names.sweep)
 
@@ -255,12 +263,23 @@ class Identity:
         """
         found = await self._reads.of(token)
         now = self._clock()
-        if found is None or found[0].expires_at <= now or found[0].epoch != found[1].epoch:
+        if found is None or not _is_live(*found, now):
             raise Unauthenticated
         session = found[0]
         if is_use and now - session.seen_at >= SEEN_EVERY:
             session = await self._touch(session, now)
         return session
+
+    def recent(self, token: str) -> Session | None:
+        """The live session of a token, if it was read less than `session_cache_seconds` ago; for requests that read.
+
+        A session that another process has ended may live on so long; one that this process has ended does not.
+        """
+        found = self._reads.recent(token)
+        now = self._clock()
+        if found is None or not _is_live(*found, now) or now - found[0].seen_at >= SEEN_EVERY:
+            return None
+        return found[0]
 
     def check_fresh(self, session: Session) -> None:
         """Raise FreshLogInRequired if the last log-in with a password was longer ago than `FRESH`."""
@@ -392,6 +411,10 @@ def _new_session(draft: Session) -> tuple[Session, str]:
     key = token_key(token)
     assert key is not None
     return replace(draft, id=key.id), token
+
+
+def _is_live(session: Session, user: User, now: datetime) -> bool:
+    return session.expires_at > now and session.epoch == user.epoch
 
 
 def _client(visitor: Visitor | None) -> str:

@@ -1,35 +1,78 @@
-"""Reads sessions together with their users. Every request begins with this."""
+"""Reads sessions together with their users. Every request begins with this.
+
+What was read is kept for a moment, for requests that only read. It is dropped as soon as a command of this process has
+ended that may have written the session or its user, whoever sent it; what other processes write shows when the moment
+is over.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from ..domain.changes import ReadSet
 from ..domain.ids import UserId
+from ..domain.model import RecordKey
 from ..domain.users import Session, User, token_key, user_key
 from ..storage import Store
 
 OWNERS_MAX: Final = 10_000
-"""How many sessions' owners one process remembers."""
+"""How many sessions' owners one process remembers, and how many sessions it keeps at most."""
+
+Found = tuple[Session, User]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    found: Found
+    since: float
+    """When the read began: the session may have ended at any time after that."""
 
 
 class SessionReads:
     """Remembers the owner of each session, which never changes, so that a known session and its user cost one read."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, *, keep_seconds: float = 0.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """A session is kept for at most `keep_seconds`; 0 keeps none."""
         self._store = store
+        self._keep_seconds = keep_seconds
+        self._monotonic = monotonic
         self._owners: dict[str, UserId] = {}
+        self._kept: dict[str, _Kept] = {}
+        self._writes = 0
+        """How many commands on sessions or users have ended: no read that began before the last one is kept."""
+        if keep_seconds > 0:
+            store.on_records(self._written)
 
-    async def of(self, token: str) -> tuple[Session, User] | None:
+    def recent(self, token: str) -> Found | None:
+        """What `of` has found less than `keep_seconds` ago, if nothing that is known here has changed it since."""
+        key = token_key(token) if self._kept else None
+        kept = self._kept.get(key.id) if key else None
+        return kept.found if kept and self._monotonic() - kept.since < self._keep_seconds else None
+
+    async def of(self, token: str) -> Found | None:
         """The session of a token, even if it is over, and its user; None if either is missing."""
         key = token_key(token)
         if key is None:
             return None
+        since, writes = self._monotonic(), self._writes
+        found = await self._read(key)
+        if found is not None and self._keep_seconds > 0 and writes == self._writes:
+            _bound(self._kept)
+            self._kept[key.id] = _Kept(found, since)
+        return found
+
+    async def _read(self, key: RecordKey) -> Found | None:
         if key.id not in self._owners:
             record = (await self._store.fetch(ReadSet(records=(key,)))).record(key)
             if record is None:
                 return None
-            self._remember(key.id, UserId(record.owner))
+            _bound(self._owners)
+            self._owners[key.id] = UserId(record.owner)
         its = user_key(self._owners[key.id])
         snapshot = await self._store.fetch(ReadSet(records=(key, its)))  # both at one moment, even the first time
         record, user = snapshot.record(key), User.from_record(snapshot.record(its))
@@ -37,7 +80,19 @@ class SessionReads:
             self._owners.pop(key.id, None)
         return None if record is None or user is None else (Session.from_record(record), user)
 
-    def _remember(self, session_id: str, owner: UserId) -> None:
-        if len(self._owners) >= OWNERS_MAX:
-            del self._owners[next(iter(self._owners))]
-        self._owners[session_id] = owner
+    def _written(self, keys: Sequence[RecordKey]) -> None:
+        """A command that may have written these records has ended."""
+        ended = {key.id for key in keys if key.kind == "session"}
+        users = {key.id for key in keys if key.kind == "user"}
+        if not ended and not users:
+            return
+        self._writes += 1
+        ended.update(name for name, kept in self._kept.items() if users and kept.found[1].id in users)
+        for name in ended:
+            self._kept.pop(name, None)
+
+
+def _bound(known: dict[str, UserId] | dict[str, _Kept]) -> None:
+    """Forget the oldest of too many."""
+    if len(known) >= OWNERS_MAX:
+        del known[next(iter(known))]

@@ -93,9 +93,9 @@ class PlainPasswords(Passwords):
 class CheapIdentity(Identity):
     """Users with unhashed passwords, for tests of names and sessions."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], session_cache_seconds: float = 0.0) -> None:
         """Like `Identity`, without its pool of hashing threads."""
-        super().__init__(store, clock=clock, passwords=PlainPasswords())
+        super().__init__(store, clock=clock, passwords=PlainPasswords(), session_cache_seconds=session_cache_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from typing import Final, Self, TypeVar
 
 from ...domain.changes import Decide, Outcome, ReadSet, Scope, Snapshot, State
 from ...domain.errors import ConfigurationError
 from ...domain.ids import AccountId
+from ...domain.model import RecordKey
 from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest
 from .group_commit import Command, Deferred, GroupCommit, LanePolicy
 from .group_read import GroupRead
@@ -43,6 +44,7 @@ class GroupStore(ABC):
         self.fetches: GroupRead[ReadSet, State] = GroupRead(self._fetch_all)
         self.pages: GroupRead[PageAsked, Page[HistoryLine]] = GroupRead(lambda _, asked: self._pages(asked))
         self._watchers: dict[AccountId, set[asyncio.Event]] = {}
+        self._hearers: list[Callable[[Sequence[RecordKey]], None]] = []
 
     async def __aenter__(self) -> Self:
         """Open what the backend needs. Raises ConfigurationError."""
@@ -81,8 +83,17 @@ class GroupStore(ABC):
     ) -> Committed[R]:
         """See `Store.execute`."""
         scope.check_home()
-        done = await self.groups.submit(self._lane(scope), scope, decide, timeout_seconds)
+        try:
+            done = await self.groups.submit(self._lane(scope), scope, decide, timeout_seconds)
+        finally:
+            if scope.records:
+                for hear in self._hearers:
+                    hear(scope.records)
         return Committed(done.result, credited=not done.peers)
+
+    def on_records(self, hear: Callable[[Sequence[RecordKey]], None]) -> None:
+        """See `Store.on_records`."""
+        self._hearers.append(hear)
 
     @abstractmethod
     async def _fetch(self, wanted: Wanted) -> State:

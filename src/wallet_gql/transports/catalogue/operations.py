@@ -70,6 +70,8 @@ class Operation:
     """Whether it moves money and so takes an idempotency key."""
     session: bool = True
     """Whether it needs a session."""
+    reads: bool = False
+    """Whether it only reads, in both APIs: then a session that was checked a moment ago is enough."""
     codes: tuple[Code, ...] = ()
     """Refusals of REST that are not errors of the domain."""
     untyped: Errors = ()
@@ -115,30 +117,30 @@ _USERS: Final = (
     Operation("logOut", _INPUT, session=False, untyped=_INPUT),
     Operation("logOutEverywhere"),
     Operation("revokeSession"),
-    Operation("readUser", _INPUT),
-    Operation("listEvents", _INPUT),
-    Operation("viewer"),
-    Operation("user"),
+    Operation("readUser", _INPUT, reads=True),
+    Operation("listEvents", _INPUT, reads=True),
+    Operation("viewer", reads=True),
+    Operation("user", reads=True),
 )
 _ACCOUNTS: Final = (
     Operation("openAccount", (InvalidInput, AccountExists, LimitExceeded)),
     Operation("closeAccount", (InvalidInput, AccountNotFound, AccountFrozen, AccountClosed, AccountNotEmpty)),
-    Operation("listAccounts", _INPUT),
-    Operation("readAccount", (InvalidInput, AccountNotFound)),
-    Operation("listEntries", (InvalidInput, AccountNotFound)),
-    Operation("account"),
+    Operation("listAccounts", _INPUT, reads=True),
+    Operation("readAccount", (InvalidInput, AccountNotFound), reads=True),
+    Operation("listEntries", (InvalidInput, AccountNotFound), reads=True),
+    Operation("account", reads=True),
     Operation("accountEvents"),
 )
 _MONEY: Final = (
     Operation("transfer", _PAYING, keyed=True),
     Operation("transferBatch", _KEYED, keyed=True),
-    Operation("findTransfer", (InvalidInput, IdempotencyKeyReused), codes=(KEY_UNKNOWN,)),
-    Operation("transferByIdempotencyKey"),
-    Operation("readTransfer", (InvalidInput, TransferNotFound)),
+    Operation("findTransfer", (InvalidInput, IdempotencyKeyReused), codes=(KEY_UNKNOWN,), reads=True),
+    Operation("transferByIdempotencyKey", reads=True),
+    Operation("readTransfer", (InvalidInput, TransferNotFound), reads=True),
     Operation("reverseTransfer", (*_SENDING_BACK, LimitExceeded), keyed=True, unlisted=(PayeeCannotReceive,)),
     Operation("placeHold", _PAYING, keyed=True),
-    Operation("readHold", (InvalidInput, HoldNotFound)),
-    Operation("hold"),
+    Operation("readHold", (InvalidInput, HoldNotFound), reads=True),
+    Operation("hold", reads=True),
     Operation(
         "captureHold",
         (
@@ -160,26 +162,26 @@ _MONEY: Final = (
 _OUTSIDE_MONEY: Final = (
     Operation("topUp", _OUTSIDE, keyed=True),
     Operation("beginTopUp", _OUTSIDE, keyed=True),  # REST's name of GraphQL's mutation `topUp`
-    Operation("listTopUps", _INPUT),
-    Operation("readTopUp", (InvalidInput, TopUpNotFound)),
+    Operation("listTopUps", _INPUT, reads=True),
+    Operation("readTopUp", (InvalidInput, TopUpNotFound), reads=True),
     Operation(
         "withdraw",
         (*_OUTSIDE, AccountFrozen, InsufficientFunds, PayoutAccountMissing, FreshLogInRequired),
         keyed=True,
     ),
-    Operation("listWithdrawals", _INPUT),
-    Operation("readWithdrawal", (InvalidInput, WithdrawalNotFound)),
-    Operation("withdrawal"),
+    Operation("listWithdrawals", _INPUT, reads=True),
+    Operation("readWithdrawal", (InvalidInput, WithdrawalNotFound), reads=True),
+    Operation("withdrawal", reads=True),
 )
 _MERCHANTS: Final = (
     Operation("registerMerchant", (InvalidInput, MerchantExists)),
-    Operation("readMerchant", _MERCHANT),
+    Operation("readMerchant", _MERCHANT, reads=True),
     Operation("updateMerchant", _MERCHANT),
     Operation("rotateWebhookSecret", _MERCHANT, untyped=_INPUT),
     Operation("replayEvents", (*_MERCHANT, AccountNotFound)),
-    Operation("listDeadLetters", _MERCHANT),
-    Operation("findMerchant", _MERCHANT),
-    Operation("merchant"),
+    Operation("listDeadLetters", _MERCHANT, reads=True),
+    Operation("findMerchant", _MERCHANT, reads=True),
+    Operation("merchant", reads=True),
     Operation("payMerchant", _PAYING_MERCHANT, keyed=True),
     Operation("holdForMerchant", _PAYING_MERCHANT, keyed=True),  # GraphQL's `payMerchant` with `hold`
     Operation(
@@ -190,10 +192,10 @@ _MERCHANTS: Final = (
     ),
 )
 _REST_OF_GRAPHQL: Final = (
-    Operation("node"),
-    Operation("nodes"),
-    Operation("currencies", session=False),
-    Operation("backend", session=False),
+    Operation("node", reads=True),
+    Operation("nodes", reads=True),
+    Operation("currencies", session=False, reads=True),
+    Operation("backend", session=False, reads=True),
 )
 
 
@@ -218,6 +220,9 @@ HASHING: Final = ("logIn", "signUp", "changePassword")
 
 PASSWORD_COST: Final = 2_000
 """What that costs in addition: as much processor time as an answer of so many fields."""
+
+READS: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.reads)
+"""What only reads."""
 
 KEYED: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.keyed)
 """The operations that move money."""

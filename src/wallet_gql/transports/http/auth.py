@@ -19,6 +19,7 @@ from ...domain.security_events import Visitor
 from ...domain.users import ABSOLUTE, Session, SessionKind, login_claim
 from ...identity import Identity
 from ...people import LOOKING_UP
+from ..catalogue.operations import READS
 from .origins import cross_site, is_plain_loopback, is_same_site
 from .rate_limits import Limits, visitor_of
 
@@ -87,26 +88,37 @@ class Caller:
         self._token = token
         self._limits = limits
         self._plain_loopback = plain_loopback
+        self._only_reads = self._is_recent = False
         self._session: Session | None = None
         self._lock = asyncio.Lock()
         self._looked_up: set[str] = set()
         self._looking_up = asyncio.Lock()
 
+    def announce(self, *verbs: str) -> None:
+        """Tell what the request is going to do. Unless it only reads, its session is read from the store."""
+        self._only_reads = bool(verbs) and all(verb in READS or verb.startswith("__") for verb in verbs)
+
     async def session(self) -> Session:
-        """The live session.
+        """The live session; of a request that only reads it may be as old as `WALLET_SESSION_CACHE_SECONDS`.
 
         Raises:
             Unauthenticated: no token, a forged one, or an expired one.
             RateLimited: too many requests of this user.
         """
+        return await self._live(may_be_recent=self._only_reads)
+
+    async def _live(self, *, may_be_recent: bool) -> Session:
         async with self._lock:
             if self._token is None:
                 raise Unauthenticated
             if self._session is None:
-                session = await self._identity.authenticate(self._token)
+                recent = self._identity.recent(self._token) if may_be_recent else None
+                session = recent or await self._identity.authenticate(self._token)
                 if self._limits is not None:
                     await self._limits.count_user(session.user_id)
-                self._session = session
+                self._session, self._is_recent = session, recent is not None
+            elif self._is_recent and not may_be_recent:
+                self._session, self._is_recent = await self._identity.authenticate(self._token), False
             return self._session
 
     async def fresh_session(self) -> Session:
@@ -129,6 +141,7 @@ class Caller:
 
         A missing session is ignored here: the verb that needs it will report that.
         """
+        self.announce(*verbs)
         if self._limits is not None and verbs:
             await self._limits.count_verbs(await self._user_if_any(), self.visitor, verbs)
 
@@ -156,7 +169,7 @@ class Caller:
 
     async def _user_if_any(self) -> UserId | None:
         try:
-            return (await self.session()).user_id
+            return (await self._live(may_be_recent=True)).user_id
         except RateLimited:
             raise
         except (Unauthenticated, Unavailable):

@@ -159,6 +159,7 @@ async def _answer(operation: Operation, request: Request) -> Response:
         if operation.body is not None:
             check_media_type(request)
         if operation.entry.session:
+            call.caller.announce(operation.name)
             await call.caller.session()
         await call.caller.spend(len(await request.body()) // BYTES_A_COST)
         given = await _given(operation, request)
