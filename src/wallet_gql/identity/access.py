@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import secrets
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from ..domain.errors import (
     WalletError,
 )
 from ..domain.frozen import frozen
-from ..domain.ids import UserId, make_user_id, slot_of
+from ..domain.ids import UserId, make_user_id
 from ..domain.model import Record
 from ..domain.reserved import refuse_reserved
 from ..domain.security_events import EventKind, SecurityEvent, Visitor
@@ -37,8 +36,6 @@ from ..domain.users import (
     check_password,
     check_username,
     login_claim,
-    make_token,
-    token_key,
     user_key,
 )
 from ..people import holder_of
@@ -47,7 +44,7 @@ from ..storage import Store
 from .events import Events, tell
 from .names import Names
 from .passwords import Passwords
-from .sessions import SessionReads
+from .sessions import SessionReads, live, new_session
 from .throttle import Throttles
 
 log: Final = logging.getLogger(__name__)
@@ -141,7 +138,7 @@ class Identity:
         if self.passwords.is_outdated(user.password_hash):
             user = await self._rehashed(user, password)
         now = self._clock()
-        session, token = _new_session(Session("", user.id, kind, now, now, now, user.epoch, visitor))
+        session, token = new_session(Session("", user.id, kind, now, now, now, user.epoch, visitor))
         event = self.events.make(EventKind.LOGGED_IN, visitor, session.id)
         await self.throttles.succeeded(attempt)  # first: the password was right, even if no session can begin now
         await self._begin(session, user, event)
@@ -160,7 +157,7 @@ class Identity:
         if user is None:
             raise Unauthenticated
         now = self._clock()
-        renewed, token = _new_session(replace(session, created_at=now, seen_at=now, visitor=visitor))
+        renewed, token = new_session(replace(session, created_at=now, seen_at=now, visitor=visitor))
         event = self.events.make(EventKind.SESSION_RENEWED, visitor, renewed.id)
         key = user_key(user.id)
 
@@ -263,9 +260,9 @@ class Identity:
         """
         found = await self._reads.of(token)
         now = self._clock()
-        if found is None or not _is_live(*found, now):
+        session = live(found, now)
+        if session is None:
             raise Unauthenticated
-        session = found[0]
         if is_use and now - session.seen_at >= SEEN_EVERY:
             session = await self._touch(session, now)
         return session
@@ -275,11 +272,9 @@ class Identity:
 
         A session that another process has ended may live on so long; one that this process has ended does not.
         """
-        found = self._reads.recent(token)
         now = self._clock()
-        if found is None or not _is_live(*found, now) or now - found[0].seen_at >= SEEN_EVERY:
-            return None
-        return found[0]
+        session = live(self._reads.recent(token), now)
+        return None if session is None or now - session.seen_at >= SEEN_EVERY else session
 
     def check_fresh(self, session: Session) -> None:
         """Raise FreshLogInRequired if the last log-in with a password was longer ago than `FRESH`."""
@@ -402,19 +397,6 @@ class Identity:
         if stored is None:
             raise Contended("the password's hash was changed during this log-in")
         return replace(user, password_hash=password_hash)
-
-
-def _new_session(draft: Session) -> tuple[Session, str]:
-    """A session that is not stored yet, as the draft but under a new id, and its token."""
-    secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
-    token = make_token(slot_of(draft.user_id), secret)
-    key = token_key(token)
-    assert key is not None
-    return replace(draft, id=key.id), token
-
-
-def _is_live(session: Session, user: User, now: datetime) -> bool:
-    return session.expires_at > now and session.epoch == user.epoch
 
 
 def _client(visitor: Visitor | None) -> str:

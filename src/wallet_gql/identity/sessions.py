@@ -7,15 +7,18 @@ is over.
 
 from __future__ import annotations
 
+import base64
+import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from ..domain.changes import ReadSet
-from ..domain.ids import UserId
+from ..domain.ids import UserId, slot_of
 from ..domain.model import RecordKey
-from ..domain.users import Session, User, token_key, user_key
+from ..domain.users import Session, User, make_token, token_key, user_key
 from ..storage import Store
 
 OWNERS_MAX: Final = 10_000
@@ -96,3 +99,19 @@ def _bound(known: dict[str, UserId] | dict[str, _Kept]) -> None:
     """Forget the oldest of too many."""
     if len(known) >= OWNERS_MAX:
         del known[next(iter(known))]
+
+
+def live(found: Found | None, now: datetime) -> Session | None:
+    """The session, unless there is none, its time is over, or all sessions of its user were ended since it began."""
+    if found is None or found[0].expires_at <= now or found[0].epoch != found[1].epoch:
+        return None
+    return found[0]
+
+
+def new_session(draft: Session) -> tuple[Session, str]:
+    """A session that is not stored yet, as the draft but under a new id, and its token."""
+    secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+    token = make_token(slot_of(draft.user_id), secret)
+    key = token_key(token)
+    assert key is not None
+    return replace(draft, id=key.id), token
