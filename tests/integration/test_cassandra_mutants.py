@@ -100,7 +100,7 @@ def no_help(patch: Patch) -> None:
 def the_next_before_the_last_is_spread(patch: Patch) -> None:
     """The rows follow when they please."""
 
-    async def finish(self: Partition, done: Any, _: float) -> Any:
+    async def finish(self: Partition, done: Any, *_: float) -> Any:
         async def later() -> None:
             await asyncio.sleep(0.05)
             await self.spread(done.after.version, done.after.attempt, done.draft.ops)

@@ -7,13 +7,18 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 import asyncpg
+import cassandra
 import pymongo.errors
 import pytest
 import redis.exceptions
+from cassandra import cluster, connection, protocol
 
 from wallet_gql import background
+from wallet_gql.backends.cassandra import errors as cassandra_errors
+from wallet_gql.backends.kit.driver_errors import Meaning
 from wallet_gql.backends.mongodb import errors as mongo_errors
 from wallet_gql.backends.postgres import errors as pg_errors
 from wallet_gql.backends.redis import errors as redis_errors
@@ -56,10 +61,13 @@ def made(kind: type[Exception]) -> Exception:
         return kind({"writeErrors": []})
     if issubclass(kind, pymongo.errors.ClientBulkWriteException):
         return kind({"writeErrors": []}, verbose=False)
+    if issubclass(kind, protocol.ErrorMessage):
+        values: Any = {"code": getattr(kind, "error_code", None), "message": "driver text", "info": None}
+        return kind(**values)
     for arguments in (("driver text",), (), ("a", "b"), ("1 host:1",)):
         try:
             return kind(*arguments)
-        except (TypeError, ValueError, IndexError, AttributeError):
+        except (TypeError, LookupError, ValueError, AttributeError):
             continue
     error = kind.__new__(kind)
     error.args = ("driver text",)
@@ -80,6 +88,8 @@ def as_redis(error: Exception) -> WalletError:
     ("translate", "module"),
     [
         pytest.param(as_postgres, asyncpg.exceptions, id="asyncpg"),
+        pytest.param(cassandra_errors.translate, cassandra, id="cassandra"),
+        pytest.param(cassandra_errors.translate, protocol, id="cassandra.protocol"),
         pytest.param(mongo_errors.translate, pymongo.errors, id="pymongo"),
         pytest.param(as_redis, redis.exceptions, id="redis"),
         pytest.param(sqlite_errors.translate, sqlite3, id="sqlite3"),
@@ -187,6 +197,51 @@ def test_a_mongodb_that_is_changing_roles_is_unavailable() -> None:
     """What the driver says when it sees no member that has sessions, just after a step-down."""
     error = pymongo.errors.ConfigurationError("Sessions are not supported by this MongoDB deployment")
     assert type(mongo_errors.translate(error)) is Unavailable
+
+
+def answered_by_cassandra(code: int) -> protocol.ErrorMessage:
+    """As the driver hands over an answer that it has no exception for."""
+    return protocol.ErrorMessage(code=code, message="no", info=None)
+
+
+@pytest.mark.parametrize(
+    ("codes", "meaning", "expected"),
+    [
+        ((0x1001,), Meaning.BUSY, Contended),
+        ((0x1000, 0x1002, 0x1100, 0x1200, 0x1300, 0x1500, 0x1700), Meaning.GONE, NodeUnavailable),
+        ((0x0100, 0x1003, 0x2100), Meaning.REFUSED, Unavailable),
+        ((0x000A, 0x2000, 0x2200, 0x2300), Meaning.OURS, InvariantViolated),
+        ((0x0000, 0x7777), Meaning.UNEXPECTED, Unavailable),
+    ],
+)
+def test_what_cassandra_answers(codes: tuple[int, ...], meaning: Meaning, expected: type[WalletError]) -> None:
+    """By code, for not every answer becomes an exception of the driver's."""
+    for code in codes:
+        error = answered_by_cassandra(code)
+        assert cassandra_errors.meaning_of(error) is meaning, hex(code)
+        assert type(cassandra_errors.translate(cassandra_errors.Failure(error))) is expected, hex(code)
+
+
+def test_a_decision_on_cassandra_is_in_doubt_unless_it_was_never_run() -> None:
+    """Only what says that a request was not run is a certain no; CAS_WRITE_UNKNOWN and every time-out is a doubt."""
+    certain = (
+        cassandra.Unavailable("no", required_replicas=2, alive_replicas=1),
+        cassandra.InvalidRequest("no"),
+        cassandra.Unauthorized("no"),
+        cassandra.AuthenticationFailed("no"),
+        cluster.NoHostAvailable("no", {}),
+    )
+    assert not any(map(cassandra_errors.leaves_doubt, certain))
+    doubtful = (
+        answered_by_cassandra(0x1700),
+        answered_by_cassandra(0x0000),
+        cassandra.OperationTimedOut(),
+        cassandra.WriteTimeout("no", write_type=5),
+        cassandra.WriteFailure("no", write_type=5),
+        connection.ConnectionShutdown("no"),
+        *STRANGE,
+    )
+    assert all(map(cassandra_errors.leaves_doubt, doubtful))
 
 
 @pytest.mark.parametrize(

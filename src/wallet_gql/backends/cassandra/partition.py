@@ -32,6 +32,7 @@ from ..kit.driver_errors import Meaning
 from .client import Client
 from .errors import Failure, leaves_doubt, meaning_of, translate
 from .tables import Op, bucketed
+from .turn import LOOK_SECONDS, READER_SECONDS, Turn, patience
 
 PAUSE_SECONDS: Final = 0.004
 PAUSE_SECONDS_MAX: Final = 0.1
@@ -39,10 +40,6 @@ GATE_PAUSE_SECONDS: Final = 0.03
 GATE_SECONDS: Final = 15.0
 """After so long without a beat the gate's holder is gone; measured on the observer's own clock."""
 
-GATHER_SHARE: Final = 0.7
-"""Of the time that the last commit took: how long a busy partition waits for more to join the next."""
-
-GATHER_SECONDS_MAX: Final = 0.05
 OWN_SECONDS: Final = 1.0
 """How long to wait for a commit of this process to be spread before it is helped like anybody else's."""
 
@@ -116,17 +113,16 @@ def unpacked(tail: bytes | None) -> list[Op]:
 class Partition:
     """One partition as this process sees it. Its commits may run side by side; Paxos puts them in order."""
 
-    def __init__(self, name: str, client: Client, process: str) -> None:
-        """`process` begins the names of this process's attempts."""
+    def __init__(self, name: str, client: Client, process: str, *, gathers: bool = False) -> None:
+        """`process` begins the names of this process's attempts; for `gathers` see `Turn`."""
         self.name = name
         self.known: Register | None = None
         """The last commit that is known to be spread."""
+        self.turn = Turn(self._release, gathers=gathers)
         self._client = client
         self._process = process
         self._numbers = count(1)
         self._gate_seen: tuple[str, int, float] | None = None
-        self._ended_at = 0.0
-        self._took_seconds = 0.0
         self._own: dict[str, asyncio.Event] = {}
         """This process's attempts that are being decided and spread; each is set when it is over, however it ends."""
 
@@ -147,24 +143,6 @@ class Partition:
             Contended, Unavailable: nothing was written. InDoubt: not confirmed by `deadline`, on the loop's clock.
             WalletError: whatever `draft` raises; nothing was written.
         """
-        began = asyncio.get_running_loop().time()
-        try:
-            return await self._commit(draft, deadline, through)
-        finally:
-            self._ended_at = asyncio.get_running_loop().time()
-            self._took_seconds = self._ended_at - began
-
-    async def gather(self) -> None:
-        """Wait a moment if the last commit has only just ended: commands on their way here join the next.
-
-        A partition that was idle does not wait. Each commit costs the same however much it carries, and a payment
-        between partitions comes to two of them: so fewer and larger ones are worth more than the moment.
-        """
-        idle = asyncio.get_running_loop().time() - self._ended_at
-        if idle < self._took_seconds:
-            await asyncio.sleep(min(self._took_seconds * GATHER_SHARE, GATHER_SECONDS_MAX))
-
-    async def _commit(self, draft: Callable[[Register], Awaitable[Draft]], deadline: float, through: str | None) -> Any:
         loop = asyncio.get_running_loop()
         tried: dict[str, _Tried] = {}
         pause = PAUSE_SECONDS
@@ -198,10 +176,11 @@ class Partition:
         through: str | None,
         deadline: float,
     ) -> Any:
-        base = self.known or await self.read()
+        began = asyncio.get_running_loop().time()
+        base = self.known or await self.read(patience(deadline))
         won = await self._settle(tried, base)
         if won is not None:
-            return await self._finish(won, deadline)
+            return await self._finish(won, deadline, began)
         if base.gate not in (None, through):
             await self._wait_at(base)
         made = await draft(base)
@@ -215,7 +194,7 @@ class Partition:
             if not await self._decide(base, after, made, tried):
                 raise Again
             _reach("cassandra.committed")
-            return await self._finish(_Tried(made, after), deadline)
+            return await self._finish(_Tried(made, after), deadline, began)
         finally:
             self._own.pop(after.attempt).set()
 
@@ -261,7 +240,7 @@ class Partition:
         found = await self._client.ask("get_commit_log", bucketed(self.name, version), version)
         return found[0][0] if found else None
 
-    async def _finish(self, done: _Tried, deadline: float) -> Any:
+    async def _finish(self, done: _Tried, deadline: float, began: float) -> Any:
         """Spread what was decided; then it may be answered. Raises InDoubt."""
         loop = asyncio.get_running_loop()
         while True:
@@ -274,6 +253,7 @@ class Partition:
                     raise InDoubt(f"committed, and not yet to be seen: {translate(error)}") from error
                 await asyncio.sleep(PAUSE_SECONDS_MAX)
         self.known = done.after
+        self.turn.committed(done.after.version, began)
         _reach("cassandra.spread")
         return done.draft.result
 
@@ -284,26 +264,48 @@ class Partition:
 
     # Reading the register
 
-    async def read(self) -> Register:
-        """The newest version, after its rows were spread if that is not known. Raises Failure."""
+    async def read(self, patience_seconds: float = READER_SECONDS) -> Register:
+        """The newest version, after its rows were spread if that is not known. Raises Failure.
+
+        Another process that made it has `patience_seconds` to release the partition.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience_seconds
+        while True:
+            register, tail = await self._register()
+            mine = register.attempt.startswith(self._process)
+            known = self.known
+            if known is not None and (known.version, known.attempt) == (register.version, register.attempt):
+                register.accounts.update(known.accounts)
+                break
+            if not register.version or await self._is_marked(register.version):
+                break
+            if mine or loop.time() >= until:
+                await self.spread(register.version, register.attempt, unpacked(tail))
+                await self.mark(register.version)
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+        if register.version and not mine:
+            self.turn.lost()
+        self.known = register
+        return register
+
+    async def _register(self) -> tuple[Register, bytes | None]:
+        """The register as it is, with its tail; if it is of a commit of this process, once that is spread."""
         found = await self._client.ask("register", self.name)
         if not found:
             raise Unavailable(f"partition {self.name} has no register: somebody has emptied the keyspace")
         version, attempt, tail, sums, gate, beat = found[0]
-        register = Register(version, attempt, sums_of(sums), gate, beat)
         if attempt in self._own:
             with suppress(TimeoutError):
                 async with asyncio.timeout(OWN_SECONDS):
                     await self._own[attempt].wait()
-        known = self.known
-        if known is None or (known.version, known.attempt) != (version, attempt):
-            if version and not await self._is_marked(version):
-                await self.spread(version, attempt, unpacked(tail))
-                await self.mark(version)
-        else:
-            register.accounts.update(known.accounts)
-        self.known = register
-        return register
+        return Register(version, attempt, sums_of(sums), gate, beat), tail
+
+    async def _release(self, version: int) -> None:
+        """Mark a version; if that fails, others wait a little longer."""
+        with suppress(Failure, WalletError):
+            await self.mark(version)
 
     async def _is_marked(self, version: int) -> bool:
         found = await self._client.ask("get_marker", self.name)

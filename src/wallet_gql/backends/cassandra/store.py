@@ -85,11 +85,11 @@ class CassandraStore(GroupStore):
         """See the module for URLs. Raises ConfigurationError."""
         self._address = parse_address(url)
         count = self._address.partitions
-        super().__init__(LanePolicy(turn=self._turn) if count > 1 else None)
+        super().__init__(LanePolicy(turn=self._turn))
         self._map = NodeMap([f"p{number:04}" for number in range(count)])
         self._client = Client(self._address)
         process = secrets.token_hex(8)
-        self._partitions = {name: Partition(name, self._client, process) for name in self._map.names}
+        self._partitions = {name: Partition(name, self._client, process, gathers=count > 1) for name in self._map.names}
         everything = list(self._partitions.values())
         self._credits = Credits(self._client, self._partitions, self._deliver)
         self._gate = Gate(self._client, everything)
@@ -121,6 +121,7 @@ class CassandraStore(GroupStore):
     async def _close(self) -> None:
         self._opened = False
         await self._credits.close()
+        await asyncio.gather(*(partition.turn.close() for partition in self._partitions.values()))
         await self._client.close()
 
     def _home(self, slot: int) -> Partition:
@@ -152,7 +153,9 @@ class CassandraStore(GroupStore):
     @asynccontextmanager
     async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
         """What a lane waits for before it takes a batch."""
-        await self._partitions[str(lane)].gather()
+        partition = self._partitions[str(lane)]
+        if await partition.turn.wait():
+            partition.known = None
         yield
 
     async def _deliver(self, receive: Receive) -> None:

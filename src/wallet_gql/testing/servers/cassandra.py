@@ -15,7 +15,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -103,11 +103,16 @@ class CassandraNode:
     """One server process with its data. Not started yet."""
 
     def __init__(
-        self, number: int, of: int, ports: Sequence[int], settings: str = "", flags: Sequence[str] = ()
+        self,
+        number: int,
+        of: int,
+        ports: Sequence[int],
+        settings: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         """The `number`-th of `of` nodes; `ports` are CQL's and the nodes' own. Raises ServerMissing.
 
-        `settings` are further lines of its cassandra.yaml.
+        `settings` are set in its cassandra.yaml, in place of what stands there.
         """
         self.address = f"127.0.0.{number}"
         self.port = ports[0]
@@ -123,7 +128,10 @@ class CassandraNode:
         }
         for name in ("cassandra.yaml", "logback.xml"):
             text = Template((RECIPE / name).read_text(encoding="utf-8")).safe_substitute(values)
-            (self.folder / name).write_text(text + settings * name.endswith("yaml"), encoding="utf-8")
+            if name.endswith("yaml"):
+                kept = [line for line in text.splitlines() if line.partition(":")[0] not in (settings or {})]
+                text = "\n".join([*kept, *(f"{key}: {value}" for key, value in (settings or {}).items()), ""])
+            (self.folder / name).write_text(text, encoding="utf-8")
         own = [
             f"-Dcassandra.ring_delay_ms={ALONE_MS if of == 1 else PATIENT_MS}",
             *(f"-Dcassandra.config=file://{self.folder}/cassandra.yaml", f"-Dcassandra.storagedir={self.folder}"),
@@ -210,11 +218,11 @@ def _sharing() -> tuple[str, ...]:
 class CassandraCluster:
     """Nodes that hold every row on up to three of them, and empty keyspaces on them."""
 
-    def __init__(self, nodes: int = 1, settings: str = "") -> None:
-        """Start the nodes and wait for them. Raises ServerMissing."""
+    def __init__(self, nodes: int = 1, settings: Mapping[str, str] | None = None) -> None:
+        """Start the nodes and wait for them; `settings` are set in each one's cassandra.yaml. Raises ServerMissing."""
         ports = free_ports(2, nodes)
         flags = _sharing()
-        self.nodes = [CassandraNode(i, nodes, ports, settings, flags) for i in range(1, nodes + 1)]
+        self.nodes = [CassandraNode(i, nodes, ports, settings or {}, flags) for i in range(1, nodes + 1)]
         self._free: dict[int, list[str]] = {}
         self._admin: Any = None
         self.start()

@@ -1,0 +1,155 @@
+"""Opening a ledger on Cassandra: what is refused, each by one line with the remedy; and the tables themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration._cassandra import need_server
+from wallet_gql.backends import open_store
+from wallet_gql.backends.cassandra import decide
+from wallet_gql.backends.cassandra.store import CassandraStore
+from wallet_gql.backends.cassandra.tables import TABLES, Names
+from wallet_gql.domain.changes import Changes, Scope
+from wallet_gql.domain.errors import ConfigurationError
+from wallet_gql.domain.model import Record
+from wallet_gql.testing.conformance.suite import counter_key, written
+from wallet_gql.testing.servers.cassandra import CassandraCluster, CassandraHarness, shared_cluster
+from wallet_gql.testing.servers.process import ServerMissing
+from wallet_gql.testing.world import World
+
+pytestmark = [pytest.mark.backend("cassandra"), pytest.mark.trial]
+
+
+@pytest.fixture
+def cluster() -> CassandraCluster:
+    """The one node that tests share."""
+    need_server()
+    return shared_cluster(1)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """An empty ledger of one partition."""
+    need_server()
+    async with World(CassandraHarness(1), tmp_path) as made:
+        yield made
+
+
+async def refused(url: str, *, creates: bool = True, production: bool = False) -> str:
+    """Why a URL is refused."""
+    with pytest.raises(ConfigurationError) as told:
+        async with open_store(url, creates=creates, production=production):
+            pass
+    text = str(told.value)
+    assert "\n" not in text
+    return text
+
+
+async def test_a_keyspace_that_is_not_there(cluster: CassandraCluster) -> None:
+    """The statement that makes it is told."""
+    text = await refused(cluster.url("nowhere", 1))
+    assert "CREATE KEYSPACE nowhere" in text
+
+
+async def test_nobody_listens() -> None:
+    """The cluster is to be started, or the URL corrected."""
+    assert "start it, or correct the URL" in await refused("cassandra://127.0.0.1:1/wallet")
+
+
+async def test_another_number_of_partitions(world: World) -> None:
+    """It was fixed when the ledger was made."""
+    url = world.harness.url.replace("partitions=1", "partitions=2")
+    assert "partitions=1" in await refused(url)
+
+
+async def test_too_few_copies_for_production(world: World) -> None:
+    """One copy of a row is for trying the wallet out."""
+    assert "ALTER KEYSPACE" in await refused(world.harness.url, production=True)
+
+
+async def test_no_ledger_is_made_unasked(cluster: CassandraCluster) -> None:
+    """Without `creates` an empty keyspace stays empty."""
+    await asyncio.to_thread(
+        cluster.ask,
+        "CREATE KEYSPACE IF NOT EXISTS empty WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+    )
+    assert "migrate" in await refused(cluster.url("empty", 1), creates=False)
+    await asyncio.to_thread(cluster.ask, "CREATE TABLE IF NOT EXISTS empty.songs (k text PRIMARY KEY)")
+    assert "songs" in await refused(cluster.url("empty", 1))
+
+
+async def test_a_newer_schema(world: World) -> None:
+    """A ledger of a newer version is not touched."""
+    keyspace = world.harness.url.rpartition("/")[2].partition("?")[0]
+    cluster = shared_cluster(1)
+    await asyncio.to_thread(cluster.ask, f"UPDATE {keyspace}.meta SET value = '99' WHERE k = 'version' IF EXISTS")
+    assert "upgrade wallet-gql" in await refused(world.harness.url)
+    await asyncio.to_thread(cluster.ask, f"UPDATE {keyspace}.meta SET value = '1' WHERE k = 'version' IF EXISTS")
+
+
+@pytest.mark.timeout(300)
+async def test_a_commit_log_that_answers_before_it_writes() -> None:
+    """`periodic`, Cassandra's default, is refused with the line to change."""
+    need_server()
+    try:
+        settings = {"commitlog_sync": "periodic", "commitlog_sync_period": "10000ms"}
+        periodic = await asyncio.to_thread(CassandraCluster, 1, settings)
+    except ServerMissing as missing:
+        pytest.skip(str(missing))
+    try:
+        keyspace = await asyncio.to_thread(periodic.take, 1)
+        assert "`commitlog_sync: batch`" in await refused(periodic.url(keyspace, 1))
+    finally:
+        await asyncio.to_thread(periodic.stop)
+
+
+# Commits
+
+
+async def test_a_batch_is_split_by_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that would write more than a commit takes go into several; each is done once."""
+    ann = await world.person()
+    monkeypatch.setattr(decide, "TAIL_BYTES_MAX", 2_000)
+    keys = [counter_key(ann, f"large{i}") for i in range(20)]
+    store = world.store
+    assert isinstance(store, CassandraStore)
+    before = await store._partitions["p0000"].newest()
+    bodies = [world.random.randbytes(600).hex() for _ in keys]
+    await asyncio.gather(
+        *(
+            world.execute(Scope(ann.slot, records=(key,)), Changes(records=(written(key, 1, text=text),)))
+            for key, text in zip(keys, bodies, strict=True)
+        )
+    )
+    after = await store._partitions["p0000"].newest()
+    assert after[0] - before[0] >= 10
+    for key, text in zip(keys, bodies, strict=True):
+        found = await world.record(key)
+        assert found is not None
+        assert found.body == {"text": text}
+
+
+async def test_the_register_does_not_grow_with_history(world: World) -> None:
+    """After hundreds of payments the register holds the newest commit and the sums, and nothing else."""
+    ann, bob = await world.people(2, 10_000)
+    store = world.store
+    assert isinstance(store, CassandraStore)
+
+    async def size() -> int:
+        await world.pay(ann, bob, 1)
+        ((_, attempt, tail, sums, *_),) = await store._client.ask("register", "p0000")
+        return len(attempt) + len(tail) + len(sums)
+
+    early = await size()
+    await asyncio.gather(*(world.pay(ann, bob, 1) for _ in range(300)))
+    assert await size() < early + 100
+
+
+def test_every_table_is_written_or_read() -> None:
+    """The schema has no table that nobody uses, and names lead from a record to itself."""
+    record = Record("kind", "id", 1, "owner", 1)
+    assert {name for name, _ in Names.of_record(record, "p0000").rows} <= TABLES.keys()
