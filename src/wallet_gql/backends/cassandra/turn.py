@@ -35,10 +35,10 @@ TURN_SHARE: Final = 0.3
 READER_SECONDS: Final = 0.25
 """The patience of a read."""
 
-GATHER_SHARE: Final = 0.7
+GATHER_SHARE: Final = 0.8
 """Of the time that the last commit took: how long a busy partition waits for more to join the next."""
 
-GATHER_SECONDS_MAX: Final = 0.05
+GATHER_SECONDS_MAX: Final = 0.25
 
 
 def patience(deadline: float) -> float:
