@@ -231,7 +231,7 @@ class Guarantees(Suite):
         assert len(set(stored)) == PARALLEL
 
     async def test_g6_what_decide_raises_passes_through(self, world: World) -> None:
-        """Refusals and other exceptions leave `execute` unchanged: nothing is written, other commands go on."""
+        """`execute` raises exceptions of `decide` unchanged: nothing is written, other commands go on."""
         ann, bob = await world.people(2, 1_000)
         key = counter_key(ann)
         before = (await world.books()).facts()
