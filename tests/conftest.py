@@ -1,10 +1,10 @@
-"""Which backend to test, how hard, and how patiently.
+"""Which backend to test, how thoroughly, and how patiently.
 
-`--backend NAME` (or `make test BACKEND=NAME`) keeps the suites of one backend and what belongs to none. NAME is a
-harness's name, such as `sqlite`, or any storage URL whose scheme is installed, such as `toy://{tmp}/ledger`.
+`--backend NAME` (or `make test BACKEND=NAME`) keeps the suites of one backend and the tests that belong to none. NAME
+is a harness's name, such as `sqlite`, or any storage URL whose scheme is installed, such as `toy://{tmp}/ledger`.
 
-Tests come in tiers: `make test` runs what has no marker of a tier, `make trials` what is marked `trial`, and
-`make soak` what is marked `soak`. `_is_long_conformance` says which part of the conformance suite is a trial.
+Tests come in tiers: `make test` runs the tests without a tier's marker, `make trials` those marked `trial`, and `make
+soak` those marked `soak`. `_is_long_conformance` says which part of the conformance suite is a trial.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A small driver for headless Chromium, over its DevTools protocol.
 
-Whatever a page does wrong on its own is noted and fails the test at the end: an error on the console, an exception, a
-refusal by the page's policy, a request to any other host. Chromium resolves no names but localhost besides, so a page
-that needs the network does not work.
+Every error of a page fails the test at the end: a message on the console, an exception, a refusal by the page's policy,
+a request to another host. Chromium resolves no names but localhost, so a page that needs the network does not work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Postgres nodes for modules that kill, stop and cut them off, and what those modules ask of a ledger on them."""
+"""Postgres nodes for modules that kill, stop and cut off nodes, and the checks of a ledger on them."""
 
 from __future__ import annotations
 

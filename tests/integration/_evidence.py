@@ -1,4 +1,4 @@
-"""Writing down what a long trial found, as a dated page under `docs/evidence/`."""
+"""Writes the results of a long trial to a dated page under `docs/evidence/`."""
 
 from __future__ import annotations
 

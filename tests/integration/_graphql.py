@@ -1,4 +1,4 @@
-"""The schema without a server: for tests that ask hundreds of things at once, or of every field."""
+"""The schema without a server: for tests that send hundreds of requests, or query every field."""
 
 from __future__ import annotations
 

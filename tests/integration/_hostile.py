@@ -1,7 +1,7 @@
-"""Documents that grow one element of the grammar until the request is as large as it may be.
+"""Documents that repeat one element of the grammar until the request has the largest allowed size.
 
-Each element is a function of how many there are and how long each is, so that both few long ones and many short ones
-are made. `mixed` nests and joins several, from a seed.
+Each element is a function of its number and its length, so that both a few long ones and many short ones are made.
+`mixed` nests and combines several elements, from a seed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Subscribers for the tests: the protocols `graphql-transport-ws` and server-sent events, spoken by hand."""
+"""Subscribers for the tests: clients of `graphql-transport-ws` and server-sent events without a library."""
 
 from __future__ import annotations
 

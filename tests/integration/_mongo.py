@@ -1,4 +1,4 @@
-"""What every test of MongoDB needs around it."""
+"""What the tests of MongoDB share."""
 
 from __future__ import annotations
 

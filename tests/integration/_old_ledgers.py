@@ -1,8 +1,8 @@
-"""Ledgers that a release left behind: opening the wallet on them, asking a key again, bringing the files back.
+"""Ledgers written by earlier releases: open the wallet on them, repeat a key, restore the files.
 
-`tests/fixtures/write_ledger.py` writes them, `test_old_ledgers.py` reads them. The folder of a release holds a folder
-for each backend, with the ledger as the store kept it, and `manifest.json`: what the wallet answered then. All backends
-answer alike, so one manifest serves all.
+`tests/fixtures/write_ledger.py` writes them, `test_old_ledgers.py` reads them. A release's folder has a folder per
+backend, with the ledger as the store kept it, and `manifest.json`: the wallet's answers at that time. All backends
+answer alike, so they share one manifest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Trials on Redis leases: holders killed, holders stopped until their leases are gone, and a Redis that forgets.
+"""Trials on Redis leases: holders killed, holders stopped until their leases have ended, a Redis that loses its data.
 
-Everything runs on real servers of the module's own. What is counted is what happened: leases that expired (the Redis
-tells), late writes and claims that the nodes refused (their logs tell), faults of the Redis that were carried out.
+Everything runs on real servers of the module's own. The trials count what really happened: leases that expired
+(reported by the Redis), late writes and claims that the nodes refused (from their logs), and executed faults of the
+Redis.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A wallet server with Stripe's stand-in behind it, and the people who use both."""
+"""A wallet server with Stripe's stand-in behind it, and users of both."""
 
 from __future__ import annotations
 

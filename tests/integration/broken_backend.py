@@ -1,4 +1,4 @@
-"""Backends that break a promise each, for the suite to convict: `broken-NAME://`."""
+"""Backends that each break one promise, which the suite must detect: `broken-NAME://`."""
 
 from __future__ import annotations
 

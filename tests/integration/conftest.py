@@ -1,7 +1,7 @@
-"""What the modules share: servers of their own, people on them, and empty ledgers.
+"""What the modules share: servers of their own, people, and empty ledgers.
 
-A module says what it needs by its marks. `backend("postgres-3")` decides what `cluster`, `harness` and `world` are;
-`serving(...)` holds the settings of `server`, `balances(...)` what its `people` have.
+A module states its needs by marks. `backend("postgres-3")` sets what `cluster`, `harness` and `world` are;
+`serving(...)` has the settings of `server`, `balances(...)` the balances of its `people`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A pytest plugin that breaks money in or out in one way: `WALLET_MUTANT=NAME pytest -p THIS_MODULE …`."""
+"""A pytest plugin that breaks top-ups or withdrawals in one way: `WALLET_MUTANT=NAME pytest -p THIS_MODULE …`."""
 
 from __future__ import annotations
 

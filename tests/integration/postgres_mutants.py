@@ -1,7 +1,7 @@
-"""Writers over a Postgres backend that has been spoiled on purpose: what the trials must convict.
+"""Writers over a Postgres backend with a deliberate fault, which the trials must detect.
 
 ```
-python tests/integration/postgres_mutants.py NAME URL HISTORY …      the rest as wallet_gql.testing.writer has it
+python tests/integration/postgres_mutants.py NAME URL HISTORY …      further arguments as in wallet_gql.testing.writer
 ```
 """
 

@@ -1,6 +1,7 @@
-"""A Redis backend that has been spoiled on purpose: what the trials must convict. Each mutant patches this process.
+"""A Redis backend with a deliberate fault, which the trials must detect. Each mutant patches this process.
 
-Spoiled functions of the nodes stand beside the sound ones under names of their own, so that ledgers can be used again.
+Faulty functions are stored on the nodes under names of their own, beside the correct ones, so that ledgers can be
+reused.
 """
 
 from __future__ import annotations

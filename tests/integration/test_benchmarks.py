@@ -1,4 +1,4 @@
-"""The benchmarks run, and refuse to show a figure they must not."""
+"""The benchmarks run, and refuse to print a figure that would be wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue is whole: every error and every operation has its form in both APIs, and nothing else has one."""
+"""The catalogue is complete: every error and every operation has its form in both APIs, and nothing else has one."""
 
 from __future__ import annotations
 

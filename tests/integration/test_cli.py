@@ -1,4 +1,4 @@
-"""The command line: each command as a process of its own; many bad inputs in this process, which is faster."""
+"""The command line: each command in a process of its own; many bad inputs in this process, which is faster."""
 
 from __future__ import annotations
 

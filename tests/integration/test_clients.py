@@ -1,4 +1,4 @@
-"""Clients, compilers and audits that others wrote, against our schema and a running server."""
+"""Clients, compilers and audits written by others, against our schema and a running server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`config check` tells every fault of every setting at once and with a remedy, and `serve` refuses just the same."""
+"""`config check` reports every fault of every setting at once, with a remedy; `serve` refuses the same settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever `--backend` names and has no suite of its own here: a backend of another package, or another URL."""
+"""The suite on a backend that `--backend` names and that has no module here: of another package, or a URL."""
 
 import pytest
 

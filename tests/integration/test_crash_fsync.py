@@ -1,4 +1,4 @@
-"""How often SQLite flushes, as the kernel sees it: once a commit, however many transfers share it."""
+"""How often SQLite flushes, as the kernel counts it: once per commit, for any number of transfers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checker of histories is itself checked: sound histories pass, and each kind of damage is named."""
+"""The checker of histories: it accepts correct histories, and names each kind of damage."""
 
 from __future__ import annotations
 

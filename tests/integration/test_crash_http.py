@@ -1,4 +1,4 @@
-"""The HTTP server under kill -9: clients that send again with the same key lose nothing and double nothing."""
+"""The HTTP server under kill -9: with clients that retry under the same key, nothing is lost or doubled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crash trials convict a product that is broken: a fault test that finds nothing wrong with a mutant is decoration."""
+"""Crash trials detect a broken product: a trial that finds nothing wrong with a mutant is useless."""
 
 import sys
 from pathlib import Path

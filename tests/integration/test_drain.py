@@ -1,4 +1,4 @@
-"""The end of a server: `/readyz` fails first, everything else is served on for a while, then it stops."""
+"""A server stops: `/readyz` fails first, everything else is served for a while, then the server ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many of our own frames lie between a resolver and its rule: the path that `docs/architecture.md` tells."""
+"""The frames of ours between a resolver and its rule: their number, and the path that `docs/architecture.md` shows."""
 
 from __future__ import annotations
 

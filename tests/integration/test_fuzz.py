@@ -1,7 +1,7 @@
-"""Requests made up from the two schemas, sent by a signed-in user to a real server: no 5xx, no undocumented answer.
+"""Generated requests from both schemas, sent by a logged-in user to a real server: no 5xx, no undocumented answer.
 
-Schemathesis makes up what the OpenAPI file and the GraphQL schema allow, and for REST also what they forbid. Half of
-the allowed requests get the user's real ids, so that they reach the ledger and money moves.
+Schemathesis generates requests that the OpenAPI file and the GraphQL schema allow, and for REST also requests that they
+forbid. Half of the allowed requests get the user's real ids, so that they reach the ledger and money moves.
 """
 
 from __future__ import annotations

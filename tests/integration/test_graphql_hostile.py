@@ -1,6 +1,6 @@
-"""Whatever document an anonymous client sends, over any transport, it costs little and leaves little behind.
+"""Any document of an anonymous client, over any transport, costs little time and leaves little memory in use.
 
-Time is the processor's, the best of several tries: no wall clock.
+Time is the processor's, the best of several runs, so other load does not count.
 """
 
 from __future__ import annotations

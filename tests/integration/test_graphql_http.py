@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: media types, status codes, methods, what is wrong with a request, and the streams over it."""
+"""GraphQL over HTTP: media types, status codes, methods, malformed requests, and streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one document may ask for, and which of its operations runs."""
+"""The limits of one document, and which of its operations runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps GraphQL safe is tested by scenarios that fail when it is taken away, one by one."""
+"""Every safeguard of GraphQL is tested by scenarios that fail when the safeguard is removed."""
 
 from __future__ import annotations
 

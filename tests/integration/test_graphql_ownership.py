@@ -1,7 +1,7 @@
-"""Nobody learns or does anything with somebody else's ids. The cases are made from the schema: no field is forgotten.
+"""No user can read or change anything by other users' ids. The cases are generated from the schema, for all fields.
 
-Every argument and input field of type `ID` gets, from a stranger, each id of somebody else, and then ids that nobody
-has. The answers must be the same, and nothing of the owner's may change.
+Every argument and input field of type `ID` gets, from a stranger, each id of another user, and then ids that do not
+exist. The answers must be the same, and nothing of the owner's may change.
 """
 
 from __future__ import annotations

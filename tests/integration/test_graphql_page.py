@@ -1,4 +1,4 @@
-"""What our GraphQL costs beyond graphql-core itself."""
+"""The cost of our GraphQL in addition to graphql-core's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The twelve probes of graphql-cop, sent to the application as it runs in production, and what attackers try besides.
+"""The twelve probes of graphql-cop, sent to the application in production mode, and further attacks.
 
-Each probe says what it looks for and what it finds here. `Production` refuses all but one: queries by GET are served,
-and then harmless: they change nothing, and no other site can send them with a cookie.
+Each probe says what it looks for and what it finds here. `Production` refuses all but one: it serves queries by GET,
+which are harmless: they change nothing, and no other site can send them with a cookie.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Races through the schema: of everything that wants the same money one wins, and the history explains it.
+"""Races through the schema: if many commands want the same money, one wins, and the history explains the result.
 
-One account has received 100 and holds them for a payee. Two kinds of commands go at it, each many times under its own
-key: a new hold of everything, the capture, the void, the expiry (by the sweep of a server whose clock is ahead), and
-the reversal of what was received. Where no closing of the hold takes part there is no hold, so that all money is free.
+One account has received 100 and holds them for a payee. Two kinds of commands compete for the money, each many times
+under its own key. The kinds are: a new hold of everything, the capture, the void, the expiry (by the sweep of a server
+whose clock is ahead), and the reversal of the received transfer. If neither kind closes the hold, there is no hold, and
+all money is free.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be looked up: things by id, keys, filtered history, balances at a moment, statements, the store itself."""
+"""Queries: objects by id, keys, filtered history, balances at a time, statements, the store itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schema as a whole: described, exact about money, and with an answer to every refusal."""
+"""The schema as a whole: it is described, is exact about money, and has an answer for every refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Host header: what it may say, and that no redirect repeats it."""
+"""The Host header: which values are accepted, and that no redirect repeats it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run has started ends with it, however it ends."""
+"""Processes that a test run has started end with the run, also if it is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events to merchants: in order, at least once, signed, to public addresses alone; two processes, kill -9, mutants."""
+"""Events to merchants: in order, at least once, signed, only to public addresses; two processes, kill -9, mutants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records survive the way through BSON, and every read on the hot paths goes along an index."""
+"""Records survive the conversion to BSON and back, and every read on the hot paths uses an index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the driver's errors mean, and above all those of a commit. No server is needed."""
+"""The meaning of the driver's errors, above all of those of a commit. No server is needed."""
 
 from __future__ import annotations
 

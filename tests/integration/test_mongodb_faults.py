@@ -1,4 +1,4 @@
-"""Replica sets on a bad day: primaries killed, stopped and stepped down under load, replies lost, one hot account."""
+"""Faults of replica sets: primaries killed, stopped and stepped down under load, replies lost, one hot account."""
 
 from __future__ import annotations
 

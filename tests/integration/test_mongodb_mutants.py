@@ -1,4 +1,4 @@
-"""The tests convict wrong backends: each mistake that is easy to make with MongoDB is made here, and found out."""
+"""The tests detect wrong backends: each mistake that is easy to make with MongoDB is made here, and detected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A MongoDB that refuses while the store serves: a certain no, `ping` says so, and afterwards all of it goes on."""
+"""A MongoDB that refuses while the store serves: a certain refusal, reported by `ping`; then everything goes on."""
 
 from __future__ import annotations
 

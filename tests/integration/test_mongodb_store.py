@@ -1,4 +1,4 @@
-"""What is MongoDB's own: its set-up, its documents, its gate, and transactions that nobody finishes."""
+"""The parts that only MongoDB has: set-up, documents, gate, and transactions that were left open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suite convicts the product when the product is broken: a test that cannot fail proves nothing."""
+"""The suite detects a broken product: a test that cannot fail proves nothing."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Ledgers that earlier releases wrote are opened by this one: nothing is lost, no key is forgotten, life goes on."""
+"""This release opens ledgers of earlier releases: nothing is lost, old keys replay, and new payments work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI file: it says what the routes are and what they answer, no more and no less."""
+"""The OpenAPI file describes exactly the routes and their answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backends of other packages: found by their URL's scheme, tested by the same suite, convicted when they are broken."""
+"""Backends of other packages: found by their URL's scheme, tested by the same suite, which detects broken ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A page of history costs the same whatever the length of the history: the query plan and the work done both say so."""
+"""A page of history costs the same for any length of the history, by the query plan and by the work counted."""
 
 from __future__ import annotations
 

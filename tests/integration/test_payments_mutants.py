@@ -1,4 +1,4 @@
-"""The tests of money in and out convict the product when it is broken, and acquit it when it is not."""
+"""The tests of top-ups and withdrawals fail on a broken product, and pass on the correct one."""
 
 import pytest
 

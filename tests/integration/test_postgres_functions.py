@@ -1,4 +1,4 @@
-"""Each database function's definition of today is one file; the migrations must arrive at exactly these."""
+"""Each database function's present definition is one file; the migrations must result in exactly these definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounts that somebody else keeps locked: who needs one waits, its neighbours do not. What was answered stands."""
+"""Accounts locked by another transaction: commands that need one wait, other commands do not. Answers stay valid."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Each way to spoil the Postgres protocol is found out by a fault, and the product passes the same fault.
+"""Each mutation of the Postgres protocol is detected by a fault that the product passes.
 
-A trial's second writer is spoiled too: recovery runs beside the victim all the time. In CI each mutant has up to
-`TRIALS_MAX` trials; under `soak` it must be convicted again and again.
+A trial's second writer has the mutation, too: recovery runs beside the victim all the time. In CI each mutant has up to
+`TRIALS_MAX` trials; under `soak` it must be detected again and again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Postgres for long: hundreds of killed coordinators, every fault of nodes and network, opposite payments for a minute.
+"""Long trials on Postgres: hundreds of killed coordinators, all faults of nodes and network, opposite payments.
 
-`WALLET_SOAK_KILLS`, `WALLET_SOAK_FAULTS`, `WALLET_SOAK_SECONDS` and `WALLET_SOAK_SEED` change what is tried. With
-`WALLET_SOAK_REPORT` a file of that name is written anew after every trial, so that an interrupted run tells what it
-reached.
+`WALLET_SOAK_KILLS`, `WALLET_SOAK_FAULTS`, `WALLET_SOAK_SECONDS` and `WALLET_SOAK_SEED` change the trials. The file
+named by `WALLET_SOAK_REPORT` is written after every trial, so that an interrupted run leaves its results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rate limits: what is counted, who is counted together, what a refusal says, and what happens without Redis."""
+"""Rate limits: what is counted, who is counted together, the refusals, and the behaviour without Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md are true: each names all files to touch, and its patch shows that they are enough."""
+"""The recipes of CONTRIBUTING.md are true: each names all files to change, and its patch shows that they are enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark beside two-phase commit runs, proves its books, and tells every figure."""
+"""The benchmark of leases against two-phase commit runs, proves its books, and prints every figure."""
 
 from __future__ import annotations
 

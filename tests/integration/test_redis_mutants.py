@@ -1,4 +1,4 @@
-"""Each way to spoil the Redis protocol is found out within `TRIALS_MAX` trials that the product passes."""
+"""Each mutation of the Redis protocol is detected within `TRIALS_MAX` trials that the product passes."""
 
 from __future__ import annotations
 

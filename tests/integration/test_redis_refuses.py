@@ -1,4 +1,4 @@
-"""A Redis that refuses while the store serves: nothing is paid or INTERNAL, and leases live on after it."""
+"""A Redis that refuses while the store serves: nothing is paid, no answer is INTERNAL, and leases work afterwards."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Redis leases for long: hundreds of holders stopped past their leases or killed, in fair weather and in foul.
+"""Long trials on Redis leases: hundreds of holders killed or stopped past their leases, with and without other faults.
 
-`WALLET_SOAK_STOPS`, `WALLET_SOAK_KILLS` and `WALLET_SOAK_SEED` change what is tried. The page under `docs/evidence/` is
-written anew after every trial, so that an interrupted run tells what it reached.
+`WALLET_SOAK_STOPS`, `WALLET_SOAK_KILLS` and `WALLET_SOAK_SEED` change the trials. The page under `docs/evidence/` is
+written after every trial, so that an interrupted run leaves its results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Redis leases: refused at the start, a Redis that is down or forgets, late holders, nodes down, TLS and users."""
+"""Redis leases: refusals at the start, a Redis that is down or loses data, late holders, nodes down, TLS and users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""REST through a real server: the whole flow, keys, bad input, other people's things, paging, sessions."""
+"""REST through a real server: the whole flow, keys, bad input, other users' objects, paging, sessions."""
 
 from __future__ import annotations
 

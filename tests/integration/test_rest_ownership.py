@@ -1,7 +1,7 @@
-"""Nobody learns or does anything with somebody else's ids over REST. The cases are made from the table of operations.
+"""No user can read or change anything by other users' ids over REST. The cases are generated from the operations.
 
-Every part of a path, member of a body and parameter that takes an id gets, from a stranger, each id of somebody else,
-and then ids that nobody has. The answers must be the same, and nothing of the owner's may change.
+Every part of a path, member of a body and parameter that takes an id gets, from a stranger, each id of another user,
+and then ids that do not exist. The answers must be the same, and nothing of the owner's may change.
 """
 
 from __future__ import annotations

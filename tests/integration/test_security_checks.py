@@ -1,4 +1,4 @@
-"""Checks of `SECURITY.md` that have no better place, and whether every row there names tests that exist."""
+"""Checks of `SECURITY.md` that have no better place, and that every row there names existing tests."""
 
 from __future__ import annotations
 

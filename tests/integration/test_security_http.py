@@ -1,4 +1,4 @@
-"""Browsers, proxies and headers: who may use a cookie, which sites may read, whose address counts."""
+"""Browsers, proxies and headers: when a cookie counts, which sites may read answers, whose address is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logging in under attack: what is counted, what is told, and how much work it costs. No network in between."""
+"""Logging in under attack: what is counted, what answers reveal, and how much work it costs. Without a network."""
 
 from __future__ import annotations
 

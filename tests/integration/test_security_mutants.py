@@ -1,4 +1,4 @@
-"""Mistakes that somebody could make in what keeps attackers out, each convicted by a test that is there for it."""
+"""Possible mistakes in the defences against attackers, each detected by the test for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that are silent, drip, or do not read: their connections end, and nobody else notices."""
+"""Clients that are silent, send slowly, or do not read: their connections end, and other clients are not affected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQLite under a thousand kills, most of a bare writer, some of the HTTP server; and how often it flushes."""
+"""SQLite under a thousand kills, most of a plain writer, some of the HTTP server; and how often it flushes."""
 
 from __future__ import annotations
 

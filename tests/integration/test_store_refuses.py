@@ -1,7 +1,7 @@
-"""What a store cannot do now is Unavailable on every backend, with real servers that really refuse; then it goes on.
+"""A command that a store cannot execute now is Unavailable, on every backend, with real servers that really refuse.
 
-Each trouble is made while the store serves and taken back. Meanwhile a payment, a read and `ping` are asked for: each
-raises Unavailable, nothing has moved, and afterwards the same payment goes through under the same key.
+Each trouble is caused while the store serves, then ended. Meanwhile a payment, a read and `ping` each raise
+Unavailable, and nothing moves; afterwards the same payment succeeds under the same key.
 """
 
 from __future__ import annotations

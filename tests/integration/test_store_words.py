@@ -1,4 +1,4 @@
-"""What a store says goes to the log, one line for each answer, and never to a client: on GraphQL, REST and batches."""
+"""A store's messages go to the log, one line per answer, and never to a client: on GraphQL, REST and batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Money in and out from end to end: GraphQL, REST, the command line, kill -9, and what is told without Stripe."""
+"""Money in and out from end to end: GraphQL, REST, the command line, kill -9, and the answers without Stripe."""
 
 from __future__ import annotations
 

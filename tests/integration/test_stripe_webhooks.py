@@ -1,4 +1,4 @@
-"""The webhook endpoint over real HTTP: what is taken in, what is refused, and that refusing writes nothing."""
+"""The webhook endpoint over real HTTP: what is accepted, what is refused, and that a refusal writes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS of the server itself, certificates for development, and plain HTTP that nobody may listen to."""
+"""The server's own TLS, certificates for development, and the refusal of plain HTTP beyond this machine."""
 
 from __future__ import annotations
 

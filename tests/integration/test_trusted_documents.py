@@ -1,4 +1,4 @@
-"""Trusted documents: what a manifest may be, and what each mode runs, over every transport."""
+"""Trusted documents: the forms of a manifest, and what each mode runs, over every transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two server processes on one SQLite file, under load, every request sent twice."""
+"""Two server processes on one SQLite file, under load, with every request sent twice."""
 
 from __future__ import annotations
 

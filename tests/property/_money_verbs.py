@@ -1,6 +1,6 @@
-"""Every money verb in one table: how to call it, what refuses it, what would allow it.
+"""Every money verb in one table: how to call it, what refuses it, and what would allow it.
 
-`test_money_verbs.py` makes the tests of each promise from it. A verb without a row fails there.
+`test_money_verbs.py` generates the tests of each promise from the table, and fails for a verb without a row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A wallet with Stripe's stand-in behind it, in one process: every call and every commit can be looked at."""
+"""A wallet with Stripe's stand-in behind it, in one process: tests can observe every call and every commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit finds each kind of damage and names the record, and finds nothing in sound books while they are written."""
+"""The audit finds each kind of damage and names the record; it finds nothing in sound books, even during writes."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""Background loops outlive whatever their steps raise, and end when they are cancelled."""
+"""Background loops survive all errors of their steps, and end when they are cancelled."""
 
 from __future__ import annotations
 

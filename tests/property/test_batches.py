@@ -1,4 +1,4 @@
-"""Batches: all or none with only the offender remembered, or each for itself."""
+"""Batches: all items or none, with only the refused item remembered; or each item by itself."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The one place that posts money: what it computes, and what it refuses although a rule asked for it."""
+"""The one place that posts money: what it computes, and what it refuses even if a rule asks for it."""
 
 from collections.abc import Callable
 from dataclasses import replace

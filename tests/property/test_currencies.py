@@ -1,4 +1,4 @@
-"""Our currencies against the list that is kept for everybody (package `iso4217`, from SIX's list one)."""
+"""Our currencies compared with the published list (package `iso4217`, from SIX's list one)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a driver may raise becomes one of our errors: every class and code that the drivers know, one by one."""
+"""Every error that a driver may raise becomes one of ours: tested for every class and code that the drivers know."""
 
 from __future__ import annotations
 

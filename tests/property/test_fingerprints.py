@@ -1,8 +1,9 @@
-"""What a key of each money verb keeps in the store: a client that retries under a newer release must find it again.
+"""What the store keeps for a key of each money verb: a client that retries under a newer release must find it again.
 
-`fingerprints.json` was written by release 0.1.0; `input` is what its SHA-256 is taken over, `kept` is each receipt as
-`kept_as` shows it. A changed fingerprint answers a retry of an old key by `IDEMPOTENCY_KEY_REUSED`; a receipt in
-another slot is not found, and the money moves twice. Never edit a row of a released verb to make a test pass.
+`fingerprints.json` was written by release 0.1.0; `input` is the input of its SHA-256, `kept` is each receipt as
+`kept_as` shows it. If a fingerprint changed, a retry of an old key would get `IDEMPOTENCY_KEY_REUSED`. If a receipt
+were in another slot, it would not be found, and the money would move twice. Never edit a row of a released verb to make
+a test pass.
 """
 
 from __future__ import annotations

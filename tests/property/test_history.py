@@ -1,4 +1,4 @@
-"""Reading the past of an account, against a brute-force reading of the whole."""
+"""Reads of an account's past, compared with a brute-force computation over all entries."""
 
 from datetime import UTC, datetime, timedelta
 

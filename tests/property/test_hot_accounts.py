@@ -1,4 +1,4 @@
-"""Which accounts count as hot: sightings by a clock that the test holds."""
+"""Which accounts count as hot, with a clock that the test controls."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What holds for every file of the product: short files, short functions, no two files that import each other."""
+"""Rules for every file of the product: short files, short functions, no two files that import each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard around any async function: one effect a key, whatever fails between claim and receipt."""
+"""The guard around any async function: one effect per key, whatever fails between claim and receipt."""
 
 from __future__ import annotations
 

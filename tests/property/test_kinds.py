@@ -1,6 +1,6 @@
-"""The kinds of records: what stands on disk is pinned here for each kind, full and sparse.
+"""The kinds of records: the stored form of each kind is pinned here, with all fields and with the fewest.
 
-A difference is a new format: it needs a migration, and old ledgers must still be read.
+A difference is a new format: it needs a migration, and old ledgers must still be readable.
 """
 
 from __future__ import annotations

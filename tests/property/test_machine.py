@@ -1,6 +1,6 @@
-"""The state machine on the stores that run anywhere: memory in drawn interleavings behind a flaky network, and SQLite.
+"""The state machine on the stores without servers: memory, in drawn interleavings behind a flaky network, and SQLite.
 
-All of them answer the same commands as the same tiny model does, so they answer like one another.
+All of them must answer like the same small model, so they answer like one another.
 """
 
 import asyncio

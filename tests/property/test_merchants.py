@@ -1,4 +1,4 @@
-"""Merchants: fees, splits and refunds, as rules and over a store, with mutants that the tests convict."""
+"""Merchants: fees, splits and refunds, as rules and over a store, with mutants that the tests detect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Money: exact text to minor units and back, and nothing else accepted."""
+"""Money: exact conversion of text to minor units and back, and refusal of everything else."""
 
 import pytest
 from hypothesis import given

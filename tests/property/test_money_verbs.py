@@ -1,4 +1,4 @@
-"""What every money verb promises of its key, made from the table in `_money_verbs.py`: on one node and on three."""
+"""The promises of every money verb about its key, from the table in `_money_verbs.py`: on one node and on three."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests wait for progress: every limit of a wait is stretched by how busy the machine is."""
+"""Tests wait for progress: every time limit is stretched by how busy the machine is."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Money in and out: random schedules, and each way of losing or doubling money by itself."""
+"""Money in and out: random schedules, and one test for each way of losing or doubling money."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Money in and out when steps of one flow overlap, Stripe refuses what it did or will do, and processes die."""
+"""Money in and out when steps of one flow overlap, Stripe refuses calls that it did or will do, or processes die."""
 
 from __future__ import annotations
 

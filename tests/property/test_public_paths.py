@@ -1,4 +1,4 @@
-"""The public import paths: what others may import, listed in one place. Whatever moves keeps its path here."""
+"""The public import paths, listed in one place. A module that moves keeps its path here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records are changed by one compare-and-set; of what is due, one that cannot be had keeps no other waiting."""
+"""Records change by one compare-and-set; a due record that cannot be read or written does not delay the others."""
 
 from __future__ import annotations
 

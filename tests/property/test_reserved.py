@@ -1,4 +1,4 @@
-"""Names that would be taken for the wallet's own."""
+"""Names that users could mistake for the wallet itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings and failpoints: everything wrong is told at once, nothing dangerous starts in production."""
+"""Settings and failpoints: all faults are reported at once, and nothing dangerous starts in production."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A sign-up that fails at any step: the same request made again at once completes it, or it was complete already."""
+"""If a sign-up fails at any step, the same request sent again at once completes it, or finds it complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that people type: which passes, which is refused and how that is told, and how it is compared."""
+"""Text that people type: what is accepted, what is refused and with which message, and how texts are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""URLs with secrets: whatever character is in whichever part, no command shows a secret or ends in a traceback."""
+"""URLs with secrets: for every character in every part, no command shows a secret or ends in a traceback."""
 
 from __future__ import annotations
 
