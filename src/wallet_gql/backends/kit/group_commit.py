@@ -31,7 +31,7 @@ _HURRY_SECONDS: Final = 0.1
 _SORT_OUT_SECONDS: Final = 0.05
 """The shortest time between two searches of a full lane for commands whose callers gave up."""
 _SWEEP_SECONDS: Final = 0.01
-"""The shortest time between two looks for commands whose deadlines have passed."""
+"""The shortest time between two checks for commands whose deadlines have passed."""
 _ALONE_MAX: Final = 3
 """How often a command is tried alone after its batch has failed twice."""
 
@@ -85,19 +85,19 @@ class LanePolicy:
 
 
 class Deadlines:
-    """One timer for all waiting commands, set to the earliest deadline: one for each would cost more than its commit.
+    """One timer for all waiting commands, set to the earliest deadline: one per command would cost more than commits.
 
-    It is left to run when no command waits any more, and then finds none.
+    The timer is not cancelled when no command waits any more; it then finds none.
     """
 
     def __init__(self) -> None:
         self.waiting: set[Command] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next = math.inf
-        """When the timer goes off, on the loop's clock."""
+        """When the timer fires, on the loop's clock."""
 
     def add(self, command: Command, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that the command is told in time. Whoever waits for it takes it out of `waiting`."""
+        """Answer the command at its deadline. `submit` removes it from `waiting`."""
         self.waiting.add(command)
         if command.deadline < self._next:
             self._set(command.deadline, loop)
@@ -107,7 +107,7 @@ class Deadlines:
         self._timer, self._next = loop.call_at(when, self._sweep, loop), when
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Tell the commands that are late, and set the timer to the next deadline."""
+        """Answer the commands whose deadlines have passed, and set the timer to the next deadline."""
         self._timer, self._next = None, math.inf
         now = loop.time()
         still = [command for command in self.waiting if not command.future.done()]
@@ -119,7 +119,7 @@ class Deadlines:
             self._set(max(later, now + _SWEEP_SECONDS), loop)
 
     def stop(self) -> None:
-        """Let the timer be."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer, self._next = None, math.inf

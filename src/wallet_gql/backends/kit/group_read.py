@@ -1,11 +1,11 @@
 """Group reads: questions that arrive while a read of the same place is in flight form the next one.
 
-One round trip then answers all of them, as one commit takes many commands. There is no timer: a lone question goes at
-once. A group begins after its members have asked, so each sees whatever was answered before it asked (G7).
+One round trip then answers all of them, as one commit takes many commands. There is no timer: a single question is sent
+at once. A group is read after its members have asked, so each sees every write that was answered before it asked (G7).
 
-One bad question does not fail its neighbours: the members of a group that fails are asked one by one, unless the store
-is `Unavailable`, which concerns all of them. A member that is cancelled leaves the group running for the others. The
-group runs with nobody's context variables.
+A bad question does not fail other members: if a group fails, its members are read one by one, unless the store is
+`Unavailable`, which concerns all of them. If a member is cancelled, the group goes on for the others. The group runs
+without any member's context variables.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 AT_ONCE: Final = 2
-"""How many groups of one lane are in flight at most: a slow one does not hold up everybody else."""
+"""The most groups of one lane in flight: with more than one, a slow group does not delay the others."""
 
 GROUP_MAX: Final = 64
-"""The most questions of one group."""
+"""The most questions in one group."""
 
 
 class GroupRead(Generic[Q, A]):
     """Joins the questions of each lane; a lane is whatever one round trip can answer."""
 
     def __init__(self, read: Callable[[Hashable, Sequence[Q]], Awaitable[Sequence[A]]]) -> None:
-        """`read` answers several questions of a lane, in order. Raises WalletError for all of them."""
+        """`read` answers several questions of a lane, in order. A WalletError that it raises is for all of them."""
         self.counters = Counters()
         self._read = read
         self._waiting: dict[Hashable, deque[tuple[Q, asyncio.Future[A]]]] = {}
@@ -60,7 +60,7 @@ class GroupRead(Generic[Q, A]):
     async def _run(
         self, lane: Hashable, waiting: deque[tuple[Q, asyncio.Future[A]]], running: set[asyncio.Task[None]]
     ) -> None:
-        """Read one group after the other, until nobody waits."""
+        """Read one group after another, until no question is waiting."""
         group: list[tuple[Q, asyncio.Future[A]]] = []
         try:
             while waiting:
@@ -71,7 +71,7 @@ class GroupRead(Generic[Q, A]):
                 await self._answer(lane, group)
                 group.clear()
         finally:
-            for _, answer in group:  # the loop is being closed
+            for _, answer in group:  # the loop is closing
                 answer.cancel()
             task = asyncio.current_task()
             assert task is not None
@@ -80,7 +80,7 @@ class GroupRead(Generic[Q, A]):
                 del self._running[lane], self._waiting[lane]
 
     async def _answer(self, lane: Hashable, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
-        """One read for the whole group; if it fails for a reason of a single member's, one for each."""
+        """Read the whole group at once; if that fails because of a single member, read each member separately."""
         if not group:
             return
         self.counters.batches += 1
@@ -88,7 +88,7 @@ class GroupRead(Generic[Q, A]):
         try:
             found = await self._read(lane, [question for question, _ in group])
             answered = list(zip(group, found, strict=True))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who asked
+        except Exception as error:  # noqa: BLE001 - every error is passed to the members
             if len(group) > 1 and not isinstance(error, Unavailable):
                 for asked in group:
                     await self._answer(lane, [asked])

@@ -17,7 +17,7 @@ from .group_read import GroupRead
 from .wanted import Wanted
 
 PageAsked = tuple[AccountId, PageRequest]
-"""A page of an account's history."""
+"""A page of an account's history: the account and the page."""
 
 R = TypeVar("R")
 
@@ -36,7 +36,7 @@ class GroupStore(ABC):
     """Whether opening creates a ledger if there is none; otherwise it raises `no_ledger`."""
 
     production: bool = False
-    """Whether opening refuses what is only good for trying the wallet out."""
+    """Whether opening refuses settings that are only good for trying the wallet out."""
 
     def __init__(self, policy: LanePolicy | None = None) -> None:
         """Open nothing; `async with` does. `policy` says how lanes batch and take turns."""
@@ -97,18 +97,18 @@ class GroupStore(ABC):
 
     @abstractmethod
     async def _fetch(self, wanted: Wanted) -> State:
-        """Load what is wanted of any slots, without locks; each node's part at one moment. Raises Unavailable."""
+        """Load `wanted`, of any slots, without locks; each node's part at one moment. Raises Unavailable."""
 
     @abstractmethod
     async def _pages(self, asked: Sequence[PageAsked]) -> Sequence[Page[HistoryLine]]:
-        """Pages of history in the order asked, all of one lane, in one round trip if possible. Raises Unavailable."""
+        """The pages asked for, in order; all are of one lane. Uses one round trip if possible. Raises Unavailable."""
 
     def _read_lane(self, reads: ReadSet) -> Hashable:
-        """Which fetches are read together: by default all of the store. No read should wait for another one's node."""
+        """The lane of a fetch: equal lanes are read together; by default all. No read should wait for another node."""
         return None
 
     def _page_lane(self, account_id: AccountId, page: PageRequest) -> Hashable:
-        """Which pages are read together: by default all of the store."""
+        """The lane of a page: equal lanes are read together; by default all."""
         return None
 
     async def fetch(self, reads: ReadSet) -> Snapshot:

@@ -25,7 +25,7 @@ _CLEARING: Final = "sys:clearing/"
 
 
 def _page(place: int, account_id: str, page: PageRequest) -> list[dict[str, Any]]:
-    """The stages of a page: a range of the `_id` index. Its documents carry its place among the pages asked for."""
+    """The stages of a page: a range of the `_id` index. Each document carries the page's place among the pages."""
     after = -1 if page.after is None else page.after
     before = _SEQUENCE_MAX if page.before is None else page.before
     low, high = docs.ENTRY.name(account_id, after), docs.ENTRY.name(account_id, before)
@@ -40,7 +40,7 @@ def _page(place: int, account_id: str, page: PageRequest) -> list[dict[str, Any]
 async def history(
     database: Database, session: AsyncClientSession, asked: Sequence[PageAsked]
 ) -> list[list[HistoryLine]]:
-    """Of each page up to limit + 1 entries, with their transfers: read afterwards, for neither is ever edited."""
+    """Up to limit + 1 entries of each page, with their transfers. Two reads are safe: neither kind ever changes."""
     first, *others = [_page(place, *one) for place, one in enumerate(asked)]
     joined = [{"$unionWith": {"coll": "entries", "pipeline": stages}} for stages in others]
     cursor = await database["entries"].aggregate([*first, *joined], session=session)
@@ -51,7 +51,7 @@ async def history(
     lines: list[list[HistoryLine]] = [[] for _ in asked]
     for place, entry in listed:
         lines[place].append(HistoryLine(entry, transfers[entry.transfer_id]))
-    for (_, page), found in zip(asked, lines, strict=True):  # of several pages together no order is promised
+    for (_, page), found in zip(asked, lines, strict=True):  # the pages come in no particular order
         found.sort(key=lambda line: line.entry.sequence, reverse=page.newest_first)
     return lines
 

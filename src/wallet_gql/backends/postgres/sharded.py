@@ -118,15 +118,15 @@ class PgStore(RelationalStore):
         return found
 
     def _read_lane(self, reads: ReadSet) -> Hashable:
-        """What is on the same nodes is read together."""
+        """Fetches from the same nodes are read together."""
         return None if len(self._nodes) == 1 else frozenset(Wanted.of((reads,)).split(self._map.home))
 
     def _page_lane(self, account_id: AccountId, page: PageRequest) -> Hashable:
-        """Pages of one node, in one direction."""
+        """Pages of one node and one direction are read together."""
         return self._home(account_id), page.newest_first
 
     async def _fetch(self, wanted: Wanted) -> State:
-        """See `GroupStore._fetch`: each node's part is read at one moment; across nodes the moments may differ."""
+        """See `GroupStore._fetch`. Each node's part is read at one moment; the moments of two nodes may differ."""
         state = State("", lambda _: None)
         parts = wanted.split(self._map.home)
 
@@ -139,7 +139,7 @@ class PgStore(RelationalStore):
         return state
 
     async def _ask_pages(self, node: str, asked: Sequence[PageAsked]) -> list[list[Row]]:
-        """See `RelationalStore._ask_pages`: one statement for one page, one for all of several."""
+        """See `RelationalStore._ask_pages`. One statement for a single page, another one for several."""
         if len(asked) == 1:
             text, values = self.statements.history_page(*asked[0])
             return [await self._nodes[node].rows(text, *values)]

@@ -30,14 +30,14 @@ def _pages(order: str) -> str:
 
 
 PAGES: Final = {True: _pages("DESC"), False: _pages("ASC")}
-"""Several pages of history at once, newest first or not; each row begins with its page's place, counted from 1.
+"""Several pages of history at once, newest first or oldest first. Each row begins with its page's place, from 1.
 
-The values: accounts, and for each of them what `bounds` says.
+The values are the accounts and, for each of them, the values that `bounds` returns.
 """
 
 
 def bounds(page: PageRequest) -> tuple[int, int, int]:
-    """Below which sequence a page is, above which, and how many rows it has at most."""
+    """The sequence below which a page lies, the one above which it lies, and its largest number of rows."""
     before = BALANCE_MAX_MINOR if page.before is None else page.before
     return before, -1 if page.after is None else page.after, page.limit + 1
 
