@@ -1,4 +1,4 @@
-"""What a store must keep, at least: the longest texts, the largest numbers and the finest times that the domain makes.
+"""The least that a store must be able to keep: the longest texts, largest numbers and finest times of the domain.
 
 The suite writes values of these lengths (`conformance`), the guide for authors shows the table, and a test compares
 both with the limits of the domain.
@@ -18,18 +18,18 @@ from ..idempotency.keys import KEY_MAX
 from ..verbs.attempts import REFERENCE_MAX
 
 ID: Final = 36
-"""Characters of an id such as `acc_0193…`."""
+"""The length of an id such as `acc_0193…`."""
 
 NAME: Final = 255
-"""Characters of a name that other programs choose: an actor, the id of a record, a system account with its node."""
+"""The length of a name that other programs choose: an actor, the id of a record, a system account with its node."""
 
 WORD: Final = 64
-"""Characters of a word of our own: a kind, an operation, a digest."""
+"""The length of a word of our own: a kind, an operation, a digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A column's text: at most `length` characters. Where `plain`, all of them are printable ASCII."""
+    """A column's text: at most `length` characters. If `plain`, all of them are printable ASCII."""
 
     length: int
     plain: bool = True
@@ -83,7 +83,7 @@ TEXTS: Final[Mapping[str, Mapping[str, Text]]] = {
         "body": Text(OUTCOME_MAX, plain=False),
     },
 }
-"""By table and column: the longest text; an `outcome` and a `body` are JSON."""
+"""The longest text by table and column; an `outcome` and a `body` are JSON."""
 
 _NUMBERS: Final = f"""\
 Amounts, balances, sequences and versions are whole numbers up to 2^63 - 1 ({BALANCE_MAX_MINOR:,}), also as sums of one
@@ -93,7 +93,7 @@ microseconds, from 1970 to 9999-12-31T23:59:59.999999, or absent where the recor
 
 
 def table() -> str:
-    """The table and the rules below it, as the guide for authors has them."""
+    """The table and the rules below it, as the guide for authors shows them."""
     lines = ["| table | column | characters, at most |", "|---|---|---|"]
     for kind in KINDS:
         for column, text in TEXTS[kind.table].items():

@@ -1,4 +1,4 @@
-"""Counting flushes: a killed process leaves what it wrote in the page cache, a loss of power only what was flushed.
+"""Counts flushes: what a process has written survives a kill, but only what was flushed survives a power failure.
 
 A store that writes files itself is traced by strace; servers are asked for their counters.
 """
@@ -21,7 +21,7 @@ from .patience import patience, until, wait_until
 
 CALLS: Final = ("fsync", "fdatasync", "msync", "syncfs", "sync", "sync_file_range")
 COUNTER_SECONDS: Final = 5.0
-"""How long counters of servers may come late."""
+"""How late a server's counter may be."""
 
 _PR_SET_PTRACER: Final = 0x59616D61
 _ANYBODY: Final = ctypes.c_ulong(-1)
@@ -29,7 +29,7 @@ _ANYBODY: Final = ctypes.c_ulong(-1)
 
 @dataclass(slots=True)
 class Flushes:
-    """How many there were, once the block that counts them has ended; `why` says why they could not be counted."""
+    """The number of flushes, set when the counting block has ended; `why` says why they could not be counted."""
 
     count: int | None = None
     why: str = ""
@@ -54,7 +54,7 @@ def traced_flushes(folder: Path) -> Iterator[Flushes]:
                 counted.why = "strace may not trace this process"
             yield counted
         finally:
-            tracing.terminate()  # it lets go of this process and ends
+            tracing.terminate()  # then it detaches from this process and ends
             tracing.wait(patience(10))
         if not counted.why:
             flushed = re.findall(rf"\b(?:{'|'.join(CALLS)})\((?:\d+<([^>]*)>)?", trace.read_text(errors="replace"))
@@ -62,7 +62,7 @@ def traced_flushes(folder: Path) -> Iterator[Flushes]:
 
 
 def _allow_tracing() -> None:
-    """Let a child trace this process where only parents may (Yama's `ptrace_scope`)."""
+    """Allow a child to trace this process on systems where only parents may (Yama's `ptrace_scope`)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
 
@@ -81,7 +81,7 @@ def _attached(tracing: subprocess.Popen[bytes]) -> bool:
 
 
 async def counted_by_server(ask: Callable[[], int], before: int, least: int) -> Flushes:
-    """The growth of a server's counter since `before`, once it is `least`, or does not come to that in time."""
+    """The growth of a server's counter since `before`, as soon as it is `least`, or after `COUNTER_SECONDS`."""
     counted = Flushes(0)
 
     def enough() -> bool:

@@ -30,19 +30,19 @@ PAUSE_SECONDS_MAX: Final = 5.0
 
 
 class Server(Protocol):
-    """A server below a ledger, which the suite may end and stop at any time."""
+    """A server below a ledger, which the suite may kill and pause at any time."""
 
     def kill(self) -> None:
-        """End it as `kill -9` does; returns when it is gone."""
+        """End it as `kill -9` does; return when it is gone."""
 
     def restart(self) -> None:
-        """Start it again on what it left; returns when it answers."""
+        """Start it again on its data; return when it answers."""
 
     def pause(self) -> None:
-        """Stop it (SIGSTOP): it keeps its connections and says nothing."""
+        """Stop it (SIGSTOP): it keeps its connections and does not answer."""
 
     def resume(self) -> None:
-        """Let it go on (SIGCONT)."""
+        """Continue it (SIGCONT)."""
 
 
 class Harness:
@@ -80,11 +80,11 @@ class Harness:
         self.url = self.template.replace("{tmp}", str(folder))
 
     def servers(self) -> Sequence[Server]:
-        """The servers below the ledger that may be killed and stopped, after `start`; none if it has no own ones."""
+        """After `start`: the servers below the ledger that may be killed and paused; empty if there are none."""
         return ()
 
     async def restart(self, servers: Sequence[Server]) -> None:
-        """Start killed servers again; returns when the ledger can be opened."""
+        """Start killed servers again; return when the ledger can be opened."""
         await asyncio.gather(*(asyncio.to_thread(server.restart) for server in servers))
 
     async def stop(self) -> None:
@@ -102,7 +102,7 @@ class Harness:
 
     @property
     def kills(self) -> bool:
-        """Whether `kill` ends what runs the ledger; else it only opens the ledger again, and the report says so."""
+        """Whether `kill` ends what runs the ledger. Otherwise it only opens the ledger again; the report says so."""
         return bool(self.servers())
 
     async def kill(self, store: Store) -> Store:
@@ -119,9 +119,9 @@ class Harness:
 
     @asynccontextmanager
     async def flushes(self, least: int) -> AsyncIterator[Flushes]:
-        """Count from outside the store how often it makes what it wrote durable, from here to the end of the block.
+        """Count, from outside the store, how often it flushes its writes within the block.
 
-        `least` is how many are expected: counters of servers come late, and are waited for until there are so many.
+        `least` is the expected number: servers' counters are late, so wait until they show that many.
         """
         if self.has_files:
             with traced_flushes(self.folder) as counted:

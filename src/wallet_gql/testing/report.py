@@ -1,4 +1,4 @@
-"""What the suite has found, told so that nobody reads more into it: how often it was tried, and what was not tried.
+"""The results of the suite, without overstating them: how often each was tried, and what was not tried.
 
 `pytest -p wallet_gql.testing.report …` prints a table for each class of tests; `scripts/compare.py` puts backends side
 by side. A *trial* is one race, one fault or one repetition: what chance may decide anew. Calls within one race are not
@@ -33,15 +33,15 @@ GROUPS: Final = {
     "crash": "killed processes",
     "machine": "drawn commands, compared with a model",
 }
-"""By the beginning of a test's name: what it is about."""
+"""The subject of tests, by the beginning of their names."""
 
 OTHER: Final = "everything else"
 DOUBT: Final = 0.05
-"""How unlikely what was seen must be for a share of failures to be ruled out: 5 %, that is, with 95 % confidence."""
+"""A share of failures is ruled out if the result would be less likely than this: 5 %, so with 95 % confidence."""
 
 
 def zero_of(trials: int) -> str:
-    """No failure in so many independent trials, and the largest share of failures that this leaves possible.
+    """No failure in `trials` independent trials, with the largest share of failures that remains possible, as text.
 
     A share p shows none in n trials with probability (1 - p)^n; below 5 % it is ruled out. Source: Hanley and
     Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249(13), 1983.
@@ -70,7 +70,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """In a few words."""
+        """The result in a few words."""
         if self.failed:
             return f"**{self.failed} of {self.passed + self.failed} tests fail**"
         if not self.passed:

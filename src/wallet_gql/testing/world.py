@@ -114,8 +114,8 @@ class Person:
 class World:
     """One ledger under test.
 
-    `trials` counts the independent trials so far, `not_tried` names what this backend gives no means to try, for
-    `testing.report`.
+    For `testing.report`, `trials` counts the independent trials so far, and `not_tried` names what this backend has no
+    means to try.
     """
 
     def __init__(self, harness: Harness, folder: Path, *, seed: int = 1, fee_basis_points: int = 0) -> None:

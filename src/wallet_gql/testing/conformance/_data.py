@@ -1,4 +1,4 @@
-"""What is read is what was written, to the last bit: the longest texts, case, four-byte characters, microseconds, sums.
+"""Reads return exactly what was written: the longest texts, case, four-byte characters, microseconds, sums.
 
 The lengths are those of `wallet_gql.testing.data`, which the guide for authors shows.
 """
@@ -22,25 +22,25 @@ from .suite import Suite, movement, receipt_of, written
 
 PLAIN: Final = "".join(map(chr, range(0x21, 0x7F)))
 ANY: Final = "\U0001f600\U00020000e\u0301\u00e9\u4f60\u0130\u00dfZz \\'\"%_\u200d\uffff\U0010fffd"
-"""Four-byte characters; an accent composed and not; letters whose case is peculiar; what statements are written in."""
+"""Four-byte characters; an accent composed and not; letters with unusual case rules; characters of query languages."""
 
 LIKE: Final = ("rent", "Rent", "RENT", "rent2", "ren", "r_nt", "r%nt", "ren't", 'ren"t', "r\\nt", "rent-", "$rent")
-"""Names that some store takes for one another."""
+"""Names that some stores confuse with one another."""
 
 LATEST: Final = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 def longest(text: Text, begin: str = "") -> str:
-    """A text of the greatest length; `begin` tells it from others, and the last character is a letter's upper case."""
+    """A text of the greatest length. `begin` makes it different from others; its last character is upper case."""
     rest = text.length - len(begin) - 1
     return begin + "".join(islice(cycle(PLAIN if text.plain else ANY), rest)) + "Z"
 
 
 class Data(Suite):
-    """One test a way in which a store may keep something else than it was given."""
+    """One test for each way in which a store may change what it was given."""
 
     async def test_data_texts_of_the_greatest_length(self, world: World) -> None:
-        """Every text that others choose comes back whole and unchanged, of every way to read."""
+        """Every text that others choose comes back whole and unchanged, by every way to read."""
         ann, bob = await world.people(2, 1_000)
         moved, receipt, record = _longest(world, ann, bob)
         texts = TEXTS["holds"]
@@ -73,7 +73,7 @@ class Data(Suite):
         assert books.records[record.kind, record.id, record.slot] == record
 
     async def test_data_keys_that_differ_in_one_byte_are_two(self, world: World) -> None:
-        """Keys, ids and owners are compared byte for byte: each pays once, and is found again as itself."""
+        """Keys, ids and owners are compared byte for byte: each pays once, and is found as itself."""
         ann, bob = await world.people(2, 1_000)
         end = longest(TEXTS["receipts"]["key"])
         keys = (*LIKE, end, f"{end[:-1]}z")
@@ -85,7 +85,7 @@ class Data(Suite):
         assert await world.balance(ann) == (1_000 - len(keys), 0)
 
     async def test_data_records_that_differ_in_one_byte_are_two(self, world: World) -> None:
-        """Kinds, ids and owners of records as well; a list is in the order of code points."""
+        """The same for kinds, ids and owners of records; a list is in the order of code points."""
         ann = await world.person()
         owners = (*LIKE, "Zoe\u0301", "Zo\u00e9", "\U0001f600", "\U0001f601")
         for owner in owners:
@@ -106,7 +106,7 @@ class Data(Suite):
         assert [record.id for record in listed] == sorted(LIKE)
 
     async def test_data_times_to_the_microsecond(self, world: World) -> None:
-        """Times keep their microseconds, and what is due is told by them."""
+        """Times keep their microseconds, also in the check whether a record is due."""
         ann, bob = await world.people(2, 1_000)
         for micros in (1, 10, 500_000, 999_999):
             world.clock.now = world.clock.now.replace(microsecond=micros) + timedelta(seconds=1)
@@ -127,7 +127,7 @@ class Data(Suite):
         assert len(await world.store.list_due("timed", LATEST, 10)) == len(times) + 1
 
     async def test_data_sums_up_to_64_bits(self, world: World) -> None:
-        """Amounts, balances, holds and sums are exact where a float is not, up to 2^63 - 1."""
+        """Amounts, balances, holds and sums are exact beyond the precision of a float, up to 2^63 - 1."""
         ann, bob = await world.people(2)
         large_minor = 2**62 + 1
         for person, amount_minor in ((ann, large_minor), (bob, BALANCE_MAX_MINOR - large_minor)):
@@ -168,7 +168,7 @@ class Data(Suite):
 
 
 def _longest(world: World, payer: Person, payee: Person) -> tuple[Transfer, Receipt, Record]:
-    """A payment, its receipt and a record with the longest texts of those that others choose."""
+    """A payment, its receipt and a record, with the longest texts that others may choose."""
     texts = TEXTS["receipts"]
     actor, key = longest(texts["actor"], "op:"), longest(texts["key"])
     moved = replace(
@@ -182,6 +182,6 @@ def _longest(world: World, payer: Person, payee: Person) -> tuple[Transfer, Rece
         outcome=longest(texts["outcome"]),
     )
     texts = TEXTS["records"]
-    body = {"text": longest(Text(texts["body"].length // 12, plain=False))}  # as JSON a character takes up to 12
+    body = {"text": longest(Text(texts["body"].length // 12, plain=False))}  # in JSON a character takes up to 12
     named = (longest(texts["kind"]), longest(texts["id"]), payer.slot, longest(texts["owner"]))
     return moved, receipt, Record(*named, 1, body, LATEST)

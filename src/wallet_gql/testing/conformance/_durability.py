@@ -1,4 +1,4 @@
-"""G3: what was answered is there after the process was killed, and was flushed for the day on which the power fails."""
+"""G3: an answered command survives a kill of the process, and was flushed to disk, so it survives a power failure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ COMMITS: Final = 20
 
 
 class Durability(Suite):
-    """Kills leave the page cache of the machine, so flushes are counted, too."""
+    """A kill does not clear the machine's page cache, so flushes are counted, too."""
 
     async def test_g3_what_was_answered_survives_the_end(self, world: World) -> None:
-        """After a kill without a goodbye, a durable store has all that it answered; another one says that it is not."""
+        """After a kill, a durable store has everything that it answered; another store says it is not durable."""
         ann, bob = await world.people(2, 1_000)
         outcomes = await world.together(world.pay(ann, bob, 10) for _ in range(20))
         assert kinds(outcomes) == ["ok"] * 20
@@ -34,13 +34,13 @@ class Durability(Suite):
             assert await world.balance(bob) == (1_500, 0)
 
     async def test_g3_every_answer_has_waited_for_a_flush(self, world: World) -> None:
-        """Commands that follow one another are flushed each, as counted from outside the store."""
+        """Each of several consecutive commands is flushed, as counted from outside the store."""
         ann = await world.person()
         key = counter_key(ann)
         async with world.harness.flushes(COMMITS) as flushes:
             for _ in range(COMMITS):
                 await world.store.execute(Scope(ann.slot, records=(key,)), increment(key))
-            await world.reopen()  # some servers count what a connection did when it ends
+            await world.reopen()  # some servers count a connection's flushes only at its end
         if not world.store.capabilities.durable:
             world.not_tried.append("flushes, for it is not durable")
         elif flushes.count is None:

@@ -1,4 +1,4 @@
-"""What readers see beside writers: never anything older than what was answered (G7), and one moment in one fetch."""
+"""Readers beside writers never see data older than an answered write (G7), and one fetch shows one moment."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ BASE_MINOR: Final = 1_000
 KIND: Final = "step"
 
 Look = Callable[[Store], Awaitable[int]]
-"""Asks a store, by one of its members, how many steps were taken."""
+"""Reads from a store, by one of its members, how many steps were taken."""
 
 
 class Steps:
-    """Commands that write to every table at once: after the n-th each table tells n.
+    """Commands that write to every table at once: after the n-th command each table shows n.
 
-    A step pays 1 out of the payer's account, counts in a record, writes a receipt, and replaces the open hold by one
-    that is 1 larger. Its command looks at no receipt: written twice, it would break the promise of a unique key.
+    A step pays 1 from the payer's account, counts in a record, writes a receipt, and replaces the open hold by one that
+    is 1 larger. Its command does not check the receipt: if it were written twice, it would break the unique key.
     """
 
     def __init__(self, world: World, payer: Person, payee: Person, count: int = STEPS) -> None:
-        """At most `count` steps. The payer has had one entry so far, of `BASE_MINOR`; the payee too."""
+        """At most `count` steps. Payer and payee have had one entry each, of `BASE_MINOR`."""
         self._world, self.payer, self.payee = world, payer, payee
         self.record = RecordKey(KIND, f"of:{payer.id}", payer.slot)
         self.due_at = world.clock() + timedelta(seconds=1)
@@ -50,7 +50,7 @@ class Steps:
         """The highest step that was answered."""
 
     async def take(self, place: int, store: Store) -> int:
-        """Take one more step by the `place`-th command, which is used once. Raises what `execute` raises."""
+        """Take the next step by the command at `place`, which is used only once. Raises what `execute` raises."""
         moved, receipt = self.moved[place], self._receipts[place]
         world, payer = self._world, self.payer
         scope = Scope(
@@ -77,7 +77,7 @@ class Steps:
         return n
 
     def looks(self) -> Mapping[str, Look]:
-        """Every way to read how many steps were taken, by name."""
+        """Every way to read the number of steps, by name."""
         payer = self.payer
 
         async def record(store: Store) -> int:
@@ -111,7 +111,7 @@ class Steps:
         return {look.__name__: look for look in listed}
 
     async def at_once(self, store: Store) -> dict[str, int]:
-        """What each table tells, in one fetch; an account that is missing tells -1."""
+        """The number of steps that each table shows in one fetch; -1 for a missing account."""
         payer, payee = self.payer, self.payee
         keys = [moved.idempotency_key for moved in self.moved]
         snapshot = await store.fetch(
@@ -140,10 +140,10 @@ class Steps:
 
 
 class Freshness(Suite):
-    """Readers that ask again and again, over several store objects, beside writers."""
+    """Readers that read repeatedly, through several store objects, beside writers."""
 
     async def test_g7_readers_see_what_others_have_just_written(self, world: World) -> None:
-        """Whatever was answered before a reader asks is in what it gets, of any store object, by every way to read."""
+        """Every write that was answered before a read began is in its result: any store object, every way to read."""
         ann, bob = await world.people(2, BASE_MINOR)
         steps = Steps(world, ann, bob)
         stores = await world.stores(3)
@@ -169,9 +169,9 @@ class Freshness(Suite):
         world.trials += steps.taken
 
     async def test_g7_reads_that_share_a_round_trip(self, world: World) -> None:
-        """Of reads that one store object is asked at once, each gets its own answer, and none that is older than it.
+        """Of many simultaneous reads of one store object, each gets its own result, none older than the read.
 
-        Everybody pays another amount, and looks at once; meanwhile others ask the same questions all the time.
+        Everybody pays another amount, and reads at once; meanwhile others repeat the same reads all the time.
         """
         *payers, payee = await world.people(SHARING + 1, BASE_MINOR)
         store, writing = world.store, True
@@ -210,7 +210,7 @@ class Freshness(Suite):
         world.trials += SHARING * (STEPS // 3)
 
     async def test_capability_snapshot_reads(self, world: World) -> None:
-        """A store that promises them shows each command in all tables and nodes or in none, in one fetch."""
+        """A store that promises snapshot reads shows each command in all tables and nodes or in none, in one fetch."""
         ann, bob = await world.people(2, BASE_MINOR)
         steps = Steps(world, ann, bob, STEPS_MAX)
         stores = await world.stores(3)

@@ -56,14 +56,14 @@ class Suite(OfBackend):
 
 
 def record(world: World, record_property: Callable[[str, object], None]) -> None:
-    """Tell the report what was tried: a test that names nothing is one trial, unless it could not try anything."""
+    """Report what was tried: a test that counts no trials is one trial, unless it could not try anything."""
     record_property("trials", world.trials or int(not world.not_tried))
     record_property("not_tried", "; ".join(world.not_tried))
     record_property("capabilities", json.dumps(asdict(world.store.capabilities)))
 
 
 def failpoints_of(world: World) -> Sequence[str]:
-    """The failpoints of every money commit. A store without any is not tried there, and the report says so."""
+    """The failpoints of every money commit. For a store without any, the report says that they were not tried."""
     if not world.harness.failpoints:
         world.not_tried.append("a fault at each failpoint, of which it has none")
     return world.harness.failpoints
