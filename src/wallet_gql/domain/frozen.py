@@ -1,8 +1,8 @@
 """The one decorator of records: frozen for type checkers and in tests, plain slots when the wallet runs.
 
 A frozen dataclass sets each field through `object.__setattr__`, which takes four times as long as an assignment. A
-payment makes dozens of records, so that this was a fifth of its processor time. Nobody may assign to a field all the
-same: mypy refuses it, and with `WALLET_TEST_FROZEN=1` in the environment, as in all tests, Python does.
+payment makes dozens of records, so this took a fifth of its processor time. Assigning to a field is still an error:
+mypy refuses it, and with `WALLET_TEST_FROZEN=1` in the environment, as in all tests, Python does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which amounts the payment provider takes in and pays out: one table, by currency and direction.
+"""Which amounts the payment provider accepts for payment and payout: one table, by currency and direction.
 
 An amount that Stripe would refuse is refused here, before money is held and before an idempotency key is used up.
 
@@ -18,7 +18,7 @@ from .money import AMOUNT_MAX_MINOR, EXPONENTS, check_amount, check_currency, fo
 
 
 class Direction(StrEnum):
-    """Which way money goes, in the words of a message."""
+    """The direction of the money, in the words of a message."""
 
     IN = "top-up"
     OUT = "withdrawal"
@@ -26,7 +26,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AmountRule:
-    """What an amount must be, in minor units: a multiple of `step_minor` within the bounds, which are inclusive."""
+    """The allowed amounts in minor units: multiples of `step_minor` within the bounds, which are inclusive."""
 
     min_minor: int
     max_minor: int
@@ -40,7 +40,7 @@ _SUPPORTED: Final = (
     "NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SEK SGD SHP SLE SOS SRD SZL THB "
     "TJS TND TOP TRY TTD TWD TZS UAH USD UYU UZS VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW"
 )
-"""ISK, MGA and UGX are missing although Stripe takes them: its minor unit for them is not that of ISO 4217."""
+"""ISK, MGA and UGX are missing although Stripe accepts them: Stripe's minor unit for them differs from ISO 4217."""
 
 _MIN_IN_MINOR: Final = {
     **dict.fromkeys(["AUD", "BRL", "CAD", "CHF", "EUR", "INR", "JPY", "NZD", "SGD", "USD"], 50),
@@ -53,7 +53,7 @@ _MIN_IN_MINOR: Final = {
     "CZK": 1_500,
     "HUF": 17_500,
 }
-"""For other currencies Stripe compares with half a US dollar at its own rate, which cannot be known here."""
+"""For other currencies Stripe compares the amount with half a US dollar at its own rate, which is unknown here."""
 
 _MAX_IN_MINOR: Final = 99_999_999
 """Eight digits."""
@@ -62,13 +62,13 @@ _LARGE_IN: Final = {
     **dict.fromkeys(["COP", "HUF", "INR", "JPY", "LBP"], 9_999_999_999),
     "IDR": 999_999_999_999,
 }
-"""Currencies of small units, of which Stripe takes more digits."""
+"""Currencies with small units, for which Stripe accepts more digits."""
 
 _THREE_DECIMALS: Final = frozenset(code for code, exponent in EXPONENTS.items() if exponent == 3)  # noqa: PLR2004 - their name
-"""Stripe wants their last digit to be 0, in both directions."""
+"""Stripe requires that their last digit is 0, in both directions."""
 
 _WHOLE_OUT: Final = frozenset({"HUF", "TWD"})
-"""Two decimals when paid in, none when paid out: an amount paid out is a multiple of 100."""
+"""Two decimals in payments, none in payouts: the amount of a payout is a multiple of 100."""
 
 
 def _rule(currency: str, direction: Direction) -> AmountRule:
@@ -86,11 +86,11 @@ RULES: Final = {
 
 
 def check_provider_amount(amount_minor: int, currency: str, direction: Direction) -> None:
-    """Check that the provider takes the amount.
+    """Check that the provider accepts the amount.
 
     Raises:
         InvalidInput: the currency is unknown, or can be neither paid in nor out.
-        InvalidAmount: it is no amount, too small, too large, or no multiple of the step.
+        InvalidAmount: not a valid amount, too small, too large, or not a multiple of the step.
     """
     rule = RULES.get((check_currency(currency), direction))
     if rule is None:

@@ -31,13 +31,13 @@ FAILURES_MAX: Final = 10
 """Failed log-ins per name and address. Other addresses are not affected, so nobody can lock a user out."""
 
 SITE_FAILURES_MAX: Final = 30
-"""Failed log-ins of one name from one site: whoever has a /48 has 65,536 addresses that count as different clients."""
+"""Failed log-ins per name and site: a site (a /48) has 65,536 networks that count as different clients."""
 
 ADDRESS_FAILURES_MAX: Final = 100
-"""Failed log-ins from one address, whatever the names, after which each name has `BUSY_FAILURES_MAX` there."""
+"""Failed log-ins per address, for all names. After that each name has `BUSY_FAILURES_MAX` attempts there."""
 
 BUSY_FAILURES_MAX: Final = 3
-"""Failed log-ins of one name from an address with many failures: others who share the address can still log in."""
+"""Failed log-ins per name at an address with many failures: other users of a shared address can still log in."""
 
 UNKNOWN_NETWORK: Final = "unknown"
 USER_AGENT_MAX: Final = 200

@@ -1,11 +1,12 @@
 """Counts failed log-ins, and refuses further ones before the password is checked.
 
 Failures are counted for each pair of name and address, for each name over a site (an IPv6 /48), and for each address. A
-name is only ever refused for its own failures nearby: so guessing is slow, and nobody can lock a user out, neither from
-another address nor behind a shared one. From an address with many failures a name has fewer attempts.
+name is refused only because of its own failures at this address or site. So guessing is slow, and nobody can lock a
+user out, neither from another address nor from a shared one. At an address with many failures, each name has fewer
+attempts.
 
-An attempt is counted as failed before it is made, and forgotten if it succeeds: so even of many concurrent attempts, at
-most as many passwords are checked. The counts are records: they survive a restart, and all processes share them.
+An attempt is counted as failed before it is made, and forgotten if it succeeds. So even with many concurrent attempts,
+at most that many passwords are checked. The counts are records: they survive a restart, and all processes share them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ..records import change, read, remove
 from ..storage import Store
 
 Attempt = tuple[RecordKey, ...]
-"""Where an attempt was counted: first for the name and address, then for the name and site."""
+"""The keys under which an attempt was counted: first name and address, then name and site."""
 
 
 class Throttles:
@@ -82,7 +83,7 @@ class Throttles:
         await change(self._store, key, make)
 
     async def succeeded(self, attempt: Attempt) -> None:
-        """Forget the failures for this name and address; those elsewhere on the site stay."""
+        """Forget the failures for this name and address; other failures on the site stay."""
         if attempt:
             await remove(self._store, attempt[0], lambda _: True)
             await self._give_back(attempt[1:])

@@ -38,7 +38,7 @@ def request_top_up(snapshot: Snapshot, top_up: TopUp, actor: str, now: datetime)
     """Record that money is expected. A frozen account may receive, too.
 
     Raises:
-        InvalidInput, InvalidAmount: what the provider does not take in.
+        InvalidInput, InvalidAmount: the provider does not accept the amount or currency.
         AccountNotFound, AccountClosed, CurrencyMismatch: about the account.
         LimitExceeded: the balance would exceed the limit for deposits.
     """

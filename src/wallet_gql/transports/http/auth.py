@@ -146,7 +146,7 @@ class Caller:
             await self._limits.count_verbs(await self._user_if_any(), self.visitor, verbs)
 
     async def spend(self, cost: int) -> None:
-        """Take the cost of work off the budgets of the user and of the network, before it is done. Raises RateLimited.
+        """Deduct a cost from the budgets of the user and of the network, before the work is done. Raises RateLimited.
 
         Without a session only the network pays.
         """
@@ -154,12 +154,12 @@ class Caller:
             await self._limits.spend(await self._user_if_any(), self.visitor, cost)
 
     async def count_log_in(self, login: str) -> None:
-        """Count an attempt to log in under a name, before it is made. Raises RateLimited."""
+        """Count an attempt to log in under a name, before the attempt. Raises RateLimited."""
         if self._limits is not None:
             await self._limits.count_log_in(self.visitor, login_claim(login).id)
 
     async def look_up(self, name: str) -> None:
-        """Count that somebody is looked up by name; once for a name in a request. Raises RateLimited."""
+        """Count a look-up by name; each name counts once per request. Raises RateLimited."""
         if self._limits is None:
             return
         async with self._looking_up:
@@ -202,7 +202,7 @@ class Caller:
 def caller_of(connection: HTTPConnection, token: str | None = None) -> Caller:
     """The sender of a request or WebSocket. `token` is one that came neither by cookie nor by header.
 
-    For the rest of the request, whoever is looked up by name, however deep, counts for the caller.
+    For the rest of the request, every look-up by name, at any depth, counts for this caller.
     """
     state = connection.app.state
     caller = Caller(

@@ -56,7 +56,7 @@ _REDIS_PAUSE_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 30.0
 _PREFIX: Final = "wallet-rate"
 _KNOWN: Final = RateLimitItemPerSecond(1, 600, namespace=f"{_PREFIX}-known")
-"""Whom somebody has looked up lately: to ask again tells nothing new."""
+"""Names that were looked up recently: repeating a look-up reveals nothing new, so it does not count."""
 
 T = TypeVar("T")
 
@@ -125,19 +125,19 @@ class Limits:
                 await self._hit(verb, who, times)
 
     async def count_log_in(self, visitor: Visitor | None, name: str) -> None:
-        """Count an attempt to log in by name and network, for others may share the address. Raises RateLimited."""
+        """Count an attempt to log in by name and network, since people may share an address. Raises RateLimited."""
         if visitor is not None:
             await self._hit(LOG_IN, f"{visitor.network} {name}", 1)
 
     async def spend(self, user_id: UserId | None, visitor: Visitor | None, cost: int) -> None:
-        """Take a cost off the budgets of a user and of a network. Raises RateLimited."""
+        """Deduct a cost from the budgets of a user and of a network. Raises RateLimited."""
         if user_id is not None:
             await self._hit(COST, user_id, cost)
         if visitor is not None:
             await self._hit(ADDRESS_COST, visitor.network, cost)
 
     async def count_lookup(self, user_id: UserId | None, visitor: Visitor | None, name: str) -> None:
-        """Count that somebody is looked up by name: a name counts again only after ten minutes. Raises RateLimited."""
+        """Count a look-up by name. The same name counts again only after ten minutes. Raises RateLimited."""
         who = user_id or (visitor.network if visitor else "")
         if LOOKUP not in self._items or not who or await self._do(lambda limiter: _knows(limiter, who, name)):
             return
@@ -166,7 +166,7 @@ class Limits:
             raise RateLimited(min(max(1, math.ceil(wait_seconds)), 2 * item.get_expiry()))
 
     async def _do(self, ask: Callable[[SlidingWindowCounterRateLimiter], Awaitable[T]]) -> T:
-        """Ask the counters: the shared ones, or this process's own while those do not answer."""
+        """Ask the shared counters; while they do not answer, ask this process's own."""
         limiter = self._limiter()
         try:
             return await ask(limiter)
@@ -233,10 +233,10 @@ async def _knows(limiter: SlidingWindowCounterRateLimiter, who: str, name: str) 
 async def _wait_seconds(
     limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, times: int, *identifiers: str
 ) -> float:
-    """How long until so many fit in. The library's own answer is when one does.
+    """How many seconds until `times` more hits fit into the limit. The library only says when one more hit fits.
 
-    It counts the present window, and of the one before the share that still lies within the time. `now_ends` is when
-    the present window is of no account any more, one span after it ends.
+    The library counts the present window, and the previous window by the share of it that still lies within the time.
+    The present window stops counting at `now_ends`, one span after its end.
     """
     storage: Any = limiter.storage
     span = item.get_expiry()
