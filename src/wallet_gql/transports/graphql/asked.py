@@ -1,4 +1,4 @@
-"""A GraphQL request as its client sent it, over whichever transport: of the right shape, before there is a document."""
+"""The parameters of a GraphQL request, for all transports: their shape is checked before the document is parsed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..catalogue.errors import LIMIT_EXCEEDED
 from .failures import Fault, Unanswerable
 
 VALUES_MAX: Final = 3_000
-"""How many values variables may hold, at all depths: a batch of 100 payments has 1,300."""
+"""The most values in variables, at all depths. A batch of 100 payments has 1,300."""
 
 TEXT_MAX: Final = 65_536
-"""How many characters the texts in variables may have together."""
+"""The most characters that the texts in variables may have together."""
 
 _OBJECTS: Final = ("variables", "extensions")
 _STRINGS: Final = ("query", "operationName", "documentId")
@@ -32,11 +32,11 @@ class Asked:
     extensions: dict[str, Any] | None
     document_id: str | None
     values: int = 0
-    """How many values its variables hold, at all depths."""
+    """The number of values in its variables, at all depths."""
 
     @classmethod
     def of(cls, given: object) -> Asked:
-        """From what was a JSON object, or should have been one. Raises Unanswerable."""
+        """Parse decoded JSON, which may have any shape. Raises Unanswerable."""
         if not isinstance(given, Mapping):
             raise Unanswerable(Fault.REQUEST, 'Send a JSON object such as {"query": "{ … }"}.')
         for names, kind, shown in ((_STRINGS, str, "a string"), (_OBJECTS, dict, "an object")):
@@ -54,12 +54,12 @@ class Asked:
 
     @classmethod
     def of_body(cls, body: bytes) -> Asked:
-        """From the body of a POST. Raises Unanswerable."""
+        """Parse the body of a POST. Raises Unanswerable."""
         return cls.of(decode(body))
 
     @classmethod
     def of_query(cls, parameters: Mapping[str, str]) -> Asked:
-        """From the query string of a GET, where objects come as JSON text. Raises Unanswerable."""
+        """Parse the query string of a GET, in which objects are JSON text. Raises Unanswerable."""
         given: dict[str, Any] = dict(parameters)
         for name in _OBJECTS:
             if name in given:
@@ -68,9 +68,9 @@ class Asked:
 
 
 def check_size(variables: object) -> int:
-    """Bound what is done with variables, before anything is: each value is checked, and errors quote it.
+    """Limit the size of variables before any work on them: each value is checked, and errors quote it.
 
-    Returns how many values there are.
+    Returns the number of values.
 
     Raises:
         Unanswerable: too many values, or too much text.
@@ -93,7 +93,7 @@ def check_size(variables: object) -> int:
 
 
 def decode(data: str | bytes) -> Any:
-    """Strict JSON: no NaN, no invalid UTF-8, no nesting beyond reason. Raises Unanswerable."""
+    """Decode strict JSON: no NaN, no invalid UTF-8, limited nesting. Raises Unanswerable."""
     try:
         return orjson.loads(data)
     except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""What every resolver can reach: the wallet, who asks, the response to be, and the per-request batch look-ups."""
+"""What every resolver can reach: the wallet, the caller, the response, and the batched look-ups of the request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .live import Live
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose account it is."""
+    """The owner of an account, as others see them."""
 
     user_id: UserId
     username: str
@@ -36,13 +36,13 @@ class Context:
     response: Response
     live: Live = field(default_factory=Live)
     cost: Price = field(default_factory=Price)
-    """What the operation costs, as far as it is known."""
+    """The cost of the operation, as far as it is known."""
     resume_from: int | None = None
-    """The sequence after which a subscription goes on, if the transport knows it."""
+    """The sequence after which a subscription resumes, if the transport knows it."""
     sequence: int | None = None
     """The sequence of the newest event of a subscription."""
     holders: DataLoader[AccountId, Holder | None] = field(init=False)
-    """Account id -> its holder. All that are asked for together take two reads."""
+    """The holder of each account id. All ids requested together take two reads."""
 
     def __post_init__(self) -> None:
         self.holders = DataLoader(load_fn=self._load_holders)
@@ -53,19 +53,19 @@ class Context:
         return self.wallet.ledger
 
     async def user_id(self) -> UserId:
-        """Who asks. Raises Unauthenticated."""
+        """The id of the user who sent the request. Raises Unauthenticated."""
         return (await self.caller.session()).user_id
 
     async def key(self, given: str) -> str:
-        """The asker's idempotency key that a text spells. Raises InvalidInput, Unauthenticated."""
+        """The caller's idempotency key that a text spells. Raises InvalidInput, Unauthenticated."""
         return await key_of(self.wallet.store, await self.user_id(), given)
 
     async def pay_again(self) -> None:
-        """Pay for one more event of a subscription, which costs what the first one did. Raises RateLimited."""
+        """Deduct the cost of one more event of a subscription, which is that of the first. Raises RateLimited."""
         await self.caller.spend(self.cost.requested or 0)
 
     async def count_list(self, name: str, items: int) -> None:
-        """Pay for a list that is longer than its cost says, before its items are resolved.
+        """Deduct the cost of the items by which a list is longer than was counted, before any of them is resolved.
 
         Raises OverLimit, RateLimited.
         """

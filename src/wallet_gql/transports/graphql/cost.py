@@ -1,12 +1,12 @@
-"""What an operation costs before it runs: the number of fields it may resolve, with every page as large as it asks for.
+"""The cost of an operation before it runs: the number of fields it may resolve, if every page is full.
 
-`extensions.cost` of each response tells `requested` and `maximum`. The items of a connection count as often as its
-`first` says, `nodes` as often as it has ids, the results of a batch as often as that has items, those of any other list
-`LIST_SIZE` times. Lists of what a user has (`HELD`) count that at first; when they are read and are longer, the rest is
-added, before any of their items is resolved. Each fragment is measured once, so measuring costs no more than the
-document is long.
+`extensions.cost` of each response shows `requested` and `maximum`. The items of a connection are counted `first` times,
+those of `nodes` once per id, the results of a batch once per item, and those of any other list `LIST_SIZE` times. Lists
+of what a user has (`HELD`) are counted like other lists at first; if one turns out to be longer, the rest is added
+before any of its items is resolved. Each fragment is measured once, so measuring costs no more than the document is
+long.
 
-What an operation costs is taken off the budgets `cost` and `addressCost` of `WALLET_RATE_LIMITS`.
+The cost of an operation is deducted from the budgets `cost` and `addressCost` of `WALLET_RATE_LIMITS`.
 """
 
 from __future__ import annotations
@@ -45,32 +45,32 @@ from ..catalogue.operations import HASHING, PASSWORD_COST
 from .failures import OverLimit
 
 COST_MAX: Final = 25_000
-"""The most that one operation may cost: all there is of a page of 80 entries for each of ten accounts."""
+"""The highest cost of one operation: everything about a page of 80 entries for each of ten accounts."""
 
 LIST_SIZE: Final = 10
-"""What a list counts that takes no `first`."""
+"""How many items are counted for a list without `first`."""
 
 HELD: Final = frozenset({"User.accounts", "User.sessions", "EventDelivery.positions"})
-"""Lists as long as what a user has. Their resolvers call `Context.count_list`."""
+"""Lists whose length depends on the user. Their resolvers call `Context.count_list`."""
 
 FIXED: Final[Mapping[str, int]] = {"Query.currencies": len(EXPONENTS)}
-"""Lists that are as long for everybody."""
+"""Lists with the same length for everybody."""
 
 WORK: Final[Mapping[str, int]] = {
     "Account.statement": 200,
     "Account.balanceAt": 100,
     **{f"Mutation.{name}": PASSWORD_COST for name in HASHING},
 }
-"""What fields cost in addition that read more than they answer with, or hash a password."""
+"""The additional cost of fields that read more than they return, or that hash a password."""
 
 FILTER_COST: Final = 1_000
-"""What a filter costs in addition: a filtered page may look at 2,000 entries."""
+"""The additional cost of a filter: a filtered page may examine 2,000 entries."""
 
 _SIZES: Final = ("first", "ids")
 
 
 class Cost(SchemaExtension):
-    """Measures each operation that is valid, refuses those that cost too much, tells the others what they cost.
+    """Measures each valid operation, refuses operations that cost too much, and reports the cost of the others.
 
     Listed behind `Checked`, which overwrites the list of errors.
     """
@@ -88,29 +88,29 @@ class Cost(SchemaExtension):
         yield
 
     def get_results(self) -> dict[str, Any]:
-        """What goes into `extensions`."""
+        """The entry for `extensions`."""
         price: Price = self.execution_context.context.cost
         return {} if price.requested is None else {"cost": {"requested": price.requested, "maximum": COST_MAX}}
 
 
 @dataclass(slots=True)
 class Price:
-    """What one operation costs."""
+    """The cost of one operation."""
 
     requested: int | None = None
-    """What is known of it; None before it is measured."""
+    """The known cost; None before it is measured."""
     unpaid: int = 0
-    """What reading the request costs, if that is still to be paid."""
+    """The cost of reading the request, if it is still to be deducted."""
     items: Mapping[str, int] = field(default_factory=dict)
-    """What one item of each list in `HELD` costs, where it costs most."""
+    """The cost of one item of each list in `HELD`, at the place where it is highest."""
 
     def take(self) -> int:
-        """What is to be paid before the operation runs."""
+        """The cost to deduct before the operation runs."""
         unpaid, self.unpaid = self.unpaid, 0
         return unpaid + (self.requested or 0)
 
     def add(self, name: str, length: int) -> int:
-        """What is to be paid for the items of a list that were not counted. Raises OverLimit: it is too much."""
+        """The cost of the items of a list that were not counted. Raises OverLimit: it is too high."""
         more = max(length - LIST_SIZE, 0) * self.items.get(name, 0)
         self.requested = (self.requested or 0) + more
         if more and self.requested > COST_MAX:
@@ -134,7 +134,7 @@ class Meter:
         self._known: dict[tuple[str, int | None], int] = {}
         self._defaults: dict[str, ValueNode | None] = {}
         self.items: defaultdict[str, int] = defaultdict(int)
-        """What one item of each list in `HELD` costs, where it costs most."""
+        """The cost of one item of each list in `HELD`, at the place where it is highest."""
 
     def of_operation(self, name: str | None) -> int:
         """The cost of the operation that will run."""
@@ -147,7 +147,7 @@ class Meter:
         return 0
 
     def _of(self, selection_set: SelectionSetNode | None, parent: GraphQLCompositeType, page: int | None = None) -> int:
-        """The cost of one object of a type; its lists have `page` items, if that is known."""
+        """The cost of one object of a type. Its lists have `page` items, if that is known."""
         selections = selection_set.selections if selection_set else ()
         return sum(self._of_selection(node, parent, page) for node in selections)
 
@@ -195,7 +195,7 @@ class Meter:
         return given is not None and not isinstance(given, NullValueNode)
 
     def _size(self, node: FieldNode) -> int | None:
-        """What a field says of its size; None if nothing."""
+        """The size that a field asks for; None if it names none."""
         for argument in node.arguments or ():
             if argument.name.value in _SIZES:
                 return self._number(argument.value)
@@ -204,7 +204,7 @@ class Meter:
         return None
 
     def _items_of(self, value: ValueNode | None) -> int | None:
-        """How many items the input of a batch has; None if it is no batch."""
+        """The number of items in the input of a batch; None if it is not a batch."""
         if isinstance(value, VariableNode):
             given = self._variables.get(value.name.value)
             if isinstance(given, dict) and "items" in given:
@@ -215,7 +215,7 @@ class Meter:
         return None
 
     def _number(self, value: ValueNode | None) -> int:
-        """A page's size, never more than a page may have: a larger one is refused when it runs."""
+        """The size of a page, at most the largest allowed one: a larger page is refused when it runs."""
         if isinstance(value, IntValueNode):
             return _bounded(int(value.value))
         if isinstance(value, ListValueNode):
@@ -228,6 +228,6 @@ class Meter:
 
 
 def _bounded(size: object) -> int:
-    """A number, or the length of a list, as far as a page goes; a whole page if it is neither."""
+    """A number, or the length of a list, up to the size of a page; a whole page if it is neither."""
     found = len(size) if isinstance(size, list) else size
     return min(max(found, 0), PAGE_MAX) if isinstance(found, int) else PAGE_MAX

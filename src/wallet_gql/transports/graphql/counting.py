@@ -1,8 +1,8 @@
-"""Counting what a document is about to do, before it does any of it: for the rate limits.
+"""Counts, for the rate limits, what a document is going to do, before it does any of it.
 
-Every field of the operation's root counts once for each response key, so a document with five aliased transfers counts
-five; a batch counts as many payments as it has items. If one limit is passed the whole document is refused: nothing of
-it ran.
+Every field of the operation's root counts once per response key, so a document with five aliased transfers counts five;
+a batch counts as many payments as it has items. If one limit is exceeded, the whole document is refused and nothing of
+it runs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .limits import Meter
 
 
 def _payments(field: FieldNode, variables: dict[str, Any]) -> int:
-    """How many payments a mutation is: as many as it has `items`, or one."""
+    """How many payments a mutation makes: the number of its `items`, or one."""
     for argument in field.arguments or ():
         given = value_from_ast_untyped(argument.value, variables)
         items = given.get("items") if isinstance(given, dict) else None
         if isinstance(items, list) and items:
-            return min(len(items), BATCH_MAX)  # one with more is refused when it runs
+            return min(len(items), BATCH_MAX)  # a larger batch is refused when it runs
     return 1
 
 

@@ -1,12 +1,12 @@
-"""Trusted documents: a manifest, made when a client is built, of everything that it will ever send.
+"""Trusted documents: a manifest of all documents that a client will ever send, made when the client is built.
 
 `WALLET_TRUSTED_DOCUMENTS` is `off` (ids are not looked up), `prefer` (a document may be sent by its id or in full) or
 `only` (no other documents are run, so that nobody can send costly queries).
 
 The manifest is JSON, `{id: document}`, as graphql-codegen (`sha256:…`) and Relay (bare hexadecimal digits of MD5, SHA-1
 or SHA-256) write it. A client names a document by `documentId`, or by `extensions.persistedQuery.sha256Hash` as Apollo
-Client and urql do. Nothing is ever registered at run time: a hash that the manifest lacks is answered with
-`PERSISTED_QUERY_NOT_FOUND`, whereupon those clients send the document itself.
+Client and urql do. Nothing is ever registered at run time: a hash that is not in the manifest gets
+`PERSISTED_QUERY_NOT_FOUND`, and those clients then send the document itself.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from .asked import Asked
 from .failures import Fault, Unanswerable
 
 DOCUMENT_MAX: Final = 16_384
-"""The longest document that is read, in characters; those of the manifest may be longer."""
+"""The longest document that is parsed, in characters; documents of the manifest may be longer."""
 
 _PREFIX: Final = "sha256:"
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _ALGORITHMS: Final = {32: "md5", 40: "sha1", 64: "sha256"}
-"""By how many digits a digest has. That old ones collide does no harm: ids are looked up, never computed."""
+"""The algorithm by the number of digits. Collisions of the old ones do no harm: ids are looked up, never computed."""
 
 
 class Documents:
@@ -50,7 +50,7 @@ class Documents:
 
     @classmethod
     def load(cls, settings: Settings) -> Documents:
-        """Read what settings name. Raises ConfigurationError: it cannot be read, or an id is not its document's."""
+        """Read the settings' manifest. Raises ConfigurationError: it cannot be read, or an id is not its document's."""
         mode, file = settings.trusted_documents, settings.trusted_documents_file
         if mode is TrustedDocuments.OFF:
             return cls(mode, {})
@@ -65,7 +65,7 @@ class Documents:
         return cls(mode, read_manifest(manifest))
 
     def text_of(self, asked: Asked) -> str:
-        """The document that a request asks to run. Raises Unanswerable."""
+        """The document that a request names or contains. Raises Unanswerable."""
         if asked.document_id is not None:
             return self._by_id(asked)
         digest = _persisted(asked.extensions)
@@ -104,7 +104,7 @@ class Documents:
 
 
 def read_manifest(manifest: Any) -> dict[str, str]:
-    """Digest -> document. Raises ConfigurationError: the first thing that is wrong with it."""
+    """The documents by digest. Raises ConfigurationError, naming the first fault."""
     if not isinstance(manifest, dict):
         raise ConfigurationError("the manifest of trusted documents must be one JSON object: id to document")
     found: dict[str, str] = {}
@@ -124,7 +124,7 @@ def read_manifest(manifest: Any) -> dict[str, str]:
 
 
 def _persisted(extensions: Mapping[str, Any] | None) -> str | None:
-    """The hash that `extensions.persistedQuery` names; None if there is none. Raises Unanswerable."""
+    """The hash in `extensions.persistedQuery`; None if there is none. Raises Unanswerable."""
     given = (extensions or {}).get("persistedQuery")
     if given is None:
         return None

@@ -24,43 +24,43 @@ from ..http.logs import REQUEST_ID, log_answer
 log = logging.getLogger(__name__)
 
 ERRORS_MAX: Final = 5
-"""How many errors of a document are reported: it could have one for every word."""
+"""The most errors that are reported for a document: it could have one for every word."""
 
 MESSAGE_MAX: Final = 500
-"""How many characters of a message are sent: it may quote a whole document."""
+"""The longest message that is sent, in characters: a message may quote a whole document."""
 
 PLACES_MAX: Final = 5
-"""How many places in the document one error names."""
+"""The most places in the document that one error names."""
 
 _HINT: Final = re.compile(r" Did you mean [^?\n]*\?")
-"""What would help to guess the schema letter by letter; editors know the schema and hint by themselves."""
+"""Hints that would help to guess the schema step by step. Editors know the schema and give hints themselves."""
 
 _TELLABLE: Final = (Unauthenticated, Unavailable, InDoubt, Rejected)
 _CLIENTS_OWN: Final = (CannotGetOperationTypeError, InvalidOperationTypeError, MissingQueryError)
-"""What Strawberry raises about a document that it does not run."""
+"""Errors that Strawberry raises for a document that it does not run."""
 
 
 class Fault(Enum):
-    """Why a request was not executed. Which status code each has over HTTP is in `http_spec`."""
+    """Why a request was not executed. `http_spec` has the HTTP status code of each."""
 
     JSON = auto()
     """The body, or a parameter in the address, is not JSON."""
     REQUEST = auto()
-    """It is JSON, but no GraphQL request."""
+    """It is JSON, but not a GraphQL request."""
     DOCUMENT = auto()
-    """It names a document that is not known, or brings one that is not trusted."""
+    """It names an unknown document, or contains one that is not trusted."""
     PARSE = auto()
     """The document has a syntax error."""
     OPERATION = auto()
-    """Which operation of the document should run cannot be told."""
+    """It is not clear which operation of the document should run."""
     VALIDATION = auto()
-    """The document does not fit the schema or goes beyond a limit."""
+    """The document does not fit the schema, or exceeds a limit."""
     VARIABLES = auto()
     """A variable has the wrong type."""
     THROTTLED = auto()
     """Too many requests in too short a time."""
     INTERNAL = auto()
-    """Our own bug, or the store's absence, before any field was resolved."""
+    """A bug of ours, or the store did not answer, before any field was resolved."""
 
 
 class BadRequest(GraphQLError):
@@ -87,7 +87,7 @@ class OverLimit(GraphQLError):
 
 
 def cause_of(error: GraphQLError) -> Exception | None:
-    """What a resolver raised; None if the client's document, variables or arguments are at fault."""
+    """The exception of a resolver; None if the fault is in the client's document, variables or arguments."""
     cause: Exception | None = error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
@@ -95,7 +95,7 @@ def cause_of(error: GraphQLError) -> Exception | None:
 
 
 def fault_of(result: ExecutionResult) -> Fault | None:
-    """Why a result, with its errors as they were raised, is none; None if the operation was executed."""
+    """Why the operation was not executed, from the errors as they were raised; None if it was executed."""
     errors = result.errors or ()
     if result.data is not None or not errors or any(error.path for error in errors):
         return None
@@ -124,7 +124,7 @@ class Refused(PreExecutionError):
 
 
 def told(result: ExecutionResult) -> ExecutionResult:
-    """A result as its client may see it."""
+    """The result as the client may see it."""
     fault = fault_of(result)
     if fault is not None:
         return Refused(fault, result.errors or (), result.extensions)
@@ -134,7 +134,7 @@ def told(result: ExecutionResult) -> ExecutionResult:
 
 
 def public(error: GraphQLError) -> GraphQLError:
-    """A copy for the client: with code, request id and retryability; masked where it is our own bug."""
+    """A copy of the error for the client: with code, request id and retryability, and masked if it is a bug of ours."""
     cause = cause_of(error)
     message, code, retryable = cut(_HINT.sub("", error.message[: 2 * MESSAGE_MAX])), _code_of(error), False
     if isinstance(cause, _TELLABLE):
@@ -153,12 +153,12 @@ def public(error: GraphQLError) -> GraphQLError:
 
 
 def cut(message: str) -> str:
-    """A message of a length that can be shown: what it quotes of a client's may be as long as a request."""
+    """Shorten a message: the text that it quotes may be as long as a request."""
     return message if len(message) <= MESSAGE_MAX else message[: MESSAGE_MAX - 1] + "…"
 
 
 def report(error: GraphQLError) -> None:
-    """Log our own bugs with their traceback, what the store cannot do now, and nothing of what clients mistype."""
+    """Log our own bugs with their traceback, and failures of the store. Mistakes of clients are not logged."""
     cause = cause_of(error)
     where = ".".join(str(part) for part in error.path or ()) or "the document"
     if isinstance(cause, WalletError) and isinstance(cause, _TELLABLE):

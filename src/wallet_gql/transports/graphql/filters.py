@@ -1,4 +1,4 @@
-"""Which entries of a history somebody wants to see."""
+"""The filter of an account's history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...people import user_called
 from ...verbs.attempts import REFERENCE_MAX
 from ...verbs.history import HistoryFilter
 from ...verbs.reading import account_ids_of
-from . import types as _types  # noqa: F401 - it describes TransferKind, before Strawberry sees it here
+from . import types as _types  # noqa: F401 - describes TransferKind, which must happen before Strawberry sees it here
 from .context import Context
 from .describe import input_type
 from .failures import BadRequest
@@ -44,7 +44,7 @@ class HistoryFilterInput:
 
 
 async def filter_of(context: Context, given: HistoryFilterInput) -> HistoryFilter:
-    """The filter as the history takes it. Raises BadRequest, Unavailable."""
+    """Convert to the filter of the history. Raises BadRequest, Unavailable."""
     if given.reference is not None and len(given.reference) > REFERENCE_MAX:
         raise BadRequest(f"filter.reference must have at most {REFERENCE_MAX} characters")
     return HistoryFilter(
@@ -59,7 +59,7 @@ async def filter_of(context: Context, given: HistoryFilterInput) -> HistoryFilte
 
 
 async def find_user(context: Context, username: str) -> User | None:
-    """A user by username. An e-mail address finds nobody, so that nobody can find out whose it is."""
+    """A user by username. An e-mail address finds nobody, so that nobody can find out whose address it is."""
     user_id = await user_called(context.wallet.store, username)
     return await context.wallet.identity.user(user_id or NOBODY)  # two reads in both cases
 

@@ -1,7 +1,7 @@
-"""An account's history: entries in a keyset connection, newest first, all or those that a filter keeps.
+"""An account's history: entries in a keyset connection, newest first, all entries or those that a filter keeps.
 
-A cursor says "below this sequence number". So a page costs the same anywhere, and entries that arrive while a client
-pages shift nothing: no gap, no double.
+A cursor means "below this sequence". So a page costs the same everywhere in the history, and entries that arrive while
+a client pages cause no gap and no duplicate.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ async def filtered_page_of(
 def connection_of(
     account: Account, lines: Sequence[HistoryLine], *, is_first: bool, goes_on_below: int | None
 ) -> EntryConnection:
-    """Lines as a connection; `goes_on_below` is the sequence that the next page begins below, None at the end."""
+    """Make a connection of lines. The next page begins below the sequence `goes_on_below`; None at the end."""
     edges = [EntryEdge(cursor=to_cursor(line.entry.sequence), node=Entry.of(line, account)) for line in lines]
     last = edges[-1].cursor if edges else None
     info = PageInfo(
@@ -118,7 +118,7 @@ def connection_of(
 
 
 def check_first(first: int) -> None:
-    """Raise BadRequest unless a page may be so large."""
+    """Raise BadRequest unless a page may have this size."""
     if not 1 <= first <= PAGE_MAX:
         raise BadRequest(f"first must be 1 to {PAGE_MAX}, not {first}")
 
@@ -134,7 +134,7 @@ def to_cursor(sequence: int) -> str:
 
 
 def from_cursor(cursor: str) -> int:
-    """The sequence a cursor stands for. Raises BadRequest."""
+    """The sequence of a cursor. Raises BadRequest."""
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         match = _CURSOR.fullmatch(base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii"))

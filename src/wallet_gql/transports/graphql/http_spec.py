@@ -29,23 +29,23 @@ PARTIAL_SUCCESS: Final = 294
 
 
 class Answer(Enum):
-    """An operation that was executed; one that was not is a `Fault`."""
+    """An operation that was executed; one that was not executed is a `Fault`."""
 
     WHOLE = auto()
     """With data and no errors."""
     PARTIAL = auto()
-    """With errors, and data beside them, or null in its place."""
+    """With errors, and with data or null beside them."""
 
 
 class Column(Enum):
-    """Which of the three answers to "which status?" a client gets."""
+    """Which of the three columns of status codes applies to a client."""
 
     RESPONSE = auto()
-    """It accepts `application/graphql-response+json`: 4xx is safe, because it can tell the server's from a proxy's."""
+    """It accepts `application/graphql-response+json`: 4xx is safe, as the type tells our answer from a proxy's."""
     LEGACY = auto()
-    """It accepts `application/json` alone: 200 for everything that is GraphQL at all."""
+    """It accepts only `application/json`: 200 for everything that is a GraphQL request."""
     DRAFT = auto()
-    """The draft of August 2026, which makes no difference between the two."""
+    """The draft of August 2026, which does not distinguish the two."""
 
 
 _CODES: Final[Mapping[Answer | Fault, tuple[int, int, int]]] = {
@@ -65,11 +65,11 @@ _CODES: Final[Mapping[Answer | Fault, tuple[int, int, int]]] = {
 STATUSES: Final[Mapping[Answer | Fault, Mapping[Column, int]]] = MappingProxyType(
     {of: MappingProxyType(dict(zip(Column, codes, strict=True))) for of, codes in _CODES.items()}
 )
-"""The one table of status codes. What is refused before there is a GraphQL request (405, 406, 413, 415) is no part."""
+"""The one table of status codes, for GraphQL requests. 405, 406, 413 and 415 are answered before it applies."""
 
 
 def status_of(result: ExecutionResult, media_type: str, profile: GraphqlProfile) -> int:
-    """The status code that a result is answered with."""
+    """The status code of a result."""
     if profile is GraphqlProfile.DRAFT2026:
         column = Column.DRAFT
     else:
@@ -80,7 +80,7 @@ def status_of(result: ExecutionResult, media_type: str, profile: GraphqlProfile)
 
 
 def payload(result: ExecutionResult) -> dict[str, Any]:
-    """A result as it is sent, over any transport; what was not executed has no `data`."""
+    """A result as it is sent, over any transport; if it was not executed, it has no `data`."""
     shown: dict[str, Any] = {} if isinstance(result, Refused) else {"data": result.data}
     if result.errors:
         shown["errors"] = [error.formatted for error in result.errors]
@@ -93,8 +93,8 @@ def payload(result: ExecutionResult) -> dict[str, Any]:
 class Wanted:
     """What a client accepts: `json` is the media type of a single answer, None if it accepts none.
 
-    `stream`: it named `text/event-stream`, so a subscription can be answered. `stream_first`: it would rather have
-    that than JSON, for any operation.
+    `stream`: it named `text/event-stream`, so a subscription can be answered. `stream_first`: it prefers a stream to
+    JSON, for any operation.
     """
 
     json: str | None
@@ -107,13 +107,13 @@ _QUALITY: Final = re.compile(r";\s*q\s*=\s*(?P<q>[01](?:\.\d{0,3})?)\s*(?:;|$)",
 
 
 def wanted_by(accept: str | None) -> Wanted:
-    """What an `Accept` header asks for: the best quality, and among equals what it names first.
+    """Parse an `Accept` header: the highest quality wins, and among equals the first one named.
 
-    `*/*`, or no header, means `application/json`, as clients of old expect, and never a stream: a client that lists
+    `*/*`, or no header, means `application/json`, as older clients expect, and never a stream: a client that lists
     `text/event-stream` last, behind JSON, wants JSON wherever one answer is enough.
 
     Raises:
-        Problem: 406, nothing that it accepts can be had.
+        Problem: 406, none of the accepted types is available.
     """
     if accept is None or not accept.strip():
         return Wanted(JSON)
@@ -130,13 +130,13 @@ def wanted_by(accept: str | None) -> Wanted:
 
 
 _Rank = tuple[float, int, int]
-"""Quality, how exactly the type is named (0 to 2), place in the header (later is lower)."""
+"""Quality, how exactly the type is named (0 to 2), and place in the header (a later place is lower)."""
 
 _NEVER: Final[_Rank] = (0.0, 2, 1)
 
 
 def _ranges(accept: str) -> dict[str, tuple[float, int]]:
-    """Media range -> quality and place. What cannot be read is left out."""
+    """Media ranges with quality and place. Ranges that cannot be parsed are left out."""
     found: dict[str, tuple[float, int]] = {}
     for place, part in enumerate(accept.split(",")):
         if match := _RANGE.fullmatch(part):
@@ -157,7 +157,7 @@ _CHARSET: Final = re.compile(r"charset\s*=\s*\"?utf-?8\"?", re.ASCII | re.IGNORE
 
 
 def check_body_type(headers: Headers) -> None:
-    """Refuse any body but JSON in UTF-8: forms and plain text are what other sites can send. Raises Problem (415)."""
+    """Refuse any body but UTF-8 JSON: other sites can make browsers send forms and plain text. Raises Problem (415)."""
     media_type, _, rest = headers.get("content-type", "").partition(";")
     parameters = [part.strip() for part in rest.split(";") if part.strip()]
     charsets = [part for part in parameters if part.lower().startswith("charset")]

@@ -18,7 +18,7 @@ _HIDDEN: Final = ("__schema", "__type")
 
 
 class HideSchema(SchemaExtension):
-    """Refuses introspection in production. Not a validation rule: what one allows is cached for every server's mode."""
+    """Refuses introspection in production. Not a validation rule: validated documents are cached for all modes."""
 
     def on_validate(self) -> Iterator[None]:
         """Add an error where the document asks for the schema."""

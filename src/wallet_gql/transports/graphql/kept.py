@@ -12,7 +12,7 @@ DOCUMENTS_KEPT: Final = 128
 
 
 class Kept:
-    """Documents by their text. One that is not here has to be read, which costs time: see `reading`."""
+    """Documents by their text. A document that is not kept must be parsed, which costs time: see `reading`."""
 
     def __init__(self, most: int = DOCUMENTS_KEPT) -> None:
         self._most = most
@@ -23,7 +23,7 @@ class Kept:
         return text in self._documents
 
     def __len__(self) -> int:
-        """How many are."""
+        """The number of kept documents."""
         return len(self._documents)
 
     def find(self, text: str) -> DocumentNode | None:
@@ -34,13 +34,13 @@ class Kept:
         return found
 
     def keep(self, text: str, document: DocumentNode) -> None:
-        """Keep a valid document; the one that was not used for the longest time goes."""
+        """Keep a valid document, and drop the least recently used one."""
         self._documents[text] = document
         if len(self._documents) > self._most:
             self._documents.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Drop all documents."""
         self._documents.clear()
 
 

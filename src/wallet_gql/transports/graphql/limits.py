@@ -1,7 +1,7 @@
-"""What one document may ask for. Built once at import, so that the cache of validated documents works.
+"""The limits of one document. The rules are built once at import, so that the cache of validated documents works.
 
-Depth and aliases are measured with each fragment measured once: a rule that walks fragments wherever they are spread,
-as the ones Strawberry ships do, takes 2^100 steps for a hundred fragments that each spread the next one twice.
+Depth and aliases are measured with each fragment measured once. A rule that follows fragments at every spread, like
+those that Strawberry ships, takes 2^100 steps for a hundred fragments that each spread the next one twice.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ ALIASES_MAX: Final = 15
 DIRECTIVES_MAX: Final = 50
 FIELDS_MAX: Final = 400
 BRANCHES_MAX: Final = 30
-"""How many fields of one response key may have a selection set: validation compares each with each."""
+"""The most fields of one response key with a selection set: validation compares each with each."""
 
 LEAVES_MAX: Final = 100
-"""How many fields of one response key may have no selection set."""
+"""The most fields of one response key without a selection set."""
 
 SPREADS_MAX: Final = 60
 NAME_MAX: Final = 100
 """The longest name, in characters: an alias is repeated in the answer for each item of a list."""
 
 DIGITS_MAX: Final = 40
-"""The longest number: a document may be a quarter of a million digits, which no machine reads in time."""
+"""The longest number, in digits: a document could be a quarter of a million digits, which take too long to convert."""
 
 MONEY_MUTATIONS_MAX: Final = 5
-"""Mutations that take an idempotency key, or several: here a batch counts once, for it has a limit of its own."""
+"""The most mutations that take one or more idempotency keys. A batch counts once here: it has a limit of its own."""
 
 _PARTS_MAX: Final[Mapping[str, tuple[str, int, str]]] = {
     "document": ("definitions", 100, "operations and fragments"),
@@ -60,7 +60,7 @@ _PARTS_MAX: Final[Mapping[str, tuple[str, int, str]]] = {
     "directive": ("arguments", 10, "arguments at one directive"),
     "object_value": ("fields", 30, "fields in one input"),
 }
-"""By kind of node: what repeats in it, how often it may, and what that is called. One error may name all of them."""
+"""For each kind of node: the part that repeats, how often it may, and its name. One error may name all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class _Measure:
 class LimitsRule(ValidationRule):
     """Refuses documents that are too deep or too long, or have too many aliases, directives or costly mutations.
 
-    It runs before the rules of the specification: one of them compares the fields that have one response key, each with
-    each, so that a thousand tokens could take half a second.
+    It runs before the rules of the specification: one of them compares all fields with the same response key with one
+    another, so that a thousand tokens could take half a second.
     """
 
     directives = spreads = fields = 0
@@ -83,7 +83,7 @@ class LimitsRule(ValidationRule):
         self._alike: Counter[tuple[str, bool]] = Counter()
 
     def enter_field(self, node: FieldNode, *_: Any) -> None:
-        """Count the field, and the fields that it is compared with."""
+        """Count the field, and the fields that validation compares it with."""
         self.fields += 1
         if self.fields == FIELDS_MAX + 1:
             self.report_error(OverLimit(f"The document has more than {FIELDS_MAX} fields."))
@@ -94,17 +94,17 @@ class LimitsRule(ValidationRule):
             self.report_error(OverLimit(f"The document has more than {most} fields that are answered under one name."))
 
     def enter_fragment_spread(self, *_: Any) -> None:
-        """Count it."""
+        """Count the spread."""
         self.spreads += 1
         if self.spreads == SPREADS_MAX + 1:
             self.report_error(OverLimit(f"The document spreads more than {SPREADS_MAX} fragments."))
 
     def enter_int_value(self, node: IntValueNode, *_: Any) -> None:
-        """Measure it."""
+        """Measure the number."""
         self._check_digits(node.value)
 
     def enter_float_value(self, node: FloatValueNode, *_: Any) -> None:
-        """Measure it."""
+        """Measure the number."""
         self._check_digits(node.value)
 
     def _check_digits(self, number: str) -> None:
@@ -112,7 +112,7 @@ class LimitsRule(ValidationRule):
             self.report_error(BadRequest(f"A number has more than {DIGITS_MAX} characters."))
 
     def enter_directive(self, *_: Any) -> None:
-        """Count it."""
+        """Count the directive."""
         self.directives += 1
         if self.directives == DIRECTIVES_MAX + 1:
             self.report_error(OverLimit(f"The document has more than {DIRECTIVES_MAX} directives."))
@@ -138,7 +138,7 @@ class LimitsRule(ValidationRule):
 
 
 class PartsRule(ValidationRule):
-    """Refuses nodes of too many parts, and names that are too long."""
+    """Refuses nodes with too many parts, and names that are too long."""
 
     def enter(self, node: Node, *_: Any) -> None:
         """Measure any node."""
@@ -157,7 +157,7 @@ def _response_key(node: FieldNode) -> str:
 
 
 class Meter:
-    """Measures selection sets; each fragment once."""
+    """Measures selection sets, and each fragment once."""
 
     def __init__(self, document: DocumentNode) -> None:
         fragments = (node for node in document.definitions if isinstance(node, FragmentDefinitionNode))
@@ -182,12 +182,12 @@ class Meter:
 
     def _of_fragment(self, name: str) -> _Measure:
         if name not in self._known:
-            self._known[name] = _Measure()  # stands for itself in a cycle, which another rule refuses
+            self._known[name] = _Measure()  # the value within a cycle, which another rule refuses
             self._known[name] = self.of(self._fragments.get(name))
         return self._known[name]
 
     def roots(self, operation: OperationDefinitionNode) -> Iterable[FieldNode]:
-        """An operation's top fields; what has one response key is executed once and counts once."""
+        """The top fields of an operation. Fields with the same response key are executed once and count once."""
         return {_response_key(node): node for node in self._top_fields(operation.selection_set, set())}.values()
 
     def _top_fields(self, selection_set: SelectionSetNode | None, seen: set[str]) -> Iterator[FieldNode]:

@@ -16,19 +16,19 @@ T = TypeVar("T")
 K = TypeVar("K", bound=str)
 
 PER_USER_MAX: Final = 20
-"""How many subscriptions a user may have open in one process, unless settings say otherwise."""
+"""The most open subscriptions of a user in one process, unless settings say otherwise."""
 
 
 SOCKETS_MAX: Final = 200
-"""How many WebSockets one network may have open in one process."""
+"""The most open WebSockets of one network in one process."""
 
 
 class Live:
-    """Shared by every transport of one process; belongs to the event loop it runs on."""
+    """Shared by all transports of one process; belongs to the process's event loop."""
 
     def __init__(self, per_user_max: int = PER_USER_MAX) -> None:
         self.stopping = asyncio.Event()
-        """Set when the server begins to stop: streams then end, for their clients to go on elsewhere."""
+        """Set when the server begins to stop. Streams then end, so that their clients reconnect elsewhere."""
         self._per_user_max = per_user_max
         self._open: Counter[UserId] = Counter()
         self._sockets: Counter[str] = Counter()
@@ -38,7 +38,7 @@ class Live:
 
     @contextmanager
     def place(self, user_id: UserId) -> Iterator[None]:
-        """Take one of the user's places while inside. Raises OverLimit: all are taken."""
+        """Hold one of the user's places while inside. Raises OverLimit: all are taken."""
         if self._open[user_id] >= self._per_user_max:
             raise OverLimit(f"you have {self._per_user_max} subscriptions open; close one first")
         with _one_more(self._open, user_id):
@@ -46,7 +46,7 @@ class Live:
 
     @contextmanager
     def socket(self, visitor: Visitor) -> Iterator[None]:
-        """Be one of the WebSockets of a network while inside. Raises OverLimit: it has too many."""
+        """Count as one of the WebSockets of a network while inside. Raises OverLimit: it has too many."""
         if self._sockets[visitor.network] >= SOCKETS_MAX:
             raise OverLimit(f"your network has {SOCKETS_MAX} connections open; close one first")
         with _one_more(self._sockets, visitor.network):
@@ -65,7 +65,7 @@ def _one_more(open_: Counter[K], key: K) -> Iterator[None]:
 
 
 async def ticking(source: AsyncIterator[T], seconds: float) -> AsyncGenerator[T | None, None]:
-    """The items of a source, and None each time it was silent for so long. Closes the source at the end."""
+    """The items of a source, and None whenever it was silent for `seconds`. Closes the source at the end."""
     pending: asyncio.Task[T] | None = None
     try:
         while True:

@@ -1,7 +1,7 @@
-"""What can be done: the parts in `verbs`, put together.
+"""All mutations: the parts of `verbs`, put together.
 
-Resolvers return success and raise everything else; `operations.mutation` makes their unions, and `errors.HANDLERS` turn
-what they raise into data.
+Resolvers return success and raise everything else; `operations.mutation` makes the unions, and `errors.HANDLERS`
+convert what resolvers raise to data.
 """
 
 from __future__ import annotations

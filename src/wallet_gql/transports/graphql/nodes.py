@@ -1,4 +1,4 @@
-"""Finding things by their ids. What is not the asker's own is never told from what does not exist."""
+"""Looks objects up by id. The answer for another user's object is the same as for one that does not exist."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .payments import find_top_up, find_withdrawal
 from .types import Node, Transfer
 
 NODES_MAX: Final = 100
-"""The most ids of one `nodes`."""
+"""The most ids in one `nodes`."""
 
 
 async def find_node(context: Context, user_id: UserId, node_id: str) -> Node | None:
-    """The user's own thing with that id."""
+    """The user's own object with that id; None if there is none."""
     if is_id("usr", node_id):
         return await find_viewer(context, user_id) if str(node_id) == user_id else None
     return (
@@ -33,7 +33,7 @@ async def find_node(context: Context, user_id: UserId, node_id: str) -> Node | N
 
 
 async def find_nodes(context: Context, user_id: UserId, node_ids: Sequence[str]) -> list[Node | None]:
-    """The same for several ids; each is looked up once. Raises OverLimit."""
+    """The user's own objects with these ids; each is looked up once. Raises OverLimit."""
     if len(node_ids) > NODES_MAX:
         raise OverLimit(f"nodes takes {NODES_MAX} ids at most, not {len(node_ids)}")
     different = list(dict.fromkeys(node_ids))

@@ -1,6 +1,6 @@
-"""From a resolver that returns its success and raises everything else to a mutation with its union.
+"""Turns a resolver that returns its success and raises everything else into a mutation with a union.
 
-What the union has beside the success is in `catalogue.operations`.
+`catalogue.operations` lists the union's members besides the success.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ..catalogue.operations import OPERATIONS
 from .errors import InDoubt, Refusal, Unavailable, WalletError, type_of
 
 ALWAYS: Final = (Refusal, Unavailable, InDoubt)
-"""What any mutation may end in. `Refusal` stands for every refusal without a type of its own."""
+"""The errors that any mutation may return. `Refusal` stands for every refusal without a type of its own."""
 
 
 def mutation(resolver: Callable[..., Awaitable[Any]]) -> Any:
-    """A mutation named after its resolver, `XResult | null`.
+    """A mutation named after its resolver, of type `XResult | null`.
 
-    The resolver's return type is the success. The field is nullable, so that a failure in one mutation of a document
-    does not take the answers of those before it, which have committed.
+    The resolver's return type is the success. The field is nullable, so that a failure of one mutation in a document
+    does not remove the answers of earlier mutations, which have committed.
     """
     name = camel(resolver.__name__)
     entry = OPERATIONS[name]
@@ -35,7 +35,7 @@ def mutation(resolver: Callable[..., Awaitable[Any]]) -> Any:
 
 
 def error_types(refusals: Iterable[type[domain.WalletError]]) -> tuple[type[WalletError], ...]:
-    """The types that these refusals come as, and those that any mutation may end in."""
+    """The types of these refusals, and those that any mutation may return."""
     found = [type_of(kind) for kind in refusals]
     return tuple(dict.fromkeys([kind for kind in found if kind is not None] + [*ALWAYS]))
 

@@ -1,8 +1,8 @@
-"""Fields without arguments, resolved directly: most of a history page is made of them.
+"""Resolves fields without arguments directly: most of a history page consists of them.
 
-Strawberry goes through three calls of its own for a field without a resolver, and more for one with a resolver, for
-each field of each row. Here graphql-core gets the function that does the work. `benchmarks/graphql_page.py` measures
-what that saves. Resolvers get graphql-core's `info` then; all that ours use of it is `info.context`, which is the same.
+For each field of each row, Strawberry makes three calls of its own for a field without a resolver, and more for a field
+with one. Here graphql-core gets the function that does the work. `benchmarks/graphql_page.py` measures the saving.
+Resolvers then get graphql-core's `info`; ours use only `info.context`, which is the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def resolve_plainly(schema: GraphQLSchema) -> None:
 
 
 def _resolver(definition: StrawberryField) -> GraphQLFieldResolver | None:
-    """The function behind a field, called with source and info; None if it takes something else."""
+    """The function behind a field, called with source and info; None if it takes other arguments."""
     resolver = definition.base_resolver
     if resolver is not None:
         function = resolver.wrapped_func

@@ -69,7 +69,7 @@ class Query:
         user_id = await info.context.user_id()
         try:
             known = await info.context.ledger.outcome(user_id, await info.context.key(key))
-        except InvalidInput:  # what cannot be a key was never one
+        except InvalidInput:  # a text that cannot be a key was never one
             return None
         return KeyOutcome.of(known, user_id, info.context.ledger.clock()) if known else None
 

@@ -1,7 +1,7 @@
-"""The price of reading a request, taken off the budgets of cost before it is read: for most work is done on nonsense.
+"""Deducts the cost of reading a request from the budgets before the request is read, also if it is then refused.
 
-A document that is not kept parsed costs 1 for each character: parsing and validating it takes time even if it is
-refused. Each value of the variables costs 1, for each is checked.
+A document that is not kept parsed costs 1 per character, because parsing and validating take time even if it is
+refused. Each value of the variables costs 1, because each is checked.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .kept import KEPT
 
 
 async def pay_for_reading(context: Context, query: str, asked: Asked) -> Refused | None:
-    """Take the price off the budgets, or answer with the refusal: the document must not be read then.
+    """Deduct the cost, or return the refusal: then the document must not be read.
 
-    A kept document costs nothing to read; its values are paid for together with what it resolves.
+    A kept document costs nothing to read; its values are deducted together with the fields that it resolves.
     """
     if query in KEPT:
         context.cost.unpaid = asked.values

@@ -46,7 +46,7 @@ def parse_currency(value: object) -> str:
 
 
 def parse_datetime(value: object) -> datetime:
-    """A moment with its offset from UTC.
+    """A time with its offset from UTC.
 
     Raises:
         GraphQLError: anything else.
@@ -55,7 +55,7 @@ def parse_datetime(value: object) -> datetime:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
         if moment is not None and moment.tzinfo is not None:
             return moment.astimezone(UTC)
-    except (ValueError, OverflowError):  # no moment, or one that is in no year of UTC
+    except (ValueError, OverflowError):  # not a time, or one outside the years of UTC
         pass
     raise GraphQLError(f"DateTime takes text such as 2026-11-22T14:20:00Z, not {_shown(value)}.")
 

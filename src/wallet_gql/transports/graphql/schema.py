@@ -1,4 +1,4 @@
-"""The schema put together: types, limits, caches, and the masking of what clients must not see."""
+"""The schema: types, limits, caches, and the masking of what clients must not see."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .subscriptions import Subscription
 
 
 class Unfit(Exception):
-    """A document that does not fit the schema, or goes beyond a limit."""
+    """A document that does not fit the schema, or exceeds a limit."""
 
     def __init__(self, document: DocumentNode, errors: list[GraphQLError]) -> None:
         super().__init__(len(errors))
@@ -46,9 +46,10 @@ class Unfit(Exception):
 
 
 def checked(schema: GraphQLSchema, text: str, rules: tuple[type[ASTValidationRule], ...]) -> DocumentNode:
-    """A document parsed and found valid. Only those are kept: what anybody may send wrong would push them out.
+    """Parse and validate a document. Only valid ones are kept: invalid ones, which anybody can send, would evict them.
 
-    The limits are checked before the rules of the specification, whose work they bound; five errors are enough.
+    The limits are checked before the rules of the specification, because they bound the work of those rules. At most
+    five errors are reported.
 
     Raises:
         Unfit: with its errors. GraphQLSyntaxError: it cannot be parsed.
@@ -66,20 +67,20 @@ def checked(schema: GraphQLSchema, text: str, rules: tuple[type[ASTValidationRul
 
 
 class Checked(SchemaExtension):
-    """Parses and validates, once for each document that is valid.
+    """Parses and validates each valid document once.
 
-    Syntax errors are left to the core's own parse, which answers them properly on every transport.
+    Syntax errors are left to the core's own parser, which reports them correctly on every transport.
     """
 
     _errors: list[GraphQLError]
 
     def on_operation(self) -> Iterator[None]:
-        """Bound the core's own parse, too."""
+        """Limit the core's own parser, too."""
         self.execution_context.parse_options["max_tokens"] = TOKENS_MAX
         yield
 
     def on_parse(self) -> Iterator[None]:
-        """Parse, if it can be parsed."""
+        """Parse, unless there is a syntax error."""
         context = self.execution_context
         self._errors = []
         try:
@@ -91,20 +92,20 @@ class Checked(SchemaExtension):
         yield
 
     def on_validate(self) -> Iterator[None]:
-        """Tell what is wrong."""
+        """Add the errors."""
         self.execution_context.pre_execution_errors = self._errors
         yield
 
 
 class OneOperation(SchemaExtension):
-    """Refuses a document with several operations and no `operationName`: Strawberry would run the first one.
+    """Refuses a document with several operations and no `operationName`: Strawberry would run the first operation.
 
-    With two transfers in a document that would be a payment nobody chose. Listed behind `Checked`, which
+    With two transfers in a document, that would be a payment that nobody chose. Listed behind `Checked`, which
     overwrites the list of errors.
     """
 
     def on_validate(self) -> Iterator[None]:
-        """Add the request error that the GraphQL specification demands."""
+        """Add the request error that the GraphQL specification requires."""
         context = self.execution_context
         definitions = context.graphql_document.definitions if context.graphql_document else ()
         operations = [node for node in definitions if isinstance(node, OperationDefinitionNode)]
@@ -115,7 +116,7 @@ class OneOperation(SchemaExtension):
 
 
 class WalletSchema(strawberry.Schema):
-    """A schema that tells clients their own mistakes and hides ours."""
+    """A schema that shows clients their own mistakes and hides our bugs."""
 
     async def execute(self, *args: Any, **kwargs: Any) -> ExecutionResult:
         """Run an operation; every error in the result has a code, a request id and `retryable`."""

@@ -58,7 +58,7 @@ async def sessions_of(info: Info, user_id: UserId) -> list[Session]:
     """A user's live sessions, newest first."""
     try:
         current = (await info.context.caller.session()).id
-    except Unauthenticated:  # just signed up or logged in: the request itself came without a session
+    except Unauthenticated:  # just signed up or logged in: this request itself has no session
         current = None
     found = await info.context.wallet.identity.sessions(user_id)
     await info.context.count_list("User.sessions", len(found))

@@ -1,11 +1,10 @@
 """GraphQL over WebSockets: the server's half of the protocol `graphql-transport-ws`.
 
-Queries and subscriptions; mutations go by HTTP, where nobody can cut them off in the middle. The session comes with
-the handshake (cookie or `Authorization`) or in the payload of `connection_init`:
-`{"authorization": "Bearer …"}`. Close codes are those of the protocol: 4400 what was sent makes no sense, 4401 an
-operation before `connection_ack`, 4403 the session is not or no longer valid, 4406 another subprotocol, 4408 no
-`connection_init` in time, or nothing asked for a while without a session, 4409 an id that is in use, 4429 a second
-`connection_init`; 1012 the server restarts.
+It serves queries and subscriptions; mutations must use HTTP, where a lost connection does not cut them off. The session
+comes with the handshake (cookie or `Authorization`) or in the payload of `connection_init`: `{"authorization": "Bearer
+…"}`. Close codes are those of the protocol: 4400 a malformed message, 4401 an operation before `connection_ack`, 4403
+the session is not or no longer valid, 4406 another subprotocol, 4408 no `connection_init` in time, or no request for a
+while without a session, 4409 an id that is in use, 4429 a second `connection_init`; 1012 the server restarts.
 """
 
 from __future__ import annotations
@@ -44,22 +43,22 @@ log = logging.getLogger(__name__)
 
 PROTOCOL: Final = "graphql-transport-ws"
 INIT_SECONDS: Final = 10.0
-"""How long a client may take to say `connection_init`."""
+"""How long a client may take to send `connection_init`."""
 
 ANONYMOUS_SECONDS: Final = 60.0
-"""How long a connection without a session may ask for nothing."""
+"""How long a connection without a session may be open without a request."""
 
 SEND_SECONDS: Final = 30.0
-"""How long a client may refuse to take what is sent to it before it is given up."""
+"""How long a client may fail to read before the connection is closed."""
 
 OPERATIONS_MAX: Final = 20
-"""How many operations one connection may have running."""
+"""The most operations that one connection may run at a time."""
 
 REASON_MAX: Final = 123
 """The longest reason that a close frame can hold, in bytes."""
 
 ID_MAX: Final = 255
-"""The longest id of an operation, in characters: every message of it is sent with it."""
+"""The longest id of an operation, in characters: it is sent with every message of the operation."""
 
 BAD: Final = 4400
 UNAUTHORIZED: Final = 4401
@@ -97,10 +96,10 @@ class Connection:
         self._used_at = time.monotonic()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ended: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
-        """Set by an operation that wants the connection closed."""
+        """Set by an operation that needs the connection closed."""
 
     async def serve(self) -> None:
-        """Speak until either side hangs up."""
+        """Serve until either side closes the connection."""
         REQUEST_ID.set(uuid.uuid4().hex)
         if PROTOCOL not in self._socket.scope["subprotocols"]:
             await self._socket.accept()
@@ -144,7 +143,7 @@ class Connection:
                     await self._socket.close(closed.code, reason)
 
     async def _listen(self) -> None:
-        """Take the client's messages one by one. Raises Closed, WebSocketDisconnect."""
+        """Process the client's messages one by one. Raises Closed, WebSocketDisconnect."""
         try:
             async with asyncio.timeout(INIT_SECONDS) as waiting:
                 async for message in self._messages():
@@ -155,7 +154,7 @@ class Connection:
             raise Closed(INIT_TIMEOUT, "Connection initialisation timeout") from error
 
     async def _end_if_idle(self) -> None:
-        """Close a connection of nobody that asks for nothing, for it keeps memory from others; pings are nothing."""
+        """Close a connection without a session that makes no request, because it uses memory; pings do not count."""
         while True:
             await asyncio.sleep(ANONYMOUS_SECONDS / 4)
             if self._tasks or self._token is not None:
@@ -234,11 +233,11 @@ class Connection:
         self._tasks[name] = asyncio.create_task(self._operate(name, given))
 
     async def _operate(self, name: str, given: dict[str, Any]) -> None:
-        """Run one operation to its end, and tell."""
+        """Run one operation to its end, and send its results."""
         REQUEST_ID.set(uuid.uuid4().hex)
         try:
             if await self._run(name, given):
-                self._tasks.pop(name, None)  # the id is free before the client learns so
+                self._tasks.pop(name, None)  # the id must be free before the client is told
                 await self._send({"id": name, "type": "complete"})
         except Closed as closed:
             self._end(closed)
@@ -251,7 +250,7 @@ class Connection:
             self._end(Closed(INTERNAL, "something went wrong on our side"))
 
     async def _run(self, name: str, given: dict[str, Any]) -> bool:
-        """Send the results; says whether they ended by themselves, without an error that ends the operation."""
+        """Send the results. Returns whether they ended by themselves, without an error that ends the operation."""
         try:
             asked = Asked.of(given)
             query = self._documents.text_of(asked)

@@ -1,7 +1,7 @@
-"""Server-sent events, in the "distinct connections" mode of the GraphQL over SSE protocol: one operation a response.
+"""Server-sent events, in the "distinct connections" mode of the GraphQL over SSE protocol: one operation per response.
 
-`next` events carry results, `complete` ends the operation. A stream that ends without `complete` was cut: the client
-connects anew. The events of a subscription carry its sequence as their id; an `EventSource` sends it back by itself
+`next` events carry results, `complete` ends the operation. A stream that ends without `complete` was cut off: the
+client connects again. The events of a subscription have its sequence as their id. An `EventSource` sends that id
 (`Last-Event-ID`) when it connects again, and so resumes.
 """
 
@@ -26,15 +26,15 @@ from .live import cancelled, ticking
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 12.0
-"""How often something is sent, so that proxies and clients know that the connection lives."""
+"""How often something is sent, so that proxies and clients know that the connection is alive."""
 
 SEND_SECONDS: Final = 30.0
-"""How long a client may refuse to take what is sent to it before it is given up."""
+"""How long a client may fail to read before the connection is closed."""
 
 _HEADERS: Final = {
     "content-type": f"{EVENT_STREAM}; charset=utf-8",
     "cache-control": "no-store, no-transform",
-    "x-accel-buffering": "no",  # nginx would keep events back
+    "x-accel-buffering": "no",  # otherwise nginx would buffer the events
 }
 _SEQUENCE_DIGITS_MAX: Final = 18
 
@@ -81,7 +81,7 @@ class EventStream:
 
 
 def last_event_id(request: Request) -> int | None:
-    """The sequence that an `EventSource` saw last; None if it says none."""
+    """The sequence that an `EventSource` saw last; None if it sent none."""
     given = request.headers.get("last-event-id", "")
     return int(given) if given.isascii() and given.isdigit() and len(given) <= _SEQUENCE_DIGITS_MAX else None
 

@@ -1,4 +1,4 @@
-"""The types that the others are made of: money, nodes, the other side, transfers."""
+"""The basic types: money, nodes, counterparties, transfers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .describe import about, enum_type, interface_type, object_type
 from .scalars import BigInt, CurrencyCode
 
 SYSTEM: Final = "system"
-"""What a counterparty is called that is no user."""
+"""The name of a counterparty that is not a user."""
 
 enum_type(
     model.AccountStatus,
@@ -84,7 +84,7 @@ class Counterparty:
 
 
 async def counterparty_of(info: Info, viewer_id: UserId, *sides: AccountId) -> Counterparty | None:
-    """Who stands behind the side that is not the viewer's; None if it is not known any more."""
+    """The counterparty of the viewer; None if it is not known any more."""
     if any(is_system(account_id) for account_id in sides):
         return Counterparty(label=SYSTEM, username=None)
     for holder in await info.context.holders.load_many(sides):

@@ -1,7 +1,6 @@
 """GraphQL over HTTP, server-sent events and WebSockets, at one address.
 
-HTTP: POST with a JSON body, or GET for queries alone; no multipart, no batches. What is answered with which status code
-is in `http_spec`.
+HTTP: POST with a JSON body, or GET for queries only; no multipart, no batches. `http_spec` has the status codes.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ _AT_ONCE: Final = {
     "GET": (OperationType.QUERY,),
     "POST": (OperationType.QUERY, OperationType.MUTATION),
 }
-"""Which operations have one result, by the method that may ask for them."""
+"""The operations with a single result, by the method that may request them."""
 
 
 class WalletView:
     """The ASGI app behind `/graphql`.
 
     Raises:
-        ConfigurationError: the manifest of trusted documents is not there, or is wrong.
+        ConfigurationError: the manifest of trusted documents is missing or wrong.
     """
 
     def __init__(self, settings: Settings, finishing: Finishing) -> None:
@@ -55,7 +54,7 @@ class WalletView:
         self.live = Live(settings.subscriptions_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or speak on one WebSocket. Raises Problem for a request that HTTP itself refuses."""
+        """Answer one request, or serve one WebSocket. Raises Problem for a request that HTTP itself refuses."""
         if scope["type"] == "websocket":
             await self._connect(WebSocket(scope, receive, send))
             return

@@ -1,4 +1,4 @@
-"""What several mutations answer: an account as it is after the command."""
+"""Answers that several mutations share: an account as it is after the command."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class BatchMutations:
 
 
 async def _item(context: Context, given: TransferInput) -> BatchItem | domain.InvalidInput:
-    """The item, or what is wrong with its key."""
+    """The item, or the error of its key."""
     try:
         key = await context.key(given.idempotency_key)
     except domain.InvalidInput as error:
@@ -105,14 +105,14 @@ async def _item(context: Context, given: TransferInput) -> BatchItem | domain.In
 
 
 def _check_keys(items: Sequence[BatchItem | domain.InvalidInput]) -> None:
-    """Raise InvalidInput, naming the item, for the first one whose key is none."""
+    """Raise InvalidInput for the first item with an invalid key."""
     for place, item in enumerate(items):
         if isinstance(item, domain.InvalidInput):
             raise item_error(place, item)
 
 
 def _result(outcome: Outcome, viewer_id: UserId) -> Any:
-    """An item's outcome as data. What only we can repair is an unknown outcome: other items have their answers."""
+    """An item's outcome as data. An error of ours becomes an unknown outcome: other items have their answers."""
     if not isinstance(outcome, domain.WalletError):
         return TransferSuccess.of(outcome, outcome.result.debit_account_id, viewer_id)
     if isinstance(outcome, domain.Rejected | domain.Unavailable | domain.InDoubt):

@@ -1,4 +1,4 @@
-"""What several mutations are told: money, a payee, ids."""
+"""Inputs that several mutations share: money, a payee, ids."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Recipient:
     username: strawberry.Maybe[str] = about("A user, into the account that holds the currency.")
 
     def as_to(self) -> To:
-        """As the ledger takes it."""
+        """The payee as the ledger takes it."""
         if self.account_id is not None:
             return To(account_id=AccountId(self.account_id.value))
         return To(username=self.username.value if self.username is not None else None)
