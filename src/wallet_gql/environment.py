@@ -29,8 +29,10 @@ _SERVICE: Final = re.compile(
     r"|\w+_PORT_[0-9]+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*",
     re.ASCII,
 )
-"""What Kubernetes tells every container of a Service such as wallet-gql: WALLET_GQL_SERVICE_HOST, and WALLET_GQL_PORT
-with a URL. Those of a Service called wallet include WALLET_PORT, which is a setting."""
+"""Variables that Kubernetes sets for a Service: for wallet-gql, WALLET_GQL_SERVICE_HOST and WALLET_GQL_PORT, a URL.
+
+For a Service called wallet they include WALLET_PORT, which is a setting.
+"""
 
 _AS_UTF8: Final = "save it as UTF-8 without a byte order mark; in PowerShell: Set-Content -Encoding ascii .env …"
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -99,7 +101,7 @@ def _is_other(name: str) -> bool:
 
 
 def _is_of_service(name: str) -> bool:
-    """Whether it tells of a Service; in the environment alone, for nobody writes that into a file."""
+    """Whether Kubernetes has set it for a Service. Looks only in the environment: nobody writes it into a file."""
     return name in os.environ and _SERVICE.fullmatch(f"{name}={os.environ[name]}") is not None
 
 

@@ -14,10 +14,10 @@ from .records import read
 from .storage import Store
 
 LOOKING_UP: Final[ContextVar[Callable[[str], Awaitable[None]] | None]] = ContextVar("LOOKING_UP", default=None)
-"""Called with a username before it is looked up; may raise RateLimited. None: nobody counts, as on the command line.
+"""Called with a username before it is looked up; may raise RateLimited. None: not counted, as on the command line.
 
-A transport sets it for a request. So a look-up is counted wherever it happens: payments tell who has an account as
-queries do.
+A transport sets it for a request. So look-ups are counted wherever they happen: a payment reveals who has an account
+just as a query does.
 """
 
 

@@ -372,14 +372,14 @@ class Identity:
 
         try:
             await change(self.store, session.key, make)
-        except (Unavailable, InDoubt):  # no reason to refuse the request, or to say that it may have happened
+        except (Unavailable, InDoubt):  # no reason to fail the request, or to answer InDoubt
             return session
         return replace(session, seen_at=now)
 
     async def _rehashed(self, user: User, password: str) -> User:
-        """Store a new hash of the same password; answers the user with it. Raises Contended: it was changed meanwhile.
+        """Store a new hash of the same password. Returns the user with it. Raises Contended: it was changed meanwhile.
 
-        The password was right: that the new hash cannot be had or stored now keeps nobody from logging in.
+        The password was right, so the log-in goes on even if the new hash cannot be computed or stored now.
         """
 
         def make(before: Record | None) -> Record | None:

@@ -29,7 +29,7 @@ from .checks import (
 )
 
 CLOSED_ACCOUNTS_MAX: Final = 100
-"""Of one user, in all currencies: whoever pays a user by name reads all of that user's accounts."""
+"""Per user, in all currencies: a payment to a username reads all of that user's accounts."""
 
 
 def open_account(snapshot: Snapshot, command: OpenAccount, now: datetime) -> Changes:

@@ -102,7 +102,7 @@ class Reversals(Suite):
             assert await received.balances() == BACK
 
     async def test_race_reversal_hold(self, world: World) -> None:
-        """The received money is sent back or held for somebody, never both."""
+        """The received money is sent back or held for a payee, never both."""
         for _ in range(ROUNDS):
             received = await receive(world, held=False)
             reversals, holds = await received.race(received.place)
