@@ -1,1 +1,1 @@
-"""Cassandra: each partition of the ledger is one row decided by Paxos; all other rows follow from it."""
+"""Cassandra: each partition of the ledger has one row decided by Paxos; all other rows follow from that row."""

@@ -1,4 +1,4 @@
-"""What a commit writes, as rows; and how its credits and its sums follow from it."""
+"""The rows that a commit writes, and how its credits and sums follow from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tables import Names, Op, bucketed, record_key, row_of, text_of, transfer_k
 
 
 def draft_of(state: State, result: object, version: int, reversed_minor: Mapping[TransferId, int]) -> Draft:
-    """The commit that makes `version` out of a decided state.
+    """The commit that makes `version` from a decided state.
 
     `reversed_minor` are the sums of reversals as loaded.
     """
@@ -39,13 +39,13 @@ def draft_of(state: State, result: object, version: int, reversed_minor: Mapping
 
 
 def account_rows(accounts: Mapping[AccountId, Account], opened: list[Account]) -> list[Op]:
-    """Accounts as they are now, and new ones in their owners' wallets."""
+    """The rows of accounts as they are now, and the rows that list new ones in their owners' wallets."""
     found: list[Op] = [("account", [account.id, row_of(ACCOUNT, account)]) for account in accounts.values()]
     return found + [("wallet", [account.owner, account.id]) for account in opened]
 
 
 def journal_rows(writes: Writes, partition: str) -> list[Op]:
-    """Transfers with all their entries here, and each entry by itself with a copy of its header."""
+    """The rows of transfers with all their entries on this node, and of each entry alone with a copy of its header."""
     headers = {transfer.id: row_of(TRANSFER, transfer) for transfer in writes.transfers}
     entries: dict[str, list[str]] = {name: [] for name in headers}
     lines: dict[str, list[str]] = {name: [] for name in headers}
@@ -63,12 +63,12 @@ def journal_rows(writes: Writes, partition: str) -> list[Op]:
 
 
 def journal_text(header: str, entries: list[str], lines: list[str]) -> str:
-    """The row of a transfer: its header, its entries and its system entries here, which are JSON text each."""
+    """The row of a transfer: its header, and its entries and system entries on this node, each as JSON text."""
     return f"[{header},[{','.join(entries)}],[{','.join(lines)}]]"
 
 
 def reversal_rows(writes: Writes, partition: str, reversed_minor: Mapping[TransferId, int]) -> list[Op]:
-    """The new sums of reversals of what the transfers written undo; `reversed_minor` are the old ones."""
+    """The new sums of reversals of the transfers that are reversed; `reversed_minor` are the old sums."""
     sums: dict[TransferId, int] = {}
     for transfer in writes.transfers:
         if transfer.reverses is not None:
@@ -112,7 +112,7 @@ def _record_rows(writes: Writes, partition: str) -> list[Op]:
 
 
 def record_rows(before: Record | None, after: Record | None, partition: str) -> list[Op]:
-    """A record as it is now, and the names that lead to it."""
+    """The row of a record as it is now, and the rows of names that lead to it."""
     ops: list[Op] = [("record", [record_key(after.key), row_of(RECORD, after)])] if after is not None else []
     return ops + Names.of_record(before, partition).becoming(Names.of_record(after, partition))
 

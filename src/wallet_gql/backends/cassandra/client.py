@@ -1,6 +1,6 @@
-"""The driver as awaitables, and what it must be told: no retries of its own, no guesses, explicit consistency.
+"""The driver as awaitables, and its settings: no retries of its own, explicit consistency.
 
-The driver runs in threads of its own. Its answers are put into a queue; one wake-up of the event loop takes many.
+The driver runs in threads of its own. It puts its answers into a queue; one wake-up of the event loop handles many.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from .tables import DECIDING, READING, Op, bound, writing
 from .url import Address
 
 REQUEST_SECONDS: Final = 3.0
-"""How long a node may take for one request; a slower one counts as silent."""
+"""How long a node may take for one request; a slower node counts as not answering."""
 
 CONNECT_SECONDS: Final = 5.0
 HEARTBEAT_SECONDS: Final = 2
 BATCH_BYTES_MAX: Final = 40 * 1024
-"""Below the server's own limit for batches over several partitions, which is 50 KiB."""
+"""Below the server's limit for batches over several partitions, which is 50 KiB."""
 
 T = TypeVar("T")
 
 KEYS_MAX: Final = 100
-"""How many keys one statement reads."""
+"""The most keys that one statement reads."""
 
 Rows = list[tuple[Any, ...]]
 
 
 class _Expected(logging.Filter):
-    """Drops the server's warnings about batches over many rows, which are what we mean to send."""
+    """Drops the server's warnings about batches over many rows, which are intended here."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is worth reading."""
+        """Whether to log the line."""
         text = record.getMessage()
         return not text.startswith(("Server warning: Batch for", "Server warning: Unlogged batch"))
 
@@ -56,7 +56,7 @@ logging.getLogger("cassandra.protocol").addFilter(_Expected())
 
 
 async def _driven(work: Awaitable[T]) -> T:
-    """Await what the driver does. Raises Failure; WalletError as it is."""
+    """Await a call of the driver. Raises Failure for its errors; WalletError unchanged."""
     try:
         return await work
     except WalletError:
@@ -66,10 +66,10 @@ async def _driven(work: Awaitable[T]) -> T:
 
 
 class Client:
-    """One ledger's connections and statements. `requests` counts what was asked, by name."""
+    """One ledger's connections and statements. `requests` counts the requests by name."""
 
     def __init__(self, address: Address) -> None:
-        """Nothing is opened yet."""
+        """Opens nothing; `connect` does."""
         self.address = address
         self.requests: Counter[str] = Counter()
         self._session: Session | None = None
@@ -112,11 +112,11 @@ class Client:
         except BaseException:
             cluster.shutdown()
             raise
-        session.default_fetch_size = None  # whole answers, but for scans
+        session.default_fetch_size = None  # whole answers, except for scans
         return session
 
     async def prepare(self) -> None:
-        """Prepare every statement; the tables are there. Raises Failure."""
+        """Prepare every statement; the tables must exist. Raises Failure."""
         keyspace = self.address.keyspace
         texts = {name: text.format(keyspace) for name, text in (READING | DECIDING).items()}
         await _driven(asyncio.to_thread(self._prepare, texts | writing(keyspace)))
@@ -148,7 +148,7 @@ class Client:
     # Asking
 
     async def ask(self, name: str, *values: Any) -> Rows:
-        """Run a statement; its rows. Raises Failure."""
+        """Run a statement. Returns its rows. Raises Failure."""
         found: Rows = await self._send(name, self._statements[name].bind(values))
         return found
 
@@ -160,24 +160,24 @@ class Client:
         return [row for rows in found for row in rows]
 
     async def page(self, name: str, state: bytes | None, limit: int) -> tuple[Rows, bytes | None]:
-        """A page of a scan, and where the next one begins. Raises Failure."""
+        """A page of a scan, and where the next page begins. Raises Failure."""
         statement = self._statements[name].bind(())
         statement.fetch_size = limit
         found: tuple[Rows, bytes | None] = await self._send(name, statement, paged=True, paging_state=state)
         return found
 
     async def run(self, text: str, *, host: Any = None) -> Rows:
-        """Run a statement that was not prepared, on a certain node if one is given. Raises Failure."""
+        """Run a statement that was not prepared, on the node `host` if one is given. Raises Failure."""
         session = self._open_session()
         seconds = 10 * REQUEST_SECONDS
         found = await _driven(asyncio.to_thread(session.execute, text, timeout=seconds, host=host))
         return list(found)
 
     async def write(self, ops: Sequence[Op], stamp: int) -> None:
-        """Write rows with a time stamp: all of them, in any order, in as few requests as the server takes.
+        """Write all rows with one time stamp, in any order, in as few requests as the server accepts.
 
         Raises:
-            Failure: some rows may have been written; writing all of them again does no harm.
+            Failure: some rows may have been written; writing all of them again is safe.
         """
         batches: list[list[Op]] = [[]]
         size = 0
@@ -209,7 +209,7 @@ class Client:
         await self._send("batch", batch)
 
     async def _send(self, name: str, statement: Any, *, paged: bool = False, paging_state: bytes | None = None) -> Any:
-        """One request on its way; the driver's threads answer through `_put`: rows, or a page with its end."""
+        """Send one request. The driver's threads pass the answer to `_put`: rows, or a page and its paging state."""
         self.requests[name] += 1
         future: asyncio.Future[Any] = self._loop.create_future()
         session = self._open_session()
@@ -220,7 +220,7 @@ class Client:
 
         def arrived(rows: Any) -> None:
             found = list(rows or ())
-            self._put(future, (found, answer._paging_state) if paged else found)  # noqa: SLF001 - there is no other way
+            self._put(future, (found, answer._paging_state) if paged else found)  # noqa: SLF001 - the driver has no public way
 
         answer.add_callbacks(arrived, lambda error: self._put(future, None, error))
         return await _driven(future)
@@ -231,7 +231,7 @@ class Client:
             self._woken = True
             try:
                 self._loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+            except RuntimeError:  # the loop is closed: no caller is waiting any more
                 self._answers.clear()
 
     def _drain(self) -> None:

@@ -1,8 +1,9 @@
-"""Credits of other partitions: an intent is decided with the debit, and sent as an ordinary commit of the payee's.
+"""Credits of other partitions: the debit's commit writes an intent, and the payee's partition commits the credit.
 
-The payee's partition keeps the transfer's row under its id; a credit whose row is there is not applied again. So any
-number of processes may send one, at any time. When it has arrived the intent is marked as done. Intents are not deleted
-(a queue of deleted rows is slow to read): each partition has a version up to which all are done.
+The payee's partition keeps the transfer's row under its id; a credit is not applied if that row exists. So any number
+of processes may send one credit, at any time. When the credit has arrived, the intent is marked as done. Intents are
+not deleted, because a queue of deleted rows is slow to read. Instead, each partition stores a version up to which all
+intents are done.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from .tables import BUCKET, Op, bucketed, values_of
 log = logging.getLogger("wallet_gql.cassandra")
 
 CREDIT_SECONDS: Final = 2.0
-"""How long a credit is tried before it is left to the sweep, and so how long a reply may wait for it."""
+"""How long a credit is tried before it is left to the sweep; also the longest time that a reply waits for it."""
 
 _KEEP_EVERY: Final = 100
-"""After so many versions the point up to which all intents are done is written down."""
+"""After this many versions, store the version up to which all intents are done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Stands where a command has its decision: apply this credit unless it is there."""
+    """Used in place of a command's decision: apply this credit unless its transfer exists."""
 
     credit: Credit
 
@@ -44,13 +45,13 @@ class Receive:
 
     @property
     def scope(self) -> Scope:
-        """What has to be loaded for it. Whether its transfer is there is looked up with all others that are new."""
+        """What must be loaded for it. Whether its transfer exists is checked together with all other new keys."""
         undone = self.credit.transfer.reverses
         home = slot_of(self.credit.account_id)
         return Scope(home, accounts=(self.credit.account_id,), transfers=() if undone is None else (undone,))
 
     def receive(self, state: State) -> None:
-        """Apply it. Raises InvariantViolated if the account cannot take it."""
+        """Apply the credit. Raises InvariantViolated if the account cannot take it."""
         if self.credit.transfer.id not in state.transfers:
             state.receive(self.credit)
             state.load_transfer(self.credit.transfer, 0)
@@ -58,20 +59,20 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A decided credit and the version of the leading partition that decided it, 0 if that is not known."""
+    """A decided credit and the version of the leading partition that decided it; 0 if the version is not known."""
 
     credit: Credit
     version: int
 
     @property
     def done(self) -> Op:
-        """The row that says that it has arrived."""
+        """The row that marks it as done."""
         leader = self.credit.leader
         return "done", [bucketed(leader, self.version), self.version, self.credit.transfer.id, True]
 
 
 class Credits:
-    """What this process sends, and what it finds unsent."""
+    """The credits that this process sends, and the unsent ones that it finds."""
 
     def __init__(
         self, client: Client, partitions: Mapping[str, Partition], deliver: Callable[[Receive], Awaitable[object]]
@@ -87,10 +88,10 @@ class Credits:
         self._kept: dict[str, int] = {}
         self._seen: dict[str, set[TransferId]] = {}
         self.unripe = False
-        """Whether the last `settle` left something alone because it saw it for the first time."""
+        """Whether the last `settle` skipped an intent because it saw it for the first time."""
 
     async def open(self) -> None:
-        """Read up to where all intents are done. Raises Failure."""
+        """Read the versions up to which all intents are done. Raises Failure."""
 
         async def one(name: str) -> None:
             found = await self._client.ask("get_marker", f"{name} intents")
@@ -99,7 +100,7 @@ class Credits:
         await asyncio.gather(*map(one, self._partitions))
 
     async def close(self) -> None:
-        """Let what is on its way arrive, for a while."""
+        """Wait up to `CREDIT_SECONDS` for the credits on their way."""
         for tasks in (self._pending, self._closing):
             if tasks:
                 await asyncio.wait(list(tasks.values()), timeout=CREDIT_SECONDS)
@@ -110,7 +111,10 @@ class Credits:
     # Sending
 
     def send(self, intents: Iterable[Intent]) -> list[asyncio.Task[bool]]:
-        """Begin to apply decided credits: whether each has arrived. One on its way is not sent twice."""
+        """Start to apply decided credits. Returns one task per credit, whose result says whether it has arrived.
+
+        A credit that is already on its way is not sent twice.
+        """
         loop = asyncio.get_running_loop()
         sent = []
         for intent in intents:
@@ -142,7 +146,7 @@ class Credits:
             self._closing[leader] = asyncio.get_running_loop().create_task(self._close_all(leader))
 
     async def _close_all(self, leader: str) -> None:
-        """Nobody waits for it; what is not closed is found applied, and closed, by the next sweep."""
+        """Mark applied credits as done. A failure is harmless: the next sweep finds them applied and marks them."""
         try:
             while ops := self._arrived.pop(leader, None):
                 await self._client.write(ops, 1)
@@ -154,9 +158,9 @@ class Credits:
     # Finding
 
     async def settle(self, limit: int) -> int:
-        """Send credits that are found open, at most `limit` a partition; how many have arrived.
+        """Send the credits of open intents, at most `limit` per partition. Returns how many have arrived.
 
-        Those seen for the first time are left to whoever leads them.
+        Intents seen for the first time are left to their leader.
         """
         self.unripe = False
         found = await asyncio.gather(*(self._ripe(partition, limit) for partition in self._partitions.values()))
@@ -176,7 +180,7 @@ class Credits:
         return ripe
 
     async def open_of(self, partition: Partition) -> list[Intent]:
-        """The open intents of a partition, once its newest commit is spread. Raises Failure."""
+        """The open intents of a partition, after its newest commit was spread. Raises Failure."""
         name = partition.name
         version, attempt, _ = await partition.newest()
         known = partition.known

@@ -1,4 +1,4 @@
-"""A batch of commands on one version of a partition: loaded, decided in order, and made into rows."""
+"""A batch of commands on one version of a partition: load, decide in order, and make rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Pair = tuple[Scope, Decide[Any]]
 
 @dataclass(slots=True)
 class Decided:
-    """What a batch comes to: an outcome a command with its intents, and the accounts that it changes."""
+    """The result of a batch: one outcome per command with its intents, and the accounts that the batch changes."""
 
     outcomes: list[tuple[Outcome, list[Intent]]]
     accounts: list[AccountId]
@@ -72,7 +72,7 @@ class _Drafting:
         return draft_of(state, Decided(outcomes, list(state.writes.accounts)), version, reversed_minor)
 
     async def checked(self, pairs: Sequence[Pair], made: Draft) -> Draft:
-        """What the commands write, of which nothing is there; decided again without the credits that are.
+        """The draft, after checking that none of its new rows exists; decided again without credits that were applied.
 
         Raises:
             InvariantViolated: an id is used a second time. Failure.
@@ -103,7 +103,7 @@ class _Drafting:
         return outcome, [Intent(credit, version) for credit in state.writes.credits[before:]]
 
     async def add_replayed(self, pairs: Sequence[Pair], decided: Decided) -> None:
-        """Find the credits of what is answered again that have not arrived, so that a replay tells the truth."""
+        """Add the missing credits of transfers whose answers are replayed, so that a replay shows if they arrived."""
         named: dict[TransferId, list[int]] = {}
         receipts = {(r.slot, r.actor, r.key): r for r in self._found.receipts}
         for place, (scope, _) in enumerate(pairs):
@@ -136,7 +136,10 @@ class _Drafting:
 def drafting(
     client: Client, nodes: NodeMap, partition: Partition, pairs: Sequence[Pair]
 ) -> Callable[[Register], Awaitable[Draft]]:
-    """What a batch of commands writes, its result a `Decided`; of one too large for a commit, the first part of it."""
+    """A function that drafts what a batch of commands writes; the draft's result is a `Decided`.
+
+    If the batch is too large for one commit, only its first part is drafted.
+    """
 
     async def draft(base: Register) -> Draft:
         batch = _Drafting(client, nodes, partition, base)
@@ -157,7 +160,7 @@ def drafting(
 
 
 async def known_keys(client: Client, fresh: Mapping[str, Sequence[str]]) -> set[str]:
-    """The keys of new rows that are there already, or come twice: what a unique key refuses elsewhere."""
+    """The keys of new rows that exist already or are used twice. In other databases a unique key refuses them."""
     parts = [(table, keys) for table, keys in fresh.items() if keys]
     found = await asyncio.gather(*(client.ask_keys(f"get_{table}", keys) for table, keys in parts))
     there = {row[0] for rows in found for row in rows if row[1] is not None}
@@ -166,7 +169,7 @@ async def known_keys(client: Client, fresh: Mapping[str, Sequence[str]]) -> set[
 
 
 def _reach(point: str) -> None:
-    """Pass a failpoint before the decision: whatever fails there, nothing is written."""
+    """Pass a failpoint before the decision: nothing has been written."""
     try:
         reach(point)
     except FailpointError as error:

@@ -1,8 +1,8 @@
 """What the errors of Cassandra's driver mean.
 
-Not all are exceptions of the driver's own tree: an answer that it has no class for arrives as a bare `ErrorMessage`,
-CAS_WRITE_UNKNOWN (0x1700) among them. Sources: the driver's `cassandra/__init__.py` and `protocol.py`; section 9 of
-`native_protocol_v5.spec`.
+Not all are exceptions of the driver's own hierarchy: an answer without a class of its own arrives as a bare
+`ErrorMessage`, for example CAS_WRITE_UNKNOWN (0x1700). Sources: the driver's `cassandra/__init__.py` and `protocol.py`;
+section 9 of `native_protocol_v5.spec`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..kit.driver_errors import Meaning, store_failed
 log = logging.getLogger("wallet_gql.cassandra")
 
 NODE: Final = "cassandra"
-"""Named in errors: which of its nodes is away, the driver decides and does not matter to a caller."""
+"""The name in errors. The driver chooses among Cassandra's nodes; which of them is down does not concern a caller."""
 
 _GONE: Final = (
     cassandra.Unavailable,
@@ -35,10 +35,10 @@ _GONE: Final = (
 """Too few replicas, no answer in time, a replica that failed, no connection."""
 
 _REFUSED: Final = (cassandra.AuthenticationFailed, cassandra.Unauthorized, cassandra.UnsupportedOperation)
-"""Log-in, rights, what a server does not do."""
+"""Log-in, rights, requests that a server does not support."""
 
 _OURS: Final = (cassandra.InvalidRequest, cassandra.ConfigurationException)
-"""Statements that the server cannot run as they are."""
+"""Statements that the server cannot run."""
 
 _CODES: Final = {
     **dict.fromkeys((0x1001,), Meaning.BUSY),  # overloaded
@@ -46,7 +46,7 @@ _CODES: Final = {
     **dict.fromkeys((0x0100, 0x1003, 0x2100), Meaning.REFUSED),  # log-in, truncation, rights
     **dict.fromkeys((0x000A, 0x2000, 0x2200, 0x2300, 0x2400), Meaning.OURS),  # statements and protocol
 }
-"""Answers that the driver may hand over as they came, among them CAS_WRITE_UNKNOWN (0x1700)."""
+"""Error codes that the driver may pass on without a class, among them CAS_WRITE_UNKNOWN (0x1700)."""
 
 _MISSING: Final = ("unconfigured table", "does not exist")
 
@@ -58,11 +58,11 @@ _NEVER_RUN: Final = (
     protocol.OverloadedErrorMessage,
     protocol.IsBootstrappingErrorMessage,
 )
-"""Answers that come before a request is run, and a request that no node was there to take."""
+"""Answers that come before a request is run, and a request that no node accepted."""
 
 
 def meaning_of(error: BaseException) -> Meaning:
-    """What an error tells."""
+    """The meaning of an error."""
     if isinstance(error, protocol.ErrorMessage) and error.code in _CODES:
         return _CODES[error.code]
     if isinstance(error, cassandra.InvalidRequest) and any(word in str(error) for word in _MISSING):
@@ -74,21 +74,21 @@ def meaning_of(error: BaseException) -> Meaning:
 
 
 def leaves_doubt(cause: BaseException) -> bool:
-    """Whether a lightweight transaction that ended so may have been applied, or may yet be."""
+    """Whether a lightweight transaction that ended in this error may have been applied, or may still be."""
     return not isinstance(cause, _NEVER_RUN)
 
 
 class Failure(Exception):
-    """What the driver has raised, whatever it is. It never leaves the backend."""
+    """Any error that the driver has raised. It never leaves the backend."""
 
     def __init__(self, cause: Exception) -> None:
-        """`cause` is the driver's."""
+        """`cause` is the driver's error."""
         super().__init__(f"{type(cause).__name__}: {cause}")
         self.cause = cause
 
 
 def translate(error: BaseException) -> WalletError:
-    """What an error means to a caller while nothing was written."""
+    """The error to raise for a driver's error while nothing was written."""
     if isinstance(error, WalletError):
         return error
     cause = error.cause if isinstance(error, Failure) else error

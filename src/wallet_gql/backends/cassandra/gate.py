@@ -1,9 +1,9 @@
-"""The write gate: its holder's name in every register, put there by a commit.
+"""The write gate: a commit writes its holder's name into every register.
 
-A commit that was drafted on an older version fails; whoever reads the register anew sees the name and waits. The holder
-changes a number beside it (a *beat*) every few seconds. An observer to whom the same beat has been shown for
-`GATE_SECONDS` of its own clock opens the gate: no clocks are compared. A holder that has lost it is told at the end, so
-that no export ever pretends to be of one moment.
+A commit that was drafted on an older version fails; a process that reads the register again sees the name and waits.
+The holder changes a number beside the name (a *beat*) every few seconds. A process that has seen the same beat for
+`GATE_SECONDS` of its own clock opens the gate, so clocks are never compared. A holder that has lost the gate gets an
+error at the end, so an export that lost it never passes for one of a single moment.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Gate:
     """The gate of one ledger, as its holder sees it."""
 
     def __init__(self, client: Client, partitions: Sequence[Partition]) -> None:
-        """`partitions` are all of them, in the order in which everybody closes them."""
+        """`partitions` are all partitions, in the order in which every process closes them."""
         self._client = client
         self._partitions = partitions
 
     @asynccontextmanager
     async def closed(self, settle: Callable[[str], Awaitable[None]]) -> AsyncIterator[None]:
-        """Hold every commit of every process back; `settle` brings credits on their way home, through the gate.
+        """Hold back every commit of every process; `settle` applies the credits on their way, through the gate.
 
         Raises:
-            Contended: somebody else holds the gate, or credits on their way do not arrive.
+            Contended: another process holds the gate, or credits on their way do not arrive.
             Unavailable: a partition does not answer; or, at the end, the gate was lost meanwhile.
         """
         holder = secrets.token_hex(16)
@@ -45,7 +45,7 @@ class Gate:
         try:
             deadline = asyncio.get_running_loop().time() + CLOSE_SECONDS
             first, *others = self._partitions
-            await self._close(first, holder, deadline)  # of two who close at once, one waits here
+            await self._close(first, holder, deadline)  # if two processes close at once, one of them waits here
             await asyncio.gather(*(self._close(partition, holder, deadline) for partition in others))
             renewing = asyncio.create_task(self._renew(holder))
             try:
@@ -66,7 +66,7 @@ class Gate:
         await partition.commit(draft, deadline, through=holder)
 
     async def _renew(self, holder: str) -> None:
-        """For ever; if the gate was lost, the end tells."""
+        """Change the beat for ever. If the gate was lost, `closed` finds out at its end."""
         beats = count(1)
 
         async def beat() -> None:
@@ -77,7 +77,7 @@ class Gate:
         await run_for_ever(log, "renewing the gate", beat, every_seconds=pause, slowest_seconds=pause)
 
     async def _open(self, holder: str) -> bool:
-        """Open the gate; whether it was still ours everywhere."""
+        """Open the gate. Returns whether this process still held it in every partition."""
         found = await asyncio.gather(*(self._open_one(p, holder) for p in self._partitions), return_exceptions=True)
         for failure in found:
             if isinstance(failure, BaseException):

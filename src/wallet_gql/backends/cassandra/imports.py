@@ -1,4 +1,4 @@
-"""Importing scanned items (`load_raw`): what must be true of them, and the commits that write them."""
+"""Importing scanned items (`load_raw`): the checks on them, and the commits that write them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .partition import Draft, Partition, Register
 from .tables import Names, Op, record_key, row_of, text_of, transfer_key, values_of
 
 _CHUNK: Final = 200
-"""How many items one commit takes."""
+"""The most items in one commit."""
 
 
 async def import_items(
     client: Client, partitions: Mapping[str, Partition], nodes: NodeMap, items: Sequence[ScanItem], deadline: float
 ) -> None:
-    """Write items, some at a commit. Raises InvariantViolated where they contradict one another or what is here."""
+    """Write items, some per commit. Raises InvariantViolated if they contradict one another or the stored ones."""
     for start in range(0, len(items), _CHUNK):
         for name, writes in sorted_by_node(items[start : start + _CHUNK], nodes).items():
             importing = _Importing(client, nodes, name, writes)
@@ -37,7 +37,7 @@ async def import_items(
 
 @dataclass(slots=True)
 class _Importing:
-    """What one partition takes at one commit."""
+    """The items that one partition gets in one commit."""
 
     client: Client
     nodes: NodeMap
@@ -45,7 +45,7 @@ class _Importing:
     writes: Writes
 
     async def draft(self, base: Register) -> Draft:
-        """Check everything against what is here, and make rows of it."""
+        """Check all items against what is stored, and make rows of them."""
         writes = self.writes
         new: dict[str, list[str]] = {
             "account": [account.id for account in writes.opened],
@@ -76,7 +76,7 @@ class _Importing:
         return Draft(None, ops, {}, sums_of_writes(fresh, moved, {}))
 
     async def _check_entries(self) -> None:
-        """Every entry is of an account that is here or comes along, in the currency of its transfer, and new."""
+        """Check that every entry is new, its account is stored or imported, and it has the transfer's currency."""
         writes = self.writes
         accounts: dict[str, Account] = {account.id: account for account in writes.opened}
         accounts.update(await rows(self.client, "account", unknown_accounts(writes)))
@@ -87,7 +87,7 @@ class _Importing:
                 raise InvariantViolated(f"entry {entry} is of no {currency_of[entry.transfer_id]} account that is here")
 
     async def _transfers(self) -> tuple[dict[str, str], dict[TransferId, int]]:
-        """The rows of the transfers that are here, another part of which came before; and sums of reversals."""
+        """The rows of transfers that an earlier part of the import has stored, and the sums of reversals."""
         writes = self.writes
         keys = {transfer_key(self.partition, transfer.id): transfer for transfer in writes.transfers}
         undone = {transfer_key(self.partition, t.reverses): t.reverses for t in writes.transfers if t.reverses}
@@ -111,7 +111,7 @@ class _Importing:
             raise InvariantViolated(f"imported twice: a part of transfer {transfer_id}")
 
     def _with_known(self, op: Op, known: Mapping[str, str]) -> Op:
-        """A transfer's row with what an earlier part of it left."""
+        """A transfer's row, joined with the row that an earlier part of the import has stored."""
         name, values = op
         transfer_id = values[0].partition(" ")[2] if name == "transfer" else ""
         if transfer_id not in known:

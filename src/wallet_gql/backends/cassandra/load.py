@@ -1,4 +1,4 @@
-"""Reading what is wanted: names first, then the rows they lead to; many keys to a request."""
+"""Reads what is wanted: first names, then the rows that they lead to; many keys per request."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .tables import FAR, record_key, text_of, values_of
 ROWS: Final[dict[str, kinds.Kind[Any]]] = {
     kind.name: kind for kind in (kinds.ACCOUNT, kinds.HOLD, kinds.RECEIPT, kinds.RECORD)
 }
-"""The kinds that stand in a table of their own name, one row each."""
+"""The kinds that have a table of their own name, with one row per record."""
 
 
 @dataclass(slots=True)
 class Found:
-    """What was there of what was wanted."""
+    """What was found of the wanted items."""
 
     accounts: dict[AccountId, Account] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Found:
     records: list[Record] = field(default_factory=list)
 
     def fill(self, state: State, wanted: Wanted, *, remote: Collection[AccountId] = ()) -> None:
-        """Put it into the state, but for the accounts that are `remote`."""
+        """Put it into the state, except for the accounts that are `remote`."""
         load_found(
             state,
             wanted,
@@ -51,7 +51,7 @@ async def load(
     transfer_key: Callable[[TransferId], str],
     known: Mapping[AccountId, Account] | None = None,
 ) -> Found:
-    """Read what is wanted. Accounts that are `known` are not read again. Raises Failure."""
+    """Read what is wanted. Accounts in `known` are not read again. Raises Failure."""
     found = Found()
     known = known or {}
     named = wanted.accounts | wanted.credits
@@ -79,7 +79,7 @@ async def load(
 
 
 async def _load_open_holds(client: Client, wanted: Wanted, found: Found) -> None:
-    """The open holds of the accounts named; an account that holds nothing has none."""
+    """Load the open holds of the named accounts; an account whose `held_minor` is 0 has none."""
     accounts = (found.accounts[name] for name in wanted.accounts if name in found.accounts)
     holding = [account.id for account in accounts if account.held_minor]
     if not holding:
@@ -90,7 +90,7 @@ async def _load_open_holds(client: Client, wanted: Wanted, found: Found) -> None
 
 
 async def rows(client: Client, name: str, keys: Iterable[str]) -> dict[Any, Any]:
-    """The records of a kind that stand under keys, by key."""
+    """The records of a kind under some keys, by key."""
     read = ROWS[name].from_row
     return {key: read(values_of(row)) for key, row in await client.ask_keys(f"get_{name}", keys)}
 

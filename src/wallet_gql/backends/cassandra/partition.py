@@ -1,14 +1,15 @@
-"""One partition of the ledger: a register that Paxos decides, and the rows that its commits leave.
+"""One partition of the ledger: a register that Paxos decides, and the rows that its commits write.
 
-The register holds the number of the newest commit (`version`), who made it (`attempt`) and all rows that it writes
-(`tail`). A commit is decided when the register goes from version n to n + 1; before that, everything that n wrote must
-stand in the tables (the tail is *spread*). So only the newest tail can be missing from them, and whoever needs the
-partition writes it there. Its rows carry their version as time stamp: written again or late they change nothing.
+The register holds the number of the newest commit (`version`), the attempt that made it (`attempt`) and all rows that
+it writes (`tail`). A commit is decided when the register goes from version n to n + 1. Before that, everything that
+version n writes must be in the tables (the tail is *spread*). So only the newest tail can be missing from the tables,
+and every process that needs the partition writes it there. The rows have their version as time stamp, so writing them
+again or late changes nothing.
 
-A decision whose answer is lost is neither taken for done nor for failed. The register or the log of commits tells whose
-attempt made a version. While nobody has made it the commit is tried again, and every attempt is remembered, for an old
-one may yet win. A plain read of a majority is enough for that: it may miss a version that is just being decided, but
-the next attempt will not.
+If the answer to a decision is lost, the commit counts neither as done nor as failed. The register or the log of commits
+shows which attempt made a version. As long as none has, the commit is tried again. Every attempt is remembered, because
+an old one may still win. A plain read of a majority is enough to find out: it may miss a version that is just being
+decided, but the next attempt will not.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ PAUSE_SECONDS: Final = 0.004
 PAUSE_SECONDS_MAX: Final = 0.1
 GATE_PAUSE_SECONDS: Final = 0.03
 GATE_SECONDS: Final = 15.0
-"""After so long without a beat the gate's holder is gone; measured on the observer's own clock."""
+"""After this long without a beat the gate's holder counts as gone; measured on the observer's own clock."""
 
 OWN_SECONDS: Final = 1.0
-"""How long to wait for a commit of this process to be spread before it is helped like anybody else's."""
+"""How long to wait until a commit of this process is spread, before spreading it like a commit of another process."""
 
 TAIL_BYTES_MAX: Final = 256 * 1024
-"""As much as a batch of commands may write at one commit, compressed."""
+"""The most that a batch of commands may write in one commit, in bytes after compression."""
 
 KNOWN_MAX: Final = 20_000
-"""How many accounts of a partition are remembered between commits."""
+"""The most accounts of a partition that are remembered between commits."""
 
 Sums = dict[str, tuple[int, int, int]]
 """By currency: customers' money, system entries, and the clearing part of these."""
@@ -57,7 +58,7 @@ Sums = dict[str, tuple[int, int, int]]
 class Register:
     """A partition's register as it was read, or as this process has just written it. All its rows are spread.
 
-    `accounts` are rows of accounts as of this version.
+    `accounts` are the rows of accounts as of this version.
     """
 
     version: int
@@ -70,10 +71,10 @@ class Register:
 
 @dataclass(slots=True)
 class Draft:
-    """What a commit would write, and what to answer once it has. Without `ops` nothing is decided.
+    """What a commit would write, and the result if it commits. Without `ops` there is nothing to decide.
 
-    `moved` are the accounts as they will be, `sums` what is added to the sums. `fresh` are the keys, by table, of rows
-    that must not be there yet. With `closes` the gate is closed.
+    `moved` are the accounts after the commit, `sums` the amounts added to the sums. `fresh` are the keys, by table, of
+    rows that must not exist yet. With `closes` the commit closes the gate.
     """
 
     result: Any
@@ -89,13 +90,13 @@ class Draft:
         return bool(self.ops) or self.closes is not None
 
     def packed(self) -> bytes:
-        """The tail as it stands in the register."""
+        """The tail as it is stored in the register."""
         return zlib.compress(orjson.dumps(self.ops), 1)
 
 
 @dataclass(slots=True)
 class _Tried:
-    """An attempt whose fate is not known: it would make `after` out of `draft`."""
+    """An attempt whose outcome is not known: it would make `after` from `draft`."""
 
     draft: Draft
     after: Register
@@ -111,20 +112,20 @@ def unpacked(tail: bytes | None) -> list[Op]:
 
 
 class Partition:
-    """One partition as this process sees it. Its commits may run side by side; Paxos puts them in order."""
+    """One partition as this process sees it. Its commits may run concurrently; Paxos orders them."""
 
     def __init__(self, name: str, client: Client, process: str, *, gathers: bool = False) -> None:
-        """`process` begins the names of this process's attempts; for `gathers` see `Turn`."""
+        """The names of this process's attempts begin with `process`; for `gathers` see `Turn`."""
         self.name = name
         self.known: Register | None = None
-        """The last commit that is known to be spread."""
+        """The newest commit that is known to be spread."""
         self.turn = Turn(self._release, gathers=gathers)
         self._client = client
         self._process = process
         self._numbers = count(1)
         self._gate_seen: tuple[str, int, float] | None = None
         self._own: dict[str, asyncio.Event] = {}
-        """This process's attempts that are being decided and spread; each is set when it is over, however it ends."""
+        """This process's attempts that are being decided or spread. Each event is set when its attempt is over."""
 
     # Committing
 
@@ -135,13 +136,13 @@ class Partition:
         *,
         through: str | None = None,
     ) -> Any:
-        """Draft on the newest version, decide, spread; again from the beginning while others were first.
+        """Draft on the newest version, decide, spread; start again as long as other commits come first.
 
-        `draft` reads what it needs after the register was read. `through` is the gate that may be passed.
+        `draft` reads what it needs after the register was read. `through` names the gate that may be passed.
 
         Raises:
             Contended, Unavailable: nothing was written. InDoubt: not confirmed by `deadline`, on the loop's clock.
-            WalletError: whatever `draft` raises; nothing was written.
+            WalletError: raised by `draft`; nothing was written.
         """
         loop = asyncio.get_running_loop()
         tried: dict[str, _Tried] = {}
@@ -209,7 +210,7 @@ class Partition:
         return Register(base.version + 1, attempt, sums, gate, base.beat, {**accounts, **made.moved})
 
     async def _decide(self, base: Register, after: Register, made: Draft, tried: dict[str, _Tried]) -> bool:
-        """The one lightweight transaction. False if it was not applied, as far as this answer can tell."""
+        """Run the one lightweight transaction. False if, by its answer, it was not applied."""
         sums = orjson.dumps(after.sums).decode()
         values = (after.version, after.attempt, made.packed(), sums, after.gate, self.name, base.version)
         try:
@@ -219,12 +220,12 @@ class Partition:
                 tried[after.attempt] = _Tried(made, after)
             raise
         if not answer[0]:
-            # Even this may be the answer to an attempt that was applied: by somebody who helped it along.
+            # Even then the attempt may have been applied: by another process that completed it.
             tried[after.attempt] = _Tried(made, after)
         return bool(answer[0])
 
     async def _settle(self, tried: dict[str, _Tried], base: Register) -> _Tried | None:
-        """Find the attempt that was decided, if one was; forget those that never will be."""
+        """Find the attempt that was decided, if one was; forget those that can never be."""
         for attempt, one in list(tried.items()):
             version = one.after.version
             if version > base.version:
@@ -236,12 +237,12 @@ class Partition:
         return None
 
     async def _maker(self, version: int) -> str | None:
-        """Whose attempt made a version that others have followed."""
+        """The attempt that made a version that is not the newest one."""
         found = await self._client.ask("get_commit_log", bucketed(self.name, version), version)
         return found[0][0] if found else None
 
     async def _finish(self, done: _Tried, deadline: float, began: float) -> Any:
-        """Spread what was decided; then it may be answered. Raises InDoubt."""
+        """Spread the decided commit. Returns its result. Raises InDoubt."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -258,16 +259,16 @@ class Partition:
         return done.draft.result
 
     async def spread(self, version: int, attempt: str, ops: list[Op]) -> None:
-        """Write a version's rows, and who made it. Raises Failure."""
+        """Write a version's rows, and the name of its attempt. Raises Failure."""
         log: Op = ("commit_log", [bucketed(self.name, version), version, attempt])
         await self._client.write([*ops, log], version)
 
     # Reading the register
 
     async def read(self, patience_seconds: float = READER_SECONDS) -> Register:
-        """The newest version, after its rows were spread if that is not known. Raises Failure.
+        """The newest version. Spreads its rows first unless they are known to be spread. Raises Failure.
 
-        Another process that made it has `patience_seconds` to release the partition.
+        If another process made the version, that process has `patience_seconds` to release the partition.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + patience_seconds
@@ -291,7 +292,7 @@ class Partition:
         return register
 
     async def _register(self) -> tuple[Register, bytes | None]:
-        """The register as it is, with its tail; if it is of a commit of this process, once that is spread."""
+        """The register and its tail. If a commit of this process made the version, waits until it is spread."""
         found = await self._client.ask("register", self.name)
         if not found:
             raise Unavailable(f"partition {self.name} has no register: somebody has emptied the keyspace")
@@ -303,7 +304,7 @@ class Partition:
         return Register(version, attempt, sums_of(sums), gate, beat), tail
 
     async def _release(self, version: int) -> None:
-        """Mark a version; if that fails, others wait a little longer."""
+        """Mark a version. If that fails, other processes wait a little longer."""
         with suppress(Failure, WalletError):
             await self.mark(version)
 
@@ -312,7 +313,7 @@ class Partition:
         return bool(found) and found[0][0] >= version
 
     async def mark(self, version: int) -> None:
-        """Tell others that a version is spread. Raises Failure."""
+        """Record, for other processes, that a version is spread. Raises Failure."""
         await self._client.write([("marker", [self.name, version])], version)
 
     async def newest(self) -> tuple[int, str, Sums]:
@@ -323,14 +324,14 @@ class Partition:
         return found[0][0], found[0][1], sums_of(found[0][2])
 
     async def _is_newest(self, base: Register) -> bool:
-        """Whether what was read after the register was read is as of that version."""
+        """Whether the register still has the version of `base`, so that everything read meanwhile belongs to it."""
         version, attempt, _ = await self.newest()
         return (version, attempt) == (base.version, base.attempt)
 
     # The gate
 
     async def _wait_at(self, base: Register) -> None:
-        """Raise Again while somebody holds the gate; open it if they are gone."""
+        """Raise Again while another process holds the gate; open the gate if that process is gone."""
         assert base.gate is not None
         now = asyncio.get_running_loop().time()
         seen = self._gate_seen
@@ -342,7 +343,7 @@ class Partition:
 
 
 def _reach(point: str) -> None:
-    """Pass a failpoint after the decision: whatever fails there, it is decided."""
+    """Pass a failpoint after the decision: the commit is decided, whatever fails here."""
     try:
         reach(point)
     except FailpointError as error:
@@ -350,6 +351,6 @@ def _reach(point: str) -> None:
 
 
 def sums_of(text: str | None) -> Sums:
-    """The sums as they stand in the register."""
+    """The sums as stored in the register."""
     plain: Mapping[str, list[int]] = orjson.loads(text or "{}")
     return {currency: (minor[0], minor[1], minor[2]) for currency, minor in plain.items()}

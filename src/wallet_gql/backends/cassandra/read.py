@@ -1,4 +1,4 @@
-"""Pages, lists, scans and what is due: names lead to rows, and every row is looked at before it is told."""
+"""Pages, lists, scans and due items: names lead to rows, and every row is checked before it is returned."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .tables import BUCKET, bucketed, due_key, text_of, values_of
 
 _TRIES: Final = 3
 HINDSIGHT_MICROS: Final = 3_600_000_000
-"""What is due may be added so long after its time and still be found at once: an hour."""
+"""An item that is added up to this long after its due time is still found at the next look: an hour."""
 
 FULL_LOOK_SECONDS: Final = 300.0
-"""How often all that is due is looked for, from the beginning of time."""
+"""How often to look for all due items, from the beginning of time."""
 
 
 async def history(client: Client, partition: Partition, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
-    """A page of an account's entries. Which ones there must be, the account's own row tells.
+    """A page of an account's entries. The account's own row shows which entries must exist.
 
-    One that is missing is of a commit that is being spread: help it, and read again.
+    A missing entry belongs to a commit that is being spread: spread it, and read again.
     """
     known = await rows(client, "account", [account_id])
     if not known:
@@ -50,7 +50,7 @@ async def history(client: Client, partition: Partition, account_id: AccountId, p
 
 
 async def _entries(client: Client, account_id: str, low: int, high: int) -> list[HistoryLine]:
-    """The entries with these sequences, both included, as far as they are there."""
+    """The stored entries with sequences from `low` to `high`, both included."""
     keys = [bucketed(account_id, bucket * BUCKET) for bucket in range(low // BUCKET, high // BUCKET + 1)]
     if high < low:
         return []
@@ -63,7 +63,7 @@ async def _entries(client: Client, account_id: str, low: int, high: int) -> list
 
 
 async def records_of(client: Client, kind: str, owner: str, after: str, limit: int) -> Page[Record]:
-    """An owner's records of a kind, by id."""
+    """An owner's records of a kind, in the order of their ids."""
     key, found = text_of(kind, owner), list[Record]()
     while True:
         named = await client.ask("get_record_of", key, after, limit + 1)
@@ -76,7 +76,7 @@ async def records_of(client: Client, kind: str, owner: str, after: str, limit: i
 
 
 async def scan(client: Client, kind: ScanKind, after: str | None, limit: int) -> tuple[Sequence[ScanItem], str | None]:
-    """Items in the order of Cassandra's tokens; the cursor is the driver's own."""
+    """Items in the order of Cassandra's tokens; the cursor is the driver's."""
     name = "transfer" if kind == "journal" else kind
     listed, state = await client.page(f"scan_{name}", bytes.fromhex(after) if after else None, limit)
     if kind == "journal":
@@ -97,10 +97,10 @@ def _journal(key: str, row: str) -> JournalItem:
 
 
 class Due:
-    """What is due, partition by partition.
+    """Finds due items, partition by partition.
 
-    Rows of what was done are deleted, and reading over many deleted rows is slow. So this process remembers since when
-    something may be open, looks from an hour before, and now and then from the beginning.
+    The rows of finished items are deleted, and reading over many deleted rows is slow. So this process remembers the
+    time from which items may be open, reads from an hour before that, and from time to time from the beginning.
     """
 
     def __init__(self, client: Client, partitions: Sequence[Partition]) -> None:
@@ -136,7 +136,7 @@ class Due:
 
 
 def _is_due(item: Hold | Record, at: int) -> bool:
-    """Whether the name that led to it still says when it is due."""
+    """Whether the name that led to the item still has the item's due time."""
     if isinstance(item, Hold):
         return item.is_due(from_micros(at)) and item.expires_at is not None and to_micros(item.expires_at) == at
     return item.due_at is not None and to_micros(item.due_at) == at

@@ -1,4 +1,4 @@
-"""Opening a ledger: what the cluster must be like, and the tables."""
+"""Opening a ledger: the requirements on the cluster, and the tables."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .tables import TABLES, VERSION, definition
 log = logging.getLogger("wallet_gql.cassandra")
 
 COPIES_LEAST: Final = 3
-"""Of every row, in production: one node may be away and a majority is still there."""
+"""The fewest copies of every row in production: with one node down, a majority remains."""
 
 _WANTED: Final = {"commitlog_sync": ("batch", "group"), "paxos_variant": ("v2",)}
-"""Settings of every node. `periodic` would answer before a commit is on the disk."""
+"""Required settings of every node. `periodic` would answer before a commit is on disk."""
 
 
 async def connect(client: Client) -> None:
@@ -34,7 +34,7 @@ async def connect(client: Client) -> None:
 
 
 def _trouble(error: Exception) -> str:
-    """Why the driver finds no cluster, and what to do."""
+    """Why the driver finds no cluster, and what to do about it."""
     causes = [cause for cause in getattr(error, "errors", {}).values() if isinstance(cause, Exception)] or [error]
     if any(isinstance(cause, cassandra.AuthenticationFailed) for cause in causes):
         return "refuses the user or the password, or wants some; correct the URL"
@@ -89,10 +89,10 @@ def _copies(count: int) -> str:
 
 
 async def migrate(client: Client, partitions: Sequence[str], *, creates: bool) -> None:
-    """Make the ledger where there is none, else check that it is the one that the URL tells of.
+    """Create the ledger if there is none; else check that it is the one that the URL describes.
 
     Raises:
-        ConfigurationError: a newer version, another number of partitions, tables of somebody else.
+        ConfigurationError: a newer version, another number of partitions, or tables of another program.
     """
     meta = await _meta(client)
     if meta is None:
@@ -116,7 +116,7 @@ async def migrate(client: Client, partitions: Sequence[str], *, creates: bool) -
 
 
 async def _meta(client: Client) -> dict[str, str] | None:
-    """What the keyspace says of itself; None if it has no ledger."""
+    """The values of `meta`; None if the keyspace has no ledger."""
     keyspace = client.address.keyspace
     find = f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'"  # noqa: S608 - checked
     listed = await client.run(find)
@@ -131,7 +131,7 @@ async def _meta(client: Client) -> dict[str, str] | None:
 
 
 async def _make(client: Client, partitions: int) -> None:
-    """The tables, `meta` last; and what cannot be changed afterwards, decided once."""
+    """Create the tables, `meta` last; set the values that can never be changed."""
     keyspace = client.address.keyspace
     for table in sorted(TABLES, key=lambda name: name == "meta"):
         await client.run(definition(keyspace, table))

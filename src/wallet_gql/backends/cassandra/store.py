@@ -1,14 +1,14 @@
-"""`cassandra://`: partitions that Paxos decides, on a cluster whose machines somebody else looks after.
+"""`cassandra://`: partitions that Paxos decides, on a cluster that others operate.
 
 `cassandra://[user:password@]host[:port][,host…]/keyspace?partitions=16`. A ledger has a fixed number of *partitions*,
 which are the nodes of the ledger: each leads the users that hash to it and commits in an order of its own
-(`partition.py`). A transfer within one is one lightweight transaction and some plain writes; one between two leaves an
-intent, and the payee's partition commits the credit a moment later (`credits.py`).
+(`partition.py`). A transfer within one partition is one lightweight transaction and some plain writes. A transfer
+between two partitions leaves an intent, and the payee's partition commits the credit a moment later (`credits.py`).
 
-Flush setting (G3): `commitlog_sync: batch` or `group` on every node, checked on opening; every write is acknowledged by
-a majority of a row's copies, each of which has it on its disk.
+Flush setting (G3): `commitlog_sync: batch` or `group` on every node, checked on opening. Every write is acknowledged by
+a majority of a row's copies, each of which has it on disk.
 
-Reads are of single rows, each as new as any answer given before. Several rows are read again if a commit came between.
+A read of a single row is as new as any earlier answer. Several rows are read again if a commit came between.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from .url import parse_address
 R = TypeVar("R")
 
 _REPLY_SHARE: Final = 0.9
-"""How much of a caller's time may be gone when the wait for a credit ends."""
+"""The wait for a credit ends after this share of the caller's time."""
 
 _RIPE_SECONDS: Final = 0.1
 _FETCHES_MAX: Final = 5
@@ -137,7 +137,7 @@ class CassandraStore(GroupStore):
     async def execute(
         self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> Committed[R]:
-        """See `Store.execute`: the reply waits a while for credits of other partitions."""
+        """See `Store.execute`. The reply waits for credits of other partitions, up to `CREDIT_SECONDS`."""
         loop = asyncio.get_running_loop()
         late = loop.time() + timeout_seconds * _REPLY_SHARE
         done = await super().execute(scope, decide, timeout_seconds=timeout_seconds)
@@ -152,14 +152,14 @@ class CassandraStore(GroupStore):
 
     @asynccontextmanager
     async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
-        """What a lane waits for before it takes a batch."""
+        """Lets a lane wait for the partition's turn before it takes a batch."""
         partition = self._partitions[str(lane)]
         if await partition.turn.wait():
             partition.known = None
         yield
 
     async def _deliver(self, receive: Receive) -> None:
-        """Commit a credit in the payee's partition, with whatever else that commits."""
+        """Commit a credit in the payee's partition, together with other commands there."""
         scope = receive.scope
         await self.groups.submit(self._lane(scope), scope, receive, CREDIT_SECONDS)
 
@@ -175,7 +175,7 @@ class CassandraStore(GroupStore):
         return [*outcomes, *(Deferred(lane) for _ in batch[len(outcomes) :])]
 
     def _sent(self, outcome: Outcome, intents: Sequence[Intent]) -> Outcome:
-        """Let a decided command's credits go."""
+        """Send the credits of a decided command."""
         if not intents or not isinstance(outcome, Done):
             return outcome
         return Done(_Sent(outcome.result, tuple(self._credits.send(intents))))
@@ -198,7 +198,7 @@ class CassandraStore(GroupStore):
         return Snapshot(state, reads)
 
     async def _consistently(self, wanted: Wanted, read: Callable[[], Awaitable[Found]]) -> Found:
-        """Read; if it was of several rows of a partition, again until no commit came between, within reason."""
+        """Read. If several rows of a partition are read, repeat until no commit came between, up to a limit."""
         involved = [self._partitions[name] for name, part in wanted.split(self._map.home).items() if _is_several(part)]
         found = Found()
         for last in (*[False] * (_FETCHES_MAX - 1), True):
@@ -237,7 +237,7 @@ class CassandraStore(GroupStore):
         return ScanPage(tuple(items), more)
 
     async def totals(self) -> Sequence[NodeTotal]:
-        """See `Store.totals`: each register has the sums of its partition."""
+        """See `Store.totals`. Each register has the sums of its partition."""
         found = await self._reading(asyncio.gather(*(p.newest() for p in self._partitions.values())))
         return [
             NodeTotal(name, currency, *sums)
@@ -249,14 +249,14 @@ class CassandraStore(GroupStore):
 
     @asynccontextmanager
     async def gate(self) -> AsyncIterator[None]:
-        """See `Store.gate`, and `gate.py` for how. No credit is on its way inside."""
+        """See `Store.gate`; `gate.py` explains how. Inside it no credit is on its way."""
         if not self._opened:
             raise Unavailable("the store is not open")
         async with self._gate.closed(self._settle_through):
             yield
 
     async def _settle_through(self, holder: str) -> None:
-        """Apply, as the gate's holder, what is decided and has not arrived."""
+        """Apply, as the gate's holder, the decided credits that have not arrived."""
         deadline = asyncio.get_running_loop().time() + _SETTLE_SECONDS
         opened = await self._reading(asyncio.gather(*map(self._credits.open_of, self._partitions.values())))
         by_payee: dict[str, list[Intent]] = {}
@@ -284,7 +284,7 @@ class CassandraStore(GroupStore):
         await self._reading(import_items(self._client, self._partitions, self._map, items, deadline))
 
     async def recover(self, limit: int) -> Recovered:
-        """See `Store.recover`: spread what is decided, send credits that are found open."""
+        """See `Store.recover`. Spreads decided commits, and sends open credits."""
         credited = await self._reading(self._credits.settle(limit))
         if self._credits.unripe:
             await asyncio.sleep(_RIPE_SECONDS)
@@ -292,20 +292,20 @@ class CassandraStore(GroupStore):
         return Recovered(credited=credited)
 
     async def ping(self) -> None:
-        """Write a row that nobody reads, to the disks of a majority. Raises Unavailable."""
+        """Write a row that nobody reads, to a majority's disks. Raises Unavailable."""
         if not self._opened:
             raise Unavailable("the store is not open")
         await self._reading(self._client.write([("marker", ["ping", 1])], 1))
 
 
 def _is_several(wanted: Wanted) -> bool:
-    """Whether it is more than one row."""
+    """Whether more than one row is wanted."""
     named = len(wanted.accounts) + len(wanted.credits) + len(wanted.holds) + len(wanted.transfers)
     return bool(wanted.wallets) or wanted.open_holds or named + len(wanted.receipts) + len(wanted.records) > 1
 
 
 async def _spread_version(partition: Partition) -> tuple[int, str]:
-    """The newest version of a partition, if this process knows that it is spread; else after it was."""
+    """The newest version of a partition that is spread. Spreads it if this process does not know that it is."""
     version, attempt, _ = await partition.newest()
     known = partition.known
     if known is None or (known.version, known.attempt) != (version, attempt):

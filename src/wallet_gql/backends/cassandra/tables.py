@@ -1,11 +1,11 @@
-"""The tables, what stands in them, and the statements on them.
+"""The tables, their contents, and the statements on them.
 
-`register` has one row a partition and is written by lightweight transactions alone. All other rows are written plainly,
-each by the commits of one partition only and with the commit's version as its time stamp. So writing them again, late,
-or out of order changes nothing, and no clock matters. A row that was deleted by a commit may be written by a later one.
+`register` has one row per partition, which only lightweight transactions write. All other rows are written plainly,
+each only by the commits of one partition and with the commit's version as time stamp. So writing them again, late, or
+out of order changes nothing, and clocks do not matter. A row that one commit has deleted may be written by a later one.
 
-The rows of a kind are the plain values of `kit.KINDS` as JSON text under one text key. Several keys are read at once.
-Tables of names only (`wallet`, `open_hold`, `record_of`, `due`) lead to such rows and prove nothing.
+A row of a kind has the plain values of `kit.KINDS` as JSON text under one text key. Several keys are read at once.
+Tables of names (`wallet`, `open_hold`, `record_of`, `due`) only lead to such rows and prove nothing.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ...domain.model import Hold, HoldState, Record, RecordKey
 from ..kit.kinds import Kind, Row
 
 VERSION: Final = 1
-"""The version of everything in this module; a keyspace of a newer one is refused."""
+"""The version of everything in this module. A keyspace with a newer version is refused."""
 
 BUCKET: Final = 1_000
-"""How many entries, intents or commits share a partition of Cassandra."""
+"""How many entries, intents or commits are stored in one partition of Cassandra."""
 
 FAR: Final = 2**63 - 1
-"""Where a time or a number has no upper end."""
+"""Stands for "no upper end" of a time or a number."""
 
 _NAMES_ONLY: Final = " WITH gc_grace_seconds = 10800"
-"""A hint that comes back from the dead is checked like any other, so it may be forgotten after three hours."""
+"""A deleted name that reappears is checked like any other, so deletions may be forgotten after three hours."""
 
 TABLES: Final[dict[str, str]] = {
     "meta": "k text PRIMARY KEY, value text",
@@ -84,7 +84,7 @@ def definition(keyspace: str, table: str) -> str:
 
 
 def writing(keyspace: str) -> dict[str, str]:
-    """The statements that write a row; the last value of each is the time stamp."""
+    """The statements that write a row. The last value of each is the time stamp."""
     found = {}
     for name, (table, columns) in _PUTS.items():
         places = ", ".join("?" * len(columns))
@@ -97,7 +97,7 @@ def writing(keyspace: str) -> dict[str, str]:
 
 
 def bound(op: Op, stamp: int) -> list[Any]:
-    """The values of a row's statement with its time stamp, which a DELETE has in front."""
+    """The values of a row's statement with its time stamp, which comes first in a DELETE."""
     name, values = op
     return [stamp, *values] if name in _DROPS else [*values, stamp]
 
@@ -139,17 +139,17 @@ def text_of(*parts: object) -> str:
 
 
 def row_of(kind: Kind[Any], record: object) -> str:
-    """A record as it stands in its row."""
+    """The row of a record."""
     return orjson.dumps(kind.to_row(record)).decode()
 
 
 def bucketed(name: str, number: int) -> str:
-    """The key under which the number-th entry, intent or commit of something stands."""
+    """The key of the row group that has the `number`-th entry, intent or commit of `name`."""
     return f"{name} {number // BUCKET}"
 
 
 def transfer_key(partition: str, transfer_id: str) -> str:
-    """A transfer as one partition knows it."""
+    """The key of a transfer in one partition."""
     return f"{partition} {transfer_id}"
 
 
@@ -159,7 +159,7 @@ def record_key(key: RecordKey) -> str:
 
 
 def due_key(kind: str, partition: str) -> str:
-    """Where a partition lists what is due of a kind."""
+    """The key of a partition's list of due items of a kind."""
     return text_of(kind, partition)
 
 
@@ -169,13 +169,13 @@ _Name = tuple[str, tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The rows of names that lead to one hold or record while it is as it is."""
+    """The rows of names that lead to one hold or record in its present state."""
 
     rows: frozenset[_Name]
 
     @classmethod
     def of_hold(cls, hold: Hold | None, partition: str) -> Names:
-        """An open hold is listed with its account, and among what is due unless it never expires."""
+        """An open hold is listed with its account, and with the due items unless it never expires."""
         if hold is None or hold.state is not HoldState.OPEN:
             return cls(frozenset())
         at = FAR if hold.expires_at is None else micros(hold.expires_at)
@@ -186,7 +186,7 @@ class Names:
 
     @classmethod
     def of_record(cls, record: Record | None, partition: str) -> Names:
-        """A record is listed with its owner, and among what is due if it has a time for that."""
+        """A record is listed with its owner, and with the due items if it has a due time."""
         if record is None:
             return cls(frozenset())
         rows: set[_Name] = {("record_of", (text_of(record.kind, record.owner), record.id, record.slot))}
@@ -195,7 +195,7 @@ class Names:
         return cls(frozenset(rows))
 
     def becoming(self, after: Names) -> list[Op]:
-        """The rows to drop and to add when these names become others."""
+        """The rows to delete and to add when these names change to `after`."""
         dropped: list[Op] = [(f"drop_{name}", list(values)) for name, values in sorted(self.rows - after.rows)]
         return dropped + [(name, list(values)) for name, values in sorted(after.rows - self.rows)]
 

@@ -1,9 +1,9 @@
-"""Turns: several processes on one partition, one at a time for a while each, so that they do not help one another.
+"""Turns: several processes use one partition in turns, so that they do not spread one another's commits.
 
-Nothing here is needed for safety: whoever does not wait is only slower. A process that has just committed has the
-partition's turn. It *releases* the partition by its marker, which says that its last commit is spread: when it has
-nothing more to do, and when it has had the turn for a while and others were seen lately. Others wait for that, or until
-their patience ends: then the process is gone, or very slow.
+Nothing here is needed for safety: a process that does not wait is only slower. A process that has just committed has
+the partition's turn. It *releases* the partition by its marker, which says that its last commit is spread. It does so
+when it has nothing more to do, and when it has had the turn for a while and other processes were seen lately. Other
+processes wait for the release, or until their patience ends: then the process is dead, or very slow.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 OTHERS_SECONDS: Final = 5.0
-"""How long after a commit of another process this one takes turns with it."""
+"""How long after a commit of another process this process takes turns with it."""
 
 HOLD_SECONDS: Final = 0.3
 HOLD_COMMITS: Final = 3
 """How long, and for how many commits at least, a process keeps a partition that others may want."""
 
 LET_SECONDS: Final = 0.03
-"""How long it then leaves the partition alone."""
+"""How long the process then leaves the partition to others."""
 
 IDLE_SECONDS: Final = 0.01
-"""After so long without another commit the partition is released."""
+"""The partition is released after this long without another commit."""
 
 LOOK_SECONDS: Final = 0.015
-"""How often those who wait look."""
+"""How often waiting processes check."""
 
 TURN_SECONDS: Final = 1.0
 TURN_SHARE: Final = 0.3
-"""The patience of a commit: seconds, and of the time that its commands have left."""
+"""The patience of a commit: in seconds, and as a share of the time that its commands have left."""
 
 READER_SECONDS: Final = 0.25
 """The patience of a read."""
 
 GATHER_SHARE: Final = 0.8
-"""Of the time that the last commit took: how long a busy partition waits for more to join the next."""
+"""How long a busy partition waits for more commands before the next commit, as a share of the last commit's time."""
 
 GATHER_SECONDS_MAX: Final = 0.25
 
 
 def patience(deadline: float) -> float:
-    """How many seconds a commit that must end by then waits for its turn."""
+    """How many seconds a commit that must end by `deadline` waits for its turn."""
     left = deadline - asyncio.get_running_loop().time()
     return max(min(TURN_SECONDS, left * TURN_SHARE), 0.0)
 
@@ -51,7 +51,7 @@ class Turn:
     """This process's part in taking turns on one partition."""
 
     def __init__(self, release: Callable[[int], Awaitable[None]], *, gathers: bool) -> None:
-        """`release` writes the marker of a version, and raises nothing. With `gathers`, see `wait`."""
+        """`release` writes the marker of a version, and raises nothing. `wait` explains `gathers`."""
         self._release = release
         self._gathers = gathers
         self._others_at = -OTHERS_SECONDS
@@ -64,11 +64,11 @@ class Turn:
         self._writing: set[asyncio.Task[None]] = set()
 
     async def wait(self) -> bool:
-        """Wait before a batch is taken; commands on their way here join it. Whether others were let in meanwhile.
+        """Wait before a batch is taken; commands that arrive meanwhile join it. Returns whether others had a turn.
 
-        A partition that was idle does not wait. Each commit costs the same however much it carries, and a payment
-        between partitions comes to two of them: so with several partitions (`gathers`) fewer and larger ones are worth
-        more than the moment.
+        A partition that was idle does not wait. Each commit costs the same for any number of commands, and a payment
+        between partitions takes two commits. So with several partitions (`gathers`) fewer and larger commits are worth
+        the wait.
         """
         now = asyncio.get_running_loop().time()
         self._stay()
@@ -88,7 +88,7 @@ class Turn:
             self._ending = None
 
     def committed(self, version: int, began: float) -> None:
-        """Note a commit of this process; the partition is released unless another one follows at once."""
+        """Note a commit of this process. The partition is released unless another commit follows at once."""
         loop = asyncio.get_running_loop()
         self._ended_at = loop.time()
         self._took_seconds = self._ended_at - began
@@ -111,7 +111,7 @@ class Turn:
         self._commits = 0
 
     async def close(self) -> None:
-        """Release the partition now, if that is still to be done."""
+        """Release the partition now, if that has not been done."""
         if self._ending is not None:
             self._stay()
             self._end()

@@ -10,7 +10,7 @@ from ...domain.errors import ConfigurationError
 from ...urls import parse
 
 PARTITIONS: Final = 16
-"""Where the URL does not say how many."""
+"""The number of partitions if the URL does not say."""
 
 PARTITIONS_MAX: Final = 2_048
 PORT: Final = 9042
@@ -20,7 +20,7 @@ _KEYSPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,47}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a ledger is. `user` and `password` are both given or both None."""
+    """The address of a ledger. `user` and `password` are both given or both None."""
 
     hosts: tuple[str, ...]
     port: int
@@ -31,7 +31,7 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """Without secrets."""
+        """The address without secrets."""
         return f"{','.join(self.hosts)}:{self.port}/{self.keyspace}"
 
 
