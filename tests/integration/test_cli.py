@@ -174,7 +174,7 @@ def watched(folder: Path, *arguments: str, storage: str) -> tuple[str, str]:
 
 
 def test_progress_is_shown_to_a_terminal(tmp_path: Path, storage: str, person: Person) -> None:
-    """Whoever watches sees how far it is, and nothing of it is left at the end; a pipe gets not a byte of it."""
+    """A terminal shows the progress, and nothing of it remains at the end; a pipe gets no progress output."""
     assert person.account_id
     file, shown = tmp_path / "export.jsonl", ""
     for arguments, where, says in (
@@ -303,7 +303,7 @@ def test_recover_is_harmless(here: Here, storage: str, person: Person) -> None:
     ids=["no URL", "unknown scheme", "no folder", "several faults", "failpoints in production"],
 )
 def test_configuration_errors(here: Here, storage_url: str, settings: dict[str, str], says: list[str]) -> None:
-    """What is wrong with the configuration is told at once and in full, without a traceback."""
+    """All faults of the configuration are reported at once, without a traceback."""
     done = here("migrate", storage=storage_url, **settings)
     assert done.returncode == 2
     assert all(word in done.stderr for word in says), done.stderr
@@ -382,7 +382,7 @@ def test_listing_transfers(here: Here, storage: str, person: Person) -> None:
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 async def test_a_terminal_that_lacks_a_character(encoding: str, storage: str, person: Person, tmp_path: Path) -> None:
-    """What somebody has typed never ends a listing: exit 1 of `audit` means wrong books and nothing else."""
+    """Text that users typed never ends a listing: exit 1 of `audit` means wrong books and nothing else."""
     async with open_ledger(storage) as ledger:
         account = AccountId(person.account_id)
         await ledger.deposit(OPERATOR, new_key(), account, 150, "EUR", reference="R\u00e9union \U0001f680")

@@ -139,7 +139,7 @@ def test_codegen_generates(tmp_path: Path) -> None:
 
 
 def test_inspector_finds_breaks(tmp_path: Path) -> None:
-    """graphql-inspector tells a break from an addition."""
+    """graphql-inspector distinguishes a breaking change from an addition."""
     text = SCHEMA.read_text()
     more = tmp_path / "more.graphql"
     more.write_text(f"{text}\nextend type Query {{ more: Int }}\n")

@@ -174,7 +174,7 @@ def faults_of(text: str) -> list[str]:
 
 @pytest.mark.parametrize(("kind", "name"), CASES, ids=[f"{name}, {kind}" for kind, name in CASES])
 def test_each_fault_of_each_setting(run: Run, kind: str, name: str) -> None:
-    """It is told by name and with a remedy, without a secret; `serve` says the same and does not start."""
+    """A fault is reported by name and with a remedy, without a secret; `serve` says the same and does not start."""
     code, out, err = run("config", "check", **KINDS[kind][name])
     assert (code, out) == (2, ""), err
     assert variable(name) in err, err
@@ -312,7 +312,7 @@ def test_variables_of_tests_are_let_be(run: Run, name: str) -> None:
 
 @pytest.mark.parametrize("service", ["gql", "api", "gql_v2"])
 def test_variables_of_services_are_let_be(run: Run, service: str) -> None:
-    """Kubernetes tells every container of each Service, such as wallet-gql; a slip of the pen is no Service."""
+    """Variables that Kubernetes sets for a Service, such as wallet-gql, are not taken for misspelt settings."""
     address, port = "10.96.0.7", f"{service}_port_8000_tcp"
     told = {
         f"{service}_service_host": address,

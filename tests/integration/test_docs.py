@@ -236,7 +236,7 @@ def test_the_guarantees_page_names_tests_that_exist() -> None:
 
 
 def test_the_backend_page_names_every_member() -> None:
-    """Whoever writes a backend is told of every member of the protocol."""
+    """The guide for authors of backends mentions every member of the protocol."""
     text = read(DOCS / "writing-a-backend.md")
     members = {name for name in vars(Store) if not name.startswith("_")}
 

@@ -49,7 +49,7 @@ def test_not_ready_first(tmp_path: Path, workers: str) -> None:
 
 @pytest.mark.slow
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    """Whoever does not want to wait sends another one."""
+    """A second signal stops the server at once."""
     with serving(tmp_path, drain_seconds="300") as server:
         assert is_ready(server)
         server.process.send_signal(signal.SIGTERM)

@@ -254,7 +254,7 @@ def test_a_reader_that_goes_away(exported: Path) -> None:
 
 
 def test_memory_keeps_nothing(exported: Path) -> None:
-    """Importing into memory:// says that it only checks the file, and tells the same digest."""
+    """Importing into memory:// says that it only checks the file, and prints the same digest."""
     done = run_cli(exported.parent, "import", str(exported), storage="memory://?nodes=3")
     assert (done.returncode, "only checks" in done.stderr) == (0, True)
     assert json.loads(exported.read_text(encoding="utf-8").splitlines()[-1])["digest"] in done.stderr

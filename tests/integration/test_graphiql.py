@@ -399,7 +399,7 @@ def test_every_tab_of_the_demo_works(tmp_path: Path, page: Page) -> None:
 
 @pytest.mark.slow
 def test_a_subscription_goes_on(site: Site, page: Page) -> None:
-    """Events come as they happen, until somebody presses stop."""
+    """Events arrive as they happen, until the user presses stop."""
     _open(page, site.url())
     _run(page, "LogIn")
     _choose(page, "AccountEvents")

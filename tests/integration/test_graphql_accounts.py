@@ -63,7 +63,7 @@ def cookie_of(client: Client, login: str) -> SimpleCookie:
 
 @pytest.mark.smoke
 def test_from_sign_up_to_payment(server: Server, anybody: Client, people: list[Person]) -> None:
-    """Somebody signs up, logs in, opens an account, is paid, and pays back; a repeated key pays once."""
+    """A user signs up, logs in, opens an account, is paid, and pays back; a repeated key pays once."""
     name = joined(anybody)
     with Client(server.url, bearer(anybody, name)) as client, Client(server.url, people[0].token) as payer:
         account = client.run(OPEN_ACCOUNT, {"input": {"currency": "EUR"}})["account"]

@@ -155,7 +155,7 @@ def test_paying_oneself(client: Client, server: Server, people: list[Person]) ->
 
 
 def test_other_peoples_accounts_look_absent(client: Client, server: Server, people: list[Person]) -> None:
-    """Somebody else's account id gets the very answer of an id that does not exist."""
+    """Another user's account id gets the same answer as an id that does not exist."""
     before = counted(server.path, *MONEY)
     account = "query($id: ID!) { account(id: $id) { id } }"
     answers = []

@@ -42,7 +42,7 @@ def kinds(answer: Any) -> list[str]:
 @pytest.mark.smoke
 @pytest.mark.parametrize("mode", ["ATOMIC", "INDEPENDENT"])
 def test_all_items_move(client: Client, server: Server, people: list[Person], mode: str) -> None:
-    """Results come in the order of the items; the same batch again moves nothing and tells the same transfers."""
+    """Results come in the order of the items; the same batch again moves nothing and returns the same transfers."""
     payer, *payees = people
     items = [payer.pay(payees[n % 2].username, 100 + n) for n in range(5)]
     first = run(client, mode, *items)

@@ -114,7 +114,7 @@ HISTORY: Final = f"history(first: $first) {{ {ROW} pageInfo {{ hasNextPage endCu
 
 
 def test_cost_is_told(client: Client, people: list[Person]) -> None:
-    """Every valid operation tells what it costs; the largest page of everything is far from dear."""
+    """Every valid operation reports its cost; the largest page of everything is far below the limit."""
     query = f"query($id: ID!, $first: Int!) {{ account(id: $id) {{ {HISTORY} }} }}"
     for first in (1, 10, 100):
         body = client.post(query, {"id": people[0].account_id, "first": first}).json()

@@ -158,7 +158,7 @@ def test_capturing_too_much(cast: Cast) -> None:
 
 
 def test_voiding(cast: Cast) -> None:
-    """A void releases everything; its key tells it again; the hold is no longer closable."""
+    """A void releases everything; its key returns the same answer; the hold is no longer closable."""
     hold_id = cast.held(700)
     sent = closing(hold_id)
     first, again = cast.takes.run(VOID, sent), cast.takes.run(VOID, sent)
@@ -206,7 +206,7 @@ def test_open_holds_are_listed_newest_first(cast: Cast) -> None:
 
 
 def test_a_replayed_hold_is_as_it_was_placed(cast: Cast) -> None:
-    """The key of a hold tells the hold as it was placed, even when it is captured by now."""
+    """The key of a hold returns the hold as it was placed, even after it was captured."""
     key = new_key()
     first = cast.place(700, key=key)
     cast.capture(first["hold"]["id"])
@@ -236,7 +236,7 @@ def test_holds_that_are_refused(idle_cast: Cast, case: str) -> None:
 
 
 def test_a_payee_without_an_account_in_the_currency(cast: Cast) -> None:
-    """Whoever cannot receive the currency is named together with it, in a hold as in a transfer."""
+    """A payee who cannot receive the currency is named with it, for a hold as for a transfer."""
     open_account = 'mutation { openAccount(input: {currency: "JPY"}) { ... on OpenAccountSuccess { account { id } } } }'
     source = cast.pays.run(open_account)["account"]["id"]
     amount = {"minorUnits": 5, "currency": "JPY"}

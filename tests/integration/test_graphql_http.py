@@ -166,7 +166,7 @@ def test_compressed_bodies_are_refused(http: httpx.Client) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD", "TRACE"])
 def test_methods(http: httpx.Client, method: str) -> None:
-    """Any method but GET and POST is 405 and told which there are."""
+    """Any method but GET and POST gets 405, with the allowed methods."""
     answer = http.request(method, "/graphql")
     assert answer.status_code == 405
     assert {name.strip() for name in answer.headers["allow"].split(",")} >= {"GET", "POST"}

@@ -120,7 +120,7 @@ async def test_field_duplication(site: tuple[httpx.AsyncClient, Person]) -> None
 
 
 async def test_circular_query_by_introspection(site: tuple[httpx.AsyncClient, Person]) -> None:
-    """Types of fields of types of fields … are refused; the schema is not told in production at all."""
+    """Deeply nested introspection is refused; in production all introspection of the schema is refused."""
     inner = "name"
     for _ in range(8):
         inner = f"fields {{ name type {{ {inner} }} }}"
@@ -193,7 +193,7 @@ async def test_field_suggestions(site: tuple[httpx.AsyncClient, Person]) -> None
     ],
 )
 async def test_introspection(site: tuple[httpx.AsyncClient, Person], query: str) -> None:
-    """The schema is not told in production, however it is asked for; `__typename` is."""
+    """In production every form of introspection is refused; `__typename` is allowed."""
     await refused_quickly(site, query)
     assert (await post(site, "{ __typename }")).json()["data"] == {"__typename": "Query"}
 

@@ -172,7 +172,7 @@ async def explain(field: Field, taken: list[str]) -> None:
 
 @pytest.mark.slow
 async def test_one_key_fifty_times(tmp_path: Path) -> None:
-    """Fifty captures under one key at once are one capture, told fifty times."""
+    """Fifty captures under one key at once are one capture, with the same answer fifty times."""
     async with wallet_in(tmp_path) as wallet:
         field = await lay_out(wallet, held=True)
         given: dict[str, Any] = {"idempotencyKey": new_key(), "holdId": field.hold_id}

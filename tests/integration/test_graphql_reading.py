@@ -171,7 +171,7 @@ def test_a_key_tells_its_refusal(client: Client, past: Past) -> None:
 
 
 def test_keys_of_other_operations(server: Server, client: Client, past: Past) -> None:
-    """A capture's key tells its transfer to the payee who sent it; a hold's key tells that it placed one."""
+    """A capture's key shows its transfer to the payee who sent it; a hold's key shows that it placed one."""
     key = new_key()
     hold = client.run(PLACE, {"input": past.payer.pay(past.payee.username, 1, key)})["hold"]["id"]
     placed = client.run(KEY, {"key": key})
@@ -225,7 +225,7 @@ def test_filters(client: Client, past: Past, case: str) -> None:
 
 
 def test_filter_by_the_other_side(client: Client, past: Past) -> None:
-    """The other side is found by name, in any case; of somebody unknown there is nothing."""
+    """The counterparty is found by name, in any case; for an unknown name there are no entries."""
     assert amounts(client, past, counterparty=past.payee.username.upper()) == [-10, -20, 5, -40]
     assert amounts(client, past, counterparty=past.other.username) == [-30]
     assert amounts(client, past, counterparty=past.other.username, maxMinorUnits=29) == []

@@ -58,7 +58,7 @@ def listed(client: Client) -> list[dict[str, Any]]:
 
 
 def test_sessions_are_listed(devices: list[Client]) -> None:
-    """Newest first, each device finds itself as the current one; no session tells a token."""
+    """Newest first, each device sees itself as the current one; no session shows a token."""
     for place, client in enumerate(devices):
         sessions = listed(client)
         assert [session["current"] for session in sessions] == [n == place for n in range(3)]
@@ -98,7 +98,7 @@ def test_revoking_what_is_none(devices: list[Client], session_id: str) -> None:
 
 
 def test_others_cannot_revoke(server: Server, devices: list[Client]) -> None:
-    """Somebody else with the session's id ends nothing."""
+    """Another user cannot end a session by its id."""
     (other,) = settle_all(server.storage, 0)
     with Client(server.url, other.token) as client:
         assert client.run(REVOKE, {"input": {"sessionId": listed(devices[0])[0]["id"]}})["ended"] is False

@@ -96,7 +96,7 @@ async def test_4409_and_ids(server: Server, someone: Person) -> None:
 
 
 async def test_a_reason_fits_its_frame(server: Server, someone: Person) -> None:
-    """However long an id is, in whatever script, the code is told."""
+    """The close code is sent for an id of any length and any script."""
     async with talking(server.url, someone.token) as talk:
         for _ in range(2):
             await talk.watch(someone.account_id, name="\N{ROCKET}" * 255)

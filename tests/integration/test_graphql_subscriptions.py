@@ -95,7 +95,7 @@ async def test_a_sequence_from_elsewhere(server: Server, someone: Person, after:
 
 
 async def test_changes_without_an_entry(server: Server, tmp_path: Path, someone: Person, people: list[Person]) -> None:
-    """A hold and a freeze are told within a moment, with the sequence as it was; the owner of a frozen account sees."""
+    """A hold and a freeze show within a moment, with an unchanged sequence; the owner of a frozen account sees them."""
     async with talking(server.url, someone.token) as talk:
         await talk.watch(someone.account_id, 1)
         with Client(server.url, someone.token) as client:

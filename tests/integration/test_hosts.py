@@ -81,7 +81,7 @@ def test_no_redirect_repeats_the_host(anybody: Server, path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_other_hosts_are_refused(named: Server, path: str) -> None:
-    """421 for whoever asks for another host, also by WebSocket; probes by address are answered."""
+    """A request for another host gets 421, also by WebSocket; probes by address are answered."""
     for host in ("evil.example", "wallet.example.evil.example", "127.0.0.1", "evil.example:443"):
         assert ask(named, path, f"Host: {host}")[0] == 421
         assert ask(named, "/graphql", f"Host: {host}", *UPGRADE)[0] == 421

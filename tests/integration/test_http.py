@@ -132,7 +132,7 @@ def test_no_cross_origin_access_is_ever_granted(browser: httpx.Client) -> None:
 
 
 def test_a_client_that_hangs_up_cancels_nothing(tmp_path: Path) -> None:
-    """A payment whose sender disconnects before the commit is committed all the same; its key tells so later."""
+    """A payment whose sender disconnects before the commit is committed nevertheless; its key shows so later."""
     storage = f"sqlite:///{tmp_path / 'wallet.db'}"
     payer, payee = settle_all(storage, 1000, 0)
     payment = payer.pay(payee.username, 100, new_key())
@@ -220,7 +220,7 @@ async def local(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_rest_command_is_finished_without_its_client(
     app: Starlette, local: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the server cancels in the middle is done all the same, and waited for at the end; the key tells of it."""
+    """A command that the server cancels half-way is completed, and waited for at the end; its key shows the outcome."""
     store = app.state.wallet.store
     begun, go_on, execute = asyncio.Event(), asyncio.Event(), store.execute
 

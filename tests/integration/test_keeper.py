@@ -27,7 +27,7 @@ if sys.argv[1] == "stay":
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, None], ids=str)
 def test_servers_end_with_the_run_that_started_them(number: signal.Signals | None) -> None:
-    """Killed, told to end, interrupted or at its end: the server, what it has started and its folder are gone."""
+    """After a kill, SIGTERM, an interrupt or a normal end: the server, its children and its folder are gone."""
     command = [sys.executable, "-c", RUN, "stay" if number else "end"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
         assert run.stdout is not None

@@ -187,7 +187,7 @@ async def test_waits_grow_to_a_cap(town: Town) -> None:
 
 
 async def test_dead_letters_and_replay(town: Town) -> None:
-    """What fails too often is put aside, those behind it go on; a replay tells it again, from there in order."""
+    """An event that fails too often becomes a dead letter, later events go on; a replay sends it again, in order."""
     town.inbox.answers = [500] * 4
     await town.pay(2)
     await town.rounds(8, 60)
@@ -264,7 +264,7 @@ async def test_what_was_never_tried_is_no_failure(town: Town) -> None:
 
 
 async def test_a_slow_merchant_gives_way(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A round ends after some time; what is left is told in the next ones, in order."""
+    """A round ends after some time; the remaining events are sent in the next rounds, in order."""
     monkeypatch.setattr("wallet_gql.integrations.webhooks.deliveries._ROUND_SECONDS", 0.05)
     town.inbox.wait_seconds = 0.02
     await town.pay(8)
@@ -326,12 +326,12 @@ async def check_two_tellers(town: Town, kind: type[Webhooks] = Webhooks) -> None
 
 
 async def test_two_processes_do_not_interleave(town: Town) -> None:
-    """One has the lease; the other tells nothing meanwhile."""
+    """While one process has the lease, the other sends nothing."""
     await check_two_tellers(town)
 
 
 async def test_a_process_that_was_taken_for_dead_moves_nothing(town: Town) -> None:
-    """Its lease runs out while it sends; another tells on; the late one sees it and stops."""
+    """A lease ends during a send; another process continues; the late one notices and stops."""
     await town.pay(4)
     other = town.teller()
 
@@ -439,7 +439,7 @@ async def test_events_out_of_order_are_convicted(town: Town) -> None:
 
 
 async def test_a_missing_lease_is_convicted(town: Town) -> None:
-    """The check of two tellers finds events told twice."""
+    """The check of two senders finds events that were sent twice."""
     with pytest.raises(AssertionError):
         await check_two_tellers(town, Unleased)
 
@@ -667,7 +667,7 @@ async def test_cookies_are_not_kept() -> None:
 
 
 async def test_a_slow_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever takes the request and never answers costs no more than the time-out."""
+    """A server that accepts a request and never answers costs no more than the time-out."""
     monkeypatch.setattr("wallet_gql.integrations.webhooks.events.SEND_SECONDS", 0.2)
 
     ended = asyncio.Event()

@@ -120,7 +120,7 @@ def bill(town: Town, minor: int, **more: Any) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.backend("sqlite")
 def test_a_merchant_over_graphql(town: Town, shop: Shop) -> None:
-    """Register, be paid with a split and by a hold, refund, be told of all of it in order, rotate, replay."""
+    """Register, be paid with a split and by a hold, refund, get all events in order, rotate, replay."""
     payer, seller = Client(town.server.url, town.payer.token), Client(town.server.url, town.seller.token)
     with payer, seller:
         assert seller.run(VIEWER)["merchant"] is None

@@ -203,7 +203,7 @@ async def test_g2_an_absent_receipt_that_is_not_written(world: World) -> None:
 
 
 async def test_g2_an_absent_record_that_is_not_written(world: World) -> None:
-    """The same with records, whether or not somebody creates one of them."""
+    """The same with records, whether or not another command creates one of them."""
     ann = await world.person()
     stores = [world.store, await world.another()]
     for i in range(20):

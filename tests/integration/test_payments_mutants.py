@@ -43,7 +43,7 @@ def test_a_mutant_is_convicted(mutant: str) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("mutant", BY_SCHEDULES)
 def test_random_schedules_convict_a_mutant(mutant: str) -> None:
-    """Nobody told the state machine what to look for."""
+    """The state machine finds the faults without hints."""
     done = run_suite(f"{SUITE}::test_schedules_on_memory", *PLUGIN, WALLET_MUTANT=mutant)
 
     assert done.returncode == 1, done.stdout[-2000:]

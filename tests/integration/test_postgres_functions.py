@@ -47,7 +47,7 @@ async def migrated(tmp_path: Path) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_the_migrations_arrive_at_the_files(migrated: asyncpg.Connection) -> None:
-    """Defined anew from its file, every function is what it was: text, signature, volatility and settings."""
+    """A function redefined from its file is the same: text, signature, volatility and settings."""
     after_migrations = await defined(migrated)
     assert set(after_migrations) == set(files())
 

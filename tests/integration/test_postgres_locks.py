@@ -159,7 +159,7 @@ async def test_a_closed_gate_is_no_locked_account(world: World) -> None:
 async def test_who_was_sent_on_too_often_insists(
     closed: PostgresStore, monkeypatch: pytest.MonkeyPatch, stuck: bool
 ) -> None:
-    """He waits for all his accounts in order, for long; if that does not help he begins anew."""
+    """Such a command waits long for all its accounts in order; if that does not help, it starts again."""
     asked: list[tuple[str, int]] = []
 
     async def once(_lane: object, _batch: object, _until: float, how: str, wait_ms: int = LOCK_MS_MAX) -> None:

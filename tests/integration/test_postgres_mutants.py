@@ -217,7 +217,7 @@ async def payment(leader: Untrue) -> frozenset[str]:
 
 
 async def test_a_prepare_that_answers_rollback_stops_the_commit() -> None:
-    """The leader is never told to commit."""
+    """The leader never gets the commit."""
     leader = Untrue("n1")
     with pytest.raises(InvariantViolated, match="answered ROLLBACK to PREPARE TRANSACTION"):
         await payment(leader)

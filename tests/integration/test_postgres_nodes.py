@@ -100,7 +100,7 @@ def store_cluster(world: World) -> PostgresCluster:
 
 
 async def test_another_list_is_refused(world: World) -> None:
-    """Fewer nodes than the ledger has, or one more: the message tells the right list."""
+    """With fewer nodes than the ledger has, or one more, the message names the right list."""
     first, second, third = urls_of(world)
     said = await refusal(f"{first},{second}")
     assert "node n1 belongs to the nodes n1, n2, n3; given are n1, n2: name them all" in said
@@ -180,7 +180,7 @@ async def test_synchronous_commit_off_for_one_database_is_refused(world: World) 
 
 
 async def test_node_lists_in_a_file(world: World, tmp_path: Path) -> None:
-    """A TOML file says the same as repeated URLs; what is wrong with it is told."""
+    """A TOML file means the same as repeated URLs; its faults are reported."""
     path = tmp_path / "nodes.toml"
     plain = [url.partition("?")[0] for url in urls_of(world)]
     path.write_text("[nodes]\n" + "".join(f'{name} = "{url}"\n' for name, url in zip(NAMES, plain, strict=True)))
@@ -288,7 +288,7 @@ async def test_a_node_down_stops_only_what_needs_it(world: World, kind: str) -> 
 
 @pytest.mark.trial
 async def test_a_payees_node_that_dies_after_the_decision(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The payment stands, told as not credited; the credit is there soon after the node is back."""
+    """The payment is valid and reported as not credited; the credit arrives soon after the node is back."""
     first, _, third = await one_each(world)
     server = store_cluster(world).nodes[2]
     died: list[str] = []
@@ -336,7 +336,7 @@ async def test_a_replay_knows_a_credit_in_doubt(world: World, quiet: World, monk
 
 @pytest.mark.trial
 async def test_a_lost_reply_of_the_decision_is_doubt(world: World) -> None:
-    """InDoubt once; the same key then tells that it happened, once."""
+    """InDoubt once; a retry with the same key then shows that it happened, once."""
     first, _, third = await one_each(world)
     async with AsyncExitStack() as stack:
         proxies = [await stack.enter_async_context(Proxy("127.0.0.1", n.port)) for n in store_cluster(world).nodes]
@@ -448,7 +448,7 @@ async def test_strangers_are_left_alone(quiet: World) -> None:
 
 
 async def test_two_recoverers_at_once(quiet: World) -> None:
-    """Each orphan gets the one verdict that the leader knows, whoever is first; nobody fails."""
+    """Each orphan gets the leader's verdict, whichever process settles it first; no process fails."""
     gids = [orphan(quiet, 1 + number % 2) for number in range(12)]
     for gid in gids[::3]:
         sql_on(quiet, 0, f"INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
@@ -535,7 +535,7 @@ async def test_recovery_gets_through_exhausted_pools(quiet: World, monkeypatch: 
 
 
 async def test_locked_accounts_leave_room_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice as many accounts as connections are locked by somebody else, each with callers: everybody else goes on."""
+    """Callers of twice as many locked accounts as there are connections wait; all other callers go on."""
     monkeypatch.setattr(_pg_node, "POOL_MAX", 4)
     people = [
         person

@@ -85,7 +85,7 @@ def test_urls_are_read() -> None:
 
 
 async def test_a_missing_redis_is_refused(world: World) -> None:
-    """Nobody listens there: told within seconds, with what to do."""
+    """An address where nothing listens is reported within seconds, with a remedy."""
     nodes = world.harness.url.partition(",")[2]
     said = await refusal(f"redis+postgres://127.0.0.1:1/0,{nodes}")
     assert "redis://127.0.0.1:1/0" in said
@@ -155,7 +155,7 @@ async def lose(world: World, redis_server: RedisServer, holder: Held) -> None:
 
 
 async def test_a_late_write_is_refused(world: World, redis_server: RedisServer) -> None:
-    """A row that somebody else has claimed since is not written, though neither balance nor sequence has changed."""
+    """A row that another process has claimed meanwhile is not written, even if balance and sequence are unchanged."""
     (ann, *_), store = await one_each(world), store_of(world, RedisStore)
     first = await held(store.leases, "n1", ann)
     async with claiming(world, ann, first) as (late, stale):
@@ -185,7 +185,7 @@ async def test_a_late_claim_is_refused(world: World, redis_server: RedisServer) 
 
 
 async def test_tokens_never_go_back(world: World, redis_server: RedisServer) -> None:
-    """A Redis that has forgotten its counter is told; the next token is higher than all that a row has seen."""
+    """A Redis that has lost its counter gets it back; the next token is higher than all that a row has seen."""
     (ann, *_), store = await one_each(world), store_of(world, RedisStore)
     for _ in range(20):
         await world.fund(ann, 1)
@@ -206,7 +206,7 @@ async def test_tokens_never_go_back(world: World, redis_server: RedisServer) -> 
 
 
 async def test_only_the_owner_releases_and_renews(world: World, redis_server: RedisServer) -> None:
-    """A holder whose lease has gone to somebody else takes nothing from him, and hears of it."""
+    """A holder whose lease another process has cannot take the lease back, and notices the loss."""
     (ann, *_), store = await one_each(world), store_of(world, RedisStore)
     first = await held(store.leases, "n1", ann)
     await lose(world, redis_server, first)
@@ -389,7 +389,7 @@ async def test_a_credit_whose_node_goes_away_arrives_when_it_is_back(
 
 
 async def test_any_process_finishes_what_another_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intents of a process that is gone are applied and closed by whoever recovers; many at once do it once."""
+    """Intents of a dead process are applied and closed by any recovery; many recoveries at once do it once."""
     first, second, _ = await one_each(world)
     store = store_of(world, RedisStore)
     assert store._credits is not None

@@ -366,7 +366,7 @@ def test_a_body_where_none_belongs(payer: Rest) -> None:
 
 
 def test_methods(ann: Rest) -> None:
-    """A method that a path lacks is 405 and told which it has; an unknown path is 404."""
+    """A method that a path lacks gets 405 with the allowed ones; an unknown path gets 404."""
     answer = ann.ask("PUT", "/v1/transfer")
     assert code_of(answer) == (405, "METHOD_NOT_ALLOWED")
     assert set(answer.headers["allow"].split(", ")) == {"GET", "POST"}
@@ -467,7 +467,7 @@ def test_bad_pages(payer: Rest, params: dict[str, Any]) -> None:
 
 
 def test_paging_accounts(ann: Rest) -> None:
-    """The list of accounts is paged, and tells as many last entries as are asked for."""
+    """The list of accounts is paged, with as many last entries as requested."""
     for currency in ("JPY", "KWD"):
         assert ann.ask("POST", "/v1/account", json={"currency": currency}).status_code == 201
     taken = ann.ask("POST", "/v1/account", json={"currency": "JPY"})
@@ -481,7 +481,7 @@ def test_paging_accounts(ann: Rest) -> None:
 
 
 def test_without_a_session(server: Server, ann: Rest) -> None:
-    """Everything that is somebody's is 401 without a token, with a forged one, and with one that was ended."""
+    """Everything that belongs to a user gets 401 without a token, with a forged one, and with an ended one."""
     forged = httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer wgs_000{'A' * 43}"})
     with client_of(server, ann.person) as ended, forged, httpx.Client(base_url=server.url) as nobody:
         assert [ended.delete("/v1/session").status_code for _ in range(2)] == [204, 204]

@@ -203,7 +203,7 @@ async def test_the_owner_has_all_of_it(town: tuple[Town, httpx.AsyncClient]) -> 
 
 
 async def test_cursors_of_others_lead_nowhere(town: tuple[Town, httpx.AsyncClient]) -> None:
-    """With a cursor out of somebody else's list one still sees one's own things alone."""
+    """A cursor from another user's list shows only the caller's own items."""
     here, http = town
     owners, stranger = {"Authorization": f"Bearer {here.owner.token}"}, await newcomer(here)
     mine = {"Authorization": f"Bearer {stranger.token}"}

@@ -198,7 +198,7 @@ def test_logs_tell_who_and_no_secrets(tmp_path: Path) -> None:
 
 
 def test_settings_show_no_secrets(tmp_path: Path) -> None:
-    """Neither `config show` nor any fault tells the password in a URL, or a provider's key."""
+    """Neither `config show` nor any fault shows the password in a URL, or a provider's key."""
     secrets = {"storage": "postgres://user:hunter2@db.example/wallet", "rate_limit_storage": "redis://:hunter2@cache"}
     for command in (("config", "show"), ("config", "check"), ("config", "show", "--json")):
         done = run_cli(tmp_path, *command, **secrets)

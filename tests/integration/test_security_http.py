@@ -323,7 +323,7 @@ async def test_headers_that_browsers_obey() -> None:
 
 
 def test_production(tmp_path: Path) -> None:
-    """Not even this machine gets a cookie without TLS; over TLS browsers are told to come back by TLS alone."""
+    """Without TLS not even this machine gets a cookie; over TLS browsers are told to use only TLS."""
     with serving(tmp_path, mode="production", trusted_proxies="127.0.0.1") as server:
         (person,) = settle_all(server.storage, 0)
         with httpx.Client(base_url=server.url) as http:
@@ -508,7 +508,7 @@ def test_security_events_over_both_apis(server: Server) -> None:
 
 
 def test_freezing_over_the_api(server: Server) -> None:
-    """An operator's freeze stops payments and holds, not what comes in; the owner is told and cannot undo it."""
+    """An operator's freeze stops payments and holds, but not credits; the owner sees it and cannot undo it."""
     payer, payee = settle_all(server.storage, 1_000, 1_000)
     folder = server.path.parent
     assert run_cli(folder, "freeze", payer.account_id, storage=server.storage).returncode == 0

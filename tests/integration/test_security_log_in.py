@@ -216,7 +216,7 @@ async def test_attempts_at_once_are_counted_before_they_are_made(
     ],
 )
 async def test_spellings_of_one_name_count_together(identity: CheapIdentity, name: str, login: str) -> None:
-    """Capitals, blanks and ways to write a letter do not begin anew, whether or not there is such a user."""
+    """Other capitals, blanks or forms of a letter do not reset the count, for known and unknown users."""
     for _ in range(FAILURES_MAX):
         await outcome(identity, name, "wrong", HOME)
     assert await outcome(identity, login, "wrong", HOME) == "RATE_LIMITED"
@@ -292,7 +292,7 @@ async def test_b10_attempts_at_once_over_a_site(identity: CheapIdentity) -> None
 
 
 async def test_addresses_that_cannot_be_read_are_one_client(identity: CheapIdentity) -> None:
-    """A proxy that tells none does not make guessing free."""
+    """A proxy that passes no address does not make guessing unlimited."""
     for address in ["", "nonsense"] * (FAILURES_MAX // 2):
         assert await outcome(identity, "anna", "wrong", Visitor(address)) == "INVALID_CREDENTIALS"
     assert await outcome(identity, "anna", "wrong", Visitor("unix:")) == "RATE_LIMITED"
@@ -300,7 +300,7 @@ async def test_addresses_that_cannot_be_read_are_one_client(identity: CheapIdent
 
 
 async def test_an_ipv6_subscriber_is_one_client(identity: CheapIdentity) -> None:
-    """All addresses of a /64 count together; the next /64 is somebody else."""
+    """All addresses of a /64 count together; the next /64 counts separately."""
     for n in range(FAILURES_MAX):
         await outcome(identity, "anna", "wrong", Visitor(f"2001:db8::{n + 1:x}"))
     assert await outcome(identity, "anna", PASSWORD, Visitor("2001:db8::ffff:1")) == "RATE_LIMITED"
@@ -320,7 +320,7 @@ async def test_failures_survive_a_restart(tmp_path: Path, clock: Clock) -> None:
 
 
 async def test_the_old_password_cannot_be_guessed_with_a_stolen_session(identity: CheapIdentity) -> None:
-    """Wrong old passwords are counted as failed log-ins are, and the user is told."""
+    """Wrong old passwords count like failed log-ins, and the user sees them."""
     session = (await identity.log_in("anna", PASSWORD, visitor=HOME)).session
     for _ in range(FAILURES_MAX):
         with pytest.raises(InvalidCredentials):
@@ -392,7 +392,7 @@ async def hashing(clock: Clock) -> AsyncIterator[Identity]:
 async def test_every_log_in_costs_one_verification_and_as_many_reads_and_writes(
     hashing: Identity, monkeypatch: pytest.MonkeyPatch, login: str, password: str
 ) -> None:
-    """One argon2 verification and the same reads, whoever it is; failures all write the same number of records."""
+    """One argon2 verification and the same reads for every name; failures all write the same number of records."""
     work: list[str] = []
     for thing, name in ((hashing.store, "fetch"), (hashing.store, "execute"), (hashing.passwords, "_verify")):
         monkeypatch.setattr(thing, name, _noting(work, name, getattr(thing, name)))
@@ -412,7 +412,7 @@ def _noting(work: list[str], name: str, real: Any) -> Any:
 
 
 async def test_a_refused_attempt_costs_no_verification(hashing: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is over the limit cannot keep the processor busy; a known name and an unknown one are refused alike."""
+    """A client over the limit cannot keep the processor busy; known and unknown names are refused alike."""
     monkeypatch.setattr(throttle_module, "FAILURES_MAX", 1)
     for login in ("anna", "nobody"):
         await outcome(hashing, login, "wrong", HOME)
@@ -423,7 +423,7 @@ async def test_a_refused_attempt_costs_no_verification(hashing: Identity, monkey
 
 
 async def test_one_client_cannot_fill_the_queue(hashing: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One client that sends many at once is told to wait, while another one logs in."""
+    """A client that sends many log-ins at once must wait, while another one logs in."""
     monkeypatch.setattr(passwords_module, "CLIENT_WAITING_MAX", 3)
     crowd = [asyncio.ensure_future(outcome(hashing, f"user{n}", "wrong", ELSEWHERE)) for n in range(12)]
     mine = asyncio.ensure_future(outcome(hashing, "anna", PASSWORD, HOME))

@@ -82,7 +82,7 @@ def drip(raw: socket.socket, first: bytes, again: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", SLOW)
 def test_a_slow_request_ends(server: Server, name: str) -> None:
-    """The connection is closed; whoever has begun a request is told 408."""
+    """The connection is closed; a client that has begun a request gets 408."""
     first, again = SLOW[name]
     with connect(server) as raw:
         answer = drip(raw, first, again)

@@ -309,7 +309,7 @@ async def test_sqlite_is_ready_while_somebody_else_writes(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("first", ["pay", "ping"])
 async def test_sqlite_whose_disk_hangs(first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A COMMIT that does not end keeps the file locked: that is no sign of somebody who can write. Reads go on."""
+    """A COMMIT that hangs locks the file: the lock does not prove that writing works. Reads go on."""
     connect, breaks = sqlite3.connect, threading.Event()
     waits, answers = threading.Event(), threading.Event()
 

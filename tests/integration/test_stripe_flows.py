@@ -69,7 +69,7 @@ def money(minor: int) -> dict[str, Any]:
 
 
 def test_a_top_up_by_graphql(town: Town) -> None:
-    """Asked for, paid, told, credited; the key gives the same top-up again; it is in the lists and in the history."""
+    """A top-up is requested, paid, reported and credited; its key returns it again; it is in lists and history."""
     person, key = town.person(), new_key()
     first = town.top_up(person, 1_230, key)
     assert (first["__typename"], first["replayed"], first["topUp"]["state"]) == (
@@ -151,7 +151,7 @@ def test_both_by_rest(town: Town) -> None:
 
 
 def test_reconcile_and_lists_by_the_command_line(tmp_path: Path) -> None:
-    """A lost webhook is settled; what cannot be settled is listed, with exit code 1; nothing of it tells a secret."""
+    """A lost webhook is settled; remaining differences are listed, with exit code 1; no output shows a secret."""
     with town_in(tmp_path) as town:
         person = town.person(1_000)
         stripe = settings_of(town.fake)

@@ -184,7 +184,7 @@ def test_an_intent_that_names_nobodys_top_up_is_put_aside(town: Town) -> None:
 
 @pytest.mark.parametrize("wrong", ["another account", "amount", "currency", "another withdrawal"])
 def test_a_payout_that_does_not_match_is_put_aside(town: Town, wrong: str) -> None:
-    """A payout of somebody else's connected account, or for another amount, captures nobody's hold."""
+    """A payout of another user's connected account, or of another amount, captures no hold."""
     person = town.person(5_000)
     withdrawal_id = town.withdraw(person, 1_000)["withdrawal"]["id"]
     payout_id = town.payout_of(withdrawal_id)
@@ -218,7 +218,7 @@ def test_an_event_that_fails_comes_again(town: Town) -> None:
 
 
 def test_the_browsers_word_credits_nothing(town: Town) -> None:
-    """Whoever only says that it was paid, by asking again or by reading, gets a secret and no money."""
+    """A client that claims a payment, by asking again or by reading, gets a secret and no money."""
     person, key = town.person(), new_key()
     first = town.top_up(person, 400, key)
     for _ in range(3):

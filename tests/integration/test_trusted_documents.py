@@ -116,7 +116,7 @@ def test_whole_documents(request: pytest.FixtureRequest, server: Server, people:
 
 
 def test_unknown_and_wrong_ids(request: pytest.FixtureRequest, server: Server, people: list[Person]) -> None:
-    """An unknown id is told so; a hash that is not the query's, two documents at once, and nonsense are mistakes."""
+    """An unknown id is reported; a wrong hash, two documents at once, and nonsense are errors."""
     is_off = mode_of(request) is TrustedDocuments.OFF
     unknown = "PERSISTED_QUERY_NOT_SUPPORTED" if is_off else "PERSISTED_QUERY_NOT_FOUND"
     assert code_of(ask(server, people[0], extensions=persisted(FREE))) == unknown
@@ -180,7 +180,7 @@ def test_subscriptions_by_id(request: pytest.FixtureRequest, server: Server, peo
     ],
 )
 def test_manifests_that_are_wrong(manifest: Any, told: str) -> None:
-    """A manifest is refused whole, and told what is wrong with it."""
+    """A wrong manifest is refused as a whole, with its fault."""
     with pytest.raises(ConfigurationError, match=told):
         read_manifest(manifest)
 
@@ -194,7 +194,7 @@ def test_an_empty_manifest_trusts_nothing() -> None:
 
 @pytest.mark.parametrize(("manifest", "workers"), [(None, "2"), (b"\xff", "1")])
 def test_a_server_without_its_manifest_does_not_start(tmp_path: Path, manifest: bytes | None, workers: str) -> None:
-    """The reason is told, and the exit code is that of a wrong setting."""
+    """The reason is printed, and the exit code is that of a wrong setting."""
     file = tmp_path / "manifest.json"
     if manifest is not None:
         file.write_bytes(manifest)

@@ -198,7 +198,7 @@ def test_the_store_is_away(tmp_path: Path) -> None:
 @pytest.mark.trial
 @pytest.mark.parametrize("all_wait", [False, True])
 def test_who_waits_can_be_stopped(tmp_path: Path, all_wait: bool) -> None:
-    """SIGTERM ends a server of which workers wait for their store."""
+    """SIGTERM ends a server whose workers wait for their store."""
     with two_workers(tmp_path) as (server, _ann, _bob), newer_schema(server.path):
         if all_wait:
             kill_all(server, workers_of(server))
@@ -278,7 +278,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, drain_seconds: str) -> No
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_first_start_refuses(tmp_path: Path, workers: str) -> None:
-    """A store that cannot be opened is told at once, in one line, whatever the number of workers."""
+    """A store that cannot be opened is reported at once, in one line, for any number of workers."""
     storage = f"sqlite:///{tmp_path}/absent/wallet.db"
     done = run_cli(tmp_path, "serve", "--port", "0", storage=storage, workers=workers)
     assert done.returncode == 2

@@ -68,7 +68,7 @@ def test_every_refusal_comes_back_from_its_code_and_fields(kind: type[WalletErro
     ],
 )
 def test_refusals_of_older_receipts_come_back(code: str, about: str, amount: str) -> None:
-    """Receipts that were written before these refusals named their currency are told without it."""
+    """Receipts that were written before these refusals had a currency are restored without one."""
     again = restore(code, {about: "it", amount: 5, "requested_minor": 7})
 
     assert again.fields == {about: "it", amount: 5, "requested_minor": 7, "currency": None}
