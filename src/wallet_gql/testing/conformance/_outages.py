@@ -72,6 +72,10 @@ CALLS: Final[Mapping[str, Call]] = {
 """Every member of `Store` that asks something of a server."""
 
 
+ASK_NOTHING: Final = {"name", "capabilities", "on_records"}
+"""The members that ask no server."""
+
+
 @asynccontextmanager
 async def _killed(world: World, servers: Sequence[Server]) -> AsyncIterator[None]:
     for server in servers:
@@ -107,7 +111,7 @@ class Outages(Suite):
     @pytest.mark.parametrize("fault", FAULTS)
     async def test_outage_every_member_answers_in_time(self, world: World, fault: str) -> None:
         """Whether all servers are away or one of several; afterwards the same store objects pay again."""
-        assert CALLS.keys() == {name for name in vars(Store) if not name.startswith("_")} - {"name", "capabilities"}
+        assert CALLS.keys() == {name for name in vars(Store) if not name.startswith("_")} - ASK_NOTHING
         servers = world.harness.servers()
         if not servers:
             world.not_tried.append(f"servers that are {fault}, for the harness has none")

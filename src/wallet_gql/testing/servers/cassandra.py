@@ -315,6 +315,8 @@ def shared_cluster(nodes: int) -> CassandraCluster:
 class CassandraHarness(Harness):
     """`cassandra`: one node. Paused by the gate; killed by killing the node, which starts again on what it left."""
 
+    kills = True
+
     def __init__(
         self, partitions: int = 1, cluster: Callable[[], CassandraCluster] = lambda: shared_cluster(1)
     ) -> None:
