@@ -21,7 +21,8 @@ from .setting_values import listed, origin_of, rates_of
 
 RATE_LIMITS: Final = (
     "address=6000/minute; user=3000/minute; addressCost=600000/minute; cost=300000/minute; "
-    "money=600/minute; lookup=60/minute; logIn=60/minute; signUp=20/minute"
+    "money=600/minute; lookup=60/minute; logIn=60/minute; signUp=20/minute; "
+    "updateMerchant=20/hour; replayEvents=10/hour"
 )
 
 STRIPE_API_BASE: Final = "https://api.stripe.com"

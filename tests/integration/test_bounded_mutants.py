@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
 
 from tests.integration import test_cost_budgets as budgets
 from tests.integration import test_lookups as lookups
+from tests.integration import test_merchant_webhooks as webhooks
 from wallet_gql import people
+from wallet_gql.domain.merchants import Delivery
+from wallet_gql.testing.harness import harness_for
+from wallet_gql.testing.world import World
 from wallet_gql.transports.graphql import cost, reading
 from wallet_gql.transports.graphql.context import Context
 from wallet_gql.transports.http.auth import Caller
@@ -91,6 +97,29 @@ def nobody_counts(patch: Patch) -> None:
     patch.setattr(Caller, "look_up", _nothing)
 
 
+def replays_at_any_rate(patch: Patch) -> None:
+    """Nothing is counted."""
+    patch.setattr(Delivery, "pause_seconds", lambda *_: 0.0)
+
+
+def only_successes_count(patch: Patch) -> None:
+    """A target that refuses is asked as often as somebody likes."""
+    real = Delivery.repeated
+    patch.setattr(Delivery, "repeated", lambda self, now: self if self.attempts or self.lease else real(self, now))
+
+
+async def in_town(test: Callable[[webhooks.Town], Awaitable[None]]) -> None:
+    """A test of webhooks, with its shop."""
+    with TemporaryDirectory() as folder:
+        async with World(harness_for("memory"), Path(folder)) as world:
+            await test(await webhooks.town_in(world))
+
+
+def replayed(answer: int) -> Test:
+    """The test of replays, for a target that answers so."""
+    return lambda: in_town(lambda town: webhooks.test_b3_replays_are_told_at_a_bounded_rate(town, answer))
+
+
 PAGE_OF_SESSIONS: Final = "{ viewer { sessions { id kind address } } }"
 MISTAKES: Final[list[tuple[Callable[[Patch], None], Test]]] = [
     (lists_of_ten, lambda: budgets.test_b2_lists_cost_as_much_as_they_have(PAGE_OF_SESSIONS)),
@@ -108,6 +137,10 @@ MISTAKES: Final[list[tuple[Callable[[Patch], None], Test]]] = [
     (payments_look_up_freely, lookups.test_b4_payments_do_not_tell_more_names_than_look_ups),
     (payments_look_up_freely, lambda: lookups.test_b4_a_batch_tells_no_more_names("INDEPENDENT")),
     (nobody_counts, lambda: lookups.test_b4_a_batch_tells_no_more_names("ATOMIC")),
+    (replays_at_any_rate, replayed(200)),
+    (replays_at_any_rate, replayed(500)),
+    (only_successes_count, replayed(500)),
+    (replays_at_any_rate, lambda: in_town(webhooks.test_b3_the_bound_outlives_processes)),
     (every_name_is_new, lookups.test_b4_a_known_name_is_no_look_up),
 ]
 

@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -26,12 +26,14 @@ from tests.integration._server import serving, settle_all
 from wallet_gql.backends import open_store
 from wallet_gql.domain.errors import AccountNotFound, InvalidInput, NotAMerchant
 from wallet_gql.domain.ids import AccountId, UserId, make_user_id
+from wallet_gql.domain.merchants import REPEATS_MAX, Delivery, delivery_key
 from wallet_gql.domain.model import Record
 from wallet_gql.domain.users import username_claim
 from wallet_gql.integrations.webhooks import targets as merchant_targets
 from wallet_gql.integrations.webhooks.deliveries import Webhooks
 from wallet_gql.integrations.webhooks.events import Event, HttpSender, NotSent, SendFailed, headers_of
 from wallet_gql.integrations.webhooks.targets import LookUps, NotLookedUp, TargetRefused, check_url, is_public, resolve
+from wallet_gql.records import read
 from wallet_gql.storage import HistoryLine
 from wallet_gql.testing.harness import harness_for
 from wallet_gql.testing.patience import patience
@@ -210,6 +212,62 @@ async def test_dead_letters_and_replay(town: Town) -> None:
         await town.webhooks.replay(town.shop.id, town.payer.account, 1)
     with pytest.raises(NotAMerchant):
         await town.webhooks.replay(town.payer.id, town.payer.account, 1)
+
+
+@pytest.mark.parametrize("answer", [200, 500, "no answer"], ids=str)
+async def test_b3_replays_are_told_at_a_bounded_rate(town: Town, answer: int | str) -> None:
+    """Whatever is asked for, a target gets sixty events a minute again, whether it takes or refuses them."""
+    town.webhooks = town.teller(retry_seconds=0.001, retry_max_seconds=0.001, attempts_max=2)
+    await town.pay(100)
+    await town.rounds(3)
+    assert len(town.inbox.got) == 100
+    town.inbox.sent.clear()
+    town.inbox.answers = [answer] * 10_000
+    for _ in range(200):
+        await town.webhooks.replay(town.shop.id, town.shop.account, 1)
+        await town.rounds(2, 0.05)
+    assert len(town.inbox.sent) == REPEATS_MAX  # in 20 seconds
+    town.inbox.sent.clear()
+    await town.webhooks.replay(town.shop.id, town.shop.account, 50)
+    await town.rounds(2)
+    assert town.inbox.sent == []
+    town.inbox.answers = []
+    await town.pay(5)
+    await town.rounds(4, 61)
+    assert [event.sequence for event, _ in town.inbox.sent] == list(range(50, 107))  # all of them, and the new ones
+
+
+async def test_b3_new_events_are_not_slowed_down(town: Town) -> None:
+    """Only what was told before is counted, also after a change of the target or a failure."""
+    await town.pay(3 * REPEATS_MAX)
+    town.inbox.answers = [500]
+    await town.rounds(1)
+    await town.merchants.update(town.shop.id, webhook_url=URL)
+    await town.rounds(4)
+    assert len(town.inbox.got) == 3 * REPEATS_MAX
+
+
+async def test_b3_the_bound_outlives_processes(town: Town) -> None:
+    """It is kept in the delivery: another process, or a restarted one, goes on with the same count."""
+    await town.pay(100)
+    await town.rounds(3)
+    town.inbox.sent.clear()
+    for _ in range(10):
+        town.webhooks = town.teller()
+        await town.webhooks.replay(town.shop.id, town.shop.account, 1)
+        await town.rounds(1, 0.5)
+    assert len(town.inbox.sent) == REPEATS_MAX
+
+
+async def test_b3_deliveries_of_before_are_read(town: Town) -> None:
+    """A record without the counts is one that has told everything up to its positions."""
+    await town.pay(2)
+    await town.rounds(1)
+    record = await read(town.world.store, delivery_key(town.shop.id))
+    assert record is not None
+    body = {name: value for name, value in record.body.items() if name not in ("furthest", "repeats", "repeats_since")}
+    before = Delivery.from_record(replace(record, body=body))
+    assert (before.is_repeat(town.shop.account, 3), before.is_repeat(town.shop.account, 4)) == (True, False)
 
 
 async def test_a_server_that_is_gone(town: Town) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from .codec import from_micros, to_micros
@@ -24,6 +24,10 @@ WHOLE_BASIS_POINTS: Final = 10_000
 
 FEE_BASIS_POINTS_MAX: Final = 5_000
 """The highest fee: at least half of every payment goes to the merchant."""
+
+REPEATS_MAX: Final = 60
+REPEATS_SPAN: Final = timedelta(minutes=1)
+"""In this time at most `REPEATS_MAX` events are told again to one webhook, whatever replays were asked for."""
 
 SPLITS_MAX: Final = 10
 
@@ -182,6 +186,9 @@ class Delivery:
 
     `lease` names the current sender; `due_at` is when to look for events next (None: never, there is no webhook, or it
     answered that it is gone). `attempts` counts failures of the next event in a row.
+
+    `furthest` maps accounts to the last sequence that was ever sent: what is sent below it, after a replay, is sent
+    again. `repeats` counts such events since `repeats_since`.
     """
 
     merchant_id: UserId
@@ -191,10 +198,40 @@ class Delivery:
     last_error: str = ""
     dead: int = 0
     due_at: datetime | None = None
+    furthest: Mapping[AccountId, int] = field(default_factory=dict)
+    repeats: int = 0
+    repeats_since: datetime | None = None
 
     def told(self, account_id: AccountId, sequence: int) -> Delivery:
-        """The delivery after one more event of an account."""
-        return replace(self, positions={**self.positions, account_id: sequence}, attempts=0, last_error="")
+        """The delivery after one more event of an account; for a replay, back at an earlier one."""
+        furthest = max(self._furthest(account_id), sequence)
+        return replace(
+            self,
+            positions={**self.positions, account_id: sequence},
+            furthest={**self.furthest, account_id: furthest},
+            attempts=0,
+            last_error="",
+        )
+
+    def is_repeat(self, account_id: AccountId, sequence: int) -> bool:
+        """Whether an event was told before."""
+        return sequence <= self._furthest(account_id)
+
+    def repeated(self, now: datetime) -> Delivery:
+        """One more event was told again."""
+        if self.repeats_since is None or now >= self.repeats_since + REPEATS_SPAN:
+            return replace(self, repeats=1, repeats_since=now)
+        return replace(self, repeats=self.repeats + 1)
+
+    def pause_seconds(self, now: datetime) -> float:
+        """How long nothing may be told again; zero if something may."""
+        if self.repeats < REPEATS_MAX or self.repeats_since is None:
+            return 0.0
+        ends_at: datetime = self.repeats_since + REPEATS_SPAN
+        return max(0.0, (ends_at - now).total_seconds())
+
+    def _furthest(self, account_id: AccountId) -> int:
+        return max(self.furthest.get(account_id, 0), self.positions.get(account_id, 0))
 
     def to_record(self) -> Record:
         """The record, in its first version."""
@@ -204,6 +241,9 @@ class Delivery:
             "lease": self.lease,
             "last_error": self.last_error,
             "dead": self.dead,
+            "furthest": dict(self.furthest),
+            "repeats": self.repeats,
+            "repeats_since": None if self.repeats_since is None else to_micros(self.repeats_since),
         }
         key = delivery_key(self.merchant_id)
         return Record(key.kind, key.id, key.slot, self.merchant_id, 1, body, self.due_at)
@@ -216,7 +256,18 @@ class Delivery:
         assert isinstance(positions, Mapping)
         counts = int(str(body["attempts"])), str(body["lease"]), str(body["last_error"]), int(str(body["dead"]))
         told = {AccountId(account): int(sequence) for account, sequence in positions.items()}
-        return cls(UserId(record.id), told, *counts, due_at=record.due_at)
+        furthest = body.get("furthest", {})  # absent in records of before
+        assert isinstance(furthest, Mapping)
+        since = body.get("repeats_since")
+        return cls(
+            UserId(record.id),
+            told,
+            *counts,
+            due_at=record.due_at,
+            furthest={AccountId(account): int(sequence) for account, sequence in furthest.items()},
+            repeats=int(str(body.get("repeats", 0))),
+            repeats_since=None if since is None else from_micros(int(str(since))),
+        )
 
 
 def delivery_key(user_id: UserId) -> RecordKey:

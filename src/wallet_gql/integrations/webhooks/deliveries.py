@@ -194,6 +194,11 @@ class Webhooks:
                 async for line in lines:
                     if told >= _ROUND_MAX or monotonic() >= ends_at:
                         break
+                    if leased.delivery.is_repeat(account.id, line.entry.sequence):
+                        pause_seconds = leased.delivery.pause_seconds(self.clock())
+                        if pause_seconds:
+                            await self._release(merchant_id, token, pause_seconds)
+                            return told
                     event = event_of(line)
                     try:
                         error = await self._attempt(leased.merchant, event, leased.delivery)
@@ -269,7 +274,9 @@ class Webhooks:
         def change(found: Delivery) -> Delivery | None:
             if found.lease != token:
                 return None
-            return replace(found.told(entry.account_id, entry.sequence), due_at=now + self.lease)
+            is_repeat = found.is_repeat(entry.account_id, entry.sequence)
+            after = found.repeated(now) if is_repeat else found
+            return replace(after.told(entry.account_id, entry.sequence), due_at=now + self.lease)
 
         return await self._change(merchant_id, change)
 
@@ -292,6 +299,8 @@ class Webhooks:
             found = None if record is None else Delivery.from_record(record)
             if record is None or found is None or found.lease != token:
                 return Decision(Changes(), None)
+            if found.is_repeat(event.account_id, event.sequence):
+                found = found.repeated(now)
             if error == f"status {GONE}":
                 after = replace(found, lease="", last_error=error, attempts=0, due_at=None)
                 return Decision(Changes(records=(after.to_record().after(record),)), None)
