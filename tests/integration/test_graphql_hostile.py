@@ -216,8 +216,8 @@ async def test_what_is_wrong_is_not_kept(app: Starlette) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 async def test_soak_of_hostile_documents(app: Starlette) -> None:
-    """All elements at all sizes and counts, and five hundred drawn ones, over every transport."""
-    documents = [*every(), *mixed(7, 500)]
-    assert len(documents) >= 1_500
+    """All elements at all sizes and counts, and eight hundred drawn ones, over every transport."""
+    documents = [*every(), *mixed(7, 800)]
+    assert len(documents) >= 2_000
     assert await faults(app, documents, TRANSPORTS.values()) == []
     assert await remembered(app, documents[::7], TRANSPORTS.values()) == []
