@@ -18,7 +18,7 @@ from tests.integration.test_security_log_in import HOME, PASSWORD, Clock, opened
 from wallet_gql.domain.errors import RateLimited
 from wallet_gql.domain.model import RecordKey
 from wallet_gql.domain.security_events import FAILURES_MAX, EventKind, Throttle, Visitor, throttle_key
-from wallet_gql.identity import Identity, access
+from wallet_gql.identity import Identity, access, sessions
 from wallet_gql.identity import throttle as throttle_module
 from wallet_gql.records import change, read
 from wallet_gql.transports.graphql.counting import CountVerbs
@@ -149,7 +149,7 @@ def renewing_what_is_gone(patch: Patch) -> None:
 
     async def renew(self: Any, session: Any, visitor: Any = None) -> Any:
         user = await self.user(session.user_id)
-        made, token = access._new_session(session)
+        made, token = sessions.new_session(session)
         await self._begin(made, user, self.events.make(EventKind.SESSION_RENEWED, visitor))
         await self.log_out(session)
         return access.LoggedIn(user, made, token)

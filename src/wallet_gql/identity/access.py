@@ -78,7 +78,7 @@ class Identity:
         passwords: Passwords | None = None,
         session_cache_seconds: float = 0.0,
     ) -> None:
-        """For `session_cache_seconds` a session can be had by `recent` after it was read; 0 for not at all."""
+        """For `session_cache_seconds` after a session was read, `recent` answers it."""
         self.store = store
         self.passwords = Passwords() if passwords is None else passwords
         self.names = Names(store, clock)
@@ -258,9 +258,7 @@ class Identity:
         With `is_use`, the idle time begins again. A session whose epoch is older than its user's has ended, even if its
         record is still there: see `_end_all`.
         """
-        found = await self._reads.of(token)
-        now = self._clock()
-        session = live(found, now)
+        session = live(await self._reads.of(token), now := self._clock())
         if session is None:
             raise Unauthenticated
         if is_use and now - session.seen_at >= SEEN_EVERY:
@@ -272,8 +270,7 @@ class Identity:
 
         A session that another process has ended may live on so long; one that this process has ended does not.
         """
-        now = self._clock()
-        session = live(self._reads.recent(token), now)
+        session = live(self._reads.recent(token), now := self._clock())
         return None if session is None or now - session.seen_at >= SEEN_EVERY else session
 
     def check_fresh(self, session: Session) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from ...domain.changes import Decide, Done, Failed, Outcome, ReadSet, Scope, Snapshot, State
+from ...domain.changes import Decide, Done, Failed, Outcome, ReadSet, Scope, State
 from ...domain.errors import Contended, Unavailable
 from ...domain.ids import AccountId, TransferId, slot_of
 from ...domain.model import Hold, Record
@@ -41,7 +41,7 @@ from ...storage import (
 )
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.nodes import NodeMap
-from ..kit.store import GroupStore
+from ..kit.store import GroupStore, PageAsked
 from ..kit.wanted import Wanted
 from . import read as reading
 from .client import Client
@@ -185,9 +185,19 @@ class CassandraStore(GroupStore):
 
     # Reading
 
-    async def fetch(self, reads: ReadSet) -> Snapshot:
-        """See `Store.fetch`."""
-        wanted = Wanted.of([reads])
+    def _read_lane(self, reads: ReadSet) -> Hashable:
+        """No two fetches share a read: each row is a request of its own, so that nothing would be saved.
+
+        And rows of one partition that are read together are read again until no commit came between.
+        """
+        return object()
+
+    def _page_lane(self, account_id: AccountId, page: PageRequest) -> Hashable:
+        """The same for pages of history."""
+        return object()
+
+    async def _fetch(self, wanted: Wanted) -> State:
+        """See `GroupStore._fetch`."""
         state = State("", lambda _: None)
 
         def key(transfer_id: TransferId) -> str:
@@ -195,7 +205,7 @@ class CassandraStore(GroupStore):
 
         found = await self._reading(self._consistently(wanted, lambda: load(self._client, wanted, key)))
         found.fill(state, wanted)
-        return Snapshot(state, reads)
+        return state
 
     async def _consistently(self, wanted: Wanted, read: Callable[[], Awaitable[Found]]) -> Found:
         """Read. If several rows of a partition are read, repeat until no commit came between, up to a limit."""
@@ -218,10 +228,11 @@ class CassandraStore(GroupStore):
         except Failure as error:
             raise translate(error) from error
 
-    async def list_transfers(self, account_id: AccountId, page: PageRequest) -> Page[HistoryLine]:
-        """See `Store.list_transfers`."""
-        partition = self._home(slot_of(account_id))
-        return await self._reading(reading.history(self._client, partition, account_id, page))
+    async def _pages(self, asked: Sequence[PageAsked]) -> list[Page[HistoryLine]]:
+        """See `GroupStore._pages`."""
+        homes = [self._home(slot_of(account_id)) for account_id, _ in asked]
+        found = (reading.history(self._client, home, *one) for home, one in zip(homes, asked, strict=True))
+        return list(await self._reading(asyncio.gather(*found)))
 
     async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
         """See `Store.list_records`."""
