@@ -66,8 +66,7 @@ class Turns:
                 print("ready", flush=True)
                 for line in sys.stdin:
                     count = int(line)
-                    pairs = (self.rng.sample(payers, 2) for _ in range(count))
-                    drawn = [(payer, payee, next(self.keys)) for payer, payee in pairs]
+                    drawn = self.draw(payers, count)
                     before = time.thread_time(), time.process_time()
                     await self.pay(ledger, drawn)
                     taken = time.thread_time() - before[0], time.process_time() - before[1]
@@ -90,6 +89,11 @@ class Turns:
         deposits = (ledger.deposit(OPERATOR, f"d-{a.id}", a.id, DEPOSIT_MINOR, CURRENCY) for a in accounts)
         await asyncio.gather(*deposits)
         return [(account.owner, account.id) for account in accounts]
+
+    def draw(self, people: list[tuple[Any, Any]], count: int) -> list[tuple[Any, Any, str]]:
+        """So many payers, payees and keys."""
+        pairs = (self.rng.sample(people, 2) for _ in range(count))
+        return [(payer, payee, next(self.keys)) for payer, payee in pairs]
 
     async def pay(self, ledger: Any, drawn: list[tuple[Any, Any, str]]) -> None:
         """A transfer for each payer, payee and key, `in_flight` of them at a time."""
