@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from ...domain.changes import Decide, Done, Failed, Outcome, ReadSet, Scope, State
+from ...domain.changes import Decide, Done, Failed, Outcome, Scope, State
 from ...domain.errors import Contended, Unavailable
-from ...domain.ids import AccountId, TransferId, slot_of
+from ...domain.ids import TransferId, slot_of
 from ...domain.model import Hold, Record
 from ...storage import (
     PAGE_MAX,
@@ -33,7 +33,6 @@ from ...storage import (
     HistoryLine,
     NodeTotal,
     Page,
-    PageRequest,
     Recovered,
     ScanItem,
     ScanKind,
@@ -185,19 +184,7 @@ class CassandraStore(GroupStore):
 
     # Reading
 
-    def _read_lane(self, reads: ReadSet) -> Hashable:
-        """No two fetches share a read: each row is a request of its own, so that nothing would be saved.
-
-        And rows of one partition that are read together are read again until no commit came between.
-        """
-        return object()
-
-    def _page_lane(self, account_id: AccountId, page: PageRequest) -> Hashable:
-        """The same for pages of history."""
-        return object()
-
     async def _fetch(self, wanted: Wanted) -> State:
-        """See `GroupStore._fetch`."""
         state = State("", lambda _: None)
 
         def key(transfer_id: TransferId) -> str:
@@ -229,10 +216,8 @@ class CassandraStore(GroupStore):
             raise translate(error) from error
 
     async def _pages(self, asked: Sequence[PageAsked]) -> list[Page[HistoryLine]]:
-        """See `GroupStore._pages`."""
-        homes = [self._home(slot_of(account_id)) for account_id, _ in asked]
-        found = (reading.history(self._client, home, *one) for home, one in zip(homes, asked, strict=True))
-        return list(await self._reading(asyncio.gather(*found)))
+        pages = (reading.history(self._client, self._home(slot_of(name)), name, page) for name, page in asked)
+        return await self._reading(asyncio.gather(*pages))
 
     async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
         """See `Store.list_records`."""
