@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,6 +183,20 @@ class Storm:
                 self.found.append(f"a command saw one record at {seen[0]} and the other at {seen[1]}")
             await asyncio.sleep(0)
 
+    async def look_at_an_account(self) -> None:
+        """A client whose commands write nothing: through whichever store, an account never goes back."""
+        person, newest = self.people[0], 0
+        scope = Scope(person.slot, accounts=(person.account,))
+        while self.running:
+            try:
+                seen = (await self.store().execute(scope, _sequence(person), timeout_seconds=2.0)).result
+            except WalletError:
+                continue
+            if seen < newest:
+                self.found.append(f"a command saw an account at {seen} after another one had seen it at {newest}")
+            newest = max(seen, newest)
+            await asyncio.sleep(0)
+
     async def read(self) -> None:
         """A client that reads pages of history: no entry is missing, and each is what it was."""
         known: dict[tuple[str, int], Any] = {}
@@ -216,7 +230,7 @@ class Storm:
         """Let it rage; answers everything that is wrong afterwards."""
         names = [self.world.key() for _ in range(keys)]
         with self.weather.rages():
-            watching = [asyncio.create_task(work) for work in (self.look_at_both(), self.read())]
+            watching = [asyncio.create_task(work) for work in self._watching()]
             working = [self.pay(names[start::clients]) for start in range(clients)]
             extra = max(keys // 10, 5)
             working += [self.count(extra), self.count(extra), self.write_both(extra), self.close_gates(3)]
@@ -228,6 +242,9 @@ class Storm:
                 self.running = False
                 await asyncio.gather(*watching)
         return self.found + await self._contradictions()
+
+    def _watching(self) -> list[Coroutine[Any, Any, None]]:
+        return [self.look_at_both(), self.look_at_an_account(), self.read()]
 
     async def _contradictions(self) -> list[str]:
         found: list[str] = []
@@ -256,6 +273,14 @@ class Storm:
 
 def _look(*keys: Any) -> Callable[[Snapshot], Decision[tuple[int, int]]]:
     return lambda snapshot: Decision(Changes(), (number(snapshot.record(keys[0])), number(snapshot.record(keys[1]))))
+
+
+def _sequence(person: Person) -> Callable[[Snapshot], Decision[int]]:
+    def decide(snapshot: Snapshot) -> Decision[int]:
+        account = snapshot.account(person.account)
+        return Decision(Changes(), account.sequence if account else 0)
+
+    return decide
 
 
 def _step(*keys: Any) -> Callable[[Snapshot], Decision[None]]:

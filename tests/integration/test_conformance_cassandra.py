@@ -1,6 +1,8 @@
 """Cassandra keeps every promise, in one partition and in sixteen, on a real node."""
 
-from wallet_gql.testing.conformance import StoreConformance
+import pytest
+
+from wallet_gql.testing.conformance import Guarantees, StoreConformance
 
 
 class TestCassandra(StoreConformance):
@@ -9,7 +11,15 @@ class TestCassandra(StoreConformance):
     backend = "cassandra"
 
 
-class TestCassandraSixteen(StoreConformance):
+@pytest.mark.trial
+class TestCassandraSixteen(Guarantees):
     """Sixteen partitions: intents for credits."""
+
+    backend = "cassandra-16"
+
+
+@pytest.mark.soak
+class TestCassandraSixteenWhole(StoreConformance):
+    """All of it."""
 
     backend = "cassandra-16"
