@@ -116,7 +116,7 @@ async def _later(branch: Branch) -> None:
 
 def synchronous_commit_off() -> None:
     """A commit is answered before it is on the disk, and the check at the start is gone."""
-    _pg_node._SETTINGS["synchronous_commit"] = "off"
+    _pg_node.SETTINGS["synchronous_commit"] = "off"
 
     async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
         del two_phase
