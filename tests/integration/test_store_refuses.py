@@ -288,14 +288,15 @@ async def test_sqlite_that_cannot_grow(tmp_path: Path) -> None:
 
 
 async def test_sqlite_whose_file_is_missing(tmp_path: Path) -> None:
-    """`ping` says so, and makes no empty file in its place."""
-    async with World(HARNESSES["sqlite"](), tmp_path) as world:
-        file = tmp_path / "wallet.db"
+    """`ping` says so, and makes no empty file in its place; a new start serves what was put back."""
+    file = tmp_path / "wallet.db"
+    async with SqliteStore(f"sqlite:///{file}") as store:
         file.rename(tmp_path / "away")
-        assert isinstance(await refused(world.store.ping), Unavailable)
+        assert isinstance(await refused(store.ping), Unavailable)
         assert not file.exists()
         (tmp_path / "away").rename(file)
-        await world.store.ping()
+    async with SqliteStore(f"sqlite:///{file}") as store:
+        await store.ping()
 
 
 async def test_sqlite_is_ready_while_somebody_else_writes(tmp_path: Path) -> None:

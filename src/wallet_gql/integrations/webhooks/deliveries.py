@@ -25,18 +25,16 @@ from typing import Final, Protocol
 
 from ...domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant
-from ...domain.ids import AccountId, UserId, slot_of
+from ...domain.ids import AccountId, UserId
 from ...domain.merchants import Delivery, Merchant, delivery_key, merchant_key
 from ...domain.model import Account, Record, RecordKey
 from ...failpoints import reach
 from ...records import Backlog, Swept, change_seen, read
 from ...storage import PAGE_MAX, HistoryLine, PageRequest, Store
+from .dead_letters import DEAD, DeadLetter, dead_key
 from .events import Event, NotSent, SendFailed, event_of
 
 log = logging.getLogger("wallet_gql.webhooks")
-
-DEAD: Final = "dead_letter"
-"""The kind of the records of dead letters."""
 
 GONE: Final = 410
 """With this status, a merchant's server asks for no more events."""
@@ -49,27 +47,6 @@ _ROUND_SECONDS: Final = 10.0
 
 _ERROR_MAX: Final = 200
 _LOOK_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An event that was given up at `at`, and its last error."""
-
-    merchant_id: UserId
-    account_id: AccountId
-    sequence: int
-    event_id: str
-    transfer_id: str
-    error: str
-    at: datetime
-
-    @classmethod
-    def from_record(cls, record: Record) -> DeadLetter:
-        """Read it from its record."""
-        account_id, _, sequence = record.id.partition(":")
-        event, moved, error = (str(record.body[name]) for name in ("event", "transfer", "error"))
-        assert record.due_at is not None
-        return cls(UserId(record.owner), AccountId(account_id), int(sequence), event, moved, error, record.due_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,11 +373,6 @@ class Webhooks:
                 break
             after = page.items[-1].id
         return found
-
-
-def dead_key(account_id: AccountId, sequence: int) -> RecordKey:
-    """The key of a dead letter's record."""
-    return RecordKey(DEAD, f"{account_id}:{sequence:020d}", slot_of(account_id))
 
 
 def _pending(delivery: Delivery, accounts: Sequence[Account]) -> bool:

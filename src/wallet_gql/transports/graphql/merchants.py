@@ -10,7 +10,7 @@ import strawberry
 from ...domain.ids import UserId
 from ...domain.merchants import Delivery
 from ...domain.merchants import Merchant as DomainMerchant
-from ...integrations.webhooks.deliveries import DeadLetter as DomainLetter
+from ...integrations.webhooks.dead_letters import DeadLetter as DomainLetter
 from .context import Info
 from .describe import about, argument, object_type
 from .history import check_first
