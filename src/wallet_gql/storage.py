@@ -57,6 +57,8 @@ class Committed(Generic[R]):
 
     result: R
     credited: bool = True
+    accounts: tuple[Account, ...] = ()
+    """Accounts of the command's scope as it left them. One that is missing was not changed, or has to be read."""
 
 
 @frozen

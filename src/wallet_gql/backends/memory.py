@@ -334,4 +334,4 @@ def _once(new: bool, item: object) -> None:  # noqa: FBT001 - reads as an assert
 
 def _applied(outcome: Outcome) -> Outcome:
     """Mark the outcome as credited: credits on other nodes are applied before the reply."""
-    return Done(outcome.result) if isinstance(outcome, Done) and outcome.peers else outcome
+    return Done(outcome.result, accounts=outcome.accounts) if isinstance(outcome, Done) and outcome.peers else outcome

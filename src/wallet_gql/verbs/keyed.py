@@ -36,7 +36,7 @@ from ..domain.errors import (
 )
 from ..domain.frozen import frozen
 from ..domain.ids import actor_slot
-from ..domain.model import Hold, Receipt, Transfer
+from ..domain.model import Account, Hold, Receipt, Transfer
 from ..idempotency import Answer, Attempt, Effect, Fresh, Refused, Replayed, claim, once, replay
 from ..storage import Store
 from .attempts import Means
@@ -67,6 +67,8 @@ class Posted(Generic[R]):
     result: R
     replayed: bool
     credited: bool
+    accounts: tuple[Account, ...] = ()
+    """Accounts that lost money or had it reserved, as the commit left them; one that is missing has to be read."""
 
 
 @frozen
@@ -179,7 +181,10 @@ async def run(means: Means, verb: MoneyVerb[A, R]) -> Posted[R]:
         if kept is None:
             raise
         return await verb.posted(means, attempt, kept, credited=False)
-    return await verb.posted(means, attempt, done.result, credited=done.credited)
+    posted = await verb.posted(means, attempt, done.result, credited=done.credited)
+    if posted.replayed or not done.accounts:  # a replay shows the account as it is now
+        return posted
+    return Posted(posted.result, replayed=False, credited=posted.credited, accounts=done.accounts)
 
 
 async def planned(means: Means, verb: MoneyVerb[A, R], attempt: Attempt) -> Plan:

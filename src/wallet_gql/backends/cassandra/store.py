@@ -147,7 +147,7 @@ class CassandraStore(GroupStore):
         if seconds > 0:
             await asyncio.wait(sent.credits, timeout=seconds)
         arrived = (task.done() and not task.cancelled() and task.result() for task in sent.credits)
-        return Committed(sent.result, credited=all(arrived))
+        return Committed(sent.result, credited=all(arrived), accounts=done.accounts)
 
     @asynccontextmanager
     async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
@@ -177,7 +177,7 @@ class CassandraStore(GroupStore):
         """Send the credits of a decided command."""
         if not intents or not isinstance(outcome, Done):
             return outcome
-        return Done(_Sent(outcome.result, tuple(self._credits.send(intents))))
+        return Done(_Sent(outcome.result, tuple(self._credits.send(intents))), accounts=outcome.accounts)
 
     def _drafting(self, partition: Partition, pairs: Sequence[Pair]) -> Callable[[Register], Awaitable[Draft]]:
         return drafting(self._client, self._map, partition, pairs)

@@ -89,7 +89,7 @@ class GroupStore(ABC):
             if scope.records:
                 for hear in self._hearers:
                     hear(scope.records)
-        return Committed(done.result, credited=not done.peers)
+        return Committed(done.result, credited=not done.peers, accounts=done.accounts)
 
     def on_records(self, hear: Callable[[Sequence[RecordKey]], None]) -> None:
         """See `Store.on_records`."""

@@ -339,5 +339,5 @@ def _blocked(scope: Scope, busy: dict[AccountId, str]) -> AccountId | None:
 def _without_reached(outcome: Outcome | Deferred, late: frozenset[str]) -> Outcome | Deferred:
     """Keep only those of a command's peers that have not confirmed its credit."""
     if isinstance(outcome, Done) and outcome.peers:
-        return Done(outcome.result, outcome.peers & late)
+        return Done(outcome.result, outcome.peers & late, outcome.accounts)
     return outcome

@@ -124,7 +124,8 @@ class RedisStore(PgStore):
         seconds = min(late - loop.time(), CREDIT_SECONDS)
         if sent.credits and seconds > 0:
             await asyncio.wait(sent.credits, timeout=seconds)
-        return Committed(sent.result, credited=all(arrived.done() and arrived.result() for arrived in sent.credits))
+        arrived = all(credit.done() and credit.result() for credit in sent.credits)
+        return Committed(sent.result, credited=arrived, accounts=done.accounts)
 
     async def _commit(
         self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
@@ -244,7 +245,7 @@ class RedisStore(PgStore):
         assert self._credits is not None
         if not credits_ or not isinstance(outcome, Done):
             return outcome
-        return Done(_Sent(outcome.result, tuple(self._credits.send(credits_))))
+        return Done(_Sent(outcome.result, tuple(self._credits.send(credits_))), accounts=outcome.accounts)
 
     # Recovery and maintenance
 

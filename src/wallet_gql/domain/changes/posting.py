@@ -242,7 +242,9 @@ def decide_all(state: State, commands: Iterable[tuple[Scope, Decide[Any]]]) -> l
         try:
             decision = decide(Snapshot(state, scope))
             peers = post(state, scope, decision.changes)
-            outcomes.append(Done(decision.result, peers))
+            changed = state.writes.accounts
+            accounts = tuple([state.accounts[name] for name in scope.accounts if name in changed]) if changed else ()
+            outcomes.append(Done(decision.result, peers, accounts))
         except WalletError as error:
             outcomes.append(Failed(error))
         except Exception as error:  # noqa: BLE001 - a bug in one decision must not fail the batch

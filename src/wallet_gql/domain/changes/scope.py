@@ -152,10 +152,14 @@ class Decision(Generic[R]):
 
 @frozen
 class Done(Generic[R]):
-    """A decision that goes into the commit. `peers` names the nodes that have not confirmed its credits yet."""
+    """A decision that goes into the commit. `peers` names the nodes that have not confirmed its credits yet.
+
+    `accounts` are the accounts of its scope as the decision leaves them, where anything of the batch has changed them.
+    """
 
     result: R
     peers: frozenset[str] = frozenset()
+    accounts: tuple[Account, ...] = ()
 
 
 @frozen

@@ -12,10 +12,11 @@ from typing import Final
 
 from ...domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from ...domain.errors import InDoubt, Unavailable
-from ...domain.model import Record, RecordKey
+from ...domain.model import Account, Record, RecordKey
 from ...storage import PageRequest, Store
+from ...verbs.ledger import To
 from ..patience import insist
-from ..world import Person, World
+from ..world import CURRENCY, Person, World
 from ._protocol import closed, holding
 from .suite import Suite, movement, number, receipt_of
 
@@ -208,6 +209,30 @@ class Freshness(Suite):
             finally:
                 writing = False
         world.trials += SHARING * (STEPS // 3)
+
+    async def test_g7_the_answer_tells_the_account_that_a_read_tells(self, world: World) -> None:
+        """What a payment or hold answers of its payer's account is what a fetch shows afterwards; a replay tells none.
+
+        Commands that share a commit each tell the account as they left it.
+        """
+        ann, bob = await world.people(2, BASE_MINOR)
+        key = world.key()
+
+        async def check(told: tuple[Account, ...]) -> None:
+            snapshot = await world.store.fetch(ReadSet(accounts=(ann.account,)))
+            assert told in ((), (snapshot.account(ann.account),))
+
+        await check((await world.pay(ann, bob, 5, key)).accounts)
+        held = await world.ledger.place_hold(
+            ann.id, world.key(), source=ann.account, to=To(bob.account), amount_minor=7, currency=CURRENCY
+        )
+        await check(held.accounts)
+        assert (await world.pay(ann, bob, 5, key)).accounts == ()
+        together = await asyncio.gather(*(insist(partial(world.pay, ann, bob, 1, world.key())) for _ in range(SHARING)))
+        told_minor = [account.posted_minor for posted in together for account in posted.accounts]
+        assert len(set(told_minor)) == len(told_minor)
+        assert set(told_minor) <= set(range(BASE_MINOR - 5 - SHARING, BASE_MINOR - 5))
+        world.trials += SHARING
 
     async def test_capability_snapshot_reads(self, world: World) -> None:
         """A store that promises snapshot reads shows each command in all tables and nodes or in none, in one fetch."""

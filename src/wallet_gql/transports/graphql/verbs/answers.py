@@ -7,6 +7,7 @@ from typing import Self
 import strawberry
 
 from ....domain.ids import AccountId, UserId
+from ....domain.model import Account as DomainAccount
 from ....domain.model import Transfer as DomainTransfer
 from ....verbs.ledger import Posted
 from ..accounts import Account, own_account
@@ -22,6 +23,8 @@ class Keyed:
     replayed: bool = about("Whether the key was used before: then nothing was done now.")
     account_id: strawberry.Private[AccountId]
     viewer_id: strawberry.Private[UserId]
+    accounts: strawberry.Private[tuple[DomainAccount, ...]] = ()
+    """Accounts as the commit left them, so that they need not be read again."""
 
 
 @object_type
@@ -31,6 +34,9 @@ class FromAccount(Keyed):
     @strawberry.field
     async def from_account(self, info: Info) -> Account | None:
         """Your account as it is now. Null if it could not be read: what was done stands all the same."""
+        for account in self.accounts:
+            if (account.id, account.owner) == (self.account_id, self.viewer_id):
+                return Account.of(account)
         return await own_account(info, self.viewer_id, self.account_id)
 
 
@@ -48,6 +54,7 @@ class Moved(Keyed):
             transfer=Transfer.of(posted.result, viewer_id),
             replayed=posted.replayed,
             credited=posted.credited,
+            accounts=posted.accounts,
             account_id=account_id,
             viewer_id=viewer_id,
         )

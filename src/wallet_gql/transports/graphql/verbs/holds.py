@@ -107,6 +107,7 @@ class HoldMutations:
         return PlaceHoldSuccess(
             hold=Hold.of(posted.result, user_id, info.context.ledger.clock()),
             replayed=posted.replayed,
+            accounts=posted.accounts,
             account_id=posted.result.account_id,
             viewer_id=user_id,
         )
