@@ -64,7 +64,7 @@ class Weather:
         """Do it a little later, whoever may have come between."""
 
         async def wait() -> None:
-            await asyncio.sleep(self.random.uniform(0, LATE_SECONDS))
+            await asyncio.sleep(self.random.uniform(0, self.random.choice((LATE_SECONDS / 10, LATE_SECONDS))))
             await asyncio.gather(work(), return_exceptions=True)
 
         task = asyncio.create_task(wait())
@@ -232,7 +232,7 @@ class Storm:
         with self.weather.rages():
             watching = [asyncio.create_task(work) for work in self._watching()]
             working = [self.pay(names[start::clients]) for start in range(clients)]
-            extra = max(keys // 10, 5)
+            extra = keys // 3
             working += [self.count(extra), self.count(extra), self.write_both(extra), self.close_gates(3)]
             try:
                 await asyncio.gather(*working)
