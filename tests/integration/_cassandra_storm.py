@@ -23,10 +23,12 @@ from cassandra.protocol import ErrorMessage
 from wallet_gql.backends.cassandra import credits as sending
 from wallet_gql.backends.cassandra import partition as registers
 from wallet_gql.backends.cassandra.client import Client
+from wallet_gql.backends.cassandra.credits import Receive
 from wallet_gql.backends.cassandra.errors import Failure
 from wallet_gql.backends.cassandra.store import CassandraStore
+from wallet_gql.backends.kit.group_commit import GroupCommit
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
-from wallet_gql.domain.errors import InDoubt, WalletError
+from wallet_gql.domain.errors import Contended, InDoubt, WalletError
 from wallet_gql.domain.model import Record, Transfer
 from wallet_gql.failpoints import FailpointError
 from wallet_gql.storage import PageRequest
@@ -78,8 +80,20 @@ class Weather:
     @contextmanager
     def rages(self) -> Any:
         """Let requests fail while inside."""
-        ask, write = Client.ask, Client.write
 
+        def reaching(point: str) -> None:
+            if self.strikes(point):
+                raise FailpointError(point)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Client, "ask", self._asking(Client.ask))
+            patch.setattr(Client, "write", self._writing(Client.write))
+            patch.setattr(GroupCommit, "submit", self._submitting(GroupCommit.submit))
+            patch.setattr(registers, "reach", reaching)
+            patch.setattr(sending, "reach", reaching)
+            yield
+
+    def _asking(self, ask: Any) -> Any:
         async def asking(client: Client, name: str, *values: Any) -> Any:
             if name != "cas":
                 return await ask(client, name, *values)
@@ -95,6 +109,9 @@ class Weather:
                 return [(False, values[-1] + 1)]
             return answer
 
+        return asking
+
+    def _writing(self, write: Any) -> Any:
         async def writing(client: Client, ops: Sequence[Any], stamp: int) -> None:
             if len(ops) > 1 and self.strikes("some rows written"):
                 await write(client, [op for op in ops if self.random.random() < 0.5], stamp)
@@ -103,16 +120,15 @@ class Weather:
                 self.soon(lambda: write(client, ops, stamp))
             await write(client, ops, stamp)
 
-        def reaching(point: str) -> None:
-            if self.strikes(point):
-                raise FailpointError(point)
+        return writing
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Client, "ask", asking)
-            patch.setattr(Client, "write", writing)
-            patch.setattr(registers, "reach", reaching)
-            patch.setattr(sending, "reach", reaching)
-            yield
+    def _submitting(self, submit: Any) -> Any:
+        async def submitting(group: GroupCommit, lane: Any, scope: Scope, decide: Any, seconds: float) -> Any:
+            if isinstance(decide, Receive) and self.strikes("credit not sent"):
+                raise Contended
+            return await submit(group, lane, scope, decide, seconds)
+
+        return submitting
 
 
 class Storm:
