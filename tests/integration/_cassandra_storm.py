@@ -263,7 +263,8 @@ class Storm:
         return [self.look_at_both(), self.look_at_an_account(), self.read()]
 
     async def _contradictions(self) -> list[str]:
-        found: list[str] = []
+        await self.world.settle()
+        found = faults(await read_books(self.world.store))  # before anybody asks again, which sends what was lost
         for key, (payer, payee, amount_minor, told) in self.paid.items():
             again = await self._asked(key, payer, payee, amount_minor)
             if again.result.id != told.id:
