@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wallet_gql.testing.servers._cassandra_jars import jars, java
+from wallet_gql.testing.servers.cassandra_jars import jars, java
 from wallet_gql.testing.servers.process import ServerMissing
 
 

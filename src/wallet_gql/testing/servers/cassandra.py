@@ -1,7 +1,7 @@
 """Real Cassandra clusters for tests: one node or three, each of which can be killed, stopped and started again.
 
 Nodes listen on 127.0.0.1, 127.0.0.2 and so on, all on the same ports, and run as a plain user. What they are made of is
-told in `_cassandra_jars`. A ledger's keyspace is made once, given back, emptied by TRUNCATE and used again: making its
+told in `cassandra_jars`. A ledger's keyspace is made once, given back, emptied by TRUNCATE and used again: making its
 tables takes ten times as long. (A DELETE would hide rows written later, for their time stamps are small.)
 """
 
@@ -32,7 +32,7 @@ from cassandra.policies import FallthroughRetryPolicy, RoundRobinPolicy
 from ...storage import Store
 from ..harness import Harness
 from ..patience import patience, wait_until
-from ._cassandra_jars import RECIPE, archive, class_path, java
+from .cassandra_jars import RECIPE, archive, class_path, java
 from .process import ServerMissing, ServerProcess, own_folder
 
 START_SECONDS_MAX: Final = 90.0
