@@ -155,7 +155,11 @@ async def test_resealing_by_the_command_line(shop: Shop, tmp_path: Path) -> None
     assert "WALLET_SECRET_KEYS" in told["lost"].stderr
 
 
-@pytest.mark.parametrize("text", ["short", OLD[:-1], f"{OLD}A", OLD.replace(OLD[3], "+"), f"{OLD},{OLD}", "é" * 44])
+@pytest.mark.parametrize(
+    "text",
+    ["short", OLD[:-1], f"{OLD}A", OLD.replace(OLD[3], "+"), f"{OLD},{OLD}", "é" * 44],
+    ids=["short", "cut", "longer", "another alphabet", "commas", "not ASCII"],
+)
 def test_keys_that_are_none(text: str) -> None:
     """They are refused at the start, with how to make one, and are not shown."""
     with pytest.raises(ConfigurationError) as caught:
