@@ -50,21 +50,32 @@ class LedgerFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lost = ""
-        """Why the file must not be used any more, until the process is started again; empty while all is well."""
+        """Why the file cannot be used now; empty while all is well."""
+        self.is_final = False
+        """Whether it is another file: then it is not used any more until the process is started again."""
         self._ids: Ids | None = None
         self._look: Look | None = None
         self._commits = 0
         self._commits_most = _COMMITS_AT_FIRST
 
-    def take(self, connection: sqlite3.Connection) -> None:
-        """Take the file as it is: when it is opened, inside a transaction."""
-        self._ids = self._find_ids()
-        if _stamp_in(connection) != _WORKING:
-            self._stamp(connection)
+    def take(self, connection: sqlite3.Connection, begin: Begin) -> None:
+        """Take the file as it is, when it is opened. Raises Contended and SQLite's errors.
+
+        On a full disk it gets no stamp: then it can be read, and the next checkpoint leaves one.
+        """
+        begin()
+        self._ids, self._look = self._find_ids(), _look_of(self.path)
+        try:
+            if _stamp_in(connection) != _WORKING:
+                self._stamp(connection)
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            roll_back(connection)
+            log.warning("%s cannot be written to now: %s", self.path, error)
 
     def check(self, connection: sqlite3.Connection) -> None:
         """Compare the file with the one that was opened, inside a transaction. Raises Unavailable."""
-        if not self.lost and self.changed():
+        if not self.is_final and (self.lost or self.changed()):
             self._compare(connection)
         self.raise_if_lost()
 
@@ -84,19 +95,29 @@ class LedgerFile:
         try:
             ids, look = self._find_ids(), _look_of(self.path)
         except OSError as error:
-            self._lose(f"was removed ({os.strerror(error.errno or 0)})")
+            self._miss(os.strerror(error.errno or 0))
             return
         if ids != self._ids:
             self._lose("was replaced")
             return
         stamp = _stamp_in(connection)
-        if stamp == _stamp_of(look):  # another process of ours has made a checkpoint
-            self._look = look
-        elif stamp != _WORKING:
+        if look != self._look and stamp not in {_stamp_of(look), _WORKING}:
             self._lose("was written over")
+            return
+        if stamp != _WORKING:  # perhaps another process of ours has made a checkpoint
+            self._look = look
+        if self.lost:
+            log.warning("%s is there again, the same as before", self.path)
+            self.lost = ""
+
+    def _miss(self, reason: str) -> None:
+        """The file is away, such as a disk that is not mounted. The same file may come back."""
+        if not self.lost:
+            self.lost = f"{self.path} was removed ({reason}) while it was in use"
+            log.error("%s: nothing is read or written until the same file is back", self.lost)
 
     def _lose(self, what: str) -> None:
-        self.lost = f"{self.path} {what} while it was in use"
+        self.lost, self.is_final = f"{self.path} {what} while it was in use", True
         log.error("%s: nothing is read or written any more; stop the server, restore the file, start again", self.lost)
 
     def committed(self, connection: sqlite3.Connection, begin: Begin) -> None:

@@ -102,9 +102,7 @@ class SqliteStore(RelationalStore):
             anchor.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
             self._opened.append(anchor)
             connection = self._connection()
-            driver.begin(connection, time.monotonic() + _WRITE_WAIT_SECONDS)
-            self._file.take(connection)
-            connection.execute("COMMIT")
+            self._file.take(connection, lambda: driver.begin(connection, time.monotonic() + _WRITE_WAIT_SECONDS))
         except (sqlite3.Error, OSError) as error:
             remedy = "check that the folder exists, can be written to, and lies on a local disk"
             raise ConfigurationError(f"cannot open {self.path}: {error}; {remedy}") from error
@@ -120,9 +118,9 @@ class SqliteStore(RelationalStore):
 
     async def _watch_file(self) -> None:
         """Look at the file every moment, so that a server that only reads notices, too."""
-        while not self._file.lost:
+        while not self._file.is_final:
             await asyncio.sleep(WATCH_SECONDS)
-            if self._file.changed():
+            if self._file.lost or self._file.changed():
                 await attempt(log, "the look at the file", self._inspect)
 
     async def _inspect(self) -> None:
@@ -305,7 +303,7 @@ class SqliteStore(RelationalStore):
         """
         if time.monotonic() - min(list(self._commits.values()), default=math.inf) > STUCK_SECONDS:
             raise Unavailable(f"{WHERE}: a commit has taken more than {STUCK_SECONDS:.0f} s; does the disk answer?")
-        if self._file.changed():
+        if self._file.lost or self._file.changed():
             await self._inspect()
         self._file.raise_if_lost()
         await self._on(self._readers, self._rehearse)
