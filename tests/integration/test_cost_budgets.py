@@ -25,6 +25,7 @@ from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
+from wallet_gql.transports.catalogue.operations import PASSWORD_COST
 from wallet_gql.transports.graphql.backend import GUARANTEES
 from wallet_gql.transports.graphql.context import Context
 from wallet_gql.transports.graphql.cost import COST_MAX, FIXED, HELD, LIST_SIZE
@@ -115,7 +116,7 @@ async def test_b2_a_log_in_costs_what_its_user_has() -> None:
         body = (await ask(http, None, query, {"login": person.username, "password": PASSWORD})).json()
         shown = body["data"]["logIn"]["user"]["accounts"]
         assert len(shown) == MANY
-        assert body["extensions"]["cost"]["requested"] >= fields_of(body["data"])
+        assert body["extensions"]["cost"]["requested"] >= PASSWORD_COST + fields_of(body["data"])
 
 
 async def test_b2_what_a_user_has_can_be_too_dear() -> None:

@@ -170,8 +170,9 @@ async def _answered_without_a_majority(members: ReplicaSet, database: str) -> bo
     world = World(MongoHarness(), Path())
     url = members.url(database)
     async with MongoStore(url) as store:
-        world.store, world.ledger = store, world.ledger_on(store, 1.0)
+        world.store, world.ledger = store, world.ledger_on(store, patience(20))
         ann, bob = await world.people(2, 1_000)
+        world.ledger = world.ledger_on(store, 1.0)
         await asyncio.to_thread(members.replicate)  # reads wait for a majority to have what they read
         primary = await asyncio.to_thread(members.primary)
         others = [member for member in members.members if member is not primary]

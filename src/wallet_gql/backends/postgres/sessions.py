@@ -12,6 +12,7 @@ from typing import Final
 import asyncpg
 
 from ...domain.errors import ConfigurationError, WalletError
+from . import node as nodes
 from .node import SETTINGS, Lease, PgNode
 
 _OTHERS: Final = 3
@@ -41,7 +42,7 @@ async def check_sessions(node: PgNode) -> None:
             first = await stack.enter_async_context(node.lease(deadline))
             await _check_settings(node, first)
             pid = await first.value(_PID)
-            for _ in range(_OTHERS):
+            for _ in range(min(_OTHERS, nodes.POOL_MAX - 1)):
                 other = await stack.enter_async_context(node.lease(deadline))
                 await other.do("BEGIN")
                 others_pid = await other.value(_PID)
