@@ -11,6 +11,7 @@ not keep people from their money. Failed log-ins are counted elsewhere, in the s
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -53,6 +54,11 @@ LOG_IN: Final = "logIn"
 _BY_ADDRESS: Final = frozenset({"signUp"})
 _REDIS_SECONDS: Final = 0.25
 _REDIS_PAUSE_SECONDS: Final = 5.0
+_NETWORKS: Final = frozenset({ADDRESS, ADDRESS_COST})
+PAUSE_SECONDS: Final = 0.5
+"""How long a network over its limit waits for each refusal: or a few connections that ask again at once would keep the
+process busy with refusing, and everybody else waiting."""
+
 _SWEEP_SECONDS: Final = 30.0
 _PREFIX: Final = "wallet-rate"
 _KNOWN: Final = RateLimitItemPerSecond(1, 600, namespace=f"{_PREFIX}-known")
@@ -163,6 +169,8 @@ class Limits:
         wait_seconds = await self._do(hit)
         if wait_seconds is not None:
             log.info("%s of %s is over its limit", name, who)
+            if name in _NETWORKS:
+                await asyncio.sleep(PAUSE_SECONDS)
             raise RateLimited(min(max(1, math.ceil(wait_seconds)), 2 * item.get_expiry()))
 
     async def _do(self, ask: Callable[[SlidingWindowCounterRateLimiter], Awaitable[T]]) -> T:
