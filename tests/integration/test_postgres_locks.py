@@ -93,7 +93,7 @@ async def test_a_locked_payer_is_no_trouble_of_his_merchant(world: World, mercha
         while time.monotonic() < until - 1:
             sent.append(asyncio.create_task(world.pay(stuck, merchant, 1, ledger=ledger)))
             await asyncio.sleep(0.3)
-        done_too_early.set_result(any(task.done() for task in sent))
+        done_too_early.set_result(any(task.done() and task.exception() is None for task in sent))
         return await asyncio.gather(*sent, return_exceptions=True)
 
     insisting = asyncio.create_task(insists())
