@@ -46,12 +46,19 @@ settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--backend`."""
+    """Add `--backend` and `--compile-after`."""
     parser.addoption("--backend", metavar="NAME", help="test one backend: a harness's name or a storage URL")
+    parser.addoption(
+        "--compile-after",
+        metavar="TIMES",
+        default="1",
+        help="from which time on GraphQL documents run compiled: 1, so that tests reach it; 0 is never",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Announce the marker that ties a test to a backend."""
+    """Announce the marker that ties a test to a backend; choose the way GraphQL runs, here and in servers."""
+    os.environ["WALLET_GRAPHQL_COMPILE_AFTER"] = config.getoption("--compile-after")
     config.addinivalue_line("markers", "backend(name): belongs to that backend alone")
 
 

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
         75, ge=1, le=3600, description="How long a connection without requests is kept; longer than the proxy keeps it"
     )
     graphql_profile: GraphqlProfile = Field(GraphqlProfile.DEFAULT, description="Status codes: default or draft2026")
+    graphql_compile_after: int = Field(
+        2, ge=0, le=1000, description="From which time on a GraphQL document runs compiled; 0: never"
+    )
     trusted_documents: TrustedDocuments = Field(TrustedDocuments.OFF, description="off, prefer or only")
     trusted_documents_file: str = Field("", description="The manifest of trusted documents (JSON, id to document)")
     subscriptions_max: int = Field(20, ge=1, le=1000, description="Open subscriptions of one user in one process")

@@ -29,6 +29,9 @@ from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.keeper import keep
 
 START_SECONDS: Final = 30
+CHOSEN: Final = ("WALLET_GRAPHQL_COMPILE_AFTER",)
+"""Settings that the whole run has, see tests/conftest.py."""
+
 PASSWORD: Final = "plain maroon bicycle"
 JSON: Final = {"Content-Type": "application/json"}
 
@@ -56,7 +59,7 @@ TRANSFER: Final = f"""mutation($input: TransferInput!) {{ transfer(input: $input
 
 def environment(storage: str, **settings: str) -> dict[str, str]:
     """The environment of a wallet process: none of the caller's own settings, and as many requests as a test sends."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_") or name in CHOSEN}
     given = {f"WALLET_{name.upper()}": value for name, value in settings.items()}
     return {**kept, "WALLET_MODE": "test", "WALLET_RATE_LIMITS": "off", "WALLET_STORAGE": storage, **given}
 

@@ -39,7 +39,9 @@ Send = Callable[[Starlette, bytes], Awaitable[int]]
 async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Starlette]:
     """The application as it runs in production, without rate limits."""
     folder = tmp_path_factory.mktemp("hostile")
-    settings = load_settings(storage=f"sqlite:///{folder / 'wallet.db'}", mode="production", rate_limits="off")
+    settings = load_settings(
+        storage=f"sqlite:///{folder / 'wallet.db'}", mode="production", rate_limits="off", graphql_compile_after=2
+    )
     async with open_wallet(settings, sweeps=False) as wallet:
         app = create_app(wallet, playground(settings))
         async with app.router.lifespan_context(app):

@@ -226,7 +226,7 @@ async def test_validation_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return validate(*args, **kwargs)
 
     monkeypatch.setattr(wallet_schema, "validate", counting)
-    async with wallet_in(tmp_path) as wallet:
+    async with wallet_in(tmp_path, graphql_compile_after=0) as wallet:
         for _ in range(20):
             assert (await execute(wallet, None, "{ __typename }", {})).errors is None
     assert validated == 2 * [True]  # our own rules, then those of the specification

@@ -21,7 +21,7 @@ from wallet_gql.domain.security_events import FAILURES_MAX, EventKind, Throttle,
 from wallet_gql.identity import Identity, access, sessions
 from wallet_gql.identity import throttle as throttle_module
 from wallet_gql.records import change, read
-from wallet_gql.transports.graphql.counting import CountVerbs
+from wallet_gql.transports.graphql.counting import Verbs
 from wallet_gql.transports.http import auth, origins
 from wallet_gql.transports.http.rate_limits import Limits
 
@@ -173,8 +173,8 @@ def dev_cookie_everywhere(patch: Patch) -> None:
 
 def counting_documents(patch: Patch) -> None:
     """A document counts once for each verb, however many aliases it has."""
-    real = CountVerbs._verbs
-    patch.setattr(CountVerbs, "_verbs", lambda self: iter(set(real(self))))
+    real = Verbs.of
+    patch.setattr(Verbs, "of", lambda self, given: iter(set(real(self, given))))
 
 
 def trusting_the_host_alone(patch: Patch) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
@@ -105,6 +106,7 @@ class Visitor:
         return str(IPv6Network((found, _IPV6_SITE_BITS), strict=False)) if isinstance(found, IPv6Address) else None
 
 
+@lru_cache(maxsize=1_024)
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:
     try:
         found = ip_address(address.partition("%")[0])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from graphql import (
+    ArgumentNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
@@ -32,10 +33,12 @@ from graphql import (
     SelectionSetNode,
     ValueNode,
     VariableNode,
+    Visitor,
     get_named_type,
     get_nullable_type,
     is_composite_type,
     is_list_type,
+    visit,
 )
 from strawberry.extensions import SchemaExtension
 
@@ -67,6 +70,10 @@ FILTER_COST: Final = 1_000
 """The additional cost of a filter: a filtered page may examine 2,000 entries."""
 
 _SIZES: Final = ("first", "ids")
+_MEASURED: Final = frozenset({*_SIZES, "input", "filter"})
+
+PRICES_MAX: Final = 256
+"""For how many sets of sizes the cost of one document is kept."""
 
 
 class Cost(SchemaExtension):
@@ -89,8 +96,12 @@ class Cost(SchemaExtension):
 
     def get_results(self) -> dict[str, Any]:
         """The entry for `extensions`."""
-        price: Price = self.execution_context.context.cost
-        return {} if price.requested is None else {"cost": {"requested": price.requested, "maximum": COST_MAX}}
+        return told_cost(self.execution_context.context.cost)
+
+
+def told_cost(price: Price) -> dict[str, Any]:
+    """What `extensions` of a response tell of the cost."""
+    return {} if price.requested is None else {"cost": {"requested": price.requested, "maximum": COST_MAX}}
 
 
 @dataclass(slots=True)
@@ -120,6 +131,56 @@ class Price:
 
 def _too_dear(cost: int) -> OverLimit:
     return OverLimit(f"The operation costs {cost}, {COST_MAX} at most; ask for smaller pages.")
+
+
+class Pricing:
+    """What one operation costs, by its variables: measured once for each set of sizes that they give."""
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode, operation_name: str | None) -> None:
+        self._schema = schema
+        self._document = document
+        self._operation_name = operation_name
+        seeker = _SizesSeeker()
+        visit(document, seeker)
+        self._names = sorted(seeker.names)
+        self._known: dict[tuple[object, ...], tuple[int, Mapping[str, int]]] = {}
+
+    def of(self, variables: Mapping[str, Any]) -> tuple[int, Mapping[str, int]]:
+        """The cost with these variables, and that of one item of each list in `HELD`."""
+        sizes = tuple([_as_measured(variables[name]) if name in variables else "absent" for name in self._names])
+        found = self._known.get(sizes)
+        if found is None:
+            if len(self._known) >= PRICES_MAX:
+                self._known.clear()
+            meter = Meter(self._schema, self._document, variables)
+            found = self._known[sizes] = meter.of_operation(self._operation_name), meter.items
+        return found
+
+
+class _SizesSeeker(Visitor):
+    """Finds the variables that `Meter` looks at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def enter_argument(self, node: ArgumentNode, *_: object) -> None:
+        """Note those in arguments that say something of a size."""
+        if node.name.value in _MEASURED:
+            pending: list[ValueNode] = [node.value]
+            while pending:
+                value = pending.pop()
+                if isinstance(value, VariableNode):
+                    self.names.add(value.name.value)
+                elif isinstance(value, ObjectValueNode):
+                    pending.extend(one.value for one in value.fields)
+
+
+def _as_measured(value: object) -> object:
+    """All that `Meter` makes of a variable: values that are the same to it are measured once."""
+    if isinstance(value, dict):
+        return ("items", _bounded(value["items"])) if "items" in value else "object"
+    return None if value is None else _bounded(value)
 
 
 class Meter:

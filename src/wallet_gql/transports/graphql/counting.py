@@ -7,11 +7,18 @@ it runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
-from graphql import FieldNode, OperationType, get_operation_ast, value_from_ast_untyped
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    OperationDefinitionNode,
+    OperationType,
+    get_operation_ast,
+    value_from_ast_untyped,
+)
 from strawberry.extensions import SchemaExtension
 
 from ...domain.errors import RateLimited
@@ -20,6 +27,28 @@ from ..catalogue.operations import KEYED
 from ..http.rate_limits import MONEY
 from .context import Context
 from .limits import Meter
+
+
+class Verbs:
+    """What one operation is going to do, by its variables."""
+
+    def __init__(self, document: DocumentNode, operation: OperationDefinitionNode) -> None:
+        self._is_mutation = operation.operation is OperationType.MUTATION
+        self._fields = list(Meter(document).roots(operation))
+        self._defaults = {
+            each.variable.name.value: value_from_ast_untyped(each.default_value)
+            for each in operation.variable_definitions or ()
+            if each.default_value is not None
+        }
+
+    def of(self, given: Mapping[str, Any]) -> Iterator[str]:
+        """The verbs with these variables, each as often as it counts."""
+        variables = {**self._defaults, **given}
+        for field in self._fields:
+            name = field.name.value
+            yield name
+            if self._is_mutation and name in KEYED:
+                yield from repeat(MONEY, _payments(field, variables))
 
 
 def _payments(field: FieldNode, variables: dict[str, Any]) -> int:
@@ -32,33 +61,24 @@ def _payments(field: FieldNode, variables: dict[str, Any]) -> int:
     return 1
 
 
+async def count(context: Context, verbs: Iterable[str]) -> None:
+    """Count the verbs and pay the cost before anything runs. Raises RateLimited; `Retry-After` says how long."""
+    try:
+        await context.caller.count(*verbs)
+        await context.caller.spend(context.cost.take())
+    except RateLimited as error:
+        context.response.headers["Retry-After"] = str(error.fields["retry_after_seconds"])
+        raise
+
+
 class CountVerbs(SchemaExtension):
-    """Refuses an operation over a limit with `RATE_LIMITED`; `Retry-After` says when to come back."""
+    """Refuses an operation over a limit with `RATE_LIMITED`."""
 
     async def on_execute(self) -> AsyncIterator[None]:
         """Count."""
-        context: Context = self.execution_context.context
-        try:
-            await context.caller.count(*self._verbs())
-            await context.caller.spend(context.cost.take())
-        except RateLimited as error:
-            context.response.headers["Retry-After"] = str(error.fields["retry_after_seconds"])
-            raise
+        execution = self.execution_context
+        document = execution.graphql_document
+        operation = document and get_operation_ast(document, execution.operation_name)
+        verbs = Verbs(document, operation).of(execution.variables or {}) if document and operation else ()
+        await count(execution.context, verbs)
         yield
-
-    def _verbs(self) -> Iterator[str]:
-        document = self.execution_context.graphql_document
-        operation = document and get_operation_ast(document, self.execution_context.operation_name)
-        if not document or not operation:
-            return
-        defaults = {
-            each.variable.name.value: value_from_ast_untyped(each.default_value)
-            for each in operation.variable_definitions or ()
-            if each.default_value is not None
-        }
-        variables = {**defaults, **(self.execution_context.variables or {})}
-        for field in Meter(document).roots(operation):
-            name = field.name.value
-            yield name
-            if operation.operation is OperationType.MUTATION and name in KEYED:
-                yield from repeat(MONEY, _payments(field, variables))

@@ -39,6 +39,11 @@ class Kept:
         if len(self._documents) > self._most:
             self._documents.popitem(last=False)
 
+    def use(self, text: str, document: DocumentNode) -> None:
+        """Keep a valid document that was just used, though nobody looked for it here."""
+        if self.find(text) is None:
+            self.keep(text, document)
+
     def clear(self) -> None:
         """Drop all documents."""
         self._documents.clear()

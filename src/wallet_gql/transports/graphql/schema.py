@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any, Final, cast
 
@@ -14,15 +14,19 @@ from graphql import (
     GraphQLSchema,
     OperationDefinitionNode,
     parse,
+    specified_rules,
     validate,
 )
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
-from strawberry.types.execution import ExecutionContext, ExecutionResult
+from strawberry.types.execution import ExecutionContext, ExecutionResult, PreExecutionError
+from strawberry.types.graphql import OperationType
 
-from .cost import Cost
+from ...graphql_plans import Inputs, Plans
+from .context import Context
+from .cost import Cost, told_cost
 from .counting import CountVerbs
 from .errors import HANDLERS
 from .failures import ERRORS_MAX, Fault, Unanswerable, report, told
@@ -30,7 +34,7 @@ from .introspection import HideSchema
 from .kept import KEPT
 from .limits import TOKENS_MAX, LimitsRule, PartsRule
 from .mutations import Mutation
-from .plain_fields import resolve_plainly
+from .planned import Planned, Ready
 from .queries import Query
 from .scalars import SCALARS
 from .subscriptions import Subscription
@@ -118,9 +122,56 @@ class OneOperation(SchemaExtension):
 class WalletSchema(strawberry.Schema):
     """A schema that shows clients their own mistakes and hides our bugs."""
 
-    async def execute(self, *args: Any, **kwargs: Any) -> ExecutionResult:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._inputs = Inputs(self)
+        self.plans: Plans[Planned] = Plans(self._plan)
+
+    def _plan(self, text: str, operation_name: str | None) -> Planned | None:
+        """The plan of a document; None: it is not valid, or has no such operation. Raises NotCoveredError."""
+        try:
+            document = checked(self._schema, text, tuple(specified_rules))
+        except (Unfit, GraphQLError):
+            return None
+        return Planned.of(self, self._inputs, document, operation_name)
+
+    async def execute(  # noqa: PLR0917 - as Strawberry has it
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Context | None = None,
+        root_value: Any = None,
+        operation_name: str | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
         """Run an operation; every error in the result has a code, a request id and `retryable`."""
-        return told(await super().execute(*args, **kwargs))
+        allowed = None if allowed_operation_types is None else tuple(allowed_operation_types)
+        assert context_value is not None
+        sights = context_value.wallet.settings.graphql_compile_after
+        planned = self.plans.find(query or "", operation_name, sights)
+        if planned is not None and (allowed is None or planned.kind in allowed):
+            ready = planned.ready(variable_values or {})
+            if ready is not None:
+                KEPT.use(query or "", planned.document)
+                return told(await self._run(ready, context_value, operation_extensions))
+        given = (query, variable_values, context_value, root_value, operation_name, allowed, operation_extensions)
+        result = await super().execute(*given)
+        if query and sights and not isinstance(result, PreExecutionError):
+            self.plans.saw(query, operation_name)
+        return told(result)
+
+    async def _run(self, ready: Ready, context: Context, extensions: dict[str, Any] | None) -> ExecutionResult:
+        """Run what has a plan. From here on there is no way back to graphql-core: a mutation would run twice."""
+        try:
+            found = await ready.run(context, extensions)
+            result = ExecutionResult(found.data, found.errors)
+        except Exception as error:  # noqa: BLE001 - a refusal, or our own bug: told as Strawberry tells it
+            result = PreExecutionError(None, [GraphQLError(str(error), original_error=error)])
+        if result.errors:
+            self.process_errors(result.errors)
+        result.extensions = told_cost(context.cost)
+        return result
 
     async def stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[ExecutionResult, None]:
         """Run a subscription, whose results come one by one. Errors are handled as for other operations."""
@@ -158,7 +209,6 @@ def make_schema(*, sort: bool = False) -> WalletSchema:
 
 
 schema: Final = make_schema()
-resolve_plainly(schema._schema)  # noqa: SLF001 - nothing public has it
 
 
 def sdl() -> str:

@@ -87,7 +87,8 @@ async def counterparty_of(info: Info, viewer_id: UserId, *sides: AccountId) -> C
     """The counterparty of the viewer; None if it is not known any more."""
     if any(is_system(account_id) for account_id in sides):
         return Counterparty(label=SYSTEM, username=None)
-    for holder in await info.context.holders.load_many(sides):
+    asked = [info.context.holders.load(side) for side in sides]  # together, so that one read answers
+    for holder in [await each for each in asked]:
         if holder is not None and holder.user_id != viewer_id:
             return Counterparty(label=holder.username, username=holder.username)
     return None

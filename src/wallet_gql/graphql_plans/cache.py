@@ -1,0 +1,95 @@
+"""Plans for the documents that come again: bounded, and without cost for those that come once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from .selections import NotCoveredError
+
+T = TypeVar("T")
+
+Key = tuple[str, str | None]
+"""A document's text and the name of the operation to run."""
+
+PLANS_MAX: Final = 256
+"""How many are kept."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """How often what happened, since the process began."""
+
+    planned: int = 0
+    """Runs of a plan."""
+    not_covered: int = 0
+    """Runs by graphql-core, because plans do not cover the operation."""
+
+
+class Plans(Generic[T]):
+    """Keeps what `make` makes of documents that come again.
+
+    `make` answers None for what is no operation of a valid document. The least recently used are forgotten, both of
+    those seen and of those made.
+    """
+
+    def __init__(self, make: Callable[[str, str | None], T | None], most: int = PLANS_MAX) -> None:
+        self._make = make
+        self._most = most
+        self.counts = Counts()
+        self._made: OrderedDict[Key, T | None] = OrderedDict()
+        self._seen: OrderedDict[Key, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def find(self, document: str, operation_name: str | None, sights: int) -> T | None:
+        """What was made of a document, or is made now, as it is seen for the `sights`-th time; with 0 sights never.
+
+        None: graphql-core is to run it.
+        """
+        if not sights:
+            return None
+        key = document, operation_name
+        if key in self._made:
+            self._made.move_to_end(key)
+            return self._counted(self._made[key])
+        if self._seen.get(key, 0) + 1 < sights:
+            return None
+        self._seen.pop(key, None)
+        try:
+            made = self._make(document, operation_name)
+        except NotCoveredError:
+            return self._counted(self._keep(key, None))
+        return self._counted(self._keep(key, made)) if made is not None else None
+
+    def saw(self, document: str, operation_name: str | None) -> None:
+        """Note that graphql-core ran a document. One that is not valid is never noted: anybody may send many."""
+        key = document, operation_name
+        if key not in self._made:
+            self._seen[key] = self._seen.pop(key, 0) + 1
+            _trim(self._seen, self._most)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._made.clear()
+        self._seen.clear()
+
+    def _keep(self, key: Key, made: T | None) -> T | None:
+        self._made[key] = made
+        _trim(self._made, self._most)
+        return made
+
+    def _counted(self, made: T | None) -> T | None:
+        if made is None:
+            self.counts.not_covered += 1
+        else:
+            self.counts.planned += 1
+        return made
+
+
+def _trim(kept: OrderedDict[Key, Any], most: int) -> None:
+    while len(kept) > most:
+        kept.popitem(last=False)

@@ -1,0 +1,87 @@
+"""A plan answers what graphql-core answers: the same data in the same order, the same errors, the same calls.
+
+Schemas, data and operations are made at random, see `_plan_schemas` and `_plan_operations`. That the comparison sees
+what matters is shown by mutants: plans with one mistake each.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from tests.property._plan_compare import Difference, cases, made_schema
+from wallet_gql.graphql_plans.fields import Field
+from wallet_gql.graphql_plans.inputs import Inputs
+from wallet_gql.graphql_plans.objects import _Writer
+from wallet_gql.graphql_plans.plan import Plan, Shape
+
+# When a field fails that must not be null, both ways cancel its neighbours: those that had not begun never do.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+CASES: Final = 2_000
+CASES_OF_A_SOAK: Final = 50_000
+BATCHES: Final = 8
+CASES_OF_A_MUTANT: Final = 1_500
+"""A mutant is found much earlier; if not, the comparison is blind."""
+
+
+def differences(first: int, count: int) -> Iterator[Difference]:
+    """Those among so many cases."""
+    return (found for found in cases(first, count) if found is not None)
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_plans_answer_what_graphql_core_answers(batch: int) -> None:
+    """None of the cases differs."""
+    assert next(differences(batch * 10_000, CASES // BATCHES), None) is None
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7_200)
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_plans_answer_what_graphql_core_answers_for_long(batch: int) -> None:
+    """The same with many more cases."""
+    assert next(differences(1_000_000 + batch * 100_000, CASES_OF_A_SOAK // BATCHES), None) is None
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, right: str, wrong: str) -> None:
+    """Put one mistake into a method."""
+    method = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(method))
+    assert right in source, source
+    names = dict(method.__globals__)
+    exec(compile(f"from __future__ import annotations\n{source.replace(right, wrong)}", "<mutant>", "exec"), names)
+    monkeypatch.setattr(owner, name, names[name])
+
+
+MUTANTS: Final[dict[str, tuple[Any, str, str, str]]] = {
+    "@oneOf unchecked": (Inputs, "_object_checker", "return finish(checked)", "return checked"),
+    "an unknown input field let through": (Inputs, "_object_checker", "not value.keys() <= known", "False"),
+    "a null where there must be none": (_Writer, "add", "if field.is_required:", "if False:"),
+    "a null that does not spread": (Field, "failed", "if self.is_required:", "if False:"),
+    "a path without its last step": (Field, "failure", "keys_of((path, self.key))", "keys_of(path)"),
+    "mutations all at once": (Shape, "__init__", "None if self._is_serial else compiled(fields)", "compiled(fields)"),
+    "variables that stay": (Plan, "_check", "checked = {}", "checked = self.__dict__.setdefault('kept', {})"),
+    "handlers forgotten": (Field, "_caller", "if not handlers:", "if True:"),
+    "an error that hides others": (Field, "failed", "run.add(located, place)", "run.errors[:] = [located]"),
+    "what another condition selects": (Plan, "_shape", "get(said)", "get(next(iter(self._shapes), said))"),
+}
+"""Where the mistake is, what is right, and what is put in its place."""
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mistake_is_found(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each mistake makes some case differ."""
+    made_schema.cache_clear()
+    plant(monkeypatch, *MUTANTS[mutant])
+    try:
+        assert next(differences(0, CASES_OF_A_MUTANT), None) is not None
+    finally:
+        made_schema.cache_clear()
