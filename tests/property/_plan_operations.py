@@ -197,7 +197,8 @@ class OperationMaker:
                 return self.raw(kind.of_type, depth)
             return [self.raw(kind.of_type, depth) for _ in range(self._rng.randrange(3))]
         if isinstance(kind, GraphQLInputObjectType):
-            return {name: self.raw(kind.fields[name].type, depth + 1) for name in self._chosen(kind, depth)}
+            found = {name: self.raw(kind.fields[name].type, depth + 1) for name in self._chosen(kind, depth)}
+            return {**found, "unknown": 1} if self._rng.random() < self._badness else found
         if isinstance(kind, GraphQLEnumType):
             return self._rng.choice(list(kind.values))
         return json.loads(_LITERALS[kind.name](self._rng)) if kind.name != "JSON" else {"j": [1, None, "x"]}

@@ -229,7 +229,7 @@ def _awaitable(tree: Tree, seed: str, rng: random.Random) -> Any:
 
 _WRONG: Final = (
     _awaitable, _awaitable, _awaitable, _awaitable,
-    _null, _null, _raise, _raise_located, _oops, _exception, _undefined, _odd_one, _other_object,
+    _null, _null, _raise, _raise_located, _oops, _oops, _exception, _undefined, _odd_one, _other_object,
 )  # fmt: skip
 
 
@@ -401,13 +401,13 @@ class _SchemaMaker:
 
     def _tree(self, depth: int) -> Tree:
         kind = self._rng.random()
-        if kind < 0.45 or depth > 2:
+        if kind < 0.4 or depth > 2:
             made: Tree = (self._rng.choice(_LEAF_NAMES),)
-        elif kind < 0.65:
+        elif kind < 0.57:
             made = ("list", self._tree(depth + 1))
-        elif kind < 0.85:
+        elif kind < 0.74:
             made = ("object", self._rng.choice(self._objects))
-        elif kind < 0.93:
+        elif kind < 0.82:
             made = ("any", self._faced, "Face")
         else:
             made = ("any", self._union, "Any_")

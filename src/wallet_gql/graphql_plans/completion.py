@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from graphql import (
     GraphQLAbstractType,
@@ -30,11 +30,9 @@ from strawberry.execution import optimized_is_awaitable
 from strawberry.types.cast import TYPE_CAST_ATTRIBUTE
 
 from .info import resolve_info
-from .objects import Object, known_class
+from .objects import Object, known_class, object_of
 from .running import Coroutine, Path, Run, abandon, fill_list, keys_of
-
-if TYPE_CHECKING:
-    from .fields import Field
+from .site import Site
 
 _RESOLVE_TYPES: Final = frozenset(
     {
@@ -48,7 +46,7 @@ Complete = Callable[[Any, Path, Run], Any]
 """A value, its place in the answer and the run -> its part of the answer, or a coroutine that gives it."""
 
 
-def completer(field: Field, kind: GraphQLOutputType) -> Complete:
+def completer(field: Site, kind: GraphQLOutputType) -> Complete:
     """The function for a type that a field has, or that is a part of the field's type."""
     if not is_non_null_type(kind):
         return _or_null(_completer(field, kind), None)
@@ -56,7 +54,7 @@ def completer(field: Field, kind: GraphQLOutputType) -> Complete:
     return _or_null(_completer(field, kind.of_type), missing)
 
 
-def _completer(field: Field, kind: GraphQLOutputType) -> Complete:
+def _completer(field: Site, kind: GraphQLOutputType) -> Complete:
     if is_list_type(kind):
         return _List(field, kind.of_type).complete
     if is_leaf_type(kind):
@@ -97,8 +95,8 @@ def _leaf(kind: GraphQLLeafType) -> Complete:
     return complete
 
 
-def _object(field: Field, kind: GraphQLObjectType) -> Complete:
-    made, is_type_of = field.object_of(kind), kind.is_type_of
+def _object(field: Site, kind: GraphQLObjectType) -> Complete:
+    made, is_type_of = object_of(field, kind), kind.is_type_of
     if is_type_of is None:
 
         def of(value: Any, path: Path, run: Run) -> Any:
@@ -131,7 +129,7 @@ def _object(field: Field, kind: GraphQLObjectType) -> Complete:
     return complete
 
 
-def _info_of(field: Field, path: Path, run: Run) -> Any:
+def _info_of(field: Site, path: Path, run: Run) -> Any:
     """What graphql-core tells of the field that a value came from; list items have the list's."""
     while path is not None and isinstance(path[1], int):
         path = path[0]
@@ -142,7 +140,7 @@ def _info_of(field: Field, path: Path, run: Run) -> Any:
 class _Abstract:
     """Interfaces and unions: completed as what the value turns out to be."""
 
-    def __init__(self, field: Field, kind: GraphQLAbstractType) -> None:
+    def __init__(self, field: Site, kind: GraphQLAbstractType) -> None:
         self._field = field
         self._kind = kind
         self._resolve_type = kind.resolve_type or default_type_resolver
@@ -173,7 +171,7 @@ class _Abstract:
             self._known[kind.name] = _object(self._field, kind)
             expected = known_class(kind)
             if self._is_by_class and expected is value.__class__:
-                self._classes[expected] = self._field.object_of(kind)
+                self._classes[expected] = object_of(self._field, kind)
             return self._known[kind.name]
         return self._known[name]
 
@@ -209,7 +207,7 @@ class _Abstract:
 class _List:
     """Lists. What fails in an item is the item's, if it may be null."""
 
-    def __init__(self, field: Field, kind: GraphQLOutputType) -> None:
+    def __init__(self, field: Site, kind: GraphQLOutputType) -> None:
         self._field = field
         self._is_required = is_non_null_type(kind)
         self._complete = completer(field, kind)

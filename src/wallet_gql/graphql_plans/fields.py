@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from inspect import iscoroutinefunction
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from graphql import (
     FieldNode,
     GraphQLError,
-    GraphQLField,
     GraphQLObjectType,
-    SelectionSetNode,
     Undefined,
     default_field_resolver,
-    is_non_null_type,
     located_error,
 )
 from graphql.execution.values import get_argument_values
@@ -27,14 +25,8 @@ from strawberry.utils.await_maybe import await_maybe
 from .completion import Complete, completer
 from .info import PlanInfo, resolve_info
 from .inputs import Convert, DoubtError, Read
-from .objects import Object
 from .running import Coroutine, Path, Run, Waiting, abandon, keys_of, unlinked
-
-if TYPE_CHECKING:
-    from .plan import Shape
-
-Call = Callable[[Any, Path, Run], Any]
-"""Source, its place in the answer and the run -> what the field's resolver returns."""
+from .site import Call, ShapeParts, Site
 
 _STRAWBERRYS: Final = "GraphQLCoreConverter.from_resolver.<locals>."
 _HANDLERS: Final = "plan-exception-handlers"
@@ -48,44 +40,21 @@ class _Argument(NamedTuple):
     convert: Convert | None
 
 
-class Field:
-    """One field.
+_Read = Sequence[tuple[_Argument, Any]]
+"""Arguments with their checked values."""
 
-    `attribute` is what it reads, where it is a plain attribute; `direct` the resolver, where that takes the source and
-    `info` alone. Else `call` does it.
-    """
+
+class Field(Site):
+    """One field, with how its value is got and what becomes of it."""
 
     def __init__(
-        self, shape: Shape, parent: GraphQLObjectType, around: Field | None, key: str, nodes: list[FieldNode]
+        self, shape: ShapeParts, parent: GraphQLObjectType, around: Site | None, key: str, nodes: list[FieldNode]
     ) -> None:
-        self.shape = shape
-        self.plan = shape.plan
-        self.parent = parent
-        self.around = around
-        self.key = key
-        self.nodes = nodes
-        self.name = nodes[0].name.value
-        self.definition: GraphQLField = parent.fields[self.name]
-        self.type = self.definition.type
-        self.is_required = is_non_null_type(self.type)
-        self.strawberrys: StrawberryField | None = self.definition.extensions.get("strawberry-definition")
-        self.attribute: str | None = None
+        super().__init__(shape, parent, around, key, nodes)
         self._arguments = self._read_arguments()
         self._plain: set[type] = set()
-        self._objects: dict[str, Object] = {}
-        self.call: Call = self._caller()
+        self.call = self._caller()
         self.complete: Complete = completer(self, self.type)
-
-    def object_of(self, kind: GraphQLObjectType) -> Object:
-        """What is asked for of its value, if that is an object of a type."""
-        if kind.name not in self._objects:
-            self._objects[kind.name] = Object(self, kind)
-        return self._objects[kind.name]
-
-    @property
-    def selection_sets(self) -> list[SelectionSetNode]:
-        """What is asked for of its value."""
-        return [node.selection_set for node in self.nodes if node.selection_set]
 
     # ------------------------------------------------------------ getting the value
 
@@ -101,10 +70,9 @@ class Field:
             if handlers or field.default_resolver is not getattr:
                 return self._by_graphql_core(resolve)
             return self._reader(field.python_name)
-        call = self._resolver(field)
-        if not handlers:
-            return call
-        return self._handled(call, field, handlers) if field.is_async else self._by_graphql_core(resolve)
+        if field.is_async:
+            return self._asynchronous(field, handlers)
+        return self._by_graphql_core(resolve) if handlers else self._synchronous(field)
 
     def _handlers(self, field: StrawberryField) -> Any:
         """The exception handlers that may answer for the field; kept with its definition, for it takes a while."""
@@ -129,31 +97,28 @@ class Field:
 
         return call
 
-    def _resolver(self, field: StrawberryField) -> Call:
+    def _synchronous(self, field: StrawberryField) -> Call:
         """A resolver of Strawberry's, called without what stands around it."""
-        resolver = field.base_resolver
-        assert resolver is not None
-        info_name = resolver.info_parameter.name if resolver.info_parameter else None
-        source_names = [each.name for each in (resolver.parent_parameter, resolver.root_parameter) if each]
-        function: Callable[..., Any] = resolver.wrapped_func  # type: ignore[assignment]  # bound, since the type is made
-        takes_self, info_of = bool(resolver.self_parameter), self.info
+        invoke = self._invoker(field)
 
         def call(source: Any, path: Path, run: Run) -> Any:
-            given = self._converted(path, run)
-            for name in source_names:
-                given[name] = source
-            if info_name is not None:
-                given[info_name] = info_of(path, run)
-            return function(source, **given) if takes_self else function(**given)
+            return invoke(source, self._read(run), path, run)
 
         return call
 
-    def _handled(self, call: Call, field: StrawberryField, handlers: Any) -> Call:
-        """An asynchronous resolver with exception handlers: the first that knows the exception may answer for it."""
+    def _asynchronous(self, field: StrawberryField, handlers: Any) -> Call:
+        """The same for one that is awaited; the first handler that knows an exception may answer for the resolver.
 
-        async def handled(source: Any, path: Path, run: Run) -> Any:
+        As without a plan, graphql-core's part of the arguments is checked at once, Strawberry's once it is awaited.
+        """
+        invoke = self._invoker(field)
+        assert field.base_resolver is not None
+        if not handlers and not self._arguments and iscoroutinefunction(field.base_resolver.wrapped_func):
+            return lambda source, path, run: invoke(source, (), path, run)
+
+        async def later(source: Any, read: _Read, path: Path, run: Run) -> Any:
             try:
-                return await await_maybe(call(source, path, run))
+                return await await_maybe(invoke(source, read, path, run))
             except Exception as error:
                 handler = next((each for kinds, each in handlers if isinstance(error, kinds)), None)
                 if handler is None:
@@ -163,7 +128,26 @@ class Field:
                     raise
                 return answer
 
-        return handled
+        return lambda source, path, run: later(source, self._read(run), path, run)
+
+    def _invoker(self, field: StrawberryField) -> Callable[[Any, _Read, Path, Run], Any]:
+        """The function that calls a resolver with the source, what was read of the arguments, and `info`."""
+        resolver = field.base_resolver
+        assert resolver is not None
+        info_name = resolver.info_parameter.name if resolver.info_parameter else None
+        source_names = [each.name for each in (resolver.parent_parameter, resolver.root_parameter) if each]
+        function: Callable[..., Any] = resolver.wrapped_func  # type: ignore[assignment]  # bound, since the type is made
+        takes_self, info_of = bool(resolver.self_parameter), self.info
+
+        def invoke(source: Any, read: _Read, path: Path, run: Run) -> Any:
+            given = self._converted(read, path, run) if read else {}
+            for name in source_names:
+                given[name] = source
+            if info_name is not None:
+                given[info_name] = info_of(path, run)
+            return function(source, **given) if takes_self else function(**given)
+
+        return invoke
 
     def info(self, path: Path, run: Run) -> Info:
         """What a resolver is told of its call."""
@@ -189,41 +173,33 @@ class Field:
             found.append(_Argument(name, known.python_name if known else name, read, convert))
         return found
 
-    def _checked(self, run: Run) -> dict[str, Any]:
-        """Arguments as graphql-core passes them."""
-        if not self._arguments:
-            return {}
+    def _read(self, run: Run) -> _Read:
+        """The arguments that there are, as graphql-core checks them. Raises GraphQLError."""
         try:
-            pairs = [(argument.name, argument.read(run.variables)) for argument in self._arguments]
+            pairs = [(argument, argument.read(run.variables)) for argument in self._arguments]
         except DoubtError:
-            return self._checked_by_graphql_core(run)
-        return {name: value for name, value in pairs if value is not Undefined}
+            checked = self._checked_by_graphql_core(run)
+            return [(argument, checked[argument.name]) for argument in self._arguments if argument.name in checked]
+        return [pair for pair in pairs if pair[1] is not Undefined]
+
+    def _checked(self, run: Run) -> dict[str, Any]:
+        """The same, as graphql-core passes them."""
+        return {argument.name: value for argument, value in self._read(run)}
 
     def _checked_by_graphql_core(self, run: Run) -> dict[str, Any]:
         return get_argument_values(self.definition, self.nodes[0], self.plan.variable_values(run.given))
 
-    def _converted(self, path: Path, run: Run) -> dict[str, Any]:
-        """Arguments as Strawberry passes them."""
-        if not self._arguments:
-            return {}
+    def _converted(self, read: _Read, path: Path, run: Run) -> dict[str, Any]:
+        """Arguments as Strawberry passes them. Raises whatever Strawberry raises about them."""
         try:
-            values = [argument.read(run.variables) for argument in self._arguments]
             return {
-                argument.python_name: argument.convert(value) if argument.convert else value
-                for argument, value in zip(self._arguments, values, strict=True)
-                if value is not Undefined
+                argument.python_name: argument.convert(value) if argument.convert else value for argument, value in read
             }
         except DoubtError:
-            return self._converted_by_strawberry(path, run)
-
-    def _converted_by_strawberry(self, path: Path, run: Run) -> dict[str, Any]:
-        assert self.strawberrys is not None
-        checked, known, converter = (
-            self._checked_by_graphql_core(run),
-            self.strawberrys.arguments,
-            self.plan.schema.schema_converter,
-        )
-        return convert_arguments(checked, known, converter.scalar_registry, converter.config, self.info(path, run))
+            assert self.strawberrys is not None
+            converter = self.plan.schema.schema_converter
+            given, known = {argument.name: value for argument, value in read}, self.strawberrys.arguments
+            return convert_arguments(given, known, converter.scalar_registry, converter.config, self.info(path, run))
 
     # ------------------------------------------------------------ what becomes of the value
 

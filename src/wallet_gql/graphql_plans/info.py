@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphql import GraphQLResolveInfo
 from graphql.pyutils import Path as GraphQLPath
@@ -13,15 +13,13 @@ from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import _OperationContextAwareGraphQLResolveInfo
 
 from .running import Path, Run, abandon
-
-if TYPE_CHECKING:
-    from .fields import Field
+from .site import Site
 
 
 class PlanInfo(Info[Any, Any]):
     """Strawberry's `Info`; most resolvers ask for its context alone."""
 
-    def __init__(self, field: Field, path: Path, run: Run) -> None:
+    def __init__(self, field: Site, path: Path, run: Run) -> None:
         self._plan_field = field
         self._plan_path = path
         self._run = run
@@ -45,7 +43,7 @@ class PlanInfo(Info[Any, Any]):
         return resolve_info(self._plan_field, self._plan_path, self._run)
 
 
-def resolve_info(field: Field, path: Path, run: Run) -> GraphQLResolveInfo[Any]:
+def resolve_info(field: Site, path: Path, run: Run) -> GraphQLResolveInfo[Any]:
     """The same as graphql-core and Strawberry tell it."""
     plan = field.plan
     return _OperationContextAwareGraphQLResolveInfo(  # type: ignore[return-value]  # Strawberry's stands for graphql-core's
@@ -71,7 +69,7 @@ def _track(values: Any) -> None:
     abandon(value for value in values if optimized_is_awaitable(value))
 
 
-def _graphql_path(field: Field | None, path: Path) -> GraphQLPath:
+def _graphql_path(field: Site | None, path: Path) -> GraphQLPath:
     """A path with the type around each of its fields."""
     assert field is not None
     keys: list[tuple[str | int, str | None]] = [(field.key, field.parent.name)]

@@ -30,7 +30,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from graphql import (
     GraphQLBoolean,
@@ -46,9 +46,7 @@ from graphql import (
 from strawberry.types.cast import TYPE_CAST_ATTRIBUTE
 
 from .running import Coroutine, Path, Run, fill
-
-if TYPE_CHECKING:
-    from .fields import Field
+from .site import Site
 
 PLAIN: Final = frozenset(
     {
@@ -70,14 +68,14 @@ _IS_TYPE_OF: Final = "GraphQLCoreConverter.from_object.<locals>._get_is_type_of.
 
 CODES_MAX: Final = 1_024
 
-Fields = Mapping[str, "Field | str"]
+Fields = Mapping[str, Site | str]
 """Response key -> field, or the type's name where that is asked for."""
 
 
 class Object:
     """What one place of an operation asks of one object type."""
 
-    def __init__(self, around: Field, kind: GraphQLObjectType) -> None:
+    def __init__(self, around: Site, kind: GraphQLObjectType) -> None:
         self._around = around
         self._kind = kind
         self.answer = self._first_answer
@@ -86,6 +84,14 @@ class Object:
         field = self._around
         self.answer = compiled(field.shape.fields_of(self._kind, field.selection_sets, field))
         return self.answer(source, path, run)
+
+
+def object_of(site: Site, kind: GraphQLObjectType) -> Object:
+    """What is asked for of a field's value, if that is an object of a type."""
+    if kind.name not in site.objects:
+        site.objects[kind.name] = Object(site, kind)
+    found: Object = site.objects[kind.name]
+    return found
 
 
 def known_class(kind: GraphQLObjectType) -> type | None:
@@ -146,7 +152,7 @@ class _Writer:
             ]
         )
 
-    def add(self, number: int, key: str, field: Field | str) -> None:
+    def add(self, number: int, key: str, field: Site | str) -> None:
         """Write what one response key takes."""
         if isinstance(field, str):
             return
@@ -158,13 +164,13 @@ class _Writer:
             failed = f"   v{number} = F{number}.failed(error, p, R)"
             self._lines += ["  try:", *(f"   {line}" for line in body), "  except Exception as error:", failed]
 
-    def _value(self, number: int, field: Field) -> str:
+    def _value(self, number: int, field: Site) -> str:
         if field.attribute is not None:
             return f"v{number} = o.{field.attribute}"
         self.names[f"C{number}"] = field.call
         return f"v{number} = C{number}(o, p, R)"
 
-    def _settled(self, number: int, key: str, field: Field) -> Iterator[str]:
+    def _settled(self, number: int, key: str, field: Site) -> Iterator[str]:
         """From the value to the answer."""
         v, kind = f"v{number}", get_nullable_type(field.type)
         settle, noted = f"{v} = F{number}.settle({v}, p, R)", f"waiting = waiting, {key!r}, {v}"
@@ -181,7 +187,7 @@ class _Writer:
         yield f" {settle}"
         yield f" if {v}.__class__ is Coroutine: {noted}"
 
-    def _usual(self, number: int, key: str, field: Field, kind: object) -> tuple[str | None, str]:
+    def _usual(self, number: int, key: str, field: Site, kind: object) -> tuple[str | None, str]:
         """When a value is as expected, and what is done with it then; None if nothing is expected."""
         v = f"v{number}"
         if kind in _AS_IT_IS:
@@ -196,7 +202,7 @@ class _Writer:
                 f"w = L{number}({v}); {v} = {settled} if w is None or w is Undefined else w",
             )
         if isinstance(kind, GraphQLObjectType) and (expected := known_class(kind)):
-            self.names[f"K{number}"], self.names[f"O{number}"] = expected, field.object_of(kind)
+            self.names[f"K{number}"], self.names[f"O{number}"] = expected, object_of(field, kind)
             not_cast = f" and getattr({v}, {TYPE_CAST_ATTRIBUTE!r}, None) is None" if kind.is_type_of else ""
             return f"{v}.__class__ is K{number}{not_cast}", f"{v} = O{number}.answer({v}, (p, {key!r}), R)"
         return None, ""

@@ -24,9 +24,10 @@ from strawberry import Schema
 
 from .fields import Field
 from .inputs import Check, DoubtError, Inputs, Read
-from .objects import Fields, compiled
+from .objects import compiled
 from .running import Coroutine, Run
 from .selections import TYPENAME, NotCoveredError, Selections, operation_of
+from .site import Site
 
 ERRORS_MAX: Final = 50
 """How many errors of variables are told: as many as graphql-core's `execute` tells."""
@@ -138,8 +139,8 @@ class Shape:
         self._answer = None if self._is_serial else compiled(fields)
 
     def fields_of(
-        self, kind: GraphQLObjectType, selection_sets: Sequence[SelectionSetNode], around: Field | None
-    ) -> Fields:
+        self, kind: GraphQLObjectType, selection_sets: Sequence[SelectionSetNode], around: Site | None
+    ) -> dict[str, Field | str]:
         """What is asked for of an object, by response key."""
         found = self.plan.selections.collect(kind, selection_sets, self._conditions)
         return {
