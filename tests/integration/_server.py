@@ -46,7 +46,7 @@ LOG_IN: Final = """mutation($input: LogInInput!) { logIn(input: $input) {
   __typename ... on LogInSuccess { token expiresAt user { username } } ... on WalletError { code message } } }"""
 OPEN_ACCOUNT: Final = f"""mutation($input: OpenAccountInput!) {{ openAccount(input: $input) {{
   __typename ... on OpenAccountSuccess {{ account {{ id currency status }} }}
-  ... on AccountExists {{ accountId status }}
+  ... on AccountExists {{ accountId accountStatus }}
   {WHAT_WENT_WRONG} }} }}"""
 TRANSFER: Final = f"""mutation($input: TransferInput!) {{ transfer(input: $input) {{
   __typename

@@ -291,7 +291,7 @@ def test_recover_is_harmless(here: Here, storage: str, person: Person) -> None:
     ("storage_url", "settings", "says"),
     [
         ("nonsense", {}, ["no storage URL", "sqlite:///"]),
-        ("cassandra://x", {}, ["cassandra", "sqlite"]),
+        ("cockroach://x", {}, ["cockroach", "sqlite"]),
         ("sqlite:///no/such/folder/wallet.db", {}, ["no/such/folder"]),
         (
             "memory://",

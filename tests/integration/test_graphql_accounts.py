@@ -146,7 +146,7 @@ def test_one_account_per_currency(server: Server, people: list[Person]) -> None:
     """A second account in a currency is refused with the id of the first; another currency is fine."""
     with Client(server.url, people[1].token) as client:
         again = client.run(OPEN_ACCOUNT, {"input": {"currency": "EUR"}})
-        found = again["__typename"], again["accountId"], again["status"]
+        found = again["__typename"], again["accountId"], again["accountStatus"]
         assert found == ("AccountExists", people[1].account_id, "OPEN")
         assert client.run(OPEN_ACCOUNT, {"input": {"currency": "JPY"}})["__typename"] == "OpenAccountSuccess"
         listed = client.run(VIEWER)["accounts"]

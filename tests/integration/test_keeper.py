@@ -13,7 +13,8 @@ from wallet_gql.testing.patience import wait_until
 from wallet_gql.testing.servers.process import ended
 
 RUN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 from wallet_gql.testing.servers.process import ServerProcess, own_folder
 folder = own_folder("kept-")
 server = ServerProcess(["sh", "-c", "sleep 600 & echo $!; wait"], folder / "log")

@@ -521,7 +521,7 @@ def test_freezing_over_the_api(server: Server) -> None:
         assert other.transfer(**payee.pay(payer.username, 5))["__typename"] == "TransferSuccess"
         close = """mutation($input: CloseAccountInput!) { closeAccount(input: $input) { __typename
           ... on WalletError { code } } }"""
-        assert client.run(close, {"input": {"accountId": payer.account_id}})["code"] == "ACCOUNT_NOT_EMPTY"
+        assert client.run(close, {"input": {"accountId": payer.account_id}})["code"] == "ACCOUNT_FROZEN"
         newest = client.run(EVENTS, {"first": 1})["securityEvents"]["edges"][0]["node"]
         assert (newest["kind"], newest["subject"], newest["address"]) == ("ACCOUNT_FROZEN", payer.account_id, None)
         assert run_cli(folder, "unfreeze", payer.account_id, storage=server.storage).returncode == 0

@@ -277,7 +277,7 @@ class TestBatch:
         assert {old.key: (old, again), gone.key: (None, None)} == world.state.writes.records
 
     def test_an_account_opened_and_credited_at_once(self, world: World) -> None:
-        """Both are written: opened at zero, then updated."""
+        """It is written once, as it is after both."""
         owner = new_user()
         slot = ids.slot_of(owner)
         account = Account(ids.make_account_id(slot, 1, 1), owner, "EUR", START, START)
@@ -299,9 +299,9 @@ class TestBatch:
         both = Changes(opened=(account,)) + Changes(transfers=(moved,))
         world.run(lambda *_: both, None, scope)
 
-        assert [account] == world.state.writes.opened
-        before, after = world.state.writes.accounts[account.id]
-        assert (before.posted_minor, after.posted_minor) == (0, 9)
+        (opened,) = world.state.writes.opened
+        assert (opened.id, opened.posted_minor, opened.sequence) == (account.id, 9, 1)
+        assert account.id not in world.state.writes.accounts
 
 
 class TestSnapshot:

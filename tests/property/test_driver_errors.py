@@ -63,6 +63,8 @@ def made(kind: type[Exception]) -> Exception:
         return kind({"writeErrors": []}, verbose=False)
     if issubclass(kind, protocol.ErrorMessage):
         values: Any = {"code": getattr(kind, "error_code", None), "message": "driver text", "info": None}
+        if values["code"] is None:
+            values["code"] = 0
         return kind(**values)
     for arguments in (("driver text",), (), ("a", "b"), ("1 host:1",)):
         try:

@@ -93,10 +93,13 @@ class AccountExists(Rejected):
 
     code = "ACCOUNT_EXISTS"
     category = Category.CONFLICT
-    words = "you already have the {currency} account {account_id}, which is {status}; close it before you open another"
+    words = (
+        "you already have the {currency} account {account_id}, which is {account_status}; "
+        "close it before you open another"
+    )
     account_id: str
     currency: str
-    status: str
+    account_status: str
 
 
 class AccountFrozen(Rejected):

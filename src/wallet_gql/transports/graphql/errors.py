@@ -152,7 +152,7 @@ class AccountExists(WalletError):
 
     account_id: strawberry.ID = about("The account you have.")
     currency: CurrencyCode = about("Its currency.")
-    status: model.AccountStatus = about("What it may still do.")
+    account_status: model.AccountStatus = about("What it may still do.")
 
 
 @error_type(domain.AccountNotEmpty)
