@@ -49,7 +49,7 @@ async def test_the_refusal_names_the_state(town: Town, currency: str) -> None:
         assert caught.value.fields == {
             "account_id": town.accounts["ann"],
             "currency": currency,
-            "status": status.value,
+            "account_status": status.value,
         }
 
 
