@@ -52,7 +52,7 @@ def chromium() -> str:
     for name in PROGRAMS:
         if found := shutil.which(name):
             return found
-    pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is on PATH (make test-deps installs one)")
+    pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is on PATH; run make test-deps")  # not in CI
 
 
 class DevToolsError(Exception):

@@ -14,4 +14,4 @@ def need_server() -> None:
         java()
         jars()
     except ServerMissing as missing:
-        pytest.skip(str(missing))
+        pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips

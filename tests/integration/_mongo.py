@@ -18,7 +18,7 @@ def need_server() -> None:
     try:
         program()
     except ServerMissing as missing:
-        pytest.skip(str(missing))
+        pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
 
 
 @contextmanager

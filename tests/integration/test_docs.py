@@ -316,7 +316,7 @@ def test_the_first_transfer_works(tmp_path: Path) -> None:
 def test_the_recipes_for_frontends_work(tmp_path: Path) -> None:
     """The JavaScript of the page, joined and driven by `frontends.mjs`: answers get lost, and the money moves once."""
     if shutil.which("node") is None:
-        pytest.skip("no node on PATH (make test-deps installs it)")
+        pytest.skip("no node on PATH (make test-deps installs it)")  # CI forbids skips
     page = DOCS / "frontends.md"
     pieces = [match["text"] for match in _RUN.finditer(read(page))]
     assert len(pieces) == len(re.findall(r"^```js$", read(page), re.MULTILINE)), "a piece that nothing runs"

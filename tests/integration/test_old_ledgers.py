@@ -81,7 +81,7 @@ async def old(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[O
     try:
         await harness.start(tmp_path)
     except ServerMissing as missing:
-        pytest.skip(str(missing))
+        pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
     try:
         await restore(folder / backend, harness.url)
         with FakeStripe() as fake:

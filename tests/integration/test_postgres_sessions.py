@@ -44,7 +44,7 @@ def pooled(folder: Path, server: PostgresServer, database: str, **settings: str)
     """PgBouncer before a database, with these settings; its URL."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
-        pytest.skip("pgbouncer is not installed")
+        pytest.skip("pgbouncer is not installed")  # `make test-deps` installs it; CI forbids skips
     port = free_port()
     given = {
         "listen_addr": "127.0.0.1",

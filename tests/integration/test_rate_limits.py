@@ -336,7 +336,7 @@ def redis_server() -> Iterator[RedisServer]:
     try:
         server = RedisServer()
     except ServerMissing as missing:
-        pytest.skip(str(missing))
+        pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
     yield server
     server.stop()
 

@@ -49,7 +49,7 @@ class Suite(OfBackend):
         try:
             await world.__aenter__()
         except ServerMissing as missing:
-            pytest.skip(str(missing))
+            pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
         yield world
         await world.__aexit__(None, None, None)
         record(world, record_property)
