@@ -216,11 +216,11 @@ def drivers_errors_leave(patch: pytest.MonkeyPatch) -> None:
 def ping_raises_the_drivers_error(patch: pytest.MonkeyPatch) -> None:
     """Only `ping` does (E7)."""
 
-    def bare(store: Any) -> None:
+    async def bare(store: Any) -> None:
         with closing(driver.connect(store.path, mode="rw")) as connection:
             connection.execute("SELECT 1 FROM accounts LIMIT 1")
 
-    patch.setattr(sqlite.SqliteStore, "_rehearse", bare)
+    patch.setattr(sqlite.SqliteStore, "ping", bare)
 
 
 def reads_wait_for_ever(patch: pytest.MonkeyPatch) -> None:

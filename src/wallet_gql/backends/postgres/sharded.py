@@ -44,6 +44,9 @@ _FETCH_SECONDS: Final = 2.0
 _IMPORT_SECONDS: Final = 60.0
 """How long one node's part of an import may take."""
 
+_GATE_SECONDS: Final = 10.0
+"""How long `gate` waits for one node's commits to end; how long it stays closed has no bound."""
+
 
 class PgStore(RelationalStore):
     """A ledger on named Postgres nodes; subclasses commit and recover."""
@@ -168,16 +171,16 @@ class PgStore(RelationalStore):
         """See `Store.gate`: an advisory lock on every node, which each commit shares from PREPARE to its end."""
         async with AsyncExitStack() as stack:
             for name in self._map.names:
-                deadline = asyncio.get_running_loop().time() + 3600
+                deadline = asyncio.get_running_loop().time() + _GATE_SECONDS
                 lease = await stack.enter_async_context(self._nodes[name].lease(deadline))
-                await lease.do("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
+                await lease.begin("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
                 await lease.do(sql.CLOSE_GATE)
             yield
 
     async def _import(self, node: str, writes: Writes) -> None:
         deadline = asyncio.get_running_loop().time() + _IMPORT_SECONDS
         async with self._nodes[node].lease(deadline) as lease:
-            await lease.do("BEGIN")
+            await lease.begin("BEGIN")
             strangers = unknown_accounts(writes)
             if await lease.value(self.statements.count_accounts, strangers) != len(strangers):
                 raise InvariantViolated("an imported entry is of an unknown account")
