@@ -118,13 +118,13 @@ class Cell:
 def count_statements(counted: Counted) -> None:
     """Count what goes to any node, from now on."""
     for name in ("run", "value", "rows"):
-        whole = getattr(_pg_node.Lease, name)
+        whole = getattr(_pg_node.Connection, name)
 
         async def counting(*values: Any, whole: Callable[..., Any] = whole) -> Any:
             counted.postgres += 1
             return await whole(*values)
 
-        setattr(_pg_node.Lease, name, counting)
+        setattr(_pg_node.Connection, name, counting)
 
 
 def count_waits(book: Book, counted: Counted) -> None:

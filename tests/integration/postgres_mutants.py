@@ -26,7 +26,7 @@ from wallet_gql.backends.postgres import store as postgres
 from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
 from wallet_gql.backends.postgres.json_text import fill, wish
-from wallet_gql.backends.postgres.node import Lease, PgNode
+from wallet_gql.backends.postgres.node import Connection, PgNode
 from wallet_gql.backends.postgres.two_phase import Gid, Recovery
 from wallet_gql.backends.relational import migrations
 from wallet_gql.domain.changes import State
@@ -106,11 +106,12 @@ def _split(branch: Branch) -> tuple[Branch, Branch]:
     writes = json.loads(branch.writes)
     nothing: dict[str, list[Any]] = {name: [] for name in writes}
     receipts = {**nothing, "receipts": writes.get("receipts", [])}
-    return Branch(branch.lease, json.dumps({**writes, "receipts": []})), Branch(branch.lease, json.dumps(receipts))
+    without = {**writes, "receipts": []}
+    return Branch(branch.connection, json.dumps(without)), Branch(branch.connection, json.dumps(receipts))
 
 
 async def _later(branch: Branch) -> None:
-    await branch.lease.do("BEGIN")
+    await branch.connection.do("BEGIN")
     await _pg_commit.decide(branch)
 
 
@@ -131,16 +132,16 @@ def read_in_the_locking_statement() -> None:
 
     async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
         await checked(node, two_phase=two_phase, creates=creates)
-        async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
-            await lease.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
-            await lease.do(stale_loader())
-            await lease.do("COMMIT")
+        async with node.connection(asyncio.get_running_loop().time() + 10) as connection:
+            await connection.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
+            await connection.do(stale_loader())
+            await connection.do("COMMIT")
 
     async def load(
-        self: _pg_store.PgStore, lease: Lease, state: State, wanted: Wanted, mode: str, **more: Any
+        self: _pg_store.PgStore, connection: Connection, state: State, wanted: Wanted, mode: str, **more: Any
     ) -> dict[str, Any]:
         statement = "SELECT wallet_load($1, $2)" if mode == "read" else f"SELECT {AT_ONCE}($1, $2)"
-        text = await lease.value(statement, wish(wanted, epoch=self._epoch, **more), mode)
+        text = await connection.value(statement, wish(wanted, epoch=self._epoch, **more), mode)
         found: dict[str, Any] = orjson.loads(text)
         fill(state, wanted, found)
         return found
@@ -176,7 +177,7 @@ def prepare_tag_unchecked() -> None:
 
     async def prepare(branch: Branch, gid: Gid) -> None:
         writes = _pg_node.literal(branch.writes)
-        await branch.lease.do(f"SELECT wallet_write({writes}); PREPARE TRANSACTION '{gid.text}'")
+        await branch.connection.do(f"SELECT wallet_write({writes}); PREPARE TRANSACTION '{gid.text}'")
 
     _two_phase._prepare = prepare
 

@@ -55,10 +55,10 @@ def spoil_functions(spoiled: Mapping[str, str]) -> None:
 
     async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
         await checked(node, two_phase=two_phase, creates=creates)
-        async with node.lease(asyncio.get_running_loop().time() + 10) as lease:
-            await lease.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
-            await lease.do(text)
-            await lease.do("COMMIT")
+        async with node.connection(asyncio.get_running_loop().time() + 10) as connection:
+            await connection.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
+            await connection.do(text)
+            await connection.do("COMMIT")
 
     _put(_pg_store, "prepare_node", prepare_node)
     if "wallet_claim" in bad:

@@ -44,11 +44,11 @@ def node_of(world: World) -> PgNode:
 @asynccontextmanager
 async def locked(node: PgNode, account_id: AccountId) -> AsyncIterator[None]:
     """Somebody else has the account all the time."""
-    async with node.lease(asyncio.get_running_loop().time() + patience(30)) as lease:
-        await lease.do("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0")
-        await lease.do(f"SELECT FROM accounts WHERE id = '{account_id}' FOR UPDATE")
+    async with node.connection(asyncio.get_running_loop().time() + patience(30)) as connection:
+        await connection.do("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0")
+        await connection.do(f"SELECT FROM accounts WHERE id = '{account_id}' FOR UPDATE")
         yield
-        await lease.do("ROLLBACK")
+        await connection.do("ROLLBACK")
 
 
 async def busy_neighbour(node: PgNode, account_id: AccountId, until: float) -> float:
@@ -56,11 +56,11 @@ async def busy_neighbour(node: PgNode, account_id: AccountId, until: float) -> f
     longest = 0.0
     while time.monotonic() < until:
         began = time.monotonic()
-        async with node.lease(asyncio.get_running_loop().time() + patience(10)) as lease:
-            await lease.do(f"BEGIN; SELECT FROM accounts WHERE id = '{account_id}' FOR UPDATE")
+        async with node.connection(asyncio.get_running_loop().time() + patience(10)) as connection:
+            await connection.do(f"BEGIN; SELECT FROM accounts WHERE id = '{account_id}' FOR UPDATE")
             longest = max(longest, time.monotonic() - began)
             await asyncio.sleep(0.015)
-            await lease.do("COMMIT")
+            await connection.do("COMMIT")
         await asyncio.sleep(0.01)
     return longest
 

@@ -21,7 +21,7 @@ from wallet_gql.backends.postgres import sharded as _pg_store
 from wallet_gql.backends.postgres import store as postgres
 from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
-from wallet_gql.backends.postgres.node import Lease
+from wallet_gql.backends.postgres.node import Connection
 from wallet_gql.backends.postgres.two_phase import Gid, Recovery, commit_across
 from wallet_gql.domain.errors import HoldNotOpen, InvariantViolated, WalletError
 from wallet_gql.testing.crash import Kill, Trial, run_trial
@@ -153,10 +153,10 @@ async def locked(world: World, person: Person) -> AsyncIterator[None]:
     """Somebody else has the account for a while."""
     assert isinstance(world.store, postgres.PostgresStore)
     node = world.store._nodes[world.store._map.home(person.slot)]
-    async with node.lease(asyncio.get_running_loop().time() + patience(10)) as lease:
-        await lease.do(f"BEGIN; SELECT 1 FROM accounts WHERE id = '{person.account}' FOR UPDATE")
+    async with node.connection(asyncio.get_running_loop().time() + patience(10)) as connection:
+        await connection.do(f"BEGIN; SELECT 1 FROM accounts WHERE id = '{person.account}' FOR UPDATE")
         yield
-        await lease.do("COMMIT")
+        await connection.do("COMMIT")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ async def test_locking_by_direction_is_found_out(
 # The tag of PREPARE
 
 
-class Untrue(Lease):
+class Untrue(Connection):
     """A connection whose server answers ROLLBACK to PREPARE, as it does in a failed transaction."""
 
     def __init__(self, node: str) -> None:

@@ -23,7 +23,7 @@ from wallet_gql.backends.postgres import node as _pg_node
 from wallet_gql.backends.postgres import store as postgres
 from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
-from wallet_gql.backends.postgres.node import Lease
+from wallet_gql.backends.postgres.node import Connection
 from wallet_gql.backends.postgres.store import PostgresStore
 from wallet_gql.backends.postgres.two_phase import Gid, Recovery, commit_across
 from wallet_gql.backends.relational.migrations import HEAD
@@ -422,12 +422,12 @@ async def test_an_undecided_leader_is_waited_for(quiet: World) -> None:
     """A leader's transaction that has written its decision and not committed yet holds the fence back."""
     gid = orphan(quiet, 1)
     node = store_of(quiet, PostgresStore)._nodes["n1"]
-    async with node.lease(asyncio.get_running_loop().time() + patience(10)) as lease:
-        await lease.do(f"BEGIN; INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
+    async with node.connection(asyncio.get_running_loop().time() + patience(10)) as connection:
+        await connection.do(f"BEGIN; INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
         running = asyncio.create_task(recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True))
         await asyncio.sleep(0.3)
         assert not running.done()
-        await lease.do("COMMIT")
+        await connection.do("COMMIT")
     assert (await running).committed == 1
 
 
@@ -485,7 +485,7 @@ async def test_an_unreachable_leader_leaves_it_in_doubt(quiet: World) -> None:
     assert prepared(quiet) == []
 
 
-class FakeLease(Lease):
+class FakeConnection(Connection):
     """A connection that notes what it is told, and fails or answers as it is bidden."""
 
     def __init__(self, node: str, **answers: BaseException | str) -> None:
@@ -507,7 +507,7 @@ class FakeLease(Lease):
 @pytest.mark.parametrize("failure", [asyncio.CancelledError(), ConnectionResetError(), RuntimeError("driver's own")])
 async def test_only_a_certain_no_rolls_back(failure: BaseException) -> None:
     """Cut off while the leader commits, the coordinator leaves what is prepared to recovery."""
-    leader, other = FakeLease("n1", COMMIT=failure), FakeLease("n2")
+    leader, other = FakeConnection("n1", COMMIT=failure), FakeConnection("n2")
     with pytest.raises((asyncio.CancelledError, InDoubt)):
         await commit_across(Gid.new("0" * 16, "n1"), Branch(leader, "{}"), [Branch(other, "{}")])
     assert [statement for statement in other.told if "PREPARED" in statement] == []
@@ -547,8 +547,8 @@ async def test_locked_accounts_leave_room_for_others(world: World, monkeypatch: 
     ledger = world.ledger_on(await world.another(), patience(DEADLINE_SECONDS))
     names = ", ".join(f"'{person.account}'" for person in locked)
     node = store_of(world, PostgresStore)._nodes["n1"]
-    async with node.lease(asyncio.get_running_loop().time() + patience(10)) as lease:
-        await lease.do(f"BEGIN; SELECT 1 FROM accounts WHERE id IN ({names}) FOR UPDATE")
+    async with node.connection(asyncio.get_running_loop().time() + patience(10)) as connection:
+        await connection.do(f"BEGIN; SELECT 1 FROM accounts WHERE id IN ({names}) FOR UPDATE")
         stuck = [asyncio.create_task(timed(world.pay(person, payee, 1, ledger=ledger))) for person in locked * 3]
         await asyncio.sleep(0.5)
         for _ in range(20):
@@ -557,7 +557,7 @@ async def test_locked_accounts_leave_room_for_others(world: World, monkeypatch: 
             assert took < patience(1)
         await ledger.account(locked[0].id, locked[0].account)
         assert not any(task.done() for task in stuck)
-        await lease.do("ROLLBACK")
+        await connection.do("ROLLBACK")
     failures = [outcome for outcome, _ in await asyncio.gather(*stuck) if isinstance(outcome, WalletError)]
     assert failures == []
 

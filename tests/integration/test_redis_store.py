@@ -137,8 +137,8 @@ async def claiming(world: World, person: Person, holder: Held) -> AsyncIterator[
     store = store_of(world, RedisStore)
     node = store._nodes[holder.node]
     state = State(holder.node, store._map.peer_of(holder.node))
-    async with node.lease(asyncio.get_running_loop().time() + patience(5)) as lease:
-        yield lease, await claim(lease, store.leases, holder, state, Wanted(accounts={person.account}))
+    async with node.connection(asyncio.get_running_loop().time() + patience(5)) as connection:
+        yield connection, await claim(connection, store.leases, holder, state, Wanted(accounts={person.account}))
 
 
 async def freeze(claimed: Claimed, person: Person) -> None:

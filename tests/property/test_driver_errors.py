@@ -82,7 +82,7 @@ def as_postgres(error: Exception) -> WalletError:
 
 
 def as_redis(error: Exception) -> WalletError:
-    """As the leases raise it."""
+    """As the connections raise it."""
     return redis_errors.translate(error, "redis://host:6379/0")
 
 

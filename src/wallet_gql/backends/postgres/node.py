@@ -1,7 +1,7 @@
-"""One Postgres node: its connection pools and leases.
+"""One Postgres node: its connection pools.
 
-A lease is a connection inside one transaction that the caller drives with plain statements, because asyncpg's own
-transaction object would send COMMIT after a PREPARE. A connection with any error is terminated, never returned to the
+The caller drives a connection's transaction with plain statements, because asyncpg's own transaction object would send
+COMMIT after a PREPARE. A connection with any error is terminated, never returned to the
 pool.
 """
 
@@ -58,8 +58,8 @@ UNSAFE: Final = (
 """Those of them that are."""
 
 
-class _Connection(asyncpg.Connection):
-    """Returns to the pool without a round trip: leases leave nothing to reset."""
+class _Asyncpg(asyncpg.Connection):
+    """Returns to the pool without a round trip: its users leave nothing to reset."""
 
     def get_reset_query(self) -> str:
         """Nothing to reset."""
@@ -94,7 +94,7 @@ class PgNode:
                     min_size=0,
                     max_size=most,
                     timeout=CONNECT_SECONDS,
-                    connection_class=_Connection,
+                    connection_class=_Asyncpg,
                     init=self._check_new,
                     server_settings=_settings(self.url),
                     max_inactive_connection_lifetime=60,
@@ -131,7 +131,9 @@ class PgNode:
                 pool.terminate()
 
     @asynccontextmanager
-    async def lease(self, deadline: float, *, aside: bool = False, reads: bool = False) -> AsyncIterator[Lease]:
+    async def connection(
+        self, deadline: float, *, aside: bool = False, reads: bool = False
+    ) -> AsyncIterator[Connection]:
         """A connection until `deadline` (event loop's clock), from the pool for commands by default.
 
         Raises:
@@ -142,28 +144,28 @@ class PgNode:
         if loop.time() < self._silent_until and not aside:
             raise NodeUnavailable(self.name)
         try:
-            connection = await pool.acquire(timeout=max(deadline - loop.time(), 0.001))
+            raw = await pool.acquire(timeout=max(deadline - loop.time(), 0.001))
         except Unavailable:
             raise
         except Exception as error:
             if isinstance(error, TimeoutError) and loop.time() < deadline:  # connecting took too long
                 raise self.silent() from error
             raise translate(error, self.name) from error
-        lease = Lease(self.name, connection, deadline)
+        connection = Connection(self.name, raw, deadline)
         try:
-            yield lease
+            yield connection
         except BaseException:
-            lease.doubtful = True
+            connection.doubtful = True
             raise
         finally:
-            await self._give_back(pool, connection, doubtful=lease.doubtful)
+            await self._give_back(pool, raw, doubtful=connection.doubtful)
 
-    async def _give_back(self, pool: asyncpg.Pool, connection: Any, *, doubtful: bool) -> None:
+    async def _give_back(self, pool: asyncpg.Pool, raw: Any, *, doubtful: bool) -> None:
         """Return the connection to the pool. Never raises an Exception: the server's answer stands in any case."""
         try:
-            if doubtful or connection.is_in_transaction():
-                connection.terminate()
-            await pool.release(connection, timeout=CONNECT_SECONDS)
+            if doubtful or raw.is_in_transaction():
+                raw.terminate()
+            await pool.release(raw, timeout=CONNECT_SECONDS)
         except asyncpg.InterfaceError:
             pass  # a lost connection has left the pool by itself
         except Exception as error:  # noqa: BLE001 - see the docstring
@@ -176,33 +178,33 @@ class PgNode:
 
     async def ask(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> Any:
         """One value from one statement in a transaction of its own. Raises Unavailable."""
-        async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as lease:
-            return await lease.value(statement, *values)
+        async with self.connection(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as connection:
+            return await connection.value(statement, *values)
 
     async def run(self, statements: str, *, seconds: float) -> None:
         """Run several statements without values, in one transaction. Raises Unavailable."""
-        async with self.lease(asyncio.get_running_loop().time() + seconds, reads=True) as lease:
-            await lease.do(statements)
+        async with self.connection(asyncio.get_running_loop().time() + seconds, reads=True) as connection:
+            await connection.do(statements)
 
     async def rows(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> list[Any]:
         """Rows of one statement. Raises Unavailable."""
-        async with self.lease(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as lease:
-            return await lease.rows(statement, *values)
+        async with self.connection(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as connection:
+            return await connection.rows(statement, *values)
 
 
-class Lease:
+class Connection:
     """One connection, bounded by a deadline. Its errors are translated, except those of `run`."""
 
-    def __init__(self, node: str, connection: Any, deadline: float) -> None:
+    def __init__(self, node: str, raw: Any, deadline: float) -> None:
         self.node = node
         self.deadline = deadline
         self.doubtful = False
-        self._connection = connection
+        self._raw = raw
 
     async def run(self, statement: str) -> str:
         """Run one or more statements. Returns the command tag of the last. Raises the driver's own errors."""
         async with asyncio.timeout_at(self.deadline):
-            return str(await self._connection.execute(statement))
+            return str(await self._raw.execute(statement))
 
     async def do(self, statement: str) -> str:
         """`run` with translated errors."""
@@ -233,7 +235,7 @@ class Lease:
         """The first column of the first row."""
         try:
             async with asyncio.timeout_at(self.deadline):
-                return await self._connection.fetchval(statement, *values)
+                return await self._raw.fetchval(statement, *values)
         except Exception as error:
             raise translate(error, self.node) from error
 
@@ -241,12 +243,12 @@ class Lease:
         """All rows."""
         try:
             async with asyncio.timeout_at(self.deadline):
-                return list(await self._connection.fetch(statement, *values))
+                return list(await self._raw.fetch(statement, *values))
         except Exception as error:
             raise translate(error, self.node) from error
 
 
 def literal(text: str) -> str:
-    """Text as an SQL literal; `standard_conforming_strings` is on in every lease."""
+    """Text as an SQL literal; `standard_conforming_strings` is on in every connection."""
     assert "\0" not in text, "no text of ours holds NUL"
     return "'" + text.replace("'", "''") + "'"

@@ -13,7 +13,7 @@ import asyncpg
 
 from ...domain.errors import ConfigurationError, WalletError
 from . import node as nodes
-from .node import SETTINGS, Lease, PgNode
+from .node import SETTINGS, Connection, PgNode
 
 _OTHERS: Final = 3
 """How many more connections are used meanwhile, so that a pooler has other clients to serve."""
@@ -39,11 +39,11 @@ async def check_sessions(node: PgNode) -> None:
     try:
         async with AsyncExitStack() as stack:
             deadline = asyncio.get_running_loop().time() + _SECONDS
-            first = await stack.enter_async_context(node.lease(deadline))
+            first = await stack.enter_async_context(node.connection(deadline))
             await _check_settings(node, first)
             pid = await first.value(_PID)
             for _ in range(min(_OTHERS, nodes.POOL_MAX - 1)):
-                other = await stack.enter_async_context(node.lease(deadline))
+                other = await stack.enter_async_context(node.connection(deadline))
                 await other.do("BEGIN")
                 others_pid = await other.value(_PID)
                 if pid == others_pid or await first.value(_PID) != pid:
@@ -56,9 +56,9 @@ async def check_sessions(node: PgNode) -> None:
         raise
 
 
-async def _check_settings(node: PgNode, lease: Lease) -> None:
+async def _check_settings(node: PgNode, connection: Connection) -> None:
     for name, wanted in SETTINGS.items():
-        if name != "application_name" and await lease.value("SELECT current_setting($1)", name) != wanted:
+        if name != "application_name" and await connection.value("SELECT current_setting($1)", name) != wanted:
             raise _refused(node, f"does not pass on the setting {name}")
 
 

@@ -18,7 +18,7 @@ from ...domain.errors import ConfigurationError
 from ...urls import Url, parse, parse_all
 from ..kit.store import no_ledger
 from ..relational.migrations import HEAD, VERSION_TABLE, script
-from .node import DURABLE, Lease, PgNode
+from .node import DURABLE, Connection, PgNode
 from .parameters import for_driver
 from .sessions import check_sessions
 
@@ -114,26 +114,26 @@ async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
 
 
 async def _migrate(node: PgNode, *, creates: bool) -> None:
-    async with node.lease(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as lease:
-        found = await _version(lease)
+    async with node.connection(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as connection:
+        found = await _version(connection)
     if found == HEAD:
         return
     if found is None and not creates:
         raise no_ledger(f"node {node.name}")
     if found is not None and found > HEAD:
         raise ConfigurationError(f"node {node.name} has schema version {found}, this program knows {HEAD}; upgrade it")
-    async with node.lease(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as lease:
-        await lease.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-        found = await _version(lease)  # another process may have upgraded it first
+    async with node.connection(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as connection:
+        await connection.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        found = await _version(connection)  # another process may have upgraded it first
         if found != HEAD:
-            await lease.do(script("postgresql", found))
-        await lease.do("COMMIT")
+            await connection.do(script("postgresql", found))
+        await connection.do("COMMIT")
 
 
-async def _version(lease: Lease) -> str | None:
-    if not await lease.value(_IS_THERE, VERSION_TABLE):
+async def _version(connection: Connection) -> str | None:
+    if not await connection.value(_IS_THERE, VERSION_TABLE):
         return None
-    found = await lease.value(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+    found = await connection.value(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
     return None if found is None else str(found)
 
 
@@ -147,10 +147,11 @@ async def identify(nodes: list[PgNode], protocol: str) -> tuple[str, int]:
             another protocol.
     """
     deadline = asyncio.get_running_loop().time() + _MIGRATION_SECONDS
-    async with nodes[0].lease(deadline) as lease:  # of processes that start at once on blank nodes, one names them
-        await lease.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_IDENTITY_LOCK})")
+    # of processes that start at once on blank nodes, one names them
+    async with nodes[0].connection(deadline) as connection:
+        await connection.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_IDENTITY_LOCK})")
         found = await _identify(nodes, protocol)
-        await lease.do("COMMIT")
+        await connection.do("COMMIT")
     return found
 
 

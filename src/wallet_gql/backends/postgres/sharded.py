@@ -29,7 +29,7 @@ from ..relational.store import RelationalStore
 from . import text as sql
 from .commit import Branch, decide
 from .json_text import fill, given, wish
-from .node import Lease, PgNode
+from .node import Connection, PgNode
 from .setup import identify, prepare_node
 
 log = logging.getLogger("wallet_gql.postgres")
@@ -113,9 +113,11 @@ class PgStore(RelationalStore):
 
     # Reading
 
-    async def _load(self, lease: Lease, state: State, wanted: Wanted, mode: str, **more: Any) -> dict[str, Any]:
+    async def _load(
+        self, connection: Connection, state: State, wanted: Wanted, mode: str, **more: Any
+    ) -> dict[str, Any]:
         """Load `wanted` into the state, with the locks of the mode. Returns the node's whole answer."""
-        text = await lease.value("SELECT wallet_load($1, $2)", wish(wanted, epoch=self._epoch, **more), mode)
+        text = await connection.value("SELECT wallet_load($1, $2)", wish(wanted, epoch=self._epoch, **more), mode)
         found: dict[str, Any] = orjson.loads(text)
         fill(state, wanted, found)
         return found
@@ -135,8 +137,8 @@ class PgStore(RelationalStore):
 
         async def read(name: str, part: Wanted) -> None:
             deadline = asyncio.get_running_loop().time() + _FETCH_SECONDS
-            async with self._nodes[name].lease(deadline, reads=True) as lease:
-                await self._load(lease, state, part, "read")
+            async with self._nodes[name].connection(deadline, reads=True) as connection:
+                await self._load(connection, state, part, "read")
 
         await asyncio.gather(*(read(name, part) for name, part in parts.items()))
         return state
@@ -172,22 +174,22 @@ class PgStore(RelationalStore):
         async with AsyncExitStack() as stack:
             for name in self._map.names:
                 deadline = asyncio.get_running_loop().time() + _GATE_SECONDS
-                lease = await stack.enter_async_context(self._nodes[name].lease(deadline))
-                await lease.begin("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
-                await lease.do(sql.CLOSE_GATE)
+                connection = await stack.enter_async_context(self._nodes[name].connection(deadline))
+                await connection.begin("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
+                await connection.do(sql.CLOSE_GATE)
             yield
 
     async def _import(self, node: str, writes: Writes) -> None:
         deadline = asyncio.get_running_loop().time() + _IMPORT_SECONDS
-        async with self._nodes[node].lease(deadline) as lease:
-            await lease.begin("BEGIN")
+        async with self._nodes[node].connection(deadline) as connection:
+            await connection.begin("BEGIN")
             strangers = unknown_accounts(writes)
-            if await lease.value(self.statements.count_accounts, strangers) != len(strangers):
+            if await connection.value(self.statements.count_accounts, strangers) != len(strangers):
                 raise InvariantViolated("an imported entry is of an unknown account")
             names = [transfer.id for transfer in writes.transfers]
-            known = {row[0] for row in await lease.rows(self.statements.known_transfers, names)}
+            known = {row[0] for row in await connection.rows(self.statements.known_transfers, names)}
             try:
-                await decide(Branch(lease, given(completed(writes, known, node, self._map))))
+                await decide(Branch(connection, given(completed(writes, known, node, self._map))))
             except WalletError as error:
                 raise InvariantViolated(f"an item cannot be imported: {error}") from error
 

@@ -62,11 +62,12 @@ async def survey(url: str) -> list[NodeStatus]:
 async def _ask(node: PgNode) -> NodeStatus:
     try:
         await node.open()
-        async with node.lease(asyncio.get_running_loop().time() + WAIT_SECONDS) as lease:
-            users = int(await lease.value(_USERS))
-            ((prepared, oldest),) = await lease.rows(_DOUBT)
-            ((intents, open_for),) = await lease.rows(_INTENTS) if await lease.value(_HAS_INTENTS) else [(0, None)]
-            totals = await lease.rows(TOTALS)
+        async with node.connection(asyncio.get_running_loop().time() + WAIT_SECONDS) as connection:
+            users = int(await connection.value(_USERS))
+            ((prepared, oldest),) = await connection.rows(_DOUBT)
+            has_intents = await connection.value(_HAS_INTENTS)
+            ((intents, open_for),) = await connection.rows(_INTENTS) if has_intents else [(0, None)]
+            totals = await connection.rows(TOTALS)
     except NodeUnavailable:
         return NodeStatus(node.name, reachable=False, reason=f"node {node.name} does not answer")
     except WalletError as error:  # operators see the detail that clients never see

@@ -45,7 +45,7 @@ from . import node as nodes
 from .commit import Branch
 from .hot_accounts import HotAccounts
 from .json_text import given
-from .node import Lease, literal
+from .node import Connection, literal
 from .setup import parse_url
 from .sharded import PgStore
 from .two_phase import Gid, Recovery, commit_across, commit_one, fail_point
@@ -97,7 +97,7 @@ def _batch_max(lane: Hashable) -> int:
 class _Part:
     """One node's part of a batch while it is decided."""
 
-    lease: Lease
+    connection: Connection
     state: State
     busy: list[tuple[AccountId, str]]
 
@@ -173,8 +173,8 @@ class PostgresStore(PgStore):
         """
         wanted = Wanted.of(command.scope for command in batch)
         async with AsyncExitStack() as stack:
-            leases = await self._begin(stack, lock_order(lane.leader, lane.others), deadline)
-            parts = await self._take(lane, leases, wanted, how, min(wait_ms, _patience_ms(deadline)))
+            connections = await self._begin(stack, lock_order(lane.leader, lane.others), deadline)
+            parts = await self._take(lane, connections, wanted, how, min(wait_ms, _patience_ms(deadline)))
             if parts is None:
                 return None
             fail_point("postgres.loaded")
@@ -214,20 +214,20 @@ class PostgresStore(PgStore):
                 await turns.aclose()  # it has changed while this lane waited
             yield
 
-    async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Lease]:
+    async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Connection]:
         """Begin on every node before locking on any: then a node that hangs keeps no lock of another one waiting."""
-        leases = {name: await stack.enter_async_context(self._nodes[name].lease(deadline)) for name in names}
+        connections = {name: await stack.enter_async_context(self._nodes[name].connection(deadline)) for name in names}
         statement = f"BEGIN; SET LOCAL lock_timeout = {_patience_ms(deadline)}"
-        begun = await asyncio.gather(*(lease.begin(statement) for lease in leases.values()), return_exceptions=True)
-        for name, failure in zip(leases, begun, strict=True):
+        begun = await asyncio.gather(*(one.begin(statement) for one in connections.values()), return_exceptions=True)
+        for name, failure in zip(connections, begun, strict=True):
             if isinstance(failure, NodeUnavailable) and isinstance(failure.__cause__, TimeoutError):
                 self._nodes[name].silent()
             if isinstance(failure, BaseException):
                 raise failure
-        return leases
+        return connections
 
     async def _take(
-        self, lane: _Lane, leases: Mapping[str, Lease], wanted: Wanted, how: _How, wait_ms: int
+        self, lane: _Lane, connections: Mapping[str, Connection], wanted: Wanted, how: _How, wait_ms: int
     ) -> dict[str, _Part] | None:
         """Lock and load on each node. None if it was to wait in order, and an account was not free in time.
 
@@ -235,39 +235,42 @@ class PostgresStore(PgStore):
         deadlocks: in order, no batch needs an account before those that it holds; alone, it needs no second one.
         """
         if how == "alone":
-            await self._await(leases, lane.behind, wait_ms)
+            await self._await(connections, lane.behind, wait_ms)
         mode = "wait" if how == "in order" else "skip"
         try:
-            return {name: await self._load_part(lease, lane, wanted, mode, wait_ms) for name, lease in leases.items()}
+            return {
+                name: await self._load_part(connection, lane, wanted, mode, wait_ms)
+                for name, connection in connections.items()
+            }
         except Contended as error:
             if how != "in order" or not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
                 raise
         # An explicit ROLLBACK frees the locks of the other nodes now, not when they notice a lost connection.
-        await asyncio.gather(*(lease.do("ROLLBACK") for lease in leases.values()))
+        await asyncio.gather(*(connection.do("ROLLBACK") for connection in connections.values()))
         return None
 
-    async def _await(self, leases: Mapping[str, Lease], account_id: AccountId | None, wait_ms: int) -> None:
+    async def _await(self, connections: Mapping[str, Connection], account_id: AccountId | None, wait_ms: int) -> None:
         """Lock one account. Raises Contended."""
         assert account_id is not None
-        lease = leases[self._map.home(slot_of(account_id))]
+        connection = connections[self._map.home(slot_of(account_id))]
         lock = f"SELECT FROM accounts WHERE id = {literal(account_id)} FOR UPDATE"
-        after = f"SET LOCAL lock_timeout = {_patience_ms(lease.deadline)}"
+        after = f"SET LOCAL lock_timeout = {_patience_ms(connection.deadline)}"
         try:
-            await lease.do(f"SET LOCAL lock_timeout = {wait_ms}; {lock}; {after}")
+            await connection.do(f"SET LOCAL lock_timeout = {wait_ms}; {lock}; {after}")
         except Contended as error:
             if isinstance(error.__cause__, asyncpg.LockNotAvailableError) and wait_ms >= BRIEF_MS:
                 self._hot.stuck([account_id])
             raise
         self._hot.free(account_id)
 
-    async def _load_part(self, lease: Lease, lane: _Lane, wanted: Wanted, mode: str, wait_ms: int) -> _Part:
+    async def _load_part(self, connection: Connection, lane: _Lane, wanted: Wanted, mode: str, wait_ms: int) -> _Part:
         """Lock and load on one node: all of the scope on the leader, the credited accounts elsewhere."""
-        name = lease.node
+        name = connection.node
         mine = {i for i in wanted.credits if self._map.home(slot_of(i)) == name}
         part = replace(wanted, credits=mine) if name == lane.leader else Wanted(accounts=mine)
         state = State(name, self._map.peer_of(name))
-        found = await self._load(lease, state, part, mode, patience_ms=wait_ms)
-        return _Part(lease, state, [(AccountId(i), owner) for i, owner in found.get("busy") or ()])
+        found = await self._load(connection, state, part, mode, patience_ms=wait_ms)
+        return _Part(connection, state, [(AccountId(i), owner) for i, owner in found.get("busy") or ()])
 
     def _decide(self, lane: _Lane, batch: Sequence[Command], parts: dict[str, _Part]) -> list[Outcome | Deferred]:
         """Run the decisions whose accounts are all loaded, defer the others, and give each node's part its credits."""
@@ -286,18 +289,18 @@ class PostgresStore(PgStore):
         leader = parts[lane.leader]
         if not leader.state.writes:
             for part in parts.values():
-                await part.lease.do("ROLLBACK")
+                await part.connection.do("ROLLBACK")
             return frozenset()
         touched = [parts[name] for name in lane.others if parts[name].state.writes]
         for name in lane.others:
             if not parts[name].state.writes:
-                await parts[name].lease.do("ROLLBACK")
+                await parts[name].connection.do("ROLLBACK")
         if not touched:
-            await commit_one(Branch(leader.lease, given(leader.state.writes)))
+            await commit_one(Branch(leader.connection, given(leader.state.writes)))
             return frozenset()
         gid = Gid.new(self._cluster, lane.leader)
-        branch = Branch(leader.lease, given(leader.state.writes))
-        others = [Branch(part.lease, given(part.state.writes)) for part in touched]
+        branch = Branch(leader.connection, given(leader.state.writes))
+        others = [Branch(part.connection, given(part.state.writes)) for part in touched]
         return await commit_across(gid, branch, others)
 
     async def recover(self, limit: int) -> Recovered:

@@ -133,48 +133,48 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
     _after("postgres.committed")
     finished = await asyncio.gather(*(_finish(branch, gid) for branch in prepared))
     _after("postgres.finished")
-    return frozenset(branch.lease.node for branch, done in zip(prepared, finished, strict=True) if not done)
+    return frozenset(branch.connection.node for branch, done in zip(prepared, finished, strict=True) if not done)
 
 
 async def _write(leader: Branch) -> None:
-    await leader.lease.do(f"SELECT wallet_write({literal(leader.writes)})")
+    await leader.connection.do(f"SELECT wallet_write({literal(leader.writes)})")
     fail_point("postgres.written")
 
 
 async def _decide(leader: Branch, gid: Gid) -> None:
     """Write the decision record and commit it together with the leader's part."""
-    await commit_by(leader.lease, f"{_DECISION.format(gid.attempt)}; COMMIT", "COMMIT")
+    await commit_by(leader.connection, f"{_DECISION.format(gid.attempt)}; COMMIT", "COMMIT")
 
 
 async def _prepare(branch: Branch, gid: Gid) -> None:
-    tag = await branch.lease.do(f"SELECT wallet_write({literal(branch.writes)}); PREPARE TRANSACTION '{gid.text}'")
+    tag = await branch.connection.do(f"SELECT wallet_write({literal(branch.writes)}); PREPARE TRANSACTION '{gid.text}'")
     if tag != "PREPARE TRANSACTION":  # Postgres answers COMMIT in a failed transaction with ROLLBACK, not with an error
-        raise InvariantViolated(f"node {branch.lease.node} answered {tag} to PREPARE TRANSACTION")
+        raise InvariantViolated(f"node {branch.connection.node} answered {tag} to PREPARE TRANSACTION")
 
 
 async def _finish(branch: Branch, gid: Gid) -> bool:
     """The second phase on one node. Returns whether it is done; if not, recovery does it."""
     try:
         async with asyncio.timeout(FINISH_SECONDS):
-            await branch.lease.run(f"COMMIT PREPARED '{gid.text}'")
+            await branch.connection.run(f"COMMIT PREPARED '{gid.text}'")
     except Exception as error:  # noqa: BLE001 - already decided; whatever failed, recovery finishes it
-        branch.lease.doubtful = True
+        branch.connection.doubtful = True
         if isinstance(error, asyncpg.UndefinedObjectError | asyncpg.ObjectInUseError):
             return isinstance(error, asyncpg.UndefinedObjectError)  # recovery has done it, or is doing it now
-        log.warning("%s: the second phase on %s is left to recovery: %s", gid.text, branch.lease.node, error)
+        log.warning("%s: the second phase on %s is left to recovery: %s", gid.text, branch.connection.node, error)
         return False
     return True
 
 
 async def _roll_back(branch: Branch, gid: Gid) -> None:
     # a deadline of its own: the batch's may be what failed
-    branch.lease.deadline = asyncio.get_running_loop().time() + FINISH_SECONDS
+    branch.connection.deadline = asyncio.get_running_loop().time() + FINISH_SECONDS
     try:
         async with asyncio.timeout(FINISH_SECONDS):
-            await branch.lease.run(f"ROLLBACK PREPARED '{gid.text}'")
+            await branch.connection.run(f"ROLLBACK PREPARED '{gid.text}'")
     except Exception as error:  # noqa: BLE001 - nothing was decided; recovery rolls it back
-        branch.lease.doubtful = True
-        log.info("%s: rolling back on %s is left to recovery: %s", gid.text, branch.lease.node, error)
+        branch.connection.doubtful = True
+        log.info("%s: rolling back on %s is left to recovery: %s", gid.text, branch.connection.node, error)
 
 
 class Recovery:
@@ -256,9 +256,9 @@ class Recovery:
         return sum(map(len, gone))
 
     async def _carry_out(self, node: PgNode, statement: str) -> None:
-        async with node.lease(asyncio.get_running_loop().time() + FINISH_SECONDS, aside=True) as lease:
+        async with node.connection(asyncio.get_running_loop().time() + FINISH_SECONDS, aside=True) as connection:
             try:
-                await lease.run(statement)
+                await connection.run(statement)
             except asyncpg.UndefinedObjectError:
                 return  # the coordinator or another recovery did it
             except Exception as error:

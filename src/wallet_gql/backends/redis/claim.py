@@ -23,7 +23,7 @@ from ...failpoints import FailpointError, reach
 from ..kit.wanted import Wanted
 from ..postgres.commit import commit_by
 from ..postgres.json_text import fill, given, wish
-from ..postgres.node import Lease, literal
+from ..postgres.node import Connection, literal
 from .leases import Held, Leases
 
 CLAIM: Final = "SELECT wallet_claim($1, $2)"
@@ -46,14 +46,14 @@ class Claimed:
     records: Sequence[RecordKey]
 
 
-async def claim(lease: Lease, leases: Leases, held: Held, state: State, wanted: Wanted) -> Claimed:
+async def claim(connection: Connection, leases: Leases, held: Held, state: State, wanted: Wanted) -> Claimed:
     """Put the token into the rows, then read them into `state`.
 
     Raises:
         Contended: a row has seen this token or a higher one. Unavailable: the node does not answer.
     """
-    asked = wish(wanted, patience_ms=_patience_ms(lease))
-    found: dict[str, Any] = orjson.loads(await lease.value(CLAIM, asked, held.token))
+    asked = wish(wanted, patience_ms=_patience_ms(connection))
+    found: dict[str, Any] = orjson.loads(await connection.value(CLAIM, asked, held.token))
     if "stale" in found:
         await leases.raise_token(held.node, found["stale"])
         raise Contended(f"token {held.token} of node {held.node} comes after {found['stale']}")
@@ -61,7 +61,7 @@ async def claim(lease: Lease, leases: Leases, held: Held, state: State, wanted: 
     return Claimed(held, state, list(state.accounts), list(state.records))
 
 
-async def write(lease: Lease, claimed: Claimed, intents: Sequence[tuple[str, str]] = (), **more: Any) -> None:
+async def write(connection: Connection, claimed: Claimed, intents: Sequence[tuple[str, str]] = (), **more: Any) -> None:
     """Commit the writes of the state if every claimed row still carries the token, even if the lease has ended.
 
     `intents` are pairs (peer, transfer): the peer still has to apply the transfer's credit.
@@ -75,14 +75,14 @@ async def write(lease: Lease, claimed: Claimed, intents: Sequence[tuple[str, str
         claimed_accounts=claimed.accounts,
         claimed_records=[(key.kind, key.id, key.slot) for key in claimed.records],
         intents=intents,
-        patience_ms=_patience_ms(lease),
+        patience_ms=_patience_ms(connection),
         **more,
     )
-    await commit_by(lease, WRITE.format(given=literal(text)), "SELECT 1")
+    await commit_by(connection, WRITE.format(given=literal(text)), "SELECT 1")
 
 
-def _patience_ms(lease: Lease) -> str:
-    left = lease.deadline - asyncio.get_running_loop().time()
+def _patience_ms(connection: Connection) -> str:
+    left = connection.deadline - asyncio.get_running_loop().time()
     return str(min(max(int(left * 1000 * _PATIENCE_SHARE), 1), LOCK_MS_MAX))
 
 

@@ -150,13 +150,13 @@ class Credits:
             wanted = Wanted(
                 accounts={credit.account_id for credit in free}, transfers={credit.transfer.id for credit in free}
             )
-            async with self._nodes[peer].lease(deadline, aside=True) as lease:
+            async with self._nodes[peer].connection(deadline, aside=True) as connection:
                 state = State(peer, self._homes.peer_of(peer))
-                claimed = await claim(lease, self._leases, held, state, wanted)
+                claimed = await claim(connection, self._leases, held, state, wanted)
                 reach("redis.credit.claimed")
                 done = _receive(state, free)
                 if state.writes:
-                    await write(lease, claimed)
+                    await write(connection, claimed)
                     self.hint(state.writes.accounts)
         reach("redis.credited")
         return done

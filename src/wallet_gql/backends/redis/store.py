@@ -30,7 +30,7 @@ from ..kit.group_commit import Command, Deferred
 from ..kit.kinds import TRANSFER
 from ..kit.wanted import Wanted
 from ..postgres import text as sql
-from ..postgres.node import Lease
+from ..postgres.node import Connection
 from ..postgres.setup import parse_url
 from ..postgres.sharded import PgStore
 from .claim import after_decision, before_decision, claim, write
@@ -189,8 +189,8 @@ class RedisStore(PgStore):
             raise NodeUnavailable(name)
         state = State(name, self._map.peer_of(name))
         try:
-            async with self._nodes[name].lease(loop.time() + seconds) as lease:
-                await self._load(lease, state, wanted, "read")
+            async with self._nodes[name].connection(loop.time() + seconds) as connection:
+                await self._load(connection, state, wanted, "read")
         except Contended as error:
             # a shorter wait does not prove that the node is silent
             if isinstance(error.__cause__, TimeoutError) and seconds >= _SILENT_SECONDS:
@@ -206,16 +206,16 @@ class RedisStore(PgStore):
         state = State(lane.leader, self._map.peer_of(lane.leader))
         wanted = Wanted.of(command.scope for command in batch)
         wanted.credits = {i for i in wanted.credits if self._map.home(slot_of(i)) == lane.leader}
-        async with self._nodes[lane.leader].lease(deadline) as lease:
-            claimed = await claim(lease, self.leases, held, state, wanted)
+        async with self._nodes[lane.leader].connection(deadline) as connection:
+            claimed = await claim(connection, self.leases, held, state, wanted)
             before_decision("redis.claimed")
             state.facts.update(facts)
             both = [_decide(state, command) for command in batch]
             before_decision("redis.decided")
-            on_their_way = await self._on_their_way(lease, lane, batch, state)
+            on_their_way = await self._on_their_way(connection, lane, batch, state)
             if state.writes:
                 intents = [(self._map.home(slot_of(c.account_id)), c.transfer.id) for c in state.writes.credits]
-                await write(lease, claimed, intents, epoch=self._epoch)
+                await write(connection, claimed, intents, epoch=self._epoch)
                 after_decision("redis.committed")
         self._hint(state.writes.accounts)
         sent = []
@@ -225,7 +225,7 @@ class RedisStore(PgStore):
         return sent
 
     async def _on_their_way(
-        self, lease: Lease, lane: _Lane, batch: Sequence[Command], state: State
+        self, connection: Connection, lane: _Lane, batch: Sequence[Command], state: State
     ) -> dict[TransferId, Credit]:
         """The credits that the batch sends, and the open credits of transfers that the batch's receipts name.
 
@@ -235,7 +235,7 @@ class RedisStore(PgStore):
         names = {name for command in batch for name in _answered(command, state)}
         names -= {transfer.id for transfer in state.writes.transfers}
         if names and lane.others:
-            opened = await lease.rows(sql.OPEN_AMONG, list(lane.others), list(names))
+            opened = await connection.rows(sql.OPEN_AMONG, list(lane.others), list(names))
             for transfer in map(TRANSFER.from_row, opened):
                 found[transfer.id] = Credit(transfer.credit_account_id, transfer.net_minor, transfer, lane.leader)
         return found
