@@ -227,7 +227,6 @@ def test_what_cassandra_answers(codes: tuple[int, ...], meaning: Meaning, expect
 def test_a_decision_on_cassandra_is_in_doubt_unless_it_was_never_run() -> None:
     """Only what says that a request was not run is a certain no; CAS_WRITE_UNKNOWN and every time-out is a doubt."""
     certain = (
-        cassandra.Unavailable("no", required_replicas=2, alive_replicas=1),
         cassandra.InvalidRequest("no"),
         cassandra.Unauthorized("no"),
         cassandra.AuthenticationFailed("no"),
@@ -235,6 +234,8 @@ def test_a_decision_on_cassandra_is_in_doubt_unless_it_was_never_run() -> None:
     )
     assert not any(map(cassandra_errors.leaves_doubt, certain))
     doubtful = (
+        cassandra.Unavailable("no", required_replicas=2, alive_replicas=1),
+        answered_by_cassandra(0x1001),
         answered_by_cassandra(0x1700),
         answered_by_cassandra(0x0000),
         cassandra.OperationTimedOut(),

@@ -26,12 +26,15 @@ from wallet_gql.domain.errors import (
 )
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.model import Receipt
-from wallet_gql.verbs.batches import BatchItem, BatchMode, transfer_batch
+from wallet_gql.verbs.batches import AtomicBatchVerb, BatchItem, BatchMode, transfer_batch
 from wallet_gql.verbs.keyed import money_verbs
 from wallet_gql.verbs.lookups import To
+from wallet_gql.verbs.transfers import TransferVerb
 
 KEY: Final = "the-key"
 AT_ONCE: Final = 8
+ONE_INTENT: Final = {TransferVerb, AtomicBatchVerb}
+"""A payment is the same one, whether it comes alone or as an item."""
 
 each = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 looking = pytest.mark.parametrize("row", [row for row in ROWS if row.lost], ids=[row.name for row in ROWS if row.lost])
@@ -95,6 +98,31 @@ async def test_a_key_of_another_input_is_refused(town: Town, row: Row) -> None:
     await row.call(town, "done", "")
     with pytest.raises(IdempotencyKeyReused):
         await row.call(town, "done", "other")
+
+
+ALIKE: Final = [
+    (first, second)
+    for first in ROWS
+    for second in ROWS
+    if first.verb is not second.verb
+    and first.verb.operation == second.verb.operation
+    and {first.verb, second.verb} != ONE_INTENT
+]
+"""Pairs of verbs that a fingerprint cannot tell apart if the input is the same."""
+
+
+@pytest.mark.parametrize(("first", "second"), ALIKE, ids=[f"{a.name}, then {b.name}" for a, b in ALIKE])
+async def test_a_key_of_another_verb_is_refused(town: Town, first: Row, second: Row) -> None:
+    """Even where both verbs have one operation and one input, as the two ways to withdraw have."""
+    for row in (first, second):
+        await row.allow(town)
+    await first.call(town, KEY, "")
+    before = await town.receipts()
+    with suppress(Rejected):
+        await second.call(town, KEY, "")
+        assert len({one.actor for one in await town.receipts() if one.key == KEY}) == 2, "it was no other actor's key"
+        return
+    assert await town.receipts() == before
 
 
 @each

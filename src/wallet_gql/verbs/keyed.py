@@ -29,7 +29,6 @@ from ..domain.errors import (
     HoldNotFound,
     IdempotencyKeyReused,
     InDoubt,
-    InvariantViolated,
     Rejected,
     TransferNotFound,
     Unavailable,
@@ -156,8 +155,8 @@ class OneKey(MoneyVerb[Answer[R], R]):
             first = await self.restore(means, decided)
         except Unavailable as error:  # Unavailable would say that nothing has changed
             raise InDoubt(str(error)) from error
-        if first is None:
-            raise InvariantViolated(f"the receipt of key {attempt.key!r} does not say what was done")
+        if first is None:  # another verb's receipt, of a verb whose fingerprint has the same parts
+            raise IdempotencyKeyReused(attempt.key)
         return Posted(first, replayed=True, credited=credited)
 
 

@@ -51,14 +51,16 @@ _CODES: Final = {
 _MISSING: Final = ("unconfigured table", "does not exist")
 
 _NEVER_RUN: Final = (
-    cassandra.Unavailable,
     cassandra.AuthenticationFailed,
     cassandra.RequestValidationException,
     cluster.NoHostAvailable,
-    protocol.OverloadedErrorMessage,
     protocol.IsBootstrappingErrorMessage,
 )
-"""Answers that come before a request is run, and a request that no node accepted."""
+"""Answers that come before a request is run, and a request that no node accepted.
+
+`Unavailable` and `Overloaded` are not among them: the coordinator counts the replicas, and their hints, once more when
+it tells them what Paxos has already decided (`StorageProxy.commitPaxos` of 4.1).
+"""
 
 
 def meaning_of(error: BaseException) -> Meaning:

@@ -118,6 +118,8 @@ class CassandraNode:
         self.port = ports[0]
         self.folder = own_folder("wallet-cassandra-")
         self.paused = False
+        self.faults = 0
+        """How often it was killed or stopped."""
         self._process: ServerProcess | None = None
         values = {
             "TOKEN": str(-(2**63) + (2**64 // of) * (number - 1)),
@@ -171,6 +173,7 @@ class CassandraNode:
     def kill(self) -> None:
         """`kill -9`."""
         if self._process is not None:
+            self.faults += 1
             self._process.kill()
 
     def leave(self) -> None:
@@ -182,6 +185,7 @@ class CassandraNode:
     def pause(self) -> None:
         """SIGSTOP: it keeps its connections and does not answer."""
         assert self._process is not None
+        self.faults += 1
         self._process.pause()
         self.paused = True
 
@@ -224,6 +228,8 @@ class CassandraCluster:
         flags = _sharing()
         self.nodes = [CassandraNode(i, nodes, ports, settings or {}, flags) for i in range(1, nodes + 1)]
         self._free: dict[int, list[str]] = {}
+        self._taken: dict[str, int] = {}
+        """Each keyspace in use, and how many faults there had been when it was taken."""
         self._admin: Any = None
         self.start()
 
@@ -280,11 +286,16 @@ class CassandraCluster:
         if free:
             keyspace = free.pop()
             self._empty(keyspace)
-            return keyspace
-        keyspace = f"ledger_{os.getpid()}_{next(_keyspaces)}"
-        copies = {"class": "SimpleStrategy", "replication_factor": min(len(self.nodes), 3)}
-        self.ask(f"CREATE KEYSPACE {keyspace} WITH replication = {copies}")
+        else:
+            keyspace = f"ledger_{os.getpid()}_{next(_keyspaces)}"
+            copies = {"class": "SimpleStrategy", "replication_factor": min(len(self.nodes), 3)}
+            self.ask(f"CREATE KEYSPACE {keyspace} WITH replication = {copies}")
+        self._taken[keyspace] = self._faults
         return keyspace
+
+    @property
+    def _faults(self) -> int:
+        return sum(node.faults for node in self.nodes)
 
     def _empty(self, keyspace: str) -> None:
         """Empty all tables but `META`, some at a time: most of it is waiting for the disk."""
@@ -294,8 +305,13 @@ class CassandraCluster:
             list(pool.map(lambda table: self.ask(f"TRUNCATE {keyspace}.{table}"), tables))
 
     def give_back(self, keyspace: str, partitions: int) -> None:
-        """The keyspace may be emptied and used by somebody else."""
-        self._free.setdefault(partitions, []).append(keyspace)
+        """The keyspace may be emptied and used by somebody else.
+
+        That is not done if one of several nodes was away meanwhile: the others keep its writes for it, and would send
+        them into the next ledger.
+        """
+        if len(self.nodes) == 1 or self._taken.pop(keyspace) == self._faults:
+            self._free.setdefault(partitions, []).append(keyspace)
 
     def stop(self) -> None:
         """End all nodes."""
