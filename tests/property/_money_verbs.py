@@ -40,6 +40,7 @@ from wallet_gql.testing.stripe_fake import FakeStripe
 from wallet_gql.testing.world import Clock
 from wallet_gql.verbs.batches import AtomicBatchVerb, BatchItem, BatchMode, transfer_batch
 from wallet_gql.verbs.holds import CaptureHoldVerb, PlaceHoldVerb, VoidHoldVerb
+from wallet_gql.verbs.keyed import MoneyVerb
 from wallet_gql.verbs.ledger import Ledger, Posted, To
 from wallet_gql.verbs.merchant_payments import PayMerchantByHoldVerb, PayMerchantVerb
 from wallet_gql.verbs.merchants import Merchants, Paid, Split
@@ -221,7 +222,7 @@ class Row:
     """A verb and one reason to refuse it. `refuse` brings the reason about, `allow` takes it away again."""
 
     name: str
-    verb: type
+    verb: type[MoneyVerb[Any, Any]]
     call: Call
     code: str
     refuse: Act = nothing
