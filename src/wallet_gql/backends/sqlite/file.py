@@ -13,7 +13,6 @@ Nothing here opens a file: to close it again would drop SQLite's locks.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -26,7 +25,15 @@ from typing import Final
 from ...domain.errors import Unavailable, WalletError
 from .connection import roll_back
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment] # then nothing below is reached: see CAN_LOCK
+
 log = logging.getLogger("wallet_gql.sqlite")
+
+CAN_LOCK: Final = fcntl is not None
+"""Whether the system has the lock that keeps checkpoints of two processes apart. Without it no file is opened."""
 
 WATCH_SECONDS: Final = 0.5
 CHECKPOINT_PAGES: Final = 4_000

@@ -40,7 +40,7 @@ from ..relational.store import RelationalStore
 from . import batch as batches
 from . import connection as driver
 from .errors import WHERE, translate, translate_commit
-from .file import WATCH_SECONDS, LedgerFile
+from .file import CAN_LOCK, WATCH_SECONDS, LedgerFile
 from .setup import migrate
 from .text import STATEMENTS
 
@@ -90,6 +90,9 @@ class SqliteStore(RelationalStore):
         if sqlite3.sqlite_version_info < _VERSION_MIN:
             needed = ".".join(map(str, _VERSION_MIN))
             raise ConfigurationError(f"SQLite {sqlite3.sqlite_version} is too old; {needed} or newer is needed")
+        if not CAN_LOCK:
+            remedy = "use Linux or macOS (on Windows: WSL or a container), or another storage"
+            raise ConfigurationError(f"sqlite:// needs file locks that this system does not have; {remedy}")
         await self._on(self._writer, self._prepare)
         self._watching = asyncio.create_task(self._watch_file())
 
