@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
+from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.servers.cassandra_jars import jars, java
-from wallet_gql.testing.servers.process import ServerMissing
 
 
 def need_server() -> None:
     """Skip, with the reason, where no Cassandra can be started."""
-    try:
+    with server_or_skip():
         java()
         jars()
-    except ServerMissing as missing:
-        pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips

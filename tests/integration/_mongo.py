@@ -7,18 +7,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
+from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.servers.mongo import program
-from wallet_gql.testing.servers.process import ServerMissing
 
 
 def need_server() -> None:
     """Skip, with the reason, where no mongod can be started."""
-    try:
+    with server_or_skip():
         program()
-    except ServerMissing as missing:
-        pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
 
 
 @contextmanager

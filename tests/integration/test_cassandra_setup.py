@@ -18,8 +18,8 @@ from wallet_gql.domain.changes import Changes, Scope
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.domain.model import Record
 from wallet_gql.testing.conformance.suite import counter_key, written
+from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.servers.cassandra import CassandraCluster, CassandraHarness, shared_cluster
-from wallet_gql.testing.servers.process import ServerMissing
 from wallet_gql.testing.world import World
 
 pytestmark = [pytest.mark.backend("cassandra"), pytest.mark.trial]
@@ -96,11 +96,9 @@ async def test_a_newer_schema(world: World) -> None:
 async def test_a_commit_log_that_answers_before_it_writes() -> None:
     """`periodic`, Cassandra's default, is refused with the line to change."""
     need_server()
-    try:
+    with server_or_skip():
         settings = {"commitlog_sync": "periodic", "commitlog_sync_period": "10000ms"}
         periodic = await asyncio.to_thread(CassandraCluster, 1, settings)
-    except ServerMissing as missing:
-        pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
     try:
         keyspace = await asyncio.to_thread(periodic.take, 1)
         assert "`commitlog_sync: batch`" in await refused(periodic.url(keyspace, 1))

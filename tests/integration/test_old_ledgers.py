@@ -36,7 +36,7 @@ from wallet_gql.domain.model import AccountStatus
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.testing.books import faults, read_books
 from wallet_gql.testing.harness import harness_for
-from wallet_gql.testing.servers.process import ServerMissing
+from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.stripe_fake import FakeStripe
 
 RELEASES: Final = sorted(folder.name for folder in FOLDER.iterdir())
@@ -78,10 +78,8 @@ async def old(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[O
     folder, harness = FOLDER / release, harness_for(backend)
     manifest = manifest_of(folder)
     clock, drawn = [clock_of(manifest)], Random(1)
-    try:
+    with server_or_skip():
         await harness.start(tmp_path)
-    except ServerMissing as missing:
-        pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
     try:
         await restore(folder / backend, harness.url)
         with FakeStripe() as fake:

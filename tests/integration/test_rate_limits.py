@@ -35,8 +35,8 @@ from wallet_gql.domain.security_events import Visitor
 from wallet_gql.runtime import open_wallet
 from wallet_gql.setting_values import Rate, rates_of
 from wallet_gql.settings import RATE_LIMITS, load_settings
+from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.patience import patience
-from wallet_gql.testing.servers.process import ServerMissing
 from wallet_gql.testing.servers.redis import RedisServer
 from wallet_gql.transports.catalogue.operations import NAMES
 from wallet_gql.transports.http.app import create_app
@@ -333,10 +333,8 @@ async def test_a_thousand_hits_at_once_let_the_limit_through() -> None:
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     """A Redis of the test's own."""
-    try:
+    with server_or_skip():
         server = RedisServer()
-    except ServerMissing as missing:
-        pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
     yield server
     server.stop()
 

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-import pytest
-
 from ..crash import FULL_DISK, RANDOM, Tally, draw_trials, run_trial
 from ..harness import Harness
-from ..servers.process import ServerMissing
+from ..missing import server_or_skip
 from ..world import World
 from .suite import Suite
 
@@ -63,11 +61,9 @@ class CrashConformance(Suite):
         """Why processes cannot be killed here; empty if they can."""
         probe = folder / "probe"
         probe.mkdir()
-        try:
+        with server_or_skip():
             async with World(self.harness(), probe) as world:
                 said = world.store.capabilities
-        except ServerMissing as missing:
-            pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
         if said.durable and said.multi_process:
             return ""
         return "killed processes, for it is not durable, or other processes cannot open it"

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-import pytest
-
 from ..machine import run_machine
-from ..servers.process import ServerMissing
+from ..missing import server_or_skip
 from .suite import OfBackend
 
 
@@ -24,8 +22,6 @@ class MachineConformance(OfBackend):
 
     def test_machine_answers_as_the_model_does(self, record_property: Callable[[str, object], None]) -> None:
         """Every answer is the model's; after each step balances, holds and sequences are, too."""
-        try:
+        with server_or_skip():
             run_machine(self.harness, shuffled=self.shuffled, examples=self.examples, steps=self.steps)
-        except ServerMissing as missing:
-            pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
         record_property("trials", self.examples)

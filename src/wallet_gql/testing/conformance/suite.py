@@ -18,8 +18,8 @@ from ...domain.model import CASH, Receipt, Record, RecordKey, Transfer, Transfer
 from ...idempotency import fingerprint
 from ...verbs.ledger import Ledger
 from ..harness import Harness, harness_for
+from ..missing import server_or_skip
 from ..patience import insist
-from ..servers.process import ServerMissing
 from ..world import CURRENCY, Person, World
 
 T = TypeVar("T")
@@ -46,10 +46,8 @@ class Suite(OfBackend):
     async def world(self, tmp_path: Path, record_property: Callable[[str, object], None]) -> AsyncIterator[World]:
         """An empty ledger of the backend; its books are checked after the test."""
         world = World(self.harness(), tmp_path)
-        try:
+        with server_or_skip():
             await world.__aenter__()
-        except ServerMissing as missing:
-            pytest.skip(str(missing))  # the server cannot be started here; CI forbids skips
         yield world
         await world.__aexit__(None, None, None)
         record(world, record_property)
