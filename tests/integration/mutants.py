@@ -124,12 +124,34 @@ def reads_from_a_cache(patch: pytest.MonkeyPatch) -> None:
 
 
 def fetch_without_a_snapshot(patch: pytest.MonkeyPatch) -> None:
-    """Every statement of a fetch sees a moment of its own (E3)."""
+    """Every statement of a fetch sees a moment of its own (E3): others have committed since the one before it."""
+
+    def restless(store: Any, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        connection = store._connection(patience_seconds=5)
+        seen: list[int] = []
+
+        def wait_for_a_commit(_statement: str) -> None:
+            until = time.monotonic() + 0.5  # nobody may be writing
+            while seen and seen[-1] == _commits(watcher) and time.monotonic() < until:
+                time.sleep(0.001)
+            seen.append(_commits(watcher))
+
+        with closing(driver.connect(store.path, mode="ro")) as watcher:
+            connection.set_trace_callback(wait_for_a_commit)
+            try:
+                return work(connection)
+            finally:
+                connection.set_trace_callback(None)
 
     async def torn(store: Any, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        return await store._on(store._readers, lambda: work(store._connection(patience_seconds=5)))
+        return await store._on(store._readers, restless, store, work)
 
     patch.setattr(sqlite.SqliteStore, "_read", torn)
+
+
+def _commits(connection: sqlite3.Connection) -> int:
+    """A number that changes when another connection commits."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def holds_read_without_the_lock(patch: pytest.MonkeyPatch) -> None:
