@@ -171,11 +171,12 @@ async def test_withdrawals_need_a_fresh_log_in(tmp_path: Path, monkeypatch: pyte
 # What is said, and to whom
 
 
-def test_logs_tell_who_and_no_secrets(tmp_path: Path) -> None:
-    """At the chattiest level: log-ins and refusals with their address; no password, token, cookie, key or e-mail."""
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_logs_tell_who_and_no_secrets(tmp_path: Path, level: str) -> None:
+    """Log-ins and refusals with their address, and at no level a password, a token, a cookie, a key or an e-mail."""
     name, key, wrong = new_name(), new_key(), "a wrong horse"
     email = f"{name}@example.org"
-    with serving(tmp_path, log_level="debug") as server, Client(server.url) as client:
+    with serving(tmp_path, log_level=level) as server, Client(server.url) as client:
         client.run(SIGN_UP, {"input": {"username": name, "email": email, "password": PASSWORD}})
         client.run(LOG_IN, {"input": {"login": name, "password": wrong}})
         token = client.run(LOG_IN, {"input": {"login": name, "password": PASSWORD, "session": "BEARER"}})["token"]

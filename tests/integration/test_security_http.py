@@ -214,6 +214,8 @@ def test_websocket_handshakes_from_other_sites_are_refused(server: Server, peopl
         ("http", "none", "null", False),
         ("http", "none", "http://wallet.test", True),
         ("http", "none", None, True),
+        ("http", None, None, False),  # a cookie, and not a word about the site
+        ("wss", None, None, False),
         ("http", "same-origin", "http://localhost:5173", True),  # a development server passes it on
         ("wss", "same-site", "https://wallet.test", False),
     ],
