@@ -1,8 +1,9 @@
-"""The wallet starts on systems that lack what only Unix has: what needs it says so."""
+"""The wallet starts on systems that lack something: what only Unix has, or a driver. What needs it says so."""
 
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,40 @@ def test_without_file_locks(url: str, says: str, tmp_path: Path) -> None:
     assert says in done.stderr
     assert (done.returncode == 0) == (not says), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+WITHOUT_A_DRIVER = """
+import sys
+sys.modules[sys.argv[2]] = None
+from wallet_gql.backends import open_store
+open_store(sys.argv[1])
+"""
+DRIVERS = {
+    "postgres://h/db": ("asyncpg", "wallet-gql[postgres]"),
+    "redis+postgres://h/0,postgres://h/db?node=n1": ("redis", "wallet-gql[redis]"),
+    "mongodb://h/db": ("pymongo", "wallet-gql[mongodb]"),
+    "cassandra://h/keyspace": ("cassandra", "wallet-gql[cassandra]"),
+    "outside://": ("outside_driver", "install what the package of this backend needs"),
+}
+
+
+@pytest.mark.parametrize("url", DRIVERS)
+def test_d6_a_driver_that_is_missing(url: str, tmp_path: Path) -> None:
+    """One error with the remedy, also for the backend of another package."""
+    driver, remedy = DRIVERS[url]
+    about = tmp_path / "outside-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[wallet_gql.backends]\noutside = outside:Store\n")
+    (tmp_path / "outside.py").write_text("import outside_driver\n")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_DRIVER, url, driver],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = done.stderr.splitlines()[-1]
+    assert "ConfigurationError" in told, done.stderr
+    assert driver in told
+    assert remedy in told

@@ -53,13 +53,14 @@ def open_store(url: str, *, creates: bool = True, production: bool = False) -> S
 
 
 def _factory(scheme: str) -> Callable[[str], Store]:
-    if scheme in _SCHEMES:
-        module, _, name = _SCHEMES[scheme].partition(":")
-        try:
+    try:
+        if scheme in _SCHEMES:
+            module, _, name = _SCHEMES[scheme].partition(":")
             return cast("Callable[[str], Store]", getattr(import_module(f".{module}", __name__), name))
-        except ImportError as error:
-            remedy = f"pip install 'wallet-gql[{module.partition('.')[0]}]'"
-            raise ConfigurationError(f"{scheme}:// needs a driver that is not installed ({error}); {remedy}") from error
-    for point in entry_points(group=ENTRY_POINTS, name=scheme):
-        return cast("Callable[[str], Store]", point.load())
+        for point in entry_points(group=ENTRY_POINTS, name=scheme):
+            return cast("Callable[[str], Store]", point.load())
+    except ImportError as error:
+        extra = _SCHEMES.get(scheme, "").partition(".")[0]
+        remedy = f"pip install 'wallet-gql[{extra}]'" if extra else "install what the package of this backend needs"
+        raise ConfigurationError(f"{scheme}:// needs a driver that is not installed ({error}); {remedy}") from error
     raise ConfigurationError(f"no backend for {scheme}://; known are {', '.join(schemes())}")
