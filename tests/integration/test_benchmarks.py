@@ -118,6 +118,24 @@ def test_the_statement_benchmark_runs(tmp_path: Path) -> None:
     assert all(len(one["wall_us"]) == 1 for one in series)
 
 
+@pytest.mark.trial
+def test_the_http_benchmark_runs(tmp_path: Path) -> None:
+    """A server on Postgres answers all three requests, and the books are clean."""
+    found = tmp_path / "found.json"
+
+    tiny = ("--rounds=1", "--seconds=0.2", "--warmup=0.3", "--connections=1,4", "--users=4")
+    run("graphql_http.py", "--alone", *tiny, f"--json={found}")
+
+    told = json.loads(found.read_text())
+    assert not told["wrong"]
+    for cell in told["cells"]:
+        (figures,) = cell["rounds"]
+        assert figures["wallet"]["per_second"] > 0
+        assert figures["wallet"]["cpu_us"] >= 0
+        assert not figures["wallet"]["error"]
+    assert {"transfer", "history", "viewer"} == {cell["request"] for cell in told["cells"]}
+
+
 def test_the_machine_is_described(tmp_path: Path) -> None:
     """Every result says what it was measured on."""
     described = describe(tmp_path)
