@@ -52,9 +52,10 @@ format: bootstrap ## put the code into shape, mend what can be mended
 	@$(python) -m ruff check --fix-only --quiet
 	@$(python) -m ruff format
 
-schema: bootstrap ## write schema.graphql anew
+schema: bootstrap ## write schema.graphql anew, and the pages that are made from code
 	@$(wallet) schema >schema.graphql.new || { rm -f schema.graphql.new; exit 1; }
 	@mv schema.graphql.new schema.graphql
+	@$(python) scripts/docs.py
 
 lock: ## write requirements.lock anew: the newest versions that pyproject.toml allows
 	@scripts/lock $(ARGS)

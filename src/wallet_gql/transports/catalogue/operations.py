@@ -66,8 +66,8 @@ class Operation:
 
     name: str
     refusals: Errors = ()
-    keyed: bool = False
-    """Whether it moves money and so takes an idempotency key."""
+    keyed: str = ""
+    """The `operation` of the money verb that it runs, under an idempotency key; empty if it moves no money."""
     session: bool = True
     """Whether it needs a session."""
     reads: bool = False
@@ -132,13 +132,15 @@ _ACCOUNTS: Final = (
     Operation("accountEvents"),
 )
 _MONEY: Final = (
-    Operation("transfer", _PAYING, keyed=True),
-    Operation("transferBatch", _KEYED, keyed=True),
+    Operation("transfer", _PAYING, keyed="transfer"),
+    Operation("transferBatch", _KEYED, keyed="transferBatch"),
     Operation("findTransfer", (InvalidInput, IdempotencyKeyReused), codes=(KEY_UNKNOWN,), reads=True),
     Operation("transferByIdempotencyKey", reads=True),
     Operation("readTransfer", (InvalidInput, TransferNotFound), reads=True),
-    Operation("reverseTransfer", (*_SENDING_BACK, LimitExceeded), keyed=True, unlisted=(PayeeCannotReceive,)),
-    Operation("placeHold", _PAYING, keyed=True),
+    Operation(
+        "reverseTransfer", (*_SENDING_BACK, LimitExceeded), keyed="reverseTransfer", unlisted=(PayeeCannotReceive,)
+    ),
+    Operation("placeHold", _PAYING, keyed="placeHold"),
     Operation("readHold", (InvalidInput, HoldNotFound), reads=True),
     Operation("hold", reads=True),
     Operation(
@@ -154,20 +156,22 @@ _MONEY: Final = (
             PayeeNotFound,
             LimitExceeded,
         ),
-        keyed=True,
+        keyed="captureHold",
         untyped=(PayeeNotFound,),
     ),
-    Operation("voidHold", (InvalidInput, HoldNotFound, NotPermitted, IdempotencyKeyReused, HoldNotOpen), keyed=True),
+    Operation(
+        "voidHold", (InvalidInput, HoldNotFound, NotPermitted, IdempotencyKeyReused, HoldNotOpen), keyed="voidHold"
+    ),
 )
 _OUTSIDE_MONEY: Final = (
-    Operation("topUp", _OUTSIDE, keyed=True),
-    Operation("beginTopUp", _OUTSIDE, keyed=True),  # REST's name of GraphQL's mutation `topUp`
+    Operation("topUp", _OUTSIDE, keyed="topUp"),
+    Operation("beginTopUp", _OUTSIDE, keyed="topUp"),  # REST's name of GraphQL's mutation `topUp`
     Operation("listTopUps", _INPUT, reads=True),
     Operation("readTopUp", (InvalidInput, TopUpNotFound), reads=True),
     Operation(
         "withdraw",
         (*_OUTSIDE, AccountFrozen, InsufficientFunds, PayoutAccountMissing, FreshLogInRequired),
-        keyed=True,
+        keyed="withdraw",
     ),
     Operation("listWithdrawals", _INPUT, reads=True),
     Operation("readWithdrawal", (InvalidInput, WithdrawalNotFound), reads=True),
@@ -182,12 +186,12 @@ _MERCHANTS: Final = (
     Operation("listDeadLetters", _MERCHANT, reads=True),
     Operation("findMerchant", _MERCHANT, reads=True),
     Operation("merchant", reads=True),
-    Operation("payMerchant", _PAYING_MERCHANT, keyed=True),
-    Operation("holdForMerchant", _PAYING_MERCHANT, keyed=True),  # GraphQL's `payMerchant` with `hold`
+    Operation("payMerchant", _PAYING_MERCHANT, keyed="payMerchant"),
+    Operation("holdForMerchant", _PAYING_MERCHANT, keyed="payMerchantByHold"),  # GraphQL's `payMerchant` with `hold`
     Operation(
         "refundPayment",
         (*_SENDING_BACK, PayeeCannotReceive, PayeeNotFound, LimitExceeded),
-        keyed=True,
+        keyed="reverseTransfer",
         untyped=(PayeeCannotReceive, PayeeNotFound),
     ),
 )
