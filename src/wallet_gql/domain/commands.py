@@ -51,7 +51,7 @@ class MoveMoney:
 
 @frozen
 class SplitPart:
-    """One share of a payment: `basis_points` (1/10,000) of it, paid by a transfer of its own under a key of its own."""
+    """One split of a payment: `basis_points` (1/10,000) of it, paid by a transfer of its own under a key of its own."""
 
     transfer_id: TransferId
     key: str

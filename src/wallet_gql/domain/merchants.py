@@ -27,7 +27,7 @@ FEE_BASIS_POINTS_MAX: Final = 5_000
 
 REPEATS_MAX: Final = 60
 REPEATS_SPAN: Final = timedelta(minutes=1)
-"""In this time at most `REPEATS_MAX` events are told again to one webhook, whatever replays were asked for."""
+"""In this time at most `REPEATS_MAX` events are sent again to one webhook."""
 
 SPLITS_MAX: Final = 10
 

@@ -58,7 +58,7 @@ class Passwords:
         self._pool.shutdown()
 
     def _verify(self, stored: str, password: str) -> bool:
-        """The second try is for hashes from before passwords had one form."""
+        """The second try is for old hashes, whose passwords were not normalised."""
         return any(self._matches(stored, form) for form in dict.fromkeys((opaque(password), password)))
 
     def _matches(self, stored: str, form: str) -> bool:

@@ -52,7 +52,7 @@ class SessionReads:
             store.on_records(self._written)
 
     def recent(self, token: str) -> Found | None:
-        """What `of` has found less than `keep_seconds` ago, if nothing that is known here has changed it since."""
+        """What `of` found less than `keep_seconds` ago, unless this process has written it since."""
         key = token_key(token) if self._kept else None
         kept = self._kept.get(key.id) if key else None
         return kept.found if kept and self._monotonic() - kept.since < self._keep_seconds else None

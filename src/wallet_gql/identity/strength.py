@@ -20,7 +20,7 @@ LOOK_ALIKES_MAX: Final = 7
 
 _LOOK_ALIKES: Final = frozenset("4@8({[<369!1|0$5+7%2")
 _NEUTRAL: Final = "~^&*-_=;:',.?"
-"""What stands for the look-alikes that are too many: as many marks as there can be, which look like no letter."""
+"""Placeholders for look-alikes beyond the limit of scoring: marks that look like no letter."""
 
 PHRASES: Final = ("correct horse battery staple", "correct horse", "battery staple")
 """The best-known pass phrase, and what our own docs once showed."""
@@ -54,7 +54,7 @@ def check_strength(password: str, names: Iterable[str]) -> None:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """A username or an address, and what it is made of."""
+    """A username or an address, and its parts; a password made of them is weak."""
     account, _, domain = name.partition("@")
     return tuple(dict.fromkeys((name[:SCORED_MAX], account, *account.split("."), *domain.split("."))))
 

@@ -25,7 +25,7 @@ from .lookups import To, check_payee, find_merchant, find_payee
 
 @frozen
 class Split:
-    """One share of a payment: `basis_points` (1/10,000) of the amount."""
+    """One split of a payment: `basis_points` (1/10,000) of the amount."""
 
     to: To
     basis_points: int

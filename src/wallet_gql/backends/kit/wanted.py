@@ -38,7 +38,7 @@ class Wanted:
             wanted.receipts.update(scope.receipt_names)
             if scope.credits:
                 wanted.credits.update([account_id for account_id in scope.credits if not is_system(account_id)])
-            if scope.wallets or scope.holds or scope.transfers or scope.records:  # which a payment does not name
+            if scope.wallets or scope.holds or scope.transfers or scope.records:  # a payment names none of these
                 wanted.wallets.update(scope.wallets)
                 wanted.holds.update(scope.holds)
                 wanted.transfers.update(scope.transfers)

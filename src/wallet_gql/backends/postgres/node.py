@@ -55,7 +55,7 @@ UNSAFE: Final = (
     "SELECT string_agg(name, ', ') FROM unnest(ARRAY['fsync', 'synchronous_commit', 'full_page_writes']) AS name"
     " WHERE current_setting(name) = 'off'"
 )
-"""Those of them that are."""
+"""The names of those that are off."""
 
 
 class _Asyncpg(asyncpg.Connection):
@@ -80,9 +80,9 @@ class PgNode:
         self.url = url
         self._pools: dict[str, asyncpg.Pool] = {}
         self.is_strict = False
-        """Whether new connections must have settings that keep what is committed; not yet while the node is opened."""
+        """Whether new connections must have durable settings; not yet while the node is opened."""
         self.unsafe = ""
-        """The settings that lose what is committed, as the newest connection or `check_settings` found them."""
+        """The durability settings that the newest connection or `check_settings` found off."""
         self._silent_until = 0.0
 
     async def open(self) -> None:
@@ -116,7 +116,7 @@ class PgNode:
             raise Unavailable(text)
 
     async def check_settings(self, seconds: float) -> None:
-        """Ask for the settings that keep what is committed, again since the node was opened. Raises Unavailable."""
+        """Check the durability settings again. Raises Unavailable."""
         if self.unsafe:  # a new connection says whether that is still so
             await self._pools["reads"].expire_connections()
         self._note(await self.ask(UNSAFE, seconds=seconds))

@@ -21,7 +21,7 @@ _OTHERS: Final = 3
 _SECONDS: Final = 5.0
 _PID: Final = "SELECT pg_backend_pid()"
 _FORGOTTEN: Final = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError, TimeoutError)
-"""What a statement fails with whose session has gone to somebody else."""
+"""Errors of a statement whose session a pooler has given to somebody else."""
 
 _REMEDY: Final = (
     "connect to the server itself, or let the pooler keep sessions (PgBouncer: pool_mode = session) and pass on "

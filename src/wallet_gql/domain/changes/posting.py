@@ -90,7 +90,7 @@ class _Posting:
         return InvariantViolated(f"a command of slot {self.scope.home} {message}")
 
     def _check(self, sound: bool, message: str, *values: object) -> None:  # noqa: FBT001 - reads as an assertion
-        """The same check in one line, where no payment passes: a call costs more than what it checks."""
+        """A check for paths that no payment takes; those have it inline, as a call costs more than the check."""
         if not sound:
             raise self._broken(message.format(*values))
 

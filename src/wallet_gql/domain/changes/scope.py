@@ -57,7 +57,7 @@ class ReadSet(_Named):
         return self.receipts
 
     def names_receipt(self, name: ReceiptName) -> bool:
-        """Whether the receipt is among them."""
+        """Whether it names the receipt."""
         return name in self.receipts
 
 
@@ -77,7 +77,7 @@ class Scope(_Named):
         return tuple([(self.home, actor, key) for actor, key in self.receipts])  # faster than a generator
 
     def names_receipt(self, name: ReceiptName) -> bool:
-        """Whether the receipt is among them."""
+        """Whether it names the receipt."""
         slot, actor, key = name
         return slot == self.home and (actor, key) in self.receipts
 

@@ -1,4 +1,4 @@
-"""Everything the wallet can say instead of yes.
+"""All errors of the wallet.
 
 There are four kinds of answer. `Rejected`: no money moved, and a new attempt needs a new key. `Unavailable`: nothing
 changed, send the same again with the same key. `InDoubt`: unknown, ask again with the same key. `Unauthenticated`: log

@@ -22,7 +22,7 @@ Field = str | int | None
 
 
 class Category(Enum):
-    """What kind of no an error is. Each transport has one status for each category."""
+    """The category of an error. Each transport has one status for each category."""
 
     MALFORMED = auto()
     """The input has the wrong shape. The idempotency key was not used up."""
@@ -31,7 +31,7 @@ class Category(Enum):
     FORBIDDEN = auto()
     """This act belongs to somebody else, or needs a fresh log-in."""
     NOT_FOUND = auto()
-    """There is nothing of that name that concerns the caller."""
+    """It does not exist, or the caller may not see it."""
     CONFLICT = auto()
     """The present state forbids it: funds, a frozen account, a closed hold, a taken name."""
     CONTRADICTION = auto()
@@ -52,7 +52,7 @@ class Category(Enum):
 
 
 _NOT_FIELDS = frozenset({"message", "detail"})
-"""What an error can be made with that is not one of its values: its text, and what is for the log."""
+"""Options of an error's constructor: its message, and details for the log."""
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(field,))

@@ -89,7 +89,7 @@ class AccountNotFound(Rejected):
 
 
 class AccountExists(Rejected):
-    """The user has an account in this currency that is not closed. A frozen one is let go by the operator."""
+    """The user has an account in this currency that is not closed. Only an operator can unfreeze a frozen one."""
 
     code = "ACCOUNT_EXISTS"
     category = Category.CONFLICT
@@ -193,7 +193,7 @@ class CaptureExceedsHold(Rejected):
     held_minor: int
     requested_minor: int
     currency: str | None = None
-    """None in a refusal that was remembered before there was this field."""
+    """None in a refusal that was stored before this field existed."""
 
 
 class TransferNotFound(Rejected):
@@ -227,7 +227,7 @@ class ReversalExceedsOriginal(Rejected):
     remaining_minor: int
     requested_minor: int
     currency: str | None = None
-    """None in a refusal that was remembered before there was this field."""
+    """None in a refusal that was stored before this field existed."""
 
 
 class BatchAborted(Rejected):

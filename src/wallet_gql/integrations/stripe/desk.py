@@ -22,7 +22,7 @@ from ...verbs.attempts import milliseconds
 log = logging.getLogger(__name__)
 
 _ALARMS_MAX: Final = 5
-"""How often a step is tried again because it raises another alarm than the one that its scope names."""
+"""How often a step is tried again because its scope does not name the alarm that it raises."""
 
 
 class Flow(Protocol):
@@ -139,7 +139,7 @@ class Desk:
 
 @contextmanager
 def already_noted() -> Iterator[None]:
-    """Around what goes on with a flow whose key is repeated: this request changed nothing, but the first one did."""
+    """Turns Unavailable into InDoubt for a repeated key: the first request had an effect, even if this one had none."""
     try:
         yield
     except Unavailable as error:

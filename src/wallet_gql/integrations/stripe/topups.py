@@ -90,8 +90,8 @@ class TopUps:
             return Started(found, secret, replayed=True)
         try:
             found, secret = await self._advance(posted.result)
-        except (Unavailable, InDoubt) as error:  # it is noted all the same, and a sweep goes on with it
-            log.warning("top-up %s will be gone on with: %s", posted.result.id, error)
+        except (Unavailable, InDoubt) as error:  # it is stored all the same, and a sweep continues it
+            log.warning("top-up %s is stored; a sweep continues it: %s", posted.result.id, error)
             found, secret = posted.result, None
         return Started(found, secret, replayed=False)
 
@@ -159,7 +159,7 @@ class TopUps:
         except Declined as refused:
             if refused.reason == MISSING:
                 return "unknown to Stripe"
-            raise NoAnswer(refused.reason) from refused  # nobody asks again for what became of a paid one
+            raise NoAnswer(refused.reason) from refused  # a paid top-up is not due, so nobody would ask again
         named = intent.seen.top_up_id
         if not named:
             return "not ours"

@@ -220,10 +220,10 @@ NAMES: Final = frozenset(OPERATIONS)
 """The names that `WALLET_RATE_LIMITS` accepts, in addition to its groups."""
 
 HASHING: Final = ("logIn", "signUp", "changePassword")
-"""What hashes a password."""
+"""The operations that hash a password."""
 
 PASSWORD_COST: Final = 2_000
-"""What that costs in addition: as much processor time as an answer of so many fields."""
+"""The cost of hashing a password, in fields of an answer with as much processor time."""
 
 READS: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.reads)
 """What only reads."""

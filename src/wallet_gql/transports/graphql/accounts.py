@@ -88,7 +88,7 @@ class Account(Node):
     async def open_holds(
         self, info: Info, first: Annotated[int, argument("How many holds at most: 1 to 100.")]
     ) -> list[Hold]:
-        """The newest open holds on the account: what `held` is made of, where there are not more of them."""
+        """The newest open holds on the account. All of them together make `held`."""
         check_first(first)
         now = info.context.ledger.clock()
         found = await open_holds(info.context.wallet.store, self.account, now)

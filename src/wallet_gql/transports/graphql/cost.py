@@ -177,7 +177,7 @@ class _SizesSeeker(Visitor):
 
 
 def _as_measured(value: object) -> object:
-    """All that `Meter` makes of a variable: values that are the same to it are measured once."""
+    """The size of a variable as `Meter` sees it, as a key: variables of one size are measured once."""
     if isinstance(value, dict):
         return ("items", _bounded(value["items"])) if "items" in value else "object"
     return None if value is None else _bounded(value)

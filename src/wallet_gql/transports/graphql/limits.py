@@ -60,7 +60,7 @@ _PARTS_MAX: Final[Mapping[str, tuple[str, int, str]]] = {
     "directive": ("arguments", 10, "arguments at one directive"),
     "object_value": ("fields", 30, "fields in one input"),
 }
-"""For each kind of node: the part that repeats, how often it may, and its name. One error may name all of them."""
+"""For each kind of node: its list of parts, how many there may be, and their name in errors."""
 
 
 @dataclass(frozen=True, slots=True)

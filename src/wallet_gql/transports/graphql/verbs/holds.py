@@ -58,14 +58,14 @@ class VoidHoldInput:
 
 @object_type
 class PlaceHoldSuccess(FromAccount):
-    """The money is reserved, since now or since this key was first sent."""
+    """The money is reserved, now or when this key was first sent."""
 
     hold: Hold | None = about("The hold as it was placed; on a replay it may have closed since: ask `hold(id:)`.")
 
 
 @object_type
 class CaptureHoldSuccess(Moved):
-    """The money is yours, since now or since this key was first sent. The hold is closed."""
+    """The money is yours, now or when this key was first sent. The hold is closed."""
 
     transfer: Transfer | None = about("The transfer that brings the money; it names the hold.")
     credited: bool = about("Whether your account has it already; if not, it is certain and on its way.")
@@ -78,7 +78,7 @@ class CaptureHoldSuccess(Moved):
 
 @object_type
 class VoidHoldSuccess:
-    """The money is the payer's again, since now or since this key was first sent. The hold is closed."""
+    """The money is the payer's again, now or when this key was first sent. The hold is closed."""
 
     hold: Hold | None = about("The hold, voided.")
     replayed: bool = about("Whether the key was used before: then nothing was done now.")

@@ -38,7 +38,7 @@ class WithdrawInput:
 
 @object_type
 class TopUpSuccess:
-    """The top-up is noted, since now or since this key was first sent. The account has nothing yet: pay it."""
+    """The top-up is noted, now or when this key was first sent. The account has nothing yet: pay it."""
 
     top_up: TopUp | None = about("The top-up as it is now; ask `topUp(id:)` how it goes on.")
     client_secret: str | None = about(
@@ -50,7 +50,7 @@ class TopUpSuccess:
 
 @object_type
 class WithdrawSuccess:
-    """The money is held for the withdrawal, since now or since this key was first sent."""
+    """The money is held for the withdrawal, now or when this key was first sent."""
 
     withdrawal: Withdrawal | None = about("The withdrawal as it is now; ask `withdrawal(id:)` how it goes on.")
     replayed: bool = about("Whether the key was used before: then nothing was done now.")

@@ -71,7 +71,7 @@ class LogOutEverywhereSuccess:
 
 @object_type
 class RevokeSessionSuccess:
-    """The session does not exist, now if not before."""
+    """The session has ended, now or before."""
 
     ended: bool = about("Whether there was one of yours with this id.")
 
