@@ -2,7 +2,7 @@
 
 import pytest
 
-from wallet_gql.testing.conformance import Guarantees, StoreConformance
+from wallet_gql.testing.conformance import Guarantees, Races, StoreConformance
 
 
 class TestCassandra(StoreConformance):
@@ -12,7 +12,7 @@ class TestCassandra(StoreConformance):
 
 
 @pytest.mark.trial
-class TestCassandraSixteen(Guarantees):
+class TestCassandraSixteen(Guarantees, Races):
     """Sixteen partitions: intents for credits."""
 
     backend = "cassandra-16"

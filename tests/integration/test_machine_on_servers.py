@@ -34,9 +34,19 @@ class TestMongo(MachineConformance):
     backend = "mongodb"
 
 
+@pytest.mark.slow
+class TestCassandra(MachineConformance):
+    """One partition."""
+
+    backend = "cassandra"
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-@pytest.mark.backend("mongodb")
-def test_machine_on_mongodb_for_long() -> None:
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(name, marks=pytest.mark.backend(name)) for name in ("mongodb", "cassandra", "cassandra-16")],
+)
+def test_machine_on_a_server_for_long(backend: str) -> None:
     """Hundreds of random examples."""
-    run_machine("mongodb", examples=200, steps=60)
+    run_machine(backend, examples=200, steps=60)

@@ -36,8 +36,8 @@ class Flushes:
 
 
 @contextmanager
-def traced_flushes(folder: Path) -> Iterator[Flushes]:
-    """Count this process's calls that flush a file below `folder`, or all files."""
+def traced_flushes(folder: Path, pid: int | None = None) -> Iterator[Flushes]:
+    """Count the calls of a process, by default this one, that flush a file below `folder`, mapped or all files."""
     counted = Flushes()
     program = shutil.which("strace")
     if program is None:
@@ -48,10 +48,11 @@ def traced_flushes(folder: Path) -> Iterator[Flushes]:
         trace = Path(place) / "trace"
         command = [program, "-f", "-qq", "-y", "-o", str(trace), "-e", f"trace={','.join(CALLS)}"]
         _allow_tracing()
-        tracing = subprocess.Popen([*command, "-p", str(os.getpid())], stderr=subprocess.DEVNULL)
+        traced = pid or os.getpid()
+        tracing = subprocess.Popen([*command, "-p", str(traced)], stderr=subprocess.DEVNULL)
         try:
-            if not _attached(tracing):
-                counted.why = "strace may not trace this process"
+            if not _attached(tracing, traced):
+                counted.why = f"strace may not trace process {traced}"
             yield counted
         finally:
             tracing.terminate()  # then it detaches from this process and ends
@@ -67,11 +68,11 @@ def _allow_tracing() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
 
 
-def _attached(tracing: subprocess.Popen[bytes]) -> bool:
-    """Wait until every thread of this process is traced; False if the tracer has ended instead."""
+def _attached(tracing: subprocess.Popen[bytes], pid: int) -> bool:
+    """Wait until every thread of a process is traced; False if the tracer has ended instead."""
 
     def everywhere() -> bool:
-        status = [(task / "status").read_text() for task in Path("/proc/self/task").iterdir()]
+        status = [(task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
         return tracing.poll() is not None or all("\nTracerPid:\t0\n" not in text for text in status)
 
     with suppress(OSError, TimeoutError):

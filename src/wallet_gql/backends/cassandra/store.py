@@ -246,8 +246,7 @@ class CassandraStore(GroupStore):
     @asynccontextmanager
     async def gate(self) -> AsyncIterator[None]:
         """See `Store.gate`; `gate.py` explains how. Inside it no credit is on its way."""
-        if not self._opened:
-            raise Unavailable("the store is not open")
+        await self.ping()
         async with self._gate.closed(self._settle_through):
             yield
 
@@ -275,7 +274,8 @@ class CassandraStore(GroupStore):
         await self._reading(asyncio.gather(*(one(name, intents) for name, intents in by_payee.items())))
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
-        """See `Store.load_raw`."""
+        """See `Store.load_raw`. A cluster that does not answer is noticed before that deadline."""
+        await self.ping()
         deadline = asyncio.get_running_loop().time() + _IMPORT_SECONDS
         await self._reading(import_items(self._client, self._partitions, self._map, items, deadline))
 

@@ -7,21 +7,28 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from typing import Final
 
 import pytest
 
 from ...books.audit import audit
 from ...domain.changes import Changes, ReadSet, Scope
-from ...domain.errors import InvariantViolated
-from ...domain.ids import OPERATOR, make_account_id
-from ...domain.model import AccountStatus, Entry, Hold, HoldState, Record
+from ...domain.errors import InvariantViolated, WalletError
+from ...domain.ids import OPERATOR, SLOTS, make_account_id
+from ...domain.model import AccountStatus, Entry, Hold, HoldState, Record, RecordKey
 from ...domain.users import user_key
 from ...records import Swept
 from ...storage import PAGE_MAX, SCAN_KINDS, HistoryLine, JournalItem, PageRequest, ScanItem, Store
 from ..books import faults, read_books, scan_all
 from ..patience import within
 from ..world import CURRENCY, Person, World
-from .suite import Suite, counter_key, kinds, written
+from .suite import Suite, counter_key, increment, kinds, written
+
+SLOTS_TRIED: Final = 100
+"""As many drawn slots leave out none of a few nodes."""
+
+GATED_SECONDS: Final = 0.3
+"""What a command inside the gate is given."""
 
 
 class Reading(Suite):
@@ -276,6 +283,17 @@ class Reading(Suite):
             assert kinds(await writing) == ["ok"] * 20
         assert await world.balance(ann) == (940, 0)
 
+    async def test_read_the_gate_is_closed_in_every_slot(self, world: World) -> None:
+        """Inside the gate no command of another store object succeeds, on whichever node its home is."""
+        other = (await world.stores(2))[-1]
+        keys = [RecordKey("test", f"slot{slot}", slot) for slot in world.random.sample(range(SLOTS), SLOTS_TRIED)]
+        commands = [_count_up(other, key) for key in keys]
+        async with world.store.gate():
+            outcomes = await asyncio.gather(*commands, return_exceptions=True)
+            written_meanwhile = [key for key in keys if await world.record(key) is not None]
+        assert written_meanwhile == []
+        assert [outcome for outcome in outcomes if not isinstance(outcome, WalletError)] == []
+
     async def test_read_watch_tells_each_entry_once(self, world: World) -> None:
         """A watcher gets every entry once, in order, as it commits, and can resume where another one stopped."""
         ann, bob = await world.people(2, 10_000)
@@ -303,6 +321,10 @@ class Reading(Suite):
         await world.together(world.pay(ann, bob, 1) for _ in range(20))
         for lines in await asyncio.gather(*watching):
             assert [line.entry.sequence for line in lines] == list(range(1, 22))
+
+
+async def _count_up(store: Store, key: RecordKey) -> object:
+    return await store.execute(Scope(key.slot, records=(key,)), increment(key), timeout_seconds=GATED_SECONDS)
 
 
 async def _start_anew(world: World) -> None:

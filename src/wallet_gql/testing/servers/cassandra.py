@@ -15,9 +15,9 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -29,8 +29,8 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, NoHostAvai
 from cassandra.cluster import Cluster as DriverCluster
 from cassandra.policies import FallthroughRetryPolicy, RoundRobinPolicy
 
-from ...storage import Store
-from ..harness import Harness
+from ..flushes import Flushes, traced_flushes
+from ..harness import Harness, Server
 from ..patience import patience, wait_until
 from .cassandra_jars import RECIPE, archive, class_path, java
 from .process import ServerMissing, ServerProcess, own_folder
@@ -142,6 +142,12 @@ class CassandraNode:
         self._command = [java(), *flags, *_JVM, *own, "-cp", class_path(), _MAIN]
 
     @property
+    def pid(self) -> int:
+        """Its process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether its process is there, stopped or not."""
         return self._process is not None and self._process.running
@@ -160,6 +166,10 @@ class CassandraNode:
         """Start it and wait for it."""
         self.launch()
         self.wait()
+
+    def restart(self) -> None:
+        """Start it again on what it left."""
+        self.start()
 
     def answers(self) -> bool:
         """Whether it takes CQL."""
@@ -329,9 +339,7 @@ def shared_cluster(nodes: int) -> CassandraCluster:
 
 
 class CassandraHarness(Harness):
-    """`cassandra`: one node. Paused by the gate; killed by killing the node, which starts again on what it left."""
-
-    kills = True
+    """`cassandra`: one node. Paused by the gate; killed by killing the nodes, which start again on what they left."""
 
     def __init__(
         self, partitions: int = 1, cluster: Callable[[], CassandraCluster] = lambda: shared_cluster(1)
@@ -360,10 +368,19 @@ class CassandraHarness(Harness):
         if self._keyspace is not None:
             self.cluster.give_back(self._keyspace, self._partitions)
 
-    async def kill(self, store: Store) -> Store:
-        """`kill -9` a node, start it again, and go on with what it has."""
-        node = self.cluster.nodes[0]
-        node.kill()
+    def servers(self) -> Sequence[Server]:
+        """The nodes."""
+        return self.cluster.nodes
+
+    async def restart(self, servers: Sequence[Server]) -> None:
+        """Start them again; returns when they take CQL."""
         self.cluster.forget()
-        await asyncio.to_thread(node.start)
-        return await super().kill(store)
+        await super().restart(servers)
+
+    @asynccontextmanager
+    async def flushes(self, least: int) -> AsyncIterator[Flushes]:
+        """See `Harness.flushes`: a node maps the segments of its commit log into memory, and flushes them by msync."""
+        del least
+        node = self.cluster.nodes[0]
+        with traced_flushes(node.folder / "commitlog", node.pid) as counted:
+            yield counted
