@@ -8,7 +8,7 @@ from ..domain.errors import HoldNotFound, InvalidInput, TransferNotFound
 from ..domain.frozen import frozen
 from ..domain.ids import OPERATOR, AccountId, HoldId, TransferId, UserId, is_id, is_system, parse_account_id, slot_of
 from ..domain.merchants import Merchant, Terms, merchant_key, terms_key
-from ..domain.model import Hold, RecordKey, Transfer, TransferKind
+from ..domain.model import AccountStatus, Hold, RecordKey, Transfer, TransferKind
 from ..domain.rules.checks import account_in
 from ..domain.users import User, user_key
 from ..people import user_called
@@ -67,6 +67,18 @@ def _payee(snapshot: Snapshot, owner: UserId, name: str, currency: str) -> Payee
 
 def _nobody(name: str) -> Payee:
     return Payee(name[:40], None, known=False)
+
+
+async def in_use(store: Store, account_id: AccountId) -> AccountId:
+    """The account; if it is closed, the one that its owner has opened in the same currency since, if there is one."""
+    if is_system(account_id):
+        return account_id
+    facts = (await store.fetch(ReadSet(credits=(account_id,)))).facts(account_id)
+    if facts is None or facts.status is not AccountStatus.CLOSED:
+        return account_id
+    wallet = (await store.fetch(ReadSet(wallets=(facts.owner,)))).wallet(facts.owner)
+    found = account_in(wallet, facts.currency)
+    return account_id if found is None else found.id
 
 
 async def header_of(store: Store, transfer_id: TransferId) -> Transfer | None:

@@ -25,7 +25,7 @@ from ..domain.model import CASH
 from ..idempotency import Attempt
 from .attempts import Means, money_scope, new_attempt, new_transfer_id
 from .keyed import Moves, Plan
-from .lookups import To, check_payee, find_payee, terms_of, transfer_seen_by
+from .lookups import To, check_payee, find_payee, in_use, terms_of, transfer_seen_by
 
 
 @dataclass(slots=True)
@@ -162,7 +162,7 @@ class ReverseVerb(Moves):
             key=attempt.key,
             original_id=original.id,
             source=source,
-            target=merchants.returned_to(original, terms),
+            target=await in_use(means.store, merchants.returned_to(original, terms)),
             amount_minor=self.amount_minor,
             reference=self.reference,
             limit_minor=merchants.refundable_minor(original, terms),
