@@ -42,7 +42,7 @@ TRANSFER: Final = """mutation($input: TransferInput!) { transfer(input: $input) 
   ... on WalletError { code message retryable } } }"""
 HISTORY: Final = """query($id: ID!, $first: Int!) { account(id: $id) { id history(first: $first) {
   edges { cursor node { sequence at amount { minorUnits currency } balanceAfter { minorUnits currency }
-    transfer { id kind reference counterparty { label } } } }
+    transfer { id kind reference counterparty { name } } } }
   pageInfo { hasNextPage endCursor } } } }"""
 VIEWER: Final = """{ viewer { id username accounts { id currency status posted { minorUnits currency decimal }
   available { minorUnits currency decimal } } } }"""

@@ -33,9 +33,8 @@ from wallet_gql.settings import load_settings
 from wallet_gql.transports.graphql.accounts import Account
 from wallet_gql.transports.graphql.context import Context
 from wallet_gql.transports.graphql.history import page_of
-from wallet_gql.transports.graphql.nodes import find_account
 from wallet_gql.transports.graphql.schema import schema, sdl
-from wallet_gql.transports.graphql.types import Transfer
+from wallet_gql.transports.graphql.transfers import Transfer
 from wallet_gql.transports.http.auth import Caller
 from wallet_gql.verbs.ledger import To
 
@@ -43,7 +42,7 @@ ROWS: Final = 100
 ROUNDS: Final = 40
 QUERY: Final = """query($id: ID!, $first: Int!) { account(id: $id) { id history(first: $first) {
   edges { cursor node { sequence at amount { minorUnits currency } balanceAfter { minorUnits currency }
-    transfer { id kind reference counterparty { label } } } }
+    transfer { id kind reference counterparty { name } } } }
   pageInfo { hasNextPage endCursor } } } }"""
 
 Run = Callable[[], Awaitable[Any]]
@@ -77,7 +76,7 @@ def _reader(name: str) -> Callable[..., Any]:
 
 
 async def _account(_root: object, info: GraphQLResolveInfo[Context], id: str) -> Account | None:  # noqa: A002 - the API's word
-    return await find_account(info.context, await info.context.user_id(), id)
+    return await Account.find(info.context, await info.context.user_id(), id)
 
 
 async def _history(account: Account, info: GraphQLResolveInfo[Context], first: int, **_more: object) -> object:

@@ -42,7 +42,7 @@ ACCOUNTS: Final = "{ viewer { accounts { id available { minorUnits currency } } 
 PAY: Final = """mutation($input: TransferInput!) { transfer(input: $input) {
   __typename ... on TransferSuccess { replayed transfer { id } } ... on WalletError { message } } }"""
 HISTORY: Final = """query($account: ID!) { account(id: $account) { history(first: 1) {
-  edges { node { amount { decimal currency } transfer { id reference counterparty { label } } } } } } }"""
+  edges { node { amount { decimal currency } transfer { id reference counterparty { name } } } } } } }"""
 
 
 class PathError(Exception):
@@ -154,7 +154,7 @@ def pay(steps: Steps, wallet: Demo) -> str:
         transfer, amount = edge["node"]["transfer"], edge["node"]["amount"]
         if (transfer["id"], transfer["reference"]) != (paid[0]["transfer"]["id"], REFERENCE):
             raise PathError(f"it is not on top of the history: {edge}")
-    return f"{amount['decimal']} {amount['currency']} to {transfer['counterparty']['label']}"
+    return f"{amount['decimal']} {amount['currency']} to {transfer['counterparty']['name']}"
 
 
 def walk(folder: Path, steps: Steps) -> None:

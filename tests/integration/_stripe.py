@@ -32,8 +32,10 @@ WITHDRAW: Final = """mutation($input: WithdrawInput!) { withdraw(input: $input) 
   ... on WithdrawSuccess { replayed withdrawal { id state failure } fromAccount { held { minorUnits } } }
   ... on WalletError { code message retryable } } }"""
 READ_TOP_UP: Final = """query($id: ID!) { topUp(id: $id) {
-  state clientSecret failure transferId takenBack { minorUnits } } }"""
-READ_WITHDRAWAL: Final = "query($id: ID!) { withdrawal(id: $id) { state failure transferId } }"
+  state clientSecret failure transfer { id } account { id } takenBack { minorUnits } } }"""
+READ_WITHDRAWAL: Final = (
+    "query($id: ID!) { withdrawal(id: $id) { state failure transfer { id withdrawal { id } } hold { id state } } }"
+)
 
 
 def settings_of(fake: FakeStripe, **more: str) -> dict[str, str]:

@@ -27,8 +27,8 @@ HISTORY = """query($id: ID!, $first: Int!, $after: String) { account(id: $id) {
   posted { minorUnits decimal }
   history(first: $first, after: $after) {
     edges { cursor node { sequence amount { minorUnits } balanceAfter { minorUnits } at
-      transfer { id kind reference amount { decimal } fee { minorUnits } reversesId
-        counterparty { label username } } } }
+      transfer { id kind reference amount { decimal } fee { minorUnits } reverses { id } direction account { id }
+        counterparty { kind name username } } } }
     pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } }"""
 
 
@@ -181,10 +181,12 @@ def test_history_shows_both_sides(server: Server) -> None:
             {"minorUnits": "-300"},
             {"minorUnits": "700"},
         )
-        assert paid["transfer"]["counterparty"] == {"label": payee.username, "username": payee.username}
+        assert paid["transfer"]["counterparty"] == {
+            "kind": "USER", "name": payee.username, "username": payee.username,
+        }  # fmt: skip
         assert (paid["transfer"]["kind"], paid["transfer"]["reference"]) == ("TRANSFER", "tea")
-        assert (paid["transfer"]["amount"], paid["transfer"]["reversesId"]) == ({"decimal": "3.00"}, None)
-        assert deposited["transfer"]["counterparty"] == {"label": "system", "username": None}
+        assert (paid["transfer"]["amount"], paid["transfer"]["reverses"]) == ({"decimal": "3.00"}, None)
+        assert deposited["transfer"]["counterparty"] == {"kind": "WALLET", "name": "system", "username": None}
         assert (deposited["transfer"]["kind"], account["posted"]["decimal"]) == ("DEPOSIT", "7.00")
         (received,) = other.run(HISTORY, {"id": payee.account_id, "first": 10})["history"]["edges"]
         assert received["node"]["amount"] == {"minorUnits": "300"}

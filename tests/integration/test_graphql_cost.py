@@ -108,8 +108,9 @@ def test_measuring_is_cheap() -> None:
 # ---------------------------------------------------------------- in the wallet
 
 ROW: Final = """edges { cursor node { sequence at amount { minorUnits currency decimal }
-  balanceAfter { minorUnits currency decimal } transfer { id kind at reference reversesId holdId
-    amount { minorUnits currency decimal } fee { minorUnits currency decimal } counterparty { label username } } } }"""
+  balanceAfter { minorUnits currency decimal } transfer { id kind at reference direction
+    amount { minorUnits currency decimal } fee { minorUnits currency decimal }
+    counterparty { kind name username } } } }"""
 HISTORY: Final = f"history(first: $first) {{ {ROW} pageInfo {{ hasNextPage endCursor }} }}"
 
 

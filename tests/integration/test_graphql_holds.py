@@ -17,7 +17,8 @@ from wallet_gql.testing.patience import patience
 pytestmark = pytest.mark.serving(sweep_seconds="3600")  # too late to matter
 
 HOLD: Final = """{ id state amount { minorUnits currency } captured { minorUnits } reference
-  createdAt expiresAt closedAt transferId closable counterparty { label username } }"""
+  createdAt expiresAt closedAt transfer { id } closable direction account { id }
+  counterparty { kind name username } }"""
 PLACE: Final = f"""mutation($input: PlaceHoldInput!) {{ placeHold(input: $input) {{ __typename
   ... on PlaceHoldSuccess {{ replayed hold {HOLD}
     fromAccount {{ posted {{ minorUnits }} held {{ minorUnits }} available {{ minorUnits }} }} }}
@@ -25,7 +26,7 @@ PLACE: Final = f"""mutation($input: PlaceHoldInput!) {{ placeHold(input: $input)
   ... on WalletError {{ code message retryable }} ... on InvalidInput {{ field }} }} }}"""
 CAPTURE: Final = """mutation($input: CaptureHoldInput!) { captureHold(input: $input) { __typename
   ... on CaptureHoldSuccess { replayed credited toAccount { id posted { minorUnits } }
-    transfer { id kind holdId reference amount { minorUnits } counterparty { username } } }
+    transfer { id kind hold { id } reference amount { minorUnits } counterparty { username } } }
   ... on WalletError { code message retryable } ... on InvalidInput { field }
   ... on HoldNotOpen { holdId state } ... on CaptureExceedsHold {
     holdId held { minorUnits } requested { decimal currency } } } }"""
@@ -35,7 +36,7 @@ VOID: Final = f"""mutation($input: VoidHoldInput!) {{ voidHold(input: $input) {{
   ... on HoldNotOpen {{ state }} }} }}"""
 REVERSE: Final = """mutation($input: ReverseTransferInput!) { reverseTransfer(input: $input) { __typename
   ... on ReverseTransferSuccess { replayed credited fromAccount { id posted { minorUnits } }
-    transfer { id kind reversesId reference amount { minorUnits } counterparty { username } } }
+    transfer { id kind reverses { id } reference amount { minorUnits } counterparty { username } } }
   ... on WalletError { code message retryable } ... on InvalidInput { field }
   ... on ReversalExceedsOriginal { transferId remaining { minorUnits } requested { decimal currency } } } }"""
 CLOSE: Final = """mutation($input: CloseAccountInput!) { closeAccount(input: $input) { __typename
@@ -117,7 +118,9 @@ def test_hold_and_capture(cast: Cast) -> None:
     }
     hold = placed["hold"]
     assert (hold["state"], hold["reference"], hold["closable"]) == ("OPEN", "hotel", False)
-    assert hold["counterparty"] == {"label": cast.payee.username, "username": cast.payee.username}
+    assert hold["counterparty"] == {
+        "kind": "USER", "name": cast.payee.username, "username": cast.payee.username,
+    }  # fmt: skip
     seen = cast.takes.run(ASK, {"id": hold["id"]})
     assert (seen["closable"], seen["counterparty"]["username"]) == (True, cast.payer.username)
     assert cast.looks_on.run(ASK, {"id": hold["id"]}) is None
@@ -125,12 +128,16 @@ def test_hold_and_capture(cast: Cast) -> None:
 
     taken = cast.capture(hold["id"], 500)
     moved = taken["transfer"]
-    assert (moved["kind"], moved["holdId"], moved["reference"]) == ("CAPTURE", hold["id"], "hotel")
+    assert (moved["kind"], moved["hold"]["id"], moved["reference"]) == ("CAPTURE", hold["id"], "hotel")
     assert (moved["amount"]["minorUnits"], moved["counterparty"]["username"]) == ("500", cast.payer.username)
     assert taken["toAccount"] == {"id": cast.payee.account_id, "posted": {"minorUnits": "500"}}
     assert (taken["replayed"], taken["credited"]) == (False, True)
     after = cast.pays.run(ASK, {"id": hold["id"]})
-    assert (after["state"], after["captured"]["minorUnits"], after["transferId"]) == ("CAPTURED", "500", moved["id"])
+    assert (after["state"], after["captured"]["minorUnits"], after["transfer"]["id"]) == (
+        "CAPTURED",
+        "500",
+        moved["id"],
+    )
     assert after["closedAt"] >= after["createdAt"]
     assert cast.account() == (99_500, 0, [])
 
@@ -259,7 +266,7 @@ def test_reversing(cast: Cast) -> None:
     moved = cast.pays.transfer(**cast.payer.pay(cast.payee.username, 1_000))["transfer"]["id"]
     key = new_key()
     part, again = (reverse(cast.takes, moved, 300, key, reference="too much") for _ in range(2))
-    assert (part["transfer"]["kind"], part["transfer"]["reversesId"]) == ("REVERSAL", moved)
+    assert (part["transfer"]["kind"], part["transfer"]["reverses"]["id"]) == ("REVERSAL", moved)
     assert (part["transfer"]["reference"], part["credited"], part["replayed"]) == ("too much", True, False)
     assert part["transfer"]["counterparty"]["username"] == cast.payer.username
     assert part["fromAccount"] == {"id": cast.payee.account_id, "posted": {"minorUnits": "700"}}

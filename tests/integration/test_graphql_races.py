@@ -44,11 +44,11 @@ CAPTURE: Final = """mutation($given: CaptureHoldInput!) { captureHold(input: $gi
 VOID: Final = """mutation($given: VoidHoldInput!) { voidHold(input: $given) {
   __typename ... on VoidHoldSuccess { hold { state } } ... on HoldNotOpen { state } } }"""
 REVERSE: Final = "mutation($given: ReverseTransferInput!) { reverseTransfer(input: $given) { __typename } }"
-HOLD: Final = "query($id: ID!) { hold(id: $id) { state captured { minorUnits } transferId } }"
+HOLD: Final = "query($id: ID!) { hold(id: $id) { state captured { minorUnits } transfer { id } } }"
 ACCOUNT: Final = """query($id: ID!) { account(id: $id) {
   posted { minorUnits } held { minorUnits } available { minorUnits } openHolds(first: 5) { id }
   history(first: 10) { edges { node { amount { minorUnits } balanceAfter { minorUnits }
-    transfer { id kind holdId reversesId } } } } } }"""
+    transfer { id kind hold { id } reverses { id } } } } } } }"""
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ async def explain(field: Field, taken: list[str]) -> None:
     assert int(lines[-1]["balanceAfter"]["minorUnits"]) == posted
     assert len(account["openHolds"]) == bool(held)
     if taken == ["capture"]:
-        assert lines[-1]["transfer"]["holdId"] == field.hold_id
+        assert lines[-1]["transfer"]["hold"]["id"] == field.hold_id
     if taken == ["reverse"]:
-        assert lines[-1]["transfer"]["reversesId"] == field.transfer_id
+        assert lines[-1]["transfer"]["reverses"]["id"] == field.transfer_id
     if not taken:
         assert await field.place() == "PlaceHoldSuccess"
 

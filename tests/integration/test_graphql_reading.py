@@ -124,8 +124,14 @@ def test_users_are_found_by_name_alone(server: Server, client: Client, past: Pas
 
 def test_transfers_by_id(server: Server, client: Client, past: Past) -> None:
     """Both sides find a transfer by its id; what is malformed or foreign is null."""
-    query = "query($id: ID!) { transfer(id: $id) { id kind reference holdId } }"
-    expected = {"id": past.capture_id, "kind": "CAPTURE", "reference": "", "holdId": past.hold_id}
+    query = "query($id: ID!) { transfer(id: $id) { id kind direction reference hold { id } } }"
+    expected = {
+        "id": past.capture_id,
+        "kind": "CAPTURE",
+        "direction": "OUT",
+        "reference": "",
+        "hold": {"id": past.hold_id},
+    }
     assert client.run(query, {"id": past.capture_id}) == expected
     with Client(server.url, past.payee.token) as payee, Client(server.url, past.other.token) as other:
         assert payee.run(query, {"id": past.transfer_id})["reference"] == "Tea for two"

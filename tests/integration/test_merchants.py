@@ -24,7 +24,7 @@ from wallet_gql.transports.cli.app import app
 ERROR: Final = "... on WalletError { code message retryable }"
 REGISTER: Final = f"""mutation($input: RegisterMerchantInput!) {{ registerMerchant(input: $input) {{ __typename
   ... on RegisterMerchantSuccess {{ webhookSecret merchant {{ name feeBasisPoints webhookUrl
-    delivery {{ positions {{ accountId sequence }} failures nextAttemptAt }} }} }} {ERROR} }} }}"""
+    delivery {{ positions {{ account {{ id }} sequence }} failures nextAttemptAt }} }} }} {ERROR} }} }}"""
 UPDATE: Final = f"""mutation($input: UpdateMerchantInput!) {{ updateMerchant(input: $input) {{ __typename
   ... on UpdateMerchantSuccess {{ merchant {{ name webhookUrl }} }} {ERROR} }} }}"""
 ROTATE: Final = f"""mutation {{ rotateWebhookSecret {{ __typename
@@ -36,13 +36,14 @@ PAY: Final = f"""mutation($input: PayMerchantInput!) {{ payMerchant(input: $inpu
     splits {{ transfers {{ id kind amount {{ minorUnits }} }} }} hold {{ id state }}
     fromAccount {{ posted {{ minorUnits }} }} }} {ERROR} }} }}"""
 REFUND: Final = f"""mutation($input: RefundPaymentInput!) {{ refundPayment(input: $input) {{ __typename
-  ... on RefundPaymentSuccess {{ replayed refund {{ kind reversesId amount {{ minorUnits }} }}
+  ... on RefundPaymentSuccess {{ replayed refund {{ kind reverses {{ id }} amount {{ minorUnits }} }}
     fromAccount {{ posted {{ minorUnits }} }} }} {ERROR} }} }}"""
 CAPTURE: Final = f"""mutation($input: CaptureHoldInput!) {{ captureHold(input: $input) {{ __typename
   ... on CaptureHoldSuccess {{ transfer {{ id fee {{ minorUnits }} }} }} {ERROR} }} }}"""
 MERCHANT: Final = "query($name: String!) { merchant(username: $name) { username name } }"
 VIEWER: Final = """{ viewer { merchant { name feeBasisPoints webhookUrl createdAt delivery { failures lastError
-  nextAttemptAt deadLetterCount positions { accountId sequence } deadLetters(first: 10) { sequence error } } } } }"""
+  nextAttemptAt deadLetterCount positions { account { id } sequence }
+  deadLetters(first: 10) { sequence error } } } } }"""
 
 
 @dataclass
@@ -127,7 +128,9 @@ def test_a_merchant_over_graphql(town: Town, shop: Shop) -> None:
         assert payer.run(PAY, {"input": bill(town, 10)})["code"] == "NOT_A_MERCHANT"
         made = seller.run(REGISTER, {"input": {"name": "The Shop", "webhookUrl": f"{shop.url}?token=hush"}})
         assert made["merchant"]["feeBasisPoints"] == 250
-        assert made["merchant"]["delivery"]["positions"] == [{"accountId": town.seller.account_id, "sequence": "0"}]
+        assert made["merchant"]["delivery"]["positions"] == [
+            {"account": {"id": town.seller.account_id}, "sequence": "0"}
+        ]
         assert seller.run(REGISTER, {"input": {"name": "Again"}})["code"] == "MERCHANT_EXISTS"
         found = payer.run(MERCHANT, {"name": town.seller.username.upper()})
         assert found == {"username": town.seller.username, "name": "The Shop"}
@@ -152,7 +155,7 @@ def test_a_merchant_over_graphql(town: Town, shop: Shop) -> None:
 
         refund = {"idempotencyKey": new_key(), "paymentId": paid["payment"]["id"], "minorUnits": "1000"}
         back = seller.run(REFUND, {"input": refund})
-        assert back["refund"]["reversesId"] == paid["payment"]["id"]
+        assert back["refund"]["reverses"]["id"] == paid["payment"]["id"]
         assert seller.run(REFUND, {"input": refund})["replayed"] is True
         more = {**refund, "idempotencyKey": new_key(), "minorUnits": "1"}
         assert seller.run(REFUND, {"input": more})["code"] == "REVERSAL_EXCEEDS_ORIGINAL"

@@ -84,9 +84,12 @@ def test_a_top_up_by_graphql(town: Town) -> None:
     assert town.tell() == 200
     found = town.ask(person, READ_TOP_UP, id=first["topUp"]["id"])
     assert (found["state"], found["clientSecret"]) == ("SUCCEEDED", None)
-    history = "{ viewer { accounts { history(first: 9) { edges { node { transfer { id kind } } } } } } }"
+    links = "transfer { id kind topUp { id } withdrawal { id } }"
+    history = f"{{ viewer {{ accounts {{ history(first: 9) {{ edges {{ node {{ {links} }} }} }} }} }} }}"
     (edge,) = town.ask(person, history)["accounts"][0]["history"]["edges"]
-    assert edge["node"]["transfer"] == {"id": found["transferId"], "kind": "DEPOSIT"}
+    assert edge["node"]["transfer"] == {
+        **found["transfer"], "kind": "DEPOSIT", "topUp": {"id": first["topUp"]["id"]}, "withdrawal": None,
+    }  # fmt: skip
     listed = town.ask(person, "{ viewer { topUps(first: 10) { id state } withdrawals(first: 10) { id } } }")
     assert listed == {"topUps": [{"id": first["topUp"]["id"], "state": "SUCCEEDED"}], "withdrawals": []}
 
@@ -113,7 +116,9 @@ def test_nobody_but_its_flow_closes_a_withdrawals_hold(town: Town) -> None:
     """Neither its owner nor time does."""
     person = town.person(1_000)
     withdrawal_id = town.withdraw(person, 400)["withdrawal"]["id"]
-    hold_id = town.ask(person, "query($id: ID!) { withdrawal(id: $id) { holdId } }", id=withdrawal_id)["holdId"]
+    hold_id = town.ask(person, "query($id: ID!) { withdrawal(id: $id) { hold { id } } }", id=withdrawal_id)["hold"][
+        "id"
+    ]
     for verb in ("captureHold", "voidHold"):
         query = f"mutation($input: {verb[0].upper()}{verb[1:]}Input!) {{ {verb}(input: $input) {{ __typename }} }}"
         assert (

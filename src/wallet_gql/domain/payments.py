@@ -9,6 +9,7 @@ named by (object, effect) commits with the money.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from typing import Final, Generic, TypeVar
 from .changes import Changes
 from .codec import from_micros, to_micros
 from .frozen import frozen
-from .ids import AccountId, TransferId, slot_of_text, system_account
+from .ids import AccountId, TopUpId, TransferId, WithdrawalId, slot_of_text, system_account
 from .model import Receipt, Record, RecordKey, Transfer
 
 F = TypeVar("F")
@@ -45,10 +46,20 @@ def next_look(now: datetime, looks: int, first_seconds: int, most_seconds: int) 
     return now + timedelta(seconds=min(first_seconds << min(looks, 20), most_seconds))
 
 
-def effect_receipt(moved: Transfer, operation: str) -> Receipt:
-    """The receipt of one of the provider's effects. Its key is (object, effect), as in the transfer."""
-    key = moved.idempotency_key
-    return Receipt(moved.slot, PROVIDER, key, operation, key, moved.at, moved.id, '{"ok":{}}')
+def effect_receipt(moved: Transfer, operation: str, flow_id: TopUpId | WithdrawalId) -> Receipt:
+    """The receipt of one of the provider's effects. Its key is (object, effect), as in the transfer.
+
+    `flow_id` is the top-up or withdrawal that it belongs to.
+    """
+    key, outcome = moved.idempotency_key, json.dumps({"ok": {"flow": flow_id}}, separators=(",", ":"))
+    return Receipt(moved.slot, PROVIDER, key, operation, key, moved.at, moved.id, outcome)
+
+
+def flow_id_of(receipt: Receipt | None) -> str | None:
+    """The top-up or withdrawal of one of the provider's effects; None if its receipt does not say."""
+    if receipt is None or receipt.outcome is None:
+        return None
+    return text_of(json.loads(receipt.outcome).get("ok", {}), "flow")
 
 
 @frozen

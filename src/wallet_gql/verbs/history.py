@@ -7,11 +7,12 @@ entries.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
 from ..domain.frozen import frozen
-from ..domain.ids import AccountId
+from ..domain.ids import AccountId, TransferId
 from ..domain.model import Account, TransferKind
 from ..domain.text import comparable
 from ..storage import PAGE_MAX, HistoryLine, PageRequest, Store
@@ -102,6 +103,18 @@ async def balance_after(store: Store, account: Account, sequence: int) -> int:
 async def balance_at(store: Store, account: Account, at: datetime) -> int:
     """The posted balance at a time, in minor units."""
     return await balance_after(store, account, await sequence_at(store, account, at))
+
+
+async def newest_lines(
+    store: Store, account_id: AccountId, transfer_ids: Collection[TransferId]
+) -> tuple[HistoryLine, ...] | None:
+    """The lines of some transfers that were made just now, newest first, in one read. Raises Unavailable.
+
+    None if one of them is not among the newest `PAGE_MAX` lines.
+    """
+    page = await store.list_transfers(account_id, PageRequest(PAGE_MAX))
+    lines = tuple(line for line in page.items if line.transfer.id in transfer_ids)
+    return lines if len(lines) == len(transfer_ids) else None
 
 
 async def statement(store: Store, account: Account, since: datetime, until: datetime) -> Statement:

@@ -89,7 +89,7 @@ async def header_of(store: Store, transfer_id: TransferId) -> Transfer | None:
 async def transfer_seen_by(store: Store, actor: str, transfer_id: TransferId) -> Transfer:
     """A transfer that the actor paid or received; an operator may read any. Raises TransferNotFound."""
     found = await header_of(store, transfer_id)
-    if found is None or not await _concerns(store, actor, found):
+    if found is None or not (actor == OPERATOR or await own_side(store, actor, found)):
         raise TransferNotFound(transfer_id)
     return found
 
@@ -122,7 +122,9 @@ async def owns(store: Store, actor: str, account_id: AccountId) -> bool:
     return facts is not None and facts.owner == actor
 
 
-async def _concerns(store: Store, actor: str, transfer: Transfer) -> bool:
-    if actor == OPERATOR or await owns(store, actor, transfer.debit_account_id):
-        return True
-    return await owns(store, actor, transfer.credit_account_id)
+async def own_side(store: Store, actor: str, transfer: Transfer) -> AccountId | None:
+    """The account of the actor that a transfer debits or credits; None if it is of others. Raises Unavailable."""
+    for account_id in (transfer.debit_account_id, transfer.credit_account_id):
+        if await owns(store, actor, account_id):
+            return account_id
+    return None

@@ -9,7 +9,7 @@ from . import clawbacks, merchants, topups, withdrawals
 from .accounts import open_account, set_account_status
 from .checks import close_hold, due_minor, fee_minor, free_minor
 from .holds import OPEN_HOLDS_MAX, capture_hold, expire_holds, place_hold, void_hold
-from .transfers import DEPOSITED_BALANCE_MAX_MINOR, deposit, reverse_transfer, transfer, withdraw
+from .transfers import DEPOSITED_BALANCE_MAX_MINOR, deposit, reverse_transfer, reversible_minor, transfer, withdraw
 
 __all__ = [
     "DEPOSITED_BALANCE_MAX_MINOR",
@@ -26,6 +26,7 @@ __all__ = [
     "open_account",
     "place_hold",
     "reverse_transfer",
+    "reversible_minor",
     "set_account_status",
     "topups",
     "transfer",

@@ -98,7 +98,7 @@ def _take(
     unlinked_minor = sum(amount_minor for lot, amount_minor, _ in shares if lot is None)
     reason = f"{unlinked_minor} minor units more were taken back than the top-up brought"
     alarm = Alarm(seen.id, reason, top_up.id) if unlinked_minor else None
-    receipts = tuple(effect_receipt(one, "takeBack") for one in moved)
+    receipts = tuple(effect_receipt(one, "takeBack", top_up.id) for one in moved)
     return Step(after, Changes(transfers=tuple(moved), closed=expired, receipts=receipts), alarm)
 
 
@@ -130,7 +130,7 @@ def _give_back(
         moved.append(_moved(transfer_ids[i], piece.transfer_id, debit, credit, piece.amount_minor, top_up, key, now))
     lots = (*top_up.lots, *(Lot(one.id, one.amount_minor) for one in moved))
     clawbacks = tuple(replace(one, returned=True) if one.id == clawback.id else one for one in top_up.clawbacks)
-    receipts = tuple(effect_receipt(one, "giveBack") for one in moved)
+    receipts = tuple(effect_receipt(one, "giveBack", top_up.id) for one in moved)
     return Step(replace(top_up, lots=lots, clawbacks=clawbacks), Changes(transfers=tuple(moved), receipts=receipts))
 
 

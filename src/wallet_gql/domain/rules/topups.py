@@ -152,4 +152,4 @@ def _credit(snapshot: Snapshot, top_up: TopUp, seen: IntentSeen, now: datetime, 
         lots=(Lot(transfer_id, top_up.amount_minor),),
         due_at=None,
     )
-    return Step(after, changes + Changes(receipts=(effect_receipt(changes.transfers[0], "topUp"),)))
+    return Step(after, changes + Changes(receipts=(effect_receipt(changes.transfers[0], "topUp", top_up.id),)))

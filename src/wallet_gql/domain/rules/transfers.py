@@ -137,7 +137,7 @@ def reverse_transfer(
     check_debit(source, original.currency)
     payee_account(snapshot, Payee(command.target, command.target), original.currency)
     limit_minor = original.amount_minor if command.limit_minor is None else command.limit_minor
-    left_minor = limit_minor - snapshot.reversed_minor(original.id)
+    left_minor = reversible_minor(snapshot, original, limit_minor)
     amount_minor = left_minor if command.amount_minor is None else command.amount_minor
     if left_minor == 0 or amount_minor > left_minor:
         raise ReversalExceedsOriginal(original.id, left_minor, amount_minor, original.currency)
@@ -156,6 +156,14 @@ def reverse_transfer(
         reference=command.reference,
     )
     return Changes(transfers=(moved,), closed=expired)
+
+
+def reversible_minor(snapshot: Snapshot, original: Transfer, limit_minor: int) -> int:
+    """How much of a transfer its payee can still send back, in minor units, if it may send back `limit_minor` in all.
+
+    0 for kinds of transfers that nobody sends back.
+    """
+    return limit_minor - snapshot.reversed_minor(original.id) if original.kind in _REVERSIBLE else 0
 
 
 def _external(

@@ -234,7 +234,8 @@ def _capture(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer
     )
     captured = close_hold(hold, HoldState.CAPTURED, now, hold.amount_minor, moved)
     after = _goes_on(withdrawal, WithdrawalState.PAID, now, transfer_id=moved.id)
-    return Step(after, Changes(transfers=(moved,), closed=(captured,), receipts=(effect_receipt(moved, "withdraw"),)))
+    receipt = effect_receipt(moved, "withdraw", withdrawal.id)
+    return Step(after, Changes(transfers=(moved,), closed=(captured,), receipts=(receipt,)))
 
 
 def _give_back(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transfer_id: TransferId) -> Step[Withdrawal]:
@@ -253,4 +254,5 @@ def _give_back(snapshot: Snapshot, withdrawal: Withdrawal, now: datetime, transf
         reverses=withdrawal.transfer_id,
     )
     after = replace(withdrawal, state=WithdrawalState.RETURNED, due_at=None)
-    return Step(after, Changes(transfers=(moved,), receipts=(effect_receipt(moved, "returnWithdrawal"),)))
+    receipt = effect_receipt(moved, "returnWithdrawal", withdrawal.id)
+    return Step(after, Changes(transfers=(moved,), receipts=(receipt,)))

@@ -9,12 +9,13 @@ from typing import Annotated
 import strawberry
 
 from ...domain import model
+from ...domain.errors import AccountNotFound
 from ...domain.errors import WalletError as DomainError
 from ...domain.ids import AccountId, UserId
 from ...domain.users import User as DomainUser
 from ...verbs.history import balance_at
 from ...verbs.reading import open_holds
-from .context import Info
+from .context import Context, Info
 from .describe import about, argument, object_type
 from .filters import HistoryFilterInput, filter_of
 from .history import EntryConnection, check_first, filtered_page_of, page_of
@@ -108,6 +109,14 @@ class Account(Node):
             created_at=account.created_at,
             account=account,
         )
+
+    @classmethod
+    async def find(cls, context: Context, user_id: UserId, account_id: str) -> Account | None:
+        """One of the user's accounts. Raises Unavailable."""
+        try:
+            return cls.of(await context.ledger.account(user_id, AccountId(account_id)))
+        except AccountNotFound:
+            return None
 
 
 @object_type

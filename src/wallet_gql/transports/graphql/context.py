@@ -13,18 +13,10 @@ from ...domain.ids import AccountId, UserId
 from ...idempotency import key_of
 from ...runtime import Wallet
 from ...verbs.ledger import Ledger
-from ...verbs.reading import owners_of
+from ...verbs.parties import Party, parties_of
 from ..http.auth import Caller
 from .cost import Price
 from .live import Live
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The owner of an account, as others see them."""
-
-    user_id: UserId
-    username: str
 
 
 @dataclass(slots=True)
@@ -41,11 +33,11 @@ class Context:
     """The sequence after which a subscription resumes, if the transport knows it."""
     sequence: int | None = None
     """The sequence of the newest event of a subscription."""
-    holders: DataLoader[AccountId, Holder | None] = field(init=False)
-    """The holder of each account id. All ids requested together take two reads."""
+    parties: DataLoader[AccountId, Party | None] = field(init=False)
+    """Whose each account is. All that are requested together take two reads."""
 
     def __post_init__(self) -> None:
-        self.holders = DataLoader(load_fn=self._load_holders)
+        self.parties = DataLoader(load_fn=self._load_parties)
 
     @property
     def ledger(self) -> Ledger:
@@ -71,11 +63,9 @@ class Context:
         """
         await self.caller.spend(self.cost.add(name, items))
 
-    async def _load_holders(self, account_ids: list[AccountId]) -> list[Holder | None]:
-        owners = await owners_of(self.wallet.store, account_ids)
-        users = await self.wallet.identity.users(set(owners.values()))
-        holders = {owner: Holder(user.id, user.username) for owner, user in users.items()}
-        return [holders.get(owners[account_id]) if account_id in owners else None for account_id in account_ids]
+    async def _load_parties(self, account_ids: list[AccountId]) -> list[Party | None]:
+        known = await parties_of(self.wallet.store, account_ids)
+        return [known.get(account_id) for account_id in account_ids]
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

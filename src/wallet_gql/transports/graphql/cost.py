@@ -42,6 +42,7 @@ from graphql import (
 )
 from strawberry.extensions import SchemaExtension
 
+from ...domain.merchants import SPLITS_MAX
 from ...domain.money import EXPONENTS
 from ...storage import PAGE_MAX
 from ..catalogue.operations import HASHING, PASSWORD_COST
@@ -56,10 +57,30 @@ LIST_SIZE: Final = 10
 HELD: Final = frozenset({"User.accounts", "User.sessions", "EventDelivery.positions"})
 """Lists whose length depends on the user. Their resolvers call `Context.count_list`."""
 
-FIXED: Final[Mapping[str, int]] = {"Query.currencies": len(EXPONENTS)}
-"""Lists with the same length for everybody."""
+_ONE_ENTRY: Final = ("TransferSuccess", "ReverseTransferSuccess", "CaptureHoldSuccess", "RefundPaymentSuccess")
+"""The answers of mutations that make one entry on the account of whoever sends them."""
+
+FIXED: Final[Mapping[str, int]] = {
+    "Query.currencies": len(EXPONENTS),
+    **dict.fromkeys((f"{name}.entryEdges" for name in _ONE_ENTRY), 1),
+    "PayMerchantSuccess.entryEdges": SPLITS_MAX + 1,
+}
+"""Lists with a known greatest length."""
+
+_READS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Transfer": ("account", "reverses", "hold", "topUp", "withdrawal", "merchant"),
+    "Hold": ("account", "transfer"),
+    "TopUp": ("account", "transfer"),
+    "Withdrawal": ("account", "hold", "transfer"),
+    "EventPosition": ("account",),
+    "DeadLetter": ("account", "transfer"),
+}
+"""Fields that read an object of their own from the store."""
 
 WORK: Final[Mapping[str, int]] = {
+    **{f"{kind}.{name}": 10 for kind, names in _READS.items() for name in names},
+    "Transfer.reversible": 100,
+    **{f"{name}.entryEdges": 100 for name in (*_ONE_ENTRY, "PayMerchantSuccess")},
     "Account.statement": 200,
     "Account.balanceAt": 100,
     **{f"Mutation.{name}": PASSWORD_COST for name in HASHING},

@@ -22,7 +22,8 @@ from ...verbs.ledger import Ledger
 from .describe import about, object_type
 from .failures import BadRequest
 from .scalars import BigInt
-from .types import Money, Transfer
+from .transfers import Transfer
+from .types import Money
 
 _VERSION: Final = "1"
 _CURSOR: Final = re.compile(rf"{_VERSION}:(?P<sequence>[1-9][0-9]{{0,17}})", re.ASCII)
@@ -47,7 +48,7 @@ class Entry:
             amount=Money.of(entry.amount_minor, account.currency),
             balance_after=Money.of(entry.balance_minor, account.currency),
             at=entry.at,
-            transfer=Transfer.of(line.transfer, account.owner),
+            transfer=Transfer.of(line.transfer, account.owner, account.id, account),
         )
 
 
@@ -57,6 +58,11 @@ class EntryEdge:
 
     cursor: str = about("Opaque; pass it as `after` to go on behind this entry.")
     node: Entry = about("The entry.")
+
+    @classmethod
+    def of(cls, line: HistoryLine, account: Account) -> EntryEdge:
+        """An entry and where it stands, as the account's owner sees it."""
+        return cls(cursor=to_cursor(line.entry.sequence), node=Entry.of(line, account))
 
 
 @object_type
@@ -106,7 +112,7 @@ def connection_of(
     account: Account, lines: Sequence[HistoryLine], *, is_first: bool, goes_on_below: int | None
 ) -> EntryConnection:
     """Make a connection of lines. The next page begins below the sequence `goes_on_below`; None at the end."""
-    edges = [EntryEdge(cursor=to_cursor(line.entry.sequence), node=Entry.of(line, account)) for line in lines]
+    edges = [EntryEdge.of(line, account) for line in lines]
     last = edges[-1].cursor if edges else None
     info = PageInfo(
         has_next_page=goes_on_below is not None,

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import strawberry
 
 from ...domain import model
-from ...domain.ids import UserId
-from .context import Info
+from ...domain.errors import HoldNotFound
+from ...domain.ids import AccountId, HoldId, UserId
+from ...verbs.lookups import header_of
+from ...verbs.parties import Direction
+from .context import Context, Info
 from .describe import about, object_type
-from .types import Counterparty, Money, Node, counterparty_of
+from .later import ACCOUNT, found, later
+from .transfers import Transfer
+from .types import Money, Node, Party
 
 
 @object_type
 class Hold(Node):
     """Money reserved for a payee, who captures or voids it; else it is the payer's again when its time is over."""
 
+    direction: Direction = about("`OUT` if it is your money, `IN` if it is reserved for you.")
     state: model.HoldState = about("What became of it; `EXPIRED` as soon as its time is over.")
     amount: Money = about("What was reserved.")
     captured: Money = about("What the payee took of it; zero unless the state is `CAPTURED`.")
@@ -24,15 +31,42 @@ class Hold(Node):
     created_at: datetime = about("When it was placed, UTC.")
     expires_at: datetime | None = about("When it ends by itself, UTC; null if only its own flow closes it.")
     closed_at: datetime | None = about("When it was captured, was voided or expired, UTC; null while it is open.")
-    transfer_id: strawberry.ID | None = about("The transfer that captured it, if it was captured.")
     closable: bool = about("Whether you may capture or void it now: you are its payee, and it is open.")
     viewer_id: strawberry.Private[UserId]
     hold: strawberry.Private[model.Hold]
 
+    @property
+    def _own_id(self) -> AccountId:
+        is_in = self.direction is Direction.IN
+        return self.hold.payee_account_id if is_in else self.hold.account_id
+
+    @later(ACCOUNT)
+    async def account(self, info: Info) -> Any:
+        """Your account: the one that pays, or the one that the money is reserved for."""
+        return await found(ACCOUNT).find(info.context, self.viewer_id, self._own_id)
+
     @strawberry.field
-    async def counterparty(self, info: Info) -> Counterparty | None:
-        """The other side, seen from the user who asks; null if it is not known any more."""
-        return await counterparty_of(info, self.viewer_id, self.hold.payee_account_id, self.hold.account_id)
+    async def payer(self, info: Info) -> Party | None:
+        """Whose money it is; null if that is not known any more."""
+        return await Party.of(info, self.hold.account_id)
+
+    @strawberry.field
+    async def payee(self, info: Info) -> Party | None:
+        """Whom it is reserved for; null if that is not known any more."""
+        return await Party.of(info, self.hold.payee_account_id)
+
+    @strawberry.field
+    async def counterparty(self, info: Info) -> Party | None:
+        """The one of the two who is not you; null if it is not known any more."""
+        is_in = self.direction is Direction.IN
+        return await Party.of(info, self.hold.account_id if is_in else self.hold.payee_account_id)
+
+    @strawberry.field
+    async def transfer(self, info: Info) -> Transfer | None:
+        """The transfer that captured it, if it was captured."""
+        transfer_id = self.hold.transfer_id
+        header = await header_of(info.context.wallet.store, transfer_id) if transfer_id else None
+        return None if header is None else Transfer.of(header, self.viewer_id, self._own_id)
 
     @classmethod
     def of(cls, hold: model.Hold, viewer_id: UserId, now: datetime) -> Hold:
@@ -40,6 +74,7 @@ class Hold(Node):
         state = model.HoldState.EXPIRED if hold.is_due(now) else hold.state
         return cls(
             id=strawberry.ID(hold.id),
+            direction=Direction.IN if hold.closer == viewer_id else Direction.OUT,
             state=state,
             amount=Money.of(hold.amount_minor, hold.currency),
             captured=Money.of(hold.captured_minor, hold.currency),
@@ -47,8 +82,16 @@ class Hold(Node):
             created_at=hold.created_at,
             expires_at=hold.expires_at,
             closed_at=hold.expires_at if state is model.HoldState.EXPIRED else hold.closed_at,
-            transfer_id=strawberry.ID(hold.transfer_id) if hold.transfer_id else None,
             closable=state is model.HoldState.OPEN and hold.closer == viewer_id,
             viewer_id=viewer_id,
             hold=hold,
         )
+
+    @classmethod
+    async def find(cls, context: Context, user_id: UserId, hold_id: str) -> Hold | None:
+        """A hold that the user placed or may close. Raises Unavailable."""
+        try:
+            hold = await context.ledger.hold(user_id, HoldId(hold_id))
+        except HoldNotFound:
+            return None
+        return cls.of(hold, user_id, context.ledger.clock())

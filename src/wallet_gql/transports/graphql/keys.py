@@ -6,10 +6,11 @@ from datetime import datetime
 
 from ...domain.ids import UserId
 from ...verbs.ledger import Known
+from .context import Context
 from .describe import about, object_type
 from .errors import WalletError, as_data
 from .holds import Hold
-from .types import Transfer
+from .transfers import Transfer
 
 
 @object_type
@@ -23,12 +24,13 @@ class KeyOutcome:
     refusal: WalletError | None = about("Why it was refused; no money moved, and under this key none ever will.")
 
     @classmethod
-    def of(cls, known: Known, viewer_id: UserId, now: datetime) -> KeyOutcome:
-        """As the user who sent the key sees it."""
+    async def of(cls, context: Context, known: Known, viewer_id: UserId) -> KeyOutcome:
+        """As the user who sent the key sees it. Raises Unavailable."""
+        moved = known.transfer
         return cls(
             operation=known.operation,
             at=known.at,
-            transfer=Transfer.of(known.transfer, viewer_id) if known.transfer else None,
-            hold=Hold.of(known.hold, viewer_id, now) if known.hold else None,
+            transfer=await Transfer.seen(context, viewer_id, moved) if moved else None,
+            hold=Hold.of(known.hold, viewer_id, context.ledger.clock()) if known.hold else None,
             refusal=as_data(known.refusal) if known.refusal else None,
         )

@@ -3,57 +3,68 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 
-from ...domain.ids import UserId
+from ...domain.ids import AccountId, UserId
 from ...domain.merchants import Delivery
 from ...domain.merchants import Merchant as DomainMerchant
 from ...integrations.webhooks.dead_letters import DeadLetter as DomainLetter
 from .context import Info
 from .describe import about, argument, object_type
 from .history import check_first
+from .later import ACCOUNT, found, later
 from .scalars import BigInt
-
-
-@object_type
-class PublicMerchant:
-    """What everybody who is logged in may know of a merchant: enough to pay the right one."""
-
-    username: str = about("Pay the merchant under this name.")
-    name: str = about("The merchant's name, to be shown.")
+from .transfers import Transfer
+from .types import PublicMerchant
 
 
 @object_type
 class EventPosition:
     """How far the merchant has been told of an account."""
 
-    account_id: strawberry.ID = about("The merchant's account.")
     sequence: BigInt = about("The last entry that was told; zero if none was.")
+    account_id: strawberry.Private[AccountId]
+    merchant_id: strawberry.Private[UserId]
+
+    @later(ACCOUNT)
+    async def account(self, info: Info) -> Any:
+        """The merchant's account."""
+        return await found(ACCOUNT).find(info.context, self.merchant_id, self.account_id)
 
 
 @object_type
 class DeadLetter:
     """An event that was given up. `replayEvents` from its sequence tells it again."""
 
-    account_id: strawberry.ID = about("The merchant's account.")
     sequence: BigInt = about("The entry that was not told.")
     event_id: strawberry.ID = about("The event's `webhook-id`.")
-    transfer_id: strawberry.ID = about("The entry's transfer.")
     error: str = about("What went wrong the last time.")
     at: datetime = about("When it was given up, UTC.")
+    letter: strawberry.Private[DomainLetter]
+    merchant_id: strawberry.Private[UserId]
+
+    @later(ACCOUNT)
+    async def account(self, info: Info) -> Any:
+        """The merchant's account."""
+        return await found(ACCOUNT).find(info.context, self.merchant_id, self.letter.account_id)
+
+    @strawberry.field
+    async def transfer(self, info: Info) -> Transfer | None:
+        """The entry's transfer."""
+        return await Transfer.find(info.context, self.merchant_id, self.letter.transfer_id)
 
     @classmethod
-    def of(cls, letter: DomainLetter) -> DeadLetter:
+    def of(cls, letter: DomainLetter, merchant_id: UserId) -> DeadLetter:
         """As the merchant sees it."""
         return cls(
-            account_id=strawberry.ID(letter.account_id),
             sequence=BigInt(letter.sequence),
             event_id=strawberry.ID(letter.event_id),
-            transfer_id=strawberry.ID(letter.transfer_id),
             error=letter.error,
             at=letter.at,
+            letter=letter,
+            merchant_id=merchant_id,
         )
 
 
@@ -70,9 +81,10 @@ class EventDelivery:
     @strawberry.field
     async def positions(self, info: Info) -> list[EventPosition]:
         """How far each account has been told; an account that is absent, not at all."""
-        found = sorted(self.delivery.positions.items())
-        await info.context.count_list("EventDelivery.positions", len(found))
-        return [EventPosition(account_id=strawberry.ID(name), sequence=BigInt(sequence)) for name, sequence in found]
+        told = sorted(self.delivery.positions.items())
+        await info.context.count_list("EventDelivery.positions", len(told))
+        merchant_id = self.delivery.merchant_id
+        return [EventPosition(account_id=one, sequence=BigInt(last), merchant_id=merchant_id) for one, last in told]
 
     @strawberry.field
     async def dead_letters(
@@ -80,8 +92,9 @@ class EventDelivery:
     ) -> list[DeadLetter]:
         """Events that were given up, by account and sequence."""
         check_first(first)
-        found = await info.context.wallet.webhooks.dead_letters(self.delivery.merchant_id, limit=first)
-        return [DeadLetter.of(letter) for letter in found]
+        merchant_id = self.delivery.merchant_id
+        letters = await info.context.wallet.webhooks.dead_letters(merchant_id, limit=first)
+        return [DeadLetter.of(letter, merchant_id) for letter in letters]
 
     @classmethod
     def of(cls, delivery: Delivery) -> EventDelivery:
@@ -108,8 +121,8 @@ class Merchant:
     @strawberry.field
     async def delivery(self, info: Info) -> EventDelivery | None:
         """How far the merchant has been told of its entries."""
-        found = await info.context.wallet.webhooks.delivery(self.merchant_id)
-        return EventDelivery.of(found) if found else None
+        delivery = await info.context.wallet.webhooks.delivery(self.merchant_id)
+        return EventDelivery.of(delivery) if delivery else None
 
     @classmethod
     def of(cls, merchant: DomainMerchant) -> Merchant:
@@ -125,11 +138,11 @@ class Merchant:
 
 async def own_merchant(info: Info, user_id: UserId) -> Merchant | None:
     """The user as merchant; None if the user is none."""
-    found = await info.context.wallet.merchants.merchant(user_id)
-    return Merchant.of(found) if found else None
+    merchant = await info.context.wallet.merchants.merchant(user_id)
+    return Merchant.of(merchant) if merchant else None
 
 
 async def find_merchant(info: Info, username: str) -> PublicMerchant | None:
     """A merchant by name; None if there is none."""
-    found = await info.context.wallet.merchants.find(username)
-    return PublicMerchant(username=username.lower(), name=found.name) if found else None
+    merchant = await info.context.wallet.merchants.find(username)
+    return PublicMerchant(username=username.lower(), name=merchant.name) if merchant else None

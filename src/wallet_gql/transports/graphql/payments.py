@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import strawberry
 
@@ -11,6 +12,9 @@ from ...domain.errors import TopUpNotFound, WithdrawalNotFound
 from ...domain.ids import UserId
 from .context import Context, Info
 from .describe import about, enum_type, object_type
+from .holds import Hold
+from .later import ACCOUNT, found, later
+from .transfers import Transfer
 from .types import Money, Node
 
 enum_type(
@@ -48,12 +52,20 @@ class TopUp(Node):
 
     state: topups.TopUpState = about("How far it has come.")
     amount: Money = about("How much was asked for.")
-    account_id: strawberry.ID = about("The account that gets it.")
-    transfer_id: strawberry.ID | None = about("The transfer that brought it, once it has succeeded.")
     taken_back: Money = about("What refunds and disputes took back of it, and have not given up again.")
     failure: str | None = about("Why the provider did not take it, in the provider's words.")
     created_at: datetime = about("When it was asked for, UTC.")
     top_up: strawberry.Private[topups.TopUp]
+
+    @later(ACCOUNT)
+    async def account(self, info: Info) -> Any:
+        """The account that gets it."""
+        return await found(ACCOUNT).find(info.context, self.top_up.owner, self.top_up.account_id)
+
+    @strawberry.field
+    async def transfer(self, info: Info) -> Transfer | None:
+        """The transfer that brought it, once it has succeeded."""
+        return await Transfer.find(info.context, self.top_up.owner, self.top_up.transfer_id or "")
 
     @strawberry.field
     async def client_secret(self, info: Info) -> str | None:
@@ -70,13 +82,19 @@ class TopUp(Node):
             id=strawberry.ID(top_up.id),
             state=top_up.state,
             amount=Money.of(top_up.amount_minor, top_up.currency),
-            account_id=strawberry.ID(top_up.account_id),
-            transfer_id=strawberry.ID(top_up.transfer_id) if top_up.transfer_id else None,
             taken_back=Money.of(top_up.taken_back_minor, top_up.currency),
             failure=top_up.reason if top_up.state is topups.TopUpState.FAILED else None,
             created_at=top_up.created_at,
             top_up=top_up,
         )
+
+    @classmethod
+    async def find(cls, context: Context, user_id: UserId, top_up_id: str) -> TopUp | None:
+        """One of the user's top-ups. Raises Unavailable."""
+        try:
+            return cls.of(await context.wallet.payments.top_ups.get(user_id, top_up_id))
+        except TopUpNotFound:
+            return None
 
 
 @object_type
@@ -85,11 +103,24 @@ class Withdrawal(Node):
 
     state: withdrawals.WithdrawalState = about("How far it has come.")
     amount: Money = about("How much.")
-    account_id: strawberry.ID = about("The account that it leaves.")
-    hold_id: strawberry.ID = about("The hold that keeps the money until it has left.")
-    transfer_id: strawberry.ID | None = about("The transfer by which it left, once it was paid.")
     failure: str | None = about("Why it did not work, in the provider's words; null unless it failed or came back.")
     created_at: datetime = about("When it was asked for, UTC.")
+    withdrawal: strawberry.Private[withdrawals.Withdrawal]
+
+    @later(ACCOUNT)
+    async def account(self, info: Info) -> Any:
+        """The account that it leaves."""
+        return await found(ACCOUNT).find(info.context, self.withdrawal.owner, self.withdrawal.account_id)
+
+    @strawberry.field
+    async def hold(self, info: Info) -> Hold | None:
+        """The hold that keeps the money until it has left."""
+        return await Hold.find(info.context, self.withdrawal.owner, self.withdrawal.hold_id)
+
+    @strawberry.field
+    async def transfer(self, info: Info) -> Transfer | None:
+        """The transfer by which it left, once it was paid."""
+        return await Transfer.find(info.context, self.withdrawal.owner, self.withdrawal.transfer_id or "")
 
     @classmethod
     def of(cls, withdrawal: withdrawals.Withdrawal) -> Withdrawal:
@@ -98,28 +129,18 @@ class Withdrawal(Node):
             id=strawberry.ID(withdrawal.id),
             state=withdrawal.state,
             amount=Money.of(withdrawal.amount_minor, withdrawal.currency),
-            account_id=strawberry.ID(withdrawal.account_id),
-            hold_id=strawberry.ID(withdrawal.hold_id),
-            transfer_id=strawberry.ID(withdrawal.transfer_id) if withdrawal.transfer_id else None,
             failure=withdrawal.reason or None,
             created_at=withdrawal.created_at,
+            withdrawal=withdrawal,
         )
 
-
-async def find_top_up(context: Context, user_id: UserId, top_up_id: str) -> TopUp | None:
-    """One of the user's top-ups."""
-    try:
-        return TopUp.of(await context.wallet.payments.top_ups.get(user_id, top_up_id))
-    except TopUpNotFound:
-        return None
-
-
-async def find_withdrawal(context: Context, user_id: UserId, withdrawal_id: str) -> Withdrawal | None:
-    """One of the user's withdrawals."""
-    try:
-        return Withdrawal.of(await context.wallet.payments.withdrawals.get(user_id, withdrawal_id))
-    except WithdrawalNotFound:
-        return None
+    @classmethod
+    async def find(cls, context: Context, user_id: UserId, withdrawal_id: str) -> Withdrawal | None:
+        """One of the user's withdrawals. Raises Unavailable."""
+        try:
+            return cls.of(await context.wallet.payments.withdrawals.get(user_id, withdrawal_id))
+        except WithdrawalNotFound:
+            return None
 
 
 async def top_ups_of(context: Context, user_id: UserId, first: int, after: str | None) -> list[TopUp]:

@@ -15,11 +15,12 @@ from .describe import about, argument, object_type
 from .filters import find_user
 from .holds import Hold
 from .keys import KeyOutcome
-from .merchants import PublicMerchant, find_merchant
-from .nodes import NODES_MAX, find_account, find_hold, find_node, find_nodes, find_transfer, find_viewer
-from .payments import TopUp, Withdrawal, find_top_up, find_withdrawal
+from .merchants import find_merchant
+from .nodes import NODES_MAX, find_node, find_nodes, find_viewer
+from .payments import TopUp, Withdrawal
 from .scalars import CurrencyCode
-from .types import Node, Transfer
+from .transfers import Transfer
+from .types import Node, PublicMerchant
 
 
 @object_type
@@ -46,7 +47,7 @@ class Query:
         id: Annotated[strawberry.ID, argument("The account's id.")],  # noqa: A002 - the API's word
     ) -> Account | None:
         """One of your accounts; null if you have none with this id."""
-        return await find_account(info.context, await info.context.user_id(), id)
+        return await Account.find(info.context, await info.context.user_id(), id)
 
     @strawberry.field
     async def transfer(
@@ -55,7 +56,7 @@ class Query:
         id: Annotated[strawberry.ID, argument("The transfer's id.")],  # noqa: A002 - same
     ) -> Transfer | None:
         """A transfer that you paid or received; null if there is none with this id."""
-        return await find_transfer(info.context, await info.context.user_id(), id)
+        return await Transfer.find(info.context, await info.context.user_id(), id)
 
     @strawberry.field
     async def transfer_by_idempotency_key(
@@ -71,7 +72,7 @@ class Query:
             known = await info.context.ledger.outcome(user_id, await info.context.key(key))
         except InvalidInput:  # a text that cannot be a key was never one
             return None
-        return KeyOutcome.of(known, user_id, info.context.ledger.clock()) if known else None
+        return await KeyOutcome.of(info.context, known, user_id) if known else None
 
     @strawberry.field
     async def hold(
@@ -80,7 +81,7 @@ class Query:
         id: Annotated[strawberry.ID, argument("The hold's id.")],  # noqa: A002 - same
     ) -> Hold | None:
         """A hold that you placed or may close; null if there is none with this id."""
-        return await find_hold(info.context, await info.context.user_id(), id)
+        return await Hold.find(info.context, await info.context.user_id(), id)
 
     @strawberry.field
     async def top_up(
@@ -89,7 +90,7 @@ class Query:
         id: Annotated[strawberry.ID, argument("The top-up's id.")],  # noqa: A002 - same
     ) -> TopUp | None:
         """One of your top-ups; null if there is none with this id."""
-        return await find_top_up(info.context, await info.context.user_id(), id)
+        return await TopUp.find(info.context, await info.context.user_id(), id)
 
     @strawberry.field
     async def withdrawal(
@@ -98,7 +99,7 @@ class Query:
         id: Annotated[strawberry.ID, argument("The withdrawal's id.")],  # noqa: A002 - same
     ) -> Withdrawal | None:
         """One of your withdrawals; null if there is none with this id."""
-        return await find_withdrawal(info.context, await info.context.user_id(), id)
+        return await Withdrawal.find(info.context, await info.context.user_id(), id)
 
     @strawberry.field
     async def user(

@@ -107,7 +107,7 @@ async def follow(
 
 
 def _event(context: Context, sequence: int, line: HistoryLine | None, account: model.Account) -> AccountEvent:
-    context.holders.clear_all()  # a subscription outlives what one request may remember
+    context.parties.clear_all()  # a subscription outlives what one request may remember
     context.sequence = sequence
     return AccountEvent(
         sequence=BigInt(sequence),

@@ -1,21 +1,16 @@
-"""The basic types: money, nodes, counterparties, transfers."""
+"""The basic types: money, nodes, and whoever is on a side of a transfer."""
 
 from __future__ import annotations
-
-from datetime import datetime
-from typing import Final
 
 import strawberry
 
 from ...domain import model
-from ...domain.ids import AccountId, UserId, is_system
+from ...domain.ids import AccountId
 from ...domain.money import format_decimal
+from ...verbs import parties
 from .context import Info
 from .describe import about, enum_type, interface_type, object_type
 from .scalars import BigInt, CurrencyCode
-
-SYSTEM: Final = "system"
-"""The name of a counterparty that is not a user."""
 
 enum_type(
     model.AccountStatus,
@@ -24,6 +19,22 @@ enum_type(
         "OPEN": "Pays and receives.",
         "FROZEN": "Receives, but neither pays, holds nor captures until an operator unfreezes it.",
         "CLOSED": "Closed for good; only a credit that was already decided still arrives.",
+    },
+)
+
+enum_type(
+    parties.Direction,
+    "Which way money goes, seen from your account.",
+    {"IN": "To you.", "OUT": "From you."},
+)
+
+enum_type(
+    parties.PartyKind,
+    "What somebody on one side of a transfer or a hold is.",
+    {
+        "USER": "A user.",
+        "MERCHANT": "A user who takes payments as a merchant; `name` is the merchant's.",
+        "WALLET": "The wallet itself: the money entered or left it.",
     },
 )
 
@@ -76,57 +87,23 @@ class Node:
 
 
 @object_type
-class Counterparty:
-    """The other side of a transfer."""
+class PublicMerchant:
+    """What everybody who is logged in may know of a merchant: enough to pay the right one."""
 
-    label: str = about("What to show: the username, or `system` where the money entered or left the wallet.")
-    username: str | None = about("Whom one can pay under this name; null where the other side is no user.")
-
-
-async def counterparty_of(info: Info, viewer_id: UserId, *sides: AccountId) -> Counterparty | None:
-    """The counterparty of the viewer; None if it is not known any more."""
-    if any(is_system(account_id) for account_id in sides):
-        return Counterparty(label=SYSTEM, username=None)
-    asked = [info.context.holders.load(side) for side in sides]  # together, so that one read answers
-    for holder in [await each for each in asked]:
-        if holder is not None and holder.user_id != viewer_id:
-            return Counterparty(label=holder.username, username=holder.username)
-    return None
+    username: str = about("Pay the merchant under this name.")
+    name: str = about("The merchant's name, to be shown.")
 
 
 @object_type
-class Transfer(Node):
-    """One movement of money. It never changes; a reversal is a transfer of its own."""
+class Party:
+    """Somebody on one side of a transfer or a hold."""
 
-    kind: model.TransferKind = about("Why the money moved.")
-    amount: Money = about("What left the payer's account; always positive.")
-    fee: Money = about("The part of `amount` that the wallet kept; the payee received the rest.")
-    reference: str = about("What the payer wrote; empty if nothing.")
-    at: datetime = about("When it was decided, UTC.")
-    reverses_id: strawberry.ID | None = about("The transfer that this one sends back, if it is a reversal.")
-    hold_id: strawberry.ID | None = about("The hold whose money this is, if it is a capture.")
-    viewer_id: strawberry.Private[UserId]
-    transfer: strawberry.Private[model.Transfer]
-
-    @strawberry.field
-    async def counterparty(self, info: Info) -> Counterparty | None:
-        """The other side, seen from the user who asks; null if it is not known any more."""
-        sides = (self.transfer.credit_account_id, self.transfer.debit_account_id)
-        return await counterparty_of(info, self.viewer_id, *sides)
+    kind: parties.PartyKind = about("What it is. Show it beside `name`, which anybody could choose.")
+    name: str = about("What to show: a merchant's name, or a username; `system` for the wallet.")
+    username: str | None = about("Whom one can pay under this name; null for the wallet.")
 
     @classmethod
-    def of(cls, transfer: model.Transfer, viewer_id: UserId) -> Transfer:
-        """A transfer as one of its two parties sees it."""
-        reversed_id = transfer.reverses
-        return cls(
-            id=strawberry.ID(transfer.id),
-            kind=transfer.kind,
-            amount=Money.of(transfer.amount_minor, transfer.currency),
-            fee=Money.of(transfer.fee_minor, transfer.currency),
-            reference=transfer.reference,
-            at=transfer.at,
-            reverses_id=strawberry.ID(reversed_id) if reversed_id else None,
-            hold_id=strawberry.ID(transfer.hold_id) if transfer.hold_id else None,
-            viewer_id=viewer_id,
-            transfer=transfer,
-        )
+    async def of(cls, info: Info, account_id: AccountId) -> Party | None:
+        """Whose an account is; None if that is not known any more."""
+        party = await info.context.parties.load(account_id)
+        return cls(kind=party.kind, name=party.name, username=party.username) if party else None

@@ -34,7 +34,7 @@ from .models import (
     Transfer,
 )
 from .routing import Call, Operation, Reply, keyed_reply
-from .views import View, hold_view, posted_view
+from .views import View, held_view, posted_view
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +120,9 @@ async def pay_merchant(call: Call, given: PayMerchant) -> Reply:
 
 async def hold_for_merchant(call: Call, given: HoldForMerchant) -> Reply:
     """Reserve money for a merchant, who captures all or a part of it, with the fee that is in force now."""
+    user_id = await call.user_id()
     placed = await call.wallet.merchants.hold(
-        await call.user_id(),
+        user_id,
         await call.key(),
         source=AccountId(given.from_account_id),
         merchant=given.merchant,
@@ -130,7 +131,7 @@ async def hold_for_merchant(call: Call, given: HoldForMerchant) -> Reply:
         expires_in_seconds=given.expires_in_seconds,
         reference=given.reference,
     )
-    body = HoldAnswer(hold=hold_view(placed.result), replayed=placed.replayed)
+    body = await held_view(call.wallet, user_id, placed)
     return keyed_reply(body, CREATED, {"Location": f"/v1/hold/{placed.result.id}"}, replayed=placed.replayed)
 
 

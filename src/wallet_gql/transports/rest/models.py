@@ -12,6 +12,7 @@ from ...domain.security_events import EventKind
 from ...domain.users import EMAIL_MAX, PASSWORD_MAX, PASSWORD_MIN
 from ...storage import PAGE_MAX
 from ...verbs.ledger import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX
+from ...verbs.parties import Direction, PartyKind
 from .values import (
     AccountIdText,
     Count,
@@ -173,11 +174,12 @@ class Events(Told):
     next: str | None = Field(description="`after` of the next page; null at the end.")
 
 
-class Counterparty(Told):
-    """The other side of a transfer."""
+class Party(Told):
+    """Somebody on one side of a transfer or a hold."""
 
-    label: str = Field(description="What to show: the username, or `system` where money entered or left the wallet.")
-    username: str | None = Field(description="Whom one can pay under this name; null where the other is no user.")
+    kind: PartyKind = Field(description="What it is. Show it beside `name`, which anybody could choose.")
+    name: str = Field(description="What to show: a merchant's name, or a username; `system` for the wallet.")
+    username: str | None = Field(description="Whom one can pay under this name; null for the wallet.")
 
 
 class Transfer(Told):
@@ -185,9 +187,9 @@ class Transfer(Told):
 
     id: str
     kind: TransferKind
-    direction: Literal["in", "out"] = Field(description="Whether you received or paid it.")
+    direction: Direction = Field(description="Whether you received or paid it.")
     account_id: str = Field(description="Your account.")
-    counterparty: Counterparty | None = Field(description="The other side; null if it is not known any more.")
+    counterparty: Party | None = Field(description="The other side; null if it is not known any more.")
     amount: Money = Field(description="What left the payer's account.")
     fee: Money = Field(description="The part of `amount` that the wallet kept; the payee received the rest.")
     reference: str
@@ -251,6 +253,9 @@ class Hold(Told):
 
     id: str
     state: HoldState
+    direction: Direction = Field(description="`out` if it is your money, `in` if it is reserved for you.")
+    payer: Party | None = Field(description="Whose money it is; null if that is not known any more.")
+    payee: Party | None = Field(description="Whom it is reserved for; null if that is not known any more.")
     account_id: str = Field(description="The account whose money is reserved.")
     payee_account_id: str = Field(description="The account it is reserved for.")
     amount: Money

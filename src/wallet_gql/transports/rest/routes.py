@@ -44,7 +44,7 @@ from .models import (
 )
 from .openapi import document
 from .routing import JSON, Call, Operation, Reply, keyed_reply, routes_of
-from .views import View, account_view, event_view, hold_view, outcome_view, posted_view, user_view
+from .views import View, account_view, event_view, held_view, outcome_view, posted_view, user_view
 
 CREATED: Final = HTTPStatus.CREATED
 OK: Final = HTTPStatus.OK
@@ -202,12 +202,14 @@ async def place_hold(call: Call, given: PlaceHold) -> Reply:
         expires_in_seconds=given.expires_in_seconds,
         reference=given.reference,
     )
-    return _held(posted, CREATED)
+    return await _held(call, posted, CREATED)
 
 
 async def read_hold(call: Call, _: None) -> Reply:
     """A hold that you placed or may close."""
-    return Reply(hold_view(await call.ledger.hold(await call.user_id(), HoldId(call.path("hold_id")))))
+    user_id = await call.user_id()
+    hold = await call.ledger.hold(user_id, HoldId(call.path("hold_id")))
+    return Reply((await View.of(call.wallet, user_id, [hold])).hold(hold))
 
 
 async def capture_hold(call: Call, given: Capture) -> Reply:
@@ -220,7 +222,7 @@ async def capture_hold(call: Call, given: Capture) -> Reply:
 
 async def void_hold(call: Call, _: None) -> Reply:
     """Give the money of a hold that names you payee back to its payer."""
-    return _held(await call.ledger.void_hold(await call.user_id(), await call.key(), _hold_id(call)), OK)
+    return await _held(call, await call.ledger.void_hold(await call.user_id(), await call.key(), _hold_id(call)), OK)
 
 
 def _hold_id(call: Call) -> HoldId:
@@ -236,8 +238,8 @@ async def _moved(call: Call, posted: Posted[Transfer], *, paid: bool) -> Reply:
     return keyed_reply(body, CREATED, headers, replayed=posted.replayed)
 
 
-def _held(posted: Posted[Hold], status: HTTPStatus) -> Reply:
-    body = told.HoldAnswer(hold=hold_view(posted.result), replayed=posted.replayed)
+async def _held(call: Call, posted: Posted[Hold], status: HTTPStatus) -> Reply:
+    body = await held_view(call.wallet, await call.user_id(), posted)
     return keyed_reply(body, status, {"Location": f"/v1/hold/{posted.result.id}"}, replayed=posted.replayed)
 
 

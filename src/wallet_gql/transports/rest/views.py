@@ -3,57 +3,60 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from ...domain import model
 from ...domain.errors import WalletError
-from ...domain.ids import AccountId, UserId, is_system
+from ...domain.ids import AccountId, UserId
 from ...domain.security_events import SecurityEvent
 from ...domain.users import User as DomainUser
 from ...runtime import Wallet
 from ...storage import HistoryLine
 from ...verbs.ledger import Known, Posted
-from ...verbs.reading import owners_of
+from ...verbs.parties import Direction, Party, parties_of
 from ..catalogue.errors import values_of
 from . import models as told
 from .values import Money
 
 log = logging.getLogger(__name__)
 
-SYSTEM: Final = "system"
-"""The name of a counterparty that is not a user."""
-
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One user's view of some transfers. All their users are looked up at once, in two reads."""
+    """One user's view of some transfers and holds. All their parties are looked up at once, in two reads."""
 
     user_id: UserId
-    holders: dict[AccountId, DomainUser]
+    parties: Mapping[AccountId, Party]
 
     @classmethod
-    async def of(cls, wallet: Wallet, user_id: UserId, transfers: Iterable[model.Transfer]) -> View:
-        """Look up the owners of the transfers' accounts."""
-        named = [account for one in transfers for account in (one.debit_account_id, one.credit_account_id)]
-        owners = await owners_of(wallet.store, named)
-        users = await wallet.identity.users(set(owners.values())) if owners else {}
-        return cls(user_id, {account_id: users[owner] for account_id, owner in owners.items() if owner in users})
+    async def of(cls, wallet: Wallet, user_id: UserId, shown: Iterable[model.Transfer | model.Hold]) -> View:
+        """Look up the owners of the accounts on both sides."""
+        return cls(user_id, await parties_of(wallet.store, [side for one in shown for side in _sides(one)]))
+
+    @classmethod
+    async def after(cls, wallet: Wallet, user_id: UserId, shown: Iterable[model.Transfer | model.Hold]) -> View:
+        """The view of what is in the books already: also where the parties cannot be looked up now."""
+        try:
+            return await cls.of(wallet, user_id, shown)
+        except WalletError as error:
+            log.warning("the parties could not be read after a command: %s", error)
+            return cls(user_id, {})
 
     def transfer(self, one: model.Transfer, *, paid: bool | None = None) -> told.Transfer:
         """A transfer that the user paid or received. `paid` says which, if that is known."""
+        own, other = _sides(one)
         if paid is None:
-            paid = self._is_own(one.debit_account_id)
-        own, other = one.debit_account_id, one.credit_account_id
+            party = self.parties.get(own)
+            paid = party is not None and party.user_id == self.user_id
         if not paid:
             own, other = other, own
         return told.Transfer(
             id=one.id,
             kind=one.kind,
-            direction="out" if paid else "in",
+            direction=Direction.OUT if paid else Direction.IN,
             account_id=own,
-            counterparty=self._counterparty(other),
+            counterparty=self._party(other),
             amount=Money.of(one.amount_minor, one.currency),
             fee=Money.of(one.fee_minor, one.currency),
             reference=one.reference,
@@ -73,37 +76,59 @@ class View:
             transfer=self.transfer(line.transfer),
         )
 
-    def _is_own(self, account_id: AccountId) -> bool:
-        holder = self.holders.get(account_id)
-        return holder is not None and holder.id == self.user_id
+    def hold(self, hold: model.Hold) -> told.Hold:
+        """A hold that the user placed or may close."""
+        return told.Hold(
+            id=hold.id,
+            state=hold.state,
+            direction=Direction.IN if hold.closer == self.user_id else Direction.OUT,
+            payer=self._party(hold.account_id),
+            payee=self._party(hold.payee_account_id),
+            account_id=hold.account_id,
+            payee_account_id=hold.payee_account_id,
+            amount=Money.of(hold.amount_minor, hold.currency),
+            captured=Money.of(hold.captured_minor, hold.currency),
+            transfer_id=hold.transfer_id,
+            reference=hold.reference,
+            created_at=hold.created_at,
+            expires_at=hold.expires_at,
+            closed_at=hold.closed_at,
+        )
 
-    def _counterparty(self, account_id: AccountId) -> told.Counterparty | None:
-        if is_system(account_id):
-            return told.Counterparty(label=SYSTEM, username=None)
-        holder = self.holders.get(account_id)
-        return told.Counterparty(label=holder.username, username=holder.username) if holder else None
+    def _party(self, account_id: AccountId) -> told.Party | None:
+        party = self.parties.get(account_id)
+        return told.Party(kind=party.kind, name=party.name, username=party.username) if party else None
+
+
+def _sides(one: model.Transfer | model.Hold) -> tuple[AccountId, AccountId]:
+    """The account that pays, and the one that receives."""
+    if isinstance(one, model.Transfer):
+        return one.debit_account_id, one.credit_account_id
+    return one.account_id, one.payee_account_id
 
 
 async def posted_view(wallet: Wallet, user_id: UserId, posted: Posted[model.Transfer], *, paid: bool) -> told.Posted:
-    """A transfer that is in the books, also if the other side cannot be looked up now."""
-    try:
-        view = await View.of(wallet, user_id, [posted.result])
-    except WalletError as error:
-        log.warning("the parties could not be read after a transfer: %s", error)
-        view = View(user_id, {})
+    """A transfer that is in the books."""
+    view = await View.after(wallet, user_id, [posted.result])
     one = view.transfer(posted.result, paid=paid)
     return told.Posted(transfer=one, credited=posted.credited, replayed=posted.replayed)
 
 
+async def held_view(wallet: Wallet, user_id: UserId, posted: Posted[model.Hold]) -> told.HoldAnswer:
+    """A hold that is in the books."""
+    view = await View.after(wallet, user_id, [posted.result])
+    return told.HoldAnswer(hold=view.hold(posted.result), replayed=posted.replayed)
+
+
 async def outcome_view(wallet: Wallet, user_id: UserId, known: Known) -> told.Outcome:
     """The outcome of a key."""
-    moved, refused = known.transfer, known.refusal
-    view = await View.of(wallet, user_id, [moved] if moved else [])
+    moved, held, refused = known.transfer, known.hold, known.refusal
+    view = await View.of(wallet, user_id, [one for one in (moved, held) if one])
     return told.Outcome(
         operation=known.operation,
         at=known.at,
         transfer=view.transfer(moved) if moved else None,
-        hold=hold_view(known.hold) if known.hold else None,
+        hold=view.hold(held) if held else None,
         refusal=told.Refusal(code=refused.code, message=refused.message, **values_of(refused)) if refused else None,
     )
 
@@ -136,21 +161,4 @@ def account_view(account: model.Account) -> told.Account:
         held=Money.of(account.held_minor, account.currency),
         available=Money.of(account.available_minor, account.currency),
         created_at=account.created_at,
-    )
-
-
-def hold_view(hold: model.Hold) -> told.Hold:
-    """A hold, as its payer and its payee see it."""
-    return told.Hold(
-        id=hold.id,
-        state=hold.state,
-        account_id=hold.account_id,
-        payee_account_id=hold.payee_account_id,
-        amount=Money.of(hold.amount_minor, hold.currency),
-        captured=Money.of(hold.captured_minor, hold.currency),
-        transfer_id=hold.transfer_id,
-        reference=hold.reference,
-        created_at=hold.created_at,
-        expires_at=hold.expires_at,
-        closed_at=hold.closed_at,
     )

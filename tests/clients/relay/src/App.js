@@ -28,7 +28,7 @@ export const history = graphql`
           transfer {
             id
             counterparty {
-              label
+              name
             }
           }
         }

@@ -1,19 +1,26 @@
-"""Answers that several mutations share: an account as it is after the command."""
+"""Answers that several mutations share: an account, and the head of its history, as they are after the command."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Self
 
 import strawberry
 
+from ....domain.errors import WalletError as DomainError
 from ....domain.ids import AccountId, UserId
 from ....domain.model import Account as DomainAccount
 from ....domain.model import Transfer as DomainTransfer
+from ....verbs.history import newest_lines
 from ....verbs.ledger import Posted
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, object_type
-from ..types import Transfer
+from ..history import EntryEdge
+from ..transfers import Transfer
+
+log = logging.getLogger(__name__)
 
 
 @object_type
@@ -41,7 +48,34 @@ class FromAccount(Keyed):
 
 
 @object_type
-class Moved(Keyed):
+class MadeEntries:
+    """An answer to a command that makes entries on one of your accounts."""
+
+    account_id: strawberry.Private[AccountId]
+    viewer_id: strawberry.Private[UserId]
+    moved: strawberry.Private[Sequence[DomainTransfer] | None]
+    """The transfers; None if they are not known."""
+
+    @strawberry.field
+    async def entry_edges(self, info: Info) -> list[EntryEdge] | None:
+        """The new entries of your account, newest first: put them at the head of its `history` in your cache.
+
+        Null if they are not there yet, or are not among the newest 100: ask for the history.
+        """
+        if self.moved is None:
+            return None
+        transfer_ids = {one.id for one in self.moved}
+        try:
+            account = await info.context.ledger.account(self.viewer_id, self.account_id)
+            lines = await newest_lines(info.context.wallet.store, self.account_id, transfer_ids)
+        except DomainError as error:
+            log.warning("the entries on %s could not be read after a command: %s", self.account_id, error)
+            return None
+        return None if lines is None else [EntryEdge.of(line, account) for line in lines]
+
+
+@object_type
+class Moved(Keyed, MadeEntries):
     """An answer to a command that moves money."""
 
     transfer: Transfer | None = about("The transfer; on a replay the one that the key first made.")
@@ -51,10 +85,11 @@ class Moved(Keyed):
     def of(cls, posted: Posted[DomainTransfer], account_id: AccountId, viewer_id: UserId) -> Self:
         """A transfer as one side sees it: `account_id` is the viewer's."""
         return cls(
-            transfer=Transfer.of(posted.result, viewer_id),
+            transfer=Transfer.of(posted.result, viewer_id, account_id),
             replayed=posted.replayed,
             credited=posted.credited,
             accounts=posted.accounts,
             account_id=account_id,
             viewer_id=viewer_id,
+            moved=(posted.result,),
         )

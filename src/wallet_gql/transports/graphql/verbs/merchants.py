@@ -23,7 +23,8 @@ from ..holds import Hold
 from ..merchants import Merchant
 from ..operations import mutation
 from ..scalars import BigInt
-from ..types import Transfer
+from ..transfers import Transfer
+from .answers import MadeEntries
 from .inputs import KEY, MoneyInput, Recipient
 
 log = logging.getLogger(__name__)
@@ -149,11 +150,11 @@ class PaymentSplits:
     @classmethod
     def of(cls, splits: Sequence[DomainTransfer], viewer_id: UserId) -> PaymentSplits:
         """As the payer sees them."""
-        return cls(transfers=[Transfer.of(split, viewer_id) for split in splits])
+        return cls(transfers=[Transfer.of(split, viewer_id, split.debit_account_id) for split in splits])
 
 
 @object_type
-class PayMerchantSuccess:
+class PayMerchantSuccess(MadeEntries):
     """The money moved or is reserved, now or when this key was first sent."""
 
     payment: Transfer | None = about("The merchant's transfer; null if the money is only reserved.")
@@ -161,8 +162,6 @@ class PayMerchantSuccess:
     hold: Hold | None = about("The hold, if the money is only reserved.")
     replayed: bool = about("Whether the key was used before: then nothing was done now.")
     credited: bool = about("Whether all payees have it already; if not, it is certain and on its way.")
-    account_id: strawberry.Private[AccountId]
-    viewer_id: strawberry.Private[UserId]
 
     @strawberry.field
     async def from_account(self, info: Info) -> Account | None:
@@ -174,13 +173,14 @@ class PayMerchantSuccess:
         """A payment at once."""
         posted = paid.payment
         return cls(
-            payment=Transfer.of(posted.result, viewer_id),
+            payment=Transfer.of(posted.result, viewer_id, posted.result.debit_account_id),
             splits=PaymentSplits.of(paid.splits, viewer_id) if paid.splits else None,
             hold=None,
             replayed=posted.replayed,
             credited=posted.credited,
             account_id=posted.result.debit_account_id,
             viewer_id=viewer_id,
+            moved=None if paid.splits is None else (posted.result, *paid.splits),
         )
 
     @classmethod
@@ -194,18 +194,17 @@ class PayMerchantSuccess:
             credited=placed.credited,
             account_id=placed.result.account_id,
             viewer_id=viewer_id,
+            moved=(),
         )
 
 
 @object_type
-class RefundPaymentSuccess:
+class RefundPaymentSuccess(MadeEntries):
     """The money went back, now or when this key was first sent."""
 
     refund: Transfer | None = about("The new transfer, which sends the money back; it names the payment.")
     replayed: bool = about("Whether the key was used before: then nothing was done now.")
     credited: bool = about("Whether the payer has it already; if not, it is certain and on its way.")
-    account_id: strawberry.Private[AccountId]
-    viewer_id: strawberry.Private[UserId]
 
     @strawberry.field
     async def from_account(self, info: Info) -> Account | None:
@@ -216,11 +215,12 @@ class RefundPaymentSuccess:
     def of(cls, posted: Posted[DomainTransfer], viewer_id: UserId) -> RefundPaymentSuccess:
         """A refund as the merchant sees it."""
         return cls(
-            refund=Transfer.of(posted.result, viewer_id),
+            refund=Transfer.of(posted.result, viewer_id, posted.result.debit_account_id),
             replayed=posted.replayed,
             credited=posted.credited,
             account_id=posted.result.debit_account_id,
             viewer_id=viewer_id,
+            moved=(posted.result,),
         )
 
 

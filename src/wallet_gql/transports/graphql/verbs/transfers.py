@@ -11,7 +11,7 @@ from ..context import Info
 from ..describe import about, argument, input_type, object_type
 from ..operations import mutation
 from ..scalars import BigInt
-from ..types import Transfer
+from ..transfers import Transfer
 from .answers import FromAccount, Moved
 from .inputs import KEY, MoneyInput, Recipient
 

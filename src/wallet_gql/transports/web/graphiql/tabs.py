@@ -141,7 +141,7 @@ _ENTRIES: Final = """\
           at
           amount { decimal currency }
           balanceAfter { decimal }
-          transfer { kind reference counterparty { label } }
+          transfer { kind reference counterparty { name } }
         }
       }
 """
@@ -180,7 +180,7 @@ _PAYMENT: Final = """\
         id
         at
         amount { decimal currency }
-        counterparty { label }
+        counterparty { name }
       }
       fromAccount { available { decimal currency } }
     }
@@ -229,7 +229,7 @@ mutation PlaceHold($input: PlaceHoldInput!) {
         id
         state
         amount { decimal currency }
-        counterparty { label }
+        counterparty { name }
         expiresAt
       }
       fromAccount {
@@ -260,7 +260,7 @@ mutation CaptureHold($input: CaptureHoldInput!) {
         id
         kind
         amount { decimal currency }
-        counterparty { label }
+        counterparty { name }
       }
       toAccount { available { decimal currency } }
     }
@@ -283,7 +283,7 @@ subscription AccountEvents(
     sequence
     entry {
       amount { decimal currency }
-      transfer { kind reference counterparty { label } }
+      transfer { kind reference counterparty { name } }
     }
     account {
       status

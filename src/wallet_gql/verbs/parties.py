@@ -1,0 +1,71 @@
+"""The two sides of a transfer or a hold, as one of them sees it: which way the money goes, and who the other is.
+
+None of these reads takes a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+from ..domain.changes import ReadSet
+from ..domain.frozen import frozen
+from ..domain.ids import AccountId, UserId, is_system
+from ..domain.merchants import Merchant, merchant_key
+from ..domain.model import Record
+from ..domain.users import User, user_key
+from ..storage import Store
+from .reading import owners_of
+
+
+class Direction(StrEnum):
+    """Which way money goes, seen from one account."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class PartyKind(StrEnum):
+    """What somebody on one side of a transfer or a hold is. A name alone could be anybody's."""
+
+    USER = "user"
+    MERCHANT = "merchant"
+    WALLET = "wallet"
+
+
+@frozen
+class Party:
+    """Somebody on one side. `username` and `user_id` are None for the wallet."""
+
+    kind: PartyKind
+    name: str
+    username: str | None = None
+    user_id: UserId | None = None
+
+
+WALLET: Final = Party(PartyKind.WALLET, "system")
+"""The other side of money that enters or leaves the wallet."""
+
+
+async def parties_of(store: Store, account_ids: Iterable[AccountId]) -> dict[AccountId, Party]:
+    """Whose each account is, in two reads. Accounts that nobody is known of are left out. Raises Unavailable."""
+    asked = list(account_ids)
+    found = {account_id: WALLET for account_id in asked if is_system(account_id)}
+    owners = await owners_of(store, asked)
+    if not owners:
+        return found
+    keys = {owner: (user_key(owner), merchant_key(owner)) for owner in owners.values()}
+    snapshot = await store.fetch(ReadSet(records=tuple(key for both in keys.values() for key in both)))
+    people = {owner: _party(snapshot.record(user), snapshot.record(shop)) for owner, (user, shop) in keys.items()}
+    known = ((account_id, people[owner]) for account_id, owner in owners.items())
+    return found | {account_id: party for account_id, party in known if party is not None}
+
+
+def _party(user_record: Record | None, merchant_record: Record | None) -> Party | None:
+    user, merchant = User.from_record(user_record), Merchant.from_record(merchant_record)
+    if user is None:
+        return None
+    if merchant is None:
+        return Party(PartyKind.USER, user.username, user.username, user.id)
+    return Party(PartyKind.MERCHANT, merchant.name, user.username, user.id)
