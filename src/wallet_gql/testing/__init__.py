@@ -4,6 +4,7 @@
 |---|---|
 | `conformance` | `StoreConformance`, `CrashConformance`, `MachineConformance`: subclass them with one attribute |
 | `harness` | how a suite starts, stops, pauses and kills a backend; `harness_for(name or URL)` |
+| `levels` | the consistency levels that a backend claims, in Adya's words |
 | `world` | a store with people who have money, a clock that the test moves, and an audit at the end |
 | `machine`, `model`, `loop` | a Hypothesis state machine against a tiny model ledger; a seeded, shuffling event loop |
 | `faults` | a store whose replies get lost |
@@ -21,5 +22,5 @@ class TestMyStore(StoreConformance):
     backend = "mystore://{tmp}/ledger"
 ```
 
-It needs the extra `wallet-gql[testing]`. Nothing in the product imports this package.
+It needs the extra `wallet-gql[testing]`. Nothing in the product but `wallet_gql.lab` imports this package.
 """

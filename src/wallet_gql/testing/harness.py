@@ -22,6 +22,7 @@ from ..backends import open_store
 from ..backends.sqlite.connection import connect
 from ..storage import Store
 from .flushes import Flushes, traced_flushes
+from .levels import Claims
 
 ENTRY_POINTS: Final = "wallet_gql.harnesses"
 
@@ -55,10 +56,12 @@ class Harness:
 
     `name` is the column's head in reports. `failpoints` are the names (`wallet_gql.failpoints`) that every money
     commit of the backend passes, in order; empty if it has none. `has_files` says that the writing process itself
-    writes the ledger's files, below the folder of `start`: then crash trials fill its disk, too.
+    writes the ledger's files, below the folder of `start`: then crash trials fill its disk, too. `claims` are the
+    levels of consistency that `wallet-gql lab check` holds the backend to: neither less nor more.
     """
 
     name: str
+    claims = Claims()
     failpoints: Sequence[str] = ()
     has_files = False
 

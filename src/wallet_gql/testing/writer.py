@@ -62,6 +62,7 @@ async def perform(ledger: Ledger, actor: str, key: str, asked: Asked) -> Posted[
         money: dict[str, Any] = {"amount_minor": amount_minor, "currency": CURRENCY}
         source, to = AccountId(asked["debit_account_id"]), To(AccountId(asked["credit_account_id"]))
         if verb == "transfer":
+            money["reference"] = asked.get("reference", "")
             return await ledger.transfer(UserId(actor), key, source=source, to=to, **money)
         seconds = asked["seconds"]
         return await ledger.place_hold(UserId(actor), key, source=source, to=to, expires_in_seconds=seconds, **money)

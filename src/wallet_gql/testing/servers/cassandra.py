@@ -31,6 +31,7 @@ from cassandra.policies import FallthroughRetryPolicy, RoundRobinPolicy
 
 from ..flushes import Flushes, traced_flushes
 from ..harness import Harness, Server
+from ..levels import Claims, Level
 from ..patience import patience, wait_until
 from .cassandra_jars import RECIPE, archive, class_path, java
 from .process import ServerMissing, ServerProcess, own_folder
@@ -347,6 +348,8 @@ class CassandraHarness(Harness):
         """A ledger of so many partitions, on a cluster that tests share. ServerMissing at `start`."""
         super().__init__("cassandra://", "cassandra" if partitions == 1 else f"cassandra-{partitions}")
         self.failpoints = _FAILPOINTS if partitions == 1 else (*_FAILPOINTS, "cassandra.credited")
+        # A fetch asks table after table; each partition applies its credits in an order of its own.
+        self.claims = Claims(account=Level.PL_2, node=Level.PL_2, across=Level.PL_0)
         self._partitions = partitions
         self._choose = cluster
         self._keyspace: str | None = None

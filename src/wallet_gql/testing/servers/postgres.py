@@ -23,6 +23,7 @@ from typing import Final, Self
 
 from ..flushes import Flushes, counted_by_server
 from ..harness import Harness, Server
+from ..levels import Claims, Level
 from .process import (
     ServerMissing,
     ServerProcess,
@@ -255,6 +256,7 @@ class PostgresHarness(Harness):
         super().__init__("postgres://", "postgres" if size == 1 else f"postgres-{size}")
         across = ("postgres.written", "postgres.prepared", "postgres.finished") if size > 1 else ()
         self.failpoints = ("postgres.loaded", "postgres.decided", "postgres.committed", *across)
+        self.claims = Claims(across=Level.PL_2)  # a fetch reads node after node, and may see a part of a transfer
         self._size = size
         self._cluster = cluster
         self._database: str | None = None

@@ -20,6 +20,7 @@ from typing import Final, Self
 
 from ..flushes import Flushes
 from ..harness import Harness, Server
+from ..levels import Claims, Level
 from ..patience import patience
 from .postgres import PostgresCluster, flushes_of
 from .process import ServerMissing, ServerProcess, free_port, own_folder
@@ -131,6 +132,7 @@ class RedisHarness(Harness):
             *("redis.leased", "redis.claimed", "redis.decided", "redis.committed"),
             *across,
         )
+        self.claims = Claims(across=Level.PL_0)  # each node applies its credits in an order of its own
         self._size = size
         self._given = (cluster, server)
         self._lease_seconds = lease_seconds

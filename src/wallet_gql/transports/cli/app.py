@@ -16,6 +16,7 @@ import typer
 
 from ... import __version__
 from ...domain.errors import WalletError
+from ...lab.cli import app as lab_app
 from ...settings import check_names, load_settings
 from ...urls import hidden
 from . import accounts as cli_accounts
@@ -39,7 +40,7 @@ _EXIT_CODES: Final = """\
 130  interrupted with Ctrl-C
 """
 
-_WITHOUT_SETTINGS: Final = frozenset({"certificate", "openapi", "schema"})
+_WITHOUT_SETTINGS: Final = frozenset({"certificate", "lab", "openapi", "schema"})
 """Commands that read no settings. `options` refuses misspelt names of settings for them; the others do on reading."""
 
 app = typer.Typer(
@@ -177,3 +178,4 @@ app.add_typer(cli_stripe.app)
 app.add_typer(cli_stripe.group, name="payments")
 app.add_typer(cli_nodes.app, name="nodes")
 app.add_typer(cli_merchants.app, name="merchants")
+app.add_typer(lab_app, name="lab")

@@ -1,0 +1,13 @@
+"""The lab: compares backends by what a history, a load or a fault shows. The command is `wallet-gql lab`.
+
+| module | what it is |
+|---|---|
+| `workload` | clients that pay, hold and read, and the history that they record |
+| `history` | the history: every call with its outcome and its times, and the journal of its accounts |
+| `graph` | which operation came before which, and the cycles that Adya's levels forbid |
+| `check` | judges a history, and compares what was seen with what the backend claims |
+| `formats` | a history as JSON lines, as EDN for Elle, and as input for Porcupine |
+
+It needs the extra `wallet-gql[lab]`. Backends and how to start them come from `wallet_gql.testing.harness`; the lab
+knows none by name.
+"""

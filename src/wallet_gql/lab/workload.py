@@ -1,0 +1,219 @@
+"""Clients that pay, hold and read at once on one ledger, and record every call.
+
+Writers pay between all accounts, so that many payments are refused; they place holds and close them, and repeat
+requests under their keys, at once and later. Some keys differ only in case. Dedicated readers read single accounts, all
+accounts of a node, all accounts, and pages of history, through several store objects where there may be several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..domain.changes import ReadSet
+from ..domain.errors import InsufficientFunds, InvariantViolated, Rejected, WalletError
+from ..domain.ids import AccountId
+from ..domain.model import Account, Hold
+from ..storage import PAGE_MAX, PageRequest, Store
+from ..testing.history import Operation
+from ..testing.patience import patience
+from ..testing.world import TIMEOUT_SECONDS, Person, World
+from ..testing.writer import perform
+from ..verbs.attempts import REFERENCE_MAX
+from ..verbs.ledger import Ledger, Posted
+from .history import Call, History, Outcome, Seen
+
+OPENING_MINOR: Final = 1_000
+AMOUNT_MAX_MINOR: Final = 400
+ATTEMPTS_MAX: Final = 30
+REFERENCE: Final = "\N{MONEY BAG}" * REFERENCE_MAX
+"""The longest reference, with characters of four bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is done: `writes` are requests, not counting repetitions."""
+
+    writes: int = 300
+    writers: int = 8
+    readers: int = 4
+    people: int = 6
+
+
+async def record(world: World, seed: int, size: Size) -> History:
+    """Run the clients on an empty ledger and return their history, with the books after everything has settled."""
+    people = await world.people(size.people, OPENING_MINOR)
+    books = await world.books()
+    homes: dict[str, str] = {person.account: books.node_of(person.account) or "" for person in people}
+    opening: dict[str, int] = {person.account: len(books.entries.get(person.account, ())) for person in people}
+    history = History(world.harness.name, seed, homes, opening)
+    stores = await world.stores(2)
+    numbers = iter(range(size.writes))
+    whose = [_Client(history, stores[place % len(stores)], place, seed) for place in range(size.writers + size.readers)]
+    writers = [_Writer(client, people, numbers) for client in whose[: size.writers]]
+    readers = [_Reader(client) for client in whose[size.writers :]]
+    reading = [asyncio.create_task(reader.run()) for reader in readers]
+    try:
+        await asyncio.gather(*(writer.run() for writer in writers))
+    finally:
+        for reader in readers:
+            reader.stopped = True
+        await asyncio.gather(*reading)
+    try:
+        history.books = await world.books()
+    except InvariantViolated as error:
+        history.strange.append(f"the books cannot be read: {error}")
+    return history
+
+
+class _Client:
+    """Makes calls on one store object, and records them."""
+
+    def __init__(self, history: History, store: Store, process: int, seed: int) -> None:
+        self.history = history
+        self.store = store
+        self.process = process
+        self.random = random.Random(f"{seed} {process}")
+
+    async def call(self, call: Call, work: Callable[[], Awaitable[None]]) -> Call:
+        """Do the work, which fills in what was told, and record its outcome."""
+        call.sent_at = time.monotonic_ns()
+        outcome: Outcome = "unknown"
+        try:
+            await work()
+            outcome = "ok"
+        except Rejected as error:
+            outcome = "refused"
+            call.told = {"code": error.code} | _available(error)
+        except WalletError as error:
+            call.told = {"code": error.code}
+            if not error.retryable:
+                self.history.strange.append(f"{call.verb} {call.key}: {error.code}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever a store lets out is a finding
+            call.told = {"code": type(error).__name__}
+            self.history.strange.append(f"{call.verb} {call.key}: {type(error).__name__} left the store: {error}")
+        call.outcome, call.ended_at = outcome, time.monotonic_ns()
+        self.history.calls.append(call)
+        return call
+
+
+def _available(error: Rejected) -> dict[str, int]:
+    return {"available_minor": error.available_minor} if isinstance(error, InsufficientFunds) else {}
+
+
+class _Writer:
+    def __init__(self, client: _Client, people: Sequence[Person], numbers: Iterator[int]) -> None:
+        self._client = client
+        self._random = client.random
+        self._ledger = Ledger(client.store, timeout_seconds=patience(TIMEOUT_SECONDS))
+        self._people = people
+        self._numbers = numbers
+        self._holds: list[Hold] = []
+        self._done: list[Operation] = []
+
+    async def run(self) -> None:
+        """One request after another, while there are numbers."""
+        for number in self._numbers:
+            dice = self._random.random()
+            if dice < 0.08 and self._done:  # a client that has forgotten its answer asks again
+                former = self._random.choice(self._done)
+                await self._insist(former.actor, former.key, former.asked)
+                continue
+            actor, asked = self._draw(dice)
+            keys = [f"lab-{number}"] * 2 if dice > 0.95 else [f"lab-{number}"]
+            if dice < 0.12 and asked["verb"] in ("transfer", "hold"):
+                keys = [f"lab-{number}-a", f"lab-{number}-A"]
+            await asyncio.gather(*(self._insist(actor, key, asked) for key in keys))
+
+    def _draw(self, dice: float) -> tuple[str, dict[str, Any]]:
+        """The next request: who asks, and for what."""
+        amount_minor = self._random.randint(1, AMOUNT_MAX_MINOR)
+        if self._holds and dice < 0.3:
+            hold = self._holds.pop(self._random.randrange(len(self._holds)))
+            if self._random.random() < 0.5:
+                return hold.closer, {"verb": "void", "hold": hold.id}
+            taken = min(amount_minor, hold.amount_minor)
+            return hold.closer, {"verb": "capture", "hold": hold.id, "amount_minor": taken}
+        payer, payee = self._random.sample(self._people, 2)
+        asked = {"debit_account_id": payer.account, "credit_account_id": payee.account, "amount_minor": amount_minor}
+        if dice < 0.45:
+            return payer.id, {"verb": "hold", **asked, "seconds": 3600}
+        return payer.id, {"verb": "transfer", **asked, "reference": self._random.choice(("", "rent", REFERENCE))}
+
+    async def _insist(self, actor: str, key: str, asked: Any) -> None:
+        """Ask until there is an answer."""
+        for attempt in range(ATTEMPTS_MAX):
+            call = await self._ask(actor, key, asked)
+            if call.outcome != "unknown":
+                break
+            await asyncio.sleep(min(0.002 * 2**attempt, 0.1))
+        else:
+            self._client.history.strange.append(f"{key} of {actor} has no answer after {ATTEMPTS_MAX} attempts")
+            return
+        if asked["verb"] == "hold" and isinstance(call.result, Hold) and not call.told["replayed"]:
+            self._holds.append(call.result)
+        self._done.append(Operation(actor, key, asked, call.sent_at))
+
+    async def _ask(self, actor: str, key: str, asked: dict[str, Any]) -> Call:
+        told = {name: value for name, value in asked.items() if name != "verb"}
+        call = Call(self._client.process, asked["verb"], 0, 0, "unknown", actor, key, told)
+
+        async def work() -> None:
+            posted: Posted[Any] = await perform(self._ledger, actor, key, asked)
+            call.result = posted.result
+            call.told = {"made": posted.result.id, "replayed": posted.replayed, "credited": posted.credited}
+
+        return await self._client.call(call, work)
+
+
+def _seen(account: Account, open_holds: Iterable[Hold]) -> Seen:
+    return Seen(account.sequence, account.posted_minor, account.held_minor, sum(h.amount_minor for h in open_holds))
+
+
+class _Reader:
+    def __init__(self, client: _Client) -> None:
+        self._client = client
+        self.stopped = False
+
+    async def run(self) -> None:
+        """One read after another, until it is stopped."""
+        drawn, homes = self._client.random, self._client.history.homes
+        accounts = list(homes)
+        while not self.stopped:
+            one, dice = drawn.choice(accounts), drawn.random()
+            if dice < 0.2:
+                await self._page(one)
+            elif dice < 0.4:
+                await self._read((one,))
+            elif dice < 0.6:
+                await self._read([name for name in accounts if homes[name] == homes[one]])
+            else:
+                await self._read(accounts)
+            await asyncio.sleep(drawn.random() * 0.004)
+
+    async def _read(self, accounts: Sequence[str]) -> None:
+        call = Call(self._client.process, "read", 0, 0, "unknown", asked={"accounts": list(accounts)})
+
+        async def work() -> None:
+            ids = tuple(map(AccountId, accounts))
+            snapshot = await self._client.store.fetch(ReadSet(accounts=ids, open_holds=True))
+            found = [account for account in map(snapshot.account, ids) if account is not None]
+            call.seen = {account.id: _seen(account, snapshot.holds_of(account.id)) for account in found}
+
+        await self._client.call(call, work)
+
+    async def _page(self, account: str) -> None:
+        call = Call(self._client.process, "page", 0, 0, "unknown", asked={"accounts": [account]})
+
+        async def work() -> None:
+            page = await self._client.store.list_transfers(AccountId(account), PageRequest(PAGE_MAX))
+            lines = [line.entry for line in page.items]
+            call.page = tuple((e.sequence, e.transfer_id, e.amount_minor, e.balance_minor) for e in lines)
+            newest = lines[0] if lines else None
+            call.seen = {account: Seen(newest.sequence, newest.balance_minor)} if newest else {}
+
+        await self._client.call(call, work)
