@@ -1,8 +1,8 @@
 """Write what is made from code in the docs; with `--check`, only say what is out of date.
 
-That is `docs/errors.md`, made from `wallet_gql.domain.errors` and `wallet_gql.transports.catalogue.errors`, and on
-every page the blocks that follow a line `<!-- from path/of/file -->`: they show that file, or what stands in it between
-`# docs: begin` and `# docs: end`.
+That is `docs/errors.md`, made from `wallet_gql.domain.errors` and `wallet_gql.transports.catalogue.errors`;
+`docs/metrics.md`, made from `wallet_gql.metrics`; and on every page the blocks that follow a line
+`<!-- from path/of/file -->`: they show that file, or what stands in it between `# docs: begin` and `# docs: end`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from wallet_gql import metrics
 from wallet_gql.domain.errors import InDoubt, Rejected, Unavailable, WalletError, error_classes
 from wallet_gql.transports.catalogue.errors import CODES, Code, camel, status_of
 from wallet_gql.transports.graphql.errors import Refusal, own_fields, type_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 ERRORS: Final = ROOT / "docs" / "errors.md"
+METRICS: Final = ROOT / "docs" / "metrics.md"
 
 _INCLUDED: Final = re.compile(
     r"^(?P<head><!-- from (?P<path>\S+) -->\n```[a-z]*\n)(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -60,6 +62,31 @@ is also in a table above means here what this table says.
 
 | code | status | sent by | retry | meaning |
 |---|---|---|---|---|
+"""
+
+_METRICS: Final = """\
+# Metrics and logs
+
+<!-- Made by scripts/docs.py from wallet_gql.metrics. Do not edit. -->
+
+With `WALLET_METRICS_ADDRESS=127.0.0.1:9464` the server answers `GET /metrics` on that port, in the text format of
+Prometheus. The workers of one server answer as one; what a worker counted stays when it dies. Without the setting
+nothing is measured. The port has no log-in and no TLS: open it to Prometheus alone. Metrics hold no name, no amount of
+a user, no id and no secret.
+
+- `verb` is an operation as in [the API](schema.md), with the same name in GraphQL and REST; `-` is anything else.
+- `code` is `OK` or a code of [errors](errors.md).
+- `node` is a node of the store; a store with one node calls it `local`.
+- One process of each server looks at the store every `WALLET_SURVEY_SECONDS`. Every `WALLET_BOOKS_SECONDS` it sums the
+  books, which reads all accounts.
+
+Log lines go to standard error. With `WALLET_LOG_FORMAT=json` each is one JSON object: `time`, `level`, `logger`,
+`message`, and of a request `requestId`, `userId`, `verb` and, in its last line, `outcome`. Every answer `IN_DOUBT`,
+`UNAVAILABLE` or `CONTENDED` has a line of level `WARNING`, and so has every worker that died. Calls of `/healthz` and
+`/readyz` have none. No line holds a password, a token, a key or an e-mail address.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
 """
 
 
@@ -110,6 +137,16 @@ def _code(code: Code) -> str:
     return f"| `{code.name}` | {int(code.status)} | {sent_by} | {retry} | {code.docs} |\n"
 
 
+def metrics_page() -> str:
+    """The whole page of metrics."""
+    return _METRICS + "".join(map(_metric, metrics.ALL))
+
+
+def _metric(metric: metrics.Metric) -> str:
+    name = f"{metric.name}_total" if isinstance(metric, metrics.Count) else metric.name
+    return f"| `{name}` | {metric.kind.lower()} | {', '.join(f'`{one}`' for one in metric.labels)} | {metric.about} |\n"
+
+
 def with_files(text: str) -> str:
     """A page with the files that it shows as they are now."""
 
@@ -128,6 +165,7 @@ def main() -> int:
     """Write or check."""
     wanted = {page: with_files(page.read_text(encoding="utf-8")) for page in ROOT.glob("docs/**/*.md")}
     wanted[ERRORS] = errors_page()
+    wanted[METRICS] = metrics_page()
     stale = [page for page, text in wanted.items() if not page.exists() or page.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv[1:]:
         for page in stale:

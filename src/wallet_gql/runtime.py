@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
+from . import metrics
 from .backends import open_store
 from .background import attempt, run_for_ever
 from .domain.errors import InvalidInput
@@ -20,6 +23,7 @@ from .integrations.webhooks.sealing import sealer_of
 from .integrations.webhooks.targets import check_url
 from .settings import Mode, Settings
 from .storage import Store
+from .survey import Survey
 from .verbs.ledger import Ledger, utc_now
 from .verbs.merchants import Merchants
 
@@ -94,6 +98,8 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
         await store.recover(_RECOVER_MAX)
         parts = (_own_jobs(wallet), _outside_jobs(wallet), {"sending events": webhooks.sweep}) if sweeps else ()
         tasks = [asyncio.create_task(_sweep(part, settings.sweep_seconds)) for part in parts]
+        if sweeps and (folder := metrics.folder()) is not None:
+            tasks += (asyncio.create_task(_survey(wallet, folder)), asyncio.create_task(_flush()))
         try:
             yield wallet
         finally:
@@ -104,6 +110,7 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
             await webhooks.aclose()
             await sender.aclose()
             identity.passwords.close()
+            metrics.flush()
 
 
 def _merchants(settings: Settings, ledger: Ledger) -> tuple[Merchants, Webhooks, HttpSender]:
@@ -141,6 +148,23 @@ async def _sweep(jobs: Mapping[str, Job], every_seconds: float) -> None:
 
     async def all_of_them() -> None:
         for name, job in jobs.items():
-            await attempt(log, name, job)
+            if await attempt(log, name, job):
+                metrics.SWEPT_AT.set(time.time(), name)
+            else:
+                metrics.SWEEP_FAILURES.add(name)
 
     await run_for_ever(log, "the sweeps", all_of_them, every_seconds=every_seconds)
+
+
+async def _flush() -> None:
+    while True:
+        await asyncio.sleep(metrics.FLUSH_SECONDS)
+        metrics.flush()
+
+
+async def _survey(wallet: Wallet, folder: Path) -> None:
+    """Look at the store for the metrics, for ever."""
+    settings = wallet.settings
+    metrics.WORKERS.set(1)
+    with closing(Survey(wallet.store, folder, utc_now, books_seconds=settings.books_seconds)) as survey:
+        await run_for_ever(log, "the survey", survey.look, every_seconds=settings.survey_seconds, at_once=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from . import urls
@@ -12,9 +13,43 @@ from .domain.errors import ConfigurationError
 _RATE: Final = re.compile(
     r"(?P<name>[A-Za-z]+)=(?P<most>[1-9][0-9]{0,8})/(?P<span>[1-9][0-9]{0,3})?(?P<unit>second|minute|hour|day)"
 )
+_ADDRESS: Final = re.compile(
+    r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9._-]*[a-z0-9])?):(?P<port>[0-9]{1,5})", re.ASCII | re.IGNORECASE
+)
+PORT_MAX: Final = 65_535
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _ORIGIN: Final = "write for example https://app.example or http://localhost:5173"
+
+
+class Mode(StrEnum):
+    """`production` serves no GraphiQL and refuses a store that keeps nothing; `test` alone may arm failpoints."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+    TEST = "test"
+
+
+class GraphqlProfile(StrEnum):
+    """Which status codes GraphQL answers with: those that today's clients expect, or those of the August 2026 draft."""
+
+    DEFAULT = "default"
+    DRAFT2026 = "draft2026"
+
+
+class TrustedDocuments(StrEnum):
+    """`off`: ids are not looked up. `prefer`: documents by id or in full. `only`: only documents of the manifest."""
+
+    OFF = "off"
+    PREFER = "prefer"
+    ONLY = "only"
+
+
+class LogFormat(StrEnum):
+    """How log lines look: `text` for people, or one JSON object a line."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +58,28 @@ class Rate:
 
     most: int
     seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 is a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As it is written in settings."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address_of(text: str) -> Address | None:
+    """`127.0.0.1:9464` or `[::1]:9464` as an address; None for empty text. Raises ValueError."""
+    if not text:
+        return None
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > PORT_MAX:
+        raise ValueError(f"{text!r} is no address with a port; write for example 127.0.0.1:9464 or [::1]:9464")
+    return Address(match["host"].strip("[]"), int(match["port"]))
 
 
 def rates_of(text: str) -> dict[str, Rate]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Sequence
 from functools import cached_property
 from ipaddress import ip_network
 from typing import Any, Final
@@ -15,27 +12,39 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from . import environment, failpoints, urls
+from . import environment
 from .domain.errors import ConfigurationError
-from .setting_values import listed, origin_of, rates_of
+from .setting_checks import CHECKS, STRIPE_API_BASE, Check
+from .setting_values import (
+    Address,
+    GraphqlProfile,
+    LogFormat,
+    Mode,
+    TrustedDocuments,
+    address_of,
+    listed,
+    origin_of,
+    rates_of,
+)
+
+__all__ = [
+    "Check",
+    "GraphqlProfile",
+    "LogFormat",
+    "Mode",
+    "Settings",
+    "TrustedDocuments",
+    "check_names",
+    "load_settings",
+]
 
 RATE_LIMITS: Final = (
     "address=6000/minute; user=3000/minute; addressCost=600000/minute; cost=300000/minute; "
     "money=600/minute; lookup=60/minute; logIn=60/minute; signUp=20/minute; "
     "updateMerchant=20/hour; replayEvents=10/hour"
 )
-
-STRIPE_API_BASE: Final = "https://api.stripe.com"
-_STRIPE_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
-_WEBHOOK_SECRETS_MAX: Final = 4
-"""Two endpoints (for the account and for connected accounts), each with a second secret while it is rotated."""
-
-_SECRET_KEY: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]=", re.ASCII)
-_SECRET_KEYS_MAX: Final = 5
-
 _HOST: Final = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.ASCII | re.IGNORECASE)
 _HEADER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
-_REDIS_PARAMETERS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 
 MAY_BE_SECRET: Final = frozenset(
     {
@@ -51,29 +60,6 @@ MAY_BE_SECRET: Final = frozenset(
 """Settings whose values never appear in a message."""
 
 
-class Mode(StrEnum):
-    """`production` serves no GraphiQL and refuses a store that keeps nothing; `test` alone may arm failpoints."""
-
-    DEVELOPMENT = "development"
-    PRODUCTION = "production"
-    TEST = "test"
-
-
-class GraphqlProfile(StrEnum):
-    """Which status codes GraphQL answers with: those that today's clients expect, or those of the August 2026 draft."""
-
-    DEFAULT = "default"
-    DRAFT2026 = "draft2026"
-
-
-class TrustedDocuments(StrEnum):
-    """`off`: ids are not looked up. `prefer`: documents by id or in full. `only`: only documents of the manifest."""
-
-    OFF = "off"
-    PREFER = "prefer"
-    ONLY = "only"
-
-
 class Settings(BaseSettings):
     """All settings. Each field is set by the environment variable `WALLET_` + its name in upper case."""
 
@@ -87,6 +73,17 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one")
     workers: int = Field(1, ge=1, le=64, description="Server processes")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    log_format: LogFormat = Field(LogFormat.TEXT, description="How log lines look: text, or json for programs")
+    metrics_address: str = Field(
+        "",
+        description="Where Prometheus metrics are served: 127.0.0.1:9464; none: nothing is measured",
+    )
+    survey_seconds: float = Field(
+        5.0, gt=0, le=3600, description="How often the store is looked at for the metrics: overdue, unsettled, writable"
+    )
+    books_seconds: float = Field(
+        300.0, ge=0, le=86_400, description="How often the metrics sum the whole books of every node; 0: never"
+    )
     timeout_seconds: float = Field(10.0, gt=0, le=60, description="How long one money command may take")
     session_cache_seconds: float = Field(
         1.0,
@@ -184,6 +181,12 @@ class Settings(BaseSettings):
             ip_network(part)
         return text
 
+    @field_validator("metrics_address")
+    @classmethod
+    def _check_metrics_address(cls, text: str) -> str:
+        address_of(text)
+        return text
+
     @field_validator("rate_limits")
     @classmethod
     def _check_rates(cls, text: str) -> str:
@@ -211,6 +214,11 @@ class Settings(BaseSettings):
         return frozenset(map(origin_of, listed(self.allowed_origins)))
 
     @cached_property
+    def metrics_at(self) -> Address | None:
+        """Where metrics are served; None: nothing is measured."""
+        return address_of(self.metrics_address)
+
+    @cached_property
     def hosts(self) -> frozenset[str]:
         """The allowed hosts, in lower case; empty for any."""
         return frozenset(part.lower() for part in listed(self.allowed_hosts))
@@ -224,14 +232,6 @@ class Settings(BaseSettings):
     def proxies(self) -> tuple[str, ...]:
         """The trusted proxies."""
         return tuple(listed(self.trusted_proxies))
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A check of settings. It is skipped while one of the settings it `needs` is wrong, to report no false faults."""
-
-    needs: frozenset[str]
-    faults: Callable[[Settings], Iterable[str]]
 
 
 def load_settings(checks: Sequence[Check] = (), /, **overrides: Any) -> Settings:
@@ -279,121 +279,3 @@ def _fault(field: str, error: ErrorDetails) -> str:
         f"{environment.variable(field)}: {error['msg']}{value}. It sets: {described.description}; "
         f"the default is {'empty' if shown == '' else shown}"
     )
-
-
-def _storage_faults(settings: Settings) -> list[str]:
-    try:
-        urls.parse_all(settings.storage)
-    except ConfigurationError as error:
-        return [f"WALLET_STORAGE: {error.message}"]
-    return []
-
-
-def _durability_faults(settings: Settings) -> list[str]:
-    faults: list[str] = []
-    is_memory, is_production = settings.storage.startswith("memory:"), settings.mode is Mode.PRODUCTION
-    if settings.workers > 1 and is_memory:
-        faults.append("WALLET_WORKERS: memory:// lives in one process; use 1 worker, or a store such as sqlite://")
-    if is_production and is_memory:
-        faults.append("WALLET_STORAGE: memory:// keeps nothing; WALLET_MODE=production wants a durable store")
-    if is_production and "storage" not in settings.model_fields_set:
-        faults.append(
-            "WALLET_STORAGE: WALLET_MODE=production has no default store; say where the money is kept, "
-            "for example WALLET_STORAGE=sqlite:////var/lib/wallet/wallet.db"
-        )
-    return faults
-
-
-def _rate_storage_faults(settings: Settings) -> list[str]:
-    if settings.rate_limit_storage == "memory://":
-        return []
-    try:
-        url = urls.parse(settings.rate_limit_storage)
-        if url.scheme not in ("redis", "rediss") or not url.host:
-            raise ConfigurationError("write memory://, redis://host or rediss://host")  # noqa: TRY301 - told below
-        url.check_parameters(_REDIS_PARAMETERS)
-        if not re.fullmatch(r"(/[0-9]{0,5})?", url.path, re.ASCII):
-            raise ConfigurationError("the database of a Redis is a number: redis://host/0")  # noqa: TRY301 - told below
-    except ConfigurationError as error:
-        return [f"WALLET_RATE_LIMIT_STORAGE: {error.message}"]
-    return []
-
-
-def _stripe_faults(settings: Settings) -> list[str]:
-    """The faults of Stripe's key and secrets, without repeating any."""
-    key, secrets = settings.stripe_api_key.get_secret_value(), settings.webhook_secrets
-    faults: list[str] = []
-    if key and _STRIPE_KEY.fullmatch(key) is None:
-        faults.append("WALLET_STRIPE_API_KEY: no secret key; it begins with sk_test_, rk_test_, sk_live_ or rk_live_")
-    if len(secrets) > _WEBHOOK_SECRETS_MAX or not all(one.startswith("whsec_") for one in secrets):
-        faults.append(f"WALLET_STRIPE_WEBHOOK_SECRETS: at most {_WEBHOOK_SECRETS_MAX}, each begins with whsec_")
-    if secrets and not key:
-        faults.append("WALLET_STRIPE_WEBHOOK_SECRETS: of no use without WALLET_STRIPE_API_KEY; set that, too")
-    if _is_live(settings) and settings.stripe_api_base != STRIPE_API_BASE:
-        faults.append(f"WALLET_STRIPE_API_BASE: a live key is sent to {STRIPE_API_BASE} alone; unset the variable")
-    return faults
-
-
-def _secret_key_faults(settings: Settings) -> list[str]:
-    keys = settings.sealing_keys
-    faults: list[str] = []
-    if not all(map(_SECRET_KEY.fullmatch, keys)):
-        faults.append(
-            "WALLET_SECRET_KEYS: a key is 32 random bytes in URL-safe base64, 44 characters: "
-            "openssl rand -base64 32 | tr +/ -_"
-        )
-    if len(keys) > _SECRET_KEYS_MAX or len(set(keys)) < len(keys):
-        faults.append(f"WALLET_SECRET_KEYS: at most {_SECRET_KEYS_MAX} keys, each once; leave out what seals no secret")
-    return faults
-
-
-def _live_key_faults(settings: Settings) -> list[str]:
-    if _is_live(settings) and settings.mode is not Mode.PRODUCTION:
-        return ["WALLET_STRIPE_API_KEY: a live key is for WALLET_MODE=production only; else use a test key"]
-    return []
-
-
-def _stripe_base_faults(settings: Settings) -> list[str]:
-    try:
-        url = urls.parse(settings.stripe_api_base)
-        schemes = ("http", "https") if url.host in ("127.0.0.1", "::1", "localhost") else ("https",)
-        well = bool(url.host) and url.scheme in schemes and url.user is None and not url.query
-    except ConfigurationError:
-        well = False
-    remedy = "write an https URL without a user or parameters; http is for this machine only"
-    return [] if well else [f"WALLET_STRIPE_API_BASE: {remedy}"]
-
-
-def _is_live(settings: Settings) -> bool:
-    return settings.stripe_api_key.get_secret_value().startswith(("sk_live_", "rk_live_"))
-
-
-def _failpoint_faults(settings: Settings) -> list[str]:
-    """The faults of the failpoints; they may be armed in mode `test` only."""
-    try:
-        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
-    except ValueError as error:
-        return [f"{failpoints.VARIABLE}: {error}"]
-    if settings.mode is not Mode.TEST:
-        failpoints.arm("")
-    return []
-
-
-def _armed_faults(settings: Settings) -> list[str]:
-    if os.environ.get(failpoints.VARIABLE) and settings.mode is not Mode.TEST:
-        return [f"{failpoints.VARIABLE}: failpoints are for WALLET_MODE=test only; unset the variable"]
-    return []
-
-
-CHECKS: Final = (
-    Check(frozenset({"storage"}), _storage_faults),
-    Check(frozenset({"storage", "mode", "workers"}), _durability_faults),
-    Check(frozenset({"rate_limit_storage"}), _rate_storage_faults),
-    Check(frozenset({"stripe_api_key", "stripe_webhook_secrets", "stripe_api_base"}), _stripe_faults),
-    Check(frozenset({"secret_keys"}), _secret_key_faults),
-    Check(frozenset({"stripe_api_key", "mode"}), _live_key_faults),
-    Check(frozenset({"stripe_api_base"}), _stripe_base_faults),
-    Check(frozenset(), _failpoint_faults),
-    Check(frozenset({"mode"}), _armed_faults),
-)
-"""Checks of several settings together, and of secrets, whose values pydantic would repeat in its messages."""

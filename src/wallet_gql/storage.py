@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Final, Generic, Literal, Protocol, Self, TypeVar
+from typing import Final, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from .domain.changes import Decide, ReadSet, Scope, Snapshot
 from .domain.errors import InvariantViolated
@@ -150,6 +150,30 @@ class Recovered:
     committed: int = 0
     rolled_back: int = 0
     credited: int = 0
+
+
+@frozen
+class NodeVitals:
+    """The state of one node, for operators."""
+
+    node: str
+    clock_seconds: float
+    """Its clock minus ours."""
+    in_doubt: int = 0
+    """Commits over several nodes that are prepared here and not settled."""
+    pending_credits: int = 0
+    """Credits on their way from here that are not confirmed."""
+    unsettled_seconds: float = 0.0
+    """The age of the oldest of both."""
+
+
+@runtime_checkable
+class Observed(Protocol):
+    """What a store may offer in addition to `Store`: something to tell operators about its nodes."""
+
+    async def vitals(self) -> Sequence[NodeVitals]:
+        """The state of every node that answers; the others are left out."""
+        ...
 
 
 class Store(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -18,6 +19,7 @@ from typing import Any, Final
 from ...domain.changes import Decide, Done, Failed, Outcome, Scope
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
 from ...domain.frozen import frozen
+from ...metrics import BATCH_COMMANDS, COMMIT_SECONDS
 
 log = logging.getLogger("wallet_gql.group_commit")
 
@@ -212,6 +214,8 @@ class GroupCommit:
                     batch = _take(queue, min(self.batch_max, self._policy.batch_max(lane)), now)
                     self.counters.batches += bool(batch)
                     self.counters.commands += len(batch)
+                    if batch:
+                        BATCH_COMMANDS.note(len(batch))
                     left = await self._try(lane, batch)
                 if left:
                     await self._try_again(lane, left)
@@ -252,6 +256,7 @@ class GroupCommit:
         else:
             for command in batch:
                 command.started = True
+            began = time.perf_counter()
             try:
                 outcomes = await self._commit(lane, batch, remaining * _DEADLINE_SHARE)
             except InDoubt as error:
@@ -261,6 +266,7 @@ class GroupCommit:
             except Exception as error:
                 log.exception("a backend raised what is no error of ours; its batch is in doubt")
                 outcomes = [Failed(InDoubt(f"{type(error).__name__}: {error}")) for _ in batch]
+            COMMIT_SECONDS.note(time.perf_counter() - began)
         self._forward(batch, outcomes)
         left = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=final)]
         return [command for command in left if not command.future.done()]

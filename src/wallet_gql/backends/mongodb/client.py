@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -114,6 +115,12 @@ class MongoServer:
                 f"the mongod at {host} belongs to no replica set yet; run once `mongosh --eval 'rs.initiate()'`"
             )
         return ConfigurationError(f"MongoDB at {host} answers, but no primary can be reached: {error}")
+
+    async def clock_seconds(self) -> float:
+        """The primary's clock minus ours. Raises the driver's errors."""
+        began = time.time()
+        hello = await self.client.admin.command("hello")
+        return float(hello["localTime"].timestamp()) - (began + time.time()) / 2
 
     async def close(self) -> None:
         """Close all connections."""

@@ -37,6 +37,7 @@ from ...storage import (
     Capabilities,
     HistoryLine,
     NodeTotal,
+    NodeVitals,
     Page,
     Recovered,
     ScanItem,
@@ -276,6 +277,14 @@ class MongoStore(GroupStore):
         key.
         """
         return Recovered()
+
+    async def vitals(self) -> Sequence[NodeVitals]:
+        """See `Observed.vitals`: the clock of the primary."""
+        try:
+            with pymongo.timeout(PING_SECONDS):
+                return [NodeVitals("mongodb", await self._running().clock_seconds())]
+        except Exception as error:
+            raise translate(error) from error
 
     async def ping(self) -> None:
         """Write as a commit does, to a majority's disks. Raises Unavailable."""

@@ -17,6 +17,7 @@ import asyncpg
 
 from ...background import log_once_a_minute
 from ...domain.errors import NodeUnavailable, Unavailable
+from ...metrics import CONNECTION_SECONDS, CONNECTIONS, CONNECTIONS_MAX
 from ...urls import parse
 from .errors import translate
 
@@ -100,6 +101,7 @@ class PgNode:
                     max_inactive_connection_lifetime=60,
                     max_queries=QUERIES_MAX,
                 )
+                CONNECTIONS_MAX.set(most, self.name, purpose)
         except Exception as error:
             raise translate(error, self.name) from error
 
@@ -139,8 +141,10 @@ class PgNode:
         Raises:
             Contended: none became free in time. Unavailable: none can be made, or the last attempt has just failed.
         """
-        pool = self._pools["aside" if aside else "reads" if reads else "commands"]
+        purpose = "aside" if aside else "reads" if reads else "commands"
+        pool = self._pools[purpose]
         loop = asyncio.get_running_loop()
+        began = loop.time()
         if loop.time() < self._silent_until and not aside:
             raise NodeUnavailable(self.name)
         try:
@@ -151,6 +155,9 @@ class PgNode:
             if isinstance(error, TimeoutError) and loop.time() < deadline:  # connecting took too long
                 raise self.silent() from error
             raise translate(error, self.name) from error
+        finally:
+            CONNECTION_SECONDS.note(loop.time() - began, self.name, purpose)
+        CONNECTIONS.add(1, self.name, purpose)
         connection = Connection(self.name, raw, deadline)
         try:
             yield connection
@@ -158,6 +165,7 @@ class PgNode:
             connection.doubtful = True
             raise
         finally:
+            CONNECTIONS.add(-1, self.name, purpose)
             await self._give_back(pool, raw, doubtful=connection.doubtful)
 
     async def _give_back(self, pool: asyncpg.Pool, raw: Any, *, doubtful: bool) -> None:

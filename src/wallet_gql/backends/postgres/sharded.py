@@ -18,7 +18,7 @@ from ...background import run_for_ever
 from ...domain.changes import ReadSet, State, Writes
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 from ...domain.ids import AccountId
-from ...storage import PageRequest
+from ...storage import NodeVitals, PageRequest
 from ..kit.group_commit import LanePolicy
 from ..kit.imports import completed, unknown_accounts
 from ..kit.kinds import Row
@@ -31,6 +31,7 @@ from .commit import Branch, decide
 from .json_text import fill, given, wish
 from .node import Connection, PgNode
 from .setup import identify, prepare_node
+from .vitals import vitals_of
 
 log = logging.getLogger("wallet_gql.postgres")
 
@@ -192,6 +193,11 @@ class PgStore(RelationalStore):
                 await decide(Branch(connection, given(completed(writes, known, node, self._map))))
             except WalletError as error:
                 raise InvariantViolated(f"an item cannot be imported: {error}") from error
+
+    async def vitals(self) -> Sequence[NodeVitals]:
+        """See `Observed.vitals`."""
+        found = await asyncio.gather(*map(vitals_of, self._nodes.values()))
+        return [one for some in found for one in some]
 
     async def ping(self) -> None:
         """Every node could write now. Raises Unavailable."""

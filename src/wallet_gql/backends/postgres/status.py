@@ -12,20 +12,14 @@ from ..redis.url import parse_redis_url
 from ..relational.statements import TOTALS
 from .node import PgNode
 from .setup import parse_url
+from .vitals import WAIT_SECONDS, vitals
 
 PLAIN: Final = ("postgres", "postgresql")
 
-WAIT_SECONDS: Final = 3.0
 DOUBT_SECONDS_MAX: Final = 60.0
 """A transaction in doubt for longer than this is not just a batch between its two phases."""
 
 _USERS: Final = "SELECT count(*) FROM records WHERE kind = 'user'"
-_HAS_INTENTS: Final = "SELECT to_regclass('intents') IS NOT NULL"
-_INTENTS: Final = "SELECT count(*), extract(epoch FROM max(clock_timestamp() - decided_at))::float FROM intents"
-_DOUBT: Final = """
-SELECT count(*), extract(epoch FROM max(clock_timestamp() - prepared))::float FROM pg_prepared_xacts
-WHERE database = current_database() AND gid LIKE 'wgql:%'
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +58,7 @@ async def _ask(node: PgNode) -> NodeStatus:
         await node.open()
         async with node.connection(asyncio.get_running_loop().time() + WAIT_SECONDS) as connection:
             users = int(await connection.value(_USERS))
-            ((prepared, oldest),) = await connection.rows(_DOUBT)
-            has_intents = await connection.value(_HAS_INTENTS)
-            ((intents, open_for),) = await connection.rows(_INTENTS) if has_intents else [(0, None)]
+            found = await vitals(connection)
             totals = await connection.rows(TOTALS)
     except NodeUnavailable:
         return NodeStatus(node.name, reachable=False, reason=f"node {node.name} does not answer")
@@ -75,5 +67,13 @@ async def _ask(node: PgNode) -> NodeStatus:
     finally:
         await node.close()
     sums = {str(row[0]): int(row[1]) + int(row[2]) for row in totals}
-    oldest = max((seconds for seconds in (oldest, open_for) if seconds is not None), default=None)
-    return NodeStatus(node.name, True, "", users, int(prepared), oldest, sums, int(intents))  # noqa: FBT003 - reachable
+    oldest = found.unsettled_seconds if found.in_doubt or found.pending_credits else None
+    return NodeStatus(
+        node.name,
+        reachable=True,
+        users=users,
+        prepared=found.in_doubt,
+        oldest_in_doubt_seconds=oldest,
+        sums_minor=sums,
+        intents=found.pending_credits,
+    )

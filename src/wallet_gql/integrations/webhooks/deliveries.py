@@ -29,6 +29,7 @@ from ...domain.ids import AccountId, UserId
 from ...domain.merchants import Delivery, Merchant, delivery_key, merchant_key
 from ...domain.model import Account, Record, RecordKey
 from ...failpoints import reach
+from ...metrics import WEBHOOK_AGE_SECONDS, WEBHOOKS
 from ...records import Backlog, Swept, change_seen, read
 from ...storage import PAGE_MAX, HistoryLine, PageRequest, Store
 from .dead_letters import DEAD, DeadLetter, dead_key
@@ -179,7 +180,9 @@ class Webhooks:
                     event = event_of(line)
                     try:
                         error = await self._attempt(leased.merchant, event, leased.delivery)
+                        self._measure("failed" if error else "delivered", line)
                     except NotSent as busy:
+                        self._measure("not_sent", line)
                         log.warning("event %s was not sent: %s", event.id, busy)
                         await self._release(merchant_id, token, self.retry_seconds)
                         return told
@@ -220,6 +223,10 @@ class Webhooks:
         except SendFailed as error:
             return str(error)[:_ERROR_MAX]
         return "" if 200 <= status < 300 else f"status {status}"  # noqa: PLR2004 - what 2xx means
+
+    def _measure(self, outcome: str, line: HistoryLine) -> None:
+        WEBHOOKS.add(outcome)
+        WEBHOOK_AGE_SECONDS.note((self.clock() - line.entry.at).total_seconds(), outcome)
 
     # What is written
 
@@ -271,28 +278,29 @@ class Webhooks:
         letter = dead_key(event.account_id, event.sequence)
         log.info("event %s did not reach merchant %s: %s", event.id, merchant.id, error)
 
-        def decide(snapshot: Snapshot) -> Decision[None]:
+        def decide(snapshot: Snapshot) -> Decision[bool]:
             record = snapshot.record(key)
             found = None if record is None else Delivery.from_record(record)
             if record is None or found is None or found.lease != token:
-                return Decision(Changes(), None)
+                return Decision(Changes(), result=False)
             if found.is_repeat(event.account_id, event.sequence):
                 found = found.repeated(now)
             if error == f"status {GONE}":
                 after = replace(found, lease="", last_error=error, attempts=0, due_at=None)
-                return Decision(Changes(records=(after.to_record().after(record),)), None)
+                return Decision(Changes(records=(after.to_record().after(record),)), result=False)
             attempts = found.attempts + 1
             if attempts < self.attempts_max:
                 due_at = now + timedelta(seconds=self._wait_seconds(attempts))
                 after = replace(found, lease="", last_error=error, attempts=attempts, due_at=due_at)
-                return Decision(Changes(records=(after.to_record().after(record),)), None)
+                return Decision(Changes(records=(after.to_record().after(record),)), result=False)
             given_up = replace(found.told(event.account_id, event.sequence), lease="", due_at=now, dead=found.dead + 1)
             after = replace(given_up, last_error=error)
             body = {"event": event.id, "transfer": event.transfer_id, "error": error}
             dead = Record(letter.kind, letter.id, letter.slot, merchant.id, 1, body, now).after(snapshot.record(letter))
-            return Decision(Changes(records=(after.to_record().after(record), dead)), None)
+            return Decision(Changes(records=(after.to_record().after(record), dead)), result=True)
 
-        await self.store.execute(Scope(key.slot, records=(key, letter)), decide)
+        if (await self.store.execute(Scope(key.slot, records=(key, letter)), decide)).result:
+            WEBHOOKS.add("given_up")
 
     def _wait_seconds(self, attempts: int) -> float:
         """A random part of a wait that doubles with each attempt, so that many retries do not come at once."""

@@ -25,6 +25,7 @@ from ...domain.errors import RateLimited
 from ...verbs.batches import BATCH_MAX
 from ..catalogue.operations import KEYED
 from ..http.rate_limits import MONEY
+from ..http.record import current
 from .context import Context
 from .limits import Meter
 
@@ -63,6 +64,8 @@ def _payments(field: FieldNode, variables: dict[str, Any]) -> int:
 
 async def count(context: Context, verbs: Iterable[str]) -> None:
     """Count the verbs and pay the cost before anything runs. Raises RateLimited; `Retry-After` says how long."""
+    record = current()
+    record.verbs = verbs = tuple(verbs)
     try:
         await context.caller.count(*verbs)
         await context.caller.spend(context.cost.take())

@@ -21,6 +21,7 @@ from ...domain import errors as domain
 from ...domain import model
 from ..catalogue.errors import ANSWERS
 from ..http.logs import log_answer
+from ..http.record import current
 from .describe import about, enum_type, interface_type, object_type
 from .scalars import CurrencyCode
 from .types import Money
@@ -253,6 +254,7 @@ class Handler:
     def handle(self, exception: domain.WalletError, *, field: object, info: Any) -> WalletError:
         """The exception as data."""
         del field
+        current().fail(exception.code, info.field_name)
         log_answer(info.field_name, exception)
         return self.error_type.of(exception)
 

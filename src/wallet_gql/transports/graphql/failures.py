@@ -20,6 +20,7 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from ...domain.errors import InDoubt, RateLimited, Rejected, Unauthenticated, Unavailable, WalletError
 from ..catalogue.errors import BAD_REQUEST, INTERNAL, LIMIT_EXCEEDED, Code
 from ..http.logs import REQUEST_ID, log_answer
+from ..http.record import current
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +120,10 @@ class Refused(PreExecutionError):
         self, fault: Fault, errors: Sequence[GraphQLError], extensions: dict[str, object] | None = None
     ) -> None:
         limits = [error for error in errors if isinstance(error, OverLimit)]
-        super().__init__(None, [public(error) for error in (limits or errors)[:ERRORS_MAX]], extensions)
+        told = [public(error) for error in (limits or errors)[:ERRORS_MAX]]
+        super().__init__(None, told, extensions)
         self.fault = fault
+        current().fail(str((told[0].extensions or {})["code"]))
 
 
 def told(result: ExecutionResult) -> ExecutionResult:
@@ -130,6 +133,8 @@ def told(result: ExecutionResult) -> ExecutionResult:
         return Refused(fault, result.errors or (), result.extensions)
     if result.errors:
         result.errors = [public(error) for error in result.errors]
+        for error in result.errors:
+            current().fail(str((error.extensions or {})["code"]), str(error.path[0]) if error.path else None)
     return result
 
 

@@ -30,6 +30,7 @@ from ...runtime import Wallet
 from ..http.auth import Caller, caller_of, token_of
 from ..http.logs import REQUEST_ID
 from ..http.rate_limits import visitor_of
+from ..http.record import RECORD, RequestRecord
 from .asked import Asked
 from .context import Context
 from .documents import Documents
@@ -235,6 +236,8 @@ class Connection:
     async def _operate(self, name: str, given: dict[str, Any]) -> None:
         """Run one operation to its end, and send its results."""
         REQUEST_ID.set(uuid.uuid4().hex)
+        record = RequestRecord("graphql", is_stream=True)
+        RECORD.set(record)
         try:
             if await self._run(name, given):
                 self._tasks.pop(name, None)  # the id must be free before the client is told
@@ -247,7 +250,10 @@ class Connection:
             self._end(Closed(INTERNAL, "what was sent was not taken"))
         except Exception:
             log.exception("unexpected failure in an operation on a WebSocket")
+            record.fail("INTERNAL")
             self._end(Closed(INTERNAL, "something went wrong on our side"))
+        finally:
+            record.end(None)
 
     async def _run(self, name: str, given: dict[str, Any]) -> bool:
         """Send the results. Returns whether they ended by themselves, without an error that ends the operation."""

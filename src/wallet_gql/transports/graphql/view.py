@@ -22,6 +22,7 @@ from ..http.auth import caller_of, check_same_site
 from ..http.finishing import Finishing
 from ..http.problems import Problem
 from ..http.rate_limits import visitor_of
+from ..http.record import current
 from .asked import Asked
 from .context import Context
 from .documents import Documents
@@ -59,6 +60,7 @@ class WalletView:
             await self._connect(WebSocket(scope, receive, send))
             return
         request = Request(scope, receive)
+        current().api = "graphql"
         check_same_site(request)
         answer = await self.run(request)
         await answer(scope, receive, send)
@@ -140,6 +142,7 @@ async def _subscribe(query: str, asked: Asked, context: Context, wanted: Wanted)
     if not wanted.stream:
         detail = f"a subscription is answered as a stream: accept {EVENT_STREAM}, or use a WebSocket"
         raise Problem(NOT_ACCEPTABLE, detail)
+    current().is_stream = True
     results = await schema.stream(
         query,
         asked.variables,

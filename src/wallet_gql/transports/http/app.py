@@ -45,6 +45,7 @@ from .logs import REQUEST_ID
 from .opening import UntilOpen, opening
 from .problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
 from .rate_limits import CountRequests, Limits, check_names
+from .record import RECORD, RequestRecord
 from .security import HEADERS, PAGE_POLICY, STRICT_TRANSPORT, cross_origin
 from .siblings import Siblings
 from .signals import Next, on_stop
@@ -56,6 +57,9 @@ READY_SECONDS: Final = 2.0
 
 READY_FOR_SECONDS: Final = 1.0
 """How long its answer is reused, so that anonymous clients cannot load the store with it."""
+
+PROBES: Final = ("/healthz", "/readyz")
+"""Neither logged nor counted: a balancer asks all the time."""
 
 _REDIRECTIONS: Final = range(300, 400)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
@@ -193,14 +197,19 @@ class Gate:
             return
         headers = Headers(scope=scope)
         token = REQUEST_ID.set(_request_id(headers))
+        record = RequestRecord()
+        RECORD.set(record)
         more = STRICT_TRANSPORT if self._strict_transport and scope["scheme"] == "https" else {}
         answer = _Answer(send, {**HEADERS, **more})
         started = time.perf_counter()
         try:
             await self._guarded(scope, receive, answer, headers)
         finally:
-            took_ms = (time.perf_counter() - started) * 1000
-            log.info("%s %r %s in %.1f ms", scope["method"], scope["path"], answer.status or "unanswered", took_ms)
+            if scope["path"] not in PROBES:
+                took = time.perf_counter() - started
+                record.end(took)
+                status = answer.status or "unanswered"
+                log.info("%s %r %s in %.1f ms", scope["method"], scope["path"], status, took * 1000)
             REQUEST_ID.reset(token)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:

@@ -22,6 +22,7 @@ from ...people import LOOKING_UP
 from ..catalogue.operations import READS
 from .origins import cross_site, is_plain_loopback, is_same_site
 from .rate_limits import Limits, visitor_of
+from .record import current
 
 COOKIE: Final = "__Host-wallet"
 DEV_COOKIE: Final = "wallet-dev"
@@ -117,6 +118,7 @@ class Caller:
                 if self._limits is not None:
                     await self._limits.count_user(session.user_id)
                 self._session, self._is_recent = session, recent is not None
+                current().user_id = session.user_id
             elif self._is_recent and not may_be_recent:
                 self._session, self._is_recent = await self._identity.authenticate(self._token), False
             return self._session

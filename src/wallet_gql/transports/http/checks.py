@@ -35,16 +35,21 @@ def _named(variable: str, line: str) -> str:
     return line if line.startswith("WALLET_") else f"{variable}: {line}"
 
 
-def _check_host(settings: Settings) -> None:
+def _check_host(host: str) -> None:
     """Refuse a host that is not valid, or not an address of this machine. Raises ConfigurationError."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((settings.host, 0), family=family).close()
+        socket.create_server((host, 0), family=family).close()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no name of a host"
         raise ConfigurationError(
-            f"cannot listen on {settings.host!r}: {reason}; name an address of this machine, such as 127.0.0.1"
+            f"cannot listen on {host!r}: {reason}; name an address of this machine, such as 127.0.0.1"
         ) from error
+
+
+def _check_metrics(settings: Settings) -> None:
+    if settings.metrics_at is not None:
+        _check_host(settings.metrics_at.host)
 
 
 TRANSPORT: Final = _check("WALLET_HOST", "tls_cert", "tls_key", "insecure_http", "host", by=check_transport)
@@ -53,7 +58,8 @@ TRANSPORT: Final = _check("WALLET_HOST", "tls_cert", "tls_key", "insecure_http",
 CHECKS: Final = (
     _check("WALLET_STORAGE", "storage", by=lambda settings: open_store(settings.storage)),
     TRANSPORT,
-    _check("WALLET_HOST", "host", by=_check_host),
+    _check("WALLET_HOST", "host", by=lambda settings: _check_host(settings.host)),
+    _check("WALLET_METRICS_ADDRESS", "metrics_address", by=_check_metrics),
     _check("WALLET_TRUSTED_DOCUMENTS_FILE", "trusted_documents", "trusted_documents_file", by=Documents.load),
     _check("WALLET_RATE_LIMITS", "rate_limits", by=lambda settings: check_names(settings, NAMES)),
     _check("WALLET_RATE_LIMIT_STORAGE", "rate_limit_storage", by=check_storage),

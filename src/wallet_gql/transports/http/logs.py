@@ -1,12 +1,17 @@
-"""Log lines that carry the id of the request they belong to."""
+"""Log lines that carry the id of the request they belong to; as text, or as JSON with more about the request."""
 
 from __future__ import annotations
 
 import logging
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, Final
 
+import orjson
+
 from ...domain.errors import InDoubt, RateLimited, Unavailable, WalletError
+from ...settings import LogFormat
+from .record import RECORD, RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +33,26 @@ class RequestIdFilter(logging.Filter):
         return True
 
 
+class JsonLines(logging.Formatter):
+    """One JSON object a line. What is not known, such as the user of a request without a session, is left out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        request = RECORD.get() or RequestRecord()
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "requestId": REQUEST_ID.get().removeprefix("-"),
+            "userId": request.user_id,
+            "verb": ",".join(dict.fromkeys(request.known)),
+            "outcome": request.outcome,
+            "exception": self.formatException(record.exc_info) if record.exc_info else "",
+        }
+        return orjson.dumps({name: value for name, value in line.items() if value}).decode()
+
+
 def log_answer(verb: str, error: WalletError) -> None:
     """Log one line for an answer that is retryable or in doubt: the verb, the code and the reason.
 
@@ -37,14 +62,15 @@ def log_answer(verb: str, error: WalletError) -> None:
         log.warning("%s is answered with %s: %s", verb, error.code, error.detail or error.message)
 
 
-def log_config(level: str) -> dict[str, Any]:
+def log_config(level: str, form: LogFormat = LogFormat.TEXT) -> dict[str, Any]:
     """A `logging.config.dictConfig` for the server: everything from `level` (`info`, …) up goes to standard error."""
+    text = {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "filters": {"request_id": {"()": RequestIdFilter}},
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s [%(request_id)s] %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
+        "formatters": {"text": text, "json": {"()": JsonLines}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": form.value, "filters": ["request_id"]}},
         "loggers": {name: {"level": "WARNING"} for name in ("uvicorn", *_TELL_URLS)},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
     }

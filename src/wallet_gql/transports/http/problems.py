@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket
 
 from ..catalogue.errors import NOT_FOUND, REQUEST_ENTITY_TOO_LARGE, Code, code_of
 from .logs import REQUEST_ID
+from .record import current
 
 MEDIA_TYPE: Final = "application/problem+json"
 BODY_MAX: Final = 256 * 1024
@@ -38,6 +39,7 @@ class Problem(Exception):
 
 def respond(problem: Problem) -> Response:
     """The response: `{type, title, status, detail, code, requestId, retryable}`."""
+    current().fail(problem.code.name)
     body = {
         "type": "about:blank",
         "title": problem.code.status.phrase,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import logging.config
 import math
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
 
 import uvicorn
 
+from ... import metrics
 from ...domain.errors import ConfigurationError
 from ...runtime import Wallet, open_wallet, settled_memory
 from ...settings import Settings
@@ -23,6 +27,8 @@ from .logs import log_config
 from .problems import BODY_MAX
 from .tls import check_transport
 from .workers import Workers
+
+log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
 _GRACE_SECONDS: Final = 5
@@ -36,10 +42,30 @@ def serve(settings: Settings, ready: Ready) -> None:
     """Serve until SIGINT or SIGTERM. Raises ConfigurationError."""
     check_transport(settings)
     listener = listen(settings.host, settings.port)
-    if settings.workers == 1:
-        run(settings, lambda: _open_and_serve(settings, listener, ready))
-    else:
-        _serve_many(settings, listener, ready)
+    with _measuring(settings):
+        if settings.workers == 1:
+            run(settings, lambda: _open_and_serve(settings, listener, ready))
+        else:
+            _serve_many(settings, listener, ready)
+
+
+@contextmanager
+def _measuring(settings: Settings) -> Iterator[None]:
+    """Serve metrics, if the settings say where. Raises ConfigurationError."""
+    at = settings.metrics_at
+    if at is None:
+        yield
+        return
+    with ExitStack() as stack:
+        try:
+            port = stack.enter_context(metrics.serving(at.host, at.port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"WALLET_METRICS_ADDRESS: cannot listen on {at}: {error.strerror}; choose another"
+            ) from error
+        logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
+        log.info("metrics are served on %s", replace(at, port=port))
+        yield
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -103,7 +129,7 @@ def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
     times = Times(settings.head_seconds, settings.body_seconds)
     return uvicorn.Config(
         app,
-        log_config=log_config(settings.log_level),
+        log_config=log_config(settings.log_level, settings.log_format),
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.proxies),

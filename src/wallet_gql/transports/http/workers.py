@@ -21,7 +21,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
-from ... import failpoints
+from ... import failpoints, metrics
 from ...settings import Mode, Settings
 from .siblings import Siblings
 
@@ -54,6 +54,7 @@ def worker_app(settings: Settings, path: Path, *, wait: bool) -> Starlette:
     from .app import create_app, playground  # noqa: PLC0415 - same
 
     end_with_parent()
+    metrics.inherit()
     if settings.mode is Mode.TEST:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     app = create_app(settings, playground(settings), Siblings(path), wait=wait)
@@ -154,6 +155,8 @@ class Workers(Multiprocess):
         process.kill()
         process.join()
         code = process.exitcode or 0
+        metrics.WORKER_DEATHS.add()
+        metrics.flush()
         end = f"did not answer for {HEALTH_SECONDS} s and was killed" if is_hung else _end_of(code)
         if code > 0 and not self._has_served:
             log.error("worker %s %s before any had served; the server stops", process.pid, end)

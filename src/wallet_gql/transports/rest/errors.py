@@ -26,6 +26,7 @@ from ...domain.errors import Category, WalletError
 from ..catalogue.errors import status_of, values_of
 from ..http.logs import REQUEST_ID
 from ..http.problems import MEDIA_TYPE
+from ..http.record import current
 
 RETRY_SECONDS: Final = 1
 """The value of `Retry-After`, in seconds, for errors that name no time."""
@@ -42,6 +43,7 @@ def problem(error: WalletError) -> Response:
     """
     if error.category is Category.INTERNAL:
         raise error
+    current().fail(error.code)
     status = status_of(type(error))
     body = {
         "type": "about:blank",

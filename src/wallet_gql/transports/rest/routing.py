@@ -31,6 +31,7 @@ from ..http.finishing import Finishing
 from ..http.logs import log_answer
 from ..http.problems import Problem
 from ..http.rate_limits import MONEY
+from ..http.record import current
 from .cost import cost_of
 from .errors import problem
 from .values import Given, Told, read
@@ -152,6 +153,8 @@ def _route(path: str, methods: Mapping[str, Operation]) -> Route:
 
 async def _answer(operation: Operation, request: Request) -> Response:
     """Check a request, run its handler, and make a response of the result or the error. Raises Problem."""
+    record = current()
+    record.api, record.verbs = "rest", (operation.name,)
     check_same_site(request)
     wallet: Wallet = request.app.state.wallet
     call = Call(request, wallet, caller_of(request))

@@ -13,6 +13,7 @@ from ....domain.ids import AccountId, UserId
 from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, item_error, transfer_batch
 from ...catalogue.operations import BATCH_ITEM
 from ...http.logs import log_answer
+from ...http.record import current
 from ..context import Context, Info
 from ..describe import about, argument, enum_type, input_type, object_type
 from ..errors import (
@@ -116,6 +117,7 @@ def _result(outcome: Outcome, viewer_id: UserId) -> Any:
     if not isinstance(outcome, domain.WalletError):
         return TransferSuccess.of(outcome, outcome.result.debit_account_id, viewer_id)
     if isinstance(outcome, domain.Rejected | domain.Unavailable | domain.InDoubt):
+        current().fail(outcome.code, "transferBatch")
         log_answer("transferBatch", outcome)
         made = as_data(outcome)
         return made if isinstance(made, _FAILURES) else Refusal.of(outcome)

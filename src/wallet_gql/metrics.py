@@ -1,0 +1,301 @@
+"""What is measured for operators: Prometheus metrics, those of all processes of a server together.
+
+Nothing is measured until `start`. Each process then writes its values to files of its own in one folder, and
+`serving` sums the files of all processes when it is asked. The values of a process that has ended still count, except
+those of a `Level`.
+
+Counts and spreads are collected in memory, and `flush` writes them: writing each at once would cost some percent of a
+request. So the last moment of a process that is killed is lost. They are not safe for threads: the event loop's thread
+counts and flushes.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Final, Literal
+
+FLUSH_SECONDS: Final = 0.25
+"""How often a process flushes."""
+
+VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""How `prometheus_client` is told the folder, also in the workers, which inherit it."""
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+LONG_SECONDS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
+
+
+class Metric:
+    """One metric. Values of labels are given in the order of `labels`, from small sets: each makes a time series."""
+
+    kind: ClassVar[str]
+
+    def __init__(self, name: str, about: str, *labels: str, **options: object) -> None:
+        """`about` is its description for operators; `options` are those of the class of `prometheus_client`."""
+        self.name = name
+        self.about = about
+        self.labels = labels
+        self._options = options
+        self._whole: Any = None
+        self._parts: dict[tuple[str, ...], Any] = {}
+
+    def open(self, library: Any) -> None:
+        """Begin to measure."""
+        kind = getattr(library, self.kind)
+        self._whole = kind(self.name, self.about, self.labels, registry=None, **self._options)
+
+    def close(self) -> None:
+        """Measure no more."""
+        self._whole = None
+        self._parts = {}
+
+    def flush(self) -> None:
+        """Write what was collected."""
+
+    def part(self, labels: tuple[str, ...]) -> Any:
+        """The series with these labels. They are kept, because the library takes longer to find them."""
+        found = self._parts.get(labels)
+        if found is None:
+            found = self._parts[labels] = self._whole.labels(*labels) if labels else self._whole
+        return found
+
+
+class Count(Metric):
+    """How often something happened."""
+
+    kind = "Counter"
+
+    def __init__(self, name: str, about: str, *labels: str) -> None:
+        super().__init__(name, about, *labels)
+        self._waiting: dict[tuple[str, ...], int] = {}
+
+    def add(self, *labels: str) -> None:
+        """It happened once more."""
+        if self._whole is not None:
+            self._waiting[labels] = self._waiting.get(labels, 0) + 1
+
+    def flush(self) -> None:
+        """See `Metric.flush`."""
+        waiting, self._waiting = self._waiting, {}
+        for labels, times in waiting.items():
+            self.part(labels).inc(times)
+
+
+class Spread(Metric):
+    """How values are distributed over `buckets`, which are upper bounds."""
+
+    kind = "Histogram"
+
+    def __init__(self, name: str, about: str, *labels: str, buckets: tuple[float, ...]) -> None:
+        super().__init__(name, about, *labels, buckets=buckets)
+        self._bounds = buckets
+        self._waiting: dict[tuple[str, ...], list[float]] = {}
+        """By labels: the sum of the values, then how many there were in each bucket."""
+
+    def note(self, value: float, *labels: str) -> None:
+        """One more value."""
+        if self._whole is None:
+            return
+        waiting = self._waiting.get(labels)
+        if waiting is None:
+            waiting = self._waiting[labels] = [0.0] * (len(self._bounds) + 2)
+        waiting[0] += value
+        waiting[1 + bisect_left(self._bounds, value)] += 1
+
+    def flush(self) -> None:
+        """See `Metric.flush`. The library itself takes one value at a time."""
+        waiting, self._waiting = self._waiting, {}
+        for labels, (total, *times) in waiting.items():
+            part = self.part(labels)
+            part._sum.inc(total)  # noqa: SLF001 - see above
+            for bucket, count in zip(part._buckets, times, strict=True):  # noqa: SLF001 - same
+                if count:
+                    bucket.inc(count)
+
+
+class Level(Metric):
+    """A value that goes up and down; it is forgotten with its process."""
+
+    kind = "Gauge"
+
+    def __init__(
+        self, name: str, about: str, *labels: str, of_all: Literal["livesum", "livemax", "livemostrecent"]
+    ) -> None:
+        """`of_all` says how the values of several processes make one."""
+        super().__init__(name, about, *labels, multiprocess_mode=of_all)
+
+    def set(self, value: float, *labels: str) -> None:
+        """Its value now."""
+        if self._whole is not None:
+            self.part(labels).set(value)
+
+    def add(self, change: float, *labels: str) -> None:
+        """A change of its value. Only for `livesum`."""
+        if self._whole is not None:
+            self.part(labels).inc(change)
+
+
+ANSWERS: Final = Count(
+    "wallet_answers",
+    "Answers by operation and code; OK is a success. Operations in one GraphQL document count one by one.",
+    "api",
+    "verb",
+    "code",
+)
+ANSWER_SECONDS: Final = Spread(
+    "wallet_answer_seconds", "How long requests took, by their first operation.", "api", "verb", buckets=SECONDS
+)
+BATCH_COMMANDS: Final = Spread("wallet_batch_commands", "How many commands one commit had.", buckets=SIZES)
+COMMIT_SECONDS: Final = Spread("wallet_commit_seconds", "How long commits of the store took.", buckets=SECONDS)
+CONNECTIONS: Final = Level(
+    "wallet_store_connections", "Connections to the store in use.", "node", "pool", of_all="livesum"
+)
+CONNECTIONS_MAX: Final = Level(
+    "wallet_store_connections_max", "How many may be in use.", "node", "pool", of_all="livesum"
+)
+CONNECTION_SECONDS: Final = Spread(
+    "wallet_store_connection_seconds", "How long was waited for a connection.", "node", "pool", buckets=SECONDS
+)
+WRITABLE: Final = Level("wallet_store_writable", "Whether the store can write: 1 or 0.", of_all="livemostrecent")
+BOOKS_OFF: Final = Level(
+    "wallet_books_off_minor",
+    "The sum of all entries of a node, which must be zero, in minor units.",
+    "node",
+    "currency",
+    of_all="livemostrecent",
+)
+IN_DOUBT: Final = Level(
+    "wallet_in_doubt", "Commits over several nodes that are not settled on this one.", "node", of_all="livemostrecent"
+)
+PENDING_CREDITS: Final = Level(
+    "wallet_pending_credits", "Credits on their way that this node has not confirmed.", "node", of_all="livemostrecent"
+)
+UNSETTLED_SECONDS: Final = Level(
+    "wallet_unsettled_seconds",
+    "The age of the oldest commit in doubt or pending credit of a node.",
+    "node",
+    of_all="livemostrecent",
+)
+CLOCK_SECONDS: Final = Level(
+    "wallet_store_clock_seconds", "The clock of a node minus that of this server.", "node", of_all="livemostrecent"
+)
+OVERDUE_SECONDS: Final = Level(
+    "wallet_overdue_seconds",
+    "How long the oldest record of a kind has been due and not been swept; delivery: events to merchants.",
+    "kind",
+    of_all="livemostrecent",
+)
+SWEPT_AT: Final = Level("wallet_swept_timestamp_seconds", "When a sweep last succeeded.", "sweep", of_all="livemax")
+SWEEP_FAILURES: Final = Count("wallet_sweep_failures", "Sweeps that failed.", "sweep")
+WEBHOOKS: Final = Count("wallet_webhooks", "Attempts to send an event to a merchant, by outcome.", "outcome")
+WEBHOOK_AGE_SECONDS: Final = Spread(
+    "wallet_webhook_age_seconds", "How old events were at an attempt to send them.", "outcome", buckets=LONG_SECONDS
+)
+DEAD_LETTERS: Final = Level(
+    "wallet_dead_letters", "Events that were given up; at most 1,000 are counted.", of_all="livemostrecent"
+)
+WORKER_DEATHS: Final = Count("wallet_worker_deaths", "Worker processes that died or were killed for not answering.")
+WORKERS: Final = Level("wallet_workers", "Worker processes that have their wallet open.", of_all="livesum")
+
+ALL: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+
+
+def start(folder: Path) -> None:
+    """Measure from now on, into files in `folder`."""
+    os.environ[VARIABLE] = str(folder)
+    import prometheus_client  # noqa: PLC0415 - it looks at the variable when it is loaded
+    from prometheus_client import values  # noqa: PLC0415 - same
+
+    untyped: Any = values
+    untyped.ValueClass = untyped.get_value_class()  # for a process that had loaded it before
+    for metric in ALL:
+        metric.open(prometheus_client)
+
+
+def flush() -> None:
+    """Write what this process has collected since the last time."""
+    for metric in ALL:
+        metric.flush()
+
+
+def inherit() -> None:
+    """In a worker: measure if its parent does."""
+    folder = os.environ.get(VARIABLE)
+    if folder:
+        start(Path(folder))
+
+
+def stop() -> None:
+    """Measure no more, and close this process's files."""
+    for metric in ALL:
+        metric.close()
+    if os.environ.pop(VARIABLE, None) is not None:
+        from prometheus_client import values  # noqa: PLC0415 - after `start`
+
+        untyped: Any = values
+        untyped.close_all_multiprocess_files()
+
+
+def folder() -> Path | None:
+    """Where this process measures; None if it does not."""
+    text = os.environ.get(VARIABLE)
+    return Path(text) if text else None
+
+
+@contextmanager
+def serving(host: str, port: int) -> Iterator[int]:
+    """Measure, and serve the metrics of this process and its children over HTTP; port 0 picks a free one.
+
+    Yields the port. Raises OSError if it cannot be had.
+    """
+    with TemporaryDirectory(prefix="wallet-metrics-", ignore_cleanup_errors=True) as name:
+        start(Path(name))
+        from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - after `start`
+
+        registry = CollectorRegistry()
+        registry.register(_Together(Path(name)))
+        try:
+            server, thread = start_http_server(port, host, registry)
+            try:
+                yield server.server_port
+            finally:
+                server.shutdown()
+                server.server_close()
+                thread.join()
+        finally:
+            stop()
+
+
+class _Together:
+    """The metrics of all processes that write into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def describe(self) -> Iterable[Any]:
+        """Nothing, so that registering it does not collect."""
+        return ()
+
+    def collect(self) -> Iterable[Any]:
+        """All metrics; levels only of processes that live."""
+        from prometheus_client import multiprocess  # noqa: PLC0415 - after `start`
+
+        untyped: Any = multiprocess
+        for pid in {path.stem.rpartition("_")[2] for path in self._folder.glob("gauge_*.db")}:
+            if not _lives(int(pid)):
+                untyped.mark_process_dead(int(pid), str(self._folder))
+        found: Iterable[Any] = untyped.MultiProcessCollector(None, str(self._folder)).collect()
+        return found
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""Looks at the store for operators: can it write, what is overdue or unsettled, do the books sum to zero.
+
+Every process has a survey, but only one process of a server looks at a time: all would see the same. When it ends,
+another one goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final, get_args
+
+from .background import attempt, log_once_a_minute
+from .domain.model import Hold
+from .integrations.webhooks.dead_letters import DEAD
+from .metrics import (
+    BOOKS_OFF,
+    CLOCK_SECONDS,
+    DEAD_LETTERS,
+    IN_DOUBT,
+    OVERDUE_SECONDS,
+    PENDING_CREDITS,
+    UNSETTLED_SECONDS,
+    WRITABLE,
+)
+from .records import SweepKind
+from .storage import Observed, Store
+
+if sys.platform != "win32":
+    import fcntl
+
+log = logging.getLogger("wallet_gql.survey")
+
+KINDS: Final[tuple[SweepKind, ...]] = get_args(SweepKind)
+_DEAD_MAX: Final = 1_000
+
+
+class Survey:
+    """Puts what it sees into metrics, and logs what an operator must know."""
+
+    def __init__(self, store: Store, folder: Path, clock: Callable[[], datetime], *, books_seconds: float) -> None:
+        """`folder` is shared by the processes of a server. The books are summed every `books_seconds`; 0: never."""
+        self._store = store
+        self._clock = clock
+        self._books_seconds = books_seconds
+        self._summed_at: float | None = None
+        self._turn: Final = (folder / "survey.lock").open("ab")
+
+    def close(self) -> None:
+        """Let another process look."""
+        self._turn.close()
+
+    async def look(self) -> None:
+        """Look once, if this process is the one that looks. A part that fails does not stop the others."""
+        if not self._is_ours():
+            return
+        WRITABLE.set(await attempt(log, "the check whether the store can write", self._store.ping))
+        await attempt(log, "looking for overdue records", self._overdue)
+        await attempt(log, "looking at the nodes", self._nodes)
+        if self._books_seconds and (
+            self._summed_at is None or time.monotonic() - self._summed_at >= self._books_seconds
+        ):
+            self._summed_at = time.monotonic()
+            await attempt(log, "summing the books", self._books)
+
+    def _is_ours(self) -> bool:
+        if sys.platform == "win32":
+            return True
+        try:
+            fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    async def _overdue(self) -> None:
+        now = self._clock()
+        for kind in KINDS:
+            found = await self._store.list_due(kind, now, 1)
+            due = [one.expires_at if isinstance(one, Hold) else one.due_at for one in found]
+            OVERDUE_SECONDS.set(max(((now - at).total_seconds() for at in due if at is not None), default=0), kind)
+        DEAD_LETTERS.set(len(await self._store.list_due(DEAD, now, _DEAD_MAX)))
+
+    async def _nodes(self) -> None:
+        if not isinstance(self._store, Observed):
+            return
+        for node in await self._store.vitals():
+            IN_DOUBT.set(node.in_doubt, node.node)
+            PENDING_CREDITS.set(node.pending_credits, node.node)
+            UNSETTLED_SECONDS.set(node.unsettled_seconds, node.node)
+            CLOCK_SECONDS.set(node.clock_seconds, node.node)
+
+    async def _books(self) -> None:
+        for total in await self._store.totals():
+            off = total.customer_minor + total.system_minor
+            BOOKS_OFF.set(off, total.node, total.currency)
+            if off:
+                where = f"{total.currency} on {total.node}"
+                text = f"the books are wrong: {where} sums to {off} minor units, not to zero; run: wallet-gql audit"
+                log_once_a_minute(log, logging.ERROR, f"books {where}", text)
