@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,9 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import HTTPConnection
 
 from tests.integration._server import (
@@ -40,7 +44,8 @@ from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.redis import RedisServer
 from wallet_gql.transports.catalogue.operations import NAMES
 from wallet_gql.transports.http.app import create_app
-from wallet_gql.transports.http.rate_limits import GROUPS, Counters, Limits, check_names
+from wallet_gql.transports.http.rate_limits import GROUPS, Limits, check_names
+from wallet_gql.transports.http.windows import Windows
 
 SOMEBODY: Final = UserId("usr_019b0000000070008000000000000001")
 HOUR: Final = 3_600
@@ -309,18 +314,35 @@ async def test_the_window_slides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert busiest <= 11  # the window is estimated from two counters
 
 
-async def test_counters_in_memory_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counters_in_memory_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody asks for any more takes no memory, and one hit does not look at everybody's counters."""
     now = 5_000_000.0
     monkeypatch.setattr(time, "time", lambda: now)
-    counters = Counters()
+    windows, item = Windows(), RateLimitItemPerSecond(3, 10)
     for n in range(1_000):
-        await counters.incr(f"k{n}", 10)
-    assert len(counters.storage) == 1_000
+        assert windows.add(item, f"k{n}")
+    assert len(windows) == 1_000
     now += 31
-    assert await counters.incr("k1", 10) == 1
-    assert (len(counters.storage), len(counters.expirations)) == (1, 1)
-    assert await counters.decr("k1", 5) == 0
+    assert windows.add(item, "k1", times=3)
+    assert len(windows) == 1
+
+
+async def test_windows_count_as_the_library_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At random times and with random costs, both let through the same hits and tell the same windows."""
+    now = 5_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    rng = random.Random(1)
+    windows, theirs = Windows(), SlidingWindowCounterRateLimiter(MemoryStorage())
+    for round_ in range(3_000):
+        span = rng.choice((1, 7, 60))
+        item = RateLimitItemPerSecond(rng.choice((3, 20)), span)
+        key = f"n{span}", f"w{rng.randrange(2)}", str(item.amount)
+        times = rng.randrange(1, 5)
+        assert windows.has(item, *key) is not await theirs.test(item, *key), round_
+        assert windows.add(item, *key, times=times) is await theirs.hit(item, *key, cost=times), round_
+        other = await theirs.storage.get_sliding_window(item.key_for(*key), span)  # type: ignore[attr-defined]  # of this storage
+        assert windows.window(item, *key) == pytest.approx(other, abs=1e-3), round_
+        now += rng.choice((0.25, 0.5, 3.0, 45.0)) * rng.random() ** 2
 
 
 async def test_a_thousand_hits_at_once_let_the_limit_through() -> None:

@@ -84,8 +84,10 @@ class Visitor:
     def of(cls, address: str, user_agent: str) -> Visitor:
         """A visitor from a server's values: an invalid address becomes empty, text becomes short and printable."""
         found = _parsed(address)
-        printable = "".join(letter if letter.isprintable() else "?" for letter in user_agent[:USER_AGENT_MAX])
-        return cls(str(found) if found else "", printable)
+        agent = user_agent[:USER_AGENT_MAX]
+        if not agent.isprintable():
+            agent = "".join(letter if letter.isprintable() else "?" for letter in agent)
+        return cls(str(found) if found else "", agent)
 
     @property
     def network(self) -> str:
@@ -94,10 +96,7 @@ class Visitor:
         All visitors without a readable address count as one, or nothing would be counted behind a proxy that passes no
         address.
         """
-        found = _parsed(self.address)
-        if isinstance(found, IPv6Address):
-            return str(IPv6Network((found, _IPV6_NETWORK_BITS), strict=False))
-        return str(found or UNKNOWN_NETWORK)
+        return _network(self.address)
 
     @property
     def site(self) -> str | None:
@@ -113,6 +112,14 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
     except ValueError:
         return None
     return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+
+
+@lru_cache(maxsize=1_024)
+def _network(address: str) -> str:
+    found = _parsed(address)
+    if isinstance(found, IPv6Address):
+        return str(IPv6Network((found, _IPV6_NETWORK_BITS), strict=False))
+    return str(found or UNKNOWN_NETWORK)
 
 
 @frozen

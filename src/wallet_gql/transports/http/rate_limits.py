@@ -16,11 +16,10 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from limits import RateLimitItem, RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.storage import storage_from_string
 from starlette.requests import HTTPConnection
@@ -32,6 +31,7 @@ from ...domain.security_events import UNKNOWN_NETWORK, Visitor
 from ...setting_values import Rate, rates_of
 from ...settings import Settings
 from ..rest.errors import problem
+from .windows import Window, Windows
 
 if TYPE_CHECKING:
     from limits.aio.storage import Storage
@@ -59,44 +59,9 @@ PAUSE_SECONDS: Final = 0.5
 """How long a network over its limit waits for each refusal: or a few connections that ask again at once would keep the
 process busy with refusing, and everybody else waiting."""
 
-_SWEEP_SECONDS: Final = 30.0
 _PREFIX: Final = "wallet-rate"
 _KNOWN: Final = RateLimitItemPerSecond(1, 600, namespace=f"{_PREFIX}-known")
 """Names that were looked up recently: repeating a look-up reveals nothing new, so it does not count."""
-
-T = TypeVar("T")
-
-
-class Counters(MemoryStorage):
-    """The library's counters in memory, but without its scan of all keys on every hit, and without its timer."""
-
-    STORAGE_SCHEME: list[str] = []  # noqa: RUF012 - as the library declares it; registered under no scheme
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._swept_at = time.time()
-
-    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Add to a counter. This awaits nothing, so it is atomic."""
-        now = time.time()
-        if now - self._swept_at > _SWEEP_SECONDS:
-            self._sweep(now)
-        if self.expirations.get(key, 0) <= now:
-            self.storage[key] = 0
-            self.expirations[key] = now + expiry
-        self.storage[key] += amount
-        return self.storage[key]
-
-    async def decr(self, key: str, amount: int = 1) -> int:
-        """Subtract from a counter."""
-        self.storage[key] = max(self.storage[key] - amount, 0)
-        return self.storage[key]
-
-    def _sweep(self, now: float) -> None:
-        self._swept_at = now
-        for key in [key for key, ends in self.expirations.items() if ends <= now]:
-            self.storage.pop(key, None)
-            del self.expirations[key]
 
 
 class Limits:
@@ -104,7 +69,7 @@ class Limits:
 
     def __init__(self, settings: Settings) -> None:
         self._items = {name: _item(rate) for name, rate in rates_of(settings.rate_limits).items()}
-        self._alone = SlidingWindowCounterRateLimiter(Counters())
+        self._alone = Windows()
         self._shared = _shared(settings.rate_limit_storage)
         self._alone_until = 0.0
         self._has_told = False
@@ -124,7 +89,9 @@ class Limits:
 
     async def count_verbs(self, user_id: UserId | None, visitor: Visitor | None, verbs: Iterable[str]) -> None:
         """Count the verbs of a request, and their groups, before it runs. Raises RateLimited."""
-        for verb, times in Counter(verb for verb in verbs if verb != LOG_IN).items():
+        for verb, times in Counter(verbs).items():
+            if verb not in self._items or verb == LOG_IN:
+                continue
             network = visitor.network if visitor else ""
             who = network if user_id is None or verb in _BY_ADDRESS else user_id
             if who:
@@ -145,10 +112,10 @@ class Limits:
     async def count_lookup(self, user_id: UserId | None, visitor: Visitor | None, name: str) -> None:
         """Count a look-up by name. The same name counts again only after ten minutes. Raises RateLimited."""
         who = user_id or (visitor.network if visitor else "")
-        if LOOKUP not in self._items or not who or await self._do(lambda limiter: _knows(limiter, who, name)):
+        if LOOKUP not in self._items or not who or await self._knows(who, name):
             return
         await self._hit(LOOKUP, who, 1)
-        await self._do(lambda limiter: limiter.hit(_KNOWN, LOOKUP, who, name))
+        await self._add(_KNOWN, LOOKUP, who, name)
 
     async def close(self) -> None:
         """Close the connection to Redis."""
@@ -158,36 +125,49 @@ class Limits:
 
     async def _hit(self, name: str, who: str, times: int) -> None:
         item = self._items.get(name)
-        if item is None:
+        if item is None or await self._add(item, name, who, times=times):
             return
+        wait_seconds = _wait_seconds(await self._window(item, name, who), item, times)
+        log.info("%s of %s is over its limit", name, who)
+        if name in _NETWORKS:
+            await asyncio.sleep(PAUSE_SECONDS)
+        raise RateLimited(min(max(1, math.ceil(wait_seconds)), 2 * item.get_expiry()))
 
-        async def hit(limiter: SlidingWindowCounterRateLimiter) -> float | None:
-            if await limiter.hit(item, name, who, cost=times):
-                return None
-            return await _wait_seconds(limiter, item, times, name, who)
+    async def _add(self, item: RateLimitItem, *key: str, times: int = 1) -> bool:
+        """Count hits by the shared counters; while they do not answer, by this process's own."""
+        shared = self._limiter()
+        if shared is not None:
+            try:
+                return await shared.hit(item, *key, cost=times)
+            except Exception as error:  # noqa: BLE001 - whatever Redis or its driver raises
+                self._fall_back(error)
+        return self._alone.add(item, *key, times=times)
 
-        wait_seconds = await self._do(hit)
-        if wait_seconds is not None:
-            log.info("%s of %s is over its limit", name, who)
-            if name in _NETWORKS:
-                await asyncio.sleep(PAUSE_SECONDS)
-            raise RateLimited(min(max(1, math.ceil(wait_seconds)), 2 * item.get_expiry()))
+    async def _knows(self, who: str, name: str) -> bool:
+        """Whether a name was looked up recently."""
+        key = LOOKUP, who, name
+        shared = self._limiter()
+        if shared is not None:
+            try:
+                return not await shared.test(_KNOWN, *key)
+            except Exception as error:  # noqa: BLE001 - same
+                self._fall_back(error)
+        return self._alone.has(_KNOWN, *key)
 
-    async def _do(self, ask: Callable[[SlidingWindowCounterRateLimiter], Awaitable[T]]) -> T:
-        """Ask the shared counters; while they do not answer, ask this process's own."""
-        limiter = self._limiter()
-        try:
-            return await ask(limiter)
-        except Exception as error:
-            if limiter is self._alone:
-                raise
-            self._fall_back(error)
-            return await ask(self._alone)
+    async def _window(self, item: RateLimitItem, *key: str) -> Window:
+        """What is counted now."""
+        shared = self._limiter()
+        if shared is not None:
+            storage: Any = shared.storage
+            try:
+                return cast("Window", await storage.get_sliding_window(item.key_for(*key), item.get_expiry()))
+            except Exception as error:  # noqa: BLE001 - same
+                self._fall_back(error)
+        return self._alone.window(item, *key)
 
-    def _limiter(self) -> SlidingWindowCounterRateLimiter:
-        if self._shared is None or time.monotonic() < self._alone_until:
-            return self._alone
-        return self._shared
+    def _limiter(self) -> SlidingWindowCounterRateLimiter | None:
+        """The shared counters; None if this process counts alone."""
+        return None if time.monotonic() < self._alone_until else self._shared
 
     def _fall_back(self, error: Exception) -> None:
         kind = type(error.__cause__ or error).__name__
@@ -234,21 +214,14 @@ def check_storage(settings: Settings) -> None:
     _shared(settings.rate_limit_storage)
 
 
-async def _knows(limiter: SlidingWindowCounterRateLimiter, who: str, name: str) -> bool:
-    return not await limiter.test(_KNOWN, LOOKUP, who, name)
-
-
-async def _wait_seconds(
-    limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, times: int, *identifiers: str
-) -> float:
+def _wait_seconds(window: Window, item: RateLimitItem, times: int) -> float:
     """How many seconds until `times` more hits fit into the limit. The library only says when one more hit fits.
 
-    The library counts the present window, and the previous window by the share of it that still lies within the time.
-    The present window stops counting at `now_ends`, one span after its end.
+    The present window and the share of the one before that lies within the time count. The present window stops
+    counting at `now_ends`, one span after its end.
     """
-    storage: Any = limiter.storage
     span = item.get_expiry()
-    before, before_ends, now, now_ends = await storage.get_sliding_window(item.key_for(*identifiers), span)
+    before, before_ends, now, now_ends = window
     share = before * before_ends / span
     excess = share + now + times - item.amount
     if before and excess <= share:
