@@ -154,13 +154,13 @@ def lose_what_was_answered(history: History, drawn: random.Random) -> str:
 
 
 def read_the_past(history: History, drawn: random.Random) -> str:
-    """A read told what was true before an answer that came before it was sent."""
-    late = [call for call in history.calls if call.verb == "read"][-5:]
-    call = drawn.choice(late)
-    name = next(name for name in call.seen if call.seen[name].sequence > history.opening[name] + 1)
-    before = history.books.entries[name][call.seen[name].sequence - 3]
-    old = Seen(before.sequence, before.balance_minor)
-    call.asked, call.seen = {"accounts": [name]}, {name: old}
+    """A read that was sent after everything was answered missed the last entry of an account."""
+    call = drawn.choice([call for call in history.calls if call.verb == "read"])
+    name = drawn.choice(history.accounts)
+    before = history.books.entries[name][-2]
+    call.asked, call.seen = {"accounts": [name]}, {name: Seen(before.sequence, before.balance_minor)}
+    call.sent_at = 1 + max(each.ended_at for each in history.calls)
+    call.ended_at = call.sent_at + 1
     return "real time"
 
 
@@ -168,7 +168,7 @@ def read_a_part(history: History, drawn: random.Random) -> str:
     """A read saw one entry of a transfer and not the other one."""
     transfers = [t for t in history.books.transfers.values() if t.debit_account_id in history.homes]
     transfer = drawn.choice(transfers[len(transfers) // 3 :])
-    seen = {}
+    seen: dict[str, Seen] = {}
     for name, back in ((transfer.debit_account_id, 0), (transfer.credit_account_id, 1)):
         entries = history.books.entries[name]
         at = next(entry for entry in entries if entry.transfer_id == transfer.id).sequence - back
