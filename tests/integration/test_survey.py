@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.integration._metrics import Scrape
+from tests.integration.test_alarms import fires
 from wallet_gql import metrics
 from wallet_gql.survey import Survey
 from wallet_gql.testing.patience import patience
@@ -24,6 +25,12 @@ async def test_what_is_in_doubt_and_the_pools_are_seen(
 ) -> None:
     """A prepared transaction that nobody settles is seen on its node, with its age; connections are counted."""
     with metrics.serving("127.0.0.1", 0) as port:
+
+        async def scraped() -> Scrape:
+            metrics.flush()
+            async with httpx.AsyncClient() as client:
+                return Scrape((await client.get(f"http://127.0.0.1:{port}/metrics")).text)
+
         async with World(harness, tmp_path) as world:  # type: ignore[arg-type]  # the fixture's own type
             node = cluster.nodes[0]
             database = str(await world.store._nodes["n1"].ask("SELECT current_database()"))  # type: ignore[attr-defined]  # of this backend
@@ -31,20 +38,14 @@ async def test_what_is_in_doubt_and_the_pools_are_seen(
             node.run(prepare, f"dbname={database}")
             try:
                 survey = Survey(world.store, tmp_path, utc_now, books_seconds=0)
-                await survey.look()
+                while not fires("WalletUnsettled", await scraped()):
+                    await survey.look()
                 survey.close()
             finally:
                 node.run("ROLLBACK PREPARED 'wgql:nobody:n9:1'", f"dbname={database}")
-        async with httpx.AsyncClient() as client, asyncio.timeout(patience(60)):
-
-            async def scraped() -> Scrape:
-                metrics.flush()
-                return Scrape((await client.get(f"http://127.0.0.1:{port}/metrics")).text)
-
-            found = await scraped()
-            while found.sum("wallet_store_connections"):  # the last one is on its way back
+        async with asyncio.timeout(patience(60)):
+            while (found := await scraped()).sum("wallet_store_connections"):  # the last one is on its way back
                 await asyncio.sleep(0.05)
-                found = await scraped()
     assert {labels[0][1]: value for labels, value in found.samples["wallet_in_doubt"].items()} == {
         "n1": 1,
         "n2": 0,

@@ -1,0 +1,233 @@
+"""Alarms and dashboard: every query has its metrics, every alarm a page, and the worst of them go off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import operator
+import re
+import resource
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+import yaml  # type: ignore[import-untyped]  # it has no types of its own
+
+from tests.integration._metrics import Scrape
+from wallet_gql import background, metrics
+from wallet_gql.backends.sqlite import connection as sqlite
+from wallet_gql.backends.sqlite.store import SqliteStore
+from wallet_gql.domain.changes import Changes, Decision, Scope
+from wallet_gql.domain.ids import slot_of
+from wallet_gql.domain.merchants import delivery_key
+from wallet_gql.domain.model import Record
+from wallet_gql.survey import Survey
+from wallet_gql.testing.harness import HARNESSES
+from wallet_gql.testing.patience import patience
+from wallet_gql.testing.world import World
+from wallet_gql.verbs.ledger import utc_now
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RULES: Final = ROOT / "deploy" / "prometheus" / "alerts.yml"
+DASHBOARD: Final = ROOT / "deploy" / "grafana" / "wallet.json"
+PAGE: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+GROUPS: Final = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+ALERTS: Final = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
+_SELECTOR: Final = re.compile(r"(?P<name>wallet_\w+)(\{(?P<matchers>[^}]*)\})?")
+_GROUPING: Final = re.compile(r"\bby \(([^)]*)\)")
+_SIMPLE: Final = re.compile(
+    r"(?:increase\()?(?P<name>wallet_\w+)(\{(?P<matchers>[^}]*)\})?(?:\[\w+\]\))?"
+    r" (?P<sign>\S+) (?P<than>[\d.]+)"
+)
+_SIGNS: Final[dict[str, Callable[[float, float], bool]]] = {
+    ">": operator.gt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+def queries() -> list[str]:
+    """All queries of the rules and of the dashboard."""
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    drawn = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [*(rule["expr"] for rule in ALERTS.values()), *drawn]
+
+
+def fires(alert: str, found: Scrape) -> bool:
+    """Whether a rule that compares one metric with a number is true for some series. An increase begins at zero."""
+    rule = _SIMPLE.fullmatch(ALERTS[alert]["expr"])
+    assert rule, ALERTS[alert]["expr"]
+    wanted = set(re.findall(r'(\w+)="(\w+)"', rule["matchers"] or ""))
+    values = [value for labels, value in found.samples.get(rule["name"], {}).items() if wanted <= set(labels)]
+    return any(_SIGNS[rule["sign"]](value, float(rule["than"])) for value in values)
+
+
+@pytest.fixture
+def measured() -> Iterator[Callable[[], Scrape]]:
+    """Metrics of this process; the result scrapes them."""
+    with metrics.serving("127.0.0.1", 0) as port:
+
+        def scraped() -> Scrape:
+            metrics.flush()
+            return Scrape(httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+
+        yield scraped
+
+
+@pytest.fixture(autouse=True)
+def _every_cause_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_logged", {})
+
+
+def test_every_query_asks_for_metrics_and_labels_that_are_scraped(measured: Callable[[], Scrape]) -> None:
+    """Each name is that of a sample, with these labels, in a scrape where every metric has been touched."""
+    for metric in metrics.ALL:
+        labels = ["x"] * len(metric.labels)
+        if isinstance(metric, metrics.Count):
+            metric.add(*labels)
+        elif isinstance(metric, metrics.Spread):
+            metric.note(1.0, *labels)
+        elif isinstance(metric, metrics.Level):
+            metric.set(1.0, *labels)
+    found = measured()
+    labels_of = {name: {label for label, _ in next(iter(samples))} for name, samples in found.samples.items()}
+    asked = set()
+    for query in queries():
+        grouped = {label for text in _GROUPING.findall(query) for label in re.findall(r"\w+", text)}
+        for selector in _SELECTOR.finditer(query):
+            asked.add(selector["name"])
+            used = {name for name, _ in re.findall(r"(\w+)(=~|!=|=)", selector["matchers"] or "")}
+            assert used | grouped <= labels_of[selector["name"]] | {"instance"}, query
+    shown = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in asked}
+    assert {name.removesuffix("_total") for name in shown} == {metric.name for metric in metrics.ALL}
+    if program := shutil.which("promtool"):
+        subprocess.run([program, "check", "rules", str(RULES)], check=True)
+
+
+def test_every_alarm_has_a_page_that_names_its_metric() -> None:
+    """The run-book says which metric and which log line belong to it; no section is left without an alarm."""
+    sections = dict(re.findall(r"^## (Wallet\w+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+    assert sections.keys() == ALERTS.keys()
+    for name, rule in ALERTS.items():
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert "log line" in sections[name].lower()
+        for selector in _SELECTOR.finditer(rule["expr"]):
+            assert re.sub(r"_(bucket|max)$", "", selector["name"]) in sections[name]
+
+
+@asynccontextmanager
+async def surveyed(folder: Path) -> AsyncIterator[tuple[World, Survey]]:
+    """A SQLite ledger, and a survey that sums the books each time."""
+    async with World(HARNESSES["sqlite"](), folder) as world:
+        survey = Survey(world.store, folder, utc_now, books_seconds=1e-9)
+        try:
+            yield world, survey
+        finally:
+            survey.close()
+
+
+async def look(survey: Survey, measured: Callable[[], Scrape]) -> Scrape:
+    """What the metrics say after a look."""
+    await survey.look()
+    return await asyncio.to_thread(measured)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> str:
+    """What was logged as a warning or worse."""
+    return "\n".join(line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING)
+
+
+async def test_books_that_do_not_sum_to_zero(
+    tmp_path: Path, measured: Callable[[], Scrape], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody changes a balance in the database: the alarm goes off, and the log names node and currency."""
+    async with surveyed(tmp_path) as (world, survey):
+        await world.people(2, 100)
+        assert not fires("WalletBooksOff", await look(survey, measured))
+
+        assert isinstance(world.store, SqliteStore)
+        file = world.store.path
+
+        def spoil(minor: int) -> None:
+            with closing(sqlite3.connect(file, timeout=patience(30))) as connection, connection:
+                one = "(SELECT min(id) FROM accounts)"
+                connection.execute(f"UPDATE accounts SET posted_minor = posted_minor + {minor} WHERE id = {one}")
+
+        await asyncio.to_thread(spoil, 5)
+        assert fires("WalletBooksOff", await look(survey, measured))
+        assert "the books are wrong: EUR on local sums to 5 minor units" in lines(caplog)
+        await asyncio.to_thread(spoil, -5)
+        assert not fires("WalletBooksOff", await look(survey, measured))
+
+
+@contextmanager
+def read_only() -> Iterator[None]:
+    """Connections that cannot write, as on a file system that was mounted again without the right to write."""
+    connect = sqlite.connect
+
+    def restricted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA query_only = 1")
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "connect", restricted)
+        yield
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Files cannot grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(("trouble", "reason"), [(read_only, "readonly database"), (full_disk, "disk I/O error")])
+async def test_a_store_that_cannot_write(
+    trouble: Callable[[], Any],
+    reason: str,
+    tmp_path: Path,
+    measured: Callable[[], Scrape],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The alarm goes off and the log has the reason, in words of the page; afterwards it is over by itself."""
+    async with surveyed(tmp_path) as (_world, survey):
+        assert not fires("WalletCannotWrite", await look(survey, measured))
+        with trouble():
+            await survey.look()
+        assert fires("WalletCannotWrite", await asyncio.to_thread(measured))
+        logged = lines(caplog)
+        assert "the check whether the store can write will be tried again" in logged
+        assert reason in logged
+        assert f"`{reason}`" in PAGE
+        assert not fires("WalletCannotWrite", await look(survey, measured))
+
+
+async def test_events_that_nobody_sends(tmp_path: Path, measured: Callable[[], Scrape]) -> None:
+    """A delivery that has been due for long: the alarm of webhooks goes off, and not that of other sweeps."""
+    async with surveyed(tmp_path) as (world, survey):
+        (ann,) = await world.people(1, 100)
+        key = delivery_key(ann.id)
+        due_at = utc_now() - timedelta(minutes=10)
+        record = Record(key.kind, key.id, slot_of(ann.id), ann.id, 1, {}, due_at)
+        write = partial(Decision, Changes(records=(record,)), None)
+        await world.store.execute(Scope(key.slot, records=(key,)), lambda _: write())
+        found = await look(survey, measured)
+        assert fires("WalletWebhookLag", found)
+        assert found.sum("wallet_overdue_seconds", kind="delivery") >= 600
+        assert found.sum("wallet_overdue_seconds", kind="hold") == 0
