@@ -22,6 +22,7 @@ from wallet_gql.testing.world import Person, World
 pytestmark = [pytest.mark.backend("cassandra"), pytest.mark.trial]
 
 CLIENTS = 12
+STORES = 3
 PARTITIONS = 4
 STOPPED_SECONDS = 6.0
 """Longer than clients wait for an answer."""
@@ -74,10 +75,15 @@ class Load:
 
     async def paid_more(self) -> None:
         """Wait until the service is back: some more payments are answered."""
-        wanted = len(self.paid) + CLIENTS
-        async with asyncio.timeout(patience(60)):
-            while len(self.paid) < wanted and not self.bad:  # noqa: ASYNC110 - clients set no event
-                await asyncio.sleep(0.05)
+        await self.pay_until(len(self.paid) + CLIENTS)
+
+    async def pay_until(self, wanted: int) -> None:
+        """Wait until so many payments are answered. Raises TimeoutError when there is no progress."""
+        while len(self.paid) < wanted and not self.bad:
+            before = len(self.paid)
+            async with asyncio.timeout(patience(60)):
+                while len(self.paid) == before and not self.bad:  # noqa: ASYNC110 - clients set no event
+                    await asyncio.sleep(0.05)
 
 
 async def fault(cluster: CassandraCluster, kind: str, node: CassandraNode) -> None:
@@ -94,17 +100,20 @@ async def fault(cluster: CassandraCluster, kind: str, node: CassandraNode) -> No
     await asyncio.to_thread(cluster.start if kind == ALL else node.start)
 
 
-async def trial(cluster: CassandraCluster, folder: Path, kinds: list[str], seed: int = 1) -> Load:
-    """One ledger under load, from two stores, through faults: the books agree with what clients were told."""
+async def trial(
+    cluster: CassandraCluster, folder: Path, kinds: list[str], seed: int = 1, keys: int = 2 * CLIENTS
+) -> Load:
+    """One ledger under load, from three stores, through faults: the books agree with what clients were told."""
     drawn = random.Random(seed)
     async with World(CassandraHarness(PARTITIONS, lambda: cluster), folder, seed=seed) as world:
-        await world.stores(2)
+        await world.stores(STORES)
         load = Load(world, await world.people(6, 10_000))
-        clients = [asyncio.create_task(load.client(i, i % 2)) for i in range(CLIENTS)]
+        clients = [asyncio.create_task(load.client(i, i % STORES)) for i in range(CLIENTS)]
         await load.paid_more()
         for kind in kinds:
             await fault(cluster, kind, drawn.choice(cluster.nodes))
             await load.paid_more()
+        await load.pay_until(keys)
         load.running = False
         await asyncio.gather(*clients)
         assert not load.bad, load.bad[:3]
@@ -120,27 +129,24 @@ async def trial(cluster: CassandraCluster, folder: Path, kinds: list[str], seed:
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_a_node_is_lost_under_load(three: CassandraCluster, tmp_path: Path, kind: str) -> None:
     """Killed, or stopped for longer than clients wait: nothing is lost or doubled, and the others go on."""
-    load = await trial(three, tmp_path, [kind])
-    assert len(load.paid) >= 2 * CLIENTS
+    await trial(three, tmp_path, [kind])
 
 
 @pytest.mark.timeout(300)
 async def test_all_nodes_are_killed_at_once(three: CassandraCluster, tmp_path: Path) -> None:
     """What was answered is on the disks."""
-    load = await trial(three, tmp_path, [ALL])
-    assert len(load.paid) >= 2 * CLIENTS
+    await trial(three, tmp_path, [ALL])
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("seed", range(1, 11))
 async def test_nodes_are_lost_for_long(three: CassandraCluster, tmp_path: Path, seed: int) -> None:
-    """Ten faults to a ledger, two of them to all nodes."""
-    kinds = [*FAULTS * 4, ALL, ALL]
+    """Eight faults to a ledger, two of them to all nodes; a thousand keys."""
+    kinds = [*FAULTS * 3, ALL, ALL]
     random.Random(seed).shuffle(kinds)
-    load = await trial(three, tmp_path, kinds, seed)
+    load = await trial(three, tmp_path, kinds, seed, keys=1_000)
     print(f"seed {seed}: {len(load.paid)} paid through {Counter(kinds)}; errors {dict(load.errors)}")  # noqa: T201
-    assert len(load.paid) >= 1_000
 
 
 # Processes killed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,13 @@ from wallet_gql.domain.changes import Changes, Scope
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.domain.model import Record
 from wallet_gql.testing.conformance.suite import counter_key, written
-from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.servers.cassandra import CassandraCluster, CassandraHarness, shared_cluster
 from wallet_gql.testing.world import World
 
 pytestmark = [pytest.mark.backend("cassandra"), pytest.mark.trial]
+
+LOGIN = ("cassandra", "cassandra")
+"""The first user of a node that wants a password."""
 
 
 @pytest.fixture
@@ -92,18 +94,32 @@ async def test_a_newer_schema(world: World) -> None:
     await asyncio.to_thread(cluster.ask, f"UPDATE {keyspace}.meta SET value = '1' WHERE k = 'version' IF EXISTS")
 
 
-@pytest.mark.timeout(300)
-async def test_a_commit_log_that_answers_before_it_writes() -> None:
-    """`periodic`, Cassandra's default, is refused with the line to change."""
+@pytest.fixture(scope="module")
+def strict() -> Iterator[CassandraCluster]:
+    """A node that wants a password, and has Cassandra's default for its commit log."""
     need_server()
-    with server_or_skip():
-        settings = {"commitlog_sync": "periodic", "commitlog_sync_period": "10000ms"}
-        periodic = await asyncio.to_thread(CassandraCluster, 1, settings)
-    try:
-        keyspace = await asyncio.to_thread(periodic.take, 1)
-        assert "`commitlog_sync: batch`" in await refused(periodic.url(keyspace, 1))
-    finally:
-        await asyncio.to_thread(periodic.stop)
+    settings = {"commitlog_sync": "periodic", "commitlog_sync_period": "10000ms"}
+    made = CassandraCluster(1, {**settings, "authenticator": "PasswordAuthenticator"}, LOGIN)
+    yield made
+    made.stop()
+
+
+@pytest.mark.timeout(300)
+async def test_a_commit_log_that_answers_before_it_writes(strict: CassandraCluster) -> None:
+    """`periodic` is refused with the line to change."""
+    keyspace = await asyncio.to_thread(strict.take, 1)
+    assert "`commitlog_sync: batch`" in await refused(strict.url(keyspace, 1))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("login", ["", "cassandra:wrong@", "nobody:cassandra@"])
+async def test_wrong_credentials(strict: CassandraCluster, login: str) -> None:
+    """None at all, a wrong password, an unknown user: correct the URL, whose password is not shown."""
+    right = f"{':'.join(LOGIN)}@"
+    await asyncio.to_thread(strict.ask, "SELECT key FROM system.local")  # its first user is there
+    text = await refused(strict.url("wallet", 1).replace(right, login))
+    assert "refuses the user or the password, or wants some; correct the URL" in text
+    assert "wrong" not in text
 
 
 # Commits

@@ -25,6 +25,7 @@ from string import Template
 from typing import Any, Final, Self
 
 from cassandra import DriverException
+from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, NoHostAvailable
 from cassandra.cluster import Cluster as DriverCluster
 from cassandra.policies import FallthroughRetryPolicy, RoundRobinPolicy
@@ -233,14 +234,20 @@ def _sharing() -> tuple[str, ...]:
 class CassandraCluster:
     """Nodes that hold every row on up to three of them, and empty keyspaces on them."""
 
-    def __init__(self, nodes: int = 1, settings: Mapping[str, str] | None = None) -> None:
-        """Start the nodes and wait for them; `settings` are set in each one's cassandra.yaml. Raises ServerMissing."""
+    def __init__(
+        self, nodes: int = 1, settings: Mapping[str, str] | None = None, login: tuple[str, str] | None = None
+    ) -> None:
+        """Start the nodes and wait for them; `settings` are set in each one's cassandra.yaml. Raises ServerMissing.
+
+        `login` is the user and the password of those that want some.
+        """
         ports = free_ports(2, nodes)
         flags = _sharing()
         self.nodes = [CassandraNode(i, nodes, ports, settings or {}, flags) for i in range(1, nodes + 1)]
         self._free: dict[int, list[str]] = {}
         self._taken: dict[str, int] = {}
         """Each keyspace in use, and how many faults there had been when it was taken."""
+        self._login = login
         self._admin: Any = None
         self.start()
 
@@ -254,7 +261,8 @@ class CassandraCluster:
     def url(self, keyspace: str, partitions: int) -> str:
         """The storage URL of a keyspace."""
         hosts = ",".join(f"{node.address}:{node.port}" for node in self.nodes)
-        return f"cassandra://{hosts}/{keyspace}?partitions={partitions}"
+        login = "" if self._login is None else f"{':'.join(self._login)}@"
+        return f"cassandra://{login}{hosts}/{keyspace}?partitions={partitions}"
 
     def ask(self, statement: str) -> list[Any]:
         """Run a statement of the launcher's own, again while nodes are still finding one another.
@@ -279,6 +287,7 @@ class CassandraCluster:
                 [node.address for node in self.nodes],
                 port=self.nodes[0].port,
                 protocol_version=5,
+                auth_provider=None if self._login is None else PlainTextAuthProvider(*self._login),
                 execution_profiles={EXEC_PROFILE_DEFAULT: profile},
                 schema_metadata_enabled=False,
             )
