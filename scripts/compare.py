@@ -1,6 +1,7 @@
 """Compare the backends: run the conformance suite on each and write `docs/comparison.md`.
 
 Every installed harness (`wallet_gql.testing.harness`) has a column, so a new backend is included without a change here.
+If backends are named, their columns are made anew and the others stay as they are.
 `wallet_gql.testing.report` says what a cell tells. A backend whose server is missing is shown as missing, not left out.
 """
 
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,10 +34,17 @@ CAPABILITIES: Final = {
     "remote_credit": "`remote_credit`: credits on another node",
 }
 
+SECONDS: Final = "time of all tests"
+MADE: Final = "made on"
+REMARK: Final = "remark"
+
+Told = dict[str, str]
+"""A column of the page: the text of each cell by the head of its row."""
+
 
 @dataclass(slots=True)
 class Column:
-    """One backend."""
+    """The tests of one backend."""
 
     name: str
     cells: dict[str, Cell] = field(default_factory=lambda: defaultdict(Cell))
@@ -44,15 +52,22 @@ class Column:
     seconds: float = 0.0
     note: str = ""
 
-    def text(self, group: str) -> str:
+    @property
+    def told(self) -> Told:
+        """The column as it is printed."""
+        groups = {head: self._text(group) for group, head in (*GROUPS.items(), (OTHER, OTHER)) if group in self.cells}
+        capabilities = {head: self._capability(name) for name, head in CAPABILITIES.items()}
+        made = datetime.now(UTC).strftime("%Y-%m-%d")
+        remark = {REMARK: self.note} if self.note else {}
+        return groups | capabilities | {SECONDS: f"{self.seconds:,.0f} s", MADE: made} | remark
+
+    def _text(self, group: str) -> str:
         """One cell. A store that is not durable does not fail G3, because it does not promise it."""
-        if self.note and not self.cells:
-            return "-"
         if group == "g3" and self.capabilities.get("durable") is False and not self.cells[group].failed:
             return "not promised"
         return self.cells[group].text
 
-    def capability(self, name: str) -> str:
+    def _capability(self, name: str) -> str:
         """What the store says of itself."""
         said = self.capabilities.get(name, "-")
         return {True: "yes", False: "no"}[said] if isinstance(said, bool) else said
@@ -62,20 +77,22 @@ def main() -> None:
     """Run the suites and write the page; exit code 1 if a guarantee is broken anywhere."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("backends", nargs="*", help="harness names or storage URLs; all that are at hand by default")
-    names = parser.parse_args().backends or list(harness_names())
-    columns = [_run(name) for name in names]
-    PAGE.write_text(_page(columns), encoding="utf-8")
+    parser.add_argument("--jobs", default="2", help="how many tests run at once")
+    options = parser.parse_args()
+    columns = [_run(name, options.jobs) for name in options.backends or list(harness_names())]
+    known = _columns_of(PAGE.read_text(encoding="utf-8")) if options.backends and PAGE.exists() else {}
+    PAGE.write_text(_page(known | {column.name: column.told for column in columns}), encoding="utf-8")
     broken = [column.name for column in columns if any(cell.failed for cell in column.cells.values())]
     print(f"written: {PAGE.relative_to(ROOT)}")
     sys.exit(f"broken promises: {', '.join(broken)}" if broken else 0)
 
 
-def _run(name: str) -> Column:
+def _run(name: str, jobs: str) -> Column:
     """The conformance suite of one backend, in a process of its own."""
     column = Column(name)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        options = ["-q", "-n", "2", "--backend", name, "-o", "junit_family=xunit1", f"--junitxml={report}"]
+        options = ["-q", "-n", jobs, "--backend", name, "-o", "junit_family=xunit1", f"--junitxml={report}"]
         files = sorted(str(path) for path in (ROOT / "tests" / "integration").glob("test_conformance_*.py"))
         print(f"{name} …", flush=True)
         done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, check=False)
@@ -104,9 +121,17 @@ def _row(head: str, cells: Iterable[str]) -> str:
     return "| " + " | ".join([head, *cells]) + " |"
 
 
-def _page(columns: list[Column]) -> str:
-    rows = [*GROUPS, *([OTHER] if any(column.cells[OTHER].text != "-" for column in columns) else [])]
-    head = ["", *(f"`{column.name}`" for column in columns)]
+def _columns_of(page: str) -> dict[str, Told]:
+    """The columns of a page that was made before, by name."""
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    (_, *names), *rows = table
+    return {name.strip("`"): {row[0]: row[number] for row in rows} for number, name in enumerate(names, 1)}
+
+
+def _page(columns: Mapping[str, Told]) -> str:
+    """The page; a row that no column has is left out."""
+    heads = [*GROUPS.values(), OTHER, *CAPABILITIES.values(), SECONDS, MADE, REMARK]
+    rows = [head for head in heads if any(head in told for told in columns.values())]
     lines = [
         "# Comparison",
         "",
@@ -115,20 +140,17 @@ def _page(columns: list[Column]) -> str:
         "What the conformance suite found on each backend. A trial is one race, fault or repetition; calls within one",
         "race count as one. *0 of 53 independent, at most 5.5 % (95 %)* means: none of 53 trials broke the promise, so",
         "with 95 % confidence at most 5.5 % of such trials would. *Not tried* names what a backend gave no means to",
-        "try. `make compare` makes this page anew. Killed processes and servers are under",
-        "[evidence](evidence/README.md).",
+        "try; `-` is what was not run. *Holds, 53 trials* is of an earlier version of this page, which also counted",
+        "the calls within a race. `make compare` makes this page anew, `make compare ARGS=sqlite` one column of it.",
+        "Killed processes and servers are under [evidence](evidence/README.md).",
         "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
+        _row("", (f"`{name}`" for name in columns)),
+        "|" + "---|" * (len(columns) + 1),
+        *(_row(head, (told.get(head, "-") for told in columns.values())) for head in rows),
+        "",
+        f"Made with Python {platform.python_version()} on {platform.system()}.",
+        "",
     ]
-    lines += [f"| {GROUPS.get(group, OTHER)} | " + " | ".join(c.text(group) for c in columns) + " |" for group in rows]
-    for name, words in CAPABILITIES.items():
-        lines.append(f"| {words} | " + " | ".join(column.capability(name) for column in columns) + " |")
-    seconds = [f"{column.seconds:,.0f} s" for column in columns]
-    lines.append("| time of all tests | " + " | ".join(seconds) + " |")
-    lines += ["", *(f"- `{column.name}`: {column.note}" for column in columns if column.note)]
-    made = datetime.now(UTC).strftime("%Y-%m-%d")
-    lines += ["", f"Made on {made} with Python {platform.python_version()} on {platform.system()}.", ""]
     return "\n".join(lines)
 
 
