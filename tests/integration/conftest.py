@@ -7,6 +7,7 @@ A module states its needs by marks. `backend("postgres-3")` sets what `cluster`,
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -26,6 +27,12 @@ from wallet_gql.transports.http.app import create_app
 
 BALANCES: Final = (100_000, 0)
 """A payer with 1000.00 EUR, and a payee."""
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where processes of Python that a test starts keep what they have compiled."""
+    return tmp_path_factory.mktemp("compiled")
 
 
 # Ledgers on servers

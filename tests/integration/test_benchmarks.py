@@ -51,7 +51,7 @@ def test_the_ledger_benchmark_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:uvloop")
-def test_no_password_of_a_store_is_shown(
+def test_a6_no_password_of_a_store_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither in the table nor in the file; what cannot be parsed is withheld."""

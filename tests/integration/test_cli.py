@@ -112,7 +112,7 @@ def test_every_command_has_an_example() -> None:
 MAKE_LEDGERS = ("serve", "demo", "migrate", "import", "schema", "openapi", "certificate")
 
 
-def test_only_some_commands_make_a_ledger(tmp_path: Path, here: Here, storage: str) -> None:
+def test_d2_only_some_commands_make_a_ledger(tmp_path: Path, here: Here, storage: str) -> None:
     """Every other one, with the arguments of its examples, makes nothing and says where there is none: exit code 2."""
     tried = 0
     for path, command in commands(get_command(app)):
@@ -381,7 +381,7 @@ def test_listing_transfers(here: Here, storage: str, person: Person) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
-async def test_a_terminal_that_lacks_a_character(encoding: str, storage: str, person: Person, tmp_path: Path) -> None:
+async def test_d4_a_terminal_lacks_a_character(encoding: str, storage: str, person: Person, tmp_path: Path) -> None:
     """Text that users typed never ends a listing: exit 1 of `audit` means wrong books and nothing else."""
     async with open_ledger(storage) as ledger:
         account = AccountId(person.account_id)

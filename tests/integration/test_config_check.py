@@ -173,7 +173,7 @@ def faults_of(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES, ids=[f"{name}, {kind}" for kind, name in CASES])
-def test_each_fault_of_each_setting(run: Run, kind: str, name: str) -> None:
+def test_f5_each_fault_of_each_setting(run: Run, kind: str, name: str) -> None:
     """A fault is reported by name and with a remedy, without a secret; `serve` says the same and does not start."""
     code, out, err = run("config", "check", **KINDS[kind][name])
     assert (code, out) == (2, ""), err
@@ -186,7 +186,7 @@ def test_each_fault_of_each_setting(run: Run, kind: str, name: str) -> None:
     assert plain == {"ok": False, "faults": faults_of(err)}
 
 
-def test_every_setting_is_tried() -> None:
+def test_f5_every_setting_is_tried() -> None:
     """Each setting is wrong in each of the five ways, or is listed with the ways in which it cannot be."""
     impossible = {kind: set(names) for kind, *names in NOT_POSSIBLE}
     for kind, cases in KINDS.items():
@@ -194,7 +194,7 @@ def test_every_setting_is_tried() -> None:
         assert left_out <= impossible.get(kind, set()), kind
 
 
-def test_all_faults_at_once(run: Run) -> None:
+def test_f5_all_faults_at_once(run: Run) -> None:
     """The faults of a field, of a name, of the server, of Stripe and of the store come together; no false sequels."""
     code, _, err = run(
         "config",
@@ -255,7 +255,7 @@ ENCODINGS: Final = {
 
 
 @pytest.mark.parametrize("kind", ENCODINGS)
-def test_an_env_file_that_cannot_be_read_whole(run: Run, folder: Path, kind: str) -> None:
+def test_d5_an_env_file_that_cannot_be_read_whole(run: Run, folder: Path, kind: str) -> None:
     """One line with the remedy from every command that reads settings, never another port than the file's."""
     content, says = ENCODINGS[kind]
     (folder / ".env").write_bytes(content)
@@ -266,7 +266,7 @@ def test_an_env_file_that_cannot_be_read_whole(run: Run, folder: Path, kind: str
         assert says in err
 
 
-def test_an_env_file_that_is_a_folder(run: Run, folder: Path) -> None:
+def test_d5_an_env_file_that_is_a_folder(run: Run, folder: Path) -> None:
     """The same."""
     (folder / ".env").mkdir()
     code, _, err = run("config", "show")
@@ -292,7 +292,7 @@ COMMANDS: Final = (
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_misspelt_setting_stops_every_command(run: Run, folder: Path, command: tuple[str, ...]) -> None:
+def test_f4_a_misspelt_setting_stops_every_command(run: Run, folder: Path, command: tuple[str, ...]) -> None:
     """In the environment and in `.env`, with the name that was meant; no empty wallet is made."""
     code, out, err = run(*command, storages="postgres://h/db")
     assert (code, out) == (2, "")

@@ -178,25 +178,25 @@ async def test_documents_reach_the_limit_of_bodies() -> None:
         assert any(one.size > 200_000 for one in found), name
 
 
-async def test_time_over_http(app: Starlette) -> None:
+async def test_b1_time_over_http(app: Starlette) -> None:
     """Every element of the grammar, few long ones and many short ones."""
     assert await faults(app, near_the_limits(), [over_http]) == []
 
 
 @pytest.mark.parametrize("transport", ["sse", "websocket"])
-async def test_time_over_streams(app: Starlette, transport: str) -> None:
+async def test_b1_time_over_streams(app: Starlette, transport: str) -> None:
     """Every element of the grammar, where it did most over HTTP."""
     documents = [one for name in ELEMENTS if (one := grown(16_000, 95, name)) is not None]
     assert await faults(app, documents, [TRANSPORTS[transport]]) == []
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_time_of_mixed_documents(app: Starlette, transport: str) -> None:
+async def test_b1_time_of_mixed_documents(app: Starlette, transport: str) -> None:
     """Drawn documents."""
     assert await faults(app, mixed(20_261_128, 15), [TRANSPORTS[transport]]) == []
 
 
-async def test_memory(app: Starlette) -> None:
+async def test_b1_memory(app: Starlette) -> None:
     """Every element of the grammar."""
     documents = [one for name in ELEMENTS if (one := grown(16_000, 95, name)) is not None]
     assert await remembered(app, documents, [over_http]) == []

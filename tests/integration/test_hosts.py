@@ -55,7 +55,7 @@ def ask(server: Server, path: str, *headers: str, version: str = "1.1") -> tuple
 @pytest.mark.parametrize(
     "headers", [(), ("Host: a", "Host: a"), ("Host:",), ("Host: a b",), ("Host: a/b",), ("Host: u@a",), ("Host: a:x",)]
 )
-def test_a_request_names_one_host(anybody: Server, path: str, headers: tuple[str, ...]) -> None:
+def test_d9_a_request_names_one_host(anybody: Server, path: str, headers: tuple[str, ...]) -> None:
     """None, two and what is no host are refused on every path."""
     assert ask(anybody, path, *headers)[0] == 400
 
@@ -70,7 +70,7 @@ def test_http_1_0_needs_none(anybody: Server, named: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/graphql/", "/v1/user/", "/healthz/", "//evil.example/graphql/"])
-def test_no_redirect_repeats_the_host(anybody: Server, path: str) -> None:
+def test_d9_no_redirect_repeats_the_host(anybody: Server, path: str) -> None:
     """A redirect stays on the server that was asked."""
     status, answer = ask(anybody, path, "Host: evil.example")
     head = answer.lower().partition("\r\n\r\n")[0]
@@ -80,7 +80,7 @@ def test_no_redirect_repeats_the_host(anybody: Server, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_other_hosts_are_refused(named: Server, path: str) -> None:
+def test_d9_other_hosts_are_refused(named: Server, path: str) -> None:
     """A request for another host gets 421, also by WebSocket; probes by address are answered."""
     for host in ("evil.example", "wallet.example.evil.example", "127.0.0.1", "evil.example:443"):
         assert ask(named, path, f"Host: {host}")[0] == 421

@@ -84,7 +84,7 @@ async def http(town: Town) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.mark.parametrize(("path", "make"), list(cases()))
-async def test_graphql(town: Town, folder: Any, path: str, make: Make) -> None:
+async def test_a1_graphql(town: Town, folder: Any, path: str, make: Make) -> None:
     """Every input with a key: what spells it replays, what is ambiguous is refused by the name of the field."""
     _, name, way = parts(path)
     stranger, key = await settle(town.wallet, 1_000), str(uuid.uuid4())
@@ -138,7 +138,7 @@ def bodies(town: Town, person: Person) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", ["/v1/transfer", "/v1/hold"])
-async def test_rest(town: Town, folder: Any, http: httpx.AsyncClient, path: str) -> None:
+async def test_a1_rest(town: Town, folder: Any, http: httpx.AsyncClient, path: str) -> None:
     """The same in the header; GraphQL has the same key."""
     person, key = await settle(town.wallet, 1_000), str(uuid.uuid4())
     body = bodies(town, person)[path]
@@ -174,7 +174,7 @@ def bearer(person: Person) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("bare", [True, False])
-async def test_middleware(bare: bool) -> None:
+async def test_a1_middleware(bare: bool) -> None:
     """The same in the middleware; without `bare_keys` also what has no quotes is refused."""
     runs = 0
 

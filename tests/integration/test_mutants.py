@@ -1,5 +1,6 @@
 """The suite detects a broken product: a test that cannot fail proves nothing."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,13 @@ async def run(test: str, folder: Path) -> None:
         await getattr(StoreConformance(), name)(world, *filter(None, [given.rstrip("]")]))
 
 
-@pytest.mark.parametrize("mutant", CONVICTED_BY)
+def named(mutant: str) -> str:
+    """The mutant with the row of docs/faults.md that it belongs to, if any: `e2_reads_from_a_cache`."""
+    row = re.search(r"\((E\d)\)", MUTANTS[mutant].__doc__ or "")
+    return f"{row[1].lower()}_{mutant}" if row else mutant
+
+
+@pytest.mark.parametrize("mutant", CONVICTED_BY, ids=named)
 async def test_a_mutant_is_convicted(mutant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The named test fails, or finds the books wrong at its end, because of the mutation."""
     MUTANTS[mutant](monkeypatch)

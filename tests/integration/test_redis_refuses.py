@@ -148,7 +148,7 @@ def runner(loop: str) -> Iterator[asyncio.Runner]:
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_a_redis_behind_a_proxy_that_accepts_and_resets(
+def test_k2_a_redis_behind_a_proxy_that_accepts_and_resets(
     loop: str, server: RedisServer, nodes: PostgresCluster, tmp_path: Path
 ) -> None:
     """Where uvloop raises `RuntimeError: … the handler is closed` out of the driver: seen as 80 INTERNAL of 11,000."""
@@ -171,7 +171,7 @@ def test_a_redis_behind_a_proxy_that_accepts_and_resets(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the handler is closed"), AttributeError("x"), EOFError(), KeyError(1)])
-async def test_whatever_the_driver_raises_leases_are_renewed_and_released(
+async def test_k2_whatever_the_driver_raises_leases_are_renewed_and_released(
     error: Exception, server: RedisServer, nodes: PostgresCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One strange error ended the renewal for the life of the process, and came out of the release."""

@@ -30,7 +30,7 @@ class Without(SqliteHarness):
 
 @pytest.mark.backend("sqlite")
 @pytest.mark.parametrize("test", AT_FAILPOINTS)
-async def test_a_store_without_failpoints_is_not_said_to_hold_there(test: str, tmp_path: Path) -> None:
+async def test_e8_a_store_without_failpoints_is_not_said_to_hold_there(test: str, tmp_path: Path) -> None:
     """The test passes, for nothing went wrong; the report says that nothing was tried."""
     said: dict[str, str] = {}
     async with World(Without("sqlite:///{tmp}/wallet.db"), tmp_path) as world:
@@ -78,7 +78,7 @@ def test_the_bound_is_that_of_95_percent(trials: int, words: str) -> None:
         ([], "-"),
     ],
 )
-def test_a_cell_says_what_was_tried(outcomes: list[tuple[str, dict[str, str]]], words: str) -> None:
+def test_e8_a_cell_says_what_was_tried(outcomes: list[tuple[str, dict[str, str]]], words: str) -> None:
     """What failed, what was tried how often, and what was not tried."""
     cell = Cell()
     for outcome, said in outcomes:
@@ -103,7 +103,7 @@ def test_every_test_of_the_suite_belongs_to_a_group() -> None:
         ("test_outage_every_member_answers_in_time[stopped]", "servers that are stopped"),
     ],
 )
-async def test_a_harness_that_cannot_do_harm_says_so(test: str, words: str, tmp_path: Path) -> None:
+async def test_e8_a_harness_that_cannot_do_harm_says_so(test: str, words: str, tmp_path: Path) -> None:
     """The default harness: what it gives no means to try is told, and does not count as tried."""
     said: dict[str, str] = {}
     name, _, given = test.partition("[")

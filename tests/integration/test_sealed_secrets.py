@@ -78,7 +78,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     yield Shop(tmp_path)
 
 
-async def test_sealed_at_rest_and_in_exports(shop: Shop) -> None:
+async def test_a7_sealed_at_rest_and_in_exports(shop: Shop) -> None:
     """Neither the store's file nor an export holds the secret; it signs all the same, as does its successor."""
     await shop.begin(OLD)
     async with shop.open(OLD) as wallet:
@@ -108,7 +108,7 @@ async def test_without_keys_they_are_in_clear(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("before", [(), (OLD,), (OLD, OTHER)], ids=["clear", "one key", "two keys"])
-async def test_rotating_the_keys(shop: Shop, before: tuple[str, ...]) -> None:
+async def test_a7_rotating_the_keys(shop: Shop, before: tuple[str, ...]) -> None:
     """A new key in front, resealed, the old one left out: the secret stays the same, and nothing old opens it."""
     await shop.begin(*before)
     async with shop.open(NEW, *before) as wallet:

@@ -136,7 +136,7 @@ def test_cors_is_for_allowed_origins_alone(server: Server, people: list[Person])
 
 
 @pytest.mark.parametrize("header", [*ASKED_HEADERS, *TOOL_HEADERS, "X-Tenant", "x-region"])
-def test_preflights_with_headers_that_clients_add(server: Server, header: str) -> None:
+def test_c11_preflights_with_headers_that_clients_add(server: Server, header: str) -> None:
     """Tracing and GraphQL clients add headers by themselves: a frontend works with them, and with what is set."""
     ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": f"content-type,{header.lower()}"}
     granted = httpx.options(f"{server.url}/graphql", headers={"Origin": DEV_SERVER, **ask}, timeout=patience(30))

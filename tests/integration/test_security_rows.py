@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from wallet_gql.testing.patience import patience
-
-ROOT: Final = Path(__file__).resolve().parents[2]
-HOOK: Final = ROOT / "tests" / "plugins" / "mutated"
-BOUND_SECONDS: Final = 60
-TESTS_FAILED: Final = 1
-"""pytest's exit code when tests have failed; collection errors and usage errors have others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """In a module of the package, `old` becomes `new`; then `test`, which the row names, fails."""
-
-    module: str
-    old: str
-    new: str
-    test: str
-
+from tests.integration._protections import BOUND_SECONDS, Mutation, check_noticed, check_rows, each_mutation
 
 PROBES: Final = "integration/test_graphql_probes.py"
 HTTP: Final = "integration/test_security_http.py"
@@ -264,58 +241,14 @@ ROWS: Final = {
 """By the first cell of the row."""
 
 
-MUTATIONS: Final = {one: [name for name, other in ROWS.items() if other == one] for one in ROWS.values()}
-"""Each mutation, with the rows that share it."""
-
-OPTIONS: Final = ("-x", "-q", "-m", "", "--assert=plain", "-p", "pytest_asyncio.plugin", "-p", "pytest_timeout")
-"""Of the inner pytest: the named test whatever its tier, and no more plugins than it needs."""
-
-
-def told() -> dict[str, set[str]]:
-    """The tests that each row of the three tables names, by its first cell."""
-    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-    parts = [part for part in re.split(r"^## ", page, flags=re.MULTILINE) if "| test" in part]
-    rows = [line.split("|") for part in parts for line in part.splitlines() if line.startswith("|") and "::" in line]
-    return {cells[1].strip(): set(re.findall(r"`([\w/]+\.py::[\w:]+)`", "|".join(cells))) for cells in rows}
-
-
 def test_every_row_has_a_mutation() -> None:
     """A new row comes with a way to take its protection away, and names the test that notices."""
-    rows = told()
-    assert set(ROWS) == set(rows)
-    for name, mutation in ROWS.items():
-        assert mutation.test in rows[name], f"row {name} does not name {mutation.test}"
-        path = ROOT / "src" / "wallet_gql" / f"{mutation.module.replace('.', '/')}.py"
-        assert path.read_text(encoding="utf-8").count(mutation.old) == 1, f"row {name}: {mutation.old!r}"
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where the processes share what they have compiled; the mutated module is compiled by each."""
-    return tmp_path_factory.mktemp("compiled")
+    check_rows("SECURITY.md", ROWS)
 
 
 @pytest.mark.trial
 @pytest.mark.timeout(2 * BOUND_SECONDS)
-@pytest.mark.parametrize("mutation", [pytest.param(one, id="_".join(names)) for one, names in MUTATIONS.items()])
+@each_mutation(ROWS)
 def test_without_its_protection_the_row_fails(mutation: Mutation, compiled: Path) -> None:
-    """In a process of its own, which runs no longer than a minute on an idle machine."""
-    change = json.dumps([f"wallet_gql.{mutation.module}", mutation.old, mutation.new])
-    environment = {
-        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-        "PYTHONPATH": str(HOOK),
-        "PYTHONPYCACHEPREFIX": str(compiled),
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "MUTATION": change,
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *OPTIONS, f"tests/{mutation.test}"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=patience(BOUND_SECONDS),
-        check=False,
-    )
-    assert done.returncode == TESTS_FAILED, done.stdout[-3_000:] + done.stderr[-1_000:]
-    assert " failed" in done.stdout  # an error of a fixture alone would be none of the test's
+    """Rows that share a mutation are tried once."""
+    check_noticed(mutation, compiled)

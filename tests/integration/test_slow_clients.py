@@ -81,7 +81,7 @@ def drip(raw: socket.socket, first: bytes, again: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_a_slow_request_ends(server: Server, name: str) -> None:
+def test_f10_a_slow_request_ends(server: Server, name: str) -> None:
     """The connection is closed; a client that has begun a request gets 408."""
     first, again = SLOW[name]
     with connect(server) as raw:
@@ -91,7 +91,7 @@ def test_a_slow_request_ends(server: Server, name: str) -> None:
     assert answer.count(b"HTTP/1.1 200 ") == first.count(WHOLE)
 
 
-def test_many_of_them_disturb_nobody(server: Server) -> None:
+def test_f10_many_of_them_disturb_nobody(server: Server) -> None:
     """While 500 connections are silent others are served, and in the end all 500 are closed."""
     with ExitStack() as stack:
         silent = [stack.enter_context(connect(server)) for _ in range(500)]
@@ -109,7 +109,7 @@ def test_who_does_not_read_is_cut(server: Server) -> None:
 
 
 @pytest.mark.slow
-def test_idle_connections_outlast_the_balancer(tmp_path: Path) -> None:
+def test_b8_idle_connections_outlast_the_balancer(tmp_path: Path) -> None:
     """A connection is kept longer than common balancers keep theirs, or as long as the setting says."""
     assert load_settings(storage="memory://").keep_alive_seconds > BALANCER_SECONDS
     with serving(tmp_path) as patient, connect(patient) as raw:

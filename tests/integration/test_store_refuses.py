@@ -202,7 +202,7 @@ async def until_it_does_not_write(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", TROUBLES)
-async def test_postgres_that_refuses(
+async def test_f1_postgres_that_refuses(
     name: str, cluster: PostgresCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whichever node refuses, the payment is a certain no with few log lines, and `ping` says it, too."""
@@ -240,7 +240,7 @@ async def reconnect(world: World) -> SqliteStore:
     return store
 
 
-async def test_sqlite_that_is_read_only(
+async def test_f2_sqlite_that_is_read_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As on a file system that was mounted again without the right to write."""
@@ -270,7 +270,7 @@ async def test_sqlite_that_is_read_only(
         assert await world.balance(bob) == (110, 0)
 
 
-async def test_sqlite_that_cannot_grow(tmp_path: Path) -> None:
+async def test_b5_sqlite_that_cannot_grow(tmp_path: Path) -> None:
     """Files that may not become larger, as on a full disk: a payment and `ping` are refused, and then go through."""
     async with World(HARNESSES["sqlite"](), tmp_path) as world:
         ann, bob = await world.people(2, 100)
@@ -287,7 +287,7 @@ async def test_sqlite_that_cannot_grow(tmp_path: Path) -> None:
         assert await world.balance(bob) == (120, 0)
 
 
-async def test_sqlite_whose_file_is_missing(tmp_path: Path) -> None:
+async def test_b5_sqlite_whose_file_is_missing(tmp_path: Path) -> None:
     """`ping` says so, and makes no empty file in its place; a new start serves what was put back."""
     file = tmp_path / "wallet.db"
     async with SqliteStore(f"sqlite:///{file}") as store:

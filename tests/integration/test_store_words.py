@@ -76,7 +76,7 @@ def requests(person: Person) -> list[tuple[str, str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.code)
-async def test_the_words_of_a_store_go_to_the_log_alone(
+async def test_a8_the_words_of_a_store_go_to_the_log_alone(
     kind: type[WalletError], app: Starlette, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients get the code, our words and the request's id; the log has the store's words under the same id."""
@@ -107,7 +107,7 @@ async def test_the_words_of_a_store_go_to_the_log_alone(
         assert (answer.status_code, "MySQL" in answer.text) == (503, False)
 
 
-async def test_each_item_of_a_batch_has_its_line(
+async def test_f3_each_item_of_a_batch_has_its_line(
     app: Starlette, lines: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where reading works and writing does not, the items fail one by one."""
@@ -129,7 +129,7 @@ async def test_each_item_of_a_batch_has_its_line(
     assert sum("transferBatch is answered with IN_DOUBT" in record.getMessage() for record in lines.records) == 2
 
 
-def test_no_argument_of_such_an_error_is_among_what_clients_see() -> None:
+def test_a8_no_argument_of_such_an_error_is_among_what_clients_see() -> None:
     """Neither in the message nor in the fields, whatever class a backend raises."""
     for kind in KINDS:
         error = kind(SAID)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ import pytest
 from tests.integration._server import START_SECONDS, Client, Person, Server, new_key, run_cli, serving, settle_all
 from wallet_gql.backends.relational.migrations import VERSION_TABLE
 from wallet_gql.testing.patience import patience
+from wallet_gql.transports.http import workers
 
 pytestmark = pytest.mark.timeout(900)
 """Real processes start several times in a test, and may have to share the machine."""
@@ -137,7 +140,7 @@ FAULTS: Final = [newer_schema, no_ledger]
 
 @pytest.mark.trial
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_restarted_worker_waits_for_its_store(
+def test_k1_a_restarted_worker_waits_for_its_store(
     tmp_path: Path, fault: Callable[[Path], AbstractContextManager[None]]
 ) -> None:
     """While another one serves it refuses nothing. When all wait they answer 503 in the usual shape."""
@@ -186,7 +189,7 @@ def asked(server: Server, person: Person) -> list[httpx.Response]:
 
 
 @pytest.mark.trial
-def test_the_store_is_away(tmp_path: Path) -> None:
+def test_k1_the_store_is_away(tmp_path: Path) -> None:
     """With every worker killed and the store away the server lives; it serves when the store is back."""
     with two_workers(tmp_path) as (server, _ann, _bob):
         with folder_away(server.path):
@@ -235,7 +238,7 @@ def reload_until_new(server: Server, before: set[int]) -> None:
 
 
 @pytest.mark.trial
-def test_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
+def test_f10_a_worker_that_dies_again_and_again(tmp_path: Path) -> None:
     """Each death is a log line with process id and signal; successors come slower and slower; others serve on."""
     with two_workers(tmp_path) as (server, _ann, _bob):
         killed = [replace_worker(server, number) for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGKILL)]
@@ -263,7 +266,7 @@ def test_a_worker_that_hangs_delays_no_other(tmp_path: Path) -> None:
 
 @pytest.mark.trial
 @pytest.mark.parametrize("drain_seconds", ["0", "300"])
-def test_workers_end_with_their_parent(tmp_path: Path, drain_seconds: str) -> None:
+def test_b7_workers_end_with_their_parent(tmp_path: Path, drain_seconds: str) -> None:
     """After kill -9 of the parent its workers end by themselves, whatever the time to drain; the port is free again."""
     with two_workers(tmp_path, drain_seconds=drain_seconds) as (server, _ann, _bob):
         workers = workers_of(server)
@@ -274,6 +277,22 @@ def test_workers_end_with_their_parent(tmp_path: Path, drain_seconds: str) -> No
         port = str(urlsplit(server.url).port)
         with serving(tmp_path, "--port", port, storage=server.storage) as again:
             assert statuses(again) == {200}
+
+
+def test_b7_a_worker_notices_the_end_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops itself as soon as the parent can be joined; alone, without a parent, it does nothing."""
+    told = threading.Event()
+
+    def kill(pid: int, number: int) -> None:
+        assert (pid, number) == (os.getpid(), signal.SIGTERM)
+        told.set()
+        threading.Event().wait()  # the process would end; the thread that watches is a daemon
+
+    monkeypatch.setattr("os.kill", kill)
+    workers.end_with_parent()
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: SimpleNamespace(join=lambda: None))
+    workers.end_with_parent()
+    assert told.wait(patience(2))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -15,7 +15,7 @@ _REGIONAL = ("XAF", "XCD", "XCG", "XOF", "XPF")
 """Currencies of several countries, whose codes begin with X, too."""
 
 
-def test_no_currency_is_missing_or_stale() -> None:
+def test_c4_no_currency_is_missing_or_stale() -> None:
     """A difference names the codes: add what is new, and leave out what is no longer active, unless money is in it."""
     kept = {one.code: one.exponent for one in Currency}
     active = {code for code in kept if code in _REGIONAL or not _NO_MONEY.fullmatch(code)}
@@ -26,7 +26,7 @@ def test_no_currency_is_missing_or_stale() -> None:
     }
 
 
-def test_minor_units_are_those_of_the_list() -> None:
+def test_c4_minor_units_are_those_of_the_list() -> None:
     """A wrong exponent would be a wrong amount."""
     kept = {one.code: one.exponent for one in Currency}
     assert {code: exponent for code, exponent in EXPONENTS.items() if kept.get(code) not in (exponent, None)} == {}

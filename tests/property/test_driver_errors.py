@@ -97,7 +97,7 @@ def as_redis(error: Exception) -> WalletError:
         pytest.param(sqlite_errors.translate, sqlite3, id="sqlite3"),
     ],
 )
-def test_every_class_of_every_driver_has_a_meaning(
+def test_f1_every_class_of_every_driver_has_a_meaning(
     translate: Callable[[Exception], WalletError], module: ModuleType
 ) -> None:
     """It is certain that nothing was written, so it is Unavailable, unless a table says that the bug is ours."""
@@ -126,7 +126,7 @@ def refused_by_postgres(sqlstate: str, severity: str = "ERROR") -> asyncpg.Postg
         ("22003 23514 23505 42601 42P02 P0001 25P02 54001", InvariantViolated),
     ],
 )
-def test_what_postgres_answers(sqlstates: str, expected: type[WalletError]) -> None:
+def test_f1_what_postgres_answers(sqlstates: str, expected: type[WalletError]) -> None:
     """By SQLSTATE; the values of rows that the server's DETAIL quotes stay out of the text."""
     for sqlstate in sqlstates.split():
         found = as_postgres(refused_by_postgres(sqlstate))
@@ -195,7 +195,7 @@ def test_what_mongodb_answers(codes: tuple[int, ...], expected: type[WalletError
         assert type(mongo_errors.translate(pymongo.errors.OperationFailure("no", code))) is expected, code
 
 
-def test_a_mongodb_that_is_changing_roles_is_unavailable() -> None:
+def test_k3_a_mongodb_that_is_changing_roles_is_unavailable() -> None:
     """What the driver says when it sees no member that has sessions, just after a step-down."""
     error = pymongo.errors.ConfigurationError("Sessions are not supported by this MongoDB deployment")
     assert type(mongo_errors.translate(error)) is Unavailable

@@ -33,7 +33,7 @@ def test_a_canonical_form_is_its_own(text: str) -> None:
         assert not text.startswith('"')
 
 
-def test_what_a_spelling_means() -> None:
+def test_a1_what_a_spelling_means() -> None:
     """Escapes are undone; a key may hold what it cannot begin with."""
     assert canonical_key(r'"a\"b\\c"') == r'a"b\c'
     assert header_key('"a, b"') == canonical_key("a, b") == "a, b"

@@ -78,7 +78,7 @@ def test_words_of_the_start_page_are_no_passwords() -> None:
     check_strength(shown[0][0], ("ann", "ann@example.org"))
 
 
-def test_the_docs_show_strong_passwords() -> None:
+def test_c14_the_docs_show_strong_passwords() -> None:
     """Whoever copies an example is not refused."""
     pages = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("examples/**/*")]
     text = "".join(page.read_text(encoding="utf-8") for page in pages if page.suffix in (".md", ".py", ".ts", ".html"))
@@ -129,7 +129,7 @@ def test_scoring_takes_a_bounded_time() -> None:
 
 
 @pytest.mark.parametrize("password", ["liverpoolfc1", "wallet2026", "annabel2026"])
-async def test_both_ways_to_choose_one_are_checked(password: str) -> None:
+async def test_c14_both_ways_to_choose_one_are_checked(password: str) -> None:
     """Signing up and changing it; the wrong one leaves no user and no change."""
     async with MemoryStore() as store:
         identity = Identity(store, clock=Clock())

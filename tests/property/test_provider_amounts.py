@@ -81,7 +81,7 @@ async def _ask(town: Town, account: AccountId, key: str, case: Case) -> str:
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
-async def test_what_stripe_would_refuse(town: Town, case: Case) -> None:
+async def test_c5_what_stripe_would_refuse(town: Town, case: Case) -> None:
     """Nothing is held, nothing asked of Stripe, and the key is still free for an amount that can be paid."""
     currency, direction, _ = case
     account = await _account(town, currency)
@@ -108,7 +108,7 @@ async def test_what_stripe_takes(town: Town, case: Case) -> None:
 
 @pytest.mark.parametrize("currency", sorted(EXPONENTS))
 @pytest.mark.parametrize("direction", Direction)
-def test_each_currency_both_ways(currency: str, direction: Direction) -> None:
+def test_c5_each_currency_both_ways(currency: str, direction: Direction) -> None:
     """Around each bound of each rule: what is in it is taken, what is not is refused and says the bound."""
     rule = RULES.get((currency, direction))
     if rule is None:

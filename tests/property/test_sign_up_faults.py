@@ -70,7 +70,7 @@ async def _again(world: World) -> None:
 
 @pytest.mark.parametrize("backend", ["memory", "sqlite"])
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_process_that_dies(point: str, backend: str, tmp_path: Path) -> None:
+async def test_k5_a_process_that_dies(point: str, backend: str, tmp_path: Path) -> None:
     """At every point between two commits."""
     async with World(harness_for(backend), tmp_path) as world:
         failpoints.arm(point)
@@ -83,7 +83,7 @@ async def test_a_process_that_dies(point: str, backend: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("stays", [False, True])
 @pytest.mark.parametrize("mode", ["refused", "written", "lost"])
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
-async def test_a_commit_that_fails(step: int, mode: str, stays: bool, tmp_path: Path) -> None:
+async def test_k5_a_commit_that_fails(step: int, mode: str, stays: bool, tmp_path: Path) -> None:
     """Whether nothing was written, or nobody knows; and whether the store comes back within the request."""
     async with World(harness_for("memory"), tmp_path) as world:
         store: Any = Failing(world.store, step, mode, stays=stays)

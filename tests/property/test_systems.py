@@ -82,7 +82,7 @@ def test_d6_a_driver_that_is_missing(url: str, tmp_path: Path) -> None:
     (tmp_path / "outside.py").write_text("import outside_driver\n")
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_A_DRIVER, url, driver],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,

@@ -47,14 +47,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", PASSES.values(), ids=PASSES)
-def test_what_people_write_passes(text: str) -> None:
+def test_c1_what_people_write_passes(text: str) -> None:
     """References and names of merchants take it as it is."""
     check_reference(text)
     assert check_name(f"x{text}x") == f"x{' '.join(f'_{text}_'.split())[1:-1]}x"
 
 
 @pytest.mark.parametrize("letter", REFUSED.values(), ids=REFUSED)
-def test_what_deceives_is_refused_by_name_and_place(letter: str) -> None:
+def test_c1_what_deceives_is_refused_by_name_and_place(letter: str) -> None:
     """The refusal names the character and where it stands."""
     with pytest.raises(InvalidInput) as refused:
         check_reference(f"ab{letter}c")
@@ -73,7 +73,7 @@ def test_the_longest_passes_and_one_more_does_not(check: object, most: int) -> N
 
 
 @given(st.text(max_size=20))
-def test_the_rule_is_one_of_code_points(text: str) -> None:
+def test_c1_the_rule_is_one_of_code_points(text: str) -> None:
     """It needs no table that changes with Python: every code point passes or fails alone, in any company."""
 
     def passes(some: str) -> bool:
@@ -116,7 +116,7 @@ def test_a_password_has_one_form(password: str) -> None:
         ("\uac00\ub098\ub2e4\ub77c-4182", unicodedata.normalize("NFD", "\uac00\ub098\ub2e4\ub77c-4182")),
     ],
 )
-async def test_a_password_is_known_however_it_is_typed(chosen: str, typed: str) -> None:
+async def test_c2_a_password_is_known_however_it_is_typed(chosen: str, typed: str) -> None:
     """Another keyboard composes accents in another way, and makes other spaces."""
     passwords = Passwords()
     try:
@@ -127,7 +127,7 @@ async def test_a_password_is_known_however_it_is_typed(chosen: str, typed: str) 
         passwords.close()
 
 
-async def test_a_hash_from_before_there_was_one_form_still_opens() -> None:
+async def test_c2_a_hash_from_before_there_was_one_form_still_opens() -> None:
     """Older versions hashed what was typed."""
     typed = "Zu\u0308richsee-7-Ruder"
     passwords = Passwords()

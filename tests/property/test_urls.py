@@ -73,7 +73,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("scheme", [*schemes(), "nosuch", "sqlite3"])
-def test_every_printable_character_in_every_part(scheme: str) -> None:
+def test_a5_every_printable_character_in_every_part(scheme: str) -> None:
     """Shown without its secret, or withheld; and whatever opens it says so without the secret."""
     for char in string.printable:
         for url in urls_of(char, scheme):
@@ -94,7 +94,7 @@ def refusal_of(url: str) -> str:
 
 @given(text=st.text(), scheme=st.sampled_from(schemes()), template=st.sampled_from(sorted(TEMPLATES)))
 @settings(max_examples=500, deadline=None)
-def test_any_text_in_any_part(text: str, scheme: str, template: str) -> None:
+def test_a5_any_text_in_any_part(text: str, scheme: str, template: str) -> None:
     """Also what nobody types: line breaks, other scripts, lone surrogates, several characters at once."""
     url = TEMPLATES[template].format(scheme=scheme, secret=f"{BEFORE}{text}{AFTER}", char=text)
     assert not leaks(redacted(url))
@@ -147,13 +147,13 @@ def test_a_parameter_that_may_be_the_rest_of_a_password_is_not_named() -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite:wallet.db", "sqlite:./wallet.db", "sqlite:/wallet.db", "postgres:h/db", "C:x"])
-def test_what_is_no_url_is_not_guessed(told: Told, tmp_path: Path, url: str) -> None:
+def test_d1_what_is_no_url_is_not_guessed(told: Told, tmp_path: Path, url: str) -> None:
     """Neither another file nor another place is opened."""
     assert "sqlite:///wallet.db" in told("migrate", code=2, WALLET_STORAGE=url)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_sqlite_file_is_the_one_that_is_named(told: Told, tmp_path: Path) -> None:
+def test_d1_a_sqlite_file_is_the_one_that_is_named(told: Told, tmp_path: Path) -> None:
     """Relative, absolute, encoded, with a space or another script in its name."""
     for url, name in {
         "sqlite:///a.db": "a.db",
@@ -187,7 +187,7 @@ def test_several_urls() -> None:
         "gssencmode=disable&sslsni=1&client_encoding=utf8",
     ],
 )
-def test_parameters_of_libpq(query: str) -> None:
+def test_d3_parameters_of_libpq(query: str) -> None:
     """What managed Postgres writes into its URLs is taken, or ignored where it has no meaning for this driver."""
     ((_, url),) = parse_url(f"postgres://me:p@h/db?{query}&node=n1").items()
     kept = parse(url).parameters
@@ -208,7 +208,7 @@ def test_parameters_of_libpq(query: str) -> None:
         ("sslmode=require&sslmode=disable", "twice"),
     ],
 )
-def test_parameters_that_cannot_be_met_are_refused_by_name(query: str, named: str) -> None:
+def test_d3_parameters_that_cannot_be_met_are_refused_by_name(query: str, named: str) -> None:
     """A misspelt parameter, a demand that the driver cannot meet, a server that cannot be written to."""
     with pytest.raises(ConfigurationError, match=named):
         parse_url(f"postgres://me@h/db?{query}")
