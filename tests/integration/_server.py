@@ -38,7 +38,7 @@ JSON: Final = {"Content-Type": "application/json"}
 VIEWER: Final = "{ viewer { id username email accounts { id currency posted { minorUnits } } } }"
 WHAT_WENT_WRONG: Final = """
   ... on WalletError { code message retryable }
-  ... on InvalidInput { field }
+  ... on InvalidInput { problems { path code message } }
 """
 SIGN_UP: Final = f"""mutation($input: SignUpInput!) {{ signUp(input: $input) {{
   __typename ... on SignUpSuccess {{ user {{ id username email }} }} {WHAT_WENT_WRONG} }} }}"""

@@ -38,6 +38,7 @@ from wallet_gql.verbs.lookups import To
 
 BOUNDED: Final = {
     "Backend.guarantees": len(GUARANTEES),
+    "InputProblem.path": 4,  # such as splits, 0, to, accountId
     "PaymentSplits.transfers": 10,  # domain.merchants.SPLITS_MAX
 }
 """Lists that are never longer than `LIST_SIZE`."""

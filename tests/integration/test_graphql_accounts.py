@@ -93,9 +93,13 @@ def test_signing_up_twice(anybody: Client) -> None:
     """A name and an address belong to one user; each refusal says which is taken."""
     name = joined(anybody)
     taken = anybody.run(SIGN_UP, {"input": {"username": name.upper(), "email": "x@example.org", "password": PASSWORD}})
-    assert (taken["__typename"], taken["code"]) == ("Refusal", "USERNAME_TAKEN")
+    assert [one["code"] for one in taken["problems"]] == ["USERNAME_TAKEN"]
     other = {"username": new_name(), "email": f"{name}@Example.org", "password": PASSWORD}
-    assert anybody.run(SIGN_UP, {"input": other})["code"] == "EMAIL_TAKEN"
+    assert [one["code"] for one in anybody.run(SIGN_UP, {"input": other})["problems"]] == ["EMAIL_TAKEN"]
+    both = anybody.run(SIGN_UP, {"input": {**other, "username": name}})
+    assert (both["__typename"], [(one["path"], one["code"]) for one in both["problems"]]) == (
+        "InvalidInput", [(["username"], "USERNAME_TAKEN"), (["email"], "EMAIL_TAKEN")],
+    )  # fmt: skip
 
 
 def test_logging_in_by_either_name(anybody: Client) -> None:

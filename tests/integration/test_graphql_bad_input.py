@@ -41,11 +41,12 @@ UNREADABLE_AMOUNTS = [1.5, 1e3, "1.5", "1e3", "", True, None, [5], {"value": 5},
 
 @pytest.mark.parametrize("amount", MALFORMED_AMOUNTS, ids=repr)
 def test_amounts_that_cannot_be_paid(client: Client, server: Server, people: list[Person], amount: object) -> None:
-    """Zero, negative and huge amounts are InvalidAmount; the key is not used up and nothing is written."""
+    """Zero, negative and huge amounts are a problem of the amount; the key is not used up, nothing is written."""
     before = counted(server.path, *ALL)
     answer = client.run(TRANSFER, {"input": people[0].pay(people[1].username, amount)})  # type: ignore[arg-type]
-    assert (answer["__typename"], answer["code"]) == ("InvalidAmount", "INVALID_AMOUNT")
-    assert str(amount) in answer["message"]
+    (problem,) = answer["problems"]
+    assert (answer["__typename"], problem["code"]) == ("InvalidInput", "INVALID_AMOUNT")
+    assert problem["path"] == ["amount", "minorUnits"]
     assert counted(server.path, *ALL) == before
 
 
@@ -76,7 +77,9 @@ def changed(person: Person, payee: str, /, **fields: Any) -> dict[str, Any]:
 
 
 MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown currency": ({"amount": {"minorUnits": 5, "currency": "XXX"}}, "currency"),
+    "unknown currency": ({"amount": {"minorUnits": 5, "currency": "XXX"}}, "amount.currency"),
+    "small currency": ({"amount": {"minorUnits": 5, "currency": "eur"}}, "amount.currency"),
+    "long currency": ({"amount": {"minorUnits": 5, "currency": "EURO"}}, "amount.currency"),
     "empty key": ({"idempotencyKey": ""}, "idempotencyKey"),
     "long key": ({"idempotencyKey": "k" * 256}, "idempotencyKey"),
     "unprintable key": ({"idempotencyKey": "a\nb"}, "idempotencyKey"),
@@ -97,12 +100,11 @@ def test_malformed_payments(client: Client, server: Server, people: list[Person]
     fields, field = MALFORMED[case]
     before = counted(server.path, *ALL)
     answer = client.transfer(**changed(people[0], people[1].username, **fields))
-    assert (answer["__typename"], answer["field"]) == ("InvalidInput", field)
+    assert (answer["__typename"], [one["path"] for one in answer["problems"]]) == ("InvalidInput", [field.split(".")])
     assert counted(server.path, *ALL) == before
 
 
 UNREADABLE: dict[str, dict[str, Any]] = {
-    "small currency": {"amount": {"minorUnits": 5, "currency": "eur"}},
     "numeric currency": {"amount": {"minorUnits": 5, "currency": 978}},
     "no amount": {"amount": None},
     "two payees": {"to": {"username": "ann", "accountId": ABSENT}},
@@ -186,7 +188,7 @@ def test_bad_sign_ups(client: Client, server: Server, fields: dict[str, str], fi
     name = new_name()
     given = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, **fields}
     answer = client.run(SIGN_UP, {"input": given})
-    assert (answer["__typename"], answer["field"]) == ("InvalidInput", field)
+    assert (answer["__typename"], [one["path"] for one in answer["problems"]]) == ("InvalidInput", [[field]])
     assert "password" not in fields or fields["password"] not in answer["message"]
     assert counted(server.path, *ALL) == before
 

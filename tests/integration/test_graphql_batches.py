@@ -17,11 +17,11 @@ from wallet_gql.transports.graphql.verbs.batches import _result
 pytestmark = pytest.mark.balances(100_000, 0, 0)
 
 BATCH: Final = """mutation($input: TransferBatchInput!) { transferBatch(input: $input) { __typename
-  ... on WalletError { code message retryable } ... on InvalidInput { field }
+  ... on WalletError { code message retryable } ... on InvalidInput { problems { path code } }
   ... on TransferBatchSuccess { complete results { __typename
     ... on TransferSuccess { replayed credited transfer { id amount { minorUnits } counterparty { username } } }
     ... on WalletError { code message retryable }
-    ... on InvalidInput { field }
+    ... on InvalidInput { problems { path code } }
     ... on InsufficientFunds { available { minorUnits } required { minorUnits } }
     ... on PayeeNotFound { payee }
     ... on BatchAborted { offender } } } } }"""
@@ -98,7 +98,7 @@ def test_independent_items_have_their_own_outcome(client: Client, server: Server
         "TransferSuccess",
         "PayeeNotFound",
         "InvalidInput",
-        "InvalidAmount",
+        "InvalidInput",
         "InsufficientFunds",
         "IdempotencyKeyReused",
         "TransferSuccess",
@@ -106,29 +106,33 @@ def test_independent_items_have_their_own_outcome(client: Client, server: Server
     ]
     results = answer["results"]
     assert (answer["complete"], results[1]["payee"]) == (False, "nobody-of-that-name")
-    assert [results[n]["field"] for n in (2, 7)] == ["fromAccountId", "currency"]
+    assert [results[n]["problems"] for n in (2, 3, 7)] == [
+        [{"path": ["items", "2", "fromAccountId"], "code": "INVALID_INPUT"}],
+        [{"path": ["items", "3", "amount", "minorUnits"], "code": "INVALID_AMOUNT"}],
+        [{"path": ["items", "7", "amount", "currency"], "code": "INVALID_INPUT"}],
+    ]
     assert (results[0]["replayed"], results[6]["replayed"]) == (False, True)
     assert counted(server.path, *MONEY)["transfers"] == before + 1
 
 
-MALFORMED: Final[dict[str, tuple[dict[str, Any], str, str | None]]] = {
-    "payer": ({"fromAccountId": "mine"}, "InvalidInput", "items.1.fromAccountId"),
-    "payee": ({"to": {"accountId": "theirs"}}, "InvalidInput", "items.1.to.accountId"),
-    "key": ({"idempotencyKey": ""}, "InvalidInput", "items.1.idempotencyKey"),
-    "currency": ({"amount": {"minorUnits": 5, "currency": "XXX"}}, "InvalidInput", "items.1.currency"),
-    "reference": ({"reference": "x" * 141}, "InvalidInput", "items.1.reference"),
-    "amount": ({"amount": {"minorUnits": -5, "currency": "EUR"}}, "InvalidAmount", None),
+MALFORMED: Final[dict[str, tuple[dict[str, Any], str]]] = {
+    "payer": ({"fromAccountId": "mine"}, "items.1.fromAccountId"),
+    "payee": ({"to": {"accountId": "theirs"}}, "items.1.to.accountId"),
+    "key": ({"idempotencyKey": ""}, "items.1.idempotencyKey"),
+    "currency": ({"amount": {"minorUnits": 5, "currency": "XXX"}}, "items.1.amount.currency"),
+    "reference": ({"reference": "x" * 141}, "items.1.reference"),
+    "amount": ({"amount": {"minorUnits": -5, "currency": "EUR"}}, "items.1.amount.minorUnits"),
 }
 
 
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed_items_of_an_atomic_batch(client: Client, server: Server, people: list[Person], case: str) -> None:
     """An item of a wrong shape refuses the batch as a whole, and says which item; no key is used up."""
-    fields, kind, field = MALFORMED[case]
+    fields, path = MALFORMED[case]
     before = counted(server.path, *ALL)
     items = [people[0].pay(people[1].username, 5), {**people[0].pay(people[1].username, 5), **fields}]
     answer = run(client, "ATOMIC", *items)
-    assert (answer["__typename"], answer.get("field")) == (kind, field)
+    assert (answer["__typename"], [one["path"] for one in answer["problems"]]) == ("InvalidInput", [path.split(".")])
     assert counted(server.path, *ALL) == before
 
 
@@ -140,7 +144,7 @@ def test_size_of_a_batch(client: Client, server: Server, people: list[Person], m
     many = [payer.pay(payee.username, 1) for _ in range(101)]
     for items in ([], many, [many[0], many[0]]):
         answer = run(client, mode, *items)
-        assert (answer["__typename"], answer["field"]) == ("InvalidInput", "items")
+        assert (answer["__typename"], [one["path"] for one in answer["problems"]]) == ("InvalidInput", [["items"]])
     assert counted(server.path, *ALL) == before
     assert run(client, mode, *many[:100])["complete"] is True
     assert counted(server.path, "transfers")["transfers"] == before["transfers"] + 100

@@ -23,26 +23,26 @@ PLACE: Final = f"""mutation($input: PlaceHoldInput!) {{ placeHold(input: $input)
   ... on PlaceHoldSuccess {{ replayed hold {HOLD}
     fromAccount {{ posted {{ minorUnits }} held {{ minorUnits }} available {{ minorUnits }} }} }}
   ... on PayeeCannotReceive {{ payee currency }}
-  ... on WalletError {{ code message retryable }} ... on InvalidInput {{ field }} }} }}"""
+  ... on WalletError {{ code message retryable }} ... on InvalidInput {{ problems {{ path }} }} }} }}"""
 CAPTURE: Final = """mutation($input: CaptureHoldInput!) { captureHold(input: $input) { __typename
   ... on CaptureHoldSuccess { replayed credited toAccount { id posted { minorUnits } }
     transfer { id kind hold { id } reference amount { minorUnits } counterparty { username } } }
-  ... on WalletError { code message retryable } ... on InvalidInput { field }
+  ... on WalletError { code message retryable } ... on InvalidInput { problems { path } }
   ... on HoldNotOpen { holdId state } ... on CaptureExceedsHold {
     holdId held { minorUnits } requested { decimal currency } } } }"""
 VOID: Final = f"""mutation($input: VoidHoldInput!) {{ voidHold(input: $input) {{ __typename
   ... on VoidHoldSuccess {{ replayed hold {HOLD} }}
-  ... on WalletError {{ code message retryable }} ... on InvalidInput {{ field }}
+  ... on WalletError {{ code message retryable }} ... on InvalidInput {{ problems {{ path }} }}
   ... on HoldNotOpen {{ state }} }} }}"""
 REVERSE: Final = """mutation($input: ReverseTransferInput!) { reverseTransfer(input: $input) { __typename
   ... on ReverseTransferSuccess { replayed credited fromAccount { id posted { minorUnits } }
     transfer { id kind reverses { id } reference amount { minorUnits } counterparty { username } } }
-  ... on WalletError { code message retryable } ... on InvalidInput { field }
+  ... on WalletError { code message retryable } ... on InvalidInput { problems { path } }
   ... on ReversalExceedsOriginal { transferId remaining { minorUnits } requested { decimal currency } } } }"""
 CLOSE: Final = """mutation($input: CloseAccountInput!) { closeAccount(input: $input) { __typename
   ... on CloseAccountSuccess { account { id status } }
   ... on AccountNotEmpty { accountId posted { decimal currency } held { minorUnits } }
-  ... on WalletError { code message retryable } ... on InvalidInput { field } } }"""
+  ... on WalletError { code message retryable } ... on InvalidInput { problems { path } } } }"""
 ASK: Final = f"query($id: ID!) {{ hold(id: $id) {HOLD} }}"
 ACCOUNT: Final = """query($id: ID!, $first: Int!) { account(id: $id) {
   posted { minorUnits } held { minorUnits } openHolds(first: $first) { id } } }"""
@@ -160,7 +160,7 @@ def test_capturing_too_much(cast: Cast) -> None:
     refused = cast.capture(hold_id, 701)
     assert refused["__typename"] == "CaptureExceedsHold"
     assert (refused["held"], refused["requested"]) == ({"minorUnits": "700"}, {"decimal": "7.01", "currency": "EUR"})
-    assert cast.capture(hold_id, 0)["__typename"] == "InvalidAmount"
+    assert cast.capture(hold_id, 0)["problems"] == [{"path": ["minorUnits"]}]
     assert cast.capture(hold_id, 700)["__typename"] == "CaptureHoldSuccess"
 
 
@@ -226,7 +226,7 @@ PLACINGS: Final[dict[str, tuple[dict[str, Any], str, str | None]]] = {
     "more than a month": ({"expiresInSeconds": 30 * 24 * 3600 + 1}, "InvalidInput", "expiresInSeconds"),
     "no account id": ({"fromAccountId": "mine"}, "InvalidInput", "fromAccountId"),
     "no payee id": ({"to": {"accountId": "theirs"}}, "InvalidInput", "to.accountId"),
-    "nothing": ({"amount": {"minorUnits": 0, "currency": "EUR"}}, "InvalidAmount", None),
+    "nothing": ({"amount": {"minorUnits": 0, "currency": "EUR"}}, "InvalidInput", "amount.minorUnits"),
     "too much": ({"amount": {"minorUnits": 100_001, "currency": "EUR"}}, "InsufficientFunds", None),
     "other currency": ({"amount": {"minorUnits": 5, "currency": "USD"}}, "CurrencyMismatch", None),
     "nobody": ({"to": {"username": "nobody-of-that-name"}}, "PayeeNotFound", None),
@@ -238,7 +238,8 @@ def test_holds_that_are_refused(idle_cast: Cast, case: str) -> None:
     """A refused hold has a typed answer and reserves nothing."""
     fields, kind, field = PLACINGS[case]
     answer = idle_cast.pays.run(PLACE, {"input": {**idle_cast.payer.pay(idle_cast.payee.username, 100), **fields}})
-    assert (answer["__typename"], answer.get("field")) == (kind, field)
+    paths = [".".join(one["path"]) for one in answer.get("problems", ())]
+    assert (answer["__typename"], paths) == (kind, [field] if field else [])
     assert idle_cast.account() == (100_000, 0, [])
 
 
@@ -292,7 +293,7 @@ def test_what_cannot_be_reversed(cast: Cast) -> None:
     assert reverse(cast.pays, back)["code"] == "NOT_REVERSIBLE"
     cast.takes.transfer(**cast.payee.pay(cast.payer.username, 900))
     assert reverse(cast.takes, moved)["__typename"] == "InsufficientFunds"
-    assert reverse(cast.takes, cast.payee.account_id)["field"] == "transferId"
+    assert reverse(cast.takes, cast.payee.account_id)["problems"] == [{"path": ["transferId"]}]
 
 
 def test_closing_an_account(cast: Cast) -> None:
@@ -306,7 +307,7 @@ def test_closing_an_account(cast: Cast) -> None:
     assert cast.looks_on.run(CLOSE, close)["code"] == "ACCOUNT_NOT_FOUND"
     assert cast.takes.run(CLOSE, close)["account"] == {"id": cast.payee.account_id, "status": "CLOSED"}
     assert cast.takes.run(CLOSE, close)["code"] == "ACCOUNT_CLOSED"
-    assert cast.takes.run(CLOSE, {"input": {"accountId": "acc_"}})["field"] == "accountId"
+    assert cast.takes.run(CLOSE, {"input": {"accountId": "acc_"}})["problems"] == [{"path": ["accountId"]}]
     refused = cast.pays.transfer(**cast.payer.pay(cast.payee.username, 1))
     assert refused["__typename"] == "PayeeCannotReceive"
 
@@ -315,4 +316,4 @@ def test_malformed_hold_ids(idle_cast: Cast) -> None:
     """What is no hold id is InvalidInput that names the field, in a capture and in a void."""
     for document in (CAPTURE, VOID):
         answer = idle_cast.takes.run(document, closing(idle_cast.payee.account_id))
-        assert (answer["__typename"], answer["field"]) == ("InvalidInput", "holdId")
+        assert (answer["__typename"], answer["problems"]) == ("InvalidInput", [{"path": ["holdId"]}])

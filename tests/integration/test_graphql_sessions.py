@@ -24,7 +24,7 @@ EVERYWHERE: Final = """mutation($input: LogOutEverywhereInput!) { logOutEverywhe
   __typename ... on LogOutEverywhereSuccess { ended } } }"""
 CHANGE: Final = """mutation($input: ChangePasswordInput!) { changePassword(input: $input) {
   __typename ... on ChangePasswordSuccess { user { username } }
-  ... on WalletError { code message } ... on InvalidInput { field } } }"""
+  ... on WalletError { code message } ... on InvalidInput { problems { path } } } }"""
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_passwords_that_may_not_be_chosen(person: Person, devices: list[Client])
     assert (wrong["__typename"], wrong["code"]) == ("Refusal", "INVALID_CREDENTIALS")
     for new in ("short", "x" * 129, person.username):
         refused = devices[0].run(CHANGE, {"input": {"oldPassword": PASSWORD, "newPassword": new}})
-        assert (refused["__typename"], refused["field"]) == ("InvalidInput", "newPassword")
+        assert (refused["__typename"], refused["problems"]) == ("InvalidInput", [{"path": ["newPassword"]}])
         assert new not in refused["message"]
     assert all(alive(client) for client in devices)
 

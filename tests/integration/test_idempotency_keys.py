@@ -124,10 +124,10 @@ async def test_one_key_twice_in_a_batch(town: Town, mode: str) -> None:
     result = await execute(
         town.wallet,
         person.token,
-        "mutation($b: TransferBatchInput!) { transferBatch(input: $b) { __typename ... on InvalidInput { field } } }",
+        "mutation($b: TransferBatchInput!) { transferBatch(input: $b) { ... on InvalidInput { problems { path } } } }",
         {"b": {"mode": mode, "items": items}},
     )
-    assert result.data == {"transferBatch": {"__typename": "InvalidInput", "field": "items"}}
+    assert result.data == {"transferBatch": {"problems": [{"path": ["items"]}]}}
 
 
 def bodies(town: Town, person: Person) -> dict[str, dict[str, Any]]:

@@ -53,6 +53,12 @@ def check_fee(basis_points: int) -> int:
     return basis_points
 
 
+def check_share(basis_points: int) -> None:
+    """Raise InvalidInput unless a split may have this share of a payment."""
+    if not 1 <= basis_points < WHOLE_BASIS_POINTS:
+        raise InvalidInput("basisPoints", f"1 to {WHOLE_BASIS_POINTS - 1}")
+
+
 def check_splits(basis_points: Sequence[int]) -> None:
     """Raise InvalidInput unless all shares are above 0 and leave something for the merchant."""
     if len(basis_points) > SPLITS_MAX:

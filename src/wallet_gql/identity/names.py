@@ -18,8 +18,18 @@ from ..domain.changes import Changes, Decision, Scope, Snapshot
 from ..domain.errors import Contended, EmailTaken, InDoubt, Rejected, Unavailable, UsernameTaken, WalletError
 from ..domain.ids import UserId
 from ..domain.model import Record, RecordKey
-from ..domain.users import CLAIM_LASTS, User, email_claim, tombstone, user_key, username_claim
+from ..domain.users import (
+    CLAIM_LASTS,
+    User,
+    check_email,
+    check_username,
+    email_claim,
+    tombstone,
+    user_key,
+    username_claim,
+)
 from ..failpoints import reach
+from ..people import holder_of
 from ..records import Backlog, Due, Sweep, change, read, remove
 from ..storage import Store
 
@@ -65,6 +75,12 @@ class Names:
         for key in names:
             await self.confirm(key, user.id)
             reach("sign_up.confirmed")
+
+    async def taken(self, username: str, email: str) -> list[UsernameTaken | EmailTaken]:
+        """Which of two names somebody has claimed. Raises InvalidInput: one has the wrong shape. Unavailable."""
+        username, email = check_username(username), check_email(email)
+        claims = (username_claim(username), UsernameTaken(username)), (email_claim(email), EmailTaken(email))
+        return [error for claim, error in claims if await holder_of(self._store, claim) is not None]
 
     async def create(self, user: User, *beside: Record) -> None:
         """Create the user, and write `beside` with it. Raises Unavailable if its names were given away meanwhile."""

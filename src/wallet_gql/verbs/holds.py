@@ -20,6 +20,12 @@ HOLD_SECONDS_MAX: Final = 30 * 24 * 3600
 HOLD_SECONDS_DEFAULT: Final = 7 * 24 * 3600
 
 
+def check_hold_seconds(seconds: int) -> None:
+    """Raise InvalidInput unless a hold may last so long."""
+    if not 1 <= seconds <= HOLD_SECONDS_MAX:
+        raise InvalidInput("expiresInSeconds", f"1 to {HOLD_SECONDS_MAX}")
+
+
 @dataclass(slots=True)
 class PlaceHoldVerb(ShowsHold):
     """Reserve money for a payee, for `expires_in_seconds` from the time at which the server accepts it."""
@@ -37,8 +43,7 @@ class PlaceHoldVerb(ShowsHold):
         """See `MoneyVerb.shape`."""
         parse_account_id(self.source, "fromAccountId")
         check_payee(self.to)
-        if not 1 <= self.expires_in_seconds <= HOLD_SECONDS_MAX:
-            raise InvalidInput("expiresInSeconds", f"1 to {HOLD_SECONDS_MAX}")
+        check_hold_seconds(self.expires_in_seconds)
         values = {"from": self.source, "toAccount": self.to.account_id, "toUsername": self.to.username}
         values |= {"reference": self.reference, "expiresInSeconds": str(self.expires_in_seconds)}
         return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)

@@ -51,7 +51,7 @@ class Category(Enum):
         return self in {Category.RATE_LIMITED, Category.UNAVAILABLE, Category.IN_DOUBT}
 
 
-_NOT_FIELDS = frozenset({"message", "detail"})
+_NOT_FIELDS = frozenset({"message", "detail", "problems"})
 """Options of an error's constructor: its message, and details for the log."""
 
 

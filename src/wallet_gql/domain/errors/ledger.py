@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from .base import Category, Rejected
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One value of an input that is wrong: where it is, why, and what it must look like."""
+
+    path: tuple[str, ...]
+    code: str
+    message: str
+
+    def at(self, path: tuple[str, ...]) -> Problem:
+        """The same at another place."""
+        return Problem(path, self.code, self.message)
+
+
 class InvalidInput(Rejected):
-    """A value has the wrong shape. Correct the named field; the key was not used up."""
+    """Values have the wrong shape. Correct the named fields; the key was not used up."""
 
     code = "INVALID_INPUT"
     category = Category.MALFORMED
@@ -14,6 +30,23 @@ class InvalidInput(Rejected):
     words = "{field}: {reason}"
     field: str
     reason: str
+    problems: tuple[Problem, ...] = ()
+    """All that can be told at once. `field` and `reason` are of the first."""
+
+    def __post_init__(self) -> None:
+        if not self.problems:
+            self.problems = (Problem(tuple(self.field.split(".")), self.code, self.reason),)
+        super().__post_init__()
+
+    @classmethod
+    def of(cls, problems: Sequence[Problem]) -> InvalidInput:
+        """The error of some problems, at least one."""
+        return cls(".".join(problems[0].path), problems[0].message, tuple(problems))
+
+    def text(self) -> str:
+        """All problems, each with its path."""
+        each = ({"field": ".".join(one.path), "reason": one.message} for one in self.problems)
+        return "; ".join(self.words.format(**one) for one in each)
 
 
 class InvalidAmount(Rejected):

@@ -7,15 +7,15 @@ for all transports: the HTTP status of each category, and the spelling of the fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from ...domain.errors import (
     Category,
-    Field,
     InDoubt,
+    InvalidInput,
     InvariantViolated,
     LimitExceeded,
     Rejected,
@@ -43,6 +43,9 @@ ANSWERS: Final[tuple[type[WalletError], ...]] = tuple(
 )
 """The errors that a client may get for a command that was understood. GraphQL returns these as data."""
 
+PROBLEMS_MAX: Final = 50
+"""The most problems that are told of one input. Only a batch can have more."""
+
 _MINOR: Final = "_minor"
 
 
@@ -62,12 +65,15 @@ def is_money(name: str) -> bool:
     return name.endswith(_MINOR)
 
 
-def values_of(error: WalletError) -> dict[str, Field]:
+def values_of(error: WalletError) -> dict[str, Any]:
     """An error's own values, as REST sends them."""
-    return {
+    values: dict[str, Any] = {
         camel(name): str(value) if is_money(name) and value is not None else value
         for name, value in error.fields.items()
     }
+    return (
+        {**values, "problems": [asdict(one) for one in error.problems]} if isinstance(error, InvalidInput) else values
+    )
 
 
 class Where(Enum):

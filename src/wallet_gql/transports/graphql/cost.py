@@ -45,6 +45,7 @@ from strawberry.extensions import SchemaExtension
 from ...domain.merchants import SPLITS_MAX
 from ...domain.money import EXPONENTS
 from ...storage import PAGE_MAX
+from ..catalogue.errors import PROBLEMS_MAX
 from ..catalogue.operations import HASHING, PASSWORD_COST
 from .failures import OverLimit
 
@@ -64,6 +65,7 @@ FIXED: Final[Mapping[str, int]] = {
     "Query.currencies": len(EXPONENTS),
     **dict.fromkeys((f"{name}.entryEdges" for name in _ONE_ENTRY), 1),
     "PayMerchantSuccess.entryEdges": SPLITS_MAX + 1,
+    "InvalidInput.problems": PROBLEMS_MAX,
 }
 """Lists with a known greatest length."""
 

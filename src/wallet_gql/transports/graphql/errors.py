@@ -23,6 +23,7 @@ from ..catalogue.errors import ANSWERS
 from ..http.logs import log_answer
 from ..http.record import current
 from .describe import about, enum_type, interface_type, object_type
+from .given import problems_of
 from .scalars import CurrencyCode
 from .types import Money
 
@@ -102,20 +103,30 @@ class Refusal(WalletError):
     """The wallet said no and nothing was changed; `code` says why. A new attempt needs a new idempotency key."""
 
 
+@object_type
+class InputProblem:
+    """One value of an input that is wrong."""
+
+    path: list[str] = about("Where it is in the `input`, such as `amount`, `currency`; an index of a list is a number.")
+    code: ErrorCode = about("What is wrong, for programs.")
+    message: str = about("What it must look like, in English, for people.")
+
+
 @error_type(domain.InvalidInput)
 class InvalidInput(WalletError):
-    """A value has the wrong shape. Correct it; the idempotency key was not used up."""
+    """Values have the wrong shape, or are taken. Correct all that is listed; the idempotency key was not used up."""
 
-    field: str = about("Which field of the input, such as `username` or `to.accountId`.")
-    reason: str = about("What it must look like.")
+    problems: list[InputProblem] = about("All that can be told at once, at least one.")
+
+    @classmethod
+    def _data(cls, error: domain.WalletError) -> dict[str, Any]:
+        assert isinstance(error, domain.InvalidInput | domain.InvalidAmount)
+        found = problems_of(error)
+        problems = [InputProblem(path=list(one.path), code=ErrorCode(one.code), message=one.message) for one in found]
+        return {"problems": problems}
 
 
-@error_type(domain.InvalidAmount)
-class InvalidAmount(WalletError):
-    """The amount is zero, negative or too large. Correct it; the idempotency key was not used up."""
-
-    amount: str = about("The amount as it was understood.")
-    reason: str = about("What it must be.")
+TYPES[domain.InvalidAmount] = InvalidInput
 
 
 @error_type(domain.IdempotencyKeyReused)

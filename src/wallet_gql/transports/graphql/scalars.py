@@ -14,7 +14,6 @@ BigInt = NewType("BigInt", int)
 CurrencyCode = NewType("CurrencyCode", str)
 
 _DIGITS: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
-_CODE: Final = re.compile(r"[A-Z]{3}", re.ASCII)
 _MIN: Final = -(2**63)
 _MAX: Final = 2**63 - 1
 
@@ -35,13 +34,13 @@ def parse_big_int(value: object) -> int:
 
 
 def parse_currency(value: object) -> str:
-    """Three capital letters; whether it is a currency is the ledger's answer.
+    """Text; whether it is a currency is the ledger's answer.
 
     Raises:
         GraphQLError: anything else.
     """
-    if not isinstance(value, str) or _CODE.fullmatch(value) is None:
-        raise GraphQLError(f"CurrencyCode takes three capital letters such as EUR, not {_shown(value)}.")
+    if not isinstance(value, str):
+        raise GraphQLError(f"CurrencyCode takes text such as EUR, not {_shown(value)}.")
     return value
 
 

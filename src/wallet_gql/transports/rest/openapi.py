@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ... import __version__
-from ...domain.errors import WalletError
+from ...domain.errors import InvalidInput, WalletError
 from ...idempotency.keys import HEADER, KEY_MAX
 from ..catalogue.errors import ANY_BODY, ANY_REQUEST, Code, camel, is_money, status_of
 from ..http.auth import COOKIE
@@ -201,6 +201,22 @@ def _errors(operations: Sequence[Operation]) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
+_PROBLEMS: Final = {
+    "type": "array",
+    "description": "All that can be told at once. `field` and `reason` are of the first.",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "properties": {
+            "path": {"type": "array", "items": {"type": "string"}, "description": "Such as `amount`, `currency`."},
+            "code": {"type": "string"},
+            "message": {"type": "string"},
+        },
+        "required": ["path", "code", "message"],
+    },
+}
+
+
 def _error(kind: type[WalletError]) -> dict[str, Any]:
     schema = _coded(kind.code, inspect.cleandoc(kind.__doc__ or ""))
     own = schema["allOf"][1]
@@ -208,6 +224,9 @@ def _error(kind: type[WalletError]) -> dict[str, Any]:
     for name, hint in kind.field_types.items():
         own["properties"][camel(name)] = {"type": "string" if is_money(name) else _TYPES[hint]}
     own["required"] = [camel(name) for name in kind.field_types]
+    if kind is InvalidInput:
+        own["properties"]["problems"] = _PROBLEMS
+        own["required"].append("problems")
     return schema
 
 

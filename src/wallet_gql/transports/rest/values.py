@@ -14,12 +14,13 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from ...domain.errors import InvalidAmount, InvalidInput
+from ...domain.errors import InvalidAmount, InvalidInput, Problem
 from ...domain.ids import AccountId, is_id
 from ...domain.money import AMOUNT_MAX_MINOR, EXPONENTS, format_decimal
 from ...domain.security_events import is_event_id
 from ...verbs.attempts import REFERENCE_MAX
 from ...verbs.ledger import To
+from ..catalogue.errors import PROBLEMS_MAX
 
 _DIGITS: Final = re.compile(r"-?(0|[1-9][0-9]{0,39})", re.ASCII)
 _COUNT: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -154,14 +155,19 @@ class Money(Told):
 
 
 def read(model: type[Given], values: Mapping[str, Any]) -> Given:
-    """Check an input. Raises InvalidInput, which names the first wrong member, such as `amount.currency`."""
+    """Check an input. Raises InvalidInput, which names all wrong members, such as `amount.currency`."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        path = [str(part) for part in fault["loc"] if not str(part).startswith(("function-", "constrained-"))]
-        raise InvalidInput(_name(path), fault["msg"].removeprefix("Value error, ")) from None
+        faults = error.errors(include_url=False, include_context=False, include_input=False)[:PROBLEMS_MAX]
+        problems = [
+            Problem(_path(fault["loc"]), InvalidInput.code, fault["msg"].removeprefix("Value error, "))
+            for fault in faults
+        ]
+        raise InvalidInput.of(problems) from None
 
 
-def _name(path: list[str]) -> str:
-    return ".".join(part[:40] for part in path) or "body"
+def _path(place: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Where a fault is, without Pydantic's own words."""
+    parts = (str(part)[:40] for part in place if not str(part).startswith(("function-", "constrained-")))
+    return tuple(parts) or ("body",)

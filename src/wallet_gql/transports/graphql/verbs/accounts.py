@@ -6,11 +6,13 @@ from typing import Annotated
 
 import strawberry
 
-from ....domain.ids import AccountId
+from ....domain.ids import AccountId, parse_account_id
 from ....domain.model import AccountStatus
+from ....domain.money import check_currency
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
+from ..given import given
 from ..operations import mutation
 from ..scalars import CurrencyCode
 
@@ -19,14 +21,14 @@ from ..scalars import CurrencyCode
 class OpenAccountInput:
     """Which account to open."""
 
-    currency: CurrencyCode = about("The currency it shall hold.")
+    currency: CurrencyCode = given("The currency it shall hold.", check_currency)
 
 
 @input_type
 class CloseAccountInput:
     """Which account to close."""
 
-    account_id: strawberry.ID = about("Your account, at zero and without open holds.")
+    account_id: strawberry.ID = given("Your account, at zero and without open holds.", parse_account_id)
 
 
 @object_type

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import strawberry
 
 from ....domain import errors as domain
 from ....domain.ids import AccountId, UserId
-from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, item_error, transfer_batch
+from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, transfer_batch
+from ...catalogue.errors import PROBLEMS_MAX
 from ...catalogue.operations import BATCH_ITEM
 from ...http.logs import log_answer
 from ...http.record import current
@@ -21,6 +21,7 @@ from ..errors import (
     Refusal,
     as_data,
 )
+from ..given import as_placed, check_given, own
 from ..operations import error_types, list_of, mutation, union
 from .transfers import TransferInput, TransferSuccess
 
@@ -42,7 +43,7 @@ class TransferBatchInput:
     """Several payments, each under an idempotency key of its own."""
 
     mode: BatchMode = about("What one refused item means for the others.")
-    items: list[TransferInput] = about(f"The payments, 1 to {BATCH_MAX}.")
+    items: list[TransferInput] = own(f"The payments, 1 to {BATCH_MAX}.")
 
 
 _FAILURES: Final = error_types(BATCH_ITEM)
@@ -72,31 +73,32 @@ class BatchMutations:
         """Pay several people. Safe to repeat with the same keys.
 
         An item whose key was used before counts as what it was. Malformed items refuse an ATOMIC batch as a whole, as
-        `InvalidInput` with a `field` such as `items.2.amount`; no key is used up. One money mutation of a document; to
-        the rate limits each item is a payment.
+        `InvalidInput` with paths such as `["items", "2", "reference"]`; no key is used up. One money mutation of a
+        document; to the rate limits each item is a payment.
         """
         user_id = await info.context.user_id()
         if len(given.items) > BATCH_MAX:
             raise domain.InvalidInput("items", f"1 to {BATCH_MAX} transfers")
-        items = [await _item(info.context, item) for item in given.items]
-        if given.mode is BatchMode.ATOMIC:
-            _check_keys(items)
+        items = [await _item(info.context, place, item) for place, item in enumerate(given.items)]
+        problems = [one for item in items if isinstance(item, domain.InvalidInput) for one in item.problems]
+        if problems and given.mode is BatchMode.ATOMIC:
+            raise domain.InvalidInput.of(problems[:PROBLEMS_MAX])
         sound = [item for item in items if isinstance(item, BatchItem)]
         paid = iter(await transfer_batch(info.context.ledger, user_id, sound, given.mode) if sound or not items else ())
         outcomes = [next(paid) if isinstance(item, BatchItem) else item for item in items]
-        results = [_result(outcome, user_id) for outcome in outcomes]
+        results = [_result(_placed(outcome, given, place), user_id) for place, outcome in enumerate(outcomes)]
         complete = all(isinstance(result, TransferSuccess) for result in results)
         return TransferBatchSuccess(complete=complete, results=results)
 
 
-async def _item(context: Context, given: TransferInput) -> BatchItem | domain.InvalidInput:
-    """The item, or the error of its key."""
+async def _item(context: Context, place: int, given: TransferInput) -> BatchItem | domain.InvalidInput:
+    """The item, or all that is wrong with it."""
     try:
-        key = await context.key(given.idempotency_key)
+        await check_given(context, given, ("items", str(place)))
     except domain.InvalidInput as error:
         return error
     return BatchItem(
-        key=key,
+        key=await context.key(given.idempotency_key),
         source=AccountId(given.from_account_id),
         to=given.to.as_to(),
         amount_minor=given.amount.minor_units,
@@ -105,11 +107,11 @@ async def _item(context: Context, given: TransferInput) -> BatchItem | domain.In
     )
 
 
-def _check_keys(items: Sequence[BatchItem | domain.InvalidInput]) -> None:
-    """Raise InvalidInput for the first item with an invalid key."""
-    for place, item in enumerate(items):
-        if isinstance(item, domain.InvalidInput):
-            raise item_error(place, item)
+def _placed(outcome: Outcome, given: TransferBatchInput, place: int) -> Outcome:
+    """The outcome of an item; what is wrong with the item has its path in the batch."""
+    if isinstance(outcome, domain.InvalidInput | domain.InvalidAmount):
+        return as_placed(outcome, given.items[place], ("items", str(place)))
+    return outcome
 
 
 def _result(outcome: Outcome, viewer_id: UserId) -> Any:

@@ -6,11 +6,15 @@ from typing import Annotated
 
 import strawberry
 
-from ....domain.ids import AccountId, HoldId
+from ....domain.ids import AccountId, HoldId, parse_account_id, parse_hold_id
+from ....domain.money import check_amount
+from ....verbs.attempts import check_reference
+from ....verbs.holds import check_hold_seconds
 from ....verbs.ledger import HOLD_SECONDS_DEFAULT
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
+from ..given import KEY_CHECK, given
 from ..holds import Hold
 from ..operations import mutation
 from ..scalars import BigInt
@@ -23,16 +27,17 @@ from .inputs import KEY, MoneyInput, Recipient
 class PlaceHoldInput:
     """Money of one of your accounts to reserve for a payee."""
 
-    idempotency_key: strawberry.ID = about(KEY)
-    from_account_id: strawberry.ID = about("Your account whose money is reserved.")
+    idempotency_key: strawberry.ID = given(KEY, KEY_CHECK)
+    from_account_id: strawberry.ID = given("Your account whose money is reserved.", parse_account_id)
     to: Recipient = about("Whom to reserve it for.")
     amount: MoneyInput = about("How much.")
-    expires_in_seconds: int = strawberry.field(
-        description="When it ends by itself, from now on: 1 second to 30 days; a week if absent.",
+    expires_in_seconds: int = given(
+        "When it ends by itself, from now on: 1 second to 30 days; a week if absent.",
+        check_hold_seconds,
         default=HOLD_SECONDS_DEFAULT,
     )
-    reference: str | None = strawberry.field(
-        description="What it is for, at most 140 characters; the payee sees it.", default=""
+    reference: str | None = given(
+        "What it is for, at most 140 characters; the payee sees it.", check_reference, default=""
     )
 
 
@@ -40,10 +45,11 @@ class PlaceHoldInput:
 class CaptureHoldInput:
     """What to take of a hold."""
 
-    idempotency_key: strawberry.ID = about(KEY)
-    hold_id: strawberry.ID = about("The hold; only its payee captures it.")
-    minor_units: BigInt | None = strawberry.field(
-        description="How much, in the minor unit of its currency; all of it if absent. The rest is released.",
+    idempotency_key: strawberry.ID = given(KEY, KEY_CHECK)
+    hold_id: strawberry.ID = given("The hold; only its payee captures it.", parse_hold_id)
+    minor_units: BigInt | None = given(
+        "How much, in the minor unit of its currency; all of it if absent. The rest is released.",
+        check_amount,
         default=None,
     )
 
@@ -52,8 +58,8 @@ class CaptureHoldInput:
 class VoidHoldInput:
     """Which hold to let go."""
 
-    idempotency_key: strawberry.ID = about(KEY)
-    hold_id: strawberry.ID = about("The hold; only its payee voids it.")
+    idempotency_key: strawberry.ID = given(KEY, KEY_CHECK)
+    hold_id: strawberry.ID = given("The hold; only its payee voids it.", parse_hold_id)
 
 
 @object_type

@@ -6,9 +6,11 @@ from typing import Final
 
 import strawberry
 
-from ....domain.ids import AccountId
+from ....domain.ids import AccountId, parse_account_id
+from ....domain.money import check_amount, check_currency
 from ....verbs.ledger import To
 from ..describe import about, input_type
+from ..given import given
 from ..scalars import BigInt, CurrencyCode
 
 KEY: Final = (
@@ -21,15 +23,17 @@ KEY: Final = (
 class MoneyInput:
     """An exact amount of one currency."""
 
-    minor_units: BigInt = about("The amount in the currency's minor unit: 1230 is 12.30 EUR. Greater than zero.")
-    currency: CurrencyCode = about("The currency; it must be the account's.")
+    minor_units: BigInt = given(
+        "The amount in the currency's minor unit: 1230 is 12.30 EUR. Greater than zero.", check_amount
+    )
+    currency: CurrencyCode = given("The currency; it must be the account's.", check_currency)
 
 
 @strawberry.input(one_of=True, description="Whom to pay: exactly one of these.")
 class Recipient:
     """Whom to pay: exactly one of these."""
 
-    account_id: strawberry.Maybe[strawberry.ID] = about("An account by its id.")
+    account_id: strawberry.Maybe[strawberry.ID] = given("An account by its id.", parse_account_id)
     username: strawberry.Maybe[str] = about("A user, into the account that holds the currency.")
 
     def as_to(self) -> To:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import strawberry
 
 from ....domain.errors import InvalidInput as DomainInvalidInput
 from ....domain.errors import WalletError as DomainError
-from ....domain.ids import AccountId, TransferId, UserId, parse_account_id
-from ....domain.merchants import SPLITS_MAX
+from ....domain.ids import AccountId, TransferId, UserId, parse_account_id, parse_transfer_id
+from ....domain.merchants import SPLITS_MAX, check_name, check_share
 from ....domain.model import Hold as DomainHold
 from ....domain.model import Transfer as DomainTransfer
+from ....domain.money import check_amount
+from ....verbs.attempts import check_reference
+from ....verbs.holds import check_hold_seconds
 from ....verbs.ledger import HOLD_SECONDS_MAX, Posted
 from ....verbs.merchants import Paid, Split
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
+from ..given import KEY_CHECK, ByContext, given
 from ..holds import Hold
 from ..merchants import Merchant
 from ..operations import mutation
@@ -30,13 +34,21 @@ from .inputs import KEY, MoneyInput, Recipient
 log = logging.getLogger(__name__)
 
 
+URL_CHECK: Final = ByContext(lambda context, url: context.wallet.merchants.check_url(url))
+
+
+def _check_sequence(sequence: int) -> None:
+    if sequence < 1:
+        raise DomainInvalidInput("fromSequence", "1 or more")
+
+
 @input_type
 class RegisterMerchantInput:
     """What a merchant begins with."""
 
-    name: str = about("The name that payers see, at most 80 characters.")
-    webhook_url: str | None = strawberry.field(
-        description="An https URL of a public server, which gets an event for each entry from now on.", default=None
+    name: str = given("The name that payers see, at most 80 characters.", check_name)
+    webhook_url: str | None = given(
+        "An https URL of a public server, which gets an event for each entry from now on.", URL_CHECK, default=None
     )
 
 
@@ -44,9 +56,9 @@ class RegisterMerchantInput:
 class UpdateMerchantInput:
     """What to change; what is absent stays."""
 
-    name: str | None = strawberry.field(description="The name that payers see.", default=None)
-    webhook_url: str | None = strawberry.field(
-        description="Where events go from now on; also turns the webhook on again after it failed.", default=None
+    name: str | None = given("The name that payers see.", check_name, default=None)
+    webhook_url: str | None = given(
+        "Where events go from now on; also turns the webhook on again after it failed.", URL_CHECK, default=None
     )
     webhook: bool | None = strawberry.field(
         description="`false` turns the webhook off; a URL turns it on.", default=None
@@ -57,8 +69,8 @@ class UpdateMerchantInput:
 class ReplayEventsInput:
     """From where to tell events again."""
 
-    account_id: strawberry.ID = about("Your account.")
-    from_sequence: BigInt = about("The first entry to tell again; 1 is the oldest.")
+    account_id: strawberry.ID = given("Your account.", parse_account_id)
+    from_sequence: BigInt = given("The first entry to tell again; 1 is the oldest.", _check_sequence)
 
 
 @input_type
@@ -66,22 +78,22 @@ class SplitInput:
     """Somebody who shares in a payment."""
 
     to: Recipient = about("Who.")
-    basis_points: int = about("Which part of the amount, in 1/10,000.")
+    basis_points: int = given("Which part of the amount, in 1/10,000.", check_share)
 
 
 @input_type
 class HoldInput:
     """How long the merchant may wait before taking the money."""
 
-    expires_in_seconds: int = about(f"1 to {HOLD_SECONDS_MAX}.")
+    expires_in_seconds: int = given(f"1 to {HOLD_SECONDS_MAX}.", check_hold_seconds)
 
 
 @input_type
 class PayMerchantInput:
     """A payment to a merchant from one of your accounts."""
 
-    idempotency_key: strawberry.ID = about(KEY)
-    from_account_id: strawberry.ID = about("Your account that pays.")
+    idempotency_key: strawberry.ID = given(KEY, KEY_CHECK)
+    from_account_id: strawberry.ID = given("Your account that pays.", parse_account_id)
     merchant: str = about("The merchant's username.")
     amount: MoneyInput = about("How much in all.")
     splits: list[SplitInput] | None = strawberry.field(
@@ -92,8 +104,8 @@ class PayMerchantInput:
         description="If given the money is only reserved: the merchant takes it with `captureHold`. Not with `splits`.",
         default=None,
     )
-    reference: str | None = strawberry.field(
-        description="What it is for, at most 140 characters; the merchant sees it.", default=""
+    reference: str | None = given(
+        "What it is for, at most 140 characters; the merchant sees it.", check_reference, default=""
     )
 
 
@@ -101,13 +113,13 @@ class PayMerchantInput:
 class RefundPaymentInput:
     """What to refund of a payment that you received as merchant."""
 
-    idempotency_key: strawberry.ID = about(KEY)
-    payment_id: strawberry.ID = about("The payment: the transfer that you received.")
-    minor_units: BigInt | None = strawberry.field(
-        description="How much, in the minor unit of its currency; all that is left if absent.", default=None
+    idempotency_key: strawberry.ID = given(KEY, KEY_CHECK)
+    payment_id: strawberry.ID = given("The payment: the transfer that you received.", parse_transfer_id)
+    minor_units: BigInt | None = given(
+        "How much, in the minor unit of its currency; all that is left if absent.", check_amount, default=None
     )
-    reference: str | None = strawberry.field(
-        description="What it is for, at most 140 characters; the payer sees it.", default=""
+    reference: str | None = given(
+        "What it is for, at most 140 characters; the payer sees it.", check_reference, default=""
     )
 
 

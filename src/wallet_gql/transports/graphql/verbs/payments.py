@@ -6,10 +6,12 @@ from typing import Annotated
 
 import strawberry
 
-from ....domain.ids import AccountId, UserId
+from ....domain.ids import AccountId, UserId, parse_account_id
+from ....verbs.attempts import check_reference
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
+from ..given import KEY_CHECK, given
 from ..operations import mutation
 from ..payments import TopUp, Withdrawal
 from .inputs import KEY, MoneyInput
@@ -19,8 +21,8 @@ from .inputs import KEY, MoneyInput
 class TopUpInput:
     """Money to bring in."""
 
-    idempotency_key: strawberry.ID = about(KEY)
-    to_account_id: strawberry.ID = about("Your account that gets it.")
+    idempotency_key: strawberry.ID = given(KEY, KEY_CHECK)
+    to_account_id: strawberry.ID = given("Your account that gets it.", parse_account_id)
     amount: MoneyInput = about("How much.")
 
 
@@ -28,11 +30,11 @@ class TopUpInput:
 class WithdrawInput:
     """Money to take out."""
 
-    idempotency_key: strawberry.ID = about(KEY)
-    from_account_id: strawberry.ID = about("Your account that it leaves.")
+    idempotency_key: strawberry.ID = given(KEY, KEY_CHECK)
+    from_account_id: strawberry.ID = given("Your account that it leaves.", parse_account_id)
     amount: MoneyInput = about("How much.")
-    reference: str | None = strawberry.field(
-        description="What it is for, at most 140 characters; only you see it.", default=""
+    reference: str | None = given(
+        "What it is for, at most 140 characters; only you see it.", check_reference, default=""
     )
 
 

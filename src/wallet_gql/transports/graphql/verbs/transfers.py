@@ -6,9 +6,12 @@ from typing import Annotated
 
 import strawberry
 
-from ....domain.ids import AccountId, TransferId
+from ....domain.ids import AccountId, TransferId, parse_account_id, parse_transfer_id
+from ....domain.money import check_amount
+from ....verbs.attempts import check_reference
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
+from ..given import KEY_CHECK, given
 from ..operations import mutation
 from ..scalars import BigInt
 from ..transfers import Transfer
@@ -20,12 +23,12 @@ from .inputs import KEY, MoneyInput, Recipient
 class TransferInput:
     """A payment from one of your accounts."""
 
-    idempotency_key: strawberry.ID = about(KEY)
-    from_account_id: strawberry.ID = about("Your account that pays.")
+    idempotency_key: strawberry.ID = given(KEY, KEY_CHECK)
+    from_account_id: strawberry.ID = given("Your account that pays.", parse_account_id)
     to: Recipient = about("Whom to pay.")
     amount: MoneyInput = about("How much.")
-    reference: str | None = strawberry.field(
-        description="What it is for, at most 140 characters; the payee sees it.", default=""
+    reference: str | None = given(
+        "What it is for, at most 140 characters; the payee sees it.", check_reference, default=""
     )
 
 
@@ -33,13 +36,13 @@ class TransferInput:
 class ReverseTransferInput:
     """What to send back of a transfer that you received."""
 
-    idempotency_key: strawberry.ID = about(KEY)
-    transfer_id: strawberry.ID = about("The transfer; only its payee sends it back.")
-    minor_units: BigInt | None = strawberry.field(
-        description="How much, in the minor unit of its currency; all that is left if absent.", default=None
+    idempotency_key: strawberry.ID = given(KEY, KEY_CHECK)
+    transfer_id: strawberry.ID = given("The transfer; only its payee sends it back.", parse_transfer_id)
+    minor_units: BigInt | None = given(
+        "How much, in the minor unit of its currency; all that is left if absent.", check_amount, default=None
     )
-    reference: str | None = strawberry.field(
-        description="What it is for, at most 140 characters; the payer sees it.", default=""
+    reference: str | None = given(
+        "What it is for, at most 140 characters; the payer sees it.", check_reference, default=""
     )
 
 

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from ....domain.errors import EmailTaken, Problem, UsernameTaken
 from ....domain.errors import InvalidInput as InvalidInputError
+from ....domain.reserved import refuse_reserved
+from ....domain.users import check_email, check_password, check_username
 from ..accounts import User
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
+from ..given import given
 from ..operations import mutation
+
+
+def _check_password(text: str) -> None:
+    """What can be said of a password by itself; how hard it is to guess is seen when it is chosen."""
+    check_password(text, username="", email="")
 
 
 @input_type
 class SignUpInput:
     """Who wants to join."""
 
-    username: str = about("3 to 32 letters, digits, dots, dashes or underscores; others pay you under it.")
-    email: str = about("An e-mail address; nobody else sees it.")
-    password: str = about("8 to 128 characters, hard to guess.")
+    username: str = given(
+        "3 to 32 letters, digits, dots, dashes or underscores; others pay you under it.",
+        lambda name: refuse_reserved(check_username(name), "username"),
+    )
+    email: str = given("An e-mail address; nobody else sees it.", check_email)
+    password: str = given("8 to 128 characters, hard to guess.", _check_password)
 
 
 @input_type
@@ -25,7 +37,7 @@ class ChangePasswordInput:
     """The old password and the new one."""
 
     old_password: str = about("The password as it is.")
-    new_password: str = about("The password as it shall be: 8 to 128 characters, hard to guess.")
+    new_password: str = given("The password as it shall be: 8 to 128 characters, hard to guess.", _check_password)
 
 
 @object_type
@@ -50,11 +62,14 @@ class UserMutations:
     async def sign_up(
         self, info: Info, given: Annotated[SignUpInput, argument("Who wants to join.", name="input")]
     ) -> SignUpSuccess:
-        """Create a user. Refused with `USERNAME_TAKEN` or `EMAIL_TAKEN`."""
-        context = info.context
-        user = await context.wallet.identity.sign_up(
-            given.username, given.email, given.password, context.caller.visitor
-        )
+        """Create a user. Names that are taken are problems with the codes `USERNAME_TAKEN` and `EMAIL_TAKEN`."""
+        context, identity = info.context, info.context.wallet.identity
+        try:
+            user = await identity.sign_up(given.username, given.email, given.password, context.caller.visitor)
+        except (UsernameTaken, EmailTaken) as error:
+            taken = await identity.names.taken(given.username, given.email) or [error]
+            problems = [Problem(tuple(one.fields), one.code, one.message) for one in taken]
+            raise InvalidInputError.of(problems) from error
         return SignUpSuccess(user=User.of(user))
 
     @mutation

@@ -1,0 +1,125 @@
+"""Checks the input of a mutation before it runs: all that is wrong is told at once, each with its path as it was sent.
+
+Each field of an input names its own check, a function of the domain. What depends on several fields, or on the store,
+is left to the verbs; `placed` gives their complaints the paths of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass
+from inspect import isawaitable
+from typing import Any, Final
+
+import strawberry
+from strawberry.types.base import StrawberryObjectDefinition
+from strawberry.types.field import StrawberryField
+
+from ...domain.errors import InvalidAmount, InvalidInput, Problem
+from ..catalogue.errors import PROBLEMS_MAX, camel
+from .context import Context
+
+Path = tuple[str, ...]
+
+_CHECK: Final = "check"
+_OWN: Final = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class ByContext:
+    """A check that needs the wallet; it may be awaited."""
+
+    run: Callable[[Context, Any], Any]
+
+
+Check = Callable[[Any], object] | ByContext
+"""Raises InvalidInput or InvalidAmount; the field that it names does not count."""
+
+KEY_CHECK: Final = ByContext(lambda context, key: context.key(key))
+
+
+def given(description: str, check: Check, *, default: Any = MISSING) -> Any:
+    """A field of an input, with its check. What is null or absent is not checked."""
+    return strawberry.field(description=description, default=default, metadata={_CHECK: check})
+
+
+def own(description: str) -> Any:
+    """A field whose resolver checks what is in it."""
+    return strawberry.field(description=description, metadata={_OWN: True})
+
+
+async def check_given(context: Context, value: object, path: Path = ()) -> None:
+    """Check all fields of an input. Raises InvalidInput with all problems; Unavailable."""
+    problems = [problem async for problem in _problems(context, value, path)]
+    if problems:
+        raise InvalidInput.of(problems[:PROBLEMS_MAX])
+
+
+async def _problems(context: Context, value: object, path: Path) -> AsyncIterator[Problem]:
+    for field, inner, here in _fields(value, path):
+        check: Check | None = field.metadata.get(_CHECK)
+        if check is not None:
+            try:
+                checked = check.run(context, inner) if isinstance(check, ByContext) else check(inner)
+                if isawaitable(checked):
+                    await checked
+            except (InvalidInput, InvalidAmount) as error:
+                yield problems_of(error)[0].at(here)
+        if not field.metadata.get(_OWN):
+            for part, place in _parts(inner, here):
+                async for problem in _problems(context, part, place):
+                    yield problem
+
+
+def problems_of(error: InvalidInput | InvalidAmount) -> tuple[Problem, ...]:
+    """What an error complains of."""
+    return error.problems if isinstance(error, InvalidInput) else (Problem(("minorUnits",), error.code, error.reason),)
+
+
+@contextmanager
+def placed(value: object, path: Path = ()) -> Iterator[None]:
+    """Give complaints of the verbs about an input the paths of that input. Raises InvalidInput in their place."""
+    try:
+        yield
+    except (InvalidInput, InvalidAmount) as error:
+        raise as_placed(error, value, path) from error
+
+
+def as_placed(error: InvalidInput | InvalidAmount, value: object, path: Path = ()) -> InvalidInput:
+    """The error with the paths of the input that it is about: `currency` is found as `amount.currency`."""
+    known = list(_paths(value, path))
+    return InvalidInput.of([one.at(_path_of(one.path, known)) for one in problems_of(error)])
+
+
+def _path_of(named: Path, known: list[Path]) -> Path:
+    """The only path that ends as a verb names it; else that name."""
+    found = [path for path in known if path[-len(named) :] == named]
+    return named if named in found or len(found) != 1 else found[0]
+
+
+def _paths(value: object, path: Path) -> Iterator[Path]:
+    for _, inner, here in _fields(value, path):
+        yield here
+        for part, place in _parts(inner, here):
+            yield from _paths(part, place)
+
+
+def _fields(value: object, path: Path) -> Iterator[tuple[StrawberryField, Any, Path]]:
+    """The fields of an input that were sent, with their values and paths."""
+    definition = getattr(value, "__strawberry_definition__", None)
+    for field in definition.fields if isinstance(definition, StrawberryObjectDefinition) else ():
+        inner = getattr(value, field.python_name)
+        if isinstance(inner, strawberry.Some):
+            inner = inner.value
+        if inner is not None and inner is not strawberry.UNSET:
+            yield field, inner, (*path, field.graphql_name or camel(field.python_name))
+
+
+def _parts(value: Any, path: Path) -> Iterator[tuple[Any, Path]]:
+    """The inputs inside a value: it may be one, or a list of some."""
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            yield item, (*path, str(place))
+    else:
+        yield value, path
