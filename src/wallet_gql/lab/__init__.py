@@ -6,6 +6,10 @@
 | `history` | the history: every call with its outcome and its times, and the journal of its accounts |
 | `graph` | which operation came before which, and the cycles that Adya's levels forbid |
 | `check` | judges a history, and compares what was seen with what the backend claims |
+| `schedule` | a load, drawn in full beforehand, with its digest |
+| `load` | runs schedules against backends, open loop, in interleaved rounds |
+| `stats` | intervals of repeated rounds; latencies in histograms |
+| `environment`, `results` | what figures depend on; files that runs add to |
 | `formats` | a history as JSON lines, as EDN for Elle, and as input for Porcupine |
 
 It needs the extra `wallet-gql[lab]`. Backends and how to start them come from `wallet_gql.testing.harness`; the lab

@@ -23,7 +23,6 @@ from .formats import write_all
 from .graph import Anomaly, gravest, operations_of, torn_holds
 from .history import Call, History
 from .refusals import illegal_refusals
-from .results import merge
 from .workload import OPENING_MINOR, Size, record
 
 Scope = Literal["account", "node", "across"]
@@ -126,8 +125,6 @@ async def check(
         if out is not None:
             write_all(history, out)
         step()
-    if out is not None:
-        merge(out / "check.json", {backend: report.plain()})
     return report
 
 

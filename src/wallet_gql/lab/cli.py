@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -15,9 +17,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..domain.errors import ConfigurationError
+from .schedule import Mix, Shape
 
 if TYPE_CHECKING:
     from .check import Report
+    from .load import Measured
 
 app = typer.Typer(
     name="lab",
@@ -27,7 +31,7 @@ app = typer.Typer(
     epilog="Example: wallet-gql lab check memory sqlite",
 )
 
-NEEDED: Final = ("scipy",)
+NEEDED: Final = ("hdrh", "scipy")
 FAULTS_SHOWN: Final = 10
 
 Backends = Annotated[
@@ -70,14 +74,95 @@ def check(
             try:
                 work = check_backend(name, range(seed, seed + repeats), Size(writes), out, step)
                 reports.append(asyncio.run(work))
+                if out is not None:
+                    _keep(out, "check.json", {name: reports[-1].plain()})
             except (ImportError, LookupError, ServerMissing) as error:
                 missing[name] = str(error)
-    Console().print(_levels(reports))
+    _console().print(_levels(reports))
     _tell(reports, missing)
     if backends and missing:
         raise ConfigurationError(f"not tried: {', '.join(missing)}")
     if not all(report.holds for report in reports):
         raise typer.Exit(1)
+
+
+Shares = Annotated[str, typer.Option(help="A number from 0 to 1, or several with commas: each is a cell.")]
+
+
+@app.command(
+    epilog="Example:  wallet-gql lab load memory sqlite --mix smallbank --rate 200 --theta 0,0.8 --out results"
+)
+def load(
+    backends: Annotated[list[str], typer.Argument(help="Harnesses' names or storage URLs; the first is the base.")],
+    *,
+    mix: Annotated[Mix, typer.Option(help="What is asked for.")] = "transfer",
+    theta: Annotated[str, typer.Option(help="How unequal accounts are: 0 is equal, 1.2 very hot.")] = "0",
+    reads: Shares = "0",
+    cross: Shares = "0.5",
+    rate: Annotated[float, typer.Option(help="Operations a second that are sent, whatever is answered.")] = 100.0,
+    closed: Annotated[int | None, typer.Option(min=1, help="Instead: so many clients that wait for answers.")] = None,
+    operations: Annotated[int, typer.Option(min=1, help="In each round.")] = 1_200,
+    accounts: Annotated[int, typer.Option(help="At least 8, divisible by 4.")] = 32,
+    rounds: Annotated[int, typer.Option(min=6, help="Of each backend, interleaved.")] = 6,
+    seed: Seed = 1,
+    out: Out = None,
+) -> None:
+    """Measure latency under a load that was drawn beforehand; exit 1 if the figures of a backend are invalid."""
+    from ..testing.harness import harness_for  # noqa: PLC0415 - the other commands need no harness
+    from ..testing.servers.process import ServerMissing  # noqa: PLC0415 - same
+    from .load import compare  # noqa: PLC0415 - needs the extra
+
+    try:
+        shapes = [
+            Shape(mix, seed, operations, rate, accounts, *cell)
+            for cell in product(*(list(map(float, values.split(","))) for values in (theta, reads, cross)))
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            harnesses = [harness_for(name) for name in backends]
+            results = asyncio.run(compare(harnesses, Path(folder), shapes, rounds=rounds, clients=closed))
+    except (ImportError, LookupError, ServerMissing, ValueError) as error:
+        raise ConfigurationError(str(error)) from error
+    for shape in shapes:
+        _console().print(_latencies(shape, [one for one in results if one.shape == shape]))
+    if out is not None:
+        _keep(out, "load.json", {f"{one.backend} {one.name}": one.plain() for one in results})
+    if any(one.wrong for one in results):
+        raise typer.Exit(1)
+
+
+def _latencies(shape: Shape, results: Sequence[Measured]) -> Table:
+    first = results[0]
+    sent = f"{shape.rate:g}/s, from the intended time" if first.clients is None else f"{first.clients} clients, closed"
+    where = f"theta {shape.theta:g}, reads {shape.reads:g}, cross {shape.cross:g}"
+    table = Table(title=f"{shape.mix}, {sent}; {where}; schedule {first.digest[:12]}")
+    for head in ("backend", "p50 ms", "p99 ms", "x base", "done/s", "refused", "unanswered"):
+        table.add_column(head, justify="left" if head == "backend" else "right", no_wrap=True)
+    for one in results:
+        if one.wrong:
+            table.add_row(one.backend, "[red]INVALID[/]", *[""] * 5)
+            typer.echo("".join(f"{one.backend}: {what}\n" for what in one.wrong), err=True, nl=False)
+            continue
+        p99_ms = one.all_latencies.p99_ms
+        base = "" if one is first or first.wrong else str(one.against(first))
+        shares = [f"{one.share(outcome):.1%}" for outcome in ("refused", "unknown")]
+        p99 = f"{p99_ms:.3g}" if p99_ms else "too few"
+        table.add_row(one.backend, str(one.p50_ms), p99, base, str(one.per_second), *shares)
+    return table
+
+
+def _keep(out: Path, name: str, parts: Mapping[str, object]) -> None:
+    from .environment import describe  # noqa: PLC0415 - only for results that are kept
+    from .results import merge  # noqa: PLC0415 - same
+
+    out.mkdir(parents=True, exist_ok=True)
+    merge(out / name, parts)
+    merge(out / "environment.json", {name: describe()})
+
+
+def _console() -> Console:
+    """Where tables go; in a file or pipe they are as wide as they want to be."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
 
 
 def _levels(reports: Sequence[Report]) -> Table:
