@@ -44,8 +44,8 @@ async def test_what_is_in_doubt_and_the_pools_are_seen(
             finally:
                 node.run("ROLLBACK PREPARED 'wgql:nobody:n9:1'", f"dbname={database}")
         async with asyncio.timeout(patience(60)):
-            while (found := await scraped()).sum("wallet_store_connections"):  # the last one is on its way back
-                await asyncio.sleep(0.05)
+            while (found := await scraped()).sum("wallet_store_connections"):
+                pass  # the last one is on its way back
     assert {labels[0][1]: value for labels, value in found.samples["wallet_in_doubt"].items()} == {
         "n1": 1,
         "n2": 0,
