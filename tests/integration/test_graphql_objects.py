@@ -14,6 +14,7 @@ from graphql import GraphQLInterfaceType, GraphQLObjectType, build_schema
 from tests.integration._graphql import ask, wallet_in
 from tests.integration._server import Person, new_key, settle
 from wallet_gql.domain.ids import AccountId, HoldId, TransferId, UserId
+from wallet_gql.domain.model import AccountStatus
 from wallet_gql.runtime import Wallet
 from wallet_gql.transports.graphql.schema import sdl
 from wallet_gql.transports.rest.views import View
@@ -164,6 +165,22 @@ async def test_a_split_that_came_back_is_no_link_for_the_merchant(street: Street
     assert header.reverses is not None
     assert back["reverses"] is None
     assert await ask(street.wallet, shop.token, NODE, {"id": header.reverses}) is None
+
+
+async def test_what_came_back_to_a_new_account_shows_what_it_reverses(tmp_path: Path) -> None:
+    """The payer has closed the account that paid; the transfer from it is still the payer's own."""
+    async with wallet_in(tmp_path) as wallet:
+        ann, bob = await settle(wallet, 500), await settle(wallet, 0)
+        user, ledger, to = UserId(ann.id), wallet.ledger, To(username=bob.username)
+        paid = await ledger.transfer(
+            user, new_key(), source=AccountId(ann.account_id), to=to, amount_minor=500, currency="EUR"
+        )
+        await ledger.set_account_status(user, AccountId(ann.account_id), AccountStatus.CLOSED)
+        await ledger.open_account(user, "EUR")
+        back = await ledger.reverse_transfer(UserId(bob.id), new_key(), paid.result.id)
+        for person, direction in ((ann, "IN"), (bob, "OUT")):
+            seen = await ask(wallet, person.token, BY_ID, {"id": back.result.id})
+            assert (seen["direction"], seen["reverses"]) == (direction, {"id": paid.result.id})
 
 
 async def test_both_parties_of_a_hold(street: Street) -> None:

@@ -296,11 +296,10 @@ def test_names_that_mean_nothing_are_refused() -> None:
         load_settings(rate_limit_storage="postgres://x")
 
 
-async def test_the_window_slides(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_window_slides() -> None:
     """At no moment more than the limit fits into the time, also across the border of two windows."""
     now = 1_000_000.0 * 60
-    monkeypatch.setattr(time, "time", lambda: now)
-    limits = Limits(load_settings(rate_limits="user=10/minute"))
+    limits = Limits(load_settings(rate_limits="user=10/minute"), lambda: now)
     passed: list[float] = []
     for _ in range(400):
         now += 0.6
@@ -314,11 +313,35 @@ async def test_the_window_slides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert busiest <= 11  # the window is estimated from two counters
 
 
-def test_counters_in_memory_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_clock_that_is_set_back_changes_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is there room at once, nor are counters kept for ever."""
+    limits = Limits(load_settings(rate_limits="user=2/hour"))
+    for _ in range(2):
+        await limits.count_user(SOMEBODY)
+    began = time.time()
+    for seconds in (-7_200, -86_400, 86_400):
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: began + seconds)
+        with pytest.raises(RateLimited):
+            await limits.count_user(SOMEBODY)
+
+
+async def test_a_name_is_free_for_ten_minutes_at_least() -> None:
+    """Whenever in a window it was looked up first."""
+    for since in (0.0, 1.0, 300.0, 599.0):
+        now = 6_000_000.0 + since
+        limits = Limits(load_settings(rate_limits="lookup=1/hour"), lambda: now)  # noqa: B023 - called in this turn
+        await limits.count_lookup(SOMEBODY, None, "bob")
+        for _ in range(4):
+            now += 149.9
+            await limits.count_lookup(SOMEBODY, None, "bob")
+        with pytest.raises(RateLimited):
+            await limits.count_lookup(SOMEBODY, None, "carol")
+
+
+def test_counters_in_memory_are_forgotten() -> None:
     """What nobody asks for any more takes no memory, and one hit does not look at everybody's counters."""
     now = 5_000_000.0
-    monkeypatch.setattr(time, "time", lambda: now)
-    windows, item = Windows(), RateLimitItemPerSecond(3, 10)
+    windows, item = Windows(lambda: now), RateLimitItemPerSecond(3, 10)
     for n in range(1_000):
         assert windows.add(item, f"k{n}")
     assert len(windows) == 1_000
@@ -332,13 +355,12 @@ async def test_windows_count_as_the_library_does(monkeypatch: pytest.MonkeyPatch
     now = 5_000_000.0
     monkeypatch.setattr(time, "time", lambda: now)
     rng = random.Random(1)
-    windows, theirs = Windows(), SlidingWindowCounterRateLimiter(MemoryStorage())
+    windows, theirs = Windows(lambda: now), SlidingWindowCounterRateLimiter(MemoryStorage())
     for round_ in range(3_000):
         span = rng.choice((1, 7, 60))
         item = RateLimitItemPerSecond(rng.choice((3, 20)), span)
         key = f"n{span}", f"w{rng.randrange(2)}", str(item.amount)
         times = rng.randrange(1, 5)
-        assert windows.has(item, *key) is not await theirs.test(item, *key), round_
         assert windows.add(item, *key, times=times) is await theirs.hit(item, *key, cost=times), round_
         other = await theirs.storage.get_sliding_window(item.key_for(*key), span)  # type: ignore[attr-defined]  # of this storage
         assert windows.window(item, *key) == pytest.approx(other, abs=1e-3), round_

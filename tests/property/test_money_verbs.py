@@ -20,13 +20,16 @@ from wallet_gql.domain.errors import (
     InDoubt,
     InvalidAmount,
     InvalidInput,
+    InvariantViolated,
     NotReversible,
     Rejected,
     Unavailable,
 )
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.model import Receipt
+from wallet_gql.integrations.stripe import verbs as stripe_verbs
 from wallet_gql.transports.catalogue.operations import OPERATIONS
+from wallet_gql.verbs import keyed
 from wallet_gql.verbs.batches import AtomicBatchVerb, BatchItem, BatchMode, transfer_batch
 from wallet_gql.verbs.keyed import money_verbs
 from wallet_gql.verbs.lookups import To
@@ -137,6 +140,21 @@ async def test_a_key_of_another_verb_is_refused(town: Town, first: Row, second: 
         assert len({one.actor for one in await town.receipts() if one.key == KEY}) == 2, "it was no other actor's key"
         return
     assert await town.receipts() == before
+
+
+@each
+async def test_a_result_that_is_lost_is_no_other_verbs(town: Town, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The money has moved, so nobody may be told to use another key."""
+    await row.allow(town)
+    first, _ = said(await row.call(town, KEY, ""))
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(keyed, "header_of", nothing)
+    monkeypatch.setattr(stripe_verbs, "read", nothing)
+    with suppress(InvariantViolated):
+        assert said(await row.call(town, KEY, "")) == (first, True)  # the receipt holds all of it
 
 
 @each

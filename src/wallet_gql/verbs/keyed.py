@@ -29,6 +29,7 @@ from ..domain.errors import (
     HoldNotFound,
     IdempotencyKeyReused,
     InDoubt,
+    InvariantViolated,
     Rejected,
     TransferNotFound,
     Unavailable,
@@ -117,7 +118,13 @@ class MoneyVerb(ABC, Generic[A, R]):
 class OneKey(MoneyVerb[Answer[R], R]):
     """A verb under one idempotency key, whose receipt keeps the answer."""
 
+    result_field: ClassVar[str]
+    """Where the receipt's outcome names the result; `transfer_id` is of the receipt itself."""
     key: str
+
+    def stored(self, kept: Replayed) -> object:
+        """What the receipt stores of a result of this verb; None if it is another verb's."""
+        return kept.transfer_id if self.result_field == "transfer_id" else (kept.outcome or {}).get(self.result_field)
 
     @abstractmethod
     def effect(self, changes: Changes) -> Effect[R]:
@@ -155,6 +162,8 @@ class OneKey(MoneyVerb[Answer[R], R]):
             first = await self.restore(means, decided)
         except Unavailable as error:  # Unavailable would say that nothing has changed
             raise InDoubt(str(error)) from error
+        if first is None and self.stored(decided):
+            raise InvariantViolated(f"what the receipt of key {attempt.key!r} names cannot be found")
         if first is None:  # another verb's receipt, of a verb whose fingerprint has the same parts
             raise IdempotencyKeyReused(attempt.key)
         return Posted(first, replayed=True, credited=credited)
@@ -230,6 +239,7 @@ class Moves(OneKey[Transfer]):
     """A verb that returns its first transfer; the receipt links to it."""
 
     __slots__ = ()
+    result_field = "transfer_id"
 
     def effect(self, changes: Changes) -> Effect[Transfer]:
         """See `OneKey.effect`."""
@@ -245,6 +255,7 @@ class ShowsHold(OneKey[Hold]):
     """A verb that returns a hold in its new state; the receipt stores that."""
 
     __slots__ = ()
+    result_field = "hold"
 
     def effect(self, changes: Changes) -> Effect[Hold]:
         """See `OneKey.effect`."""
@@ -254,7 +265,7 @@ class ShowsHold(OneKey[Hold]):
     async def restore(self, means: Means, kept: Replayed) -> Hold | None:
         """See `OneKey.restore`."""
         del means
-        shown = (kept.outcome or {}).get("hold")
+        shown = self.stored(kept)
         return decode(Hold, shown) if isinstance(shown, dict) else None
 
 

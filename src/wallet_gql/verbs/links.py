@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..domain import rules
 from ..domain.changes import Changes, Decision, Scope, Snapshot
+from ..domain.errors import InDoubt, Unavailable
 from ..domain.ids import AccountId, slot_of
 from ..domain.merchants import refundable_minor
 from ..domain.model import Transfer, TransferKind
@@ -39,7 +40,7 @@ async def reversible_minor(means: Means, own: AccountId, transfer: Transfer) -> 
 
     The payee's home knows what was sent back, so it is asked there. Raises Unavailable.
     """
-    if own != transfer.credit_account_id:
+    if own != transfer.credit_account_id or not rules.is_reversible(transfer):
         return 0
     limit_minor = refundable_minor(transfer, await terms_of(means.store, transfer))
 
@@ -47,4 +48,7 @@ async def reversible_minor(means: Means, own: AccountId, transfer: Transfer) -> 
         return Decision(Changes(), rules.reversible_minor(snapshot, transfer, limit_minor))
 
     scope = Scope(slot_of(own), transfers=(transfer.id,))
-    return (await means.store.execute(scope, decide, timeout_seconds=means.timeout_seconds)).result
+    try:
+        return (await means.store.execute(scope, decide, timeout_seconds=means.timeout_seconds)).result
+    except InDoubt as error:  # it writes nothing, so asking again is safe
+        raise Unavailable(str(error)) from error

@@ -9,7 +9,15 @@ from . import clawbacks, merchants, topups, withdrawals
 from .accounts import open_account, set_account_status
 from .checks import close_hold, due_minor, fee_minor, free_minor
 from .holds import OPEN_HOLDS_MAX, capture_hold, expire_holds, place_hold, void_hold
-from .transfers import DEPOSITED_BALANCE_MAX_MINOR, deposit, reverse_transfer, reversible_minor, transfer, withdraw
+from .transfers import (
+    DEPOSITED_BALANCE_MAX_MINOR,
+    deposit,
+    is_reversible,
+    reverse_transfer,
+    reversible_minor,
+    transfer,
+    withdraw,
+)
 
 __all__ = [
     "DEPOSITED_BALANCE_MAX_MINOR",
@@ -22,6 +30,7 @@ __all__ = [
     "expire_holds",
     "fee_minor",
     "free_minor",
+    "is_reversible",
     "merchants",
     "open_account",
     "place_hold",

@@ -158,12 +158,17 @@ def reverse_transfer(
     return Changes(transfers=(moved,), closed=expired)
 
 
+def is_reversible(transfer: Transfer) -> bool:
+    """Whether its kind can be sent back."""
+    return transfer.kind in _REVERSIBLE
+
+
 def reversible_minor(snapshot: Snapshot, original: Transfer, limit_minor: int) -> int:
     """How much of a transfer its payee can still send back, in minor units, if it may send back `limit_minor` in all.
 
     0 for kinds of transfers that nobody sends back.
     """
-    return limit_minor - snapshot.reversed_minor(original.id) if original.kind in _REVERSIBLE else 0
+    return limit_minor - snapshot.reversed_minor(original.id) if is_reversible(original) else 0
 
 
 def _external(

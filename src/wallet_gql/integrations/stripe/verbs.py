@@ -37,6 +37,7 @@ class TopUpVerb(OneKey[TopUp]):
     live: bool
 
     operation = "topUp"
+    result_field = "topUp"
 
     def shape(self) -> Attempt:
         """See `MoneyVerb.shape`."""
@@ -60,7 +61,7 @@ class TopUpVerb(OneKey[TopUp]):
 
     async def restore(self, means: Means, kept: Replayed) -> TopUp | None:
         """See `OneKey.restore`."""
-        named = (kept.outcome or {}).get("topUp")
+        named = self.stored(kept)
         return await read_top_up(means.store, TopUpId(named)) if isinstance(named, str) else None
 
 
@@ -81,6 +82,7 @@ class WithdrawalVerb(OneKey[Withdrawal]):
     live: bool
 
     operation = "withdraw"
+    result_field = "withdrawal"
 
     def shape(self) -> Attempt:
         """See `MoneyVerb.shape`."""
@@ -126,7 +128,7 @@ class WithdrawalVerb(OneKey[Withdrawal]):
 
     async def restore(self, means: Means, kept: Replayed) -> Withdrawal | None:
         """See `OneKey.restore`."""
-        named = (kept.outcome or {}).get("withdrawal")
+        named = self.stored(kept)
         return await read_withdrawal(means.store, WithdrawalId(named)) if isinstance(named, str) else None
 
 

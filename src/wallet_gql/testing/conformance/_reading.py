@@ -24,11 +24,8 @@ from ..patience import within
 from ..world import CURRENCY, Person, World
 from .suite import Suite, counter_key, increment, kinds, written
 
-SLOTS_TRIED: Final = 100
-"""As many drawn slots leave out none of a few nodes."""
-
-GATED_SECONDS: Final = 0.3
-"""What a command inside the gate is given."""
+SLOTS_TRIED: Final = 100  # as many drawn slots leave out none of a few nodes
+GATED_SECONDS: Final = 0.3  # what a command inside the gate is given
 
 
 class Reading(Suite):

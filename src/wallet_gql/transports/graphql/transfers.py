@@ -53,9 +53,8 @@ class Transfer(Node):
         if self.transfer.reverses is None:
             return None
         original = await header_of(info.context.wallet.store, self.transfer.reverses)
-        if original is None or self.account_id not in (original.debit_account_id, original.credit_account_id):
-            return None  # a split comes back to the merchant, who was no party to it
-        return Transfer.of(original, self.viewer_id, self.account_id)
+        # a split comes back to the merchant, who was no party to it
+        return None if original is None else await Transfer.seen(info.context, self.viewer_id, original)
 
     @strawberry.field
     async def reversible(self, info: Info) -> Money | None:

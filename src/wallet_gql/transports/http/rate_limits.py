@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -67,9 +67,10 @@ _KNOWN: Final = RateLimitItemPerSecond(1, 600, namespace=f"{_PREFIX}-known")
 class Limits:
     """The limits of one process. Raises ConfigurationError for a Redis URL without its driver."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` is that of the counters in memory: seconds that never go back."""
         self._items = {name: _item(rate) for name, rate in rates_of(settings.rate_limits).items()}
-        self._alone = Windows()
+        self._alone = Windows(clock)
         self._shared = _shared(settings.rate_limit_storage)
         self._alone_until = 0.0
         self._has_told = False
@@ -110,7 +111,7 @@ class Limits:
             await self._hit(ADDRESS_COST, visitor.network, cost)
 
     async def count_lookup(self, user_id: UserId | None, visitor: Visitor | None, name: str) -> None:
-        """Count a look-up by name. The same name counts again only after ten minutes. Raises RateLimited."""
+        """Count a look-up by name. The same name is free for ten minutes, at least. Raises RateLimited."""
         who = user_id or (visitor.network if visitor else "")
         if LOOKUP not in self._items or not who or await self._knows(who, name):
             return
@@ -144,15 +145,9 @@ class Limits:
         return self._alone.add(item, *key, times=times)
 
     async def _knows(self, who: str, name: str) -> bool:
-        """Whether a name was looked up recently."""
-        key = LOOKUP, who, name
-        shared = self._limiter()
-        if shared is not None:
-            try:
-                return not await shared.test(_KNOWN, *key)
-            except Exception as error:  # noqa: BLE001 - same
-                self._fall_back(error)
-        return self._alone.has(_KNOWN, *key)
+        """Whether a name was looked up in the last ten minutes, or up to ten before those."""
+        before, _, current, _ = await self._window(_KNOWN, LOOKUP, who, name)
+        return bool(before or current)
 
     async def _window(self, item: RateLimitItem, *key: str) -> Window:
         """What is counted now."""

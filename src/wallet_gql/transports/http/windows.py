@@ -8,6 +8,7 @@ they build a text for each key and await each look.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from limits import RateLimitItem
@@ -22,8 +23,10 @@ what the library calls a sliding window, too."""
 class Windows:
     """The counters of one process. Nothing is awaited between looking and counting, so a race gains nothing."""
 
-    def __init__(self) -> None:
-        self._swept_at = time.time()
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds and never goes back."""
+        self._clock = clock
+        self._swept_at = clock()
         self._counts: dict[tuple[str, ...], tuple[float, float, int, int]] = {}
         """Key -> when the present window began, its length, its hits, and those of the window before."""
 
@@ -34,22 +37,17 @@ class Windows:
     def add(self, item: RateLimitItem, *key: str, times: int = 1) -> bool:
         """Count so many hits, unless there would be more than the limit; returns whether there are not."""
         span = item.get_expiry()
-        now = time.time()
+        now = self._clock()
         began, current, before = self._look(key, span, now)
         if int(current + before * (1 - (now - began) / span)) + times > item.amount:
             return False
         self._counts[key] = began, span, current + times, before
         return True
 
-    def has(self, item: RateLimitItem, *key: str) -> bool:
-        """Whether no further hit fits into the limit."""
-        before, seconds, current, _ = self.window(item, *key)
-        return current + before * seconds / item.get_expiry() >= item.amount
-
     def window(self, item: RateLimitItem, *key: str) -> Window:
         """What is counted now."""
         span = item.get_expiry()
-        now = time.time()
+        now = self._clock()
         began, current, before = self._look(key, span, now)
         ends = began + span - now
         return before, ends if before else 0.0, current, ends + span
