@@ -15,12 +15,16 @@ from io import StringIO
 from pathlib import Path
 from typing import Final
 
+from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from . import failpoints
 from .domain.errors import ConfigurationError
 
 PREFIX: Final = "WALLET_"
+IN_FILE: Final = "_file"
+"""What follows the name of a setting in the variable that names a file with its value."""
+
 OTHERS: Final = (failpoints.VARIABLE, "WALLET_MUTANT", "WALLET_TEST_", "WALLET_SOAK_")
 """Variables of tests, which have the prefix and are not settings. A name that ends with _ is itself a prefix."""
 
@@ -60,6 +64,50 @@ def read_names() -> list[str]:
         if binding.key is not None:
             names.append(binding.key)
     return names
+
+
+def in_files(fields: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The values of the fields whose variables with `_FILE` name a file, and a fault for each that cannot be had.
+
+    Docker and Kubernetes hand out secrets as such files. A line break at the end of a file does not count.
+    """
+    given = _given()
+    values: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for field in fields:
+        name = variable(f"{field}{IN_FILE}")
+        path = given.get(name)
+        if not path:
+            continue
+        if given.get(variable(field)):
+            faults[field] = f"{variable(field)}: {name} is set, too; unset one of them"
+            continue
+        try:
+            values[field] = Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        except OSError as error:
+            faults[field] = f"{name}: {path} cannot be read ({error.strerror}); name a file that can be"
+        except UnicodeDecodeError:
+            faults[field] = f"{name}: {path} is not UTF-8; write it anew"
+    return values, faults
+
+
+def origin(field: str) -> str:
+    """Where the value of a setting comes from: `environment`, `.env`, `file`, or `default`."""
+    if variable(f"{field}{IN_FILE}") in _given():
+        return "file"
+    name = variable(field)
+    if any(one.upper() == name for one in os.environ):
+        return "environment"
+    return ".env" if name in _in_env_file() else "default"
+
+
+def _given() -> dict[str, str]:
+    """All variables that are set, in the environment or in `.env`, by their names in upper case."""
+    return {**_in_env_file(), **{name.upper(): value for name, value in os.environ.items()}}
+
+
+def _in_env_file() -> dict[str, str]:
+    return {name.upper(): value or "" for name, value in dotenv_values(env_file()).items()}
 
 
 def name_faults(fields: Iterable[str], from_file: Iterable[str]) -> list[str]:

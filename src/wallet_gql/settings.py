@@ -28,6 +28,7 @@ from .setting_values import (
 )
 
 __all__ = [
+    "FROM_FILES",
     "Check",
     "GraphqlProfile",
     "LogFormat",
@@ -58,6 +59,9 @@ MAY_BE_SECRET: Final = frozenset(
     }
 )
 """Settings whose values never appear in a message."""
+
+FROM_FILES: Final = ("storage", "rate_limit_storage", "stripe_api_key", "stripe_webhook_secrets", "secret_keys")
+"""Settings that may also be in a file, which `WALLET_STORAGE_FILE` and so on name."""
 
 
 class Settings(BaseSettings):
@@ -241,7 +245,9 @@ def load_settings(checks: Sequence[Check] = (), /, **overrides: Any) -> Settings
         ConfigurationError: names every variable that is wrong, with the reason and without secrets.
     """
     faults = _name_faults()
-    settings, wrong = _read({name: value for name, value in overrides.items() if value is not None})
+    values, unread = environment.in_files(FROM_FILES)
+    settings, wrong = _read({**values, **{name: value for name, value in overrides.items() if value is not None}})
+    wrong = {**wrong, **unread}
     faults += wrong.values()
     for check in (*CHECKS, *checks):
         if not check.needs & wrong.keys():
@@ -258,7 +264,8 @@ def check_names() -> None:
 
 
 def _name_faults() -> list[str]:
-    return environment.name_faults(Settings.model_fields, environment.read_names())
+    fields = [*Settings.model_fields, *(f"{field}{environment.IN_FILE}" for field in FROM_FILES)]
+    return environment.name_faults(fields, environment.read_names())
 
 
 def _read(given: dict[str, Any]) -> tuple[Settings, dict[str, str]]:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration._server import run_cli
 from wallet_gql.environment import variable
-from wallet_gql.settings import Settings
+from wallet_gql.settings import FROM_FILES, Settings
 from wallet_gql.transports.cli.app import main
 from wallet_gql.transports.http.tls import write_certificate
 
@@ -39,6 +39,7 @@ MAY_BE_EMPTY: Final = (
     "allowed_headers",
     "allowed_hosts",
     "allowed_origins",
+    "metrics_address",
     "trusted_proxies",
     "rate_limits",
 )
@@ -66,6 +67,7 @@ OUT_OF_RANGE: Final = {
     "storage": {"storage": f"postgres://me:{SECRET}@h:99999/db"},
     "host": {"host": "192.0.2.1", "insecure_http": "true"},
     "rate_limits": {"rate_limits": "user=0/minute"},
+    "metrics_address": {"metrics_address": "127.0.0.1:65536"},
     "secret_keys": {"secret_keys": " ".join(f"{SECRET}{'A' * 31}{n}w=" for n in range(6))},
     "trusted_proxies": {"trusted_proxies": "10.0.0.256"},
     "allowed_headers": {"allowed_headers": f"x-{'a' * 100}"},
@@ -89,6 +91,7 @@ CONTRADICTING: Final = {
     "trusted_documents_file": {"trusted_documents": "only"},
     "tls_cert": {"tls_cert": "cert.pem", "tls_key": "other/wallet-key.pem"},
     "host": {"host": "0.0.0.0"},
+    "metrics_address": {"metrics_address": "192.0.2.1:0"},
     "tls_key": {"tls_cert": "cert.pem", "tls_key": "other/wallet-key.pem"},
     "rate_limits": {"rate_limits": "tranfser=5/minute"},
     "secret_keys": {"secret_keys": " ".join([f"{SECRET}{'A' * 32}w="] * 2)},
@@ -105,7 +108,7 @@ KINDS: Final = {
     "contradicting": CONTRADICTING,
     "misspelt": MISSPELT,
 }
-WORDS: Final = ("mode", "log_level", "graphql_profile", "trusted_documents", *FREE)
+WORDS: Final = ("mode", "log_level", "log_format", "graphql_profile", "trusted_documents", *FREE)
 STANDS_ALONE: Final = {
     "allowed_headers": "without other sites it has no effect",
     "allowed_hosts": "any list is fine with any other setting",
@@ -113,6 +116,7 @@ STANDS_ALONE: Final = {
     "trusted_proxies": "the same",
     "rate_limit_storage": "where limits are counted fits any limits",
     "log_level": "any level is fine",
+    "log_format": "any format is fine",
     "graphql_profile": "any profile is fine",
     "port": "any port is fine",
     "webhook_private_targets": "allowed in any mode",
@@ -335,3 +339,54 @@ def test_through_real_processes(folder: Path) -> None:
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 2), done.stderr
         assert SECRET not in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("field", FROM_FILES)
+def test_a_secret_may_be_in_a_file(run: Run, folder: Path, field: str) -> None:
+    """Its last line break does not count; both ways at once, or a file that is away, is a fault without the value."""
+    url = f"sqlite:///{folder / 'here.db'}"
+    values = {
+        "storage": url,
+        "rate_limit_storage": f"redis://:{SECRET}@h/0",
+        "stripe_api_key": f"sk_test_{SECRET}",
+        "stripe_webhook_secrets": f"whsec_{SECRET}",
+        "secret_keys": f"{SECRET}{'A' * (42 - len(SECRET))}w=",
+    }
+    also = {"stripe_api_key": f"sk_test_{SECRET}"} if field == "stripe_webhook_secrets" else {}
+    file = folder / "secret"
+    file.write_text(values[field] + "\n")
+    name = f"{field}_file"
+    code, out, err = run("config", "show", "--json", **{name: str(file)}, **also)
+    assert code == 0, err
+    assert json.loads(out)[variable(field)]["from"] == "file"
+    assert SECRET not in out
+
+    for more in ({field: values[field]}, {name: str(folder / "away")}):
+        code, out, err = run("config", "show", "--json", **{name: str(file), **more}, **also)
+        told = json.loads(err)
+        assert (code, out, told["ok"], told["code"], len(told["faults"])) == (2, "", False, "CONFIGURATION", 1)
+        assert variable(name) in told["faults"][0]
+        assert SECRET not in err
+
+
+def test_a_setting_tells_where_it_comes_from(run: Run, folder: Path) -> None:
+    """From the environment, which wins; from `.env`; or from nowhere."""
+    (folder / ".env").write_text("WALLET_PORT=1\nwallet_workers=2\n")
+    shown = json.loads(run("config", "show", "--json", port="9000")[1])
+    assert shown["WALLET_PORT"] == {"value": "9000", "from": "environment"}
+    assert shown["WALLET_WORKERS"] == {"value": "2", "from": ".env"}
+    assert shown["WALLET_HOST"] == {"value": "127.0.0.1", "from": "default"}
+    assert "WALLET_PORT=9000  # environment\n" in run("config", "show", port="9000")[1]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_an_error_is_an_object_where_json_is_asked_for(run: Run, command: tuple[str, ...]) -> None:
+    """Every command that knows `--json` tells a wrong setting as one object on standard error."""
+    code, out, err = run(*command, "--json", port="nonsense")
+    assert code == 2
+    if "No such option" in err:
+        assert "--json" in err
+    else:
+        told = json.loads(err or out)
+        assert not told["ok"]
+        assert "WALLET_PORT" in told["faults"][0]

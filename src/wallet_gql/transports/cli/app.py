@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -57,6 +58,8 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line. An error of the wallet is one line on standard error and exit code 2.
 
+    With `--json` the line is an object: its code, and what is wrong.
+
     A character that the terminal's encoding lacks, such as an emoji in a reference, is shown as a question mark.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -65,8 +68,12 @@ def main() -> None:
     try:
         app()
     except WalletError as error:
-        for line in str(error).splitlines():  # operators see the detail, too
-            typer.echo(f"wallet-gql: {hidden(line)}", err=True)
+        faults = [hidden(line) for line in str(error).splitlines()]  # operators see the detail, too
+        if "--json" in sys.argv[1:]:
+            typer.echo(json.dumps({"ok": False, "code": error.code, "faults": faults}), err=True)
+        else:
+            for line in faults:
+                typer.echo(f"wallet-gql: {line}", err=True)
         sys.exit(2)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from ...backends import open_store
 from ...domain.errors import ConfigurationError, WalletError
-from ...environment import variable
+from ...environment import origin, variable
 from ...settings import Settings, load_settings
 from ...urls import hidden, redacted
 from .common import AsJson, tell
@@ -55,14 +55,15 @@ def check(
 
 @app.command(epilog="Example:  wallet-gql config show --json")
 def show(*, as_json: AsJson = False) -> None:
-    """Print every setting as it is in force, without secrets."""
+    """Print every setting as it is in force, without secrets, and where it comes from."""
     settings = load_settings()
-    values = {variable(name): _shown(name, str(getattr(settings, name))) for name in Settings.model_fields}
+    values = {name: _shown(name, str(getattr(settings, name))) for name in Settings.model_fields}
     if as_json:
-        typer.echo(json.dumps(values))
+        plain = {variable(name): {"value": value, "from": origin(name)} for name, value in values.items()}
+        typer.echo(json.dumps(plain))
         return
     for name, value in values.items():
-        typer.echo(f"{name}={value}")
+        typer.echo(f"{variable(name)}={value}  # {origin(name)}")
 
 
 def _shown(field: str, value: str) -> str:
