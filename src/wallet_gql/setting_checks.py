@@ -6,14 +6,13 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
+
+from pydantic import SecretStr
 
 from . import failpoints, urls
 from .domain.errors import ConfigurationError
 from .setting_values import Mode
-
-if TYPE_CHECKING:
-    from .settings import Settings
 
 STRIPE_API_BASE: Final = "https://api.stripe.com"
 _STRIPE_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
@@ -24,15 +23,39 @@ _SECRET_KEYS_MAX: Final = 5
 _REDIS_PARAMETERS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 
 
+class Given(Protocol):
+    """The settings that are checked together: a part of `Settings`, which imports this file."""
+
+    storage: str
+    mode: Mode
+    workers: int
+    rate_limit_storage: str
+    stripe_api_key: SecretStr
+    stripe_api_base: str
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The signing secrets of Stripe's webhooks."""
+
+    @property
+    def sealing_keys(self) -> tuple[str, ...]:
+        """The keys that encrypt merchants' webhook secrets."""
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The settings that somebody has set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A check of settings. It is skipped while one of the settings it `needs` is wrong, to report no false faults."""
 
     needs: frozenset[str]
-    faults: Callable[[Settings], Iterable[str]]
+    faults: Callable[[Any], Iterable[str]]
+    """Takes `Settings`; those below need only `Given`."""
 
 
-def _storage_faults(settings: Settings) -> list[str]:
+def _storage_faults(settings: Given) -> list[str]:
     try:
         urls.parse_all(settings.storage)
     except ConfigurationError as error:
@@ -40,7 +63,7 @@ def _storage_faults(settings: Settings) -> list[str]:
     return []
 
 
-def _durability_faults(settings: Settings) -> list[str]:
+def _durability_faults(settings: Given) -> list[str]:
     faults: list[str] = []
     is_memory, is_production = settings.storage.startswith("memory:"), settings.mode is Mode.PRODUCTION
     if settings.workers > 1 and is_memory:
@@ -55,7 +78,7 @@ def _durability_faults(settings: Settings) -> list[str]:
     return faults
 
 
-def _rate_storage_faults(settings: Settings) -> list[str]:
+def _rate_storage_faults(settings: Given) -> list[str]:
     if settings.rate_limit_storage == "memory://":
         return []
     try:
@@ -70,7 +93,7 @@ def _rate_storage_faults(settings: Settings) -> list[str]:
     return []
 
 
-def _stripe_faults(settings: Settings) -> list[str]:
+def _stripe_faults(settings: Given) -> list[str]:
     """The faults of Stripe's key and secrets, without repeating any."""
     key, secrets = settings.stripe_api_key.get_secret_value(), settings.webhook_secrets
     faults: list[str] = []
@@ -85,7 +108,7 @@ def _stripe_faults(settings: Settings) -> list[str]:
     return faults
 
 
-def _secret_key_faults(settings: Settings) -> list[str]:
+def _secret_key_faults(settings: Given) -> list[str]:
     keys = settings.sealing_keys
     faults: list[str] = []
     if not all(map(_SECRET_KEY.fullmatch, keys)):
@@ -98,13 +121,13 @@ def _secret_key_faults(settings: Settings) -> list[str]:
     return faults
 
 
-def _live_key_faults(settings: Settings) -> list[str]:
+def _live_key_faults(settings: Given) -> list[str]:
     if _is_live(settings) and settings.mode is not Mode.PRODUCTION:
         return ["WALLET_STRIPE_API_KEY: a live key is for WALLET_MODE=production only; else use a test key"]
     return []
 
 
-def _stripe_base_faults(settings: Settings) -> list[str]:
+def _stripe_base_faults(settings: Given) -> list[str]:
     try:
         url = urls.parse(settings.stripe_api_base)
         schemes = ("http", "https") if url.host in ("127.0.0.1", "::1", "localhost") else ("https",)
@@ -115,11 +138,11 @@ def _stripe_base_faults(settings: Settings) -> list[str]:
     return [] if well else [f"WALLET_STRIPE_API_BASE: {remedy}"]
 
 
-def _is_live(settings: Settings) -> bool:
+def _is_live(settings: Given) -> bool:
     return settings.stripe_api_key.get_secret_value().startswith(("sk_live_", "rk_live_"))
 
 
-def _failpoint_faults(settings: Settings) -> list[str]:
+def _failpoint_faults(settings: Given) -> list[str]:
     """The faults of the failpoints; they may be armed in mode `test` only."""
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
@@ -130,7 +153,7 @@ def _failpoint_faults(settings: Settings) -> list[str]:
     return []
 
 
-def _armed_faults(settings: Settings) -> list[str]:
+def _armed_faults(settings: Given) -> list[str]:
     if os.environ.get(failpoints.VARIABLE) and settings.mode is not Mode.TEST:
         return [f"{failpoints.VARIABLE}: failpoints are for WALLET_MODE=test only; unset the variable"]
     return []
