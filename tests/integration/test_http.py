@@ -316,7 +316,8 @@ async def test_our_own_bugs_are_masked(
     assert error["extensions"]["code"] == "INTERNAL"
     assert error["extensions"]["requestId"] == answer.headers["x-request-id"]
     assert "the secret" in caplog.text
-    monkeypatch.setattr(WalletView, "run", fail)
+    for way in ("run", "run_prepared"):
+        monkeypatch.setattr(WalletView, way, fail)
     answer = await local.post("/graphql", json={"query": VIEWER})
     assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")
     assert "secret" not in answer.text

@@ -25,7 +25,8 @@ class Context:
 
     wallet: Wallet
     caller: Caller
-    response: Response
+    answer: Response | None = None
+    """What resolvers set headers and cookies on, once one does."""
     live: Live = field(default_factory=Live)
     cost: Price = field(default_factory=Price)
     """The cost of the operation, as far as it is known."""
@@ -33,11 +34,27 @@ class Context:
     """The sequence after which a subscription resumes, if the transport knows it."""
     sequence: int | None = None
     """The sequence of the newest event of a subscription."""
-    parties: DataLoader[AccountId, Party | None] = field(init=False)
-    """Whose each account is. All that are requested together take two reads."""
+    _parties: DataLoader[AccountId, Party | None] | None = None
 
-    def __post_init__(self) -> None:
-        self.parties = DataLoader(load_fn=self._load_parties)
+    @property
+    def response(self) -> Response:
+        """The response whose headers and cookies are added to the answer's."""
+        if self.answer is None:
+            self.answer = Response()
+            del self.answer.headers["content-length"]
+        return self.answer
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers that resolvers have set."""
+        return [] if self.answer is None else self.answer.headers.raw
+
+    @property
+    def parties(self) -> DataLoader[AccountId, Party | None]:
+        """Whose each account is. All that are requested together take two reads."""
+        if self._parties is None:
+            self._parties = DataLoader(load_fn=self._load_parties)
+        return self._parties
 
     @property
     def ledger(self) -> Ledger:

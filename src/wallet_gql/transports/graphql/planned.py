@@ -50,9 +50,10 @@ class Planned:
         if cost > COST_MAX:
             return None
         try:
-            return Ready(self.plan.prepare(variables), cost, items, tuple(self.verbs.of(variables)))
+            prepared = self.plan.prepare(variables)
         except NotCoveredError:
             return None
+        return Ready(prepared, cost, items, tuple(self.verbs.of(variables)), self.kind is OperationType.MUTATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Ready:
     cost: int
     items: Mapping[str, int]
     verbs: tuple[str, ...]
+    is_mutation: bool
 
     async def run(self, context: Context, extensions: Mapping[str, Any] | None) -> ExecutionResult:
         """Count it, pay for it and run it. Raises RateLimited, Unauthenticated."""

@@ -146,22 +146,34 @@ class WalletSchema(strawberry.Schema):
         operation_extensions: dict[str, Any] | None = None,
     ) -> ExecutionResult:
         """Run an operation; every error in the result has a code, a request id and `retryable`."""
-        allowed = None if allowed_operation_types is None else tuple(allowed_operation_types)
+        allowed = tuple(OperationType) if allowed_operation_types is None else tuple(allowed_operation_types)
         assert context_value is not None
         sights = context_value.wallet.settings.graphql_compile_after
-        planned = self.plans.find(query or "", operation_name, sights)
-        if planned is not None and (allowed is None or planned.kind in allowed):
-            ready = planned.ready(variable_values or {})
-            if ready is not None:
-                KEPT.use(query or "", planned.document)
-                return told(await self._run(ready, context_value, operation_extensions))
+        ready = self.ready(query or "", variable_values, operation_name, allowed, sights)
+        if ready is not None:
+            return await self.run(ready, context_value, operation_extensions)
         given = (query, variable_values, context_value, root_value, operation_name, allowed, operation_extensions)
         result = await super().execute(*given)
         if query and sights and not isinstance(result, PreExecutionError):
             self.plans.saw(query, operation_name)
         return told(result)
 
-    async def _run(self, ready: Ready, context: Context, extensions: dict[str, Any] | None) -> ExecutionResult:
+    def ready(
+        self,
+        query: str,
+        variables: dict[str, Any] | None,
+        operation_name: str | None,
+        allowed: tuple[OperationType, ...],
+        sights: int,
+    ) -> Ready | None:
+        """The operation, ready to run by its plan; None if there is no plan for it, or a plan cannot decide."""
+        planned = self.plans.find(query, operation_name, sights)
+        ready = planned.ready(variables or {}) if planned is not None and planned.kind in allowed else None
+        if planned is not None and ready is not None:
+            KEPT.use(query, planned.document)
+        return ready
+
+    async def run(self, ready: Ready, context: Context, extensions: dict[str, Any] | None) -> ExecutionResult:
         """Run what has a plan. From here on there is no way back to graphql-core: a mutation would run twice."""
         try:
             found = await ready.run(context, extensions)
@@ -171,7 +183,7 @@ class WalletSchema(strawberry.Schema):
         if result.errors:
             self.process_errors(result.errors)
         result.extensions = told_cost(context.cost)
-        return result
+        return told(result)
 
     async def stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[ExecutionResult, None]:
         """Run a subscription, whose results come one by one. Errors are handled as for other operations."""

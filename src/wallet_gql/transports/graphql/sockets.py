@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import orjson
 from graphql import GraphQLError
-from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.types.execution import ExecutionResult
 from strawberry.types.graphql import OperationType
@@ -263,7 +262,7 @@ class Connection:
         except Unanswerable as error:
             await self._send_error(name, Refused(error.fault, [error]))
             return False
-        context = Context(self._wallet, self._caller(), Response(), self._live)
+        context = Context(self._wallet, self._caller(), live=self._live)
         refused = await pay_for_reading(context, query, asked)
         if refused is not None:
             await self._send_error(name, refused)

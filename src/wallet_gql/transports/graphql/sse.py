@@ -50,7 +50,7 @@ class EventStream:
         """Send everything."""
         message: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
         headers = MutableHeaders(scope=message)
-        headers.raw.extend(self._context.response.headers.raw)
+        headers.raw.extend(self._context.headers)
         headers.update(_HEADERS)
         await send(message)
         writing = asyncio.ensure_future(self._write(send))

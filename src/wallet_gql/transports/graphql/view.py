@@ -5,11 +5,11 @@ HTTP: POST with a JSON body, or GET for queries only; no multipart, no batches. 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -18,7 +18,7 @@ from strawberry.types.graphql import OperationType
 
 from ...settings import Settings
 from ..catalogue.errors import METHOD_NOT_ALLOWED, NOT_ACCEPTABLE
-from ..http.auth import caller_of, check_same_site
+from ..http.auth import caller_of, caller_with, check_same_site
 from ..http.finishing import Finishing
 from ..http.problems import Problem
 from ..http.rate_limits import visitor_of
@@ -28,7 +28,9 @@ from .context import Context
 from .documents import Documents
 from .failures import Fault, OverLimit, Refused, Unanswerable
 from .http_spec import EVENT_STREAM, Wanted, check_body_type, payload, status_of, wanted_by
+from .kept import KEPT
 from .live import Live
+from .planned import Ready
 from .reading import pay_for_reading
 from .schema import schema
 from .sockets import Connection
@@ -52,6 +54,7 @@ class WalletView:
         self._profile = settings.graphql_profile
         self._documents = Documents.load(settings)
         self._finishing = finishing
+        self._compile_after = settings.graphql_compile_after
         self.live = Live(settings.subscriptions_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,16 +92,32 @@ class WalletView:
             raise _only_by_post() from error
         return self._answer(result, wanted, context)
 
+    def prepare(self, body: bytes) -> Prepared | None:
+        """A request whose document has a plan; None if it has to go the long way. Nothing has run then."""
+        try:
+            asked = Asked.of_body(body)
+            query = self._documents.text_of(asked)
+        except Unanswerable:
+            return None
+        if query not in KEPT:
+            return None
+        ready = schema.ready(query, asked.variables, asked.operation_name, _AT_ONCE["POST"], self._compile_after)
+        return None if ready is None else Prepared(ready, asked)
+
+    async def run_prepared(self, prepared: Prepared, scope: Scope, token: str, media_type: str) -> ASGIApp:
+        """The answer to it. A mutation is run to its end, even if its client hangs up."""
+        current().api = "graphql"
+        state, ready, asked = scope["app"].state, prepared.ready, prepared.asked
+        context = Context(state.wallet, caller_with(HTTPConnection(scope), token), live=self.live)
+        context.cost.unpaid = asked.values
+        running = schema.run(ready, context, asked.extensions)
+        result = await (self._finishing.to_the_end(running) if ready.is_mutation else running)
+        return self._answer(result, Wanted(media_type), context)
+
     def _answer(self, result: ExecutionResult, wanted: Wanted, context: Context) -> ASGIApp:
         if wanted.stream_first or wanted.json is None:
             return EventStream(single(result), context)
-        response = Response(
-            orjson.dumps(payload(result)),
-            status_of(result, wanted.json, self._profile),
-            media_type=f"{wanted.json}; charset=utf-8",
-        )
-        response.headers.raw.extend(context.response.headers.raw)
-        return response
+        return Whole(status_of(result, wanted.json, self._profile), wanted.json, payload(result), context.headers)
 
     async def _connect(self, socket: WebSocket) -> None:
         try:
@@ -113,12 +132,33 @@ class WalletView:
             await socket.close()
 
     def _context(self, request: Request) -> Context:
-        wallet = request.app.state.wallet
-        response = Response()
-        del response.headers["content-length"]
-        context = Context(wallet, caller_of(request), response, self.live)
+        context = Context(request.app.state.wallet, caller_of(request), live=self.live)
         context.resume_from = last_event_id(request)
         return context
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request whose document has a plan, with its variables checked."""
+
+    ready: Ready
+    asked: Asked
+
+
+class Whole:
+    """An answer of JSON, sent as it is."""
+
+    def __init__(self, status: int, media_type: str, shown: object, headers: list[tuple[bytes, bytes]]) -> None:
+        self._body = orjson.dumps(shown)
+        length = b"%d" % len(self._body)
+        kind = f"{media_type}; charset=utf-8".encode()
+        self._headers = [(b"content-length", length), (b"content-type", kind), *headers]
+        self._status = status
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
+        await send({"type": "http.response.body", "body": self._body})
 
 
 async def _read(request: Request) -> Asked:

@@ -11,15 +11,15 @@ import asyncio
 import logging
 import math
 import re
+import secrets
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -34,6 +34,7 @@ from ...settings import Mode, Settings
 from ...storage import Store
 from ..catalogue.errors import DRAINING, INTERNAL, NOT_OPEN
 from ..catalogue.operations import NAMES
+from ..graphql.direct import Direct
 from ..graphql.view import WalletView
 from ..rest import routes as rest
 from ..web import graphiql
@@ -41,7 +42,7 @@ from ..web.pages import start_page
 from . import webhooks
 from .finishing import Finishing
 from .hosts import Hosts, relative
-from .logs import REQUEST_ID
+from .logs import REQUEST_ID, REQUEST_ID_HEADER
 from .opening import UntilOpen, opening
 from .problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
 from .rate_limits import CountRequests, Limits, check_names
@@ -62,6 +63,7 @@ PROBES: Final = ("/healthz", "/readyz")
 """Neither logged nor counted: a balancer asks all the time."""
 
 _REDIRECTIONS: Final = range(300, 400)
+_REQUEST_ID_NAME: Final = REQUEST_ID_HEADER.lower().encode()
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 
 
@@ -115,6 +117,7 @@ def create_app(
             *cross_origin(settings),
             Middleware(UntilOpen),
             Middleware(CountRequests),
+            Middleware(Direct, view=view),
             Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MAX),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
@@ -195,27 +198,27 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        token = REQUEST_ID.set(_request_id(headers))
+        given = dict(reversed(scope["headers"]))  # of headers that come twice, the first counts
+        token = REQUEST_ID.set(_request_id(given))
         record = RequestRecord()
         RECORD.set(record)
-        more = STRICT_TRANSPORT if self._strict_transport and scope["scheme"] == "https" else {}
-        answer = _Answer(send, {**HEADERS, **more})
+        is_strict = self._strict_transport and scope["scheme"] == "https"
+        answer = _Answer(send, _STRICT if is_strict else _ADDED)
         started = time.perf_counter()
         try:
-            await self._guarded(scope, receive, answer, headers)
+            await self._guarded(scope, receive, answer, given.get(b"content-length", b""))
         finally:
             if scope["path"] not in PROBES:
                 took = time.perf_counter() - started
                 record.end(took)
-                status = answer.status or "unanswered"
-                log.info("%s %r %s in %.1f ms", scope["method"], scope["path"], status, took * 1000)
+                if log.isEnabledFor(logging.INFO):
+                    status = answer.status or "unanswered"
+                    log.info("%s %r %s in %.1f ms", scope["method"], scope["path"], status, took * 1000)
             REQUEST_ID.reset(token)
 
-    async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:
+    async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer, declared: bytes) -> None:
         try:
-            declared = headers.get("content-length", "")
-            if declared.isdecimal() and int(declared) > BODY_MAX:
+            if declared.isdigit() and int(declared) > BODY_MAX:
                 await respond(too_large())(scope, receive, answer.send)
                 return
             await self._app(scope, receive, answer.send)
@@ -229,10 +232,18 @@ class Gate:
             await respond(Problem(INTERNAL, detail))(scope, receive, answer.send)
 
 
+def _raw(headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.lower().encode(), value.encode()) for name, value in headers.items())
+
+
+_ADDED: Final = _raw(HEADERS)
+_STRICT: Final = _raw({**HEADERS, **STRICT_TRANSPORT})
+
+
 class _Answer:
     """Passes the response on: adds the headers and remembers the status."""
 
-    def __init__(self, send: Send, added: Mapping[str, str]) -> None:
+    def __init__(self, send: Send, added: tuple[tuple[bytes, bytes], ...]) -> None:
         self._send = send
         self._added = added
         self.status: int | None = None
@@ -240,22 +251,24 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = REQUEST_ID.get()
-            if message["status"] in _REDIRECTIONS and "location" in headers:
-                headers["Location"] = relative(headers["location"])
-            for name, value in self._added.items():
-                headers.setdefault(name, value)
+            if self.status in _REDIRECTIONS:
+                headers = MutableHeaders(scope=message)
+                if "location" in headers:
+                    headers["Location"] = relative(headers["location"])
+            own = list(message["headers"])
+            names = {name for name, _ in own}
+            own += [header for header in self._added if header[0] not in names]
+            message["headers"] = [*own, (_REQUEST_ID_NAME, REQUEST_ID.get().encode())]
         await self._send(message)
 
 
-def _request_id(headers: Headers) -> str:
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
     """The request id of a trusted proxy, if it is well-formed; else a new one.
 
     `heads.BoundedHeads` has dropped the header if it came from anybody else.
     """
-    given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    given = headers.get(_REQUEST_ID_NAME, b"").decode("latin-1")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 @contextmanager

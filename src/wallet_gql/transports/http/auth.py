@@ -8,6 +8,8 @@ cookie `wallet-dev` is set, which is not Secure. Anywhere else without TLS, use 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -35,9 +37,14 @@ def token_of(connection: HTTPConnection) -> str | None:
     """The session token of a request, unchecked; the header wins over the cookie. None if there is neither."""
     header = connection.headers.get("authorization")
     if header is not None:
-        return header[len(_BEARER) :].strip() if header.lower().startswith(_BEARER) else ""
+        return bearer(header)
     token = _cookie(connection, COOKIE)
     return _cookie(connection, DEV_COOKIE) if token is None and is_plain_loopback(connection) else token
+
+
+def bearer(header: str) -> str:
+    """The token of an `Authorization` header; `""`, which is no valid token, if it is of another scheme."""
+    return header[len(_BEARER) :].strip() if header.lower().startswith(_BEARER) else ""
 
 
 def _cookie(connection: HTTPConnection, name: str) -> str | None:
@@ -82,7 +89,7 @@ class Caller:
         *,
         visitor: Visitor | None = None,
         limits: Limits | None = None,
-        plain_loopback: bool = False,
+        plain_loopback: Callable[[], bool] = lambda: False,
     ) -> None:
         self.visitor = visitor
         self._identity = identity
@@ -181,13 +188,13 @@ class Caller:
         """Set the session's cookie; it expires at the session's latest end."""
         lasts = int(ABSOLUTE[SessionKind.COOKIE].total_seconds())
         response.set_cookie(COOKIE, token, max_age=lasts, path="/", secure=True, httponly=True, samesite="lax")
-        if self._plain_loopback:
+        if self._plain_loopback():
             response.set_cookie(DEV_COOKIE, token, max_age=lasts, path="/", httponly=True, samesite="lax")
 
     def forget(self, response: Response) -> None:
         """Delete the session's cookie."""
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
-        if self._plain_loopback:
+        if self._plain_loopback():
             response.delete_cookie(DEV_COOKIE, path="/", httponly=True, samesite="lax")
 
     async def log_out(self) -> bool:
@@ -202,17 +209,22 @@ class Caller:
 
 
 def caller_of(connection: HTTPConnection, token: str | None = None) -> Caller:
-    """The sender of a request or WebSocket. `token` is one that came neither by cookie nor by header.
+    """The sender of a request or WebSocket. `token` is one that came neither by cookie nor by header."""
+    return caller_with(connection, token if token is not None else token_of(connection))
+
+
+def caller_with(connection: HTTPConnection, token: str | None) -> Caller:
+    """The sender of a request with this token.
 
     For the rest of the request, every look-up by name, at any depth, counts for this caller.
     """
     state = connection.app.state
     caller = Caller(
         state.wallet.identity,
-        token if token is not None else token_of(connection),
+        token,
         visitor=visitor_of(connection),
         limits=state.limits,
-        plain_loopback=is_plain_loopback(connection),
+        plain_loopback=partial(is_plain_loopback, connection),
     )
     LOOKING_UP.set(caller.look_up)
     return caller

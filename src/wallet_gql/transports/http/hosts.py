@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -32,16 +33,23 @@ class Hosts:
             await refuse(problem, scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
         is_for_any = not self._allowed or scope["path"] in _PROBES
         if not hosts and scope.get("http_version") == "1.0" and is_for_any:
             return None
-        found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
-        if found is None:
+        name = _name(hosts[0]) if len(hosts) == 1 else None
+        if name is None:
             return Problem(BAD_REQUEST, "the request must have one Host header, with a name or an address")
-        if not is_for_any and found["name"].lower() not in self._allowed:
+        if not is_for_any and name not in self._allowed:
             return Problem(MISDIRECTED_REQUEST, "this server is not for that host; see WALLET_ALLOWED_HOSTS")
         return None
+
+
+@lru_cache(maxsize=256)
+def _name(host: bytes) -> str | None:
+    """The name or address in a Host header, in lower case; None if it is malformed."""
+    found = _HOST.fullmatch(host.decode("latin-1"))
+    return found["name"].lower() if found else None
 
 
 def relative(location: str) -> str:

@@ -180,7 +180,7 @@ class CountRequests:
         """Pass the request on, or answer 429; a WebSocket over the limit is not accepted."""
         if scope["type"] in ("http", "websocket") and scope["path"].startswith(COUNTED_PATHS):
             try:
-                await scope["app"].state.limits.count_address(visitor_of(HTTPConnection(scope)))
+                await scope["app"].state.limits.count_address(_visitor(scope))
             except RateLimited as error:
                 if scope["type"] == "websocket":
                     await send({"type": "websocket.close", "code": 1013, "reason": "too many requests"})
@@ -192,8 +192,13 @@ class CountRequests:
 
 def visitor_of(connection: HTTPConnection) -> Visitor:
     """Where a connection comes from. Headers of trusted proxies were applied before."""
-    address = connection.client.host if connection.client else ""
-    return Visitor.of(address, connection.headers.get("user-agent", ""))
+    return _visitor(connection.scope)
+
+
+def _visitor(scope: Scope) -> Visitor:
+    client = scope.get("client")
+    agent = next((value for name, value in scope["headers"] if name == b"user-agent"), b"")
+    return Visitor.of(client[0] if client else "", agent.decode("latin-1"))
 
 
 def check_names(settings: Settings, verbs: Iterable[str]) -> None:
