@@ -99,7 +99,11 @@ class Field(Site):
 
     def _synchronous(self, field: StrawberryField) -> Call:
         """A resolver of Strawberry's, called without what stands around it."""
-        invoke = self._invoker(field)
+        invoke, resolver = self._invoker(field), field.base_resolver
+        assert resolver is not None
+        if not self._arguments and [*resolver.signature.parameters] == ["self"]:
+            of = resolver.wrapped_func
+            return lambda source, _path, _run: of(source)  # type: ignore[operator]  # bound, since the type is made
 
         def call(source: Any, path: Path, run: Run) -> Any:
             return invoke(source, self._read(run), path, run)

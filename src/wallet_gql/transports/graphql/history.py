@@ -34,22 +34,29 @@ class Entry:
     """One line of an account's history: what a transfer did to this account."""
 
     sequence: BigInt = about("Its place in the account's order: 1, 2, 3 … without gaps.")
-    amount: Money = about("What the account gained, or lost if it is negative.")
-    balance_after: Money = about("The posted balance right after this entry.")
     at: datetime = about("When it was entered, UTC; never earlier than the entry before.")
-    transfer: Transfer = about("The transfer it belongs to.")
+    line: strawberry.Private[HistoryLine]
+    owned: strawberry.Private[Account]
+
+    @strawberry.field
+    def amount(self) -> Money:
+        """What the account gained, or lost if it is negative."""
+        return Money.of(self.line.entry.amount_minor, self.owned.currency)
+
+    @strawberry.field
+    def balance_after(self) -> Money:
+        """The posted balance right after this entry."""
+        return Money.of(self.line.entry.balance_minor, self.owned.currency)
+
+    @strawberry.field
+    def transfer(self) -> Transfer:
+        """The transfer it belongs to."""
+        return Transfer.of(self.line.transfer, self.owned.owner, self.owned.id, self.owned)
 
     @classmethod
     def of(cls, line: HistoryLine, account: Account) -> Entry:
         """An entry as the account's owner sees it."""
-        entry = line.entry
-        return cls(
-            sequence=BigInt(entry.sequence),
-            amount=Money.of(entry.amount_minor, account.currency),
-            balance_after=Money.of(entry.balance_minor, account.currency),
-            at=entry.at,
-            transfer=Transfer.of(line.transfer, account.owner, account.id, account),
-        )
+        return cls(sequence=BigInt(line.entry.sequence), at=line.entry.at, line=line, owned=account)
 
 
 @object_type

@@ -23,8 +23,6 @@ class Transfer(Node):
 
     kind: model.TransferKind = about("Why the money moved.")
     direction: parties.Direction = about("Whether you received or paid it.")
-    amount: Money = about("What left the payer's account; always positive.")
-    fee: Money = about("The part of `amount` that the wallet kept; the payee received the rest.")
     reference: str = about("What the payer wrote; empty if nothing.")
     at: datetime = about("When it was decided, UTC.")
     viewer_id: strawberry.Private[UserId]
@@ -32,6 +30,16 @@ class Transfer(Node):
     transfer: strawberry.Private[model.Transfer]
     owned: strawberry.Private[model.Account | None] = None
     """The account, where it was read already."""
+
+    @strawberry.field
+    def amount(self) -> Money:
+        """What left the payer's account; always positive."""
+        return Money.of(self.transfer.amount_minor, self.transfer.currency)
+
+    @strawberry.field
+    def fee(self) -> Money:
+        """The part of `amount` that the wallet kept; the payee received the rest."""
+        return Money.of(self.transfer.fee_minor, self.transfer.currency)
 
     @later(ACCOUNT)
     async def account(self, info: Info) -> Any:
@@ -99,8 +107,6 @@ class Transfer(Node):
             id=strawberry.ID(transfer.id),
             kind=transfer.kind,
             direction=parties.Direction.OUT if is_paid else parties.Direction.IN,
-            amount=Money.of(transfer.amount_minor, transfer.currency),
-            fee=Money.of(transfer.fee_minor, transfer.currency),
             reference=transfer.reference,
             at=transfer.at,
             viewer_id=viewer_id,

@@ -70,13 +70,16 @@ class Money:
 
     minor_units: BigInt = about("The amount in the currency's minor unit: 1230 is 12.30 EUR, 1230 JPY or 1.230 KWD.")
     currency: CurrencyCode = about("The currency.")
-    decimal: str = about("The same as text with exactly the currency's digits, such as `12.30`: for people to read.")
+
+    @strawberry.field
+    def decimal(self) -> str:
+        """The same as text with exactly the currency's digits, such as `12.30`: for people to read."""
+        return format_decimal(self.minor_units, self.currency)
 
     @classmethod
     def of(cls, amount_minor: int, currency: str) -> Money:
         """From minor units."""
-        decimal = format_decimal(amount_minor, currency)
-        return cls(minor_units=BigInt(amount_minor), currency=CurrencyCode(currency), decimal=decimal)
+        return cls(minor_units=BigInt(amount_minor), currency=CurrencyCode(currency))
 
 
 @interface_type
