@@ -10,6 +10,7 @@
 | `load` | runs schedules against backends, open loop, in interleaved rounds |
 | `stats` | intervals of repeated rounds; latencies in histograms |
 | `environment`, `results` | what figures depend on; files that runs add to |
+| `report` | one HTML page about a folder of results |
 | `formats` | a history as JSON lines, as EDN for Elle, and as input for Porcupine |
 
 It needs the extra `wallet-gql[lab]`. Backends and how to start them come from `wallet_gql.testing.harness`; the lab

@@ -31,7 +31,7 @@ app = typer.Typer(
     epilog="Example: wallet-gql lab check memory sqlite",
 )
 
-NEEDED: Final = ("hdrh", "scipy")
+NEEDED: Final = ("hdrh", "matplotlib", "scipy")
 FAULTS_SHOWN: Final = 10
 
 Backends = Annotated[
@@ -157,6 +157,19 @@ def _keep(out: Path, name: str, parts: Mapping[str, object]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     merge(out / name, parts)
     merge(out / "environment.json", {name: describe()})
+
+
+@app.command(epilog="Example:  wallet-gql lab report results")
+def report(
+    folder: Annotated[Path, typer.Argument(help="Where `--out` of the other commands has put results.")],
+) -> None:
+    """Write one HTML page with the tables and plots of all results in a folder."""
+    from .report import write_report  # noqa: PLC0415 - needs the extra
+
+    try:
+        typer.echo(write_report(folder))
+    except FileNotFoundError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _console() -> Console:
