@@ -36,9 +36,10 @@ class TestMongo(MachineConformance):
 
 @pytest.mark.slow
 class TestCassandra(MachineConformance):
-    """One partition."""
+    """One partition; few examples, for a node takes long to start again."""
 
     backend = "cassandra"
+    examples = 2
 
 
 @pytest.mark.soak
