@@ -196,7 +196,7 @@ ROWS: Final[dict[str, Mutation | str]] = {
     ),
     "F5": Mutation(
         "transports.http.checks",
-        '    _check("WALLET_HOST", "host", by=_check_host),\n',
+        '    _check("WALLET_HOST", "host", by=lambda settings: _check_host(settings.host)),\n',
         "",
         "integration/test_config_check.py::test_f5_all_faults_at_once",
     ),

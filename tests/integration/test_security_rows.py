@@ -16,7 +16,7 @@ LIMITS: Final = "transports.graphql.limits"
 
 OTHERS_TRANSFERS: Final = Mutation(
     "verbs.lookups",
-    "if found is None or not await _concerns(store, actor, found):",
+    "if found is None or not (actor == OPERATOR or await own_side(store, actor, found)):",
     "if found is None:",
     "integration/test_rest_ownership.py::test_ids_of_others_are_like_unknown_ids",
 )
@@ -139,7 +139,7 @@ ROWS: Final = {
         f"{PROBES}::test_unhandled_errors",
     ),
     "19": Mutation(
-        "settings",
+        "setting_checks",
         "if os.environ.get(failpoints.VARIABLE) and settings.mode is not Mode.TEST:",
         "if False:",
         "property/test_settings.py::test_failpoints_are_for_test_mode_only",
