@@ -4,13 +4,14 @@ Nothing is measured until `start`. Each process then writes its values to files 
 `serving` sums the files of all processes when it is asked. The values of a process that has ended still count, except
 those of a `Level`.
 
-Counts and spreads are collected in memory, and `flush` writes them: writing each at once would cost some percent of a
-request. So the last moment of a process that is killed is lost. They are not safe for threads: the event loop's thread
-counts and flushes.
+Everything is collected in memory, and `flush` writes it: writing each value at once would cost some percent of a
+request, and a file that cannot be written must not fail a payment. So the last moment of a process that is killed is
+lost. Metrics are not safe for threads: the event loop's thread counts and flushes.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -19,11 +20,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Final, Literal
 
+from .background import log_once_a_minute
+
+log = logging.getLogger(__name__)
+
 FLUSH_SECONDS: Final = 0.25
 """How often a process flushes."""
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""How `prometheus_client` is told the folder, also in the workers, which inherit it."""
+"""How `prometheus_client` is told the folder. Only `start` says whether anything is measured."""
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -43,6 +48,8 @@ class Metric:
         self._options = options
         self._whole: Any = None
         self._parts: dict[tuple[str, ...], Any] = {}
+        self._waiting: dict[tuple[str, ...], Any] = {}
+        """What `flush` will write, by labels."""
 
     def open(self, library: Any) -> None:
         """Begin to measure."""
@@ -53,9 +60,17 @@ class Metric:
         """Measure no more."""
         self._whole = None
         self._parts = {}
+        self._waiting = {}
 
     def flush(self) -> None:
-        """Write what was collected."""
+        """Write what was collected. Raises whatever the library raises if its files cannot be written."""
+        waiting, self._waiting = self._waiting, {}
+        for labels, value in waiting.items():
+            self._write(self.part(labels), value)
+
+    def _write(self, part: Any, value: Any) -> None:
+        """Write what was collected for one series."""
+        raise NotImplementedError
 
     def part(self, labels: tuple[str, ...]) -> Any:
         """The series with these labels. They are kept, because the library takes longer to find them."""
@@ -70,20 +85,13 @@ class Count(Metric):
 
     kind = "Counter"
 
-    def __init__(self, name: str, about: str, *labels: str) -> None:
-        super().__init__(name, about, *labels)
-        self._waiting: dict[tuple[str, ...], int] = {}
-
     def add(self, *labels: str) -> None:
         """It happened once more."""
         if self._whole is not None:
             self._waiting[labels] = self._waiting.get(labels, 0) + 1
 
-    def flush(self) -> None:
-        """See `Metric.flush`."""
-        waiting, self._waiting = self._waiting, {}
-        for labels, times in waiting.items():
-            self.part(labels).inc(times)
+    def _write(self, part: Any, value: Any) -> None:
+        part.inc(value)
 
 
 class Spread(Metric):
@@ -94,11 +102,9 @@ class Spread(Metric):
     def __init__(self, name: str, about: str, *labels: str, buckets: tuple[float, ...]) -> None:
         super().__init__(name, about, *labels, buckets=buckets)
         self._bounds = buckets
-        self._waiting: dict[tuple[str, ...], list[float]] = {}
-        """By labels: the sum of the values, then how many there were in each bucket."""
 
     def note(self, value: float, *labels: str) -> None:
-        """One more value."""
+        """One more value. What waits is the sum of the values, then how many there were in each bucket."""
         if self._whole is None:
             return
         waiting = self._waiting.get(labels)
@@ -107,15 +113,12 @@ class Spread(Metric):
         waiting[0] += value
         waiting[1 + bisect_left(self._bounds, value)] += 1
 
-    def flush(self) -> None:
-        """See `Metric.flush`. The library itself takes one value at a time."""
-        waiting, self._waiting = self._waiting, {}
-        for labels, (total, *times) in waiting.items():
-            part = self.part(labels)
-            part._sum.inc(total)  # noqa: SLF001 - see above
-            for bucket, count in zip(part._buckets, times, strict=True):  # noqa: SLF001 - same
-                if count:
-                    bucket.inc(count)
+    def _write(self, part: Any, value: Any) -> None:
+        total, *times = value
+        part._sum.inc(total)  # noqa: SLF001 - the library itself takes one value at a time
+        for bucket, count in zip(part._buckets, times, strict=True):  # noqa: SLF001 - same
+            if count:
+                bucket.inc(count)
 
 
 class Level(Metric):
@@ -128,16 +131,24 @@ class Level(Metric):
     ) -> None:
         """`of_all` says how the values of several processes make one."""
         super().__init__(name, about, *labels, multiprocess_mode=of_all)
+        self._values: dict[tuple[str, ...], float] = {}
+
+    def close(self) -> None:
+        """See `Metric.close`."""
+        super().close()
+        self._values = {}
 
     def set(self, value: float, *labels: str) -> None:
         """Its value now."""
         if self._whole is not None:
-            self.part(labels).set(value)
+            self._values[labels] = self._waiting[labels] = value
 
     def add(self, change: float, *labels: str) -> None:
         """A change of its value. Only for `livesum`."""
-        if self._whole is not None:
-            self.part(labels).inc(change)
+        self.set(self._values.get(labels, 0) + change, *labels)
+
+    def _write(self, part: Any, value: Any) -> None:
+        part.set(value)
 
 
 ANSWERS: Final = Count(
@@ -205,36 +216,52 @@ WORKERS: Final = Level("wallet_workers", "Worker processes that have their walle
 ALL: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
 
+_folder: Path | None = None
+
+
 def start(folder: Path) -> None:
-    """Measure from now on, into files in `folder`."""
+    """Measure from now on, into files in `folder`. Raises OSError."""
+    global _folder  # noqa: PLW0603 - a process measures once
     os.environ[VARIABLE] = str(folder)
     import prometheus_client  # noqa: PLC0415 - it looks at the variable when it is loaded
     from prometheus_client import values  # noqa: PLC0415 - same
 
     untyped: Any = values
     untyped.ValueClass = untyped.get_value_class()  # for a process that had loaded it before
+    _folder = folder
     for metric in ALL:
         metric.open(prometheus_client)
 
 
 def flush() -> None:
-    """Write what this process has collected since the last time."""
+    """Write what this process has collected since the last time. What cannot be written is logged, and lost."""
     for metric in ALL:
-        metric.flush()
+        try:
+            metric.flush()
+        except Exception as error:  # noqa: BLE001 - whatever the library raises, nobody's work depends on metrics
+            text = f"metrics cannot be written: {type(error).__name__}: {error}"
+            log_once_a_minute(log, logging.ERROR, "flush", text)
 
 
-def inherit() -> None:
-    """In a worker: measure if its parent does."""
-    folder = os.environ.get(VARIABLE)
-    if folder:
-        start(Path(folder))
+def start_like_parent(folder: Path | None) -> None:
+    """In a worker: measure where its parent does, if it does. Without the folder, log that and measure nothing."""
+    if folder is None:
+        return
+    try:
+        start(folder)
+    except OSError as error:
+        stop()
+        log.error("this worker measures nothing: %s", error)  # noqa: TRY400 - the reason says it all
 
 
 def stop() -> None:
     """Measure no more, and close this process's files."""
+    global _folder  # noqa: PLW0603 - see `start`
     for metric in ALL:
         metric.close()
-    if os.environ.pop(VARIABLE, None) is not None:
+    if _folder is not None:
+        _folder = None
+        del os.environ[VARIABLE]
         from prometheus_client import values  # noqa: PLC0415 - after `start`
 
         untyped: Any = values
@@ -243,8 +270,7 @@ def stop() -> None:
 
 def folder() -> Path | None:
     """Where this process measures; None if it does not."""
-    text = os.environ.get(VARIABLE)
-    return Path(text) if text else None
+    return _folder
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Final, get_args
+from typing import IO, Final, get_args
 
 from .background import attempt, log_once_a_minute
 from .domain.model import Hold
@@ -48,11 +48,13 @@ class Survey:
         self._clock = clock
         self._books_seconds = books_seconds
         self._summed_at: float | None = None
-        self._turn: Final = (folder / "survey.lock").open("ab")
+        self._path: Final = folder / "survey.lock"
+        self._turn: IO[bytes] | None = None
 
     def close(self) -> None:
         """Let another process look."""
-        self._turn.close()
+        if self._turn is not None:
+            self._turn.close()
 
     async def look(self) -> None:
         """Look once, if this process is the one that looks. A part that fails does not stop the others."""
@@ -70,6 +72,8 @@ class Survey:
     def _is_ours(self) -> bool:
         if sys.platform == "win32":
             return True
+        if self._turn is None:
+            self._turn = self._path.open("ab")
         try:
             fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

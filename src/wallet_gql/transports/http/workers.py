@@ -48,13 +48,16 @@ _SIGNAL_SECONDS: Final = 1.0
 """The pause between two signals that a worker sends to itself."""
 
 
-def worker_app(settings: Settings, path: Path, *, wait: bool) -> Starlette:
-    """The application of one worker; with `wait` it serves only after its wallet is open. `path` is of `Siblings`."""
+def worker_app(settings: Settings, path: Path, measures: Path | None, *, wait: bool) -> Starlette:
+    """The application of one worker; with `wait` it serves only after its wallet is open.
+
+    `path` is of `Siblings`, `measures` the folder of `metrics`.
+    """
     from ...runtime import settle_memory  # noqa: PLC0415 - the parent asks a worker only after this module is loaded
     from .app import create_app, playground  # noqa: PLC0415 - same
 
     end_with_parent()
-    metrics.inherit()
+    metrics.start_like_parent(measures)
     if settings.mode is Mode.TEST:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     app = create_app(settings, playground(settings), Siblings(path), wait=wait)
@@ -106,8 +109,9 @@ class Workers(Multiprocess):
         self, settings: Settings, config_of: Callable[[partial[Starlette]], uvicorn.Config], listener: socket
     ) -> None:
         self._file = NamedTemporaryFile(prefix="wallet-workers-")  # noqa: SIM115 - removed when the server ends
-        self._at_once = config_of(partial(worker_app, settings, Path(self._file.name), wait=False))
-        self._when_open = config_of(partial(worker_app, settings, Path(self._file.name), wait=True))
+        app = partial(worker_app, settings, Path(self._file.name), metrics.folder())
+        self._at_once = config_of(partial(app, wait=False))
+        self._when_open = config_of(partial(app, wait=True))
         self._when_open.timeout_worker_healthcheck = RELOAD_SECONDS
         super().__init__(self._at_once, [listener])
         self.is_broken = False
