@@ -42,7 +42,7 @@ class Call:
     key: str = ""
     asked: Mapping[str, Any] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
-    """`made`, `replayed`, `credited` of a success; `code`, and `available_minor` if known, of a failure."""
+    """`made`, `replayed`, `credited` of a success; `code` of a failure, with `available_minor` or `retryable`."""
     seen: Mapping[str, Seen] = field(default_factory=dict)
     """By account, for reads."""
     page: tuple[tuple[int, str, int, int], ...] = ()

@@ -90,11 +90,11 @@ class _Client:
             outcome = "refused"
             call.told = {"code": error.code} | _available(error)
         except WalletError as error:
-            call.told = {"code": error.code}
+            call.told = {"code": error.code, "retryable": error.retryable}
             if not error.retryable:
                 self.history.strange.append(f"{call.verb} {call.key}: {error.code}: {error}")
         except Exception as error:  # noqa: BLE001 - whatever a store lets out is a finding
-            call.told = {"code": type(error).__name__}
+            call.told = {"code": type(error).__name__, "retryable": False}
             self.history.strange.append(f"{call.verb} {call.key}: {type(error).__name__} left the store: {error}")
         call.outcome, call.ended_at = outcome, time.monotonic_ns()
         self.history.calls.append(call)
@@ -145,11 +145,13 @@ class _Writer:
         return payer.id, {"verb": "transfer", **asked, "reference": self._random.choice(("", "rent", REFERENCE))}
 
     async def _insist(self, actor: str, key: str, asked: Any) -> None:
-        """Ask until there is an answer."""
+        """Ask until there is an answer, or an error that says that asking again is of no use."""
         for attempt in range(ATTEMPTS_MAX):
             call = await self._ask(actor, key, asked)
             if call.outcome != "unknown":
                 break
+            if not call.told["retryable"]:
+                return
             await asyncio.sleep(min(0.002 * 2**attempt, 0.1))
         else:
             self._client.history.strange.append(f"{key} of {actor} has no answer after {ATTEMPTS_MAX} attempts")
