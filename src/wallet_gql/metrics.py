@@ -85,6 +85,18 @@ class Count(Metric):
 
     kind = "Counter"
 
+    def __init__(self, name: str, about: str, *labels: str) -> None:
+        super().__init__(name, about, *labels)
+        self._expected: set[tuple[str, ...]] = set()
+
+    def expect(self, *labels: str) -> None:
+        """`serving` shows this series from its start, at zero. Without that, `increase` misses what happens first."""
+        self._expected.add(labels)
+
+    def show_expected(self) -> None:
+        """Let the next `flush` write the expected series."""
+        self._waiting.update(dict.fromkeys(self._expected, 0))
+
     def add(self, *labels: str) -> None:
         """It happened once more."""
         if self._whole is not None:
@@ -281,6 +293,10 @@ def serving(host: str, port: int) -> Iterator[int]:
     """
     with TemporaryDirectory(prefix="wallet-metrics-", ignore_cleanup_errors=True) as name:
         start(Path(name))
+        for metric in ALL:
+            if isinstance(metric, Count):
+                metric.show_expected()
+        flush()
         from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - after `start`
 
         registry = CollectorRegistry()

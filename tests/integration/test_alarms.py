@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import operator
@@ -11,7 +12,7 @@ import resource
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -34,6 +35,8 @@ from wallet_gql.survey import Survey
 from wallet_gql.testing.harness import HARNESSES
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.world import World
+from wallet_gql.transports.catalogue.operations import OPERATIONS
+from wallet_gql.transports.http.record import RequestRecord
 from wallet_gql.verbs.ledger import utc_now
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -46,7 +49,7 @@ ALERTS: Final = {rule["alert"]: rule for group in GROUPS for rule in group["rule
 _SELECTOR: Final = re.compile(r"(?P<name>wallet_\w+)(\{(?P<matchers>[^}]*)\})?")
 _GROUPING: Final = re.compile(r"\bby \(([^)]*)\)")
 _SIMPLE: Final = re.compile(
-    r"(?:increase\()?(?P<name>wallet_\w+)(\{(?P<matchers>[^}]*)\})?(?:\[\w+\]\))?"
+    r"(?P<increase>increase\()?(?P<name>wallet_\w+)(\{(?P<matchers>[^}]*)\})?(?:\[\w+\]\))?"
     r" (?P<sign>\S+) (?P<than>[\d.]+)"
 )
 _SIGNS: Final[dict[str, Callable[[float, float], bool]]] = {
@@ -63,13 +66,20 @@ def queries() -> list[str]:
     return [*(rule["expr"] for rule in ALERTS.values()), *drawn]
 
 
-def fires(alert: str, found: Scrape) -> bool:
-    """Whether a rule that compares one metric with a number is true for some series. An increase begins at zero."""
+def fires(alert: str, found: Scrape, before: Scrape | None = None) -> bool:
+    """Whether a rule that compares one metric with a number is true for some series.
+
+    As in Prometheus, an increase is that of series that were there `before`.
+    """
     rule = _SIMPLE.fullmatch(ALERTS[alert]["expr"])
     assert rule, ALERTS[alert]["expr"]
     wanted = set(re.findall(r'(\w+)="(\w+)"', rule["matchers"] or ""))
-    values = [value for labels, value in found.samples.get(rule["name"], {}).items() if wanted <= set(labels)]
-    return any(_SIGNS[rule["sign"]](value, float(rule["than"])) for value in values)
+    values = {labels: value for labels, value in found.samples.get(rule["name"], {}).items() if wanted <= set(labels)}
+    if rule["increase"]:
+        assert before is not None, f"{alert} compares two moments"
+        earlier = before.samples.get(rule["name"], {})
+        values = {labels: value - earlier[labels] for labels, value in values.items() if labels in earlier}
+    return any(_SIGNS[rule["sign"]](value, float(rule["than"])) for value in values.values())
 
 
 @pytest.fixture
@@ -124,6 +134,45 @@ def test_every_alarm_has_a_page_that_names_its_metric() -> None:
         assert "log line" in sections[name].lower()
         for selector in _SELECTOR.finditer(rule["expr"]):
             assert re.sub(r"_(bucket|max)$", "", selector["name"]) in sections[name]
+
+
+def answered(code: str) -> Callable[[str, str], None]:
+    """An operation that is answered with this code."""
+
+    def answer(api: str, verb: str) -> None:
+        record = RequestRecord(api, (verb,))
+        record.fail(code)
+        record.end(None)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("alert", "operations", "happens"),
+    [
+        ("WalletBugs", [*OPERATIONS, "-"], answered("INTERNAL")),
+        ("WalletInDoubt", [one.name for one in OPERATIONS.values() if not one.reads], answered("IN_DOUBT")),
+        ("WalletWorkerDied", ["-"], lambda *_: metrics.WORKER_DEATHS.add()),
+        ("WalletDeadLetters", ["-"], lambda *_: metrics.WEBHOOKS.add("given_up")),
+    ],
+)
+def test_the_first_time_already_raises_the_alarm(
+    alert: str, operations: Iterable[str], happens: Callable[[str, str], None], measured: Callable[[], Scrape]
+) -> None:
+    """An increase is seen only where the series was there before: so every one of them is, from the start."""
+    before = measured()
+    assert not fires(alert, before, before)
+    for api, verb in itertools.product(("graphql", "rest"), operations):
+        happens(api, verb)
+    after = measured()
+    assert fires(alert, after, before)
+    assert all(labels in before.samples[name] for name, found in after.samples.items() for labels in found)
+
+
+def test_every_increase_has_a_first_time() -> None:
+    """The test above has all alarms that compare two moments."""
+    (mark,) = (mark for mark in test_the_first_time_already_raises_the_alarm.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]  # pytest's own
+    assert {row[0] for row in mark.args[1]} == {name for name, rule in ALERTS.items() if "increase(" in rule["expr"]}
 
 
 @asynccontextmanager

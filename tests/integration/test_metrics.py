@@ -56,6 +56,7 @@ def test_every_answer_counts_by_operation_and_code(told: tuple[Server, Person, P
     assert {
         tuple(dict(labels)[name] for name in ("api", "verb", "code")): value
         for labels, value in found.samples["wallet_answers_total"].items()
+        if value
     } == {
         ("graphql", "viewer", "OK"): 1,
         ("graphql", "viewer", "UNAUTHENTICATED"): 1,

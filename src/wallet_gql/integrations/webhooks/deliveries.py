@@ -40,11 +40,19 @@ log = logging.getLogger("wallet_gql.webhooks")
 GONE: Final = 410
 """With this status, a merchant's server asks for no more events."""
 
+_DELIVERED: Final = "delivered"
+_FAILED: Final = "failed"
+_NOT_SENT: Final = "not_sent"
+_GIVEN_UP: Final = "given_up"
+
 _DUE_MAX: Final = 1_000
 _AT_ONCE: Final = 64
 _ROUND_MAX: Final = 100
 _ROUND_SECONDS: Final = 10.0
 """How long one merchant is served before others have their turn, so that slow servers do not delay the others."""
+
+for _outcome in (_DELIVERED, _FAILED, _NOT_SENT, _GIVEN_UP):
+    WEBHOOKS.expect(_outcome)
 
 _ERROR_MAX: Final = 200
 _LOOK_SECONDS: Final = 1.0
@@ -180,9 +188,9 @@ class Webhooks:
                     event = event_of(line)
                     try:
                         error = await self._attempt(leased.merchant, event, leased.delivery)
-                        self._measure("failed" if error else "delivered", line)
+                        self._measure(_FAILED if error else _DELIVERED, line)
                     except NotSent as busy:
-                        self._measure("not_sent", line)
+                        self._measure(_NOT_SENT, line)
                         log.warning("event %s was not sent: %s", event.id, busy)
                         await self._release(merchant_id, token, self.retry_seconds)
                         return told
@@ -300,7 +308,7 @@ class Webhooks:
             return Decision(Changes(records=(after.to_record().after(record), dead)), result=True)
 
         if (await self.store.execute(Scope(key.slot, records=(key, letter)), decide)).result:
-            WEBHOOKS.add("given_up")
+            WEBHOOKS.add(_GIVEN_UP)
 
     def _wait_seconds(self, attempts: int) -> float:
         """A random part of a wait that doubles with each attempt, so that many retries do not come at once."""

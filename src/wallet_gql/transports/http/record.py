@@ -8,8 +8,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
+from ...domain.errors import InDoubt
 from ...metrics import ANSWER_SECONDS, ANSWERS
-from ..catalogue.operations import NAMES
+from ..catalogue.errors import INTERNAL
+from ..catalogue.operations import NAMES, OPERATIONS
 
 OK: Final = "OK"
 """The code of a success in metrics and logs."""
@@ -17,13 +19,23 @@ OK: Final = "OK"
 NO_VERB: Final = "-"
 """The verb of a request that names none of ours: a page, an invalid document, introspection."""
 
+APIS: Final = ("graphql", "rest", "http")
+"""`http` is everything that is neither of the others."""
+
+for _api in APIS:
+    ANSWERS.expect(_api, NO_VERB, INTERNAL.name)
+    for _operation in OPERATIONS.values() if _api != "http" else ():
+        ANSWERS.expect(_api, _operation.name, INTERNAL.name)
+        if not _operation.reads:
+            ANSWERS.expect(_api, _operation.name, InDoubt.code)
+
 
 @dataclass(slots=True)
 class RequestRecord:
     """One request, or one operation on a WebSocket."""
 
     api: str = "http"
-    """`graphql`, `rest`, or `http` for everything else."""
+    """One of `APIS`."""
     verbs: Sequence[str] = ()
     """What it does, one for each operation. Names that are not in the catalogue do not count."""
     user_id: str = ""
