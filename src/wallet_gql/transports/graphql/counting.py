@@ -35,7 +35,10 @@ class Verbs:
 
     def __init__(self, document: DocumentNode, operation: OperationDefinitionNode) -> None:
         self._is_mutation = operation.operation is OperationType.MUTATION
-        self._fields = list(Meter(document).roots(operation))
+        roots = Meter(document).roots(operation)
+        self._fields = list(roots.values())
+        self.places = {key: field.name.value for key, field in roots.items()}
+        """The field of each response key."""
         self._defaults = {
             each.variable.name.value: value_from_ast_untyped(each.default_value)
             for each in operation.variable_definitions or ()
@@ -62,10 +65,11 @@ def _payments(field: FieldNode, variables: dict[str, Any]) -> int:
     return 1
 
 
-async def count(context: Context, verbs: Iterable[str]) -> None:
+async def count(context: Context, verbs: Iterable[str], places: Mapping[str, str]) -> None:
     """Count the verbs and pay the cost before anything runs. Raises RateLimited; `Retry-After` says how long."""
     record = current()
     record.verbs = verbs = tuple(verbs)
+    record.places = places
     try:
         await context.caller.count(*verbs)
         await context.caller.spend(context.cost.take())
@@ -82,6 +86,9 @@ class CountVerbs(SchemaExtension):
         execution = self.execution_context
         document = execution.graphql_document
         operation = document and get_operation_ast(document, execution.operation_name)
-        verbs = Verbs(document, operation).of(execution.variables or {}) if document and operation else ()
-        await count(execution.context, verbs)
+        if document and operation:
+            verbs = Verbs(document, operation)
+            await count(execution.context, verbs.of(execution.variables or {}), verbs.places)
+        else:
+            await count(execution.context, (), {})
         yield

@@ -265,7 +265,7 @@ class Handler:
     def handle(self, exception: domain.WalletError, *, field: object, info: Any) -> WalletError:
         """The exception as data."""
         del field
-        current().fail(exception.code, info.field_name)
+        current().fail(exception.code, verb=info.field_name, place=str(info.path.as_list()[0]))
         log_answer(info.field_name, exception)
         return self.error_type.of(exception)
 

@@ -134,7 +134,7 @@ def told(result: ExecutionResult) -> ExecutionResult:
     if result.errors:
         result.errors = [public(error) for error in result.errors]
         for error in result.errors:
-            current().fail(str((error.extensions or {})["code"]), str(error.path[0]) if error.path else None)
+            current().fail(str((error.extensions or {})["code"]), place=str(error.path[0]) if error.path else "")
     return result
 
 

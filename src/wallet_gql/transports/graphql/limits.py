@@ -7,7 +7,7 @@ those that Strawberry ships, takes 2^100 steps for a hundred fragments that each
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -127,7 +127,7 @@ class LimitsRule(ValidationRule):
         aliases = sum(measure.aliases for measure in measures)
         if aliases > ALIASES_MAX:
             self.report_error(OverLimit(f"The document has more than {ALIASES_MAX} aliases."))
-        self._check_mutations([root.name.value for node in operations for root in meter.roots(node)])
+        self._check_mutations([root.name.value for node in operations for root in meter.roots(node).values()])
 
     def _check_mutations(self, names: list[str]) -> None:
         if sum(name in KEYED for name in names) > MONEY_MUTATIONS_MAX:
@@ -186,9 +186,9 @@ class Meter:
             self._known[name] = self.of(self._fragments.get(name))
         return self._known[name]
 
-    def roots(self, operation: OperationDefinitionNode) -> Iterable[FieldNode]:
-        """The top fields of an operation. Fields with the same response key are executed once and count once."""
-        return {_response_key(node): node for node in self._top_fields(operation.selection_set, set())}.values()
+    def roots(self, operation: OperationDefinitionNode) -> Mapping[str, FieldNode]:
+        """The top fields of an operation by response key: those with the same one are executed once and count once."""
+        return {_response_key(node): node for node in self._top_fields(operation.selection_set, set())}
 
     def _top_fields(self, selection_set: SelectionSetNode | None, seen: set[str]) -> Iterator[FieldNode]:
         for node in selection_set.selections if selection_set else ():

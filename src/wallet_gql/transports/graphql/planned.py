@@ -53,7 +53,8 @@ class Planned:
             prepared = self.plan.prepare(variables)
         except NotCoveredError:
             return None
-        return Ready(prepared, cost, items, tuple(self.verbs.of(variables)), self.kind is OperationType.MUTATION)
+        verbs, is_mutation = self.verbs, self.kind is OperationType.MUTATION
+        return Ready(prepared, cost, items, tuple(verbs.of(variables)), verbs.places, is_mutation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ class Ready:
     cost: int
     items: Mapping[str, int]
     verbs: tuple[str, ...]
+    places: Mapping[str, str]
     is_mutation: bool
 
     async def run(self, context: Context, extensions: Mapping[str, Any] | None) -> ExecutionResult:
         """Count it, pay for it and run it. Raises RateLimited, Unauthenticated."""
         context.cost.requested, context.cost.items = self.cost, self.items
-        await count(context, self.verbs)
+        await count(context, self.verbs, self.places)
         return await self.prepared.run(context, None, extensions)

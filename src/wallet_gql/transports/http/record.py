@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,37 +38,43 @@ class RequestRecord:
     """One of `APIS`."""
     verbs: Sequence[str] = ()
     """What it does, one for each operation. Names that are not in the catalogue do not count."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """What it does, by the keys in GraphQL's response; a client chooses those."""
     user_id: str = ""
     """Whose session it has, once that is known."""
     is_stream: bool = False
     """Whether it is a subscription, which lasts as long as its client listens."""
     outcome: str = ""
     """The first failure's code, or `OK`, once it has ended."""
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    """The verb and the code of each failure so far."""
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The verb of each failure so far, by its place and its code."""
 
     @property
     def known(self) -> list[str]:
         """What it does, as far as the catalogue knows it."""
         return [verb for verb in self.verbs if verb in NAMES]
 
-    def fail(self, code: str, verb: str | None = None) -> None:
-        """One of its operations, the first by default, is answered with an error."""
-        known = verb if verb in NAMES else next(iter(self.known), NO_VERB)
-        self.failures.append((known, code))
+    def fail(self, code: str, *, verb: str = "", place: str = "") -> None:
+        """One of its operations is answered with an error, which counts at once: a stream may last for days.
+
+        `verb` or `place` says which operation, by default the first. The same code counts once for each, however many
+        fields of it or events of a stream fail.
+        """
+        verb = self.places.get(place, verb)
+        verb = verb if verb in NAMES else next(iter(self.known), NO_VERB)
+        key = (place or verb, code)
+        if key not in self.failures:
+            self.failures[key] = verb
+            ANSWERS.add(self.api, verb, code)
 
     def end(self, seconds: float | None) -> None:
-        """It is answered, after this time if that says anything. Counts each of its operations."""
+        """It is answered, after this time if that says anything. Counts each operation that has not failed."""
         verbs = self.known or [NO_VERB]
         if seconds is not None and not self.is_stream:
             ANSWER_SECONDS.note(seconds, self.api, verbs[0])
-        self.outcome = OK
-        if self.failures:
-            self.outcome = self.failures[0][1]
-            for verb, code in self.failures:
-                ANSWERS.add(self.api, verb, code)
-            verbs = list((Counter(verbs) - Counter(verb for verb, _ in self.failures)).elements())
-        for verb in verbs:
+        self.outcome = next((code for _, code in self.failures), OK)
+        failed = {place: verb for (place, _), verb in self.failures.items()}
+        for verb in (Counter(verbs) - Counter(failed.values())).elements():
             ANSWERS.add(self.api, verb, OK)
 
 

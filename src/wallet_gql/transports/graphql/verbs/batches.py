@@ -10,7 +10,7 @@ import strawberry
 from ....domain import errors as domain
 from ....domain.ids import AccountId, UserId
 from ....verbs.batches import BATCH_MAX, BatchItem, BatchMode, Outcome, transfer_batch
-from ...catalogue.errors import PROBLEMS_MAX
+from ...catalogue.errors import INTERNAL, PROBLEMS_MAX
 from ...catalogue.operations import BATCH_ITEM
 from ...http.logs import log_answer
 from ...http.record import current
@@ -119,9 +119,10 @@ def _result(outcome: Outcome, viewer_id: UserId) -> Any:
     if not isinstance(outcome, domain.WalletError):
         return TransferSuccess.of(outcome, outcome.result.debit_account_id, viewer_id)
     if isinstance(outcome, domain.Rejected | domain.Unavailable | domain.InDoubt):
-        current().fail(outcome.code, "transferBatch")
+        current().fail(outcome.code, verb="transferBatch")
         log_answer("transferBatch", outcome)
         made = as_data(outcome)
         return made if isinstance(made, _FAILURES) else Refusal.of(outcome)
+    current().fail(INTERNAL.name, verb="transferBatch")
     log.error("unexpected failure of an item of a batch", exc_info=outcome)
     return InDoubt.of(domain.InDoubt())
