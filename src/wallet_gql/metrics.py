@@ -11,13 +11,16 @@ lost. Metrics are not safe for threads: the event loop's thread counts and flush
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, ClassVar, Final, Literal
 
 from .background import log_once_a_minute
@@ -313,11 +316,21 @@ def serving(host: str, port: int) -> Iterator[int]:
             stop()
 
 
+_SYNCHRONIZE: Final = 0x0010_0000
+_WAIT_TIMEOUT: Final = 0x102
+"""What Windows calls the right to wait for a process, and that it has not ended yet."""
+
+_ENDED: Final = 0
+"""Stands for the processes that have ended, in the names of files."""
+
+
 class _Together:
     """The metrics of all processes that write into a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._turn = Lock()
+        """Requests for metrics are answered in threads."""
 
     def describe(self) -> Iterable[Any]:
         """Nothing, so that registering it does not collect."""
@@ -328,16 +341,45 @@ class _Together:
         from prometheus_client import multiprocess  # noqa: PLC0415 - after `start`
 
         untyped: Any = multiprocess
-        for pid in {path.stem.rpartition("_")[2] for path in self._folder.glob("gauge_*.db")}:
-            if not _lives(int(pid)):
-                untyped.mark_process_dead(int(pid), str(self._folder))
-        found: Iterable[Any] = untyped.MultiProcessCollector(None, str(self._folder)).collect()
+        with self._turn:
+            for path in self._folder.glob("*_*.db"):
+                pid = int(path.stem.rpartition("_")[2])
+                if pid != _ENDED and not _lives(pid):
+                    self._fold(path)
+            found: Iterable[Any] = untyped.MultiProcessCollector(None, str(self._folder)).collect()
         return found
+
+    def _fold(self, path: Path) -> None:
+        """Add a file of a process that has ended to the one of all such processes. Levels are forgotten."""
+        from prometheus_client.mmap_dict import MmapedDict  # noqa: PLC0415 - after `start`
+
+        untyped: Any = MmapedDict
+        kind = path.name.partition("_")[0]
+        if kind != "gauge" and path.stat().st_size:  # it is empty if the process was killed while making it
+            with closing(untyped(str(self._folder / f"{kind}_{_ENDED}.db"))) as ended:
+                for key, value, _, _ in untyped.read_all_values_from_file(str(path)):
+                    ended.write_value(key, ended.read_value(key)[0] + value, 0.0)
+        path.unlink()
 
 
 def _lives(pid: int) -> bool:
+    """Whether a process of this server has this id: one of somebody else has got the id of one that has ended."""
+    if sys.platform == "win32":
+        return _lives_on_windows(pid)  # there, `os.kill` would send Ctrl+C
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     return True
+
+
+def _lives_on_windows(pid: int) -> bool:
+    untyped: Any = ctypes
+    kernel = untyped.windll.kernel32
+    handle = kernel.OpenProcess(_SYNCHRONIZE, 0, pid)
+    if not handle:
+        return False
+    try:
+        return bool(kernel.WaitForSingleObject(handle, 0) == _WAIT_TIMEOUT)
+    finally:
+        kernel.CloseHandle(handle)

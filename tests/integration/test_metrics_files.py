@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -18,6 +21,8 @@ from wallet_gql.identity.passwords import Passwords
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
+
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +120,56 @@ async def test_background_work_that_has_died_does_not_stop_the_clean_up(
         await asyncio.sleep(0)
     assert len(closed) == 1
     assert "background work had ended" in caplog.text
+
+
+_PROCESS: Final = """
+import sys
+from pathlib import Path
+from tests.integration.test_metrics_files import touch
+from wallet_gql import metrics
+
+metrics.start(Path(sys.argv[1]))
+for metric in metrics.ALL:
+    touch(metric)
+metrics.flush()
+"""
+
+
+def test_files_of_ended_processes_become_one(port: int) -> None:
+    """A worker that dies again and again leaves no files; what it counted stays and its levels go."""
+    folder = metrics.folder()
+    assert folder is not None
+    before = scraped(port)
+    for times in (1, 2, 3):
+        run = [sys.executable, "-c", _PROCESS, str(folder)]
+        subprocess.run(run, check=True, timeout=patience(60), cwd=ROOT)
+        (folder / "counter_999999999.db").touch()  # killed before it had any content
+        found = scraped(port)
+        ids = {path.stem.rpartition("_")[2] for path in folder.glob("*.db")}
+        assert ids == {str(os.getpid()), "0"}
+        for metric in metrics.ALL:
+            labels = dict.fromkeys(metric.labels, "x")
+            if isinstance(metric, metrics.Count):
+                assert found.sum(f"{metric.name}_total", **labels) == times
+            elif isinstance(metric, metrics.Spread):
+                assert found.sum(f"{metric.name}_sum", **labels) == times
+                assert found.sum(f"{metric.name}_bucket", **labels, le="+Inf") == times
+            else:
+                assert found.sum(metric.name, **labels) == before.sum(metric.name, **labels)
+
+
+@pytest.mark.parametrize(("error", "lives"), [(None, True), (ProcessLookupError(), False), (PermissionError(), False)])
+def test_a_process_of_somebody_else_is_none_of_ours(
+    error: OSError | None, *, lives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id of a worker that has ended may be given to any process."""
+
+    def kill(_pid: int, _signal: int) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(os, "kill", kill)
+    assert metrics._lives(4_711) is lives
 
 
 def test_a_worker_without_the_folder_measures_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
