@@ -1,21 +1,30 @@
-# The SQLite wallet. Exactly the versions of requirements.lock, in a venv that the second stage takes over.
-FROM python:3.13-slim AS build
-WORKDIR /build
-RUN python -m venv /venv
-COPY requirements.lock .
-RUN /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r requirements.lock
-COPY . .
-RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+# The wallet as it runs in production, for any backend: exactly the versions of deploy/runtime.lock, and nothing for tests.
+# Name digests where you deploy:  docker build --build-arg PYTHON=python:3.13-slim@sha256:… .
+ARG PYTHON=python:3.13-slim
 
-FROM python:3.13-slim
+FROM ${PYTHON} AS build
+WORKDIR /build
+COPY deploy/build.lock deploy/runtime.lock ./
+RUN python -m venv /tools && /tools/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r build.lock
+RUN python -m venv --without-pip /venv && \
+    pip --python /venv/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r runtime.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN /tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . && \
+    pip --python /venv/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
+
+FROM ${PYTHON}
 RUN useradd --system --uid 10001 --home-dir /data wallet && install -d -o wallet /data
 COPY --from=build /venv /venv
 USER wallet
 WORKDIR /data
 VOLUME /data
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 WALLET_STORAGE=sqlite:////data/wallet.db
-EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    WALLET_MODE=production WALLET_STORAGE=sqlite:////data/wallet.db \
+    WALLET_LOG_FORMAT=json WALLET_METRICS_ADDRESS=0.0.0.0:9464
+EXPOSE 8000 9464
+# Not ready is not dead: a container that cannot reach its store gets no requests, and restarting it would not help.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
 # Plain HTTP inside the container: publish the port to this machine alone, or put a proxy with TLS in front.
 CMD ["wallet-gql", "serve", "--host", "0.0.0.0", "--port", "8000", "--insecure-http"]
