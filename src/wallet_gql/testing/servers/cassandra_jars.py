@@ -27,6 +27,9 @@ RECIPE: Final = Path(__file__).parent / "_cassandra"
 """The pom, the checksums and the templates of a node's files."""
 
 _JAVA_LEAST: Final = 11
+_SERVERS: Final = ("apache-cassandra", "cassandra-all")
+"""The jar of the server itself, as the distribution and Maven name it."""
+
 _GOAL: Final = "dependency:copy-dependencies"
 _SUMS: Final = RECIPE / "jars.sha256"
 
@@ -45,8 +48,8 @@ def jars() -> Path:
     """The folder with the server's jars, brought here if need be. Raises ServerMissing."""
     named = os.environ.get(VARIABLE)
     if named:
-        if not list(Path(named).glob("apache-cassandra-*.jar")):
-            raise ServerMissing(f"{VARIABLE}={named} has no apache-cassandra-*.jar; name the folder of all its jars")
+        if not any(list(Path(named).glob(f"{name}-*.jar")) for name in _SERVERS):
+            raise ServerMissing(f"{VARIABLE}={named} has no {_SERVERS[0]}-*.jar; name the folder of all its jars")
         return Path(named)
     folder = _shared() / "jars"
     with _only_one(folder):
@@ -100,6 +103,8 @@ def _bring(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         made = Path(work) / "jars"
         options = ["-DincludeScope=runtime", f"-DoutputDirectory={made}"]
+        if not os.access(Path.home(), os.W_OK):
+            options.append(f"-Dmaven.repo.local={work}/maven")  # it keeps what it brings in the home otherwise
         command = [maven, "-B", "-q", "-f", str(RECIPE / "pom.xml"), _GOAL, *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
