@@ -158,8 +158,8 @@ ROWS: Final[dict[str, Mutation | str]] = {
     ),
     "D9": Mutation(
         "transports.http.hosts",
-        'if not is_for_any and found["name"].lower() not in self._allowed:',
-        "if False:",
+        "name not in self._allowed",
+        "False",
         "integration/test_hosts.py::test_d9_other_hosts_are_refused",
     ),
     "D10": "integration/test_security_rows.py::test_without_its_protection_the_row_fails",
