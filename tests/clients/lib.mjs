@@ -44,6 +44,9 @@ export const WATCH = /* GraphQL */ `
   subscription Watch($id: ID!, $after: BigInt) {
     accountEvents(accountId: $id, afterSequence: $after) {
       sequence
+      entry {
+        sequence
+      }
       account {
         id
         available {
@@ -93,7 +96,7 @@ export async function follow({ subscribe, tear, count, pause }) {
       };
       const stop = subscribe(after, {
         next: (event) => {
-          if (over) return;
+          if (over || !event.entry) return; // the first event of each subscription is the account as it is
           seen.push(event.sequence);
           if (seen.length >= count) end();
           else if (seen.length % pause === 0) {

@@ -79,6 +79,7 @@ async def talking(url: str, token: str | None = None, *, begin: bool = True, **o
     """A WebSocket to a server."""
     address = url.replace("http", "ws", 1) + "/graphql"
     options.setdefault("subprotocols", [PROTOCOL])
+    options.setdefault("open_timeout", patience(2 * SECONDS))
     async with connect(address, **options) as socket:
         talk = Talk(socket)
         if begin:

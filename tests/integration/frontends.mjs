@@ -142,6 +142,7 @@ assert.deepEqual([...kinds], ["DEPOSIT"]);
 const watched = [];
 const leave = new AbortController();
 for await (const event of watch(ACCOUNT, { signal: leave.signal, pauseMs: 1 })) {
+  if (watched.length && !event.entry) continue; // the account as it is, after a reconnect
   watched.push(event);
   if (watched.length === 1) assert.equal(event.entry, null);
   if (watched.length <= 3) await pay(decide(payment(100), store), store, soon);

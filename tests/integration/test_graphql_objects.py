@@ -13,7 +13,8 @@ from graphql import GraphQLInterfaceType, GraphQLObjectType, build_schema
 
 from tests.integration._graphql import ask, wallet_in
 from tests.integration._server import Person, new_key, settle
-from wallet_gql.domain.ids import AccountId, HoldId, TransferId, UserId
+from wallet_gql.domain.errors import PayeeCannotReceive
+from wallet_gql.domain.ids import OPERATOR, AccountId, HoldId, TransferId, UserId
 from wallet_gql.domain.model import AccountStatus
 from wallet_gql.runtime import Wallet
 from wallet_gql.transports.graphql.schema import sdl
@@ -304,3 +305,42 @@ async def test_payments_answer_with_the_new_entries(tmp_path: Path) -> None:
         hold = (await check(ann, "payMerchant", 0, idempotencyKey=new_key(), **held))["hold"]
         await check(shop, "captureHold", 1, idempotencyKey=new_key(), holdId=hold["id"])
         assert seen == set(with_edges())
+
+
+# ---------------------------------------------------------------- before paying
+
+PAYEE: Final = "query($name: String!) { payee(username: $name) { kind name username currencies } }"
+
+
+async def test_a_payee_is_whom_a_payment_would_pay(tmp_path: Path) -> None:
+    """By any spelling: name, kind, and exactly the currencies in which a payment arrives; nobody is null."""
+    async with wallet_in(tmp_path) as wallet:
+        ann, bob, shop = [await settle(wallet, 10_000) for _ in range(3)]
+        await wallet.merchants.register(UserId(shop.id), SHOP)
+        opened = {code: await wallet.ledger.open_account(UserId(bob.id), code) for code in ("USD", "JPY", "GBP")}
+        await wallet.ledger.set_account_status(bob.id, opened["USD"].id, AccountStatus.CLOSED)
+        await wallet.ledger.set_account_status(OPERATOR, opened["GBP"].id, AccountStatus.FROZEN)
+        seen = await ask(wallet, ann.token, PAYEE, {"name": bob.username.upper()})
+        assert (seen["kind"], seen["name"], seen["username"]) == ("USER", bob.username, bob.username)
+        paid = []
+        for code in ("EUR", "USD", "JPY", "GBP", "CHF"):
+            source = AccountId(ann.account_id)
+            if code != "EUR":
+                source = (await wallet.ledger.open_account(UserId(ann.id), code)).id
+                await wallet.ledger.deposit(OPERATOR, new_key(), source, 100, code)
+            pay: dict[str, Any] = {
+                "source": source,
+                "to": To(username=bob.username),
+                "amount_minor": 1,
+                "currency": code,
+            }
+            try:
+                await wallet.ledger.transfer(UserId(ann.id), new_key(), **pay)
+            except PayeeCannotReceive:
+                continue
+            paid.append(code)
+        assert seen["currencies"] == sorted(paid) == ["EUR", "GBP", "JPY"]
+        merchant = await ask(wallet, ann.token, PAYEE, {"name": shop.username})
+        assert merchant == {"kind": "MERCHANT", "name": SHOP, "username": shop.username, "currencies": ["EUR"]}
+        for nobody in ("nobody-of-that-name", "", f"{bob.username}@example.org"):
+            assert await ask(wallet, ann.token, PAYEE, {"name": nobody}) is None

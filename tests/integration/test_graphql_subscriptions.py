@@ -63,13 +63,16 @@ async def test_from_now_on(server: Server, someone: Person, people: list[Person]
 
 @pytest.mark.parametrize("after", [0, 3, 7, 8])
 async def test_resume(server: Server, someone: Person, people: list[Person], after: int) -> None:
-    """With a sequence exactly what is above it comes, over both transports."""
+    """With a sequence comes the account as it is, and then exactly what is above it, over both transports."""
     pay(server, people[0], someone, 7)
     async with (
         talking(server.url, someone.token) as talk,
         streaming(server.url, someone.token, someone.account_id, after) as stream,
     ):
         await talk.watch(someone.account_id, after)
+        for first in (await talk.event(), (await anext(stream))[1]["data"]["accountEvents"]):
+            assert (sequence_of(first), first["entry"]) == (after, None)
+            assert first["account"]["posted"]["minorUnits"] == "10007"
         seen = [sequence_of(await talk.event()) for _ in range(8 - after)]
         also = [sequence_of((await anext(stream))[1]["data"]["accountEvents"]) for _ in range(8 - after)]
         assert seen == also == list(range(after + 1, 9))
@@ -80,9 +83,13 @@ async def test_resume(server: Server, someone: Person, people: list[Person], aft
 async def test_an_event_source_resumes_by_itself(server: Server, someone: Person, people: list[Person]) -> None:
     """`Last-Event-ID` wins over the sequence in the document; nonsense in it does not count."""
     pay(server, people[0], someone, 3)
-    for header, first in (("2", 3), ("x", 1), ("-1", 1), ("9" * 30, 1)):
+    for header, after in (("2", 2), ("x", 0), ("-1", 0), ("9" * 30, 0)):
         async with streaming(server.url, someone.token, someone.account_id, 0, **{"Last-Event-ID": header}) as stream:
-            assert sequence_of((await anext(stream))[1]["data"]["accountEvents"]) == first
+            seen = [(await anext(stream))[1]["data"]["accountEvents"] for _ in range(2)]
+            assert [(sequence_of(event), event["entry"] is None) for event in seen] == [
+                (after, True),
+                (after + 1, False),
+            ]
 
 
 @pytest.mark.parametrize("after", [-1, 2, 2**62])
@@ -98,6 +105,7 @@ async def test_changes_without_an_entry(server: Server, tmp_path: Path, someone:
     """A hold and a freeze show within a moment, with an unchanged sequence; the owner of a frozen account sees them."""
     async with talking(server.url, someone.token) as talk:
         await talk.watch(someone.account_id, 1)
+        assert (await talk.event())["account"]["held"]["minorUnits"] == "0"
         with Client(server.url, someone.token) as client:
             given = someone.pay(people[1].username, "500")
             assert client.run(PLACE_HOLD, {"input": given})["__typename"].endswith("Success")
@@ -109,6 +117,24 @@ async def test_changes_without_an_entry(server: Server, tmp_path: Path, someone:
         pay(server, people[0], someone)
         event = await talk.event()
         assert (event["entry"]["sequence"], event["account"]["status"]) == ("2", "FROZEN")
+
+
+async def test_what_changed_without_an_entry_while_nobody_listened(
+    server: Server, tmp_path: Path, someone: Person, people: list[Person]
+) -> None:
+    """Who resumes is told at once of a hold and a freeze of the meantime, over both transports."""
+    with Client(server.url, someone.token) as client:
+        given = someone.pay(people[1].username, "500")
+        assert client.run(PLACE_HOLD, {"input": given})["__typename"].endswith("Success")
+    assert run_cli(tmp_path, "freeze", someone.account_id, storage=server.storage).returncode == 0
+    async with (
+        talking(server.url, someone.token) as talk,
+        streaming(server.url, someone.token, someone.account_id, 1) as stream,
+    ):
+        await talk.watch(someone.account_id, 1)
+        for first in (await talk.event(), (await anext(stream))[1]["data"]["accountEvents"]):
+            assert (first["sequence"], first["entry"]) == ("1", None)
+            assert (first["account"]["held"]["minorUnits"], first["account"]["status"]) == ("500", "FROZEN")
 
 
 # ---------------------------------------------------------------- who may see them
@@ -206,14 +232,14 @@ async def test_several_processes(tmp_path: Path) -> None:
         async def follow(server: Server) -> list[int]:
             async with talking(server.url, payee.token) as talk:
                 await talk.watch(payee.account_id, 0)
-                return [sequence_of(await talk.event()) for _ in range(20)]
+                return [sequence_of(await talk.event()) for _ in range(21)]
 
         following = [asyncio.create_task(follow(server)) for server in (one, one, one, one, two, two)]
         for server in (one, two):
             for _ in range(5):  # each with connections of its own, so that all workers have some
                 await asyncio.to_thread(pay, server, payer, payee, 2)
         for seen in await asyncio.gather(*following):
-            assert seen == list(range(1, 21))
+            assert seen == list(range(21))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -32,11 +32,11 @@ async def pay_on(url: str, payer: Person, payee: Person, over: asyncio.Event) ->
 
 
 async def by_socket(url: str, person: Person, after: int, count: int) -> list[dict[str, Any]]:
-    """Some events over a WebSocket that is then torn, with more events on their way."""
+    """Some events with entries over a WebSocket that is then torn, with more events on their way."""
     async with talking(url, person.token) as talk:
         await talk.watch(person.account_id, after)
         try:
-            return [await talk.event() for _ in range(count)]
+            return [await talk.event() for _ in range(count + 1)][1:]  # the first is the account as it is
         finally:
             talk.kill()
 
@@ -44,7 +44,7 @@ async def by_socket(url: str, person: Person, after: int, count: int) -> list[di
 async def by_stream(url: str, person: Person, after: int, count: int) -> list[dict[str, Any]]:
     """The same over server-sent events."""
     async with streaming(url, person.token, person.account_id, after) as stream:
-        return [(await anext(stream))[1]["data"]["accountEvents"] for _ in range(count)]
+        return [(await anext(stream))[1]["data"]["accountEvents"] for _ in range(count + 1)][1:]
 
 
 async def follow(urls: list[str], person: Person, chance: random.Random) -> list[dict[str, Any]]:

@@ -33,7 +33,17 @@ OWN: Final = frozenset({"signUp", "logIn"})
 """Verbs whose names are the caller's own; they have limits by address and name."""
 
 TELLING: Final = frozenset(
-    {"user", "merchant", "transfer", "transferBatch", "placeHold", "payMerchant", "findMerchant", "holdForMerchant"}
+    {
+        "user",
+        "payee",
+        "merchant",
+        "transfer",
+        "transferBatch",
+        "placeHold",
+        "payMerchant",
+        "findMerchant",
+        "holdForMerchant",
+    }
 )
 """What must be seen to look somebody up, or the generator makes no names any more."""
 

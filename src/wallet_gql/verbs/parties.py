@@ -15,6 +15,7 @@ from ..domain.ids import AccountId, UserId, is_system
 from ..domain.merchants import Merchant, merchant_key
 from ..domain.model import Record
 from ..domain.users import User, user_key
+from ..people import user_called
 from ..storage import Store
 from .reading import owners_of
 
@@ -60,6 +61,22 @@ async def parties_of(store: Store, account_ids: Iterable[AccountId]) -> dict[Acc
     people = {owner: _party(snapshot.record(user), snapshot.record(shop)) for owner, (user, shop) in keys.items()}
     known = ((account_id, people[owner]) for account_id, owner in owners.items())
     return found | {account_id: party for account_id, party in known if party is not None}
+
+
+async def payee_called(store: Store, username: str) -> tuple[Party, tuple[str, ...]] | None:
+    """Who can be paid under a name, and the currencies that they can be paid in, sorted; None if nobody has the name.
+
+    Raises Unavailable; RateLimited: too many look-ups by the sender of this request.
+    """
+    owner = await user_called(store, username)
+    if owner is None:
+        return None
+    keys = user_key(owner), merchant_key(owner)
+    snapshot = await store.fetch(ReadSet(wallets=(owner,), records=keys))
+    party = _party(*(snapshot.record(key) for key in keys))
+    if party is None:
+        return None
+    return party, tuple(sorted(account.currency for account in snapshot.wallet(owner) if not account.is_closed))
 
 
 def _party(user_record: Record | None, merchant_record: Record | None) -> Party | None:

@@ -121,6 +121,7 @@ _USERS: Final = (
     Operation("listEvents", _INPUT, reads=True),
     Operation("viewer", reads=True),
     Operation("user", reads=True),
+    Operation("payee", reads=True),
 )
 _ACCOUNTS: Final = (
     Operation("openAccount", (InvalidInput, AccountExists, LimitExceeded)),

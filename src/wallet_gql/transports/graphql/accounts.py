@@ -14,6 +14,7 @@ from ...domain.errors import WalletError as DomainError
 from ...domain.ids import AccountId, UserId
 from ...domain.users import User as DomainUser
 from ...verbs.history import balance_at
+from ...verbs.parties import PartyKind, payee_called
 from ...verbs.reading import open_holds
 from .context import Context, Info
 from .describe import about, argument, object_type
@@ -183,6 +184,26 @@ class User(Node):
     def of(cls, user: DomainUser) -> User:
         """A user as the user."""
         return cls(id=strawberry.ID(user.id), username=user.username, email=user.email, created_at=user.created_at)
+
+
+@object_type
+class Payee:
+    """Whom a name stands for, to be shown before paying."""
+
+    kind: PartyKind = about("What it is. Show it beside `name`.")
+    name: str = about("What to show: a merchant's name, or the username.")
+    username: str = about("Pay under this name.")
+    currencies: list[CurrencyCode] = about("The currencies that can be paid to it now, sorted.")
+
+    @classmethod
+    async def find(cls, context: Context, username: str) -> Payee | None:
+        """The payee of a name; None if there is none. Raises RateLimited, Unavailable."""
+        called = await payee_called(context.wallet.store, username)
+        if called is None:
+            return None
+        party, currencies = called
+        codes = [CurrencyCode(code) for code in currencies]
+        return cls(kind=party.kind, name=party.name, username=party.username or "", currencies=codes)
 
 
 @object_type

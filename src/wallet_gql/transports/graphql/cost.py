@@ -63,6 +63,7 @@ _ONE_ENTRY: Final = ("TransferSuccess", "ReverseTransferSuccess", "CaptureHoldSu
 
 FIXED: Final[Mapping[str, int]] = {
     "Query.currencies": len(EXPONENTS),
+    "Payee.currencies": len(EXPONENTS),
     **dict.fromkeys((f"{name}.entryEdges" for name in _ONE_ENTRY), 1),
     "PayMerchantSuccess.entryEdges": SPLITS_MAX + 1,
     "InvalidInput.problems": PROBLEMS_MAX,

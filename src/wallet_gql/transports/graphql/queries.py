@@ -8,7 +8,7 @@ import strawberry
 
 from ...domain.errors import InvalidInput
 from ...domain.money import EXPONENTS
-from .accounts import Account, PublicUser, User
+from .accounts import Account, Payee, PublicUser, User
 from .backend import Backend
 from .context import Info
 from .describe import about, argument, object_type
@@ -109,6 +109,14 @@ class Query:
         await info.context.user_id()
         found = await find_user(info.context, username)
         return PublicUser.of(found) if found else None
+
+    @strawberry.field
+    async def payee(
+        self, info: Info, username: Annotated[str, argument("The username, in any case; no e-mail address.")]
+    ) -> Payee | None:
+        """Whom a payment to this name would pay, and in which currencies; null if there is nobody of that name."""
+        await info.context.user_id()
+        return await Payee.find(info.context, username)
 
     @strawberry.field
     async def merchant(

@@ -1,8 +1,9 @@
 """What can be watched: an account's events, resumable by sequence number.
 
-Every entry comes once, in order, whoever wrote it and in whichever process. Between entries come changes of the
-account's state that have no entry: a hold, a freeze. Before each event the session and the ownership are checked
-anew, and at least every `CHECK_SECONDS`, so that a revoked session sees nothing more.
+First comes the account as it is, also to who resumes: a hold or a freeze meanwhile has no entry. Then every entry comes
+once, in order, whoever wrote it and in whichever process, and between them changes of the account's state. Before each
+event the session and the ownership are checked anew, and at least every `CHECK_SECONDS`, so that a revoked session sees
+nothing more.
 """
 
 from __future__ import annotations
@@ -37,8 +38,7 @@ class AccountEvent:
         "The newest entry that has come so far. Resume with it as `afterSequence`: nothing is missed or comes twice."
     )
     entry: Entry | None = about(
-        "The new entry; null where only the account's state changed, and in the event that a subscription without "
-        "`afterSequence` begins with."
+        "The new entry; null where only the account's state changed, and in the first event of every subscription."
     )
     account: Account = about("The account as it is now; it may already have entries whose events are still to come.")
 
@@ -59,8 +59,9 @@ class Subscription:
     ) -> AsyncGenerator[AccountEvent, None]:
         """What happens on one of your accounts, as it is committed: each entry exactly once and in order.
 
-        Keep the `sequence` of the last event. When the connection is lost, subscribe again with it as
-        `afterSequence`. It ends with `UNAUTHENTICATED` when your session does.
+        The first event has no entry, but the account as it is: with what was held or frozen meanwhile. Keep the
+        `sequence` of the last event. When the connection is lost, subscribe again with it as `afterSequence`. It ends
+        with `UNAUTHENTICATED` when your session does.
         """
         after = None if after_sequence is strawberry.UNSET else after_sequence
         events = follow(info.context, AccountId(account_id), after)
@@ -88,8 +89,7 @@ async def follow(
         if after is not None and not 0 <= after <= shown.sequence:
             raise BadRequest(f"afterSequence must be 0 to {shown.sequence} on this account, not {after}")
         sent = shown.sequence if after is None else after
-        if after is None:
-            yield _event(context, sent, None, shown)
+        yield _event(context, sent, None, shown)
         async with aclosing(ticking(context.wallet.store.watch(account_id, sent), CHECK_SECONDS)) as lines:
             async for line in lines:
                 await context.caller.check_again()
