@@ -24,6 +24,7 @@ from wallet_gql.lab.history import History, Seen
 from wallet_gql.lab.workload import Size
 from wallet_gql.testing.harness import harness_for
 from wallet_gql.testing.levels import FORBIDS, Claims, Level
+from wallet_gql.testing.world import World
 from wallet_gql.transports.cli import app as cli
 
 QUICK: Final = Size(writes=200)
@@ -325,3 +326,28 @@ def test_the_command_names_what_it_does_not_know() -> None:
     told = CliRunner().invoke(cli.app, ["lab", "check", "nosuch"])
     assert told.exit_code != 0
     assert "nosuch" in told.output
+
+
+@pytest.mark.parametrize("command", [["check", "--repeats", "1"], ["load", "memory", "--operations", "8"]])
+def test_the_lab_writes_into_no_ledger_that_holds_something(command: list[str], tmp_path: Path) -> None:
+    """A URL without {tmp} may be somebody's wallet."""
+    url = f"sqlite:///{tmp_path}/used.db"
+
+    async def use() -> None:
+        async with World(harness_for(url), tmp_path) as world:
+            await world.person(100)
+
+    asyncio.run(use())
+    before = CliRunner().invoke(cli.app, ["digest"], env={"WALLET_STORAGE": url}).output
+    told = CliRunner().invoke(cli.app, ["lab", command[0], url, *command[1:]])
+    assert told.exit_code != 0
+    assert "not empty" in str(told.exception) + told.output
+    assert CliRunner().invoke(cli.app, ["digest"], env={"WALLET_STORAGE": url}).output == before
+
+
+def test_the_lab_is_no_tool_of_production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even on an empty ledger."""
+    monkeypatch.setenv("WALLET_MODE", "production")
+    told = CliRunner().invoke(cli.app, ["lab", "check", f"sqlite:///{tmp_path}/new.db", "--repeats", "1"])
+    assert told.exit_code != 0
+    assert "production" in str(told.exception) + told.output

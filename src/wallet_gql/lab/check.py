@@ -19,6 +19,7 @@ from ..testing.harness import Harness, harness_for
 from ..testing.history import check as check_effects
 from ..testing.levels import Claims, Level
 from ..testing.world import World
+from .emptiness import check_empty
 from .formats import write_all
 from .graph import Anomaly, gravest, operations_of, torn_holds
 from .history import Call, History
@@ -129,11 +130,15 @@ async def check(
 
 
 async def run(harness: Harness, folder: Path, seed: int, size: Size) -> tuple[History, Judgement]:
-    """Record a history on an empty ledger in an empty folder, and judge it. Raises ServerMissing."""
+    """Record a history on an empty ledger in an empty folder, and judge it.
+
+    Raises ServerMissing; ConfigurationError if the ledger is not empty.
+    """
     world = World(harness, folder, seed=seed)
     history, wrong = None, ""
     try:
         async with world:
+            await check_empty(world.store)
             history = await record(world, seed, size)
     except (AssertionError, InvariantViolated) as error:  # the books, which the world checks at its end
         wrong = str(error)

@@ -27,6 +27,7 @@ from ..testing.harness import Harness
 from ..testing.patience import patience
 from ..testing.world import CURRENCY, Person, World
 from ..verbs.ledger import Ledger
+from .emptiness import check_empty
 from .schedule import Planned, Schedule, Shape, digest, draw
 from .stats import Interval, Latencies, interval, ratios
 
@@ -238,6 +239,7 @@ async def _ledger(world: World, wrong: list[str]) -> AsyncIterator[World]:
     """An open world; what its check of the books finds at the end is added to `wrong`."""
     try:
         async with world:
+            await check_empty(world.store)
             yield world
     except AssertionError as error:
         wrong.append(str(error))
