@@ -11,6 +11,8 @@ import pytest
 from tests.integration._cassandra import need_server
 from wallet_gql.backends import open_store
 from wallet_gql.backends.cassandra import decide
+from wallet_gql.backends.cassandra import store as cassandra_store
+from wallet_gql.backends.cassandra.credits import Intent
 from wallet_gql.backends.cassandra.store import CassandraStore
 from wallet_gql.backends.cassandra.tables import TABLES, Names
 from wallet_gql.books.exchange import digest_of, export_lines, import_lines
@@ -18,8 +20,9 @@ from wallet_gql.domain.changes import Changes, Scope
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.domain.model import Record
 from wallet_gql.testing.conformance.suite import counter_key, written
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.cassandra import CassandraCluster, CassandraHarness, shared_cluster
-from wallet_gql.testing.world import World
+from wallet_gql.testing.world import Person, World
 
 pytestmark = [pytest.mark.backend("cassandra"), pytest.mark.trial]
 
@@ -146,6 +149,36 @@ async def test_a_batch_is_split_by_bytes(world: World, monkeypatch: pytest.Monke
         found = await world.record(key)
         assert found is not None
         assert found.body == {"text": text}
+
+
+async def test_a_duplicate_in_the_same_batch_says_whether_the_credit_is_there(
+    cluster: CassandraCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds the receipt of the first one, which no table has yet."""
+    del cluster
+    monkeypatch.setattr(cassandra_store, "CREDIT_SECONDS", 0.2)
+    async with World(CassandraHarness(16), tmp_path) as world:
+        store, (ann, bob) = world.store, await world.people(2, 1_000)
+        assert isinstance(store, CassandraStore)
+        may_arrive, real = asyncio.Event(), store._credits._send
+
+        async def held_back(intent: Intent) -> bool:
+            await may_arrive.wait()
+            return await real(intent)
+
+        monkeypatch.setattr(store._credits, "_send", held_back)
+        key = world.key()
+        answers = await asyncio.gather(*(world.pay(ann, bob, 5, key) for _ in range(8)))
+        assert {posted.replayed for posted in answers} == {False, True}
+        assert {posted.credited for posted in answers} == {False}
+        may_arrive.set()
+        assert await asyncio.wait_for(_until_credited(world, ann, bob, key), patience(20))
+
+
+async def _until_credited(world: World, ann: Person, bob: Person, key: str) -> bool:
+    while not (await world.pay(ann, bob, 5, key)).credited:
+        await asyncio.sleep(0.05)
+    return await world.balance(bob) == (1_005, 0)
 
 
 async def test_the_register_does_not_grow_with_history(world: World) -> None:

@@ -14,7 +14,7 @@ from ...domain.ids import AccountId, TransferId, is_system, slot_of
 from ...domain.model import AccountFacts
 from ...failpoints import FailpointError, reach
 from ..kit.nodes import NodeMap
-from ..kit.wanted import Wanted
+from ..kit.wanted import Wanted, answered
 from .batch import draft_of
 from .client import Client
 from .credits import Intent, Receive
@@ -69,6 +69,10 @@ class _Drafting:
         version = self._base.version + 1
         reversed_minor = dict(state.reversed_minor)
         outcomes = [self._one(state, pair, version) for pair in pairs]
+        sent = {intent.credit.transfer.id: intent for _, intents in outcomes for intent in intents}
+        for (scope, _), (_, intents) in zip(pairs, outcomes, strict=True):
+            again = answered(scope, state) & sent.keys() - {intent.credit.transfer.id for intent in intents}
+            intents += [sent[name] for name in again]  # a replay within this batch
         return draft_of(state, Decided(outcomes, list(state.writes.accounts)), version, reversed_minor)
 
     async def checked(self, pairs: Sequence[Pair], made: Draft) -> Draft:

@@ -12,7 +12,7 @@ from .imports import completed, sorted_by_node, unknown_accounts
 from .kinds import ADDED, KIND_OF, KINDS, SCANNED, Coding, Column, Kind, Row
 from .nodes import NodeMap
 from .store import GroupStore, PageAsked, no_ledger, page_of
-from .wanted import Wanted, load_found
+from .wanted import Wanted, answered, load_found
 
 __all__ = [
     "ADDED",
@@ -34,6 +34,7 @@ __all__ = [
     "PageAsked",
     "Row",
     "Wanted",
+    "answered",
     "completed",
     "load_found",
     "no_ledger",

@@ -98,3 +98,9 @@ def load_found(
         state.load_receipt(receipt)
     for record in records:
         state.load_record(record)
+
+
+def answered(scope: Scope, state: State) -> set[TransferId]:
+    """The transfers that receipts of the scope name, whether they were loaded or a command before has written them."""
+    receipts = (state.receipts.get((scope.home, actor, key)) for actor, key in scope.receipts)
+    return {receipt.transfer_id for receipt in receipts if receipt is not None and receipt.transfer_id is not None}

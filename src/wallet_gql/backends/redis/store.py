@@ -28,7 +28,7 @@ from ...domain.model import AccountFacts
 from ...storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
 from ..kit.group_commit import Command, Deferred
 from ..kit.kinds import TRANSFER
-from ..kit.wanted import Wanted
+from ..kit.wanted import Wanted, answered
 from ..postgres import text as sql
 from ..postgres.node import Connection
 from ..postgres.setup import parse_url
@@ -220,7 +220,7 @@ class RedisStore(PgStore):
         self._hint(state.writes.accounts)
         sent = []
         for command, (outcome, credits_) in zip(batch, both, strict=True):
-            found = (on_their_way.get(name) for name in _answered(command, state))
+            found = (on_their_way.get(name) for name in answered(command.scope, state))
             sent.append(self._sent(outcome, credits_ or [credit for credit in found if credit is not None]))
         return sent
 
@@ -232,7 +232,7 @@ class RedisStore(PgStore):
         Sending the latter again lets a replayed answer say whether the payee has been credited.
         """
         found = {credit.transfer.id: credit for credit in state.writes.credits}
-        names = {name for command in batch for name in _answered(command, state)}
+        names = {name for command in batch for name in answered(command.scope, state)}
         names -= {transfer.id for transfer in state.writes.transfers}
         if names and lane.others:
             opened = await connection.rows(sql.OPEN_AMONG, list(lane.others), list(names))
@@ -274,13 +274,6 @@ class RedisStore(PgStore):
     async def ping(self) -> None:
         """Check that every node and the Redis can write now. Raises Unavailable."""
         await asyncio.gather(super().ping(), self.leases.ping())
-
-
-def _answered(command: Command, state: State) -> set[TransferId]:
-    """The transfers that the command's receipts name."""
-    scope = command.scope
-    receipts = (state.receipts.get((scope.home, actor, key)) for actor, key in scope.receipts)
-    return {receipt.transfer_id for receipt in receipts if receipt is not None and receipt.transfer_id is not None}
 
 
 def _decide(state: State, command: Command) -> tuple[Outcome, list[Credit]]:
