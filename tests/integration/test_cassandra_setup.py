@@ -176,7 +176,7 @@ async def test_a_duplicate_in_the_same_batch_says_whether_the_credit_is_there(
 
 
 async def _until_credited(world: World, ann: Person, bob: Person, key: str) -> bool:
-    while not (await world.pay(ann, bob, 5, key)).credited:
+    while not (await world.pay(ann, bob, 5, key)).credited:  # noqa: ASYNC110 - credits set no event
         await asyncio.sleep(0.05)
     return await world.balance(bob) == (1_005, 0)
 
