@@ -87,7 +87,7 @@ def every_name_is_new(patch: Patch) -> None:
     """A known name counts again."""
 
     async def count(self: Limits, user: Any, _visitor: Any, _name: str) -> None:
-        await self._hit("lookup", user, 1)
+        await self._hit("lookup", user)
 
     patch.setattr(Limits, "count_lookup", count)
 

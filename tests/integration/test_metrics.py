@@ -21,6 +21,8 @@ from tests.integration.test_workers import workers_of
 from wallet_gql.testing.patience import patience
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+KEYS: Final = tuple(new_key() for _ in range(3))
+"""The idempotency keys that were sent."""
 COST_MAX: Final = 0.02
 """How much of a request's steps its metrics may take."""
 
@@ -33,15 +35,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Per
     with serving(folder, workers="2", log_level="debug", **SETTINGS) as server:
         with Client(server.url, ann.token) as client:
             client.run(VIEWER)
-            client.transfer(**ann.pay(bob.username, 100))
-            client.transfer(**ann.pay(bob.username, 100_000))
+            client.transfer(**ann.pay(bob.username, 100, KEYS[0]))
+            client.transfer(**ann.pay(bob.username, 100_000, KEYS[1]))
             client.post("{ nonsense }")
             client.post("{ __typename }")
             client.http.get("/nothing-here")
             client.http.get("/readyz")
             client.http.get("/v1/user")
-            key = {"Idempotency-Key": new_key()}
-            client.http.post("/v1/transfer", json={"to": {}}, headers=key)
+            client.http.post("/v1/transfer", json={"to": {}}, headers={"Idempotency-Key": KEYS[2]})
         for login, password in ((ann.username, PASSWORD), (f"{ann.username}@example.org", "wrong " + PASSWORD)):
             with Client(server.url) as client:  # one each: the first gets a cookie
                 client.run(LOG_IN, {"input": {"login": login, "password": password}})
@@ -76,7 +77,8 @@ def test_every_answer_counts_by_operation_and_code(told: tuple[Server, Person, P
 
 def test_the_store_and_its_workers_are_seen(told: tuple[Server, Person, Person]) -> None:
     """Each worker, whether the store writes, batches, sweeps, what is overdue, and the sums of the books."""
-    found = until(told[0], lambda now: now.sum("wallet_workers") == 2 and "wallet_books_off_minor" in now.samples)
+    seen_later = {"wallet_books_off_minor", "wallet_swept_timestamp_seconds"}
+    found = until(told[0], lambda now: now.sum("wallet_workers") == 2 and seen_later <= now.samples.keys())
     assert found.sum("wallet_store_writable") == 1
     assert found.samples["wallet_books_off_minor"].keys() == {(("currency", "EUR"), ("node", "local"))}
     assert found.sum("wallet_books_off_minor") == 0
@@ -120,10 +122,10 @@ def test_a_log_line_says_whose_request_it_was(told: tuple[Server, Person, Person
 
 
 def test_neither_log_nor_metrics_hold_a_secret(told: tuple[Server, Person, Person]) -> None:
-    """No password, no token, no e-mail address, not even at the level debug."""
+    """No password, no token, no e-mail address, no idempotency key, not even at the level debug."""
     server, ann, bob = told
     everything = server.log + scrape(server).text
-    for secret in (PASSWORD, ann.token, bob.token, "@example.org", "Bearer", "$argon2"):
+    for secret in (PASSWORD, ann.token, bob.token, "@example.org", "Bearer", "$argon2", *KEYS):
         assert secret not in everything
 
 

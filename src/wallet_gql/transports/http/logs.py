@@ -50,7 +50,13 @@ class JsonLines(logging.Formatter):
             "outcome": request.outcome,
             "exception": self.formatException(record.exc_info) if record.exc_info else "",
         }
-        return orjson.dumps({name: value for name, value in line.items() if value}).decode()
+        told = {name: value for name, value in line.items() if value}
+        try:
+            return orjson.dumps(told).decode()
+        except TypeError:  # a lone surrogate, as in a name of a file or in what a client sent
+            return orjson.dumps(
+                {name: value.encode(errors="backslashreplace").decode() for name, value in told.items()}
+            ).decode()
 
 
 def log_answer(verb: str, error: WalletError) -> None:

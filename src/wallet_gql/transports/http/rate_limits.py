@@ -82,11 +82,11 @@ class Limits:
         if visitor.network == UNKNOWN_NETWORK and not self._has_told:
             self._has_told = True
             log.warning("clients whose address cannot be read are counted together: see WALLET_TRUSTED_PROXIES")
-        await self._hit(ADDRESS, visitor.network, 1)
+        await self._hit(ADDRESS, visitor.network)
 
     async def count_user(self, user_id: UserId) -> None:
         """Count a request of a user. Raises RateLimited."""
-        await self._hit(USER, user_id, 1)
+        await self._hit(USER, user_id)
 
     async def count_verbs(self, user_id: UserId | None, visitor: Visitor | None, verbs: Iterable[str]) -> None:
         """Count the verbs of a request, and their groups, before it runs. Raises RateLimited."""
@@ -96,26 +96,26 @@ class Limits:
             network = visitor.network if visitor else ""
             who = network if user_id is None or verb in _BY_ADDRESS else user_id
             if who:
-                await self._hit(verb, who, times)
+                await self._hit(verb, who, times=times)
 
     async def count_log_in(self, visitor: Visitor | None, name: str) -> None:
         """Count an attempt to log in by name and network, since people may share an address. Raises RateLimited."""
         if visitor is not None:
-            await self._hit(LOG_IN, f"{visitor.network} {name}", 1)
+            await self._hit(LOG_IN, visitor.network, name)
 
     async def spend(self, user_id: UserId | None, visitor: Visitor | None, cost: int) -> None:
         """Deduct a cost from the budgets of a user and of a network. Raises RateLimited."""
         if user_id is not None:
-            await self._hit(COST, user_id, cost)
+            await self._hit(COST, user_id, times=cost)
         if visitor is not None:
-            await self._hit(ADDRESS_COST, visitor.network, cost)
+            await self._hit(ADDRESS_COST, visitor.network, times=cost)
 
     async def count_lookup(self, user_id: UserId | None, visitor: Visitor | None, name: str) -> None:
         """Count a look-up by name. The same name is free for ten minutes, at least. Raises RateLimited."""
         who = user_id or (visitor.network if visitor else "")
         if LOOKUP not in self._items or not who or await self._knows(who, name):
             return
-        await self._hit(LOOKUP, who, 1)
+        await self._hit(LOOKUP, who)
         await self._add(_KNOWN, LOOKUP, who, name)
 
     async def close(self) -> None:
@@ -124,11 +124,12 @@ class Limits:
             storage: Any = self._shared.storage
             await storage.bridge.storage.aclose()  # nothing public closes it
 
-    async def _hit(self, name: str, who: str, times: int) -> None:
+    async def _hit(self, name: str, who: str, *more: str, times: int = 1) -> None:
+        """Count `times` hits by `who` and `more`; only `who` is logged. Raises RateLimited."""
         item = self._items.get(name)
-        if item is None or await self._add(item, name, who, times=times):
+        if item is None or await self._add(item, name, who, *more, times=times):
             return
-        wait_seconds = _wait_seconds(await self._window(item, name, who), item, times)
+        wait_seconds = _wait_seconds(await self._window(item, name, who, *more), item, times)
         log.info("%s of %s is over its limit", name, who)
         if name in _NETWORKS:
             await asyncio.sleep(PAUSE_SECONDS)
