@@ -216,7 +216,13 @@ OVERDUE_SECONDS: Final = Level(
     "kind",
     of_all="livemostrecent",
 )
-SWEPT_AT: Final = Level("wallet_swept_timestamp_seconds", "When a sweep last succeeded.", "sweep", of_all="livemax")
+SWEPT_AT: Final = Level(
+    "wallet_swept_timestamp_seconds",
+    "When a sweep last succeeded; before the first time, when the server began to sweep.",
+    "sweep",
+    of_all="livemax",
+)
+SWEEP_SECONDS: Final = Level("wallet_sweep_seconds", "How often sweeps run, by the settings.", of_all="livemax")
 SWEEP_FAILURES: Final = Count("wallet_sweep_failures", "Sweeps that failed.", "sweep")
 WEBHOOKS: Final = Count("wallet_webhooks", "Attempts to send an event to a merchant, by outcome.", "outcome")
 WEBHOOK_AGE_SECONDS: Final = Spread(

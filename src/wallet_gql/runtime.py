@@ -154,6 +154,9 @@ async def _sweep(jobs: Mapping[str, Job], every_seconds: float) -> None:
             else:
                 metrics.SWEEP_FAILURES.add(name)
 
+    metrics.SWEEP_SECONDS.set(every_seconds)
+    for name in jobs:
+        metrics.SWEPT_AT.set(time.time(), name)
     await run_for_ever(log, "the sweeps", all_of_them, every_seconds=every_seconds)
 
 

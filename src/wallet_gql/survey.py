@@ -7,9 +7,10 @@ another one goes on.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Final, get_args
@@ -37,6 +38,8 @@ log = logging.getLogger("wallet_gql.survey")
 
 KINDS: Final[tuple[SweepKind, ...]] = get_args(SweepKind)
 _DEAD_MAX: Final = 1_000
+_DEAD_SECONDS: Final = 60.0
+"""How often dead letters are counted, which reads them."""
 
 
 class Survey:
@@ -47,7 +50,10 @@ class Survey:
         self._store = store
         self._clock = clock
         self._books_seconds = books_seconds
-        self._summed_at: float | None = None
+        self._done_at: dict[str, float] = {}
+        """When what is not done at each look was done last, by its name."""
+        self._answered: set[str] = set()
+        """The nodes that have answered at some time."""
         self._path: Final = folder / "survey.lock"
         self._turn: IO[bytes] | None = None
 
@@ -63,11 +69,16 @@ class Survey:
         WRITABLE.set(await attempt(log, "the check whether the store can write", self._store.ping))
         await attempt(log, "looking for overdue records", self._overdue)
         await attempt(log, "looking at the nodes", self._nodes)
-        if self._books_seconds and (
-            self._summed_at is None or time.monotonic() - self._summed_at >= self._books_seconds
-        ):
-            self._summed_at = time.monotonic()
-            await attempt(log, "summing the books", self._books)
+        await self._now_and_then("counting dead letters", self._dead_letters, _DEAD_SECONDS)
+        if self._books_seconds:
+            await self._now_and_then("summing the books", self._books, self._books_seconds)
+
+    async def _now_and_then(self, name: str, step: Callable[[], Awaitable[object]], every_seconds: float) -> None:
+        """Do it if the last time is long ago."""
+        now = time.monotonic()
+        if now - self._done_at.get(name, -math.inf) >= every_seconds:
+            self._done_at[name] = now
+            await attempt(log, name, step)
 
     def _is_ours(self) -> bool:
         if sys.platform == "win32":
@@ -86,12 +97,20 @@ class Survey:
             found = await self._store.list_due(kind, now, 1)
             due = [one.expires_at if isinstance(one, Hold) else one.due_at for one in found]
             OVERDUE_SECONDS.set(max(((now - at).total_seconds() for at in due if at is not None), default=0), kind)
-        DEAD_LETTERS.set(len(await self._store.list_due(DEAD, now, _DEAD_MAX)))
+
+    async def _dead_letters(self) -> None:
+        DEAD_LETTERS.set(len(await self._store.list_due(DEAD, self._clock(), _DEAD_MAX)))
 
     async def _nodes(self) -> None:
+        """What is known of the nodes. Of one that does not answer nothing is known: its old values would be lies."""
         if not isinstance(self._store, Observed):
             return
-        for node in await self._store.vitals():
+        found = await self._store.vitals()
+        for silent in self._answered - {node.node for node in found}:
+            for metric in (IN_DOUBT, PENDING_CREDITS, UNSETTLED_SECONDS, CLOCK_SECONDS):
+                metric.set(math.nan, silent)
+        for node in found:
+            self._answered.add(node.node)
             IN_DOUBT.set(node.in_doubt, node.node)
             PENDING_CREDITS.set(node.pending_credits, node.node)
             UNSETTLED_SECONDS.set(node.unsettled_seconds, node.node)

@@ -6,15 +6,17 @@ import asyncio
 import itertools
 import json
 import logging
+import math
 import operator
 import re
 import resource
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +33,10 @@ from wallet_gql.domain.changes import Changes, Decision, Scope
 from wallet_gql.domain.ids import slot_of
 from wallet_gql.domain.merchants import delivery_key
 from wallet_gql.domain.model import Record
+from wallet_gql.integrations.webhooks.dead_letters import DEAD
+from wallet_gql.runtime import open_wallet
+from wallet_gql.settings import load_settings
+from wallet_gql.storage import NodeVitals
 from wallet_gql.survey import Survey
 from wallet_gql.testing.harness import HARNESSES
 from wallet_gql.testing.patience import patience
@@ -280,3 +286,52 @@ async def test_events_that_nobody_sends(tmp_path: Path, measured: Callable[[], S
         assert fires("WalletWebhookLag", found)
         assert found.sum("wallet_overdue_seconds", kind="delivery") >= 600
         assert found.sum("wallet_overdue_seconds", kind="hold") == 0
+
+
+async def test_nothing_is_known_of_a_node_that_does_not_answer(
+    tmp_path: Path, measured: Callable[[], Scrape], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last values would keep an alarm on, or keep it off."""
+    answers: list[NodeVitals] = [NodeVitals("n1", 9.0, 1, 1, 99.0), NodeVitals("n2", 0.0)]
+
+    async def vitals(_store: object) -> list[NodeVitals]:
+        return answers
+
+    monkeypatch.setattr(SqliteStore, "vitals", vitals, raising=False)
+    async with surveyed(tmp_path) as (_world, survey):
+        assert fires("WalletUnsettled", await look(survey, measured))
+        del answers[0]
+        found = await look(survey, measured)
+        assert not fires("WalletUnsettled", found)
+        for metric in (metrics.IN_DOUBT, metrics.PENDING_CREDITS, metrics.UNSETTLED_SECONDS, metrics.CLOCK_SECONDS):
+            assert math.isnan(found.sum(metric.name, node="n1"))
+            assert found.sum(metric.name, node="n2") == 0
+
+
+async def test_dead_letters_are_counted_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting reads all of them; they stay for days."""
+    read: list[str] = []
+    list_due = SqliteStore.list_due
+
+    async def noted(self: SqliteStore, kind: str, before: datetime, limit: int) -> Any:
+        read.append(kind)
+        return await list_due(self, kind, before, limit)
+
+    monkeypatch.setattr(SqliteStore, "list_due", noted)
+    async with surveyed(tmp_path) as (_world, survey):
+        for _ in range(5):
+            await survey.look()
+    assert read.count(DEAD) == 1
+    assert read.count("hold") == 5
+
+
+async def test_a_sweep_that_never_succeeds_is_late(measured: Callable[[], Scrape]) -> None:
+    """Each sweep has its time from the start, and the rule allows for the pause in the settings."""
+    async with open_wallet(load_settings(storage="memory://", mode="test", sweep_seconds=600)):
+        await asyncio.sleep(0)
+        found = await asyncio.to_thread(measured)
+    swept = {dict(labels)["sweep"]: at for labels, at in found.samples["wallet_swept_timestamp_seconds"].items()}
+    assert len(swept) == 5
+    assert all(0 <= time.time() - at < patience(60) for at in swept.values())
+    assert found.sum("wallet_sweep_seconds") == 600
+    assert "120 + 2 * wallet_sweep_seconds" in ALERTS["WalletSweepStuck"]["expr"]
