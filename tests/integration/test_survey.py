@@ -38,8 +38,9 @@ async def test_what_is_in_doubt_and_the_pools_are_seen(
             node.run(prepare, f"dbname={database}")
             try:
                 survey = Survey(world.store, tmp_path, utc_now, books_seconds=0)
-                while not fires("WalletUnsettled", await scraped()):
-                    await survey.look()
+                async with asyncio.timeout(patience(60)):
+                    while not fires("WalletUnsettled", await scraped()):
+                        await survey.look()
                 survey.close()
             finally:
                 node.run("ROLLBACK PREPARED 'wgql:nobody:n9:1'", f"dbname={database}")
