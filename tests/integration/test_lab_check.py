@@ -65,14 +65,15 @@ async def test_a_sound_backend_keeps_exactly_its_claims(backend: str, tmp_path: 
 @pytest.mark.service("postgres")
 async def test_a_claim_must_be_tight(tmp_path: Path) -> None:
     """Across nodes a fetch shows a part of a transfer: claiming more fails, and so would claiming less."""
+    judgement, claims = Judgement(), Claims()
     for seed in range(1, 11):  # which reads meet a payment between two nodes is chance
         harness, place = harness_for("postgres-3"), tmp_path / str(seed)
         place.mkdir()
-        _, judgement = await run(harness, place, seed, Size(writes=300))
+        (_, judgement), claims = await run(harness, place, seed, Size(writes=300)), harness.claims
         if judgement.fractured:
             break
     report = Report("postgres-3")
-    report.add(1, judgement, harness.claims)
+    report.add(1, judgement, claims)
     assert report.holds, said(judgement)
     assert judgement.fractured > 0
     for claim, verdict in ((Level.PL_SS, "below its claim"), (Level.PL_1, "above its claim")):
