@@ -19,9 +19,9 @@ COPY --from=build /venv /venv
 USER wallet
 WORKDIR /data
 VOLUME /data
+# No WALLET_STORAGE: a wallet that nobody told where its money is must not start on an empty file.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    WALLET_MODE=production WALLET_STORAGE=sqlite:////data/wallet.db \
-    WALLET_LOG_FORMAT=json WALLET_METRICS_ADDRESS=0.0.0.0:9464
+    WALLET_MODE=production WALLET_LOG_FORMAT=json WALLET_METRICS_ADDRESS=0.0.0.0:9464
 EXPOSE 8000 9464
 # Not ready is not dead: a container that cannot reach its store gets no requests, and restarting it would not help.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \

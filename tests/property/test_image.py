@@ -46,6 +46,7 @@ def test_the_image_is_for_production() -> None:
     """Its mode, its user, its health by readiness; each file that it copies is there and not ignored."""
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert "WALLET_MODE=production" in text
+    assert "WALLET_STORAGE=" not in text  # without a store it must not start; and WALLET_STORAGE_FILE must work
     assert "USER wallet" in text
     assert "/readyz" in text
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()

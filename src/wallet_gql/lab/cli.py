@@ -27,7 +27,7 @@ app = typer.Typer(
     name="lab",
     rich_markup_mode="rich",
     no_args_is_help=True,
-    help="Compare backends: what their histories, loads and faults show. Needs the extra `wallet-gql[lab]`.",
+    help="Compare backends: what their histories and loads show. Needs the extra `wallet-gql\\[lab]`.",
     epilog="Example: wallet-gql lab check memory sqlite",
 )
 
