@@ -37,17 +37,21 @@ Every answer that is not a yes tells whether to retry, and with which idempotenc
 
 | answer | has money moved? | what to do |
 |---|---|---|
-| `Rejected` | no | correct the request; a new attempt needs a **new key** |
+| `Rejected`, remembered | no | correct the request; the next attempt needs a **new key** |
+| `Rejected`, not remembered | no | correct the request; the key is still free |
 | `Unavailable` | no, nothing changed | retry with the **same key** |
 | `InDoubt` | unknown | ask again with the **same key**, never with a new one |
-| `Unauthenticated` | no | log in, then send the same request with the **same key** |
+| `Unauthenticated`, `FRESH_LOG_IN_REQUIRED` | no | log in, then send the same request with the **same key** |
+| `INTERNAL` | unknown | a bug of ours: ask again later with the **same key**, never with a new one |
 
 `code` is stable and meant for programs; new codes may come, old ones are not renamed. The message says what to do next.
 
 A refusal that is *remembered* is stored under its key, so the same key gives the same refusal for ever, even when the
-account has enough money by then. One that is not remembered (malformed input, a key that belongs to another input)
-leaves the key as it was. Only money commands have keys; for the rest the column says nothing. A capture, void or
-reversal of an id that does not exist is refused before anything could be stored.
+account has enough money by then: the next attempt needs a new key. One that is not remembered (`INVALID_INPUT`,
+`INVALID_AMOUNT`, `BATCH_ABORTED`, `PAYMENTS_NOT_CONFIGURED`) leaves the key free: the next attempt may use it, or a new
+one. After `FRESH_LOG_IN_REQUIRED` send the same request with the same key. After `IDEMPOTENCY_KEY_REUSED` the key
+belongs to its first input: another input needs a new key. Only money commands have keys; for the rest the column says
+nothing. A capture, void or reversal of an id that does not exist is refused before anything could be stored.
 
 *Status* is that of REST. The values of an error have the names that are listed here; amounts in `…Minor` are text of
 digits. GraphQL gives the error as the type that is named; `Refusal` has no values beside `code` and `message`.

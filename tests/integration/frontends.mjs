@@ -12,6 +12,14 @@ const real = globalThis.fetch;
 let faults = []; // what happens to the next requests: "lost" reaches the wallet, "cut" does not; both look the same
 let sent = 0;
 let tear; // breaks the stream that was begun last
+const LIMIT_MS = 7000; // what the limit of this driver tells, in ms; waited for only in name
+let obeyed = 0;
+const timeout = globalThis.setTimeout;
+globalThis.setTimeout = (wake, ms, ...rest) => {
+  if (ms !== LIMIT_MS) return timeout(wake, ms, ...rest);
+  obeyed += 1;
+  return timeout(wake, 0, ...rest);
+};
 globalThis.fetch = async (path, options) => {
   sent += 1;
   const fault = faults.shift();
@@ -30,6 +38,10 @@ globalThis.fetch = async (path, options) => {
   if (fault === "busy") {
     const data = { transfer: { __typename: "Unavailable", code: "CONTENDED", message: "busy", retryable: true } };
     return new Response(JSON.stringify({ data }));
+  }
+  if (fault === "limited") {
+    const headers = { "Retry-After": String(LIMIT_MS / 1000) };
+    return new Response(JSON.stringify({ code: "RATE_LIMITED" }), { status: 429, headers });
   }
   return answer;
 };
@@ -78,6 +90,11 @@ for (const happens of [["lost"], ["cut", "lost", "busy"], ["proxy", "cut"], ["lo
 }
 assert.equal(BigInt((await standing()).available.minorUnits), before - 500n);
 
+// A limit says how long to wait, and is obeyed.
+faults = ["limited"];
+assert.equal((await pay(decide(payment(100), store), store, soon)).__typename, "TransferSuccess");
+assert.equal(obeyed, 1);
+
 // A double click is one payment.
 const twice = decide(payment(100), store);
 const both = await Promise.all([pay(twice, store, soon), pay(twice, store, soon)]);
@@ -90,7 +107,7 @@ await assert.rejects(pay(tunnel, store, soon), TypeError);
 assert.deepEqual(undecided(store), [tunnel]);
 const after = await pay(undecided(store)[0], store, soon);
 assert.deepEqual([after.replayed, undecided(store)], [true, []]);
-assert.equal(BigInt((await standing()).available.minorUnits), before - 700n);
+assert.equal(BigInt((await standing()).available.minorUnits), before - 800n);
 
 // A refusal is an answer: nothing is sent twice, and nothing is left to send.
 sent = 0;

@@ -106,7 +106,7 @@ class WalletError(Exception):
 
 
 class Rejected(WalletError):
-    """The ledger said no and no money moved. Correct the request and send it under a new key.
+    """The ledger said no and no money moved. Correct the request; if the refusal is remembered, use a new key.
 
     `remembered` tells whether the refusal is kept under the key, so that a late duplicate cannot turn a no into a yes.
     """
@@ -145,7 +145,7 @@ class ConfigurationError(WalletError):
 
 
 class InvariantViolated(WalletError):
-    """A bug of ours: a rule or a backend broke a promise. Nothing is written; operators are told."""
+    """A bug of ours; the log has it. Mostly nothing was written, but it may have been: ask again with the same key."""
 
     code = "INTERNAL"
     words = "{message}"

@@ -164,7 +164,7 @@ NOT_OPEN: Final = Code(
 INTERNAL: Final = Code(
     InvariantViolated.code,
     status_of(InvariantViolated),
-    "Our bug; the log has it under the same request id.",
+    "Our bug; the log has it under the same request id. The outcome is unknown: ask again later with the same key.",
     (Where.HTTP, *_BOTH),
 )
 LIMIT_EXCEEDED: Final = Code(
