@@ -78,16 +78,18 @@ Prometheus. The workers of one server answer as one; what a worker counted stays
 nothing is measured. The port has no log-in and no TLS: open it to Prometheus alone. Metrics hold no name, no amount of
 a user, no id and no secret.
 
-- `verb` is an operation as in [the API](schema.md), with the same name in GraphQL and REST; `-` is anything else.
+- `verb` is an operation of [the API](../schema.graphql), with the same name in GraphQL and REST; `-` is anything else.
 - `code` is `OK` or a code of [errors](errors.md).
 - `node` is a node of the store; a store with one node calls it `local`.
+- Metrics of connections exist on postgres and redis+postgres only. Those of commits in doubt, pending credits and
+  clocks exist on postgres, redis+postgres and mongodb only ([table](operations.md#watch-it)).
 - One process of each server looks at the store every `WALLET_SURVEY_SECONDS`. Every `WALLET_BOOKS_SECONDS` it sums the
-  books, which reads all accounts.
+  books, which reads all accounts. With several servers, set that to 0 on all but one.
 
 Log lines go to standard error. With `WALLET_LOG_FORMAT=json` each is one JSON object: `time`, `level`, `logger`,
 `message`, and of a request `requestId`, `userId`, `verb` and, in its last line, `outcome`. Every answer `IN_DOUBT`,
-`UNAVAILABLE` or `CONTENDED` has a line of level `WARNING`, and so has every worker that died. Calls of `/healthz` and
-`/readyz` have none. No line holds a password, a token, a key or an e-mail address.
+`UNAVAILABLE`, `NODE_UNAVAILABLE` or `CONTENDED` has a line of level `WARNING`, and so has every worker that died.
+Calls of `/healthz` and `/readyz` have none. No line holds a password, a token, a key or an e-mail address.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

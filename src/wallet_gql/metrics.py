@@ -174,7 +174,11 @@ ANSWERS: Final = Count(
     "code",
 )
 ANSWER_SECONDS: Final = Spread(
-    "wallet_answer_seconds", "How long requests took, by their first operation.", "api", "verb", buckets=SECONDS
+    "wallet_answer_seconds",
+    "How long requests took; one with several operations counts for its first.",
+    "api",
+    "verb",
+    buckets=SECONDS,
 )
 BATCH_COMMANDS: Final = Spread("wallet_batch_commands", "How many commands one commit had.", buckets=SIZES)
 COMMIT_SECONDS: Final = Spread("wallet_commit_seconds", "How long commits of the store took.", buckets=SECONDS)
@@ -185,7 +189,7 @@ CONNECTIONS_MAX: Final = Level(
     "wallet_store_connections_max", "How many may be in use.", "node", "pool", of_all="livesum"
 )
 CONNECTION_SECONDS: Final = Spread(
-    "wallet_store_connection_seconds", "How long was waited for a connection.", "node", "pool", buckets=SECONDS
+    "wallet_store_connection_seconds", "How long requests waited for a connection.", "node", "pool", buckets=SECONDS
 )
 WRITABLE: Final = Level("wallet_store_writable", "Whether the store can write: 1 or 0.", of_all="livemostrecent")
 BOOKS_OFF: Final = Level(
@@ -212,17 +216,19 @@ CLOCK_SECONDS: Final = Level(
 )
 OVERDUE_SECONDS: Final = Level(
     "wallet_overdue_seconds",
-    "How long the oldest record of a kind has been due and not been swept; delivery: events to merchants.",
+    "For how long the oldest due record of a kind has waited for a sweep; kind `delivery`: events to merchants.",
     "kind",
     of_all="livemostrecent",
 )
 SWEPT_AT: Final = Level(
     "wallet_swept_timestamp_seconds",
-    "When a sweep last succeeded; before the first time, when the server began to sweep.",
+    "When a sweep last succeeded; until it has, when the server started to sweep.",
     "sweep",
     of_all="livemax",
 )
-SWEEP_SECONDS: Final = Level("wallet_sweep_seconds", "How often sweeps run, by the settings.", of_all="livemax")
+SWEEP_SECONDS: Final = Level(
+    "wallet_sweep_seconds", "The pause between two sweeps, as set by `WALLET_SWEEP_SECONDS`.", of_all="livemax"
+)
 SWEEP_FAILURES: Final = Count("wallet_sweep_failures", "Sweeps that failed.", "sweep")
 WEBHOOKS: Final = Count("wallet_webhooks", "Attempts to send an event to a merchant, by outcome.", "outcome")
 WEBHOOK_AGE_SECONDS: Final = Spread(
