@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from tests.integration._server import run_cli, serving, settle_all
 from wallet_gql.backends.relational import tables
 from wallet_gql.backends.sqlite.setup import migrate
-from wallet_gql.settings import Settings
+from wallet_gql.settings import FROM_FILES, Settings
 from wallet_gql.storage import Store
 from wallet_gql.testing.conformance import StoreConformance
 from wallet_gql.testing.patience import patience
@@ -149,7 +149,8 @@ def test_settings_are_told() -> None:
     shown = {
         name for name in shown if not name.startswith(("WALLET_TEST_", "WALLET_SOAK_"))
     }  # of tests, not of the wallet
-    assert shown <= known.keys() | NOT_SETTINGS
+    in_files = {f"WALLET_{name.upper()}_FILE" for name in FROM_FILES}
+    assert shown <= known.keys() | in_files | NOT_SETTINGS
     for name, default in known.items():
         assert name in told, f"the README does not name {name}"
         plain = int(default) if isinstance(default, float) and default.is_integer() else default
