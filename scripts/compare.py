@@ -34,6 +34,20 @@ CAPABILITIES: Final = {
     "remote_credit": "`remote_credit`: credits on another node",
 }
 
+INTRODUCTION: Final = """\
+What the conformance suite found on each backend. A *trial* is one race, one fault or one repetition; all calls within a
+race are one trial.
+
+- *0 of 53 independent, at most 5.5 % (95 %)*: none of 53 trials broke the promise. So, with 95 % confidence, at most
+  5.5 % of such trials would.
+- *holds, 53 trials*: nothing broke the promise. Such a cell is from an older version of the suite, which counted each
+  call of a race as a trial.
+- *not tried*: the backend gives the suite no means to try this.
+- `-`: it was not run.
+
+`make compare` makes the whole page anew, `make compare ARGS=sqlite` one column of it. Trials that kill processes and
+servers are under [evidence](evidence/README.md)."""
+
 SECONDS: Final = "time of all tests"
 MADE: Final = "made on"
 REMARK: Final = "remark"
@@ -137,12 +151,7 @@ def _page(columns: Mapping[str, Told]) -> str:
         "",
         "<!-- Made by scripts/compare.py. Do not edit. -->",
         "",
-        "What the conformance suite found on each backend. A trial is one race, fault or repetition; calls within one",
-        "race count as one. *0 of 53 independent, at most 5.5 % (95 %)* means: none of 53 trials broke the promise, so",
-        "with 95 % confidence at most 5.5 % of such trials would. *Not tried* names what a backend gave no means to",
-        "try; `-` is what was not run. *Holds, 53 trials* is of an earlier version of this page, which also counted",
-        "the calls within a race. `make compare` makes this page anew, `make compare ARGS=sqlite` one column of it.",
-        "Killed processes and servers are under [evidence](evidence/README.md).",
+        *INTRODUCTION.splitlines(),
         "",
         _row("", (f"`{name}`" for name in columns)),
         "|" + "---|" * (len(columns) + 1),
