@@ -100,7 +100,10 @@ def type_of(kind: type[domain.WalletError]) -> type[WalletError] | None:
 
 @error_type(domain.Rejected)
 class Refusal(WalletError):
-    """The wallet said no and nothing was changed; `code` says why. A new attempt needs a new idempotency key."""
+    """The wallet said no and nothing was changed; `code` says why.
+
+    A new attempt needs a new idempotency key; only after `FRESH_LOG_IN_REQUIRED` send the same key.
+    """
 
 
 @object_type
