@@ -15,7 +15,7 @@ KILLS = (5, 12, 21, 30)
 
 CONVICTED_WITH = {
     "receipt_outside_the_commit": ("sqlite.written", r"paid \d+ times|has no receipt"),
-    "reply_before_commit": ("sqlite.written", "the books have nothing|does not say what was done"),
+    "reply_before_commit": ("sqlite.written", "the books have nothing|names cannot be found"),
     "state_before_key": ("sqlite.committed", r"was refused \(\w+\) and paid|answered as done and as refused"),
 }
 

@@ -21,7 +21,7 @@ from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import TrustedDocuments, load_settings
 from wallet_gql.storage import HistoryLine
 from wallet_gql.testing.patience import patience
-from wallet_gql.transports.graphql import cost, http_spec, schema, sockets, view
+from wallet_gql.transports.graphql import cost, direct, http_spec, schema, sockets, view
 from wallet_gql.transports.graphql.documents import Documents
 from wallet_gql.transports.graphql.live import Live
 from wallet_gql.transports.http import finishing
@@ -285,6 +285,7 @@ def streams_for_whoever_names_them(_site: Site, patch: pytest.MonkeyPatch) -> No
         return http_spec.Wanted(wanted.json, wanted.stream, wanted.stream)
 
     patch.setattr(view, "wanted_by", eager)
+    patch.setattr(direct, "_media_type", lambda _: None)  # nobody goes the short way, which sends no streams
 
 
 def cost_is_only_told(_site: Site, patch: pytest.MonkeyPatch) -> None:

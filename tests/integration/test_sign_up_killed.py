@@ -22,11 +22,11 @@ POINTS: Final = (
 
 
 def sign_up(client: Client, api: str, given: dict[str, str]) -> str:
-    """The code of the refusal; empty if there is none."""
-    found = (
-        client.run(SIGN_UP, {"input": given}) if api == "graphql" else client.http.post("/v1/user", json=given).json()
-    )
-    return str(found.get("code", ""))
+    """The code of the refusal, in GraphQL of its first problem; empty if there is none."""
+    if api == "rest":
+        return str(client.http.post("/v1/user", json=given).json().get("code", ""))
+    problems = client.run(SIGN_UP, {"input": given}).get("problems")
+    return str(problems[0]["code"]) if problems else ""
 
 
 @pytest.mark.trial
