@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from inspect import ismethod
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +73,11 @@ def bare_schema() -> GraphQLSchema:
 
 
 def _reader(name: str) -> Callable[..., Any]:
-    return lambda source, _info: getattr(source, name)
+    def read(source: object, _info: object) -> Any:
+        found = getattr(source, name)
+        return found() if ismethod(found) else found
+
+    return read
 
 
 async def _account(_root: object, info: GraphQLResolveInfo[Context], id: str) -> Account | None:  # noqa: A002 - the API's word

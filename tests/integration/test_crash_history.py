@@ -114,9 +114,9 @@ def change_the_account(_: Operations, books: Books, drawn: random.Random) -> str
 
 
 def lose_a_held_amount(_: Operations, books: Books, drawn: random.Random) -> str:
-    """The account forgot an open hold."""
-    name = drawn.choice([name for name, account in books.accounts.items() if account.held_minor])
-    books.accounts[name] = replace(books.accounts[name], held_minor=0)
+    """The account forgot an open hold, or has one too many if there is none in these books."""
+    name = drawn.choice([name for name, account in books.accounts.items() if account.held_minor] or [*books.accounts])
+    books.accounts[name] = replace(books.accounts[name], held_minor=0 if books.accounts[name].held_minor else 5)
     return "its open holds sum to"
 
 

@@ -114,7 +114,7 @@ def test_success_types_of_one_name_only() -> None:
         assert {name: kinds for name, kinds in types.items() if len(kinds) > 1} == {}, union.name
 
 
-ASKED: Final = SimpleNamespace(field_name="asked")
+ASKED: Final = SimpleNamespace(field_name="asked", path=SimpleNamespace(as_list=lambda: ["asked"]))
 """What a handler looks at of the resolver's info."""
 
 
@@ -149,7 +149,7 @@ def test_concrete_types_win_over_the_general_refusal() -> None:
     error = domain.InsufficientFunds("acc_1", 5, 700, "EUR")
     handler = next(handler for handler in HANDLERS if isinstance(error, handler.exception_type))
     answer: Any = handler.handle(error, field=None, info=ASKED)
-    assert (answer.available.minor_units, answer.required.decimal) == (5, "7.00")
+    assert (answer.available.minor_units, answer.required.decimal()) == (5, "7.00")
 
 
 @pytest.mark.parametrize(
