@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from tests.integration._hostile import ELEMENTS, SIZES, Hostile, every, grown, mixed
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql.kept import DOCUMENTS_KEPT, KEPT
 from wallet_gql.transports.http.app import create_app, playground
 
@@ -122,7 +123,7 @@ async def cost_of(app: Starlette, hostile: Hostile, send: Send) -> str:
         took.append(time.process_time() - started)
         if took[-1] < CPU_SECONDS_MAX / 2:
             break
-    if min(took) >= CPU_SECONDS_MAX:
+    if min(took) >= patience(CPU_SECONDS_MAX):  # on a busy machine the same work takes more processor time
         return f"{hostile.name}: {min(took) * 1000:.0f} ms"
     return f"{hostile.name}: answered with {answer} bytes" if answer > ANSWER_MAX else ""
 

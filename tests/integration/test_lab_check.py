@@ -36,6 +36,10 @@ FOUND: Final = (
 """Mutants of SQLite that a history shows. The others take a fault, a count of flushes or amounts beyond 2^53."""
 
 
+TRIED: Final = 4
+"""So many of them are trials; `make soak` tries the others, too."""
+
+
 async def judged(backend: str, folder: Path, seed: int = 1, size: Size = QUICK) -> tuple[History, Judgement]:
     """One history of a backend."""
     return await run(harness_for(backend), folder, seed, size)
@@ -100,9 +104,14 @@ async def test_a_stale_cache_is_convicted(tmp_path: Path, monkeypatch: pytest.Mo
     assert "real time" in await found_in("reads_from_a_cache", tmp_path, range(1, 6))
 
 
-@pytest.mark.trial
 @pytest.mark.backend("sqlite")
-@pytest.mark.parametrize("mutant", FOUND)
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        pytest.param(one, marks=pytest.mark.trial if place < TRIED else pytest.mark.soak)
+        for place, one in enumerate(FOUND)
+    ],
+)
 async def test_a_mutant_is_convicted(mutant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every mistake that a history without faults can show, within a few seeds."""
     MUTANTS[mutant](monkeypatch)
