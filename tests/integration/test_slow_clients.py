@@ -112,13 +112,46 @@ def test_who_does_not_read_is_cut(server: Server) -> None:
 def test_b8_idle_connections_outlast_the_balancer(tmp_path: Path) -> None:
     """A connection is kept longer than common balancers keep theirs, or as long as the setting says."""
     assert load_settings(storage="memory://").keep_alive_seconds > BALANCER_SECONDS
-    with serving(tmp_path) as patient, connect(patient) as raw:
+    with serving(tmp_path) as patient, connect(patient) as raw, ExitStack() as stack:
         assert is_answered(raw)
+        others = [(stack.enter_context(connect(patient)), asked) for asked in ASKED]
+        for connection, asked in others:
+            assert head_of_answer(connection, asked)
         with serving(tmp_path, keep_alive_seconds="1") as hasty, connect(hasty) as other:
             assert is_answered(other)
             assert other.recv(1) == b""
         time.sleep(UVICORN_SECONDS)
         assert is_answered(raw)
+        for connection, asked in others:
+            assert head_of_answer(connection, asked)
+
+
+QUERY: Final = b'{"query": "{ __typename }"}'
+ASKED: Final = (
+    b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /v1/user HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer nobody\r\n\r\n",
+    b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(QUERY), QUERY),
+)
+"""Other requests whose connection is kept: errors and GraphQL as well."""
+
+
+def head_of_answer(raw: socket.socket, asked: bytes) -> bytes:
+    """The head of an answer on a kept connection, after its whole body was read; empty if the connection is closed."""
+    raw.sendall(asked)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        piece = raw.recv(65_536)
+        if not piece:
+            return b""
+        answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+    )
+    while len(body) < length:
+        body += raw.recv(65_536)
+    return b"" if b"connection: close" in head.lower() else head
 
 
 def is_answered(raw: socket.socket) -> bool:
