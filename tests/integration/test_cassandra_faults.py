@@ -126,12 +126,13 @@ async def trial(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", [pytest.param("kill", marks=pytest.mark.soak), "stop"])
 async def test_a_node_is_lost_under_load(three: CassandraCluster, tmp_path: Path, kind: str) -> None:
     """Killed, or stopped for longer than clients wait: nothing is lost or doubled, and the others go on."""
     await trial(three, tmp_path, [kind])
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 async def test_all_nodes_are_killed_at_once(three: CassandraCluster, tmp_path: Path) -> None:
     """What was answered is on the disks."""
