@@ -15,6 +15,7 @@ import ctypes
 import logging
 import os
 import sys
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -38,7 +39,7 @@ SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 LONG_SECONDS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0)
 
 
-class Metric:
+class Metric(ABC):
     """One metric. Values of labels are given in the order of `labels`, from small sets: each makes a time series."""
 
     kind: ClassVar[str]
@@ -71,9 +72,9 @@ class Metric:
         for labels, value in waiting.items():
             self._write(self.part(labels), value)
 
+    @abstractmethod
     def _write(self, part: Any, value: Any) -> None:
         """Write what was collected for one series."""
-        raise NotImplementedError
 
     def part(self, labels: tuple[str, ...]) -> Any:
         """The series with these labels. They are kept, because the library takes longer to find them."""

@@ -10,6 +10,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration._server import Server
+from wallet_gql import metrics
 from wallet_gql.testing.patience import patience
 
 SETTINGS = {"metrics_address": "127.0.0.1:0", "survey_seconds": "0.2", "books_seconds": "0.2", "log_format": "json"}
@@ -57,3 +58,15 @@ def until(server: Server, is_so: Callable[[Scrape], bool]) -> Scrape:
         assert time.monotonic() < deadline, f"{found.text}\n{server.log}"
         time.sleep(0.1)
     return found
+
+
+def touch(metric: metrics.Metric) -> None:
+    """Give it a value, with labels that it has not had."""
+    labels = ["x"] * len(metric.labels)
+    if isinstance(metric, metrics.Count):
+        metric.add(*labels)
+    elif isinstance(metric, metrics.Spread):
+        metric.note(1.0, *labels)
+    elif isinstance(metric, metrics.Level):
+        metric.set(1.0, *labels)
+        metric.add(1.0, *labels)

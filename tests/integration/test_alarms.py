@@ -25,7 +25,7 @@ import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]  # it has no types of its own
 
-from tests.integration._metrics import Scrape
+from tests.integration._metrics import Scrape, touch
 from wallet_gql import background, metrics
 from wallet_gql.backends.sqlite import connection as sqlite
 from wallet_gql.backends.sqlite.store import SqliteStore
@@ -108,13 +108,7 @@ def _every_cause_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_query_asks_for_metrics_and_labels_that_are_scraped(measured: Callable[[], Scrape]) -> None:
     """Each name is that of a sample, with these labels, in a scrape where every metric has been touched."""
     for metric in metrics.ALL:
-        labels = ["x"] * len(metric.labels)
-        if isinstance(metric, metrics.Count):
-            metric.add(*labels)
-        elif isinstance(metric, metrics.Spread):
-            metric.note(1.0, *labels)
-        elif isinstance(metric, metrics.Level):
-            metric.set(1.0, *labels)
+        touch(metric)
     found = measured()
     labels_of = {name: {label for label, _ in next(iter(samples))} for name, samples in found.samples.items()}
     asked = set()

@@ -23,10 +23,10 @@ from wallet_gql.transports.catalogue.errors import BAD_REQUEST, LIMIT_EXCEEDED
 pytestmark = [pytest.mark.serving(proved=True), pytest.mark.balances(10**9, 10**9, 0)]
 # The user who asks, the one who is paid, and one whose sessions may end.
 
-REST_EXAMPLES: Final = 16
+REST_EXAMPLES: Final = 30
 """Requests for each operation of REST, allowed and forbidden ones each."""
 
-GRAPHQL_EXAMPLES: Final = 15
+GRAPHQL_EXAMPLES: Final = 24
 """Documents for each field of `Query` and `Mutation`."""
 
 EXAMPLES_MIN: Final = 500

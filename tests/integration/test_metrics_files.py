@@ -15,7 +15,7 @@ import httpx
 import pytest
 from prometheus_client import mmap_dict
 
-from tests.integration._metrics import Scrape
+from tests.integration._metrics import Scrape, touch
 from wallet_gql import background, metrics, runtime
 from wallet_gql.identity.passwords import Passwords
 from wallet_gql.runtime import open_wallet
@@ -41,18 +41,6 @@ def scraped(port: int) -> Scrape:
     """The metrics now."""
     metrics.flush()
     return Scrape(httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=patience(30)).text)
-
-
-def touch(metric: metrics.Metric) -> None:
-    """Give it a value, with labels that it has not had."""
-    labels = ["x"] * len(metric.labels)
-    if isinstance(metric, metrics.Count):
-        metric.add(*labels)
-    elif isinstance(metric, metrics.Spread):
-        metric.note(1.0, *labels)
-    elif isinstance(metric, metrics.Level):
-        metric.set(1.0, *labels)
-        metric.add(1.0, *labels)
 
 
 def no_space(*_given: object) -> None:
@@ -125,7 +113,7 @@ async def test_background_work_that_has_died_does_not_stop_the_clean_up(
 _PROCESS: Final = """
 import sys
 from pathlib import Path
-from tests.integration.test_metrics_files import touch
+from tests.integration._metrics import touch
 from wallet_gql import metrics
 
 metrics.start(Path(sys.argv[1]))

@@ -23,7 +23,7 @@ class TestMemory(MachineConformance):
 
     backend = "memory"
     shuffled = True
-    examples = 50
+    examples = 80
     steps = 40
 
 
@@ -32,7 +32,7 @@ class TestMemoryOfThreeNodes(MachineConformance):
 
     backend = "memory-3"
     shuffled = True
-    examples = 40
+    examples = 70
     steps = 40
 
 
@@ -40,7 +40,7 @@ class TestMemoryInPlainOrder(MachineConformance):
     """Without lost replies every answer is foretold exactly, replays included."""
 
     backend = "memory"
-    examples = 20
+    examples = 30
     steps = 30
 
 
@@ -48,7 +48,7 @@ class TestSqlite(MachineConformance):
     """The same on SQLite, with restarts, polite ones and others."""
 
     backend = "sqlite"
-    examples = 15
+    examples = 25
     steps = 30
 
 

@@ -29,14 +29,14 @@ SOAK_STEPS = 40
 @pytest.mark.backend("memory")
 def test_schedules_on_memory() -> None:
     """At rest Stripe's stand-in and the ledger agree to the cent, and each intent happened once."""
-    run_payments_machine("memory", examples=90, steps=25)
+    run_payments_machine("memory", examples=150, steps=25)
 
 
 @pytest.mark.slow
 @pytest.mark.backend("memory-3")
 def test_schedules_on_memory_of_three_nodes() -> None:
     """The same over three nodes."""
-    run_payments_machine("memory-3", examples=30, steps=25)
+    run_payments_machine("memory-3", examples=50, steps=25)
 
 
 @pytest.mark.soak

@@ -16,4 +16,4 @@ def server_or_skip() -> Iterator[None]:
     try:
         yield
     except ServerMissing as missing:
-        pytest.skip(str(missing))
+        pytest.skip(str(missing))  # as the module says: this machine lacks it
