@@ -96,8 +96,8 @@ async def test_a_locked_payer_is_no_trouble_of_his_merchant(world: World, mercha
         done_too_early.set_result(any(task.done() and task.exception() is None for task in sent))
         return await asyncio.gather(*sent, return_exceptions=True)
 
-    insisting = asyncio.create_task(insists())
     async with locked(node_of(world), stuck.account):
+        insisting = asyncio.create_task(insists())  # not before the lock is held, or its first payment goes through
         neighbour = asyncio.create_task(busy_neighbour(node_of(world), merchant.account, until))
         await asyncio.gather(*map(pays, people[1:-1]))
         waited = await neighbour
