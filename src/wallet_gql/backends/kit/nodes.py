@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from ...domain.changes import Scope
 from ...domain.errors import ConfigurationError
@@ -19,6 +20,12 @@ def _weight(slot: int, node: str) -> bytes:
     return hashlib.blake2b(f"{slot}\0{node}".encode(), digest_size=8).digest()
 
 
+@lru_cache(maxsize=16)
+def _homes(names: tuple[str, ...]) -> list[str]:
+    """The node of each slot. It takes milliseconds, and every store of a process asks for the same nodes."""
+    return [max(names, key=lambda name: _weight(slot, name)) for slot in range(SLOTS)]
+
+
 class NodeMap:
     """The home of each slot among the named nodes. It depends on the names, not on their order."""
 
@@ -27,7 +34,7 @@ class NodeMap:
         if not names or len(set(names)) != len(names):
             raise ConfigurationError(f"node names must be given and differ: {list(names)}")
         self.names = tuple(sorted(names))
-        self._home = [max(self.names, key=lambda name: _weight(slot, name)) for slot in range(SLOTS)]
+        self._home = _homes(self.names)
 
     def home(self, slot: int) -> str:
         """The node of a slot."""
