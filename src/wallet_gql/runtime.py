@@ -16,6 +16,7 @@ from .backends import open_store
 from .background import attempt, run_for_ever
 from .domain.errors import InvalidInput
 from .identity import Identity
+from .identity.passwords import Passwords
 from .integrations.stripe.payments import Payments, open_payments
 from .integrations.webhooks.deliveries import Webhooks
 from .integrations.webhooks.events import HttpSender, can_send
@@ -92,7 +93,7 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
             transfer_fee_basis_points=settings.transfer_fee_basis_points,
             timeout_seconds=settings.timeout_seconds,
         )
-        identity = Identity(store, clock=utc_now, session_cache_seconds=settings.session_cache_seconds)
+        identity = _identity(settings, store)
         merchants, webhooks, sender = _merchants(settings, ledger)
         wallet = Wallet(settings, store, ledger, identity, payments, merchants, webhooks)
         await store.recover(_RECOVER_MAX)
@@ -112,6 +113,11 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
             await sender.aclose()
             identity.passwords.close()
             metrics.flush()
+
+
+def _identity(settings: Settings, store: Store) -> Identity:
+    passwords = Passwords(is_test=settings.mode is Mode.TEST)
+    return Identity(store, clock=utc_now, passwords=passwords, session_cache_seconds=settings.session_cache_seconds)
 
 
 def _merchants(settings: Settings, ledger: Ledger) -> tuple[Merchants, Webhooks, HttpSender]:

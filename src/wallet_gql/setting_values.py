@@ -23,7 +23,10 @@ _ORIGIN: Final = "write for example https://app.example or http://localhost:5173
 
 
 class Mode(StrEnum):
-    """`production` serves no GraphiQL and refuses a store that keeps nothing; `test` alone may arm failpoints."""
+    """`production` serves no GraphiQL and refuses a store that keeps nothing.
+
+    `test` alone may arm failpoints, and its password hashes cost an attacker nothing.
+    """
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"

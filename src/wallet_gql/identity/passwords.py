@@ -8,6 +8,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
@@ -26,15 +27,25 @@ CLIENT_WAITING_MAX: Final = 16
 """The same for one client, so that one client cannot keep all others from logging in."""
 
 
-class Passwords:
-    """argon2id with 19 MiB, 2 passes, 1 lane (OWASP's minimum). `client` is the network that asks, "" for none."""
+@cache
+def _hasher(*, is_test: bool) -> tuple[PasswordHasher, str]:
+    """What makes argon2id hashes, and the hash of a password that nobody knows; once a process."""
+    passes, memory_kib = (1, 8) if is_test else (2, 19_456)
+    hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=1)
+    return hasher, hasher.hash(secrets.token_urlsafe())
 
-    def __init__(self) -> None:
-        self._hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+
+class Passwords:
+    """argon2id with 19 MiB, 2 passes, 1 lane (OWASP's minimum). `client` is the network that asks, "" for none.
+
+    With `is_test` a hash costs hardly anything, and protects nobody.
+    """
+
+    def __init__(self, *, is_test: bool = False) -> None:
+        self._hasher, self._dummy = _hasher(is_test=is_test)
         workers = max(1, (os.cpu_count() or 1) - 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="wallet-argon2")
         self._waiting: Counter[str] = Counter()
-        self._dummy = self._hasher.hash(secrets.token_urlsafe())
 
     async def choose(self, password: str, names: Sequence[str], client: str = "") -> str:
         """Hash a new password. Raises InvalidInput: it is easy to guess; Contended: too many are waiting."""
