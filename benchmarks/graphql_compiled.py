@@ -30,7 +30,7 @@ from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.server.app import create_app
 from wallet_gql.verbs.ledger import To
 
 WAYS: Final = {"interpreted": 0, "compiled": 2}

@@ -23,7 +23,7 @@ from wallet_gql.testing.harness import Harness, harness_for
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness
 from wallet_gql.testing.servers.redis import FORBIDDEN, RedisHarness, RedisServer
 from wallet_gql.testing.world import World
-from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.server.app import create_app
 
 BALANCES: Final = (100_000, 0)
 """A payer with 1000.00 EUR, and a payee."""

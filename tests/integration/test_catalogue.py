@@ -23,8 +23,8 @@ from wallet_gql.transports.catalogue.errors import ANSWERS, CODES, STATUS, code_
 from wallet_gql.transports.catalogue.operations import BATCH_ITEM, KEYED, NAMES, OPERATIONS, OUTAGES
 from wallet_gql.transports.graphql.errors import HANDLERS, Refusal, as_data, type_of
 from wallet_gql.transports.graphql.schema import schema
+from wallet_gql.transports.http.errors import problem
 from wallet_gql.transports.rest import routes as rest
-from wallet_gql.transports.rest.errors import problem
 from wallet_gql.verbs.ledger import Ledger
 from wallet_gql.verbs.merchants import Merchants
 

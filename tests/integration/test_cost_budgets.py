@@ -24,15 +24,15 @@ from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
-from wallet_gql.transports.catalogue.operations import PASSWORD_COST
+from wallet_gql.transports.catalogue.operations import LIST_SIZE, PASSWORD_COST
 from wallet_gql.transports.graphql.backend import GUARANTEES
 from wallet_gql.transports.graphql.context import Context
-from wallet_gql.transports.graphql.cost import COST_MAX, FIXED, HELD, LIST_SIZE
+from wallet_gql.transports.graphql.cost import COST_MAX, FIXED, HELD
 from wallet_gql.transports.graphql.kept import KEPT
 from wallet_gql.transports.graphql.schema import schema
-from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.auth import Caller
 from wallet_gql.transports.http.rate_limits import Limits
+from wallet_gql.transports.server.app import create_app
 from wallet_gql.verbs.lookups import To
 
 BOUNDED: Final = {

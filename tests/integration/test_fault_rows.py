@@ -66,7 +66,7 @@ ROWS: Final[dict[str, Mutation | str]] = {
     ),
     "B6": "integration/test_postgres_sessions.py::test_b6_the_checks_are_needed",
     "B7": Mutation(
-        "transports.http.workers",
+        "transports.server.workers",
         "            os.kill(os.getpid(), signal.SIGTERM)\n",
         "            return\n",
         "integration/test_workers.py::test_b7_a_worker_notices_the_end_of_its_parent",
@@ -195,13 +195,13 @@ ROWS: Final[dict[str, Mutation | str]] = {
         "integration/test_config_check.py::test_f5_all_faults_at_once",
     ),
     "F5": Mutation(
-        "transports.http.checks",
+        "transports.server.checks",
         '    _check("WALLET_HOST", "host", by=lambda settings: _check_host(settings.host)),\n',
         "",
         "integration/test_config_check.py::test_f5_all_faults_at_once",
     ),
     "F10": Mutation(
-        "transports.http.workers",
+        "transports.server.workers",
         'log.warning("worker %s %s; another one is started in',
         'log.debug("worker %s %s; another one is started in',
         "integration/test_workers.py::test_f10_a_worker_that_dies_again_and_again",

@@ -25,7 +25,7 @@ from wallet_gql.domain.ids import OPERATOR, AccountId, UserId
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
-from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.server.app import create_app
 
 NAME: Final = "wallet.db"
 URL: Final = "http://wallet.test"

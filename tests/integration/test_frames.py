@@ -21,7 +21,7 @@ from wallet_gql.domain.commands import MoveMoney
 from wallet_gql.domain.rules import transfers
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.server.app import create_app
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 OWN: Final = str(ROOT / "src" / "wallet_gql")

@@ -32,8 +32,8 @@ from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.transports.graphql.history import to_cursor
 from wallet_gql.transports.graphql.schema import sdl
-from wallet_gql.transports.http.app import create_app
-from wallet_gql.transports.http.serving import listen
+from wallet_gql.transports.server.app import create_app
+from wallet_gql.transports.server.serving import listen
 from wallet_gql.transports.web import graphiql
 from wallet_gql.transports.web.graphiql import POLICY, Tab, demo_tabs, routes
 from wallet_gql.transports.web.graphiql.assets import accepts_gzip

@@ -14,7 +14,8 @@ from tests.integration._graphql import execute, wallet_in
 from tests.integration._live import talking
 from tests.integration._server import TRANSFER, Client, Person, Server, counted, settle
 from wallet_gql.testing.patience import patience
-from wallet_gql.transports.graphql.cost import COST_MAX, LIST_SIZE, Meter
+from wallet_gql.transports.catalogue.operations import LIST_SIZE
+from wallet_gql.transports.graphql.cost import COST_MAX, Meter
 
 pytestmark = pytest.mark.balances(10_000, 0)
 

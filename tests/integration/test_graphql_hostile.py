@@ -23,7 +23,7 @@ from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql.kept import DOCUMENTS_KEPT, KEPT
-from wallet_gql.transports.http.app import create_app, playground
+from wallet_gql.transports.server.app import create_app, playground
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -25,8 +25,8 @@ from wallet_gql.transports.graphql import cost, direct, http_spec, schema, socke
 from wallet_gql.transports.graphql.documents import Documents
 from wallet_gql.transports.graphql.live import Live
 from wallet_gql.transports.http import finishing
-from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.auth import Caller
+from wallet_gql.transports.server.app import create_app
 
 pytestmark = pytest.mark.trial
 

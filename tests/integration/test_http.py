@@ -37,8 +37,8 @@ from tests.integration._server import (
 from wallet_gql.domain.errors import Unavailable
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql.view import WalletView
-from wallet_gql.transports.http import app as http
-from wallet_gql.transports.http.app import create_app
+from wallet_gql.transports.server import app as http
+from wallet_gql.transports.server.app import create_app
 
 SLOW_COMMIT = {"failpoints": "sqlite.written=sleep:0.5@1"}
 """The server's first commit takes half a second longer."""

@@ -25,7 +25,7 @@ from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.stripe_fake import FakeStripe
 from wallet_gql.transports.graphql.schema import schema
-from wallet_gql.transports.http.app import create_app, playground
+from wallet_gql.transports.server.app import create_app, playground
 from wallet_gql.verbs.ledger import To
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -28,9 +28,9 @@ from wallet_gql.domain.errors import (
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.catalogue.errors import STATUS, camel, is_money, status_of, values_of
-from wallet_gql.transports.http.app import create_app
-from wallet_gql.transports.rest.errors import problem
+from wallet_gql.transports.http.errors import problem
 from wallet_gql.transports.rest.routes import OPERATIONS, openapi_text, routes
+from wallet_gql.transports.server.app import create_app
 
 DOCUMENT: Final[dict[str, Any]] = json.loads(openapi_text())
 SCHEMAS: Final[dict[str, Any]] = DOCUMENT["components"]["schemas"]

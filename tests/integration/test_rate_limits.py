@@ -43,9 +43,9 @@ from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.redis import RedisServer
 from wallet_gql.transports.catalogue.operations import NAMES
-from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.rate_limits import GROUPS, Limits, check_names
 from wallet_gql.transports.http.windows import Windows
+from wallet_gql.transports.server.app import create_app
 
 SOMEBODY: Final = UserId("usr_019b0000000070008000000000000001")
 HOUR: Final = 3_600

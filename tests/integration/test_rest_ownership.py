@@ -22,9 +22,9 @@ from tests.integration._stripe import settings_of
 from tests.integration.test_graphql_ownership import SCHEMA, STATE, Town, bank, furnish, id_paths, unknown
 from wallet_gql.domain.ids import UserId
 from wallet_gql.testing.stripe_fake import FakeStripe
-from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.rest.routes import OPERATIONS
 from wallet_gql.transports.rest.routing import Operation
+from wallet_gql.transports.server.app import create_app
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

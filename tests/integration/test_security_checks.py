@@ -38,8 +38,8 @@ from wallet_gql.domain.users import FRESH, SessionKind
 from wallet_gql.identity import Identity
 from wallet_gql.testing.stripe_fake import FakeStripe
 from wallet_gql.transports.catalogue.operations import NAMES
-from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.rest.routes import OPERATIONS
+from wallet_gql.transports.server.app import create_app
 from wallet_gql.verbs.ledger import utc_now
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -33,9 +33,9 @@ from wallet_gql.runtime import open_wallet
 from wallet_gql.setting_values import origin_of
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
-from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.origins import is_same_site
 from wallet_gql.transports.http.security import ASKED_HEADERS, TOOL_HEADERS
+from wallet_gql.transports.server.app import create_app
 
 DEV_SERVER: Final = "http://localhost:5173"
 

@@ -211,7 +211,7 @@ ROWS: Final = {
         f"{PROBES}::test_field_suggestions",
     ),
     "GraphiQL": Mutation(
-        "transports.http.app",
+        "transports.server.app",
         "return None if settings.mode is Mode.PRODUCTION else ()",
         "return ()",
         f"{PROBES}::test_graphiql",

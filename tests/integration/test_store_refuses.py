@@ -29,7 +29,7 @@ from wallet_gql.testing.harness import HARNESSES, Harness
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.postgres import USER, PostgresCluster, PostgresServer
 from wallet_gql.testing.world import Person, World
-from wallet_gql.transports.http.app import READY_SECONDS
+from wallet_gql.transports.server.app import READY_SECONDS
 
 BOSS = "boss"
 """The role of those who make trouble; the wallet's own is `USER`."""

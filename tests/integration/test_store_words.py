@@ -15,10 +15,10 @@ from wallet_gql.domain.errors import InDoubt, RateLimited, Unavailable, WalletEr
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.storage import Store
-from wallet_gql.transports.http import app as http
-from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.http.logs import RequestIdFilter
 from wallet_gql.transports.rest.routes import OPERATIONS
+from wallet_gql.transports.server import app as http
+from wallet_gql.transports.server.app import create_app
 
 SAID = "Can't connect to MySQL server on '127.0.0.1' (user 'wallet')"
 """What a backend of another package passes on of its driver, without a thought."""

@@ -22,7 +22,7 @@ import pytest
 from tests.integration._server import START_SECONDS, Client, Person, Server, new_key, run_cli, serving, settle_all
 from wallet_gql.backends.relational.migrations import VERSION_TABLE
 from wallet_gql.testing.patience import patience
-from wallet_gql.transports.http import workers
+from wallet_gql.transports.server import workers
 
 pytestmark = pytest.mark.timeout(900)
 """Real processes start several times in a test, and may have to share the machine."""

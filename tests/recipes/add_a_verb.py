@@ -11,8 +11,8 @@ from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.transports.catalogue.operations import NAMES
 from wallet_gql.transports.graphql.schema import sdl
-from wallet_gql.transports.http.app import create_app
 from wallet_gql.transports.rest.routes import openapi_text
+from wallet_gql.transports.server.app import create_app
 
 NAME = "freezeAccount"
 PASSWORD = "one long pass phrase"

@@ -12,7 +12,7 @@ from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.transports.graphql.errors import as_data
 from wallet_gql.transports.graphql.schema import sdl
-from wallet_gql.transports.rest.errors import problem
+from wallet_gql.transports.http.errors import problem
 from wallet_gql.transports.rest.routes import openapi_text
 from wallet_gql.verbs.ledger import To
 

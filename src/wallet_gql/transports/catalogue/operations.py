@@ -226,6 +226,12 @@ HASHING: Final = ("logIn", "signUp", "changePassword")
 PASSWORD_COST: Final = 2_000
 """The cost of hashing a password, in fields of an answer with as much processor time."""
 
+LIST_SIZE: Final = 10
+"""How many items are counted for a list whose length nobody named."""
+
+FILTER_COST: Final = 1_000
+"""The additional cost of a filter: a filtered page may examine 2,000 entries."""
+
 READS: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.reads)
 """What only reads."""
 

@@ -108,9 +108,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve GraphQL and REST until Ctrl-C."""
-    from ..http.checks import CHECKS, TRANSPORT  # noqa: PLC0415 - the other commands need no web server
-    from ..http.serving import serve as run_server  # noqa: PLC0415 - same
     from ..http.tls import self_signed  # noqa: PLC0415 - same
+    from ..server.checks import CHECKS, TRANSPORT  # noqa: PLC0415 - the other commands need no web server
+    from ..server.serving import serve as run_server  # noqa: PLC0415 - same
 
     checks = [check for check in CHECKS if check is not TRANSPORT or not tls_self_signed]
     settings = load_settings(

@@ -32,7 +32,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check all that `serve` checks; exit 2 and name each variable that is wrong, with the remedy."""
-    from ..http.checks import CHECKS  # noqa: PLC0415 - the other commands need no web server
+    from ..server.checks import CHECKS  # noqa: PLC0415 - the other commands need no web server
 
     faults: list[str] = []
     text = ""

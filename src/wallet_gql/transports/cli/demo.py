@@ -26,7 +26,7 @@ from ...runtime import Wallet, open_wallet
 from ...settings import Settings, load_settings
 from ...verbs.ledger import To
 from ..graphql.history import to_cursor
-from ..http.serving import listen, run, serve_wallet, url_of
+from ..server.serving import listen, run, serve_wallet, url_of
 from ..web.graphiql import PATH, Tab, demo_tabs
 from ..web.pages import TRANSFER, curl
 

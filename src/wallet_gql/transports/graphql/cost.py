@@ -46,14 +46,11 @@ from ...domain.merchants import SPLITS_MAX
 from ...domain.money import EXPONENTS
 from ...storage import PAGE_MAX
 from ..catalogue.errors import PROBLEMS_MAX
-from ..catalogue.operations import HASHING, PASSWORD_COST
+from ..catalogue.operations import FILTER_COST, HASHING, LIST_SIZE, PASSWORD_COST
 from .failures import OverLimit
 
 COST_MAX: Final = 25_000
 """The highest cost of one operation: everything about a page of 80 entries for each of ten accounts."""
-
-LIST_SIZE: Final = 10
-"""How many items are counted for a list without `first`."""
 
 HELD: Final = frozenset({"User.accounts", "User.sessions", "EventDelivery.positions"})
 """Lists whose length depends on the user. Their resolvers call `Context.count_list`."""
@@ -89,9 +86,6 @@ WORK: Final[Mapping[str, int]] = {
     **{f"Mutation.{name}": PASSWORD_COST for name in HASHING},
 }
 """The additional cost of fields that read more than they return, or that hash a password."""
-
-FILTER_COST: Final = 1_000
-"""The additional cost of a filter: a filtered page may examine 2,000 entries."""
 
 _SIZES: Final = ("first", "ids")
 _MEASURED: Final = frozenset({*_SIZES, "input", "filter"})

@@ -1,1 +1,1 @@
-"""HTTP itself: the application, headers, limits, sessions, serving."""
+"""What both APIs share: log-in state, errors, headers, limits, TLS."""

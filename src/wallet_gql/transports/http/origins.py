@@ -1,8 +1,8 @@
 """Which sites' pages may use the wallet: its own, and those of `WALLET_ALLOWED_ORIGINS`.
 
 The same rule holds for requests and for WebSocket handshakes. A browser sends its cookies even if another site made it
-send the request, so a request with a cookie must say which site it comes from. CORS (`http.create_app`) allows the same
-sites.
+send the request, so a request with a cookie must say which site it comes from. CORS
+(`security.cross_origin`) allows the same sites.
 """
 
 from __future__ import annotations

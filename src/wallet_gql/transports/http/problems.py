@@ -38,18 +38,33 @@ class Problem(Exception):
 
 
 def respond(problem: Problem) -> Response:
-    """The response: `{type, title, status, detail, code, requestId, retryable}`."""
-    current().fail(problem.code.name)
+    """The response to a problem."""
+    code = problem.code
+    return answer(code.status, code.name, problem.detail, {}, problem.headers, retryable=code.retryable)
+
+
+def answer(
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    values: Mapping[str, object],
+    headers: Mapping[str, str],
+    *,
+    retryable: bool,
+) -> Response:
+    """The response: `{type, title, status, detail, code, requestId, retryable}` and further values of the error."""
+    current().fail(code)
     body = {
         "type": "about:blank",
-        "title": problem.code.status.phrase,
-        "status": problem.code.status,
-        "detail": problem.detail,
-        "code": problem.code.name,
+        "title": status.phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
         "requestId": REQUEST_ID.get(),
-        "retryable": problem.code.retryable,
+        "retryable": retryable,
+        **values,
     }
-    return Response(orjson.dumps(body), problem.code.status, problem.headers, MEDIA_TYPE)
+    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
 
 
 async def on_problem(_request: Request, error: Exception) -> Response:

@@ -30,7 +30,7 @@ from ...domain.ids import UserId
 from ...domain.security_events import UNKNOWN_NETWORK, Visitor
 from ...setting_values import Rate, rates_of
 from ...settings import Settings
-from ..rest.errors import problem
+from .errors import problem
 from .windows import Window, Windows
 
 if TYPE_CHECKING:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from typing import Final
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from ...settings import Settings
-from ..web.pages import STYLE
 from .logs import REQUEST_ID_HEADER
 
 HEADERS: Final = {
@@ -27,12 +24,6 @@ HEADERS: Final = {
 
 STRICT_TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
 """In production over TLS: browsers use only TLS for a year. In development this would lock people out."""
-
-_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-PAGE_POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""The policy of the start page: only its own style."""
 
 _METHODS: Final = ("GET", "POST", "PATCH", "DELETE")
 ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID_HEADER)

@@ -23,7 +23,7 @@ from ...integrations.stripe.events import NotAnEvent
 from ...integrations.stripe.signature import BadSignature
 from ...runtime import Wallet
 from ..catalogue.errors import BAD_EVENT, NOT_FOUND
-from ..rest.errors import problem
+from .errors import problem
 from .problems import Problem
 
 log = logging.getLogger(__name__)

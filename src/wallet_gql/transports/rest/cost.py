@@ -1,6 +1,6 @@
 """What a request costs before it runs: the number of members that its largest answer may have, and its filter's work.
 
-The unit is that of GraphQL (`graphql.cost`), and both take from the same budgets.
+The unit is that of GraphQL (`graphql.cost`). Both spend the same budgets.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any, Final, Protocol, get_args, get_origin
 
 from pydantic import BaseModel
 
-from ..catalogue.operations import HASHING, PASSWORD_COST
-from ..graphql.cost import FILTER_COST, LIST_SIZE
+from ..catalogue.operations import FILTER_COST, HASHING, LIST_SIZE, PASSWORD_COST
 
 _SIZE: Final = "first"
 _FILTERS: Final = ("kind", "since", "until")

@@ -27,13 +27,13 @@ from ..catalogue import operations as catalogue
 from ..catalogue.errors import BAD_REQUEST, UNSUPPORTED_MEDIA_TYPE, camel
 from ..catalogue.operations import OUTAGES, Errors
 from ..http.auth import Caller, caller_of, check_same_site
+from ..http.errors import problem
 from ..http.finishing import Finishing
 from ..http.logs import log_answer
 from ..http.problems import Problem
 from ..http.rate_limits import MONEY
 from ..http.record import current
 from .cost import cost_of
-from .errors import problem
 from .values import Given, Told, read
 
 log = logging.getLogger(__name__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import secrets
 import shlex
@@ -52,13 +54,18 @@ def start_page(base_url: str) -> str:
         ("Look", curl(url, VIEWER, token="TOKEN")),  # noqa: S106 - a placeholder
     ]
     listed = "\n".join(f"<li>{escape(title)}<pre>{escape(command)}</pre></li>" for title, command in steps)
-    return _PAGE.format(version=escape(__version__), url=escape(url), steps=listed, style=STYLE)
+    return _PAGE.format(version=escape(__version__), url=escape(url), steps=listed, style=_STYLE)
 
 
-STYLE: Final = """
+_STYLE: Final = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
 pre { background: #f3f3f3; color: #111; padding: .6rem; overflow-x: auto; }
 """
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+POLICY: Final = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The content security policy of the page: only its own style."""
 """The page's style. The page's policy allows it by its hash."""
 
 _PAGE: Final = """<!doctype html>

@@ -14,8 +14,8 @@ from ...settings import Check, Settings
 from ...urls import hidden
 from ..catalogue.operations import NAMES
 from ..graphql.documents import Documents
-from .rate_limits import check_names, check_storage
-from .tls import check_transport
+from ..http.rate_limits import check_names, check_storage
+from ..http.tls import check_transport
 
 
 def _check(variable: str, *fields: str, by: Callable[[Settings], object]) -> Check:

@@ -1,4 +1,4 @@
-"""How REST answers an error: as problem details (RFC 9457), with the status of its category (`catalogue.errors`).
+"""How REST answers an error of the wallet: as problem details (RFC 9457), with the status of its category.
 
 | status | it means |
 |---|---|
@@ -19,14 +19,11 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-import orjson
 from starlette.responses import Response
 
 from ...domain.errors import Category, WalletError
 from ..catalogue.errors import status_of, values_of
-from ..http.logs import REQUEST_ID
-from ..http.problems import MEDIA_TYPE
-from ..http.record import current
+from .problems import answer
 
 RETRY_SECONDS: Final = 1
 """The value of `Retry-After`, in seconds, for errors that name no time."""
@@ -36,28 +33,17 @@ CHALLENGE: Final = 'Bearer realm="wallet"'
 
 
 def problem(error: WalletError) -> Response:
-    """The response: `{type, title, status, detail, code, retryable, requestId}` and the error's own fields.
+    """The response to an error, with its own values.
 
     Raises:
         WalletError: the given error, if it is our own bug and must not be shown.
     """
     if error.category is Category.INTERNAL:
         raise error
-    current().fail(error.code)
     status = status_of(type(error))
-    body = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status,
-        "detail": error.message,
-        "code": error.code,
-        "requestId": REQUEST_ID.get(),
-        "retryable": error.retryable,
-        **values_of(error),
-    }
     headers = {}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = CHALLENGE
     if error.retryable:
         headers["Retry-After"] = str(error.fields.get("retry_after_seconds", RETRY_SECONDS))
-    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+    return answer(status, error.code, error.message, values_of(error), headers, retryable=error.retryable)

@@ -23,7 +23,7 @@ from uvicorn.supervisors.multiprocess import Process
 
 from ... import failpoints, metrics
 from ...settings import Mode, Settings
-from .siblings import Siblings
+from ..http.siblings import Siblings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

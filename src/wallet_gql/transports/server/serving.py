@@ -20,12 +20,12 @@ from ... import metrics
 from ...domain.errors import ConfigurationError
 from ...runtime import Wallet, open_wallet, settled_memory
 from ...settings import Settings
+from ..http.heads import BoundedHeads, Times
+from ..http.logs import log_config
+from ..http.problems import BODY_MAX
+from ..http.tls import check_transport
 from ..web.graphiql import Tab
 from .app import create_app, playground
-from .heads import BoundedHeads, Times
-from .logs import log_config
-from .problems import BODY_MAX
-from .tls import check_transport
 from .workers import Workers
 
 log = logging.getLogger(__name__)

@@ -36,20 +36,20 @@ from ..catalogue.errors import DRAINING, INTERNAL, NOT_OPEN
 from ..catalogue.operations import NAMES
 from ..graphql.direct import Direct
 from ..graphql.view import WalletView
+from ..http import webhooks
+from ..http.finishing import Finishing
+from ..http.hosts import Hosts, relative
+from ..http.logs import REQUEST_ID, REQUEST_ID_HEADER
+from ..http.opening import UntilOpen, opening
+from ..http.problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
+from ..http.rate_limits import CountRequests, Limits, check_names
+from ..http.record import RECORD, RequestRecord
+from ..http.security import HEADERS, STRICT_TRANSPORT, cross_origin
+from ..http.siblings import Siblings
+from ..http.signals import Next, on_stop
 from ..rest import routes as rest
 from ..web import graphiql
-from ..web.pages import start_page
-from . import webhooks
-from .finishing import Finishing
-from .hosts import Hosts, relative
-from .logs import REQUEST_ID, REQUEST_ID_HEADER
-from .opening import UntilOpen, opening
-from .problems import BODY_MAX, Problem, on_http_exception, on_problem, respond, too_large
-from .rate_limits import CountRequests, Limits, check_names
-from .record import RECORD, RequestRecord
-from .security import HEADERS, PAGE_POLICY, STRICT_TRANSPORT, cross_origin
-from .siblings import Siblings
-from .signals import Next, on_stop
+from ..web.pages import POLICY, start_page
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,10 @@ def create_app(
 
     `app.state.draining` makes `/readyz` answer 503; a stop signal sets it.
     """
+    settings = source.settings if isinstance(source, Wallet) else source
+    check_names(settings, NAMES)
+    finishing = Finishing()
+    view = WalletView(settings, finishing)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -97,29 +101,9 @@ def create_app(
             stack.enter_context(_draining_on_signal(app, settings.drain_seconds))
             yield
 
-    settings = source.settings if isinstance(source, Wallet) else source
-    check_names(settings, NAMES)
-    finishing = Finishing()
-    view = WalletView(settings, finishing)
     app = Starlette(
-        routes=[
-            Route("/", home),
-            *_graphql(view),
-            *rest.routes(),
-            *webhooks.routes(),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            *(graphiql.routes(tabs) if tabs is not None else []),
-        ],
-        middleware=[
-            Middleware(Gate, strict_transport=settings.mode is Mode.PRODUCTION),
-            Middleware(Hosts, allowed=settings.hosts),
-            *cross_origin(settings),
-            Middleware(UntilOpen),
-            Middleware(CountRequests),
-            Middleware(Direct, view=view),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MAX),
-        ],
+        routes=_routes(view, tabs),
+        middleware=_middleware(settings, view),
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
         lifespan=lifespan,
     )
@@ -129,6 +113,31 @@ def create_app(
     app.state.live = view.live
     app.state.finishing = finishing
     return app
+
+
+def _routes(view: WalletView, tabs: Sequence[graphiql.Tab] | None) -> list[BaseRoute]:
+    return [
+        Route("/", home),
+        *_graphql(view),
+        *rest.routes(),
+        *webhooks.routes(),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        *(graphiql.routes(tabs) if tabs is not None else []),
+    ]
+
+
+def _middleware(settings: Settings, view: WalletView) -> list[Middleware]:
+    """What every request passes through, outermost first."""
+    return [
+        Middleware(Gate, strict_transport=settings.mode is Mode.PRODUCTION),
+        Middleware(Hosts, allowed=settings.hosts),
+        *cross_origin(settings),
+        Middleware(UntilOpen),
+        Middleware(CountRequests),
+        Middleware(Direct, view=view),
+        Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MAX),
+    ]
 
 
 def _graphql(view: WalletView) -> list[BaseRoute]:
@@ -145,7 +154,7 @@ def playground(settings: Settings) -> Sequence[graphiql.Tab] | None:
 async def home(request: Request) -> Response:
     """The start page."""
     page = HTMLResponse(start_page(str(request.base_url)))
-    page.headers["Content-Security-Policy"] = PAGE_POLICY
+    page.headers["Content-Security-Policy"] = POLICY
     return page
 
 
