@@ -12,9 +12,9 @@ This package knows graphql-core and Strawberry, and nothing of the application.
 
 from __future__ import annotations
 
-from .cache import Counts, Plans
+from .cache import Plans
 from .inputs import Inputs
 from .plan import Plan
 from .selections import NotCoveredError
 
-__all__ = ["Counts", "Inputs", "NotCoveredError", "Plan", "Plans"]
+__all__ = ["Inputs", "NotCoveredError", "Plan", "Plans"]

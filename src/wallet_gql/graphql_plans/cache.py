@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from .selections import NotCoveredError
@@ -18,16 +17,6 @@ PLANS_MAX: Final = 256
 """How many are kept."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """How often what happened, since the process began."""
-
-    planned: int = 0
-    """Runs of a plan."""
-    not_covered: int = 0
-    """Runs by graphql-core, because plans do not cover the operation."""
-
-
 class Plans(Generic[T]):
     """Keeps what `make` makes of documents that come again.
 
@@ -38,7 +27,6 @@ class Plans(Generic[T]):
     def __init__(self, make: Callable[[str, str | None], T | None], most: int = PLANS_MAX) -> None:
         self._make = make
         self._most = most
-        self.counts = Counts()
         self._made: OrderedDict[Key, T | None] = OrderedDict()
         self._seen: OrderedDict[Key, int] = OrderedDict()
 
@@ -55,15 +43,15 @@ class Plans(Generic[T]):
         key = document, operation_name
         if key in self._made:
             self._made.move_to_end(key)
-            return self._counted(self._made[key])
+            return self._made[key]
         if self._seen.get(key, 0) + 1 < sights:
             return None
         self._seen.pop(key, None)
         try:
             made = self._make(document, operation_name)
         except NotCoveredError:
-            return self._counted(self._keep(key, None))
-        return self._counted(self._keep(key, made)) if made is not None else None
+            return self._keep(key, None)
+        return None if made is None else self._keep(key, made)
 
     def saw(self, document: str, operation_name: str | None) -> None:
         """Note that graphql-core ran a document. One that is not valid is never noted: anybody may send many."""
@@ -80,13 +68,6 @@ class Plans(Generic[T]):
     def _keep(self, key: Key, made: T | None) -> T | None:
         self._made[key] = made
         _trim(self._made, self._most)
-        return made
-
-    def _counted(self, made: T | None) -> T | None:
-        if made is None:
-            self.counts.not_covered += 1
-        else:
-            self.counts.planned += 1
         return made
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
-from graphql import GraphQLError, GraphQLSyntaxError
+from graphql import FieldNode, GraphQLError, GraphQLSyntaxError
 from graphql.validation.validate import ValidationAbortedError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -163,9 +163,12 @@ def cut(message: str) -> str:
 
 
 def report(error: GraphQLError) -> None:
-    """Log our own bugs with their traceback, and failures of the store. Mistakes of clients are not logged."""
+    """Log our own bugs with their traceback, and failures of the store. Mistakes of clients are not logged.
+
+    The line names the field as the schema does: the error's path has the client's aliases, which may be any text.
+    """
     cause = cause_of(error)
-    where = ".".join(str(part) for part in error.path or ()) or "the document"
+    where = next((node.name.value for node in error.nodes or () if isinstance(node, FieldNode)), "the document")
     if isinstance(cause, WalletError) and isinstance(cause, _TELLABLE):
         log_answer(where, cause)
     elif cause is not None and not isinstance(cause, _CLIENTS_OWN):
