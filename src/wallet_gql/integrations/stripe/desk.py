@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeVar
 
 from ...domain.changes import Changes, Decision, Scope, Snapshot
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable
-from ...domain.ids import TransferId, make_transfer_id
+from ...domain.ids import TransferId, UserId, make_transfer_id
 from ...domain.model import Record, RecordKey
 from ...domain.payments import PROVIDER, QUARANTINE, Alarm, Step
 from ...failpoints import reach
@@ -31,6 +31,11 @@ class Flow(Protocol):
     @property
     def key(self) -> RecordKey:
         """The key of its record."""
+        ...
+
+    @property
+    def owner(self) -> UserId:
+        """The customer."""
         ...
 
     @property
@@ -135,6 +140,12 @@ class Desk:
             if not page.has_more:
                 return sorted(found, key=lambda row: row[1])
             after = page.items[-1].id
+
+
+async def read_flow(store: Store, key: RecordKey, of: Callable[[Record], F]) -> F | None:
+    """Read a flow; None if there is none."""
+    found = await read(store, key)
+    return None if found is None else of(found)
 
 
 @contextmanager

@@ -9,36 +9,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from ...domain.changes import Scope, Snapshot
 from ...domain.errors import (
     Contended,
-    InDoubt,
-    InvariantViolated,
-    PaymentsNotConfigured,
     TopUpNotFound,
-    Unavailable,
 )
 from ...domain.ids import (
-    OPERATOR,
     AccountId,
     TopUpId,
     UserId,
-    is_id,
     slot_of,
 )
-from ...domain.payments import PROVIDER, Alarm, Step, wrong_mode
+from ...domain.payments import PROVIDER, Step, wrong_mode
 from ...domain.rules import clawbacks
 from ...domain.rules import topups as rules
 from ...domain.topups import OPEN, TOP_UP, ClawbackSeen, TopUp, TopUpState
 from ...failpoints import reach
-from ...records import Swept
-from ...storage import PAGE_MAX, Page
 from ...verbs.keyed import run
-from .desk import Desk, already_noted
+from .desk import Desk
+from .flows import Flows, Kind
 from .provider import MISSING, Declined, Intent, NoAnswer
-from .verbs import TopUpVerb, read_top_up
+from .verbs import TopUpVerb
 
 if TYPE_CHECKING:
     from .api import StripeApi
@@ -61,14 +55,12 @@ class Started:
         return f"Started({self.top_up}, replayed={self.replayed})"
 
 
-class TopUps:
+class TopUps(Flows[TopUpId, TopUp]):
     """Money in."""
 
     def __init__(self, desk: Desk, api: StripeApi | None) -> None:
         """Without an `api`, existing top-ups can be read, and none can be requested."""
-        self._desk = desk
-        self._api = api
-        self._sweep = desk.sweep(TOP_UP, lambda name: self.advance(TopUpId(name)))
+        super().__init__(desk, api, Kind("top-up", TOP_UP, "top", TopUpId, TopUp.from_record, TopUpNotFound))
 
     async def request(
         self, actor: UserId, key: str, account_id: AccountId, amount_minor: int, currency: str
@@ -84,28 +76,8 @@ class TopUps:
         live = self._provider().is_live
         posted = await run(self._desk, TopUpVerb(actor, key, account_id, amount_minor, currency, live))
         reach("topup.requested")
-        if posted.replayed:
-            with already_noted():
-                found, secret = await self._advance(posted.result)
-            return Started(found, secret, replayed=True)
-        try:
-            found, secret = await self._advance(posted.result)
-        except (Unavailable, InDoubt) as error:  # it is stored all the same, and a sweep continues it
-            log.warning("top-up %s is stored; a sweep continues it: %s", posted.result.id, error)
-            found, secret = posted.result, None
-        return Started(found, secret, replayed=False)
-
-    async def get(self, actor: str, top_up_id: str) -> TopUp:
-        """One of the actor's top-ups; an operator may read any. Raises TopUpNotFound."""
-        found = await self._load(TopUpId(top_up_id)) if is_id("top", top_up_id) else None
-        if found is None or actor not in (found.owner, OPERATOR):
-            raise TopUpNotFound(top_up_id)
-        return found
-
-    async def list(self, owner: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[TopUp]:
-        """The user's top-ups with ids above `after`, oldest first."""
-        page = await self._desk.store.list_records(TOP_UP, owner, after=after, limit=limit)
-        return Page(tuple(TopUp.from_record(record) for record in page.items), page.has_more)
+        found, secret = await self._begin(posted, self._advance(posted.result), (posted.result, None))
+        return Started(found, secret, replayed=posted.replayed)
 
     async def client_secret(self, top_up: TopUp) -> str | None:
         """The secret for the customer's browser; None if nothing can be paid, or Stripe does not answer now."""
@@ -122,10 +94,7 @@ class TopUps:
         Raises:
             WalletError: from the store; the flow can be continued later.
         """
-        top_up = await self._load(top_up_id)
-        if top_up is None:
-            raise InvariantViolated(f"top-up {top_up_id} has vanished")
-        return await self._advance(top_up)
+        return await self._advance(await self._existing(top_up_id))
 
     async def _advance(self, top_up: TopUp) -> tuple[TopUp, str | None]:
         """`advance` for a caller that has just read or written the top-up."""
@@ -163,9 +132,8 @@ class TopUps:
         named = intent.seen.top_up_id
         if not named:
             return "not ours"
-        top_up = await self._load(TopUpId(named)) if is_id("top", named) else None
+        top_up = await self._claimed(named, intent_id)
         if top_up is None:
-            await self._desk.alarm(Alarm(intent_id, f"it names the top-up {named[:60]}, which does not exist"))
             return "put aside"
         reach("topup.event")
         after = await self._fold_intent(top_up, intent)
@@ -173,14 +141,8 @@ class TopUps:
             await self._fold_clawbacks(after, intent_id)
         return top_up.id
 
-    async def sweep(self, limit: int = 100) -> Swept:
-        """Advance the top-ups that are due."""
-        return Swept() if self._api is None else await self._sweep.run(limit)
-
-    def _provider(self) -> StripeApi:
-        if self._api is None:
-            raise PaymentsNotConfigured
-        return self._api
+    def _look_again(self, flow: TopUp, now: datetime) -> TopUp:
+        return rules.look_again(flow, now)
 
     async def _call(self, api: StripeApi, top_up: TopUp) -> Intent:
         if top_up.intent_id is None:
@@ -192,18 +154,10 @@ class TopUps:
                 pass
         return await api.intent(top_up.intent_id)
 
-    async def _wait(self, top_up: TopUp, alarm: Alarm | None = None) -> TopUp:
-        """Set when to look at it next; never, if it is over."""
-        now = self._desk.clock()
-        return await self._fold(top_up, lambda _, flow: Step(rules.look_again(flow, now), alarm=alarm))
-
-    async def _load(self, top_up_id: TopUpId) -> TopUp | None:
-        return await read_top_up(self._desk.store, top_up_id)
-
     async def _fold(
-        self, top_up: TopUp, step: Callable[[Snapshot, TopUp], Step[TopUp]], scope: Scope | None = None
+        self, flow: TopUp, step: Callable[[Snapshot, TopUp], Step[TopUp]], scope: Scope | None = None
     ) -> TopUp:
-        return await self._desk.fold(scope or Scope(slot_of(top_up.id)), top_up.key, TopUp.from_record, step)
+        return await self._desk.fold(scope or Scope(slot_of(flow.id)), flow.key, TopUp.from_record, step)
 
     async def _fold_intent(self, top_up: TopUp, intent: Intent) -> TopUp:
         now = self._desk.clock()

@@ -21,10 +21,9 @@ from ...domain.payments import PROVIDER, stripe_account
 from ...domain.topups import TopUp, top_up_key
 from ...domain.withdrawals import Withdrawal, payout_account_key, withdrawal_key
 from ...idempotency import Attempt, Effect, Replayed
-from ...records import read
-from ...storage import Store
 from ...verbs.attempts import Means, milliseconds, money_scope, new_attempt
 from ...verbs.keyed import OneKey, Plan
+from .desk import read_flow
 
 
 @dataclass(slots=True)
@@ -62,13 +61,9 @@ class TopUpVerb(OneKey[TopUp]):
     async def restore(self, means: Means, kept: Replayed) -> TopUp | None:
         """See `OneKey.restore`."""
         named = self.stored(kept)
-        return await read_top_up(means.store, TopUpId(named)) if isinstance(named, str) else None
-
-
-async def read_top_up(store: Store, top_up_id: TopUpId) -> TopUp | None:
-    """Read a top-up."""
-    found = await read(store, top_up_key(top_up_id))
-    return None if found is None else TopUp.from_record(found)
+        if not isinstance(named, str):
+            return None
+        return await read_flow(means.store, top_up_key(TopUpId(named)), TopUp.from_record)
 
 
 @dataclass(slots=True)
@@ -129,10 +124,6 @@ class WithdrawalVerb(OneKey[Withdrawal]):
     async def restore(self, means: Means, kept: Replayed) -> Withdrawal | None:
         """See `OneKey.restore`."""
         named = self.stored(kept)
-        return await read_withdrawal(means.store, WithdrawalId(named)) if isinstance(named, str) else None
-
-
-async def read_withdrawal(store: Store, withdrawal_id: WithdrawalId) -> Withdrawal | None:
-    """Read a withdrawal."""
-    found = await read(store, withdrawal_key(withdrawal_id))
-    return None if found is None else Withdrawal.from_record(found)
+        if not isinstance(named, str):
+            return None
+        return await read_flow(means.store, withdrawal_key(WithdrawalId(named)), Withdrawal.from_record)

@@ -12,28 +12,22 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ...domain.changes import Scope, Snapshot
 from ...domain.errors import (
-    InDoubt,
     InvalidInput,
-    InvariantViolated,
-    PaymentsNotConfigured,
-    Unavailable,
     WithdrawalNotFound,
 )
 from ...domain.ids import (
-    OPERATOR,
     AccountId,
     UserId,
     WithdrawalId,
-    is_id,
     slot_of,
 )
 from ...domain.model import Record
-from ...domain.payments import PROVIDER, Alarm, Step, wrong_mode
+from ...domain.payments import PROVIDER, Step, wrong_mode
 from ...domain.rules import withdrawals as rules
 from ...domain.withdrawals import (
     WITHDRAWAL,
@@ -45,12 +39,12 @@ from ...domain.withdrawals import (
     returned_key,
 )
 from ...failpoints import reach
-from ...records import Swept, change
-from ...storage import PAGE_MAX, Page
+from ...records import change
 from ...verbs.keyed import run
-from .desk import Desk, already_noted
+from .desk import Desk
+from .flows import Flows, Kind
 from .provider import Declined, NoAnswer
-from .verbs import WithdrawalVerb, read_withdrawal
+from .verbs import WithdrawalVerb
 
 if TYPE_CHECKING:
     from .api import StripeApi
@@ -71,14 +65,13 @@ class Asked:
     replayed: bool
 
 
-class Withdrawals:
+class Withdrawals(Flows[WithdrawalId, Withdrawal]):
     """Money out."""
 
     def __init__(self, desk: Desk, api: StripeApi | None) -> None:
         """Without an `api`, existing withdrawals can be read, and none can be requested."""
-        self._desk = desk
-        self._api = api
-        self._sweep = desk.sweep(WITHDRAWAL, lambda name: self.advance(WithdrawalId(name)))
+        kind = Kind("withdrawal", WITHDRAWAL, "wdr", WithdrawalId, Withdrawal.from_record, WithdrawalNotFound)
+        super().__init__(desk, api, kind)
 
     async def request(
         self, actor: UserId, key: str, account_id: AccountId, amount_minor: int, currency: str, *, reference: str = ""
@@ -96,26 +89,8 @@ class Withdrawals:
         verb = WithdrawalVerb(actor, key, account_id, amount_minor, currency, reference, live)
         posted = await run(self._desk, verb)
         reach("withdrawal.requested")
-        if posted.replayed:
-            with already_noted():
-                return Asked(await self._advance(posted.result), replayed=True)
-        try:
-            return Asked(await self._advance(posted.result, ask_first=False), replayed=False)
-        except (Unavailable, InDoubt) as error:  # the money is held all the same, and a sweep goes on with it
-            log.warning("withdrawal %s will be gone on with: %s", posted.result.id, error)
-            return Asked(posted.result, replayed=False)
-
-    async def get(self, actor: str, withdrawal_id: str) -> Withdrawal:
-        """One of the actor's withdrawals; an operator may read any. Raises WithdrawalNotFound."""
-        found = await self._load(WithdrawalId(withdrawal_id)) if is_id("wdr", withdrawal_id) else None
-        if found is None or actor not in (found.owner, OPERATOR):
-            raise WithdrawalNotFound(withdrawal_id)
-        return found
-
-    async def list(self, owner: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[Withdrawal]:
-        """The user's withdrawals with ids above `after`, oldest first."""
-        page = await self._desk.store.list_records(WITHDRAWAL, owner, after=after, limit=limit)
-        return Page(tuple(Withdrawal.from_record(record) for record in page.items), page.has_more)
+        steps = self._advance(posted.result, ask_first=posted.replayed)
+        return Asked(await self._begin(posted, steps, posted.result), replayed=posted.replayed)
 
     async def payout_account(self, owner: UserId) -> str | None:
         """The connected account that a user's money goes to."""
@@ -140,10 +115,7 @@ class Withdrawals:
         Raises:
             WalletError: from the store; the flow can be continued later.
         """
-        found = await self._load(withdrawal_id)
-        if found is None:
-            raise InvariantViolated(f"withdrawal {withdrawal_id} has vanished")
-        return await self._advance(found)
+        return await self._advance(await self._existing(withdrawal_id))
 
     async def _advance(self, found: Withdrawal, *, ask_first: bool = True) -> Withdrawal:
         """`advance` for a caller that has just read or written the withdrawal.
@@ -194,9 +166,8 @@ class Withdrawals:
         named = seen.withdrawal_id
         if not named:
             return "not ours"
-        withdrawal = await self._load(WithdrawalId(named)) if is_id("wdr", named) else None
+        withdrawal = await self._claimed(named, payout_id)
         if withdrawal is None:
-            await self._desk.alarm(Alarm(payout_id, f"it names the withdrawal {named[:60]}, which does not exist"))
             return "put aside"
         reach("withdrawal.event")
         after = await self._fold_payout(withdrawal, seen)
@@ -204,14 +175,8 @@ class Withdrawals:
             await self._advance(after)
         return withdrawal.id
 
-    async def sweep(self, limit: int = 100) -> Swept:
-        """Advance the withdrawals that are due."""
-        return Swept() if self._api is None else await self._sweep.run(limit)
-
-    def _provider(self) -> StripeApi:
-        if self._api is None:
-            raise PaymentsNotConfigured
-        return self._api
+    def _look_again(self, flow: Withdrawal, now: datetime) -> Withdrawal:
+        return rules.look_again(flow, now)
 
     async def _step(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> Withdrawal:
         """Ask whether the next call has been made already; if not, make it."""
@@ -243,11 +208,6 @@ class Withdrawals:
                 leased,
             )
         return await self._fold_answer(leased, answer, leased)
-
-    async def _wait(self, before: Withdrawal, alarm: Alarm | None = None) -> Withdrawal:
-        """Set when to look at it next; never, if it is over."""
-        now = self._desk.clock()
-        return await self._fold(before, lambda _, flow: Step(rules.look_again(flow, now), alarm=alarm))
 
     async def _known(self, api: StripeApi, before: Withdrawal, *, ask_first: bool) -> str | PayoutSeen | None:
         """The effect of an earlier call, if it had one: the transfer's id, the payout, or "" for an undone transfer."""
@@ -285,28 +245,25 @@ class Withdrawals:
             before, lambda snapshot, flow: rules.fold_undone(snapshot, flow, now, transfer_id), leased
         )
 
-    async def _load(self, withdrawal_id: WithdrawalId) -> Withdrawal | None:
-        return await read_withdrawal(self._desk.store, withdrawal_id)
-
     async def _fold(
         self,
-        withdrawal: Withdrawal,
+        flow: Withdrawal,
         step: Callable[[Snapshot, Withdrawal], Step[Withdrawal]],
         leased: Withdrawal | None = None,
     ) -> Withdrawal:
         """Commit a step, and end the lease of `leased` in the same commit."""
         scope = Scope(
-            slot_of(withdrawal.id),
-            accounts=(withdrawal.account_id,),
-            holds=(withdrawal.hold_id,),
-            transfers=(withdrawal.transfer_id,) if withdrawal.transfer_id else (),
-            receipts=tuple((PROVIDER, key(withdrawal)) for key in (paid_key, returned_key)),
+            slot_of(flow.id),
+            accounts=(flow.account_id,),
+            holds=(flow.hold_id,),
+            transfers=(flow.transfer_id,) if flow.transfer_id else (),
+            receipts=tuple((PROVIDER, key(flow)) for key in (paid_key, returned_key)),
         )
 
-        def ending(snapshot: Snapshot, flow: Withdrawal) -> Step[Withdrawal]:
-            return step(snapshot, flow if leased is None else rules.end_lease(flow, leased.lease))
+        def ending(snapshot: Snapshot, found: Withdrawal) -> Step[Withdrawal]:
+            return step(snapshot, found if leased is None else rules.end_lease(found, leased.lease))
 
-        return await self._desk.fold(scope, withdrawal.key, Withdrawal.from_record, ending)
+        return await self._desk.fold(scope, flow.key, Withdrawal.from_record, ending)
 
     async def _fold_payout(
         self, withdrawal: Withdrawal, seen: PayoutSeen, leased: Withdrawal | None = None
