@@ -23,6 +23,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ..catalogue.errors import HEADERS_TOO_LARGE, REQUEST_TIMEOUT, Code
+from .joined import Joined
 from .logs import REQUEST_ID_HEADER
 
 HEAD_MAX: Final = 64 * 1024
@@ -101,6 +102,7 @@ class BoundedHeads(HttpToolsProtocol):
         super().connection_made(transport)
         proxies = self.config.forwarded_allow_ips if self.config.proxy_headers else None
         self._is_proxy = self.client is not None and _is_in(self.client[0], proxies)
+        self._joined = Joined(transport, self.loop)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -174,6 +176,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
+        cycle.transport = self._joined  # type: ignore[assignment]  # as much of it as a cycle uses
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
