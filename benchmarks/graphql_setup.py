@@ -184,7 +184,7 @@ def wallet(url: str, people: list[Person], source: Path = SOURCE, workers: int =
         "WALLET_STORAGE": url,
         "WALLET_LOG_LEVEL": "warning",
         "WALLET_WORKERS": str(workers),
-        "WALLET_RATE_LIMITS": _beyond_reach(),
+        "WALLET_RATE_LIMITS": beyond_reach(),
         "PYTHONPATH": str(source),
     }
     command = [sys.executable, "-m", "wallet_gql", "serve", "--port", "0"]
@@ -192,7 +192,7 @@ def wallet(url: str, people: list[Person], source: Path = SOURCE, workers: int =
         yield Server("wallet", process, int(line.strip().rpartition(":")[2]), work_of(people))
 
 
-def _beyond_reach() -> str:
+def beyond_reach() -> str:
     """All the limits that hold by default, with numbers that no run reaches."""
     return "; ".join(f"{name}={10**8}/{rate.seconds}second" for name, rate in rates_of(RATE_LIMITS).items())
 

@@ -17,6 +17,7 @@ from graphql import (
     GraphQLOutputType,
     Undefined,
     default_type_resolver,
+    get_nullable_type,
     is_abstract_type,
     is_leaf_type,
     is_list_type,
@@ -211,7 +212,11 @@ class _List:
         self._field = field
         self._is_required = is_non_null_type(kind)
         self._complete = completer(field, kind)
-        self._plain: set[type] = set()
+        item = get_nullable_type(kind)
+        self._usual = known_class(item) if is_object_type(item) else None
+        """The class of items that need no look: an object's, never awaitable, null or an exception."""
+        self._may_be_cast = is_object_type(item) and item.is_type_of is not None
+        self._made = object_of(field, item) if is_object_type(item) else None
 
     def complete(self, value: Any, path: Path, run: Run) -> Any:
         if is_async_iterable(value):
@@ -234,8 +239,13 @@ class _List:
         place = path, len(answer)
         part: Any
         try:
-            complete = self._later if optimized_is_awaitable(item) else self._complete
-            part = complete(item, place, run)
+            if item.__class__ is self._usual and not (
+                self._may_be_cast and getattr(item, TYPE_CAST_ATTRIBUTE, None) is not None
+            ):
+                part = self._made.answer(item, place, run)  # type: ignore[union-attr]  # of a known class
+            else:
+                complete = self._later if optimized_is_awaitable(item) else self._complete
+                part = complete(item, place, run)
             if part.__class__ is Coroutine:
                 waiting.append(place[1])
                 part = self._guarded(part, place, run)

@@ -102,8 +102,9 @@ class Field(Site):
         invoke, resolver = self._invoker(field), field.base_resolver
         assert resolver is not None
         if not self._arguments and [*resolver.signature.parameters] == ["self"]:
-            of = resolver.wrapped_func
-            return lambda source, _path, _run: of(source)  # type: ignore[operator]  # bound, since the type is made
+            of: Callable[[Any], Any] = resolver.wrapped_func  # type: ignore[assignment]  # bound, since the type is made
+            self.method = of
+            return lambda source, _path, _run: of(source)
 
         def call(source: Any, path: Path, run: Run) -> Any:
             return invoke(source, self._read(run), path, run)

@@ -64,6 +64,9 @@ _AS_IT_IS: Final[Mapping[object, str]] = {
 }
 """By leaf type: which values are their own answer."""
 
+_NEVER_NULL: Final = (str, dt.datetime.isoformat)
+"""Functions of scalars whose answers are texts, or exceptions."""
+
 _IS_TYPE_OF: Final = "GraphQLCoreConverter.from_object.<locals>._get_is_type_of.<locals>.is_type_of"
 
 CODES_MAX: Final = 1_024
@@ -167,6 +170,9 @@ class _Writer:
     def _value(self, number: int, field: Site) -> str:
         if field.attribute is not None:
             return f"v{number} = o.{field.attribute}"
+        if field.method is not None:
+            self.names[f"C{number}"] = field.method
+            return f"v{number} = C{number}(o)"
         self.names[f"C{number}"] = field.call
         return f"v{number} = C{number}(o, p, R)"
 
@@ -196,6 +202,8 @@ class _Writer:
             return self._enum(number, kind)
         if isinstance(kind, GraphQLScalarType):
             self.names[f"L{number}"] = kind.coerce_output_value
+            if kind.coerce_output_value in _NEVER_NULL:
+                return f"{v}.__class__ in PLAIN", f"{v} = L{number}({v})"
             settled = f"F{number}.settle({v}, p, R)"
             return (
                 f"{v}.__class__ in PLAIN",

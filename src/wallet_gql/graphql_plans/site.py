@@ -58,10 +58,12 @@ class ShapeParts(Protocol):
 class Site:
     """One field of one selection set on one object type.
 
-    `attribute` is what it reads, where that is a plain attribute. `call` gets its value in any case.
+    `attribute` is what it reads, where that is a plain attribute. `method` takes the source alone, where the resolver
+    wants no more. `call` gets the value in any case.
     """
 
     attribute: str | None = None
+    method: Callable[[Any], Any] | None = None
     call: Call
 
     def __init__(
