@@ -84,10 +84,15 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
     Raises:
         ConfigurationError: the store refuses to start, and says why.
     """
-    async with (
-        open_store(settings.storage, creates=creates, production=settings.mode is Mode.PRODUCTION) as store,
-        open_payments(settings, store, utc_now) as payments,
-    ):
+    opening = open_store(settings.storage, creates=creates, production=settings.mode is Mode.PRODUCTION)
+    async with opening as store, wallet_over(store, settings, sweeps=sweeps) as wallet:
+        yield wallet
+
+
+@asynccontextmanager
+async def wallet_over(store: Store, settings: Settings, *, sweeps: bool = True) -> AsyncIterator[Wallet]:
+    """Everything above an open store, as `open_wallet`; the store stays open. Raises ConfigurationError."""
+    async with open_payments(settings, store, utc_now) as payments:
         ledger = Ledger(
             store,
             transfer_fee_basis_points=settings.transfer_fee_basis_points,

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from tests.integration.mutants import MUTANTS
 from wallet_gql.domain.errors import Unavailable
+from wallet_gql.lab.doors import DOORS, GraphqlDoor, LedgerDoor
 from wallet_gql.lab.load import Target, compare, prepared
-from wallet_gql.lab.schedule import MIXES, REPLAYED, SMALLBANK, Mix, Shape, digest, draw
+from wallet_gql.lab.schedule import MIXES, REPLAYED, SMALLBANK, Mix, Planned, Shape, digest, draw
 from wallet_gql.lab.stats import P99_SAMPLES_MIN, Latencies, interval, ratios
 from wallet_gql.testing.harness import harness_for
 from wallet_gql.testing.world import World
@@ -101,6 +102,39 @@ async def test_every_mix_runs_and_leaves_the_books_right(backend: str, tmp_path:
         assert one.rounds[0].outcomes["ok"] > 40, one.rounds[0].outcomes
 
 
+@pytest.mark.parametrize("mix", [mix for mix in MIXES if mix != "smallbank"])
+async def test_a_load_over_graphql_does_the_same(mix: Mix, tmp_path: Path) -> None:
+    """One schedule has one outcome over both APIs, and moves the same money; nothing goes unanswered."""
+    schedule = draw(Shape(mix, operations=40, rate=2_000, reads=0.2, accounts=8))
+    balances = []
+    for api in DOORS:
+        (tmp_path / api).mkdir()
+        async with World(harness_for("memory"), tmp_path / api) as world, prepared(world, 8, api) as target:
+            done = await target.run(schedule)
+            assert done.outcomes == {"ok": len(schedule)}
+            balances.append([await world.balance(person) for person in target.people])
+    assert balances[0] == balances[1]
+
+
+async def test_graphql_tells_refusals_from_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too little money is a refusal; a store that is away, and a token that is none, give no answer."""
+    async with World(harness_for("memory"), tmp_path) as world, prepared(world, 8, "graphql") as target:
+        door = target.door
+        assert isinstance(door, GraphqlDoor)
+        for operation in ("transfer", "hold"):
+            assert await door.perform(Planned(0, operation, 0, 1, 10**12), f"dear-{operation}") == "refused"
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "execute", away)
+            assert await door.perform(Planned(0, "transfer", 0, 1, 1), "away") == "unknown"
+        stranger = GraphqlDoor(door._app, target.people, ["nobody"] * 8)
+        assert await stranger.perform(Planned(0, "read", 0, 0, 0), "") == "unknown"
+
+
+async def away(*given: Any, **more: Any) -> Any:
+    """A store that cannot be reached."""
+    raise Unavailable(f"on purpose, with {len(given) + len(more)} arguments")
+
+
 class Stalling:
     """Makes a store hold all commits for a while, once, from a moment on."""
 
@@ -120,8 +154,7 @@ class Stalling:
 async def test_a_stall_shows_in_the_open_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that stalls for 1 s delays what was due meanwhile; two clients that wait hide it in p99 (E10)."""
     schedule = draw(Shape(operations=1_500, rate=500, accounts=8))
-    async with World(harness_for("memory"), tmp_path) as world:
-        target = await prepared(world, 8)
+    async with World(harness_for("memory"), tmp_path) as world, prepared(world, 8) as target:
         monkeypatch.setattr(world.store, "execute", Stalling(target, 0.5, 1.0))
         told = (await target.run(schedule)).latencies.p99_ms
         monkeypatch.undo()
@@ -189,15 +222,15 @@ def test_wrong_books_make_the_figures_invalid(tmp_path: Path, monkeypatch: pytes
 
 async def test_too_many_errors_make_the_figures_invalid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is fast because it does not answer has no latency either."""
-    sound = Target._perform
+    sound = LedgerDoor._perform
     places = iter(range(10**9))
 
-    async def failing(target: Target, *given: Any) -> None:
+    async def failing(door: LedgerDoor, *given: Any) -> None:
         if next(places) % 20 == 0:
             raise Unavailable("on purpose")
-        await sound(target, *given)
+        await sound(door, *given)
 
-    monkeypatch.setattr(Target, "_perform", failing)
+    monkeypatch.setattr(LedgerDoor, "_perform", failing)
     (measured,) = await compare([harness_for("memory")], tmp_path, [Shape(operations=100, rate=2_000)], rounds=1)
     assert measured.wrong == ["round 1: 5.0 % without an answer"]
     assert measured.plain()["valid"] is False

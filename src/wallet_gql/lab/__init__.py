@@ -7,6 +7,7 @@
 | `graph` | which operation came before which, and the cycles that Adya's levels forbid |
 | `check` | judges a history, and compares what was seen with what the backend claims |
 | `schedule` | a load, drawn in full beforehand, with its digest |
+| `doors` | the ways in to a ledger: its verbs, or requests to the GraphQL API |
 | `load` | runs schedules against backends, open loop, in interleaved rounds |
 | `stats` | intervals of repeated rounds; latencies in histograms |
 | `environment`, `results` | what figures depend on; files that runs add to |

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..domain.errors import ConfigurationError
-from .schedule import Mix, Shape
+from .schedule import Api, Mix, Shape
 
 if TYPE_CHECKING:
     from .check import Report
@@ -104,6 +104,7 @@ def load(
     operations: Annotated[int, typer.Option(min=1, help="In each round.")] = 1_200,
     accounts: Annotated[int, typer.Option(help="At least 8, divisible by 4.")] = 32,
     rounds: Annotated[int, typer.Option(min=6, help="Of each backend, interleaved.")] = 6,
+    api: Annotated[Api, typer.Option(help="The verbs of the ledger, or requests to the whole application.")] = "ledger",
     seed: Seed = 1,
     out: Out = None,
 ) -> None:
@@ -119,7 +120,7 @@ def load(
         ]
         with tempfile.TemporaryDirectory() as folder:
             harnesses = [harness_for(name) for name in backends]
-            results = asyncio.run(compare(harnesses, Path(folder), shapes, rounds=rounds, clients=closed))
+            results = asyncio.run(compare(harnesses, Path(folder), shapes, rounds=rounds, clients=closed, api=api))
     except (ImportError, LookupError, ServerMissing, ValueError) as error:
         raise ConfigurationError(str(error)) from error
     for shape in shapes:
@@ -134,7 +135,7 @@ def _latencies(shape: Shape, results: Sequence[Measured]) -> Table:
     first = results[0]
     sent = f"{shape.rate:g}/s, from the intended time" if first.clients is None else f"{first.clients} clients, closed"
     where = f"theta {shape.theta:g}, reads {shape.reads:g}, cross {shape.cross:g}"
-    table = Table(title=f"{shape.mix}, {sent}; {where}; schedule {first.digest[:12]}")
+    table = Table(title=f"{shape.mix} over {first.api}, {sent}; {where}; schedule {first.digest[:12]}")
     for head in ("backend", "p50 ms", "p99 ms", "x base", "done/s", "refused", "unanswered"):
         table.add_column(head, justify="left" if head == "backend" else "right", no_wrap=True)
     for one in results:

@@ -19,16 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ..domain.changes import ReadSet
-from ..domain.errors import Rejected, WalletError
-from ..domain.ids import OPERATOR
-from ..domain.model import Hold
 from ..testing.harness import Harness
-from ..testing.patience import patience
-from ..testing.world import CURRENCY, Person, World
-from ..verbs.ledger import Ledger
+from ..testing.world import Person, World
+from .doors import DOORS, Door
 from .emptiness import check_empty
-from .schedule import Planned, Schedule, Shape, digest, draw
+from .schedule import Api, Schedule, Shape, digest, draw
 from .stats import Interval, Latencies, interval, ratios
 
 OPENING_MINOR: Final = 10**9
@@ -67,12 +62,13 @@ class Round:
 
 @dataclass(slots=True)
 class Measured:
-    """All rounds of one backend and shape. `wrong` says what makes the figures invalid."""
+    """All rounds of one backend and shape, through one API. `wrong` says what makes the figures invalid."""
 
     backend: str
     shape: Shape
     digest: str
     clients: int | None
+    api: Api
     rounds: list[Round] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -81,7 +77,7 @@ class Measured:
         """What tells it from other cells of its backend."""
         shape = self.shape
         how = f"{shape.rate:g}/s" if self.clients is None else f"{self.clients} clients"
-        return f"{shape.mix} theta={shape.theta:g} reads={shape.reads:g} cross={shape.cross:g} {how}"
+        return f"{shape.mix} theta={shape.theta:g} reads={shape.reads:g} cross={shape.cross:g} {how}, {self.api}"
 
     def share(self, outcome: str) -> float:
         """The share of operations with this outcome."""
@@ -118,7 +114,8 @@ class Measured:
     def plain(self) -> dict[str, Any]:
         """For JSON. Invalid figures are left out."""
         shape = {name: getattr(self.shape, name) for name in Shape.__slots__}
-        facts = {"shape": shape, "schedule": self.digest, "clients": self.clients, "wrong": self.wrong}
+        how = {"clients": self.clients, "api": self.api}
+        facts = {"shape": shape, "schedule": self.digest, **how, "wrong": self.wrong}
         if self.wrong:
             return {**facts, "valid": False}
         rounds = [one.plain() for one in self.rounds]
@@ -130,11 +127,11 @@ class Measured:
 class Target:
     """One backend with people and money; several schedules may run on it, one after another."""
 
-    def __init__(self, world: World, people: Sequence[Person]) -> None:
+    def __init__(self, world: World, people: Sequence[Person], door: Door) -> None:
         """People with an even index are on one node, the others on another, where there are several."""
         self.world = world
         self.people = people
-        self.ledger = Ledger(world.store, timeout_seconds=patience(10))
+        self.door = door
         self._runs = 0
 
     async def run(self, schedule: Schedule, clients: int | None = None) -> Round:
@@ -165,42 +162,21 @@ class Target:
     async def _one(self, schedule: Schedule, place: int, done: Round, since: float) -> None:
         planned = schedule[place]
         key = f"load-{self._runs}-{place if planned.again < 0 else planned.again}"
-        try:
-            await self._perform(planned, key)
-            outcome = "ok"
-        except Rejected:
-            outcome = "refused"
-        except WalletError:
-            outcome = "unknown"
+        outcome = await self.door.perform(planned, key)
         done.latencies.add((time.monotonic() - since) * 1e6)
         done.outcomes[outcome] += 1
 
-    async def _perform(self, planned: Planned, key: str) -> None:
-        """Ask the ledger for the operation, by the wallet's verbs. Raises WalletError."""
-        one, other, minor = self.people[planned.first], self.people[planned.second], planned.amount_minor
-        operation, ledger = planned.operation, self.ledger
-        if operation in ("read", "balance"):
-            await self.world.store.fetch(ReadSet(accounts=tuple({one.account, other.account})))
-        elif operation in ("deposit_checking", "transact_savings"):
-            await ledger.deposit(OPERATOR, key, one.account, minor, CURRENCY)
-        elif operation == "write_check":
-            await ledger.withdraw(OPERATOR, key, one.account, minor, CURRENCY)
-        elif operation == "amalgamate":  # all of the savings: what there is, is read first
-            savings = await ledger.account(other.id, other.account)
-            if savings.available_minor:
-                await self.world.pay(other, one, savings.available_minor, key, ledger)
-        elif operation == "hold":
-            await self._hold(one, other, minor, key)
-        else:
-            await self.world.pay(one, other, minor, key, ledger)
 
-    async def _hold(self, payer: Person, payee: Person, amount_minor: int, key: str) -> None:
-        placed: Hold = await self.world.hold(payer, payee, amount_minor, key, ledger=self.ledger)
-        await self.ledger.capture_hold(payee.id, f"{key}-capture", placed.id)
+@asynccontextmanager
+async def prepared(world: World, accounts: int, api: Api = "ledger") -> AsyncIterator[Target]:
+    """People with money, on two nodes where there are several, and the way in to the ledger."""
+    people = await settled(world, accounts)
+    async with DOORS[api](world, people) as door:
+        yield Target(world, people, door)
 
 
-async def prepared(world: World, accounts: int) -> Target:
-    """People with money, on two nodes where there are several."""
+async def settled(world: World, accounts: int) -> list[Person]:
+    """So many people with money: every second one on one node, the others on another, where there are several."""
     by_node: dict[str | None, list[Person]] = defaultdict(list)
     sides = 2 if world.store.capabilities.spans_nodes else 1
     for _ in range(_ATTEMPTS_MAX):
@@ -210,14 +186,26 @@ async def prepared(world: World, accounts: int) -> Target:
             by_node[books.node_of(person.account)].append(person)
         largest = sorted(by_node.values(), key=len, reverse=True)[:sides]
         if len(largest) == sides and len(largest[-1]) * sides >= accounts:
-            return Target(world, [largest[place % sides][place // sides] for place in range(accounts)])
+            return [largest[place % sides][place // sides] for place in range(accounts)]
     raise RuntimeError("too few people have their homes on two nodes")
 
 
 async def compare(
-    harnesses: Sequence[Harness], folder: Path, shapes: Sequence[Shape], *, rounds: int, clients: int | None = None
+    harnesses: Sequence[Harness],
+    folder: Path,
+    shapes: Sequence[Shape],
+    *,
+    rounds: int,
+    clients: int | None = None,
+    api: Api = "ledger",
 ) -> list[Measured]:
-    """Every shape on every backend in interleaved rounds; the books are checked at the end. Raises ServerMissing."""
+    """Every shape on every backend in interleaved rounds; the books are checked at the end.
+
+    Raises ServerMissing; ValueError if `api` does not have what a shape asks for.
+    """
+    for shape in shapes:
+        if api == "graphql" and shape.mix == "smallbank":
+            raise ValueError("smallbank deposits and withdraws, which GraphQL does through a provider only")
     results: list[Measured] = []
     wrong: dict[str, list[str]] = {harness.name: [] for harness in harnesses}
     async with AsyncExitStack() as stack:
@@ -226,9 +214,10 @@ async def compare(
             place = folder / str(len(targets))
             await asyncio.to_thread(place.mkdir)
             ledger = _ledger(World(harness, place, seed=shapes[0].seed), wrong[harness.name])
-            targets.append(await prepared(await stack.enter_async_context(ledger), shapes[0].accounts))
+            world = await stack.enter_async_context(ledger)
+            targets.append(await stack.enter_async_context(prepared(world, shapes[0].accounts, api)))
         for shape in shapes:
-            results += await _interleaved(targets, shape, rounds, clients)
+            results += await _interleaved(targets, shape, rounds, clients, api)
     for one in results:
         one.wrong += wrong[one.backend]
     return results
@@ -245,10 +234,12 @@ async def _ledger(world: World, wrong: list[str]) -> AsyncIterator[World]:
         wrong.append(str(error))
 
 
-async def _interleaved(targets: Sequence[Target], shape: Shape, rounds: int, clients: int | None) -> list[Measured]:
+async def _interleaved(
+    targets: Sequence[Target], shape: Shape, rounds: int, clients: int | None, api: Api
+) -> list[Measured]:
     schedule = draw(shape)
     name = digest(schedule)
-    measured = {target: Measured(target.world.harness.name, shape, name, clients) for target in targets}
+    measured = {target: Measured(target.world.harness.name, shape, name, clients, api) for target in targets}
     for target in targets:
         await target.run(schedule[:WARM_UP], clients)
     for number in range(rounds):

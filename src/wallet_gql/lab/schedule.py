@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 Mix = Literal["transfer", "smallbank", "hold", "replay"]
 MIXES: Final[tuple[Mix, ...]] = ("transfer", "smallbank", "hold", "replay")
+Api = Literal["ledger", "graphql"]
 Operation = Literal[
     "read",
     "transfer",
