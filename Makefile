@@ -2,7 +2,8 @@
 #   make demo ARGS="--port 9000"      make test BACKEND=sqlite ARGS="-k transfer"
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-JOBS ?= 3
+# Tests wait for servers, files and clocks half of the time.
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 python := .venv/bin/python
 wallet := .venv/bin/wallet-gql
 no_skips := $(if $(filter-out 0,$(WALLET_TEST_NO_SKIPS)),-p tests.plugins.no_skips)

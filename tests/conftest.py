@@ -21,6 +21,7 @@ os.environ["WALLET_TEST_FROZEN"] = "1"  # before any record's class is made; ser
 # No test needs the public authorities, which every HTTP client would parse anew for 50 ms. The folder has none.
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
+os.environ["PGSSLMODE"] = "disable"  # the servers of the tests have no TLS; asking each time takes a connection more
 
 from wallet_gql.testing.conformance import Durability, Guarantees, Idempotency, Outages, StoreConformance
 from wallet_gql.testing.patience import patience
