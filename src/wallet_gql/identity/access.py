@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from ..domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
+from ..domain.changes import ReadSet, Scope
 from ..domain.errors import (
     Contended,
     FreshLogInRequired,
@@ -41,6 +41,7 @@ from ..domain.users import (
 from ..people import holder_of
 from ..records import LIMIT, Backlog, Due, Sweep, SweepKind, Swept, change, read, remove, sweep_all
 from ..storage import Store
+from .decisions import beginning, ending, renewing
 from .events import Events, tell
 from .names import Names
 from .passwords import Passwords
@@ -160,18 +161,8 @@ class Identity:
         renewed, token = new_session(replace(session, created_at=now, seen_at=now, visitor=visitor))
         event = self.events.make(EventKind.SESSION_RENEWED, visitor, renewed.id)
         key = user_key(user.id)
-
-        def decide(snapshot: Snapshot) -> Decision[Session]:
-            current, before = User.from_record(snapshot.record(key)), snapshot.record(session.key)
-            epoch = None if before is None else Session.from_record(before).epoch
-            if current is None or current.epoch != epoch:
-                raise Unauthenticated
-            stored = replace(renewed, epoch=epoch)
-            written = stored.to_record(), event.to_record(user.id)
-            return Decision(Changes(records=written, removed=(session.key,)), stored)
-
         scope = Scope(key.slot, records=(key, session.key, renewed.key, event.key(user.id)))
-        stored = (await self.store.execute(scope, decide)).result
+        stored = (await self.store.execute(scope, renewing(session, renewed, event))).result
         tell(event, user.id)
         return LoggedIn(user, stored, token)
 
@@ -306,52 +297,21 @@ class Identity:
     async def _begin(self, session: Session, user: User, event: SecurityEvent) -> None:
         """Store a session, unless the password was changed or all sessions were ended since `user` was read."""
         key = user_key(user.id)
-        made = session.to_record(), event.to_record(user.id)
-
-        def decide(snapshot: Snapshot) -> Decision[None]:
-            current = User.from_record(snapshot.record(key))
-            if current is None or current.password_hash != user.password_hash:
-                raise InvalidCredentials
-            if current.epoch != user.epoch:
-                raise Contended("all sessions were ended during this log-in")
-            return Decision(Changes(records=made), None)
-
-        scope = Scope(key.slot, records=(key, *(record.key for record in made)))
-        await self.store.execute(scope, decide)
+        scope = Scope(key.slot, records=(key, session.key, event.key(user.id)))
+        await self.store.execute(scope, beginning(session, user, event))
 
     async def _end_all(
         self, user: User, keep: Session | None, event: SecurityEvent, *, password_hash: str | None = None
     ) -> int:
         """End all sessions but `keep`, and store `password_hash` if given, in one commit; returns how many ended.
 
-        The commit increments the user's epoch, and a session counts only in the epoch in which it began. So a log-in
-        that is running cannot start a session any more, and sessions that were not in the list are dead. Their records
+        The commit increments the user's epoch, so that sessions that were not in the list are dead, too. Their records
         are removed afterwards, here or by a sweep.
         """
         listed = (record.key for record in (await self.store.list_records("session", user.id)).items)
         key, keys = user_key(user.id), tuple(dict.fromkeys((*((keep.key,) if keep else ()), *listed)))
-
-        def decide(snapshot: Snapshot) -> Decision[tuple[int, int]]:
-            before = snapshot.record(key)
-            current = User.from_record(before)
-            if before is None or current is None:
-                raise Unauthenticated
-            if password_hash is not None and current.password_hash != user.password_hash:
-                raise Contended("the password was changed by somebody else meanwhile")
-            later = replace(current, epoch=current.epoch + 1, password_hash=password_hash or current.password_hash)
-            written = [later.to_record().after(before), event.to_record(user.id)]
-            ended: list[Session] = []
-            for found in filter(None, map(snapshot.record, keys)):
-                session = Session.from_record(found)
-                if keep is not None and session.id == keep.id:
-                    written.append(replace(session, epoch=later.epoch).to_record().after(found))
-                else:
-                    ended.append(session)
-            live = sum(session.expires_at > event.at for session in ended)
-            changes = Changes(records=tuple(written), removed=tuple(session.key for session in ended))
-            return Decision(changes, (later.epoch, live))
-
         scope = Scope(key.slot, records=(key, event.key(user.id), *keys))
+        decide = ending(user, keys, keep, event, password_hash)
         epoch, count = (await self.store.execute(scope, decide)).result
         try:
             for session in await self.sessions(user.id):
