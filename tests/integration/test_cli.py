@@ -25,7 +25,10 @@ from typer.main import get_command
 from tests.integration._server import Person, environment, new_key, run_cli, settle_all
 from tests.integration._server import command as command_line
 from wallet_gql import open_ledger
+from wallet_gql.domain.errors import Unauthenticated
 from wallet_gql.domain.ids import OPERATOR, AccountId
+from wallet_gql.runtime import open_wallet
+from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.cli.app import app, main
 
@@ -354,6 +357,32 @@ def test_listing_users(here: Here, storage: str, person: Person) -> None:
     assert set(plain[0]) == {"username", "email", "id", "createdAt"}
     assert len(here("users", "--first", "1", storage=storage).stdout.splitlines()) == 1
     assert here("users", "--first", "0", storage=storage).returncode == 2
+
+
+def lives(storage: str, person: Person) -> bool:
+    """Whether somebody's session is alive."""
+
+    async def look() -> bool:
+        async with open_wallet(load_settings(storage=storage), sweeps=False) as wallet:
+            with suppress(Unauthenticated):
+                await wallet.identity.authenticate(person.token)
+                return True
+            return False
+
+    return asyncio.run(look())
+
+
+def test_logging_out(here: Here, storage: str, person: Person) -> None:
+    """All sessions of a user end, or with --all those of everybody; one of the two has to be said."""
+    second, third = settle_all(storage, 0, 0)
+    done = here("log-out", person.username, "--json", storage=storage)
+    assert json.loads(done.stdout) == {"users": 1, "sessions": 1}
+    assert [lives(storage, each) for each in (person, second, third)] == [False, True, True]
+    assert "2 sessions, 3 users" in here("log-out", "--all", storage=storage).stdout
+    assert [lives(storage, each) for each in (second, third)] == [False, False]
+    for arguments in ((), ("nobody",), (person.username, "--all")):
+        wrong = here("log-out", *arguments, storage=storage)
+        assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
 
 
 def test_listing_transfers(here: Here, storage: str, person: Person) -> None:

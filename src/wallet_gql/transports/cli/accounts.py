@@ -1,9 +1,10 @@
-"""The operator's commands on users and accounts: `deposit`, `freeze`, `unfreeze`, `close`, `users`, `transfers`."""
+"""The operator's commands on users and accounts: deposits, frozen accounts, sessions, lists."""
 
 from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 import typer
@@ -18,7 +19,7 @@ from ...runtime import Wallet
 from ...storage import SCAN_MAX, HistoryLine
 from ...verbs.history import page_of_history
 from ...verbs.reading import owners_of
-from .common import AsJson, shown, tell, with_wallet
+from .common import AsJson, counted, shown, tell, with_wallet
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -97,21 +98,36 @@ def users(
     """List the users, in no particular order; as JSON one object a line."""
 
     async def work(wallet: Wallet) -> None:
-        after: str | None = None
         count = 0
-        while True:
-            page = await wallet.store.scan("record", after, SCAN_MAX)
-            records = (item for item in page.items if isinstance(item, Record) and item.kind == "user")
-            for user in filter(None, map(User.from_record, records)):
-                text = f"{user.username:32}  {shown(user.email):32}  {user.created_at:%Y-%m-%d %H:%M}  {user.id}"
-                plain = {"username": user.username, "email": user.email, "id": user.id}
-                tell(text, {**plain, "createdAt": user.created_at.isoformat()}, as_json=as_json)
-                count += 1
-                if count == first:
-                    return
-            after = page.after
-            if after is None:
+        async for user in _users(wallet):
+            text = f"{user.username:32}  {shown(user.email):32}  {user.created_at:%Y-%m-%d %H:%M}  {user.id}"
+            plain = {"username": user.username, "email": user.email, "id": user.id}
+            tell(text, {**plain, "createdAt": user.created_at.isoformat()}, as_json=as_json)
+            count += 1
+            if count == first:
                 return
+
+    with_wallet(work)
+
+
+@app.command(epilog="Example:  wallet-gql log-out alice\n\nExample:  wallet-gql log-out --all")
+def log_out(
+    user: Annotated[str | None, typer.Argument(metavar="USER", help="A username or an e-mail address.")] = None,
+    *,
+    all_users: Annotated[bool, typer.Option("--all", help="Log everybody out, as after restoring a backup.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End all sessions of a user, or of all users. They log in again with their passwords."""
+    if all_users == (user is not None):
+        raise InvalidInput("user", "a username or an e-mail address, or --all instead")
+
+    async def work(wallet: Wallet) -> None:
+        users, sessions = 0, 0
+        async for found in _users(wallet, user):
+            sessions += await wallet.identity.log_out_everywhere(found.id)
+            users += 1
+        counts = {"user": users, "session": sessions}
+        tell(f"logged out  {counted(counts)}", {"users": users, "sessions": sessions}, as_json=as_json)
 
     with_wallet(work)
 
@@ -165,6 +181,20 @@ async def _find(wallet: Wallet, login: str) -> User:
     if found is None:
         raise InvalidInput("user", f"nobody has the name or address {shown(login)}; `wallet-gql users` lists all")
     return found
+
+
+async def _users(wallet: Wallet, login: str | None = None) -> AsyncIterator[User]:
+    """The user of that name or address; without one, all users in no particular order."""
+    if login is not None:
+        yield await _find(wallet, login)
+        return
+    after: str | None = ""
+    while after is not None:
+        page = await wallet.store.scan("record", after or None, SCAN_MAX)
+        records = (item for item in page.items if isinstance(item, Record) and item.kind == "user")
+        for user in filter(None, map(User.from_record, records)):
+            yield user
+        after = page.after
 
 
 async def _account_for(wallet: Wallet, user_id: UserId, currency: str) -> AccountId:
