@@ -7,9 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ..changes import Snapshot
-from ..commands import (
-    Payee,
-)
+from ..commands import MoveMoney, Payee, PlaceHold
 from ..errors import (
     AccountClosed,
     AccountFrozen,
@@ -18,6 +16,7 @@ from ..errors import (
     InsufficientFunds,
     PayeeCannotReceive,
     PayeeNotFound,
+    SameAccount,
 )
 from ..ids import AccountId, actor_slot, is_system, slot_of
 from ..model import Account, AccountStatus, Hold, HoldState, Transfer
@@ -93,6 +92,20 @@ def payee_account(snapshot: Snapshot, payee: Payee, currency: str) -> AccountId:
     if facts.currency != currency or facts.status is AccountStatus.CLOSED:
         raise PayeeCannotReceive(payee.name, currency)
     return facts.id
+
+
+def payer_and_payee(snapshot: Snapshot, command: MoveMoney | PlaceHold) -> tuple[Account, AccountId]:
+    """The actor's account, and the account that the payee receives into.
+
+    Raises:
+        AccountNotFound, AccountFrozen, AccountClosed, CurrencyMismatch: about the payer's account.
+        PayeeNotFound, PayeeCannotReceive, SameAccount: about the payee.
+    """
+    source = own_account(snapshot, command.source, command.actor)
+    check_debit(source, command.currency)
+    if command.payee.account_id == source.id:
+        raise SameAccount(source.id)
+    return source, payee_account(snapshot, command.payee, command.currency)
 
 
 def owner_of(snapshot: Snapshot, account_id: AccountId) -> str | None:

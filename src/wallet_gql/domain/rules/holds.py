@@ -20,18 +20,16 @@ from ..errors import (
     HoldNotOpen,
     LimitExceeded,
     NotPermitted,
-    SameAccount,
 )
 from ..ids import OPERATOR, is_system
 from ..model import Account, AccountStatus, Hold, HoldState, Transfer, TransferKind
 from .checks import (
-    check_debit,
     close_hold,
     expired_holds,
     fee_minor,
-    own_account,
     owner_of,
     payee_account,
+    payer_and_payee,
     spend,
 )
 
@@ -48,11 +46,7 @@ def place_hold(snapshot: Snapshot, command: PlaceHold, now: datetime) -> Changes
         LimitExceeded: the account has `OPEN_HOLDS_MAX` open holds. The scope must load them all.
         InsufficientFunds: less than the amount is available.
     """
-    source = own_account(snapshot, command.source, command.actor)
-    check_debit(source, command.currency)
-    if command.payee.account_id == source.id:
-        raise SameAccount(source.id)
-    target = payee_account(snapshot, command.payee, command.currency)
+    source, target = payer_and_payee(snapshot, command)
     still_open = [hold for hold in snapshot.holds_of(source.id) if not hold.is_due(now)]
     if len(still_open) >= OPEN_HOLDS_MAX:
         raise LimitExceeded("the number of open holds of one account", OPEN_HOLDS_MAX)

@@ -19,7 +19,6 @@ from ..errors import (
     NotPermitted,
     NotReversible,
     ReversalExceedsOriginal,
-    SameAccount,
     TransferNotFound,
 )
 from ..ids import OPERATOR, AccountId, is_id
@@ -31,6 +30,7 @@ from .checks import (
     own_account,
     owner_of,
     payee_account,
+    payer_and_payee,
     spend,
 )
 
@@ -51,11 +51,7 @@ def transfer(snapshot: Snapshot, command: MoveMoney, now: datetime) -> Changes:
         PayeeNotFound, PayeeCannotReceive, SameAccount: about the payee.
         InsufficientFunds: less than the amount is available.
     """
-    source = own_account(snapshot, command.source, command.actor)
-    check_debit(source, command.currency)
-    if command.payee.account_id == source.id:
-        raise SameAccount(source.id)
-    target = payee_account(snapshot, command.payee, command.currency)
+    source, target = payer_and_payee(snapshot, command)
     expired = spend(snapshot, source, command.amount_minor, now)
     moved = Transfer(
         id=command.transfer_id,
