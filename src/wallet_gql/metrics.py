@@ -297,7 +297,7 @@ def stop() -> None:
 
 
 def folder() -> Path | None:
-    """Where this process measures; None if it does not."""
+    """The folder of this process's metrics; None if nothing is measured."""
     return _folder
 
 

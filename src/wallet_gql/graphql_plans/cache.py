@@ -1,4 +1,4 @@
-"""Plans for the documents that come again: bounded, and without cost for those that come once."""
+"""Keeps the plans of documents that come again, up to a bound. No plan is made of a document that comes once."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ PLANS_MAX: Final = 256
 class Plans(Generic[T]):
     """Keeps what `make` makes of documents that come again.
 
-    `make` answers None for what is no operation of a valid document. The least recently used are forgotten, both of
-    those seen and of those made.
+    `make` returns None if the document is not valid or has no such operation. The least recently used are forgotten.
     """
 
     def __init__(self, make: Callable[[str, str | None], T | None], most: int = PLANS_MAX) -> None:
@@ -34,9 +33,9 @@ class Plans(Generic[T]):
         return len(self._made)
 
     def find(self, document: str, operation_name: str | None, sights: int) -> T | None:
-        """What was made of a document, or is made now, as it is seen for the `sights`-th time; with 0 sights never.
+        """What was made of a document; it is made when the document comes for the `sights`-th time, with 0 never.
 
-        None: graphql-core is to run it.
+        None: graphql-core has to run it.
         """
         if not sights:
             return None

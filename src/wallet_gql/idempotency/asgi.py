@@ -317,7 +317,7 @@ def _given(connection: Connection, name: bytes) -> list[str]:
 
 
 def _noted(path: str) -> str:
-    """The beginning of a path, short enough for a note, where a character may take twelve bytes."""
+    """The beginning of a path, shorter if it is not ASCII: a note has up to twelve bytes for such a character."""
     return path[:_PATH_MAX] if path.isascii() else path[: _PATH_MAX // 2]
 
 

@@ -152,7 +152,7 @@ class ReverseVerb(Moves):
         """Look up the transfer and its terms. The payee's home leads."""
         original = await transfer_seen_by(means.store, self.actor, self.transfer_id)
         source = original.credit_account_id
-        if is_system(source):  # the money left the wallet, so no payee's home leads that could refuse the command
+        if is_system(source):  # a withdrawal: a system account has no home that could lead the command
             raise NotReversible(original.id, original.kind)
         terms = await terms_of(means.store, original)
         now, home = means.clock(), slot_of(source)

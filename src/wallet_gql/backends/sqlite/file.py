@@ -143,7 +143,7 @@ class LedgerFile:
                 self._stamp(connection)
                 connection.execute("COMMIT")
         except BlockingIOError:
-            self._commits = 0  # another process is at it
+            self._commits = 0  # another process is moving it
         except (sqlite3.Error, WalletError, OSError) as error:
             roll_back(connection)
             log.warning("the log of %s could not be moved into it now: %s", self.path, error)

@@ -99,7 +99,7 @@ class Flows(ABC, Generic[Id, F]):
         """The flow of that id, if the text is one."""
         return await self._load(self._kind.id_of(text)) if is_id(self._kind.prefix, text) else None
 
-    async def _claimed(self, text: str, about: str) -> F | None:
+    async def _flow_of(self, text: str, about: str) -> F | None:
         """The flow that an object of Stripe's names. If there is none, tell the operator about the object."""
         found = await self._named(text)
         if found is None:

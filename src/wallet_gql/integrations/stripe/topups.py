@@ -132,7 +132,7 @@ class TopUps(Flows[TopUpId, TopUp]):
         named = intent.seen.top_up_id
         if not named:
             return "not ours"
-        top_up = await self._claimed(named, intent_id)
+        top_up = await self._flow_of(named, intent_id)
         if top_up is None:
             return "put aside"
         reach("topup.event")

@@ -166,7 +166,7 @@ class Withdrawals(Flows[WithdrawalId, Withdrawal]):
         named = seen.withdrawal_id
         if not named:
             return "not ours"
-        withdrawal = await self._claimed(named, payout_id)
+        withdrawal = await self._flow_of(named, payout_id)
         if withdrawal is None:
             return "put aside"
         reach("withdrawal.event")
