@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from .domain.errors import InDoubt, Unavailable
+
 VARIABLE: Final = "WALLET_FAILPOINTS"
 
 
@@ -55,6 +57,22 @@ def reach(name: str) -> None:
     armed.hits_left -= 1
     if armed.hits_left == 0:
         _act(name, armed.action)
+
+
+def before_decision(name: str) -> None:
+    """Pass a point of a store before it has written anything. Raises Unavailable if the point is to fail."""
+    try:
+        reach(name)
+    except FailpointError as error:
+        raise Unavailable(f"failpoint {name}") from error
+
+
+def after_decision(name: str) -> None:
+    """Pass a point of a store after its commit: the caller does not learn the outcome. Raises InDoubt if it fails."""
+    try:
+        reach(name)
+    except FailpointError as error:
+        raise InDoubt(f"failpoint {name}") from error
 
 
 def _act(name: str, action: str) -> None:

@@ -11,10 +11,10 @@ import pytest
 from tests.integration._cassandra import need_server
 from wallet_gql.backends import open_store
 from wallet_gql.backends.cassandra import decide
-from wallet_gql.backends.cassandra import store as cassandra_store
 from wallet_gql.backends.cassandra.credits import Intent
 from wallet_gql.backends.cassandra.store import CassandraStore
 from wallet_gql.backends.cassandra.tables import TABLES, Names
+from wallet_gql.backends.kit import credits as kit_credits
 from wallet_gql.books.exchange import digest_of, export_lines, import_lines
 from wallet_gql.domain.changes import Changes, Scope
 from wallet_gql.domain.errors import ConfigurationError
@@ -156,7 +156,7 @@ async def test_a_duplicate_in_the_same_batch_says_whether_the_credit_is_there(
 ) -> None:
     """It finds the receipt of the first one, which no table has yet."""
     del cluster
-    monkeypatch.setattr(cassandra_store, "CREDIT_SECONDS", 0.2)
+    monkeypatch.setattr(kit_credits, "CREDIT_SECONDS", 0.2)
     async with World(CassandraHarness(16), tmp_path) as world:
         store, (ann, bob) = world.store, await world.people(2, 1_000)
         assert isinstance(store, CassandraStore)

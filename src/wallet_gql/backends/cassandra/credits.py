@@ -18,6 +18,7 @@ from ...domain.changes import Credit, Decision, Scope, Snapshot, State
 from ...domain.errors import InvariantViolated, WalletError
 from ...domain.ids import TransferId, slot_of
 from ...failpoints import FailpointError, reach
+from ..kit.credits import CREDIT_SECONDS
 from ..kit.kinds import TRANSFER
 from .client import Client
 from .errors import Failure
@@ -25,9 +26,6 @@ from .partition import Partition
 from .tables import BUCKET, Op, bucketed, values_of
 
 log = logging.getLogger("wallet_gql.cassandra")
-
-CREDIT_SECONDS: Final = 2.0
-"""How long a credit is tried before it is left to the sweep; also the longest time that a reply waits for it."""
 
 _KEEP_EVERY: Final = 100
 """After this many versions, store the version up to which all intents are done."""

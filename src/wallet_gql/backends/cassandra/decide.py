@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...domain.changes import Credit, Decide, Done, Failed, Outcome, Scope, State, decide_all
-from ...domain.errors import InvariantViolated, Unavailable, WalletError
+from ...domain.errors import InvariantViolated, WalletError
 from ...domain.ids import AccountId, TransferId, is_system, slot_of
 from ...domain.model import AccountFacts
-from ...failpoints import FailpointError, reach
+from ...failpoints import before_decision
 from ..kit.nodes import NodeMap
 from ..kit.wanted import Wanted, answered
 from .batch import draft_of
@@ -148,7 +148,7 @@ def drafting(
     async def draft(base: Register) -> Draft:
         batch = _Drafting(client, nodes, partition, base)
         await batch.load(pairs)
-        _reach("cassandra.loaded")
+        before_decision("cassandra.loaded")
         taken = len(pairs)
         made = batch.decide(pairs)
         while taken > 1 and len(made.packed()) > TAIL_BYTES_MAX:
@@ -157,7 +157,7 @@ def drafting(
         made = await batch.checked(pairs[:taken], made)
         await batch.add_replayed(pairs[:taken], made.result)
         if made.writes:
-            _reach("cassandra.decided")
+            before_decision("cassandra.decided")
         return made
 
     return draft
@@ -170,11 +170,3 @@ async def known_keys(client: Client, fresh: Mapping[str, Sequence[str]]) -> set[
     there = {row[0] for rows in found for row in rows if row[1] is not None}
     twice = [key for _, keys in parts for key, times in Counter(keys).items() if times > 1]
     return there.union(twice)
-
-
-def _reach(point: str) -> None:
-    """Pass a failpoint before the decision: nothing has been written."""
-    try:
-        reach(point)
-    except FailpointError as error:
-        raise Unavailable(f"Cassandra: {error}") from error

@@ -28,7 +28,7 @@ import orjson
 from ...domain.errors import Contended, InDoubt, Unavailable, WalletError
 from ...domain.ids import AccountId
 from ...domain.model import Account
-from ...failpoints import FailpointError, reach
+from ...failpoints import after_decision
 from ..kit.driver_errors import Meaning
 from .client import Client
 from .errors import Failure, leaves_doubt, meaning_of, translate
@@ -194,7 +194,7 @@ class Partition:
         try:
             if not await self._decide(base, after, made, tried):
                 raise Again
-            _reach("cassandra.committed")
+            after_decision("cassandra.committed")
             return await self._finish(_Tried(made, after), deadline, began)
         finally:
             self._own.pop(after.attempt).set()
@@ -255,7 +255,7 @@ class Partition:
                 await asyncio.sleep(PAUSE_SECONDS_MAX)
         self.known = done.after
         self.turn.committed(done.after.version, began)
-        _reach("cassandra.spread")
+        after_decision("cassandra.spread")
         return done.draft.result
 
     async def spread(self, version: int, attempt: str, ops: list[Op]) -> None:
@@ -340,14 +340,6 @@ class Partition:
         elif now - seen[2] > GATE_SECONDS:
             await self._client.ask("open_expired", self.name, base.gate, base.beat)
         raise Again("gate")
-
-
-def _reach(point: str) -> None:
-    """Pass a failpoint after the decision: the commit is decided, whatever fails here."""
-    try:
-        reach(point)
-    except FailpointError as error:
-        raise InDoubt(f"Cassandra: {error}") from error
 
 
 def sums_of(text: str | None) -> Sums:

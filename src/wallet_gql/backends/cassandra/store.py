@@ -17,11 +17,10 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from ...domain.changes import Decide, Done, Failed, Outcome, Scope, State
+from ...domain.changes import Decide, Failed, Outcome, Scope, State
 from ...domain.errors import Contended, Unavailable
 from ...domain.ids import TransferId, slot_of
 from ...domain.model import Hold, Record
@@ -38,13 +37,14 @@ from ...storage import (
     ScanKind,
     ScanPage,
 )
+from ..kit.credits import CREDIT_SECONDS, replied, sending
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.nodes import NodeMap
 from ..kit.store import GroupStore, PageAsked
 from ..kit.wanted import Wanted
 from . import read as reading
 from .client import Client
-from .credits import CREDIT_SECONDS, Credits, Intent, Receive
+from .credits import Credits, Intent, Receive
 from .decide import Decided, Pair, drafting
 from .errors import Failure, translate
 from .gate import Gate
@@ -57,22 +57,11 @@ from .url import parse_address
 
 R = TypeVar("R")
 
-_REPLY_SHARE: Final = 0.9
-"""The wait for a credit ends after this share of the caller's time."""
-
 _RIPE_SECONDS: Final = 0.1
 _FETCHES_MAX: Final = 5
 _FETCH_PAUSE_SECONDS: Final = 0.01
 _IMPORT_SECONDS: Final = 60.0
 _SETTLE_SECONDS: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A command's result, and its credits on their way."""
-
-    result: Any
-    credits: tuple[asyncio.Task[bool], ...]
 
 
 class CassandraStore(GroupStore):
@@ -137,17 +126,7 @@ class CassandraStore(GroupStore):
         self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> Committed[R]:
         """See `Store.execute`. The reply waits for credits of other partitions, up to `CREDIT_SECONDS`."""
-        loop = asyncio.get_running_loop()
-        late = loop.time() + timeout_seconds * _REPLY_SHARE
-        done = await super().execute(scope, decide, timeout_seconds=timeout_seconds)
-        sent: Any = done.result
-        if not isinstance(sent, _Sent):
-            return done
-        seconds = min(late - loop.time(), CREDIT_SECONDS)
-        if seconds > 0:
-            await asyncio.wait(sent.credits, timeout=seconds)
-        arrived = (task.done() and not task.cancelled() and task.result() for task in sent.credits)
-        return Committed(sent.result, credited=all(arrived), accounts=done.accounts)
+        return await replied(super().execute(scope, decide, timeout_seconds=timeout_seconds), timeout_seconds)
 
     @asynccontextmanager
     async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
@@ -170,14 +149,8 @@ class CassandraStore(GroupStore):
         pairs = [(command.scope, command.decide) for command in batch]
         decided: Decided = await partition.commit(self._drafting(partition, pairs), deadline)
         self._hint(decided.accounts)
-        outcomes = [self._sent(*both) for both in decided.outcomes]
+        outcomes = [sending(outcome, intents, self._credits.send) for outcome, intents in decided.outcomes]
         return [*outcomes, *(Deferred(lane) for _ in batch[len(outcomes) :])]
-
-    def _sent(self, outcome: Outcome, intents: Sequence[Intent]) -> Outcome:
-        """Send the credits of a decided command."""
-        if not intents or not isinstance(outcome, Done):
-            return outcome
-        return Done(_Sent(outcome.result, tuple(self._credits.send(intents))), accounts=outcome.accounts)
 
     def _drafting(self, partition: Partition, pairs: Sequence[Pair]) -> Callable[[Register], Awaitable[Draft]]:
         return drafting(self._client, self._map, partition, pairs)

@@ -28,10 +28,10 @@ from pymongo.errors import OperationFailure
 
 from ...domain.changes import Outcome, State, decide_all
 from ...domain.codec import to_micros
-from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable
+from ...domain.errors import Contended, InvariantViolated, Unavailable
 from ...domain.ids import AccountId
 from ...domain.model import Hold, Record
-from ...failpoints import FailpointError, reach
+from ...failpoints import after_decision, before_decision
 from ...storage import (
     PAGE_MAX,
     Capabilities,
@@ -136,22 +136,16 @@ class MongoStore(GroupStore):
 
         async def work(session: AsyncClientSession) -> None:
             loaded = await self._load(session, state, wanted)
-            reach("mongodb.loaded")
+            before_decision("mongodb.loaded")
             outcomes.extend(decide_all(state, pairs))
-            reach("mongodb.decided")
+            before_decision("mongodb.decided")
             if state.writes:
                 await self._pass_gate(loaded)
                 await self._write(session, batches.commands(state, wanted, loaded, self._gate.bump()))
-            reach("mongodb.written")
+            before_decision("mongodb.written")
 
-        try:
-            await self._running().transact(work, deadline)
-        except FailpointError as error:
-            raise Unavailable(f"MongoDB: {error}") from error
-        try:
-            reach("mongodb.committed")
-        except FailpointError as error:
-            raise InDoubt(f"MongoDB: {error}") from error
+        await self._running().transact(work, deadline)
+        after_decision("mongodb.committed")
         self._hint(state.writes.accounts)
         return outcomes
 

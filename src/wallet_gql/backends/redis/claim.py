@@ -16,10 +16,9 @@ from typing import Any, Final
 import orjson
 
 from ...domain.changes import State
-from ...domain.errors import Contended, InDoubt, Unavailable
+from ...domain.errors import Contended
 from ...domain.ids import AccountId
 from ...domain.model import RecordKey
-from ...failpoints import FailpointError, reach
 from ..kit.wanted import Wanted
 from ..postgres.commit import commit_by
 from ..postgres.json_text import fill, given, wish
@@ -32,7 +31,7 @@ WRITE: Final = "SELECT wallet_write_fenced({given})"
 LOCK_MS_MAX: Final = 2_000
 """How long a statement waits for one lock of the database, in milliseconds. Leases make such waits rare."""
 
-_PATIENCE_SHARE: Final = 0.8
+PATIENCE_SHARE: Final = 0.8
 """The server's lock timeout is shorter than the caller's deadline, so that contention is not taken for a dead node."""
 
 
@@ -83,20 +82,4 @@ async def write(connection: Connection, claimed: Claimed, intents: Sequence[tupl
 
 def _patience_ms(connection: Connection) -> str:
     left = connection.deadline - asyncio.get_running_loop().time()
-    return str(min(max(int(left * 1000 * _PATIENCE_SHARE), 1), LOCK_MS_MAX))
-
-
-def before_decision(name: str) -> None:
-    """A failpoint before the decision: nothing has been written. Raises Unavailable."""
-    try:
-        reach(name)
-    except FailpointError as error:
-        raise Unavailable(f"failpoint {name}") from error
-
-
-def after_decision(name: str) -> None:
-    """A failpoint after the decision: the caller does not know the outcome. Raises InDoubt."""
-    try:
-        reach(name)
-    except FailpointError as error:
-        raise InDoubt(f"failpoint {name}") from error
+    return str(min(max(int(left * 1000 * PATIENCE_SHARE), 1), LOCK_MS_MAX))

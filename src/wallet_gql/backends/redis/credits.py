@@ -23,6 +23,7 @@ from ...domain.changes import Credit, State
 from ...domain.errors import Contended, InDoubt, InvariantViolated, WalletError
 from ...domain.ids import AccountId, TransferId, slot_of
 from ...failpoints import reach
+from ..kit.credits import CREDIT_SECONDS
 from ..kit.group_commit import BATCH_MAX
 from ..kit.kinds import TRANSFER
 from ..kit.nodes import NodeMap
@@ -33,9 +34,6 @@ from .claim import claim, write
 from .leases import PAUSE_SECONDS_MAX, Leases
 
 log = logging.getLogger("wallet_gql.redis")
-
-CREDIT_SECONDS: Final = 2.0
-"""How long a credit is tried before it is left to the sweep; also the longest time that a reply waits for it."""
 
 LOOK_SECONDS: Final = 2.0
 """How long to wait for a node's list of open intents."""

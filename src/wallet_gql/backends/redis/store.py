@@ -19,13 +19,15 @@ import asyncio
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from ...domain.changes import Credit, Decide, Done, Outcome, Scope, State, decide_all
+from ...domain.changes import Credit, Decide, Outcome, Scope, State, decide_all
 from ...domain.errors import Contended, NodeUnavailable
 from ...domain.ids import AccountId, TransferId, UserId, is_system, slot_of
 from ...domain.model import AccountFacts
+from ...failpoints import after_decision, before_decision
 from ...storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
+from ..kit.credits import replied, sending
 from ..kit.group_commit import Command, Deferred
 from ..kit.kinds import TRANSFER
 from ..kit.wanted import Wanted, answered
@@ -33,8 +35,8 @@ from ..postgres import text as sql
 from ..postgres.node import Connection
 from ..postgres.setup import parse_url
 from ..postgres.sharded import PgStore
-from .claim import after_decision, before_decision, claim, write
-from .credits import CREDIT_SECONDS, Credits, account_row
+from .claim import PATIENCE_SHARE, claim, write
+from .credits import Credits, account_row
 from .leases import Held, Leases
 from .url import parse_redis_url
 
@@ -43,10 +45,6 @@ R = TypeVar("R")
 _RECOVER_MAX: Final = 1_000
 _RIPE_SECONDS: Final = 0.1
 _GATE_SECONDS: Final = 10.0
-_PATIENCE_SHARE: Final = 0.8
-_REPLY_SHARE: Final = 0.9
-"""The wait for a credit ends after this share of the caller's time."""
-
 _SILENT_SECONDS: Final = 0.5
 """A node that did not answer is not asked again for this long, so that its callers get an answer before their
 deadlines.
@@ -64,14 +62,6 @@ class _Lane:
     leader: str
     others: tuple[str, ...]
     behind: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """A command's result, and its credits on their way."""
-
-    result: Any
-    credits: tuple[asyncio.Future[bool], ...]
 
 
 class RedisStore(PgStore):
@@ -115,17 +105,7 @@ class RedisStore(PgStore):
         self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> Committed[R]:
         """See `Store.execute`. The reply waits for credits on other nodes, up to `CREDIT_SECONDS`."""
-        loop = asyncio.get_running_loop()
-        late = loop.time() + timeout_seconds * _REPLY_SHARE
-        done = await super().execute(scope, decide, timeout_seconds=timeout_seconds)
-        sent: Any = done.result
-        if not isinstance(sent, _Sent):
-            return done
-        seconds = min(late - loop.time(), CREDIT_SECONDS)
-        if sent.credits and seconds > 0:
-            await asyncio.wait(sent.credits, timeout=seconds)
-        arrived = all(credit.done() and credit.result() for credit in sent.credits)
-        return Committed(sent.result, credited=arrived, accounts=done.accounts)
+        return await replied(super().execute(scope, decide, timeout_seconds=timeout_seconds), timeout_seconds)
 
     async def _commit(
         self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
@@ -133,7 +113,7 @@ class RedisStore(PgStore):
         assert isinstance(lane, _Lane)
         if wait_seconds < _COMMIT_SECONDS_MIN:
             raise Contended("there was no time left to try again")
-        deadline = asyncio.get_running_loop().time() + wait_seconds * _PATIENCE_SHARE
+        deadline = asyncio.get_running_loop().time() + wait_seconds * PATIENCE_SHARE
         facts = await self._facts(lane, batch, deadline)
         wallets = await self._accounts_of(lane.leader, batch)
         wishes = [self._rows(lane.leader, command.scope, wallets) for command in batch]
@@ -243,9 +223,7 @@ class RedisStore(PgStore):
     def _sent(self, outcome: Outcome, credits_: Sequence[Credit]) -> Outcome:
         """Send the credits of a decided command."""
         assert self._credits is not None
-        if not credits_ or not isinstance(outcome, Done):
-            return outcome
-        return Done(_Sent(outcome.result, tuple(self._credits.send(credits_))), accounts=outcome.accounts)
+        return sending(outcome, credits_, self._credits.send)
 
     # Recovery and maintenance
 

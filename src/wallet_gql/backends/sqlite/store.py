@@ -26,8 +26,8 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 from ...background import attempt
 from ...domain.changes import Outcome, State, Writes, decide_all
-from ...domain.errors import ConfigurationError, Contended, InDoubt, InvariantViolated, Unavailable, WalletError
-from ...failpoints import FailpointError, reach
+from ...domain.errors import ConfigurationError, Contended, InvariantViolated, Unavailable, WalletError
+from ...failpoints import after_decision, before_decision
 from ...storage import Capabilities, Recovered
 from ...urls import parse
 from ..kit.group_commit import Command
@@ -181,9 +181,9 @@ class SqliteStore(RelationalStore):
 
         def decide(connection: sqlite3.Connection) -> None:
             batches.load(connection, state, wanted)
-            reach("sqlite.loaded")
+            before_decision("sqlite.loaded")
             outcomes.extend(decide_all(state, pairs))
-            reach("sqlite.decided")
+            before_decision("sqlite.decided")
             batches.write(connection, state.writes)
 
         await self._on(self._writer, self._transact, decide, wait_seconds)
@@ -202,22 +202,18 @@ class SqliteStore(RelationalStore):
             driver.begin(connection, time.monotonic() + wait_seconds)
             work(connection)
             self._file.check(connection)
-            reach("sqlite.written")
+            before_decision("sqlite.written")
         except BaseException as error:
             self._give_up(connection)
-            if isinstance(error, FailpointError):
-                raise Unavailable(f"SQLite: {error}") from error
             if isinstance(error, sqlite3.Error):
                 raise translate(error) from error
             raise
         try:
             self._confirm(connection)
-            reach("sqlite.committed")
         except Exception as error:
             self._discard(connection)
-            if isinstance(error, FailpointError):
-                raise InDoubt(f"SQLite: {error}") from error
             raise translate_commit(error) from error
+        after_decision("sqlite.committed")
         self._file.committed(connection, lambda: driver.begin(connection, time.monotonic() + _WRITE_WAIT_SECONDS))
 
     def _confirm(self, connection: sqlite3.Connection) -> None:
