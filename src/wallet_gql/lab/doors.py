@@ -22,7 +22,7 @@ from ..runtime import wallet_over
 from ..settings import load_settings
 from ..testing.patience import patience
 from ..testing.world import CURRENCY, Person, World
-from ..transports.http.app import create_app
+from ..transports.server.app import create_app
 from ..verbs.ledger import Ledger, utc_now
 from .history import Outcome
 from .schedule import Api, Planned
