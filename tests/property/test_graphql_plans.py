@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
+import strawberry
+from graphql import parse
 
 from tests.property._plan_compare import Difference, cases, compared, made_schema
 from wallet_gql.graphql_plans.fields import Field
 from wallet_gql.graphql_plans.inputs import Inputs
-from wallet_gql.graphql_plans.objects import _Writer
+from wallet_gql.graphql_plans.objects import INLINED_DEEP, _Writer
 from wallet_gql.graphql_plans.plan import Plan, Shape
 
 # When a field fails that must not be null, both ways cancel its neighbours: those that had not begun never do.
@@ -51,6 +53,43 @@ def test_plans_answer_what_graphql_core_answers_for_long(batch: int) -> None:
     assert next(differences(1_000_000 + batch * 100_000, CASES_OF_A_SOAK // BATCHES), None) is None
 
 
+@strawberry.type
+class Nest:
+    """Holds another one, for ever."""
+
+    depth: int
+
+    @strawberry.field
+    def inner(self) -> Nest:
+        """The next one."""
+        return Nest(depth=self.depth + 1)
+
+    @strawberry.field
+    async def later(self) -> int | None:
+        """Its depth, or an error."""
+        if self.depth % 2:
+            raise ValueError(self.depth)
+        return self.depth
+
+
+@strawberry.type
+class NestQuery:
+    """Where the nest begins."""
+
+    nest: Nest = strawberry.field(resolver=lambda: Nest(depth=0))
+
+
+@pytest.mark.parametrize("depth", [1, INLINED_DEEP, INLINED_DEEP + 1, 40])
+async def test_objects_inside_objects(depth: int) -> None:
+    """However deep they are: Python itself compiles only so many blocks inside one another."""
+    schema = strawberry.Schema(NestQuery)
+    text = "{ nest { " + "depth later inner { " * depth + "depth" + " }" * depth + " } }"
+    expected = await schema.execute(text)
+    got = await Plan(schema, Inputs(schema), parse(text), None).prepare({}).run()
+    assert got.data == expected.data
+    assert sorted(map(str, got.errors or ())) == sorted(map(str, expected.errors or ()))
+
+
 def plant(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, right: str, wrong: str) -> None:
     """Put one mistake into a method."""
     method = getattr(owner, name)
@@ -64,7 +103,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, right: str, wr
 MUTANTS: Final[dict[str, tuple[Any, str, str, str]]] = {
     "@oneOf unchecked": (Inputs, "_object_checker", "return finish(checked)", "return checked"),
     "an unknown input field let through": (Inputs, "_object_checker", "not value.keys() <= known", "False"),
-    "a null where there must be none": (_Writer, "add", "if field.is_required:", "if False:"),
+    "a null where there must be none": (_Writer, "_field", "if field.is_required:", "if False:"),
     "a null that does not spread": (Field, "failed", "if self.is_required:", "if False:"),
     "a path without its last step": (Field, "failure", "keys_of((path, self.key))", "keys_of(path)"),
     "mutations all at once": (Shape, "__init__", "None if self._is_serial else compiled(fields)", "compiled(fields)"),
