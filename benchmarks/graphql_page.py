@@ -65,7 +65,7 @@ def bare_schema() -> GraphQLSchema:
         ("Query", "account"): _account,
         ("Account", "history"): _history,
         ("Transfer", "counterparty"): _counterparty,
-        ("Transfer", "kind"): lambda transfer, _info: transfer.kind.name,
+        ("Transfer", "kind"): lambda transfer, _info: transfer.transfer.kind.name,
     }
     for (parent, name), resolve in resolvers.items():
         made.type_map[parent].fields[name].resolve = resolve  # type: ignore[attr-defined]  # an object type

@@ -25,18 +25,26 @@ from .scalars import BigInt
 from .transfers import Transfer
 from .types import Money
 
-_VERSION: Final = "1"
-_CURSOR: Final = re.compile(rf"{_VERSION}:(?P<sequence>[1-9][0-9]{{0,17}})", re.ASCII)
+_VERSION: Final = b"1"
+_CURSOR: Final = re.compile(rf"{_VERSION.decode()}:(?P<sequence>[1-9][0-9]{{0,17}})", re.ASCII)
 
 
 @object_type
 class Entry:
     """One line of an account's history: what a transfer did to this account."""
 
-    sequence: BigInt = about("Its place in the account's order: 1, 2, 3 … without gaps.")
-    at: datetime = about("When it was entered, UTC; never earlier than the entry before.")
     line: strawberry.Private[HistoryLine]
     owned: strawberry.Private[Account]
+
+    @strawberry.field
+    def sequence(self) -> BigInt:
+        """Its place in the account's order: 1, 2, 3 … without gaps."""
+        return BigInt(self.line.entry.sequence)
+
+    @strawberry.field
+    def at(self) -> datetime:
+        """When it was entered, UTC; never earlier than the entry before."""
+        return self.line.entry.at
 
     @strawberry.field
     def amount(self) -> Money:
@@ -53,23 +61,23 @@ class Entry:
         """The transfer it belongs to."""
         return Transfer.of(self.line.transfer, self.owned.owner, self.owned.id, self.owned)
 
-    @classmethod
-    def of(cls, line: HistoryLine, account: Account) -> Entry:
-        """An entry as the account's owner sees it."""
-        return cls(sequence=BigInt(line.entry.sequence), at=line.entry.at, line=line, owned=account)
-
 
 @object_type
 class EntryEdge:
     """An entry and where it stands."""
 
-    cursor: str = about("Opaque; pass it as `after` to go on behind this entry.")
-    node: Entry = about("The entry.")
+    line: strawberry.Private[HistoryLine]
+    owned: strawberry.Private[Account]
 
-    @classmethod
-    def of(cls, line: HistoryLine, account: Account) -> EntryEdge:
-        """An entry and where it stands, as the account's owner sees it."""
-        return cls(cursor=to_cursor(line.entry.sequence), node=Entry.of(line, account))
+    @strawberry.field
+    def cursor(self) -> str:
+        """Opaque; pass it as `after` to go on behind this entry."""
+        return to_cursor(self.line.entry.sequence)
+
+    @strawberry.field
+    def node(self) -> Entry:
+        """The entry."""
+        return Entry(line=self.line, owned=self.owned)
 
 
 @object_type
@@ -119,15 +127,15 @@ def connection_of(
     account: Account, lines: Sequence[HistoryLine], *, is_first: bool, goes_on_below: int | None
 ) -> EntryConnection:
     """Make a connection of lines. The next page begins below the sequence `goes_on_below`; None at the end."""
-    edges = [EntryEdge.of(line, account) for line in lines]
-    last = edges[-1].cursor if edges else None
+    cursors = [to_cursor(line.entry.sequence) for line in (*lines[:1], *lines[-1:])]
+    last = cursors[-1] if cursors else None
     info = PageInfo(
         has_next_page=goes_on_below is not None,
         has_previous_page=not is_first,
-        start_cursor=edges[0].cursor if edges else None,
+        start_cursor=cursors[0] if cursors else None,
         end_cursor=last if goes_on_below is None else to_cursor(goes_on_below),
     )
-    return EntryConnection(edges=edges, page_info=info)
+    return EntryConnection(edges=[EntryEdge(line=line, owned=account) for line in lines], page_info=info)
 
 
 def check_first(first: int) -> None:
@@ -142,8 +150,8 @@ def before_of(after: str | None) -> int | None:
 
 
 def to_cursor(sequence: int) -> str:
-    """The cursor of an entry: base64 of a version and its sequence."""
-    return base64.urlsafe_b64encode(f"{_VERSION}:{sequence}".encode()).decode().rstrip("=")
+    """The cursor of an entry: base64 of a version and its sequence, in which digits make no `+` and no `/`."""
+    return binascii.b2a_base64(b"%b:%d" % (_VERSION, sequence), newline=False).decode().rstrip("=")
 
 
 def from_cursor(cursor: str) -> int:

@@ -111,7 +111,7 @@ def _event(context: Context, sequence: int, line: HistoryLine | None, account: m
     context.sequence = sequence
     return AccountEvent(
         sequence=BigInt(sequence),
-        entry=None if line is None else Entry.of(line, account),
+        entry=None if line is None else Entry(line=line, owned=account),
         account=Account.of(account),
     )
 

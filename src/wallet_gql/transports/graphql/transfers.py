@@ -12,7 +12,7 @@ from ...domain.ids import AccountId, TransferId, UserId, is_id
 from ...verbs import links, parties
 from ...verbs.lookups import header_of, own_side
 from .context import Context, Info
-from .describe import about, object_type
+from .describe import object_type
 from .later import ACCOUNT, HOLD, TOP_UP, WITHDRAWAL, found, later
 from .types import Money, Node, Party, PublicMerchant
 
@@ -21,15 +21,32 @@ from .types import Money, Node, Party, PublicMerchant
 class Transfer(Node):
     """One movement of money. It never changes; a reversal is a transfer of its own."""
 
-    kind: model.TransferKind = about("Why the money moved.")
-    direction: parties.Direction = about("Whether you received or paid it.")
-    reference: str = about("What the payer wrote; empty if nothing.")
-    at: datetime = about("When it was decided, UTC.")
     viewer_id: strawberry.Private[UserId]
     account_id: strawberry.Private[AccountId]
     transfer: strawberry.Private[model.Transfer]
     owned: strawberry.Private[model.Account | None] = None
     """The account, where it was read already."""
+
+    @strawberry.field
+    def kind(self) -> model.TransferKind:
+        """Why the money moved."""
+        return self.transfer.kind
+
+    @strawberry.field
+    def direction(self) -> parties.Direction:
+        """Whether you received or paid it."""
+        is_paid = self.transfer.debit_account_id == self.account_id
+        return parties.Direction.OUT if is_paid else parties.Direction.IN
+
+    @strawberry.field
+    def reference(self) -> str:
+        """What the payer wrote; empty if nothing."""
+        return self.transfer.reference
+
+    @strawberry.field
+    def at(self) -> datetime:
+        """When it was decided, UTC."""
+        return self.transfer.at
 
     @strawberry.field
     def amount(self) -> Money:
@@ -102,18 +119,8 @@ class Transfer(Node):
         cls, transfer: model.Transfer, viewer_id: UserId, account_id: AccountId, owned: model.Account | None = None
     ) -> Transfer:
         """A transfer as the user sees it who owns the account, which it debits or credits."""
-        is_paid = transfer.debit_account_id == account_id
-        return cls(
-            id=strawberry.ID(transfer.id),
-            kind=transfer.kind,
-            direction=parties.Direction.OUT if is_paid else parties.Direction.IN,
-            reference=transfer.reference,
-            at=transfer.at,
-            viewer_id=viewer_id,
-            account_id=account_id,
-            transfer=transfer,
-            owned=owned,
-        )
+        own = strawberry.ID(transfer.id)
+        return cls(id=own, viewer_id=viewer_id, account_id=account_id, transfer=transfer, owned=owned)
 
     @classmethod
     async def find(cls, context: Context, user_id: UserId, transfer_id: str) -> Transfer | None:

@@ -71,7 +71,7 @@ class MadeEntries:
         except DomainError as error:
             log.warning("the entries on %s could not be read after a command: %s", self.account_id, error)
             return None
-        return None if lines is None else [EntryEdge.of(line, account) for line in lines]
+        return None if lines is None else [EntryEdge(line=line, owned=account) for line in lines]
 
 
 @object_type
