@@ -180,6 +180,30 @@ async def test_whatever_does_not_only_read_asks_the_store() -> None:
                 await caller.session()
 
 
+@pytest.mark.parametrize(("verb", "reads"), [("viewer", 0), ("transfer", 1)])
+async def test_a_user_comes_with_the_session(verb: str, reads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever only reads does not read the user again, unless the user was written in this process."""
+    async with at_home() as home:
+        caller = Caller(home.identity, home.here.token)
+        await home.identity.authenticate(home.here.token)
+        await caller.count(verb)
+        await caller.session()
+        fetched: list[ReadSet] = []
+        sound = Slow.fetch
+
+        async def fetch(store: Slow, asked: ReadSet) -> Snapshot:
+            fetched.append(asked)
+            return await sound(store, asked)
+
+        monkeypatch.setattr(Slow, "fetch", fetch)
+        assert await caller.user() == home.here.user
+        assert len(fetched) == reads
+        await home.identity.change_password(home.here.session, PASSWORD, "another pass phrase")
+        changed = await caller.user()
+        assert changed
+        assert changed.password_hash != home.here.user.password_hash
+
+
 def test_what_reads_is_no_mutation_and_no_other_method_than_get() -> None:
     """The catalogue says of each operation what the two APIs say."""
     graphql = schema._schema

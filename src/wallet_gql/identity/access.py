@@ -264,6 +264,11 @@ class Identity:
         session = live(self._reads.recent(token), now := self._clock())
         return None if session is None or now - session.seen_at >= SEEN_EVERY else session
 
+    def recent_user(self, session: Session) -> User | None:
+        """The user of a live session, if read less than `session_cache_seconds` ago; for requests that read."""
+        found = self._reads.kept(session.id)
+        return found[1] if found else None
+
     def check_fresh(self, session: Session) -> None:
         """Raise FreshLogInRequired if the last log-in with a password was longer ago than `FRESH`."""
         if self._clock() - session.logged_in_at > FRESH:

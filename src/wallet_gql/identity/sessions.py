@@ -54,7 +54,11 @@ class SessionReads:
     def recent(self, token: str) -> Found | None:
         """What `of` found less than `keep_seconds` ago, unless this process has written it since."""
         key = token_key(token) if self._kept else None
-        kept = self._kept.get(key.id) if key else None
+        return self.kept(key.id) if key else None
+
+    def kept(self, session_id: str) -> Found | None:
+        """The same by the session's id."""
+        kept = self._kept.get(session_id)
         return kept.found if kept and self._monotonic() - kept.since < self._keep_seconds else None
 
     async def of(self, token: str) -> Found | None:

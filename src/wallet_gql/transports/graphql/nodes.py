@@ -22,7 +22,7 @@ NODES_MAX: Final = 100
 async def find_node(context: Context, user_id: UserId, node_id: str) -> Node | None:
     """The user's own object with that id; None if there is none."""
     if is_id("usr", node_id):
-        return await find_viewer(context, user_id) if str(node_id) == user_id else None
+        return await find_viewer(context) if str(node_id) == user_id else None
     for kind in (Account, Transfer, Hold, TopUp, Withdrawal):
         node = await kind.find(context, user_id, node_id)
         if node is not None:
@@ -40,7 +40,7 @@ async def find_nodes(context: Context, user_id: UserId, node_ids: Sequence[str])
     return [found[node_id] for node_id in node_ids]
 
 
-async def find_viewer(context: Context, user_id: UserId) -> User | None:
-    """The user."""
-    found = await context.wallet.identity.user(user_id)
+async def find_viewer(context: Context) -> User | None:
+    """The user who sent the request. Raises Unauthenticated."""
+    found = await context.caller.user()
     return User.of(found) if found else None

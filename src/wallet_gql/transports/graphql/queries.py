@@ -38,7 +38,7 @@ class Query:
     @strawberry.field
     async def viewer(self, info: Info) -> User | None:
         """Who is logged in. Null, with the error `UNAUTHENTICATED`, if nobody is."""
-        return await find_viewer(info.context, await info.context.user_id())
+        return await find_viewer(info.context)
 
     @strawberry.field
     async def account(

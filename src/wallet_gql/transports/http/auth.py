@@ -18,7 +18,7 @@ from starlette.responses import Response
 from ...domain.errors import RateLimited, Unauthenticated, Unavailable
 from ...domain.ids import UserId
 from ...domain.security_events import Visitor
-from ...domain.users import ABSOLUTE, Session, SessionKind, login_claim
+from ...domain.users import ABSOLUTE, Session, SessionKind, User, login_claim
 from ...identity import Identity
 from ...people import LOOKING_UP
 from ..catalogue.operations import READS
@@ -115,7 +115,15 @@ class Caller:
         """
         return await self._live(may_be_recent=self._only_reads)
 
+    async def user(self) -> User | None:
+        """The session's user. Of a request that only reads, it is as old as the session. Raises as `session`."""
+        session = await self.session()
+        recent = self._identity.recent_user(session) if self._only_reads else None
+        return recent or await self._identity.user(session.user_id)
+
     async def _live(self, *, may_be_recent: bool) -> Session:
+        if self._session is not None and (may_be_recent or not self._is_recent):
+            return self._session
         async with self._lock:
             if self._token is None:
                 raise Unauthenticated

@@ -60,6 +60,9 @@ PAUSE_SECONDS: Final = 0.5
 process busy with refusing, and everybody else waiting."""
 
 _PREFIX: Final = "wallet-rate"
+_VISITOR: Final = "wallet.visitor"
+"""Where a request's scope keeps where it comes from, once that is known."""
+
 _KNOWN: Final = RateLimitItemPerSecond(1, 600, namespace=f"{_PREFIX}-known")
 """Names that were looked up recently: repeating a look-up reveals nothing new, so it does not count."""
 
@@ -127,7 +130,9 @@ class Limits:
     async def _hit(self, name: str, who: str, *more: str, times: int = 1) -> None:
         """Count `times` hits by `who` and `more`; only `who` is logged. Raises RateLimited."""
         item = self._items.get(name)
-        if item is None or await self._add(item, name, who, *more, times=times):
+        if item is None or (self._shared is None and self._alone.add(item, name, who, *more, times=times)):
+            return
+        if self._shared is not None and await self._add(item, name, who, *more, times=times):
             return
         wait_seconds = _wait_seconds(await self._window(item, name, who, *more), item, times)
         log.info("%s of %s is over its limit", name, who)
@@ -181,7 +186,8 @@ class CountRequests:
         """Pass the request on, or answer 429; a WebSocket over the limit is not accepted."""
         if scope["type"] in ("http", "websocket") and scope["path"].startswith(COUNTED_PATHS):
             try:
-                await scope["app"].state.limits.count_address(_visitor(scope))
+                scope[_VISITOR] = visitor = _visitor(scope)
+                await scope["app"].state.limits.count_address(visitor)
             except RateLimited as error:
                 if scope["type"] == "websocket":
                     await send({"type": "websocket.close", "code": 1013, "reason": "too many requests"})
@@ -193,12 +199,13 @@ class CountRequests:
 
 def visitor_of(connection: HTTPConnection) -> Visitor:
     """Where a connection comes from. Headers of trusted proxies were applied before."""
-    return _visitor(connection.scope)
+    found: Visitor | None = connection.scope.get(_VISITOR)
+    return found or _visitor(connection.scope)
 
 
 def _visitor(scope: Scope) -> Visitor:
     client = scope.get("client")
-    agent = next((value for name, value in scope["headers"] if name == b"user-agent"), b"")
+    agent = dict(reversed(scope["headers"])).get(b"user-agent", b"")  # of several, the first counts
     return Visitor.of(client[0] if client else "", agent.decode("latin-1"))
 
 

@@ -72,7 +72,12 @@ class RequestRecord:
         verbs = self.known or [NO_VERB]
         if seconds is not None and not self.is_stream:
             ANSWER_SECONDS.note(seconds, self.api, verbs[0])
-        self.outcome = next((code for _, code in self.failures), OK)
+        if not self.failures:
+            self.outcome = OK
+            for verb in verbs:
+                ANSWERS.add(self.api, verb, OK)
+            return
+        self.outcome = next(code for _, code in self.failures)
         failed = {place: verb for (place, _), verb in self.failures.items()}
         for verb in (Counter(verbs) - Counter(failed.values())).elements():
             ANSWERS.add(self.api, verb, OK)
