@@ -9,6 +9,7 @@
 | `schedule` | a load, drawn in full beforehand, with its digest |
 | `doors` | the ways in to a ledger: its verbs, or requests to the GraphQL API |
 | `load` | runs schedules against backends, open loop, in interleaved rounds |
+| `cost` | what a transfer costs: syncs, bytes, commits, round trips, processor time |
 | `stats` | intervals of repeated rounds; latencies in histograms |
 | `environment`, `results` | what figures depend on; files that runs add to |
 | `report` | one HTML page about a folder of results |

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -21,13 +21,14 @@ from .schedule import Api, Mix, Shape
 
 if TYPE_CHECKING:
     from .check import Report
+    from .cost import Cost
     from .load import Measured
 
 app = typer.Typer(
     name="lab",
     rich_markup_mode="rich",
     no_args_is_help=True,
-    help="Compare backends: what their histories and loads show. Needs the extra `wallet-gql\\[lab]`.",
+    help="Compare backends: what their histories, loads and costs show. Needs the extra `wallet-gql\\[lab]`.",
     epilog="Example: wallet-gql lab check memory sqlite",
 )
 
@@ -59,31 +60,58 @@ def check(
     out: Out = None,
 ) -> None:
     """Judge histories: exit 1 if a backend breaks its claims, or claims less than it keeps."""
-    from ..testing.harness import harness_names  # noqa: PLC0415 - the other commands need no harness
-    from ..testing.servers.process import ServerMissing  # noqa: PLC0415 - same
     from .check import check as check_backend  # noqa: PLC0415 - needs the extra
     from .workload import Size  # noqa: PLC0415 - same
 
-    names = backends or list(harness_names())
-    reports: list[Report] = []
-    missing: dict[str, str] = {}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        for name in names:
-            task = progress.add_task(f"check {name}", total=repeats)
-            step = partial(progress.advance, task)
-            try:
-                work = check_backend(name, range(seed, seed + repeats), Size(writes), out, step)
-                reports.append(asyncio.run(work))
-                if out is not None:
-                    _keep(out, "check.json", {name: reports[-1].plain()})
-            except (ImportError, LookupError, ServerMissing) as error:
-                missing[name] = str(error)
+    async def work(name: str, step: Step) -> Report:
+        report = await check_backend(name, range(seed, seed + repeats), Size(writes), out, step)
+        _keep(out, "check.json", {name: report.plain()})
+        return report
+
+    reports, missing = _each(backends, "check", repeats, work)
     _console().print(_levels(reports))
-    _tell(reports, missing)
-    if backends and missing:
-        raise ConfigurationError(f"not tried: {', '.join(missing)}")
+    _tell(reports)
+    _name_missing(backends, missing)
     if not all(report.holds for report in reports):
         raise typer.Exit(1)
+
+
+Step = Callable[[], object]
+T = TypeVar("T")
+
+
+def _each(
+    backends: Sequence[str] | None, what: str, steps: int, work: Callable[[str, Step], Coroutine[None, None, T]]
+) -> tuple[list[T], dict[str, str]]:
+    """What the work finds of each backend, with progress on a terminal; and why others could not be started."""
+    from ..testing.harness import harness_names  # noqa: PLC0415 - not in production
+    from ..testing.servers.process import ServerMissing  # noqa: PLC0415 - same
+
+    found: list[T] = []
+    missing: dict[str, str] = {}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for name in backends or harness_names():
+            task = progress.add_task(f"{what} {name}", total=steps)
+            try:
+                found.append(asyncio.run(work(name, partial(progress.advance, task))))
+            except (ImportError, LookupError, ServerMissing) as error:
+                missing[name] = str(error)
+    return found, missing
+
+
+def _name_missing(backends: Sequence[str] | None, missing: Mapping[str, str]) -> None:
+    """Say which backends were not tried. Raises ConfigurationError if they were named."""
+    for name, why in missing.items():
+        typer.echo(f"{name}: not tried: {why}")
+    if backends and missing:
+        raise ConfigurationError(f"not tried: {', '.join(missing)}")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(value) for value in text.split(",")]
+    except ValueError as error:
+        raise ConfigurationError(f"not numbers: {text}") from error
 
 
 Shares = Annotated[str, typer.Option(help="A number from 0 to 1, or several with commas: each is a cell.")]
@@ -116,7 +144,7 @@ def load(
     try:
         shapes = [
             Shape(mix, seed, operations, rate, accounts, *cell)
-            for cell in product(*(list(map(float, values.split(","))) for values in (theta, reads, cross)))
+            for cell in product(*map(_numbers, (theta, reads, cross)))
         ]
         with tempfile.TemporaryDirectory() as folder:
             harnesses = [harness_for(name) for name in backends]
@@ -125,8 +153,7 @@ def load(
         raise ConfigurationError(str(error)) from error
     for shape in shapes:
         _console().print(_latencies(shape, [one for one in results if one.shape == shape]))
-    if out is not None:
-        _keep(out, "load.json", {f"{one.backend} {one.name}": one.plain() for one in results})
+    _keep(out, "load.json", {f"{one.backend} {one.name}": one.plain() for one in results})
     if any(one.wrong for one in results):
         raise typer.Exit(1)
 
@@ -151,13 +178,58 @@ def _latencies(shape: Shape, results: Sequence[Measured]) -> Table:
     return table
 
 
-def _keep(out: Path, name: str, parts: Mapping[str, object]) -> None:
+def _keep(out: Path | None, name: str, parts: Mapping[str, object]) -> None:
+    if out is None:
+        return
     from .environment import describe  # noqa: PLC0415 - only for results that are kept
     from .results import merge  # noqa: PLC0415 - same
 
     out.mkdir(parents=True, exist_ok=True)
     merge(out / name, parts)
     merge(out / "environment.json", {name: describe()})
+
+
+@app.command(epilog="Example:  wallet-gql lab cost sqlite postgres-3 --cross 0,1 --in-flight 1,64 --out results")
+def cost(
+    backends: Backends = None,
+    *,
+    cross: Annotated[str, typer.Option(help="Shares of transfers between two nodes, where there are several.")] = "0,1",
+    in_flight: Annotated[str, typer.Option(help="How many clients wait for answers.")] = "1,16",
+    transfers: Annotated[int, typer.Option(min=1, help="In each cell, twice.")] = 200,
+    seed: Seed = 1,
+    out: Out = None,
+) -> None:
+    """Count syncs, bytes, commits, round trips and processor time of a transfer."""
+    from ..testing.harness import harness_for  # noqa: PLC0415 - the other commands need no harness
+    from .cost import cost as cost_of  # noqa: PLC0415 - needs the extra
+
+    crosses, levels = _numbers(cross), [int(number) for number in _numbers(in_flight)]
+    if min(levels) < 1 or not all(0 <= share <= 1 for share in crosses):
+        raise ConfigurationError("--cross is from 0 to 1, --in-flight at least 1")
+
+    async def work(name: str, step: Step) -> list[Cost]:
+        with tempfile.TemporaryDirectory() as folder:
+            options: dict[str, Any] = {"transfers": transfers, "seed": seed, "step": step}
+            cells = await cost_of(harness_for(name), Path(folder), crosses, levels, **options)
+        _keep(out, "cost.json", {f"{name} {cell.name}": cell.plain() for cell in cells})
+        return cells
+
+    found, missing = _each(backends, "cost", len(crosses) * len(levels), work)
+    _console().print(_costs([cell for cells in found for cell in cells]))
+    _name_missing(backends, missing)
+
+
+def _costs(cells: Sequence[Cost]) -> Table:
+    from .cost import columns, shown  # noqa: PLC0415 - needs the extra
+
+    heads = columns([cell.figures for cell in cells])
+    table = Table(title="each transfer; - is not measured")
+    for head in ("backend", "cross", "in flight", *heads):
+        table.add_column(head, justify="left" if head == "backend" else "right")
+    for cell in cells:
+        where = (cell.backend, f"{cell.cross:g}", str(cell.in_flight))
+        table.add_row(*where, *(shown(cell.figures.get(head), "-") for head in heads))
+    return table
 
 
 @app.command(epilog="Example:  wallet-gql lab report results")
@@ -191,7 +263,7 @@ def _levels(reports: Sequence[Report]) -> Table:
     return table
 
 
-def _tell(reports: Sequence[Report], missing: Mapping[str, str]) -> None:
+def _tell(reports: Sequence[Report]) -> None:
     for report in reports:
         for scope, verdict in report.verdicts.items():
             if verdict.anomaly:
@@ -201,5 +273,3 @@ def _tell(reports: Sequence[Report], missing: Mapping[str, str]) -> None:
             typer.echo("".join(f"  FAULT {fault}\n" for fault in run.faults[:FAULTS_SHOWN]), nl=False)
             if len(run.faults) > FAULTS_SHOWN:
                 typer.echo(f"  and {len(run.faults) - FAULTS_SHOWN} more")
-    for name, why in missing.items():
-        typer.echo(f"{name}: not tried: {why}")

@@ -20,6 +20,7 @@ from ..domain.users import Session, SessionKind
 from ..identity.sessions import new_session
 from ..runtime import wallet_over
 from ..settings import load_settings
+from ..storage import Store
 from ..testing.patience import patience
 from ..testing.world import CURRENCY, Person, World
 from ..transports.server.app import create_app
@@ -53,10 +54,10 @@ class Door(Protocol):
 class LedgerDoor:
     """The ledger's verbs, as a program in the same process calls them."""
 
-    def __init__(self, world: World, people: Sequence[Person]) -> None:
+    def __init__(self, world: World, people: Sequence[Person], store: Store | None = None) -> None:
         self.world = world
         self.people = people
-        self.ledger = Ledger(world.store, timeout_seconds=patience(10))
+        self.ledger = Ledger(store or world.store, timeout_seconds=patience(10))
 
     async def perform(self, planned: Planned, key: str) -> Outcome:
         """See `Door`."""
@@ -72,7 +73,7 @@ class LedgerDoor:
         one, other, minor = self.people[planned.first], self.people[planned.second], planned.amount_minor
         operation, ledger = planned.operation, self.ledger
         if operation in ("read", "balance"):
-            await self.world.store.fetch(ReadSet(accounts=tuple({one.account, other.account})))
+            await ledger.store.fetch(ReadSet(accounts=tuple({one.account, other.account})))
         elif operation in ("deposit_checking", "transact_savings"):
             await ledger.deposit(OPERATOR, key, one.account, minor, CURRENCY)
         elif operation == "write_check":

@@ -12,6 +12,7 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from .. import __version__
+from .cost import columns, shown
 
 Results = Mapping[str, Any]
 
@@ -29,18 +30,15 @@ svg { max-width: 100%; height: auto } code { background: #f4f4f4; padding: 0 .2r
 
 def write_report(folder: Path) -> Path:
     """Write `report.html` into a folder of results and return it. Raises FileNotFoundError if there are no results."""
-    names = ("check.json", "load.json", "environment.json")
-    found = {name: json.loads((folder / name).read_text("utf-8")) for name in names if (folder / name).exists()}
-    if not {"check.json", "load.json"} & set(found):
-        raise FileNotFoundError(
-            f"{folder} has neither check.json nor load.json; run `wallet-gql lab check --out` first"
-        )
+    sections = {"check.json": _check, "load.json": _load, "cost.json": _cost}
+    found = {name: json.loads((folder / name).read_text("utf-8")) for name in sections if (folder / name).exists()}
+    if not found:
+        raise FileNotFoundError(f"{folder} has no {', '.join(sections)}; run `wallet-gql lab check --out` first")
     parts = ["<h1>Backends of wallet-gql, compared</h1>"]
-    if "check.json" in found:
-        parts += _check(found["check.json"])
-    if "load.json" in found:
-        parts += _load(found["load.json"])
-    parts += _environment(found.get("environment.json", {}))
+    for name, results in found.items():
+        parts += sections[name](results)
+    environment = folder / "environment.json"
+    parts += _environment(json.loads(environment.read_text("utf-8")) if environment.exists() else {})
     page = folder / "report.html"
     head = f'<meta charset="utf-8"><title>wallet-gql lab</title><style>{_STYLE}</style>'
     page.write_text(f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>', "utf-8")
@@ -134,6 +132,22 @@ def _fastest(valid: Mapping[str, Sequence[float | None]]) -> list[str]:
     if (best[2] or 0.0) < (next_best[1] or 0.0):
         return [f"<p>{_list([first])} answered soonest.</p>"]
     return [f"<p>{_list([first, second])} cannot be told apart: their intervals overlap.</p>"]
+
+
+def _cost(results: Results) -> list[str]:
+    heads = columns([result["perTransfer"] for result in results.values()])
+    rows = []
+    for name, result in results.items():
+        backend, _, cell = name.partition(" ")
+        figures = (shown(result["perTransfer"].get(head)) for head in heads)
+        rows.append([escape(backend), escape(cell), *map(escape, figures)])
+    words = (
+        "Syncs, bytes, commits and round trips do not depend on how fast the machine is; processor time does. Clients "
+        "in flight share commits and syncs. Log bytes are those of the write-ahead log or journal; wire bytes pass "
+        "between the wallet and its servers, in both directions."
+    )
+    table = _table("Each transfer", ("backend", "cell", *heads), rows, numbers_from=2)
+    return [f"<h2>What a transfer costs</h2><p>{words}</p>", table]
 
 
 def _environment(environment: Mapping[str, Results]) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Final
 from .patience import patience, until, wait_until
 
 CALLS: Final = ("fsync", "fdatasync", "msync", "syncfs", "sync", "sync_file_range")
+WRITE: Final = "pwrite64"
 COUNTER_SECONDS: Final = 5.0
 """How late a server's counter may be."""
 
@@ -33,11 +34,16 @@ class Flushes:
 
     count: int | None = None
     why: str = ""
+    log_bytes: int | None = None
+    """What was written into the log's files, where the writes are traced."""
 
 
 @contextmanager
-def traced_flushes(folder: Path, pid: int | None = None) -> Iterator[Flushes]:
-    """Count the calls of a process, by default this one, that flush a file below `folder`, mapped or all files."""
+def traced_flushes(folder: Path, pid: int | None = None, log_suffix: str | None = None) -> Iterator[Flushes]:
+    """Count the calls of a process, by default this one, that flush a file below `folder`, mapped or all files.
+
+    With `log_suffix` the bytes that it writes to files whose names end so are counted, too.
+    """
     counted = Flushes()
     program = shutil.which("strace")
     if program is None:
@@ -46,7 +52,8 @@ def traced_flushes(folder: Path, pid: int | None = None) -> Iterator[Flushes]:
         return
     with tempfile.TemporaryDirectory() as place:
         trace = Path(place) / "trace"
-        command = [program, "-f", "-qq", "-y", "-o", str(trace), "-e", f"trace={','.join(CALLS)}"]
+        calls = CALLS if log_suffix is None else (*CALLS, WRITE)
+        command = [program, "-f", "-qq", "-y", "-o", str(trace), "-s", "0", "-e", f"trace={','.join(calls)}"]
         _allow_tracing()
         traced = pid or os.getpid()
         tracing = subprocess.Popen([*command, "-p", str(traced)], stderr=subprocess.DEVNULL)
@@ -58,8 +65,12 @@ def traced_flushes(folder: Path, pid: int | None = None) -> Iterator[Flushes]:
             tracing.terminate()  # then it detaches from this process and ends
             tracing.wait(patience(10))
         if not counted.why:
-            flushed = re.findall(rf"\b(?:{'|'.join(CALLS)})\((?:\d+<([^>]*)>)?", trace.read_text(errors="replace"))
+            text = trace.read_text(errors="replace")
+            flushed = re.findall(rf"\b(?:{'|'.join(CALLS)})\((?:\d+<([^>]*)>)?", text)
             counted.count = sum(not path or Path(path).is_relative_to(folder) for path in flushed)
+            if log_suffix is not None:
+                written = re.findall(rf'\b{WRITE}\(\d+<([^>]*)>, ""\.*, (\d+)', text)
+                counted.log_bytes = sum(int(size) for path, size in written if path.endswith(log_suffix))
 
 
 def _allow_tracing() -> None:

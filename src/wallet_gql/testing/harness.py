@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -64,6 +64,8 @@ class Harness:
     claims = Claims()
     failpoints: Sequence[str] = ()
     has_files = False
+    log_suffix: str | None = None
+    """How the names of the log's files end, with `has_files`."""
 
     def __init__(self, url: str, name: str | None = None) -> None:
         """`url` opens the ledger; `{tmp}` in it becomes the folder given to `start`."""
@@ -85,6 +87,22 @@ class Harness:
     def servers(self) -> Sequence[Server]:
         """After `start`: the servers below the ledger that may be killed and paused; empty if there are none."""
         return ()
+
+    def pids(self) -> Sequence[int]:
+        """After `start`: the main process of each server, for its processor time; empty if they are not known."""
+        return ()
+
+    async def counters(self) -> Mapping[str, int]:
+        """What the servers have counted so far, of this ledger or of all, while no store is open.
+
+        The names are the harness's own; common ones are `commits`, `requests` and `log bytes`. Empty if nothing is
+        counted.
+        """
+        return {}
+
+    def as_written(self, url: str) -> str:
+        """The URL in a form that keeps the driver to the addresses in it, where it would ask a server for others."""
+        return url
 
     async def restart(self, servers: Sequence[Server]) -> None:
         """Start killed servers again; return when the ledger can be opened."""
@@ -127,7 +145,7 @@ class Harness:
         `least` is the expected number: servers' counters are late, so wait until they show that many.
         """
         if self.has_files:
-            with traced_flushes(self.folder) as counted:
+            with traced_flushes(self.folder, log_suffix=self.log_suffix) as counted:
                 yield counted
         else:
             yield Flushes(why=f"the harness has no counter that would tell {least}")
@@ -174,6 +192,7 @@ class SqliteHarness(Harness):
 
     failpoints: Sequence[str] = ("sqlite.loaded", "sqlite.decided", "sqlite.written", "sqlite.committed")
     has_files = True
+    log_suffix = "-wal"
 
     kills = True
 

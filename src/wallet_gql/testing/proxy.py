@@ -7,20 +7,29 @@ instead of passing the answer on. This finds effects that happen twice.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, Self
 
+from .harness import Harness
 from .patience import patience
 
 CHUNK: Final = 65_536
+_ADDRESS: Final = re.compile(r"\b(127\.0\.0\.\d+):(\d+)\b")
 
 
 class Proxy:
-    """Forwards connections from a free loopback port to `host:port`; every fault is counted in `hits`."""
+    """Forwards connections from a free loopback port to `host:port`; every fault is counted in `hits`.
+
+    `wire_bytes` is what passed in both directions, `round_trips` how often a connection asked after it was answered:
+    requests that are sent without waiting for the answers before them count once.
+    """
 
     def __init__(self, host: str, port: int) -> None:
+        self.wire_bytes = 0
+        self.round_trips = 0
         self.hits: Counter[str] = Counter()
         self.port = 0
         self._target = (host, port)
@@ -96,7 +105,7 @@ class Proxy:
         try:
             await asyncio.gather(
                 self._pump(reader, far_writer, lambda data: self._request(link, data)),
-                self._pump(far_reader, writer, lambda _: self._reply(link)),
+                self._pump(far_reader, writer, lambda data: self._reply(link, data)),
             )
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -105,24 +114,29 @@ class Proxy:
             link.abort()
 
     async def _pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passes: Callable[[bytes], Awaitable[bool]]
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passes: Callable[[bytes], bool]
     ) -> None:
         while data := await source.read(CHUNK):
             await self._open.wait()
-            if await passes(data):
+            if passes(data):
                 sink.write(data)
                 await sink.drain()
         if not sink.is_closing():
             sink.close()
 
-    async def _request(self, link: _Link, data: bytes) -> bool:
+    def _request(self, link: _Link, data: bytes) -> bool:
+        self.wire_bytes += len(data)
+        self.round_trips += not link.asked
+        link.asked = True
         for statement, left in self._dropping.items():
             if left and statement in data:
                 self._dropping[statement] -= 1
                 link.dropping = statement
         return True
 
-    async def _reply(self, link: _Link) -> bool:
+    def _reply(self, link: _Link, data: bytes) -> bool:
+        self.wire_bytes += len(data)
+        link.asked = False
         if link.dropping is None:
             return True
         self.hits[f"dropped the reply to {link.dropping.decode()}"] += 1
@@ -137,6 +151,7 @@ class _Link:
         self._near = near
         self._far = far
         self.dropping: bytes | None = None
+        self.asked = False
 
     def abort(self) -> None:
         for writer in (self._near, self._far):
@@ -145,3 +160,22 @@ class _Link:
     def end_requests(self) -> None:
         if self._far.can_write_eof() and not self._far.is_closing():
             self._far.write_eof()
+
+
+@asynccontextmanager
+async def behind_proxies(harness: Harness) -> AsyncIterator[list[Proxy]]:
+    """Stores that the started harness opens meanwhile reach each of its servers through a proxy of its own.
+
+    Servers are the loopback addresses in its URL; the list is empty if there are none.
+    """
+    plain, proxies = harness.url, dict[str, Proxy]()
+    async with AsyncExitStack() as stack:
+        for match in _ADDRESS.finditer(plain):
+            if match[0] not in proxies:
+                proxies[match[0]] = await stack.enter_async_context(Proxy(match[1], int(match[2])))
+        moved = _ADDRESS.sub(lambda match: f"127.0.0.1:{proxies[match[0]].port}", plain)
+        harness.url = harness.as_written(moved)
+        try:
+            yield list(proxies.values())
+        finally:
+            harness.url = plain

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -187,6 +188,14 @@ class World:
         """Close the store, open it again, and continue with that."""
         self._opened.remove(self.store)
         await self._use(await self.harness.reopen(self.store))
+
+    @asynccontextmanager
+    async def closed(self) -> AsyncIterator[None]:
+        """Close the store for the block; then open the ledger again and continue with that."""
+        self._opened.remove(self.store)
+        await self.store.__aexit__(None, None, None)
+        yield
+        await self._use(await self.harness.open().__aenter__())
 
     def sibling(self, folder: str) -> World:
         """A world with an empty ledger of the same backend, beside this one."""

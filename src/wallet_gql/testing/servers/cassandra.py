@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import errno
 import os
 import shutil
 import signal
@@ -35,7 +34,7 @@ from ..harness import Harness, Server
 from ..levels import Claims, Level
 from ..patience import patience, wait_until
 from .cassandra_jars import RECIPE, archive, class_path, java
-from .process import ServerMissing, ServerProcess, own_folder
+from .process import ServerProcess, free_ports, own_folder
 
 START_SECONDS_MAX: Final = 90.0
 ADMIN_SECONDS: Final = 60.0
@@ -78,27 +77,8 @@ _OPTIONS_REQUEST: Final = bytes([4, 0, 0, 0, 5, 0, 0, 0, 0])
 _SUPPORTED: Final = 6
 _FAILPOINTS: Final = ("cassandra.loaded", "cassandra.decided", "cassandra.committed", "cassandra.spread")
 _AT_ONCE: Final = 8
+_REQUESTS: Final = "SELECT completed_tasks FROM system_views.thread_pools WHERE name = 'Native-Transport-Requests'"
 _keyspaces = count(1)
-
-
-def free_ports(wanted: int, nodes: int) -> list[int]:
-    """Ports that nobody listens on, on any of the nodes' addresses. Raises ServerMissing where those are not ours."""
-    found: list[int] = []
-    while len(found) < wanted:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                for node in range(2, nodes + 1):
-                    with socket.socket() as other:
-                        other.bind((f"127.0.0.{node}", port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    remedy = "give the loopback interface more addresses"
-                    raise ServerMissing(f"127.0.0.2 cannot be listened on ({error}); {remedy}") from error
-                continue
-            found.append(port)
-    return found
 
 
 class CassandraNode:
@@ -383,6 +363,15 @@ class CassandraHarness(Harness):
     def servers(self) -> Sequence[Server]:
         """The nodes."""
         return self.cluster.nodes
+
+    def pids(self) -> Sequence[int]:
+        """The nodes."""
+        return [node.pid for node in self.cluster.nodes]
+
+    async def counters(self) -> Mapping[str, int]:
+        """The requests of all drivers to the first node; the two that ask count, too."""
+        ((requests,),) = await asyncio.to_thread(self.cluster.ask, _REQUESTS)
+        return {"requests": requests}
 
     async def restart(self, servers: Sequence[Server]) -> None:
         """Start them again; returns when they take CQL."""

@@ -11,7 +11,7 @@ import atexit
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -154,6 +154,21 @@ class Mongod:
         """How often it has flushed its journal. Raises PyMongoError."""
         return int(self.ask("serverStatus")["wiredTiger"]["log"]["log sync operations"])
 
+    @property
+    def pid(self) -> int:
+        """Its process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def counters(self) -> dict[str, int]:
+        """Transactions, requests, and bytes of its journal. Raises PyMongoError."""
+        status = self.ask("serverStatus")
+        return {
+            "commits": int(status["transactions"]["totalCommitted"]),
+            "requests": int(status["network"]["numRequests"]),
+            "log bytes": int(status["wiredTiger"]["log"]["log bytes written"]),
+        }
+
     def kill(self) -> None:
         """`kill -9`."""
         if self._process is not None:
@@ -290,6 +305,19 @@ class MongoHarness(Harness):
     def servers(self) -> Sequence[Server]:
         """The members of the set."""
         return self.set.members
+
+    def pids(self) -> Sequence[int]:
+        """The members."""
+        return [member.pid for member in self.set.members]
+
+    async def counters(self) -> Mapping[str, int]:
+        """Those of the primary."""
+        primary = await asyncio.to_thread(self.set.primary)
+        return await asyncio.to_thread(primary.counters)
+
+    def as_written(self, url: str) -> str:
+        """Without the name of the set, by which the driver asks for the members' addresses."""
+        return url.replace(f"replicaSet={SET}", "directConnection=true") if self._members == 1 else url
 
     async def restart(self, servers: Sequence[Server]) -> None:
         """Start them again; returns when there is a primary."""

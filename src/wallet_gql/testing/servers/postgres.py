@@ -12,7 +12,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import cache
@@ -21,9 +22,10 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Self
 
-from ..flushes import Flushes, counted_by_server
+from ..flushes import COUNTER_SECONDS, Flushes, counted_by_server
 from ..harness import Harness, Server
 from ..levels import Claims, Level
+from ..patience import wait_until
 from .process import (
     ServerMissing,
     ServerProcess,
@@ -140,6 +142,22 @@ class PostgresServer:
             return "SELECT wal_sync FROM pg_stat_wal"
         return "SELECT coalesce(sum(fsyncs), 0) FROM pg_stat_io WHERE object = 'wal'"
 
+    @property
+    def pid(self) -> int:
+        """The postmaster."""
+        return self._process.pid
+
+    def counters(self, database: str) -> dict[str, int]:
+        """Commits in a database and bytes of this node's log, once all sessions of the database have ended.
+
+        Sessions count their commits late, but before they end. Raises TimeoutError.
+        """
+        sessions = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"  # noqa: S608 - our own name
+        wait_until(lambda: self.run(sessions) == "0", COUNTER_SECONDS, f"sessions of {database} do not end")
+        commits = f"SELECT xact_commit FROM pg_stat_database WHERE datname = '{database}'"  # noqa: S608 - same
+        written = "SELECT pg_current_wal_insert_lsn() - '0/0'"
+        return {"commits": int(self.run(commits)), "log bytes": int(self.run(written))}
+
     def url(self, database: str) -> str:
         """The URL of a database of this node."""
         return f"postgres://{USER}@127.0.0.1:{self.port}/{database}?node={self.name}"
@@ -223,6 +241,10 @@ class PostgresCluster:
         """The storage URL of a database."""
         return ",".join(node.url(database) for node in self.nodes)
 
+    def counters(self, database: str) -> Mapping[str, int]:
+        """Those of all nodes together."""
+        return sum((Counter(node.counters(database)) for node in self.nodes), Counter())
+
     def _on_all(self, statement: str, database: str) -> None:
         with ThreadPoolExecutor(len(self.nodes)) as pool:
             list(pool.map(lambda node: node.run(statement, database), self.nodes))
@@ -278,6 +300,15 @@ class PostgresHarness(Harness):
     def servers(self) -> Sequence[Server]:
         """The nodes."""
         return self.cluster.nodes
+
+    def pids(self) -> Sequence[int]:
+        """The postmasters."""
+        return [node.pid for node in self.cluster.nodes]
+
+    async def counters(self) -> Mapping[str, int]:
+        """Commits and log bytes of all nodes."""
+        assert self._database is not None
+        return await asyncio.to_thread(self.cluster.counters, self._database)
 
     @asynccontextmanager
     async def flushes(self, least: int) -> AsyncIterator[Flushes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import pwd
 import shutil
@@ -32,6 +33,26 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def free_ports(wanted: int, nodes: int) -> list[int]:
+    """Ports that nobody listens on, on any of the nodes' addresses. Raises ServerMissing where those are not ours."""
+    found: list[int] = []
+    while len(found) < wanted:
+        with socket.socket() as first:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                for node in range(2, nodes + 1):
+                    with socket.socket() as other:
+                        other.bind((f"127.0.0.{node}", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    remedy = "give the loopback interface more addresses"
+                    raise ServerMissing(f"127.0.0.2 cannot be listened on ({error}); {remedy}") from error
+                continue
+            found.append(port)
+    return found
 
 
 def own_folder(prefix: str) -> Path:
@@ -65,6 +86,23 @@ def children(parent: int) -> list[int]:
             if int(of) == parent and state != "Z":
                 found.append(int(process.name))
     return found
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time of a process, its children, and those of its children that have ended. Raises OSError."""
+    own, ended_children = _ticks(pid)
+    running = 0
+    for child in children(pid):
+        with suppress(OSError):  # ended meanwhile: the next look finds it in its parent's sum
+            running += _ticks(child)[0]
+    return (own + ended_children + running) / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int) -> tuple[int, int]:
+    """The process's own time, and that of children that it has waited for (`man 5 proc`, fields 14 to 17)."""
+    fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    user, system, waited_user, waited_system = map(int, fields[11:15])
+    return user + system, waited_user + waited_system
 
 
 def ended(pid: int) -> bool:

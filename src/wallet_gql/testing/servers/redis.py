@@ -11,7 +11,7 @@ import asyncio
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
@@ -80,6 +80,16 @@ class RedisServer:
     def url(self) -> str:
         """Its address as the first part of a storage URL, without a query."""
         return f"redis+postgres://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Its process's id."""
+        return self._process.pid
+
+    def commands(self) -> int:
+        """How many commands it has processed. Raises OSError."""
+        lines = self.tell("INFO", "stats").splitlines()
+        return next(int(line.partition(":")[2]) for line in lines if line.startswith("total_commands_processed:"))
 
     def kill(self) -> None:
         """`kill -9`."""
@@ -162,6 +172,19 @@ class RedisHarness(Harness):
         """The nodes, and the Redis unless it is somebody else's."""
         assert self._taken is not None
         return [*self._taken[0].nodes, *([self._server] if self._server else [])]
+
+    def pids(self) -> Sequence[int]:
+        """The postmasters and the Redis; nothing if the Redis is somebody else's, for then a part would be missing."""
+        assert self._taken is not None
+        return [node.pid for node in self._taken[0].nodes] + [self._server.pid] if self._server else []
+
+    async def counters(self) -> Mapping[str, int]:
+        """Commits and log bytes of all nodes, and the commands of the Redis unless it is somebody else's."""
+        assert self._taken is not None
+        cluster, database = self._taken
+        counted = await asyncio.to_thread(cluster.counters, database)
+        redis = {} if self._server is None else {"Redis commands": await asyncio.to_thread(self._server.commands)}
+        return {**counted, **redis}
 
     @asynccontextmanager
     async def flushes(self, least: int) -> AsyncIterator[Flushes]:
