@@ -224,8 +224,9 @@ class Wire:
         self._writer.write(raw_request(self._url, token, query, variables))
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.split("content-length:", 1)[1].split("\r\n", 1)[0])
-        body = json.loads(await self._reader.readexactly(length))
-        assert "200 ok" in head, body
+        content = await self._reader.readexactly(length)
+        assert "200 ok" in head, head + content.decode()
+        body = json.loads(content)
         assert "errors" not in body, body
         return next(iter(body["data"].values()))
 
