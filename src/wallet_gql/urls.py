@@ -44,6 +44,7 @@ _HARMLESS: Final = frozenset(
         "authsource",
         "channel_binding",
         "connect_timeout",
+        "connections",
         "lease_seconds",
         "node",
         "nodes",

@@ -216,14 +216,14 @@ async def test_opposite_lanes_take_turns(closed: PostgresStore) -> None:
 
 async def test_a_few_wait_and_fewer_for_long(closed: PostgresStore) -> None:
     """Those behind stuck accounts keep nobody from waiting briefly; in the end all turns are given back."""
-    names = [AccountId(f"acc_{number}") for number in range(3 * postgres.waiting_max())]
+    names = [AccountId(f"acc_{number}") for number in range(3 * postgres.waiting_max(closed._nodes["n1"]))]
     stuck, others = names[: len(names) // 2], names[len(names) // 2 :]
     closed._hot.stuck(stuck)
     for _ in range(2):
         async with AsyncExitStack() as stack:
             for accounts in (stuck, others):
                 came = [await entered(stack, closed, _Lane("n1", (), account_id)) for account_id in accounts]
-                assert sum(came) == postgres.waiting_max()
+                assert sum(came) == postgres.waiting_max(closed._nodes["n1"])
             assert await entered(stack, closed, _Lane("n2", (), names[0]))
 
 
@@ -238,7 +238,7 @@ async def test_who_needs_two_nodes_has_his_turn_too(closed: PostgresStore) -> No
                 await asyncio.sleep(0.002)
             turns[kind] += 1
 
-    crowd = 3 * postgres.waiting_max()
+    crowd = 3 * postgres.waiting_max(closed._nodes["n1"])
     lanes = [(name, _Lane(name, (), AccountId(f"acc_{n}"))) for n in range(crowd) for name in ("n1", "n2")]
     await asyncio.gather(*(one(*lane) for lane in lanes), one("both", _Lane("n1", ("n2",), AccountId("acc_x"))))
     assert turns["both"] > turns["n1"] / crowd / 4

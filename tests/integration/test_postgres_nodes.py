@@ -19,7 +19,7 @@ import pytest
 
 from tests.integration._clusters import NAMES, one_each, store_of, timed
 from wallet_gql.backends import open_store
-from wallet_gql.backends.postgres import node as _pg_node
+from wallet_gql.backends.postgres import parameters
 from wallet_gql.backends.postgres import store as postgres
 from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
@@ -519,7 +519,7 @@ async def test_only_a_certain_no_rolls_back(failure: BaseException) -> None:
 @pytest.mark.trial
 async def test_recovery_gets_through_exhausted_pools(quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """More accounts in doubt than connections, and callers for all of them: each is served in time."""
-    monkeypatch.setattr(_pg_node, "POOL_MAX", 2)
+    monkeypatch.setattr(parameters, "POOL_DEFAULT", 2)
     people = await quiet.people(36, 100)
     homes = store_of(quiet, PostgresStore)._map
     payees = [person for person in people if homes.home(person.slot) == "n2"]
@@ -536,7 +536,7 @@ async def test_recovery_gets_through_exhausted_pools(quiet: World, monkeypatch: 
 
 async def test_locked_accounts_leave_room_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Callers of twice as many locked accounts as there are connections wait; all other callers go on."""
-    monkeypatch.setattr(_pg_node, "POOL_MAX", 4)
+    monkeypatch.setattr(parameters, "POOL_DEFAULT", 4)
     people = [
         person
         for person in await world.people(48, 100)
@@ -580,7 +580,7 @@ async def test_old_decisions_are_forgotten(quiet: World) -> None:
 
 async def test_two_connections_serve_hundreds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool far too small makes callers wait, and fails nobody."""
-    monkeypatch.setattr(_pg_node, "POOL_MAX", 2)
+    monkeypatch.setattr(parameters, "POOL_DEFAULT", 2)
     people = await one_each(world)
     store = await world.another()
     ledger = world.ledger_on(store)

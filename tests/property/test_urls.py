@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wallet_gql.backends import open_store, schemes
+from wallet_gql.backends.postgres.node import PgNode
 from wallet_gql.backends.postgres.setup import parse_url
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.transports.cli.app import main
@@ -196,6 +197,19 @@ def test_d3_parameters_of_libpq(query: str) -> None:
         assert (name in kept) == (name in query)
 
 
+@pytest.mark.parametrize(("query", "size"), [("", 16), ("connections=2", 2), ("sslmode=disable&connections=40", 40)])
+async def test_the_url_says_how_many_connections_a_process_has(query: str, size: int) -> None:
+    """The driver does not see the parameter, and the operator does."""
+    given = f"postgres://me:p@h/db?{query}" if query else "postgres://me:p@h/db"
+    node = PgNode("n1", parse_url(given)["n1"])
+    await node.open()  # connects when first used
+    assert node._pools["commands"].get_max_size() == node.pool_max == size
+    assert "connections" not in node.url
+    assert ("sslmode=disable" in node.url) == ("sslmode" in query)
+    assert query in parse(given).shown
+    await node.close()
+
+
 @pytest.mark.parametrize(
     ("query", "named"),
     [
@@ -206,6 +220,10 @@ def test_d3_parameters_of_libpq(query: str) -> None:
         ("sslrootcert=/no/such", "sslrootcert"),
         ("target_session_attrs=standby", "target_session_attrs"),
         ("sslmode=require&sslmode=disable", "twice"),
+        ("connections=1", "connections"),
+        ("connections=1001", "connections"),
+        ("connections=many", "connections"),
+        ("connections=%D9%A2%D9%A2", "connections"),
     ],
 )
 def test_d3_parameters_that_cannot_be_met_are_refused_by_name(query: str, named: str) -> None:

@@ -20,11 +20,10 @@ from ...domain.errors import NodeUnavailable, Unavailable
 from ...metrics import CONNECTION_SECONDS, CONNECTIONS, CONNECTIONS_MAX
 from ...urls import parse
 from .errors import translate
+from .parameters import POOL, pool_of
 
 log = logging.getLogger("wallet_gql.postgres")
 
-POOL_MAX: Final = 16
-"""A process's connections to a node for commands."""
 READS_MAX: Final = 4
 """Connections for reads: reads wait for no lock, so they must not wait for commands that do."""
 ASIDE_MAX: Final = 2
@@ -77,8 +76,12 @@ class PgNode:
     """A named node and its connections."""
 
     def __init__(self, name: str, url: str) -> None:
+        """`url` is that of `parameters.for_driver`."""
+        asked = parse(url)
         self.name = name
-        self.url = url
+        self.url = asked.without(frozenset({POOL}))
+        self.pool_max = pool_of(asked)
+        """How many connections there are for commands."""
         self._pools: dict[str, asyncpg.Pool] = {}
         self.is_strict = False
         """Whether new connections must have durable settings; not yet while the node is opened."""
@@ -89,7 +92,7 @@ class PgNode:
     async def open(self) -> None:
         """Make the pools, which connect when first used. Raises Unavailable."""
         try:
-            for purpose, most in (("commands", POOL_MAX), ("reads", READS_MAX), ("aside", ASIDE_MAX)):
+            for purpose, most in (("commands", self.pool_max), ("reads", READS_MAX), ("aside", ASIDE_MAX)):
                 self._pools[purpose] = await asyncpg.create_pool(
                     self.url,
                     min_size=0,

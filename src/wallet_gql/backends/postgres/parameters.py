@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,12 @@ _TAKEN: Final = frozenset(
     }
 )
 """The parameters that asyncpg takes from a URL with libpq's meaning."""
+
+POOL: Final = "connections"
+"""How many connections to the node a process has for commands; read by `PgNode`."""
+
+POOL_DEFAULT: Final = 16
+POOL_SIZES: Final = range(2, 1_001)
 
 _OURS: Final = frozenset({"node"})
 _IGNORED: Final = frozenset(
@@ -73,8 +80,13 @@ _FILES: Final = ("sslcert", "sslcrl", "sslkey", "sslrootcert")
 
 
 def for_driver(url: Url) -> str:
-    """The URL of one node as asyncpg takes it. Raises ConfigurationError: a parameter is unknown or cannot be met."""
-    url.check_parameters(_TAKEN | _OURS | _IGNORED)
+    """The URL of one node as asyncpg takes it, but for `connections`.
+
+    Raises:
+        ConfigurationError: a parameter is unknown or cannot be met.
+    """
+    url.check_parameters(_TAKEN | _OURS | _IGNORED | {POOL})
+    pool_of(url)
     if "," in url.hosts:
         raise ConfigurationError("a node has one host: write one URL for each node, with commas between them")
     for name, value in url.parameters.items():
@@ -84,3 +96,11 @@ def for_driver(url: Url) -> str:
         if name in _FILES and not Path(value).is_file():
             raise ConfigurationError(f"{name}: there is no such file, or it cannot be read")
     return url.without(_OURS | _IGNORED)
+
+
+def pool_of(url: Url) -> int:
+    """How many connections for commands the URL asks for. Raises ConfigurationError."""
+    asked = url.parameters.get(POOL, str(POOL_DEFAULT))
+    if not re.fullmatch(r"[0-9]{1,4}", asked) or int(asked) not in POOL_SIZES:
+        raise ConfigurationError(f"{POOL}: a whole number from {POOL_SIZES[0]} to {POOL_SIZES[-1]}")
+    return int(asked)

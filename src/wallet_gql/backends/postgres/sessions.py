@@ -12,7 +12,6 @@ from typing import Final
 import asyncpg
 
 from ...domain.errors import ConfigurationError, WalletError
-from . import node as nodes
 from .node import SETTINGS, Connection, PgNode
 
 _OTHERS: Final = 3
@@ -42,7 +41,7 @@ async def check_sessions(node: PgNode) -> None:
             first = await stack.enter_async_context(node.connection(deadline))
             await _check_settings(node, first)
             pid = await first.value(_PID)
-            for _ in range(min(_OTHERS, nodes.POOL_MAX - 1)):
+            for _ in range(min(_OTHERS, node.pool_max - 1)):
                 other = await stack.enter_async_context(node.connection(deadline))
                 await other.do("BEGIN")
                 others_pid = await other.value(_PID)

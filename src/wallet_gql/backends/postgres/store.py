@@ -112,7 +112,11 @@ class PostgresStore(PgStore):
         """See the module for URLs. Raises ConfigurationError."""
         super().__init__(parse_url(url), LanePolicy(_batch_max, self._turn))
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
-        self._waiting = {(n, long): asyncio.Semaphore(waiting_max()) for n in self._nodes for long in (False, True)}
+        self._waiting = {
+            (name, long): asyncio.Semaphore(waiting_max(node))
+            for name, node in self._nodes.items()
+            for long in (False, True)
+        }
         self._hot = HotAccounts(time.monotonic)
         self._recovery: Recovery | None = None
         self._prune_at = 0.0
@@ -320,9 +324,9 @@ def _patience_ms(deadline: float) -> int:
     return min(max(int(left_ms), 1), LOCK_MS_MAX)
 
 
-def waiting_max() -> int:
-    """How many batches that wait for an account may hold a connection to one node; as many again for stuck ones."""
-    return max(nodes.POOL_MAX // 4, 1)
+def waiting_max(node: nodes.PgNode) -> int:
+    """How many batches that wait for an account may hold a connection to a node; as many again for stuck ones."""
+    return max(node.pool_max // 4, 1)
 
 
 def lock_order(leader: str, others: Sequence[str]) -> list[str]:
