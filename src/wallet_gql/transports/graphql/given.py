@@ -6,11 +6,11 @@ is left to the verbs; `placed` gives their complaints the paths of the input.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from inspect import isawaitable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import strawberry
 from strawberry.types.base import StrawberryObjectDefinition
@@ -51,25 +51,25 @@ def own(description: str) -> Any:
 
 async def check_given(context: Context, value: object, path: Path = ()) -> None:
     """Check all fields of an input. Raises InvalidInput with all problems; Unavailable."""
-    problems = [problem async for problem in _problems(context, value, path)]
+    problems: list[Problem] = []
+    await _check(context, value, path, problems)
     if problems:
         raise InvalidInput.of(problems[:PROBLEMS_MAX])
 
 
-async def _problems(context: Context, value: object, path: Path) -> AsyncIterator[Problem]:
+async def _check(context: Context, value: object, path: Path, problems: list[Problem]) -> None:
     for field, inner, here in _fields(value, path):
-        check: Check | None = field.metadata.get(_CHECK)
-        if check is not None:
+        if field.check is not None:
             try:
-                checked = check.run(context, inner) if isinstance(check, ByContext) else check(inner)
-                if isawaitable(checked):
+                if not isinstance(field.check, ByContext):
+                    field.check(inner)
+                elif isawaitable(checked := field.check.run(context, inner)):
                     await checked
             except (InvalidInput, InvalidAmount) as error:
-                yield problems_of(error)[0].at(here)
-        if not field.metadata.get(_OWN):
+                problems.append(problems_of(error)[0].at(here))
+        if not field.is_own:
             for part, place in _parts(inner, here):
-                async for problem in _problems(context, part, place):
-                    yield problem
+                await _check(context, part, place, problems)
 
 
 def problems_of(error: InvalidInput | InvalidAmount) -> tuple[Problem, ...]:
@@ -105,15 +105,42 @@ def _paths(value: object, path: Path) -> Iterator[Path]:
             yield from _paths(part, place)
 
 
-def _fields(value: object, path: Path) -> Iterator[tuple[StrawberryField, Any, Path]]:
+class _Field(NamedTuple):
+    """A field of an input: its names in Python and as it is sent, its check, and whether its resolver checks it."""
+
+    python_name: str
+    name: str
+    check: Check | None
+    is_own: bool
+
+
+_KNOWN: Final[dict[type, tuple[_Field, ...]]] = {}
+"""The fields of the classes that were seen as values of inputs; their number is that of the schema's types."""
+
+
+def _fields_of(kind: type) -> tuple[_Field, ...]:
+    """The fields of an input's class; none if it is no input's."""
+    found = _KNOWN.get(kind)
+    if found is None:
+        definition = getattr(kind, "__strawberry_definition__", None)
+        fields = definition.fields if isinstance(definition, StrawberryObjectDefinition) else ()
+        found = _KNOWN[kind] = tuple(map(_field, fields))
+    return found
+
+
+def _field(field: StrawberryField) -> _Field:
+    name = field.graphql_name or camel(field.python_name)
+    return _Field(field.python_name, name, field.metadata.get(_CHECK), bool(field.metadata.get(_OWN)))
+
+
+def _fields(value: object, path: Path) -> Iterator[tuple[_Field, Any, Path]]:
     """The fields of an input that were sent, with their values and paths."""
-    definition = getattr(value, "__strawberry_definition__", None)
-    for field in definition.fields if isinstance(definition, StrawberryObjectDefinition) else ():
+    for field in _fields_of(type(value)):
         inner = getattr(value, field.python_name)
         if isinstance(inner, strawberry.Some):
             inner = inner.value
         if inner is not None and inner is not strawberry.UNSET:
-            yield field, inner, (*path, field.graphql_name or camel(field.python_name))
+            yield field, inner, (*path, field.name)
 
 
 def _parts(value: Any, path: Path) -> Iterator[tuple[Any, Path]]:
@@ -121,5 +148,5 @@ def _parts(value: Any, path: Path) -> Iterator[tuple[Any, Path]]:
     if isinstance(value, list):
         for place, item in enumerate(value):
             yield item, (*path, str(place))
-    else:
+    elif _fields_of(type(value)):
         yield value, path
