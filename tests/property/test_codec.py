@@ -11,6 +11,7 @@ from wallet_gql.domain import codec
 from wallet_gql.domain.errors import InvariantViolated, Rejected, WalletError, error_classes, restore
 from wallet_gql.domain.ids import HoldId, TransferId, make_account_id, make_user_id
 from wallet_gql.domain.model import Account, Hold, HoldState, Receipt, Record, Transfer, TransferKind
+from wallet_gql.transports.graphql.scalars import show_datetime
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 OWNER = make_user_id(1, 1)
@@ -42,6 +43,12 @@ def test_times_survive_as_whole_microseconds(naive: datetime) -> None:
     at = naive.replace(tzinfo=UTC)
 
     assert at == codec.from_micros(codec.to_micros(at))
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_times_are_shown_as_rfc_3339(at: datetime) -> None:
+    """The API shows them as Python does."""
+    assert show_datetime(at) == at.isoformat()
 
 
 def test_unknown_fields_are_refused() -> None:

@@ -78,9 +78,6 @@ _AS_IT_IS: Final[Mapping[object, str]] = {
 }
 """By leaf type: which values are their own answer."""
 
-_NEVER_NULL: Final = (str, dt.datetime.isoformat)
-"""Functions of scalars whose answers are texts, or exceptions."""
-
 _IS_TYPE_OF: Final = "GraphQLCoreConverter.from_object.<locals>._get_is_type_of.<locals>.is_type_of"
 
 CODES_MAX: Final = 1_024
@@ -240,7 +237,7 @@ class _Writer:
             return self._enum(number, kind)
         if isinstance(kind, GraphQLScalarType):
             self.names[f"L{number}"] = kind.coerce_output_value
-            if kind.coerce_output_value in _NEVER_NULL:
+            if kind.coerce_output_value is str:  # whose answers are never null
                 return f"{v}.__class__ in PLAIN", [f"{v} = L{number}({v})"]
             settled = f"F{number}.settle({v}, {place.path}, R)"
             answer = f"w = L{number}({v}); {v} = {settled} if w is None or w is Undefined else w"

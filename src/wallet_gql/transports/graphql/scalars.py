@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final, NewType
 
+import orjson
 import strawberry
 from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
@@ -59,6 +60,11 @@ def parse_datetime(value: object) -> datetime:
     raise GraphQLError(f"DateTime takes text such as 2026-11-22T14:20:00Z, not {_shown(value)}.")
 
 
+def show_datetime(at: datetime) -> str:
+    """The same as `isoformat`, which takes twice as long: a page of history has 50 times."""
+    return orjson.dumps(at)[1:-1].decode()
+
+
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"  # noqa: PLR2004 - enough to recognise it
@@ -91,7 +97,7 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         name="DateTime",
         description="A moment in UTC, as RFC 3339 writes it: `2026-11-22T14:20:00.123456+00:00`.",
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339#section-5.6",
-        serialize=datetime.isoformat,
+        serialize=show_datetime,
         parse_value=parse_datetime,
     ),
 }
