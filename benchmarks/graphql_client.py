@@ -1,7 +1,9 @@
-"""Sends requests over many connections in a closed loop: the load for `graphql_http.py`, as a process of its own.
+"""Sends requests over many connections: the load for `graphql_http.py`, as a process of its own.
 
 Reads one JSON object from standard input and writes one to standard output. Each connection sends its next request when
-the answer to the last one is whole and right. `{KEY}` in a request becomes a text that no other request has.
+the answer to the last one is whole and right. With a `rate` requests are due at that pace instead, and a connection
+sends the oldest that is due; how long an answer took is counted from when its request was due. `{KEY}` in a request
+becomes a text that no other request has.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ import select
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
 KEY: Final = "{KEY}"
 KEY_LENGTH: Final = 24
 _PIECE: Final = 1 << 18
+_LATE_SECONDS: Final = 10.0
 
 
 class WrongAnswerError(Exception):
@@ -74,24 +78,20 @@ def requests_of(bodies: list[str], token_lines: list[str]) -> Iterator[bytes]:
     mark = KEY.encode()
     made = []
     for body, line in zip(bodies, token_lines, strict=True):
-        length = len(body.encode()) + (KEY_LENGTH - len(KEY) if KEY in body else 0)
+        length = len(body.encode()) + (KEY_LENGTH - len(KEY)) * body.count(KEY)
         lines = ["POST /graphql HTTP/1.1", "host: 127.0.0.1", "content-type: application/json"]
         lines += ["accept: application/json", f"content-length: {length}", *([line] if line else []), "", body]
-        made.append("\r\n".join(lines).encode().partition(mark))
+        made.append("\r\n".join(lines).encode().split(mark))
     run = f"{time.time_ns():x}-{os.getpid():x}"[-12:]
-    for number, (head, marked, tail) in enumerate(itertools.cycle(made)):
-        yield head + f"{run}{number:012d}".encode().rjust(KEY_LENGTH, b"k") + tail if marked else head
+    for number, parts in enumerate(itertools.cycle(made)):
+        yield f"{run}{number:012d}".encode().rjust(KEY_LENGTH, b"k").join(parts)
 
 
-def run(given: dict[str, Any]) -> dict[str, Any]:
-    """Keep all connections busy until the time is over, or so many requests are sent. Raises WrongAnswerError."""
-    todo = requests_of(given["bodies"], given["lines"])
-    poll = select.epoll()
-    open_ = [Connection(given["port"], given["marker"].encode()) for _ in range(given["connections"])]
-    of = {one.socket.fileno(): one for one in open_}
+def closed(given: dict[str, Any], open_: list[Connection], todo: Iterator[bytes]) -> list[float]:
+    """Keep all connections busy until the time is over, or so many requests are sent; the time of each answer."""
+    poll, of = select.epoll(), {one.socket.fileno(): one for one in open_}
     took: list[float] = []
-    began, used = time.perf_counter(), time.process_time()
-    ends, most = began + given["seconds"], given.get("requests") or sys.maxsize
+    ends, most = time.perf_counter() + given["seconds"], given.get("requests") or sys.maxsize
     for one in open_:
         poll.register(one.socket.fileno(), select.EPOLLIN)
         one.send(next(todo))
@@ -107,6 +107,41 @@ def run(given: dict[str, Any]) -> dict[str, Any]:
                 one.send(next(todo))
             else:
                 busy -= 1
+    return took
+
+
+def paced(given: dict[str, Any], open_: list[Connection], todo: Iterator[bytes]) -> list[float]:
+    """Send at a pace until the time is over; the time of each answer, from when its request was due."""
+    poll, of = select.epoll(), {one.socket.fileno(): one for one in open_}
+    for number in of:
+        poll.register(number, select.EPOLLIN)
+    idle, due, took = [*open_], deque[float](), list[float]()
+    following = time.perf_counter()
+    ends, between = following + given["seconds"], 1 / given["rate"]
+    while following < ends or due or len(idle) < len(open_):
+        now = time.perf_counter()
+        while following <= min(now, ends):
+            due.append(following)
+            following += between
+        while due and idle:
+            one = idle.pop()
+            one.send(next(todo))
+            one.sent_at = due.popleft()
+        if now > ends + _LATE_SECONDS:
+            raise WrongAnswerError("the server does not keep up with the rate")
+        for number, _ in poll.poll(max(following - time.perf_counter(), 0) if following < ends else 1):
+            if of[number].receive():
+                took.append(time.perf_counter() - of[number].sent_at)
+                idle.append(of[number])
+    return took
+
+
+def run(given: dict[str, Any]) -> dict[str, Any]:
+    """Send the load, and tell how it went. Raises WrongAnswerError."""
+    todo = requests_of(given["bodies"], given["lines"])
+    open_ = [Connection(given["port"], given["marker"].encode()) for _ in range(given["connections"])]
+    began, used = time.perf_counter(), time.process_time()
+    took = paced(given, open_, todo) if given.get("rate") else closed(given, open_, todo)
     seconds, cpu = time.perf_counter() - began, time.process_time() - used
     took.sort()
     return {

@@ -3,7 +3,9 @@
     python benchmarks/graphql_http.py [--rounds 3] [--seconds 3] [--connections 1,32] [--json FILE]
     python benchmarks/graphql_http.py --beside ../before/src
     python benchmarks/graphql_http.py --workers
-    python benchmarks/graphql_http.py --memory 200000
+    python benchmarks/graphql_http.py --rate 100                  both at an equal load: look at p99
+    python benchmarks/graphql_http.py --batch                     batches of 100, and the ledger's own
+    python benchmarks/graphql_http.py --memory 200000 [--most-seconds 600]
 
 Both are served by one process and are durable; runs take turns, so that a disturbance hits both: trust the ratios. The
 wallet checks the session and counts all its rate limits (their numbers are raised beyond reach); PostGraphile is asked
@@ -38,6 +40,7 @@ from benchmarks.postgres_pgbench import server_cpu_us
 from wallet_gql.testing.servers.postgres import PostgresCluster
 
 CLIENT: Final = Path(__file__).with_name("graphql_client.py")
+BATCH: Final = Path(__file__).with_name("graphql_batch.py")
 REQUESTS: Final = ("transfer", "history", "viewer")
 SERVER_SETTINGS: Final = {"shared_buffers": "256MB"}
 BUSY: Final = 0.9
@@ -81,27 +84,37 @@ class Cell:
         return [figure.error for figures in self.rounds for figure in figures.values() if figure.error]
 
 
-def load(server: Server, work: Workload, connections: int, seconds: float, requests: int = 0) -> dict[str, Any]:
-    """Send a request over and over, by another process."""
+def load(
+    server: Server, work: Workload, connections: int, seconds: float, *, requests: int = 0, rate: float = 0.0
+) -> dict[str, Any]:
+    """Send a request over and over, by another process; with a rate as many a second."""
     given = {
         "port": server.port,
         "connections": connections,
         "seconds": seconds,
         "requests": requests,
+        "rate": rate,
         "bodies": work.bodies,
         "lines": work.lines,
         "marker": work.marker,
     }
-    command = [sys.executable, str(CLIENT)]
-    done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=True)
+    return _told(CLIENT, given)
+
+
+def _told(program: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """What a program answers that takes and gives one JSON object."""
+    command = [sys.executable, str(program)]
+    done = subprocess.run(command, input=json.dumps(given), stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def measure(server: Server, work: Workload, cluster: PostgresCluster, connections: int, seconds: float) -> Figure:
+def measure(
+    server: Server, work: Workload, cluster: PostgresCluster, connections: int, options: argparse.Namespace
+) -> Figure:
     """One run."""
     before = server.cpu_us(), server_cpu_us(cluster)
-    found = load(server, work, connections, seconds)
+    found = load(server, work, connections, options.seconds, rate=options.rate)
     if "error" in found:
         return Figure(error=f"{server.name}: {found['error']}")
     count = found["requests"]
@@ -119,10 +132,7 @@ def compare(options: argparse.Namespace, servers: list[Server], cluster: Postgre
     for number in range(options.rounds):
         turn = servers[:: 1 if number % 2 else -1]
         for cell in cells:
-            found = (
-                measure(server, server.work[cell.request], cluster, cell.connections, options.seconds)
-                for server in turn
-            )
+            found = (measure(server, server.work[cell.request], cluster, cell.connections, options) for server in turn)
             cell.rounds.append(dict(zip((server.name for server in turn), found, strict=True)))
     return cells
 
@@ -146,17 +156,38 @@ def table_of(cells: list[Cell], names: list[str]) -> str:
     return "\n".join(rows)
 
 
-def memory(server: Server, requests: int) -> str:
+def memory(server: Server, requests: int, most_seconds: float) -> str:
     """How much more memory (PSS) the server has after so many requests than after the first thousand."""
-    sizes = []
+    sizes, sent = [], 0
     for count in (1_000, requests):
+        sent = 0
         for name in REQUESTS:
-            found = load(server, server.work[name], 32, 3600, count // len(REQUESTS))
+            found = load(server, server.work[name], 32, most_seconds / len(REQUESTS), requests=count // len(REQUESTS))
             if "error" in found:
                 return f"INVALID: {found['error']}"
+            sent += found["requests"]
         sizes.append(server.pss_kb())
     first, last = sizes
-    return f"PSS {first:,} kB after 1,000 requests, {last:,} kB after {requests:,} more: {last / first:.3f}"
+    return f"PSS {first:,} kB after 1,000 requests, {last:,} kB after {sent:,} more: {last / first:.3f}"
+
+
+def batches(server: Server, book: Book, options: argparse.Namespace) -> str:
+    """Batches of 100 a second, over GraphQL and by the ledger itself, by turns."""
+    people = [(person.user_id, person.account_id) for person in book.people]
+    lines, ratios = [], []
+    for _ in range(options.rounds):
+        for connections in options.connections:
+            served = measure(server, server.work["batch"], book.cluster, connections, options)
+            if served.error:
+                return f"INVALID: {served.error}"
+            given = {"url": book.url, "people": people, "connections": connections, "seconds": options.seconds}
+            own = _told(BATCH, given)
+            ratios.append(served.per_second / own["per_second"])
+            lines.append(
+                f"{connections} at a time: {served.per_second:.2f} batches/s over GraphQL, {served.cpu_us:,.0f} us; "
+                f"{own['per_second']:.2f} by the ledger, {own['cpu_us']:,.0f} us: {ratios[-1]:.2f}"
+            )
+    return "\n".join([*lines, f"median of the ratios: {statistics.median(ratios):.2f}"])
 
 
 def audit(url: str) -> str:
@@ -180,6 +211,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--alone", action="store_true", help="the wallet without anything beside it")
     parser.add_argument("--beside", type=Path, help="instead of PostGraphile the src folder of another tree")
     parser.add_argument("--memory", type=int, default=0, help="instead: the memory of a server over so many requests")
+    parser.add_argument("--most-seconds", type=float, default=3600.0, help="how long that may take, at most")
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second that both get, whatever they could")
+    parser.add_argument("--batch", action="store_true", help="instead: batches of 100, beside the ledger's own")
     parser.add_argument("--workers", action="store_true", help="instead: reads with two worker processes and with one")
     parser.add_argument("--json", type=Path, help="write everything there")
     return parser.parse_args(arguments)
@@ -188,7 +222,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def rivals(options: argparse.Namespace, stack: ExitStack, book: Book) -> list[Server]:
     """The servers to compare: what is asked about first, and what it is compared with."""
     mine = stack.enter_context(wallet(book.url, book.people, workers=2 if options.workers else 1))
-    if options.memory or options.alone:
+    if options.memory or options.alone or options.batch:
         return [mine]
     if options.workers:
         mine.name = "two workers"
@@ -240,7 +274,9 @@ def main(arguments: list[str] | None = None) -> int:
         with ExitStack() as stack:
             servers = rivals(options, stack, book)
             if options.memory:
-                found = memory(servers[0], options.memory)
+                found = memory(servers[0], options.memory, options.most_seconds)
+            elif options.batch:
+                found = batches(servers[0], book, options)
             else:
                 cells = compare(options, servers, book.cluster)
                 found = table_of(cells, [server.name for server in servers])

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final
 
+from benchmarks import graphql_batch
 from benchmarks.graphql_client import KEY
 from wallet_gql.domain.ids import OPERATOR, make_user_id
 from wallet_gql.domain.users import Session, SessionKind, User
@@ -137,7 +138,11 @@ def work_of(people: list[Person]) -> dict[str, Workload]:
         for payer, payee in zip(people, payees, strict=True)
     ]
     pages = [{"id": person.account_id, "first": PAGE} for person in people]
+    batches = [
+        graphql_batch.variables(payer.account_id, payee.account_id) for payer, payee in zip(people, payees, strict=True)
+    ]
     return {
+        "batch": Workload([_body(graphql_batch.QUERY, each) for each in batches], lines, graphql_batch.MARKER),
         "transfer": Workload([_body(TRANSFER, each) for each in pays], lines, "TransferSuccess"),
         "history": Workload([_body(HISTORY, each) for each in pages], lines, '"endCursor"'),
         "viewer": Workload([_body(VIEWER, {}) for _ in people], lines, '"EUR"'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_the_http_benchmark_runs(tmp_path: Path) -> None:
         assert figures["wallet"]["cpu_us"] >= 0
         assert not figures["wallet"]["error"]
     assert {"transfer", "history", "viewer"} == {cell["request"] for cell in told["cells"]}
+
+
+@pytest.mark.trial
+def test_the_http_benchmark_compares_batches() -> None:
+    """Those over GraphQL, sent at a pace, with the ledger's own."""
+    tiny = ("--rounds=1", "--seconds=0.5", "--connections=2", "--users=4")
+
+    assert re.search(r"median of the ratios: \d", run("graphql_http.py", "--batch", "--rate=5", *tiny))
 
 
 def test_the_machine_is_described(tmp_path: Path) -> None:
