@@ -168,6 +168,13 @@ def lose_what_was_answered(history: History, drawn: random.Random) -> str:
     return "trf_lost"
 
 
+def pay_what_nobody_asked_for(history: History, drawn: random.Random) -> str:
+    """The books have a transfer of a user under a key that no call has."""
+    call = drawn.choice([call for call in history.calls if call.verb == "transfer" and call.outcome == "ok"])
+    history.calls = [other for other in history.calls if (other.actor, other.key) != (call.actor, call.key)]
+    return str(call.key)
+
+
 def read_the_past(history: History, drawn: random.Random) -> str:
     """A read that was sent after everything was answered missed the last entry of an account."""
     call = drawn.choice([call for call in history.calls if call.verb == "read"])
@@ -207,6 +214,7 @@ DAMAGES: Final = (
     read_an_account_away,
     change_a_line_of_a_page,
     lose_what_was_answered,
+    pay_what_nobody_asked_for,
     read_the_past,
     read_a_part,
     read_an_amount_without_its_hold,

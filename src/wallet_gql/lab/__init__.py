@@ -10,6 +10,7 @@
 | `doors` | the ways in to a ledger: its verbs, or requests to the GraphQL API |
 | `load` | runs schedules against backends, open loop, in interleaved rounds |
 | `cost` | what a transfer costs: syncs, bytes, commits, round trips, processor time |
+| `fault` | servers killed, connections cut, clocks stepped under load; how soon everything is answered again |
 | `stats` | intervals of repeated rounds; latencies in histograms |
 | `environment`, `results` | what figures depend on; files that runs add to |
 | `report` | one HTML page about a folder of results |

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,6 +26,7 @@ from .history import Call, History
 from .refusals import illegal_refusals
 from .workload import OPENING_MINOR, Size, record
 
+Recording = Callable[[World, int, Size], Awaitable[History]]
 Scope = Literal["account", "node", "across"]
 SCOPES: Final[tuple[Scope, ...]] = ("account", "node", "across")
 
@@ -129,7 +130,9 @@ async def check(
     return report
 
 
-async def run(harness: Harness, folder: Path, seed: int, size: Size) -> tuple[History, Judgement]:
+async def run(
+    harness: Harness, folder: Path, seed: int, size: Size, recording: Recording = record
+) -> tuple[History, Judgement]:
     """Record a history on an empty ledger in an empty folder, and judge it.
 
     Raises ServerMissing; ConfigurationError if the ledger is not empty.
@@ -139,7 +142,7 @@ async def run(harness: Harness, folder: Path, seed: int, size: Size) -> tuple[Hi
     try:
         async with world:
             await check_empty(world.store)
-            history = await record(world, seed, size)
+            history = await recording(world, seed, size)
     except (AssertionError, InvariantViolated) as error:  # the books, which the world checks at its end
         wrong = str(error)
         if history is None:

@@ -17,18 +17,19 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..domain.errors import ConfigurationError
-from .schedule import Api, Mix, Shape
+from .schedule import KINDS, Api, Mix, Shape
 
 if TYPE_CHECKING:
     from .check import Report
     from .cost import Cost
+    from .fault import Suffered
     from .load import Measured
 
 app = typer.Typer(
     name="lab",
     rich_markup_mode="rich",
     no_args_is_help=True,
-    help="Compare backends: what their histories, loads and costs show. Needs the extra `wallet-gql\\[lab]`.",
+    help="Compare backends: what their histories, loads, costs and faults show. Needs the extra `wallet-gql\\[lab]`.",
     epilog="Example: wallet-gql lab check memory sqlite",
 )
 
@@ -229,6 +230,55 @@ def _costs(cells: Sequence[Cost]) -> Table:
     for cell in cells:
         where = (cell.backend, f"{cell.cross:g}", str(cell.in_flight))
         table.add_row(*where, *(shown(cell.figures.get(head), "-") for head in heads))
+    return table
+
+
+@app.command(epilog="Example:  wallet-gql lab fault postgres-3 mongodb --kinds kill,cut --faults 20 --out results")
+def fault(
+    backends: Backends = None,
+    *,
+    kinds: Annotated[str, typer.Option(help="Which, with commas; each equally often.")] = ",".join(KINDS),
+    faults: Annotated[int, typer.Option(min=1, help="How many in all, of each backend.")] = 16,
+    seed: Seed = 1,
+    out: Out = None,
+) -> None:
+    """Kill, stop, cut off and delay servers under load: exit 1 if a backend shows what it must not."""
+    from ..testing.harness import harness_for  # noqa: PLC0415 - the other commands need no harness
+    from .fault import kinds_of, suffer  # noqa: PLC0415 - needs the extra
+    from .formats import write_all  # noqa: PLC0415 - same
+
+    chosen = kinds_of(kinds)
+
+    async def work(name: str, step: Step) -> Suffered:
+        with tempfile.TemporaryDirectory() as folder:
+            told, history = await suffer(harness_for(name), Path(folder), seed, faults, chosen)
+        if out is not None and history is not None:
+            write_all(history, out, "faults")
+        _keep(out, "fault.json", {name: told.plain()})
+        step()
+        return told
+
+    found, missing = _each(backends, "fault", 1, work)
+    _console().print(_clear_times(found))
+    for told in found:
+        typer.echo("".join(f"{told.backend}: ANOMALY {what}\n" for what in told.wrong[:FAULTS_SHOWN]), nl=False)
+        if told.not_tried:
+            typer.echo(f"{told.backend}: not tried, for there is no such means: {', '.join(told.not_tried)}")
+    _name_missing(backends, missing)
+    if any(told.wrong for told in found):
+        raise typer.Exit(1)
+
+
+def _clear_times(found: Sequence[Suffered]) -> Table:
+    table = Table(title="clear: seconds after a fault until every request that waited was answered")
+    for head in ("backend", "faults", "clear, median", "clear, longest", "longest silence s", "answered", "anomalies"):
+        table.add_column(head, justify="left" if head == "backend" else "right")
+    for told in found:
+        clear = told.clear
+        seconds = (clear[len(clear) // 2], clear[-1], told.silent_seconds) if clear else ()
+        times = [f"{time:.2f}" for time in seconds] or ["-"] * 3
+        answered = sum(count for name, count in told.outcomes.items() if not name.endswith("unknown"))
+        table.add_row(told.backend, str(told.faults.total()), *times, f"{answered:,}", str(len(told.wrong)))
     return table
 
 

@@ -13,10 +13,10 @@ NEVER: Final = 2**62
 """The end of a call without an answer, for Porcupine: it may take effect at any time."""
 
 
-def write_all(history: History, folder: Path) -> list[Path]:
+def write_all(history: History, folder: Path, kind: str = "history") -> list[Path]:
     """Write the history in every format into the folder, which is made if need be; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"history-{history.backend}-{history.seed}"
+    name = f"{kind}-{history.backend}-{history.seed}"
     texts = {".jsonl": to_jsonl(history), ".edn": to_edn(history), ".porcupine.jsonl": to_porcupine(history)}
     written = []
     for suffix, lines in texts.items():
@@ -31,7 +31,8 @@ def _line(value: Any) -> str:
 
 def to_jsonl(history: History) -> Iterator[str]:
     """The run, then every call in the order of the answers, then the journal of every account."""
-    yield _line({"backend": history.backend, "seed": history.seed, "homes": history.homes, "opening": history.opening})
+    whose = {"backend": history.backend, "seed": history.seed, "nemesis": history.nemesis}
+    yield _line({**whose, "homes": history.homes, "opening": history.opening})
     for call in history.calls:
         seen = {name: [s.sequence, s.posted_minor, s.held_minor, s.open_minor] for name, s in call.seen.items()}
         values = {"process": call.process, "verb": call.verb, "sentAt": call.sent_at, "endedAt": call.ended_at}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..domain.ids import OPERATOR
 from ..testing.books import Books
 from ..testing.history import Operations, add_line
 
@@ -68,6 +69,10 @@ class History:
     books: Books = field(default_factory=Books)
     strange: list[str] = field(default_factory=list)
     """What the clients met that no backend may do, such as an error of its driver."""
+    asking: set[object] = field(default_factory=set)
+    """One object for each request that has no final answer yet."""
+    nemesis: list[Mapping[str, Any]] = field(default_factory=list)
+    """The faults that were injected meanwhile, with their times on the calls' clock."""
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -83,9 +88,10 @@ class History:
         found: Operations = {}
         for line in _lines(call for call in self.calls if not call.is_read):
             add_line(found, line)
-        for item in self.books.transfers.values():  # set-up
-            name = (item.actor, item.idempotency_key)
-            found.setdefault(name, _set_up(*name))
+        for item in self.books.transfers.values():
+            if item.actor == OPERATOR:  # set-up; the clients are others
+                name = (item.actor, item.idempotency_key)
+                found.setdefault(name, _set_up(*name))
         return found
 
 

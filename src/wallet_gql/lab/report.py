@@ -30,7 +30,7 @@ svg { max-width: 100%; height: auto } code { background: #f4f4f4; padding: 0 .2r
 
 def write_report(folder: Path) -> Path:
     """Write `report.html` into a folder of results and return it. Raises FileNotFoundError if there are no results."""
-    sections = {"check.json": _check, "load.json": _load, "cost.json": _cost}
+    sections = {"check.json": _check, "load.json": _load, "cost.json": _cost, "fault.json": _fault}
     found = {name: json.loads((folder / name).read_text("utf-8")) for name in sections if (folder / name).exists()}
     if not found:
         raise FileNotFoundError(f"{folder} has no {', '.join(sections)}; run `wallet-gql lab check --out` first")
@@ -148,6 +148,31 @@ def _cost(results: Results) -> list[str]:
     )
     table = _table("Each transfer", ("backend", "cell", *heads), rows, numbers_from=2)
     return [f"<h2>What a transfer costs</h2><p>{words}</p>", table]
+
+
+def _fault(results: Results) -> list[str]:
+    rows = []
+    for backend, result in results.items():
+        kinds = ", ".join(f"{count} {kind}" for kind, count in result["faults"].items()) or "none"
+        times = _clear(result)
+        clear = [f"{times[len(times) // 2]:.2f}", f"{times[-1]:.2f}"] if times else ["", ""]
+        wrong = "<br>".join(map(escape, result["anomalies"]))
+        found = f'<span class="bad">{wrong}</span>' if wrong else "none"
+        rows.append([escape(backend), escape(kinds), *clear, f"{result['longestSilenceSeconds']:.2f}", found])
+    words = (
+        "Servers were killed and stopped, connections failed, clocks stepped and writing processes were killed, while "
+        "clients paid. <em>Clear</em> is the time after a fault until every request that had no answer then got one. "
+        "Whatever a fault does, no payment may be lost or made twice."
+    )
+    heads = ("backend", "faults", "clear, median s", "clear, longest s", "longest silence s", "anomalies")
+    longest = {name: [times[-1], None, None] for name, result in results.items() if (times := _clear(result))}
+    plot = [_bars("Longest clear time", "s", longest)] if longest else []
+    return [f"<h2>What faults do</h2><p>{words}</p>", _table("Faults under load", heads, rows), *plot]
+
+
+def _clear(result: Results) -> list[float]:
+    """The clear times of all kinds, the shortest first."""
+    return sorted(took for some in result["clearSeconds"].values() for took in some)
 
 
 def _environment(environment: Mapping[str, Results]) -> list[str]:

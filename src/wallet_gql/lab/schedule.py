@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from itertools import accumulate
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 Mix = Literal["transfer", "smallbank", "hold", "replay"]
 MIXES: Final[tuple[Mix, ...]] = ("transfer", "smallbank", "hold", "replay")
 Api = Literal["ledger", "graphql"]
+Kind = Literal["kill", "stop", "cut", "half-close", "delay", "drop", "clock", "writers"]
+"""Of faults, see `fault`."""
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Operation = Literal[
     "read",
     "transfer",

@@ -12,6 +12,8 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import count, takewhile
 from typing import Any, Final
 
 from ..domain.changes import ReadSet
@@ -20,51 +22,68 @@ from ..domain.ids import AccountId
 from ..domain.model import Account, Hold
 from ..storage import PAGE_MAX, PageRequest, Store
 from ..testing.history import Operation
-from ..testing.patience import patience
+from ..testing.patience import insist, patience
 from ..testing.world import TIMEOUT_SECONDS, Person, World
 from ..testing.writer import perform
 from ..verbs.attempts import REFERENCE_MAX
-from ..verbs.ledger import Ledger, Posted
+from ..verbs.ledger import Ledger, Posted, utc_now
 from .history import Call, History, Outcome, Seen
 
 OPENING_MINOR: Final = 1_000
 AMOUNT_MAX_MINOR: Final = 400
-ATTEMPTS_MAX: Final = 30
 REFERENCE: Final = "\N{MONEY BAG}" * REFERENCE_MAX
 """The longest reference, with characters of four bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done: `writes` are requests, not counting repetitions."""
+    """How much is done: `writes` are requests, not counting repetitions; clients pause for up to so many seconds."""
 
     writes: int = 300
     writers: int = 8
     readers: int = 4
     people: int = 6
+    attempts: int = 30
+    write_pause: float = 0.0
+    read_pause: float = 0.004
 
 
-async def record(world: World, seed: int, size: Size) -> History:
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a history is recorded under: by default nothing special.
+
+    The clients use `stores` instead of the world's own, and half of them the other `clock`. They go on until `work` has
+    ended, however many requests that takes.
+    """
+
+    stores: Sequence[Store] = ()
+    clock: Callable[[], datetime] = utc_now
+    work: Callable[[History], Awaitable[None]] | None = None
+
+
+async def record(world: World, seed: int, size: Size, around: Around = Around()) -> History:
     """Run the clients on an empty ledger and return their history, with the books after everything has settled."""
     people = await world.people(size.people, OPENING_MINOR)
     books = await world.books()
     homes: dict[str, str] = {person.account: books.node_of(person.account) or "" for person in people}
     opening: dict[str, int] = {person.account: len(books.entries.get(person.account, ())) for person in people}
     history = History(world.harness.name, seed, homes, opening)
-    stores = await world.stores(2)
-    numbers = iter(range(size.writes))
+    stores = around.stores or await world.stores(2)
+    working = None if around.work is None else asyncio.ensure_future(around.work(history))
+    numbers = iter(range(size.writes)) if working is None else takewhile(lambda _: not working.done(), count())
     whose = [_Client(history, stores[place % len(stores)], place, seed) for place in range(size.writers + size.readers)]
-    writers = [_Writer(client, people, numbers) for client in whose[: size.writers]]
-    readers = [_Reader(client) for client in whose[size.writers :]]
+    clocks = (utc_now, around.clock)
+    writers = [_Writer(client, people, numbers, size, clocks[client.process % 2]) for client in whose[: size.writers]]
+    readers = [_Reader(client, size.read_pause) for client in whose[size.writers :]]
     reading = [asyncio.create_task(reader.run()) for reader in readers]
     try:
         await asyncio.gather(*(writer.run() for writer in writers))
     finally:
         for reader in readers:
             reader.stopped = True
-        await asyncio.gather(*reading)
+        await asyncio.gather(*reading, *([working] if working else []))
     try:
-        history.books = await world.books()
+        history.books = await insist(world.books)
     except InvariantViolated as error:
         history.strange.append(f"the books cannot be read: {error}")
     return history
@@ -106,10 +125,18 @@ def _available(error: Rejected) -> dict[str, int]:
 
 
 class _Writer:
-    def __init__(self, client: _Client, people: Sequence[Person], numbers: Iterator[int]) -> None:
+    def __init__(
+        self,
+        client: _Client,
+        people: Sequence[Person],
+        numbers: Iterator[int],
+        size: Size,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._client = client
         self._random = client.random
-        self._ledger = Ledger(client.store, timeout_seconds=patience(TIMEOUT_SECONDS))
+        self._size = size
+        self._ledger = Ledger(client.store, clock=clock, timeout_seconds=patience(TIMEOUT_SECONDS))
         self._people = people
         self._numbers = numbers
         self._holds: list[Hold] = []
@@ -118,6 +145,8 @@ class _Writer:
     async def run(self) -> None:
         """One request after another, while there are numbers."""
         for number in self._numbers:
+            if self._size.write_pause:
+                await asyncio.sleep(self._random.random() * self._size.write_pause)
             dice = self._random.random()
             if dice < 0.08 and self._done:  # a client that has forgotten its answer asks again
                 former = self._random.choice(self._done)
@@ -146,7 +175,15 @@ class _Writer:
 
     async def _insist(self, actor: str, key: str, asked: Any) -> None:
         """Ask until there is an answer, or an error that says that asking again is of no use."""
-        for attempt in range(ATTEMPTS_MAX):
+        asking = object()
+        self._client.history.asking.add(asking)
+        try:
+            await self._insisting(actor, key, asked)
+        finally:
+            self._client.history.asking.discard(asking)
+
+    async def _insisting(self, actor: str, key: str, asked: Any) -> None:
+        for attempt in range(self._size.attempts):
             call = await self._ask(actor, key, asked)
             if call.outcome != "unknown":
                 break
@@ -154,7 +191,7 @@ class _Writer:
                 return
             await asyncio.sleep(min(0.002 * 2**attempt, 0.1))
         else:
-            self._client.history.strange.append(f"{key} of {actor} has no answer after {ATTEMPTS_MAX} attempts")
+            self._client.history.strange.append(f"{key} of {actor} has no answer after {self._size.attempts} attempts")
             return
         if asked["verb"] == "hold" and isinstance(call.result, Hold) and not call.told["replayed"]:
             self._holds.append(call.result)
@@ -177,8 +214,9 @@ def _seen(account: Account, open_holds: Iterable[Hold]) -> Seen:
 
 
 class _Reader:
-    def __init__(self, client: _Client) -> None:
+    def __init__(self, client: _Client, pause: float) -> None:
         self._client = client
+        self._pause = pause
         self.stopped = False
 
     async def run(self) -> None:
@@ -195,7 +233,7 @@ class _Reader:
                 await self._read([name for name in accounts if homes[name] == homes[one]])
             else:
                 await self._read(accounts)
-            await asyncio.sleep(drawn.random() * 0.004)
+            await asyncio.sleep(drawn.random() * self._pause)
 
     async def _read(self, accounts: Sequence[str]) -> None:
         call = Call(self._client.process, "read", 0, 0, "unknown", asked={"accounts": list(accounts)})

@@ -125,6 +125,9 @@ class Proxy:
             sink.close()
 
     def _request(self, link: _Link, data: bytes) -> bool:
+        if link.ended:
+            link.abort()
+            return False
         self.wire_bytes += len(data)
         self.round_trips += not link.asked
         link.asked = True
@@ -152,12 +155,14 @@ class _Link:
         self._far = far
         self.dropping: bytes | None = None
         self.asked = False
+        self.ended = False
 
     def abort(self) -> None:
         for writer in (self._near, self._far):
             writer.transport.abort()
 
     def end_requests(self) -> None:
+        self.ended = True
         if self._far.can_write_eof() and not self._far.is_closing():
             self._far.write_eof()
 
