@@ -232,8 +232,10 @@ class Store(Protocol):
         """A page of an account's entries with their transfers; its cost does not grow with the number of entries."""
         ...
 
-    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
-        """An owner's records of a kind with ids above `after`, ordered by id."""
+    async def list_records(
+        self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX, descending: bool = False
+    ) -> Page[Record]:
+        """An owner's records of a kind, ordered by id: those behind the id `after`; from the start if it is empty."""
         ...
 
     async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:

@@ -120,9 +120,9 @@ def replayed(answer: int) -> Test:
     return lambda: in_town(lambda town: webhooks.test_b3_replays_are_told_at_a_bounded_rate(town, answer))
 
 
-PAGE_OF_SESSIONS: Final = "{ viewer { sessions { id kind address } } }"
+ALL_ACCOUNTS: Final = "{ viewer { accounts { id currency posted { decimal } } } }"
 MISTAKES: Final[list[tuple[Callable[[Patch], None], Test]]] = [
-    (lists_of_ten, lambda: budgets.test_b2_lists_cost_as_much_as_they_have(PAGE_OF_SESSIONS)),
+    (lists_of_ten, lambda: budgets.test_b2_lists_cost_as_much_as_they_have(ALL_ACCOUNTS)),
     (lists_of_ten, budgets.test_b2_a_log_in_costs_what_its_user_has),
     (lists_of_ten, budgets.test_b2_what_a_user_has_can_be_too_dear),
     (batches_of_ten, lambda: budgets.test_b2_a_batch_costs_what_its_items_do("variables")),

@@ -30,7 +30,7 @@ from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.transports.graphql.history import to_cursor
+from wallet_gql.transports.graphql.cursors import cursor_of
 from wallet_gql.transports.graphql.schema import sdl
 from wallet_gql.transports.server.app import create_app
 from wallet_gql.transports.server.serving import listen
@@ -141,7 +141,7 @@ async def _furnish(wallet: Wallet) -> tuple[list[Tab], str]:
         password=PASSWORD,
         account_id=euros.id,
         payee="bob",
-        after=to_cursor(last - PAGE + 1),
+        after=cursor_of(last - PAGE + 1),
         hold_id=hold.result.id,
         page_size=PAGE,
     )

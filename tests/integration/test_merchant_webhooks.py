@@ -194,14 +194,14 @@ async def test_dead_letters_and_replay(town: Town) -> None:
     await town.pay(2)
     await town.rounds(8, 60)
     assert town.inbox.got == [3]
-    (dead,) = await town.webhooks.dead_letters(town.shop.id)
+    (dead,) = (await town.webhooks.dead_letters(town.shop.id)).items
     assert (dead.error, dead.account_id, dead.sequence) == ("status 500", town.shop.account, 2)
     assert await town.webhooks.all_dead_letters(10) == [dead]
     assert (await town.webhooks.delivery(town.shop.id)).dead == 1  # type: ignore[union-attr]
     await town.webhooks.replay(town.shop.id, town.shop.account, 2)
     await town.rounds(1, 60)
     assert town.inbox.got == [3, 2, 3]
-    assert await town.webhooks.dead_letters(town.shop.id) == []
+    assert (await town.webhooks.dead_letters(town.shop.id)).items == ()
     await town.webhooks.replay(town.shop.id, town.shop.account, 1)
     await town.rounds(1, 60)
     assert town.inbox.got[3:] == [1, 2, 3]

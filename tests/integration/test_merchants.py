@@ -43,7 +43,7 @@ CAPTURE: Final = f"""mutation($input: CaptureHoldInput!) {{ captureHold(input: $
 MERCHANT: Final = "query($name: String!) { merchant(username: $name) { username name } }"
 VIEWER: Final = """{ viewer { merchant { name feeBasisPoints webhookUrl createdAt delivery { failures lastError
   nextAttemptAt deadLetterCount positions { account { id } sequence }
-  deadLetters(first: 10) { sequence error } } } } }"""
+  deadLetters(first: 10) { nodes { sequence error } } } } } }"""
 
 
 @dataclass
@@ -275,7 +275,7 @@ def test_a_merchant_over_rest(town: Town, shop: Shop) -> None:
         replayed = seller.post("/v1/merchant/replay", json={"accountId": town.seller.account_id, "fromSequence": 1})
         assert replayed.json()["positions"] == [{"accountId": town.seller.account_id, "sequence": 0}]
         assert len(shop.wait_for(4)) == 4
-        assert seller.get("/v1/merchant/dead-letter").json() == {"deadLetters": []}
+        assert seller.get("/v1/merchant/dead-letter").json() == {"deadLetters": [], "next": None}
         wrong = {"accountId": town.payer.account_id, "fromSequence": 1}
         assert seller.post("/v1/merchant/replay", json=wrong).status_code == 404
         assert "not documented" not in town.server.log

@@ -90,8 +90,13 @@ def test_a_top_up_by_graphql(town: Town) -> None:
     assert edge["node"]["transfer"] == {
         **found["transfer"], "kind": "DEPOSIT", "topUp": {"id": first["topUp"]["id"]}, "withdrawal": None,
     }  # fmt: skip
-    listed = town.ask(person, "{ viewer { topUps(first: 10) { id state } withdrawals(first: 10) { id } } }")
-    assert listed == {"topUps": [{"id": first["topUp"]["id"], "state": "SUCCEEDED"}], "withdrawals": []}
+    listed = town.ask(
+        person, "{ viewer { topUps(first: 10) { nodes { id state } } withdrawals(first: 10) { nodes { id } } } }"
+    )
+    assert listed == {
+        "topUps": {"nodes": [{"id": first["topUp"]["id"], "state": "SUCCEEDED"}]},
+        "withdrawals": {"nodes": []},
+    }
 
 
 def test_a_withdrawal_by_graphql(town: Town) -> None:
@@ -210,7 +215,7 @@ def test_without_stripe_everything_says_so(tmp_path: Path) -> None:
             path = "/v1/top-up" if query is TOP_UP else "/v1/withdrawal"
             body = {name: person.account_id, "amount": money(100)}
             assert rest(town, person, "POST", path, body, "k").json()["code"] == "PAYMENTS_NOT_CONFIGURED"
-        assert town.ask(person, "{ viewer { topUps(first: 1) { id } } }") == {"topUps": []}
+        assert town.ask(person, "{ viewer { topUps(first: 1) { nodes { id } } } }") == {"topUps": {"nodes": []}}
         assert town.post(b"{}", "t=1,v1=00").status_code == 404
     done = run_cli(tmp_path, "reconcile", storage=storage)
     assert (done.returncode, "no payment provider" in done.stderr) == (2, True)

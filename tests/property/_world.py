@@ -9,6 +9,7 @@ from typing import Any
 from wallet_gql.domain import commands, ids, rules
 from wallet_gql.domain.changes import Changes, Decision, Failed, Scope, Snapshot, State, decide_all
 from wallet_gql.domain.model import Account, AccountStatus, Hold
+from wallet_gql.verbs.holds import placing
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _serial = count(1)
@@ -92,7 +93,7 @@ class World:
             **v,
         )
         credited = () if target.id == source.id or ids.is_system(target.id) else (target.id,)
-        scope = Scope(source.slot, accounts=(source.id,), credits=credited, open_holds=True)
+        scope = placing(Scope(source.slot, accounts=(source.id,), credits=credited), command.hold_id)
         changes = self.run(rules.place_hold, command, scope)
         return changes.placed[0]
 

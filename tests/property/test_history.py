@@ -7,43 +7,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wallet_gql.backends.memory import MemoryStore
-from wallet_gql.domain.ids import OPERATOR, make_account_id, make_user_id, slot_of
+from wallet_gql.domain.ids import OPERATOR, AccountId, make_account_id, make_user_id, slot_of
 from wallet_gql.domain.model import Account, Entry, Transfer, TransferKind
 from wallet_gql.storage import HistoryLine, JournalItem
 from wallet_gql.verbs import history
-from wallet_gql.verbs.history import HistoryFilter, balance_at, page_of_history, statement
+from wallet_gql.verbs.history import HistoryFilter, Place, balance_at, page_of_histories, page_of_history, statement
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = make_user_id(1, 1)
 ACCOUNT = make_account_id(slot_of(OWNER), 1, 1)
 OTHERS = [make_account_id(slot_of(OWNER), 1, n) for n in (2, 3)]
+CURRENCIES = ("CHF", "JPY", "KWD", "USD")
 KINDS = (TransferKind.TRANSFER, TransferKind.CAPTURE)
 
 
-async def _filled(gaps: list[int]) -> tuple[MemoryStore, Account, list[HistoryLine]]:
+async def _filled(
+    gaps: list[int], account_id: AccountId = ACCOUNT, store: MemoryStore | None = None, currency: str = "EUR"
+) -> tuple[MemoryStore, Account, list[HistoryLine]]:
     """An account with one entry after each gap (in seconds), of growing amounts and changing kinds and payers."""
-    store = MemoryStore()
+    store = store or MemoryStore()
     balance_minor, at = 0, START
     lines: list[HistoryLine] = []
     for n, gap in enumerate(gaps, start=1):
         at += timedelta(seconds=gap)
         balance_minor += n
         transfer = Transfer(
-            f"trf{n}",  # type: ignore[arg-type]  # short ids read better here
+            f"trf{account_id}{n}",  # type: ignore[arg-type]  # short ids read better here
             KINDS[n % 2],
             OTHERS[n % 3 == 0],
-            ACCOUNT,
+            account_id,
             n,
-            "EUR",
+            currency,
             at,
             OPERATOR,
             f"k{n}",
             reference="Rent" if n % 5 == 0 else "",
         )
-        lines.append(HistoryLine(Entry(ACCOUNT, n, transfer.id, n, balance_minor, at), transfer))
-    account = Account(ACCOUNT, OWNER, "EUR", START, at, posted_minor=balance_minor, sequence=len(gaps))
+        lines.append(HistoryLine(Entry(account_id, n, transfer.id, n, balance_minor, at), transfer))
+    account = Account(account_id, OWNER, currency, START, at, posted_minor=balance_minor, sequence=len(gaps))
     await store.load_raw([account])
-    node = store._node(ACCOUNT)
+    node = store._node(account_id)
     for line in lines:
         node.put_transfer(line.transfer)
         node.put_entry(line.entry)
@@ -97,14 +100,42 @@ async def test_walking_filtered_pages_gives_each_wanted_line_once(
             if before is None:
                 break
 
-    wanted = [
-        line.entry.sequence
-        for line in reversed(lines)
-        if where.keeps(line)
-        and (where.since is None or line.entry.at >= where.since)
-        and (where.until is None or line.entry.at < where.until)
-    ]
+    wanted = [line.entry.sequence for line in reversed(lines) if where.keeps(line) and _within(where, line)]
     assert wanted == walked
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=12), max_size=4), filters, st.integers(1, 7), st.integers(1, 20))
+async def test_walking_several_accounts_gives_each_wanted_line_once(
+    several: list[list[int]], where: HistoryFilter, limit: int, examined_max: int
+) -> None:
+    """Newest first over all accounts, from any line on; what happens meanwhile comes on no later page."""
+    store, accounts, lines = MemoryStore(), list[Account](), list[HistoryLine]()
+    for n, gaps in enumerate(several):
+        _, account, made = await _filled(gaps, make_account_id(slot_of(OWNER), 1, 10 + n), store, CURRENCIES[n])
+        accounts.append(account)
+        lines += made
+    lines.sort(key=lambda line: (line.entry.at, line.entry.account_id, line.entry.sequence), reverse=True)
+    wanted = [line for line in lines if where.keeps(line) and _within(where, line)]
+    _, late, _ = await _filled([1], make_account_id(slot_of(OWNER), 1, 20), store, "EUR")
+    walked: list[HistoryLine] = []
+    place: Place | None = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "EXAMINED_MAX", examined_max)
+        for turn in range(200):
+            seen = [*accounts, late] if turn else accounts
+            page = await page_of_histories(store, seen, limit, place=place, where=where)
+            assert len(page.lines) <= limit
+            taken = page.lines[: turn % limit + 1]  # as a client that goes on behind a line in the middle
+            walked += [line for line, _ in taken]
+            place = taken[-1][1] if len(taken) < len(page.lines) else page.goes_on
+            if place is None:
+                break
+    assert walked == wanted
+
+
+def _within(where: HistoryFilter, line: HistoryLine) -> bool:
+    at = line.entry.at
+    return (where.since is None or at >= where.since) and (where.until is None or at < where.until)
 
 
 async def test_journal_items_name_their_node() -> None:

@@ -266,11 +266,15 @@ class MemoryStore(GroupStore):
             rows = entries[low : min(high, low + page.limit + 1)]
         return page_of([HistoryLine(entry, node.transfers[entry.transfer_id]) for entry in rows], page.limit)
 
-    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
+    async def list_records(
+        self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX, descending: bool = False
+    ) -> Page[Record]:
         """See `Store.list_records`."""
         everything = (r for node in self.nodes.values() for r in node.records.values())
-        found = [r for r in everything if (r.kind, r.owner) == (kind, owner) and r.id > after]
-        return page_of(sorted(found, key=lambda r: r.id), limit)
+        found = sorted((r for r in everything if (r.kind, r.owner) == (kind, owner)), key=lambda r: r.id)
+        if descending:
+            return page_of([r for r in reversed(found) if not after or r.id < after], limit)
+        return page_of([r for r in found if r.id > after], limit)
 
     async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
         """See `Store.list_due`."""

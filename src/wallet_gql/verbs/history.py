@@ -1,4 +1,4 @@
-"""Reading an account's past: filtered pages, the balance at a time, statements.
+"""Reading the past of accounts: pages of one or several, filtered or not, the balance at a time, statements.
 
 Everything uses keyset pages of one account in sequence order, so no backend needs special queries. The times of an
 account's entries never decrease, so a point in time is found by bisection: at most 20 single-row reads for a million
@@ -7,7 +7,10 @@ entries.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -59,12 +62,27 @@ class HistoryFilter:
 EVERYTHING: Final = HistoryFilter()
 
 
+Place = Mapping[AccountId, int]
+"""Where a page goes on: below which sequence of each account. Nothing is left of accounts that it does not name."""
+
+
 @frozen
 class HistoryPage:
     """Some lines. The following page begins below `next_sequence`; None at the end."""
 
     lines: tuple[HistoryLine, ...]
     next_sequence: int | None
+
+
+@frozen
+class MergedPage:
+    """Some lines of several accounts, each with the place behind it. The following page begins at `goes_on`.
+
+    `goes_on` is None at the end.
+    """
+
+    lines: tuple[tuple[HistoryLine, Place], ...]
+    goes_on: Place | None
 
 
 @frozen
@@ -130,24 +148,87 @@ async def page_of_history(
 ) -> HistoryPage:
     """Up to `limit` lines below the sequence `before` that `where` keeps, newest first; reads `EXAMINED_MAX` at most.
 
-    `before` defaults to the account's newest entry, which is then included.
+    `before` defaults to the account's newest entry, which is then included. Raises Unavailable.
     """
-    top = account.sequence + 1 if before is None else before
-    if where.until is not None:
-        top = min(top, await sequence_at(store, account, where.until, inclusive=False) + 1)
-    floor = 0 if where.since is None else await sequence_at(store, account, where.since, inclusive=False)
-    kept: list[HistoryLine] = []
-    examined = 0
-    while examined < EXAMINED_MAX and top > floor + 1:
-        size = PAGE_MAX if where.selects else limit - len(kept)
-        page = await store.list_transfers(account.id, PageRequest(size, before=top, after=floor))
-        for line in page.items:
-            examined += 1
-            top = line.entry.sequence
-            if where.keeps(line):
-                kept.append(line)
-            if len(kept) == limit:
-                break
-        if len(kept) == limit or not page.has_more:
+    place = None if before is None else {account.id: before}
+    page = await page_of_histories(store, (account,), limit, place=place, where=where)
+    below = None if page.goes_on is None else page.goes_on[account.id]
+    return HistoryPage(tuple(line for line, _ in page.lines), below)
+
+
+async def page_of_histories(
+    store: Store,
+    accounts: Sequence[Account],
+    limit: int,
+    *,
+    place: Place | None = None,
+    where: HistoryFilter = EVERYTHING,
+) -> MergedPage:
+    """Up to `limit` of the lines of all accounts that `where` keeps, newest first; reads `EXAMINED_MAX` at most.
+
+    The page begins at `place`; by default with the newest line of each account. Raises Unavailable.
+    """
+    chunk = PAGE_MAX if where.selects else -(-limit // max(len(accounts), 1))
+    parts = await asyncio.gather(*(_Part.of(store, account, chunk, place, where) for account in accounts))
+    kept: list[tuple[HistoryLine, Place]] = []
+    for _ in range(EXAMINED_MAX):
+        await asyncio.gather(*(part.fill(store) for part in parts if not part.lines and part.has_more))
+        newest = max((part for part in parts if part.lines), key=_Part.time_of_next, default=None)
+        if newest is None:
             break
-    return HistoryPage(tuple(kept), top if top > floor + 1 else None)
+        line = newest.take()
+        if where.keeps(line):
+            kept.append((line, _place(parts)))
+        if len(kept) == limit:
+            break
+    return MergedPage(tuple(kept), _place(parts) if any(part.has_more for part in parts) else None)
+
+
+@dataclass(slots=True)
+class _Part:
+    """What a page has not taken yet of one account: the lines above `floor` and below `top`."""
+
+    account: Account
+    floor: int
+    top: int
+    chunk: int
+    """How many lines to read next. It doubles, so that few reads fetch few lines too many."""
+    lines: deque[HistoryLine] = field(default_factory=deque)
+    """Those that were read already."""
+
+    @classmethod
+    async def of(cls, store: Store, account: Account, chunk: int, place: Place | None, where: HistoryFilter) -> _Part:
+        """An account's part of a page, before anything is read but what `since` and `until` need."""
+        top = account.sequence + 1 if place is None else min(place.get(account.id, 1), account.sequence + 1)
+        if where.until is not None:
+            top = min(top, await sequence_at(store, account, where.until, inclusive=False) + 1)
+        floor = 0 if where.since is None else await sequence_at(store, account, where.since, inclusive=False)
+        return cls(account, floor, top, chunk)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are lines left."""
+        return self.top > self.floor + 1
+
+    def time_of_next(self) -> tuple[datetime, AccountId]:
+        """The order of lines: by time; those of one time by account."""
+        return self.lines[0].entry.at, self.account.id
+
+    async def fill(self, store: Store) -> None:
+        """Read the next lines."""
+        size = min(self.chunk, PAGE_MAX)
+        page = await store.list_transfers(self.account.id, PageRequest(size, before=self.top, after=self.floor))
+        self.chunk = size * 2
+        self.lines.extend(page.items)
+        if not page.items:  # a store behind its accounts: end here, or this would go on for ever
+            self.top = self.floor + 1
+
+    def take(self) -> HistoryLine:
+        """The newest line that is left."""
+        line = self.lines.popleft()
+        self.top = line.entry.sequence
+        return line
+
+
+def _place(parts: Sequence[_Part]) -> Place:
+    return {part.account.id: part.top for part in parts if part.has_more}

@@ -8,7 +8,9 @@ from functools import partial
 from typing import Final
 
 from ..domain import commands, rules
+from ..domain.changes import Scope
 from ..domain.errors import InvalidInput
+from ..domain.hold_lists import listing_keys
 from ..domain.ids import AccountId, HoldId, make_hold_id, parse_account_id, parse_hold_id, slot_of
 from ..domain.merchants import terms_key
 from ..idempotency import Attempt
@@ -24,6 +26,11 @@ def check_hold_seconds(seconds: int) -> None:
     """Raise InvalidInput unless a hold may last so long."""
     if not 1 <= seconds <= HOLD_SECONDS_MAX:
         raise InvalidInput("expiresInSeconds", f"1 to {HOLD_SECONDS_MAX}")
+
+
+def placing(scope: Scope, hold_id: HoldId) -> Scope:
+    """The scope of a command that places a hold: also the payer's open holds, and the records that list the new one."""
+    return replace(scope, open_holds=True, records=(*scope.records, *listing_keys(hold_id)))
 
 
 @dataclass(slots=True)
@@ -53,8 +60,8 @@ class PlaceHoldVerb(ShowsHold):
         payee = await find_payee(means.store, self.to, self.currency)
         now = means.clock()
         command = self.command(means, attempt, payee, now)
-        scope = money_scope(attempt, self.source, payee.account_id, now)
-        return Plan(now, replace(scope, open_holds=True), partial(rules.place_hold, command=command, now=now))
+        scope = placing(money_scope(attempt, self.source, payee.account_id, now), command.hold_id)
+        return Plan(now, scope, partial(rules.place_hold, command=command, now=now))
 
     def command(self, means: Means, attempt: Attempt, payee: commands.Payee, now: datetime) -> commands.PlaceHold:
         """The rule's input."""

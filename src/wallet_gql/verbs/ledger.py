@@ -39,6 +39,8 @@ from .attempts import milliseconds
 from .holds import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, CaptureHoldVerb, PlaceHoldVerb, VoidHoldVerb
 from .keyed import Posted, outcome_of, run
 from .lookups import To, header_of, hold_of, owns, transfer_seen_by
+from .preview import KEY as PREVIEW
+from .preview import Preview, preview
 from .transfers import DepositVerb, ReverseVerb, TransferVerb, WithdrawVerb
 
 __all__ = ["HOLD_SECONDS_DEFAULT", "HOLD_SECONDS_MAX", "Known", "Ledger", "Posted", "To", "utc_now"]
@@ -200,6 +202,13 @@ class Ledger:
             Unavailable, InDoubt: retry with the same key; also if the transfer has not reached its payee yet.
         """
         return await run(self, ReverseVerb(actor, key, transfer_id, amount_minor, reference))
+
+    async def preview_transfer(
+        self, actor: UserId, *, source: AccountId, to: To, amount_minor: int, currency: str
+    ) -> Preview | Rejected:
+        """What `transfer` would do now, or how it would be refused. Raises RateLimited, Unavailable."""
+        fee = self.transfer_fee_basis_points
+        return await preview(self, TransferVerb(actor, PREVIEW, source, to, amount_minor, currency, "", fee), source)
 
     # Holds
 

@@ -18,7 +18,7 @@ from ..domain.ids import AccountId, UserId, parse_account_id
 from ..domain.merchants import terms_key
 from ..idempotency import Attempt, side_receipt
 from .attempts import Means, money_scope, new_attempt, new_transfer_id
-from .holds import PlaceHoldVerb
+from .holds import PlaceHoldVerb, placing
 from .keyed import Moves, Plan
 from .lookups import To, check_payee, find_merchant, find_payee
 
@@ -111,5 +111,5 @@ class PayMerchantByHoldVerb(PlaceHoldVerb):
         hold = self.command(means, attempt, payee, now)
         command = commands.HoldForMerchant(hold, found is not None, found.fee_basis_points if found else 0)
         scope = money_scope(attempt, self.source, payee.account_id, now)
-        scope = replace(scope, open_holds=True, records=(terms_key(hold.hold_id),))
+        scope = placing(replace(scope, records=(terms_key(hold.hold_id),)), hold.hold_id)
         return Plan(now, scope, partial(rules.merchants.place_hold, command=command, now=now))

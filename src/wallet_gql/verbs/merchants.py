@@ -20,6 +20,7 @@ from ..domain.errors import (
     InvalidInput,
     MerchantExists,
     NotAMerchant,
+    Rejected,
     Unauthenticated,
     WalletError,
 )
@@ -35,6 +36,8 @@ from .keyed import Posted, run
 from .ledger import Ledger
 from .lookups import To, terms_of
 from .merchant_payments import PayMerchantByHoldVerb, PayMerchantVerb, Split
+from .preview import KEY as PREVIEW
+from .preview import Preview, preview
 from .transfers import RefundVerb
 
 __all__ = ["ROTATION", "Merchants", "Paid", "Registered", "Split"]
@@ -206,6 +209,13 @@ class Merchants:
         if verb.merchant_id is not None:
             self.on_paid(verb.merchant_id)
         return await self._paid(payment)
+
+    async def preview(
+        self, actor: UserId, *, source: AccountId, merchant: str, amount_minor: int, currency: str
+    ) -> Preview | Rejected:
+        """What `pay` without splits would do now, or how it would be refused. Raises RateLimited, Unavailable."""
+        verb = PayMerchantVerb(actor, PREVIEW, source, merchant, amount_minor, currency, (), "")
+        return await preview(self.ledger, verb, source)
 
     async def hold(
         self,

@@ -13,7 +13,7 @@ from ...domain.ids import AccountId
 from ...domain.model import Hold, Record
 from ...storage import HistoryLine, JournalItem, Page, PageRequest, ScanItem, ScanKind
 from ..kit import kinds
-from ..kit.store import page_of
+from ..kit.store import page_of, start_of
 from .client import Client
 from .load import ROWS, rows
 from .partition import Partition
@@ -62,11 +62,15 @@ async def _entries(client: Client, account_id: str, low: int, high: int) -> list
     ]
 
 
-async def records_of(client: Client, kind: str, owner: str, after: str, limit: int) -> Page[Record]:
-    """An owner's records of a kind, in the order of their ids."""
+async def records_of(
+    client: Client, kind: str, owner: str, after: str, limit: int, *, descending: bool
+) -> Page[Record]:
+    """An owner's records of a kind behind the id `after`, in the order of their ids."""
     key, found = text_of(kind, owner), list[Record]()
+    statement = "get_record_of_descending" if descending else "get_record_of"
+    after = after or start_of(descending=descending)
     while True:
-        named = await client.ask("get_record_of", key, after, limit + 1)
+        named = await client.ask(statement, key, after, limit + 1)
         keys = [text_of(kind, record_id, slot) for record_id, slot in named]
         there = await rows(client, "record", keys)
         found += [there[name] for name in keys if name in there and there[name].owner == owner]

@@ -192,9 +192,11 @@ class CassandraStore(GroupStore):
         pages = (reading.history(self._client, self._home(slot_of(name)), name, page) for name, page in asked)
         return await self._reading(asyncio.gather(*pages))
 
-    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
+    async def list_records(
+        self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX, descending: bool = False
+    ) -> Page[Record]:
         """See `Store.list_records`."""
-        return await self._reading(reading.records_of(self._client, kind, owner, after, limit))
+        return await self._reading(reading.records_of(self._client, kind, owner, after, limit, descending=descending))
 
     async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
         """See `Store.list_due`."""

@@ -112,6 +112,7 @@ READING: Final[dict[str, str]] = {
     "get_open_hold": "SELECT id FROM {}.open_hold WHERE k IN ? AND at <= ?",
     "get_entry": "SELECT sequence, row, header FROM {}.entry WHERE k = ? AND sequence >= ? AND sequence <= ?",
     "get_record_of": "SELECT id, slot FROM {}.record_of WHERE k = ? AND id > ? LIMIT ?",
+    "get_record_of_descending": ("SELECT id, slot FROM {}.record_of WHERE k = ? AND id < ? ORDER BY id DESC LIMIT ?"),
     "get_due": "SELECT at, name FROM {}.due WHERE k = ? AND (at, name) > (?, ?) AND at <= ? LIMIT ?",
     "get_intent": "SELECT version, id, header, done FROM {}.intent WHERE k = ? AND version > ?",
     "get_commit_log": "SELECT attempt FROM {}.commit_log WHERE k = ? AND version = ?",

@@ -11,7 +11,7 @@ from .group_read import GroupRead
 from .imports import completed, sorted_by_node, unknown_accounts
 from .kinds import ADDED, KIND_OF, KINDS, SCANNED, Coding, Column, Kind, Row
 from .nodes import NodeMap
-from .store import GroupStore, PageAsked, no_ledger, page_of
+from .store import GroupStore, PageAsked, no_ledger, page_of, start_of
 from .wanted import Wanted, answered, load_found
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "no_ledger",
     "page_of",
     "sorted_by_node",
+    "start_of",
     "store_failed",
     "unknown_accounts",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
 from typing import Final, Self, TypeVar
@@ -155,6 +156,11 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         pass
+
+
+def start_of(*, descending: bool) -> str:
+    """The text that all ids are behind, in that order: what an empty `after` of `Store.list_records` stands for."""
+    return chr(sys.maxunicode) if descending else ""
 
 
 def page_of(rows: Sequence[R], limit: int) -> Page[R]:

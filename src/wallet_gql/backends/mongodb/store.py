@@ -46,7 +46,7 @@ from ...storage import (
 )
 from ..kit.group_commit import Command
 from ..kit.nodes import NodeMap
-from ..kit.store import GroupStore, PageAsked, page_of
+from ..kit.store import GroupStore, PageAsked, page_of, start_of
 from ..kit.wanted import Wanted
 from . import batch as batches
 from . import documents as docs
@@ -206,10 +206,13 @@ class MongoStore(GroupStore):
         found = await self._running().read(lambda session: reading.history(self._database, session, asked))
         return [page_of(lines, page.limit) for lines, (_, page) in zip(found, asked, strict=True)]
 
-    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
+    async def list_records(
+        self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX, descending: bool = False
+    ) -> Page[Record]:
         """See `Store.list_records`."""
-        matching = {"_id.kind": docs.text(kind), "owner": docs.text(owner), "_id.id": {"$gt": docs.text(after)}}
-        order = [("_id.id", 1)]
+        behind = {"$lt" if descending else "$gt": docs.text(after or start_of(descending=descending))}
+        matching = {"_id.kind": docs.text(kind), "owner": docs.text(owner), "_id.id": behind}
+        order = [("_id.id", -1 if descending else 1)]
         find = self._database["records"].find
         found = await self._running().read(
             lambda session: find(matching, sort=order, limit=limit + 1, session=session).to_list()

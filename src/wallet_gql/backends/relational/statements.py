@@ -40,10 +40,9 @@ class Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
-        one, two, three, four = map(dialect.mark, range(1, 5))
-        self.list_records = select(
-            RECORD, f"{dialect.by_owner}WHERE kind = {one} AND owner = {two} AND id > {three} ORDER BY id LIMIT {four}"
-        )
+        one, two, three = map(dialect.mark, range(1, 4))
+        self.list_records = self._list("id > {}", "ASC")
+        self.list_records_descending = self._list("id < {}", "DESC")
         self.due_holds = select(
             HOLD, f"WHERE state = 'open' AND expires_at <= {one} ORDER BY expires_at, id LIMIT {two}"
         )
@@ -66,6 +65,11 @@ class Statements:
         text = self._history[page.before is not None, page.after is not None, page.newest_first]
         bounds = (bound for bound in (page.before, page.after) if bound is not None)
         return text, (account_id, *bounds, page.limit + 1)
+
+    def _list(self, behind: str, order: str) -> str:
+        one, two, three, four = map(self.dialect.mark, range(1, 5))
+        tests = f"kind = {one} AND owner = {two} AND {behind.format(three)}"
+        return select(RECORD, f"{self.dialect.by_owner}WHERE {tests} ORDER BY id {order} LIMIT {four}")
 
     def _scan(self, kind: Kind[Any]) -> str:
         names = ", ".join(kind.key)

@@ -11,6 +11,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 from ...domain.changes import Writes
@@ -30,7 +31,7 @@ from ...storage import (
 from ..kit.imports import sorted_by_node
 from ..kit.kinds import ENTRY, HOLD, RECORD, SCANNED, SYSTEM_ENTRY, TRANSFER, Row
 from ..kit.nodes import NodeMap
-from ..kit.store import GroupStore, PageAsked, page_of
+from ..kit.store import GroupStore, PageAsked, page_of, start_of
 from .statements import TOTALS, Statements
 
 _ENTRY_WIDTH: Final = len(ENTRY.columns)
@@ -72,11 +73,16 @@ class RelationalStore(GroupStore):
     async def _ask_pages(self, node: str, asked: Sequence[PageAsked]) -> Sequence[Sequence[Row]]:
         """The rows of `Statements.history_page` for each page, all of one lane. Raises WalletError."""
 
-    async def list_records(self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX) -> Page[Record]:
+    async def list_records(
+        self, kind: str, owner: str, *, after: str = "", limit: int = PAGE_MAX, descending: bool = False
+    ) -> Page[Record]:
         """See `Store.list_records`. A user's records may live in several slots, so all nodes are asked."""
-        found = await self._everywhere(self.statements.list_records, kind, owner, after, limit + 1)
-        merged = heapq.merge(*(map(RECORD.from_row, part) for part in found), key=lambda record: record.id)
-        return page_of(list(merged)[: limit + 1], limit)
+        texts = self.statements
+        text = texts.list_records_descending if descending else texts.list_records
+        found = await self._everywhere(text, kind, owner, after or start_of(descending=descending), limit + 1)
+        parts = (map(RECORD.from_row, part) for part in found)
+        merged = heapq.merge(*parts, key=lambda record: record.id, reverse=descending)
+        return page_of(list(islice(merged, limit + 1)), limit)
 
     async def list_due(self, kind: str, before: datetime, limit: int) -> Sequence[Hold | Record]:
         """See `Store.list_due`."""

@@ -21,6 +21,7 @@ from ..errors import (
     LimitExceeded,
     NotPermitted,
 )
+from ..hold_lists import listings
 from ..ids import OPERATOR, is_system
 from ..model import Account, AccountStatus, Hold, HoldState, Transfer, TransferKind
 from .checks import (
@@ -62,7 +63,7 @@ def place_hold(snapshot: Snapshot, command: PlaceHold, now: datetime) -> Changes
         expires_at=command.expires_at,
         reference=command.reference,
     )
-    return Changes(placed=(placed,), closed=expired)
+    return Changes(placed=(placed,), closed=expired, records=listings(placed, source.owner))
 
 
 def capture_hold(snapshot: Snapshot, command: CaptureHold, now: datetime) -> Changes:

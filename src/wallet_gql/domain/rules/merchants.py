@@ -62,17 +62,17 @@ def pay_merchant(snapshot: Snapshot, command: PayMerchant, now: datetime) -> Cha
         raise InvalidInput("splits", "each part must be at least one minor unit, the merchant's more than the fee")
     if any(split.payee.account_id == command.payee.account_id for split in command.splits):
         raise InvalidInput("splits", "the merchant has what the splits leave, and is not one of them")
-    trial = Trial(snapshot)
-    first = transfers.transfer(
-        trial.snapshot, replace(_whole(command), amount_minor=parts[0], fee_minor=fee_minor), now
-    )
+    first = transfers.transfer(snapshot, replace(_whole(command), amount_minor=parts[0], fee_minor=fee_minor), now)
     changes = _as(first, TransferKind.PAYMENT)
+    if not command.splits:
+        return changes
+    trial = Trial(snapshot)
     trial.post(changes)
     for split, part_minor in zip(command.splits, parts[1:], strict=True):
         changed = _as(transfers.transfer(trial.snapshot, _split(command, split, part_minor), now), TransferKind.SPLIT)
         trial.post(changed)
         changes += changed
-    return changes + Changes(records=_terms(command)) if command.splits else changes
+    return changes + Changes(records=_terms(command))
 
 
 def place_hold(snapshot: Snapshot, command: HoldForMerchant, now: datetime) -> Changes:

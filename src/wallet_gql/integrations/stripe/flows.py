@@ -59,8 +59,8 @@ class Flows(ABC, Generic[Id, F]):
         return found
 
     async def list(self, owner: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[F]:
-        """The user's flows with ids above `after`, oldest first."""
-        page = await self._desk.store.list_records(self._kind.record, owner, after=after, limit=limit)
+        """The user's flows older than the one with the id `after`, newest first."""
+        page = await self._desk.store.list_records(self._kind.record, owner, after=after, limit=limit, descending=True)
         return Page(tuple(map(self._kind.read, page.items)), page.has_more)
 
     @abstractmethod

@@ -22,6 +22,7 @@ from ...domain.topups import TopUp, top_up_key
 from ...domain.withdrawals import Withdrawal, payout_account_key, withdrawal_key
 from ...idempotency import Attempt, Effect, Replayed
 from ...verbs.attempts import Means, milliseconds, money_scope, new_attempt
+from ...verbs.holds import placing
 from ...verbs.keyed import OneKey, Plan
 from .desk import read_flow
 
@@ -113,7 +114,8 @@ class WithdrawalVerb(OneKey[Withdrawal]):
             live=self.live,
         )
         records = (withdrawal.key, payout_account_key(owner))
-        scope = replace(money_scope(attempt, self.account_id, None, now), records=records, open_holds=True)
+        scope = replace(money_scope(attempt, self.account_id, None, now), records=records)
+        scope = placing(scope, hold.hold_id)
         return Plan(now, scope, lambda snapshot: rules.withdrawals.request_withdrawal(snapshot, withdrawal, hold, now))
 
     def effect(self, changes: Changes) -> Effect[Withdrawal]:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from ...domain.ids import AccountId, UserId, slot_of
+from ...domain.ids import AccountId, UserId, is_id, slot_of
 from ...domain.model import Record, RecordKey
 
 DEAD: Final = "dead_letter"
 """The kind of the records of dead letters."""
+
+_DIGITS: Final = 20
+"""How many digits a sequence has in an id, so that ids are in the order of sequences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,11 @@ class DeadLetter:
     error: str
     at: datetime
 
+    @property
+    def id(self) -> str:
+        """The id of its record."""
+        return dead_key(self.account_id, self.sequence).id
+
     @classmethod
     def from_record(cls, record: Record) -> DeadLetter:
         """Read it from its record."""
@@ -34,6 +42,12 @@ class DeadLetter:
         return cls(UserId(record.owner), AccountId(account_id), int(sequence), event, moved, error, record.due_at)
 
 
+def is_letter_id(text: str) -> bool:
+    """Whether it could be the id of a dead letter."""
+    account_id, _, sequence = text.partition(":")
+    return is_id("acc", account_id) and len(sequence) == _DIGITS and sequence.isascii() and sequence.isdecimal()
+
+
 def dead_key(account_id: AccountId, sequence: int) -> RecordKey:
     """The key of a dead letter's record."""
-    return RecordKey(DEAD, f"{account_id}:{sequence:020d}", slot_of(account_id))
+    return RecordKey(DEAD, f"{account_id}:{sequence:0{_DIGITS}d}", slot_of(account_id))

@@ -31,7 +31,7 @@ from ...domain.model import Account, Record, RecordKey
 from ...failpoints import reach
 from ...metrics import WEBHOOK_AGE_SECONDS, WEBHOOKS
 from ...records import Backlog, Swept, change_seen, read
-from ...storage import PAGE_MAX, HistoryLine, PageRequest, Store
+from ...storage import PAGE_MAX, HistoryLine, Page, PageRequest, Store
 from .dead_letters import DEAD, DeadLetter, dead_key
 from .events import Event, NotSent, SendFailed, event_of
 
@@ -339,10 +339,10 @@ class Webhooks:
         record = await read(self.store, key)
         return None if record is None else Delivery.from_record(record)
 
-    async def dead_letters(self, merchant_id: UserId, *, limit: int = PAGE_MAX) -> Sequence[DeadLetter]:
-        """A merchant's dead letters, by account and sequence; `limit` up to `PAGE_MAX`."""
-        page = await self.store.list_records(DEAD, merchant_id, limit=limit)
-        return [DeadLetter.from_record(record) for record in page.items]
+    async def dead_letters(self, merchant_id: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[DeadLetter]:
+        """A merchant's dead letters behind the one with the id `after`, account by account, newest first."""
+        page = await self.store.list_records(DEAD, merchant_id, after=after, limit=limit, descending=True)
+        return Page(tuple(map(DeadLetter.from_record, page.items)), page.has_more)
 
     async def all_dead_letters(self, limit: int) -> Sequence[DeadLetter]:
         """The dead letters of all merchants, oldest first."""

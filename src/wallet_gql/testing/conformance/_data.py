@@ -104,6 +104,7 @@ class Data(Suite):
             assert len((await world.store.list_records(f"k{name}", "owner")).items) == 1
         listed = (await world.store.list_records("like", "owner", limit=PAGE_MAX)).items
         assert [record.id for record in listed] == sorted(LIKE)
+        assert (await world.store.list_records("like", "owner", descending=True)).items == listed[::-1]
 
     async def test_data_times_to_the_microsecond(self, world: World) -> None:
         """Times keep their microseconds, also in the check whether a record is due."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from typing import Final
 
 import pytest
@@ -82,7 +83,7 @@ class Reading(Suite):
                 assert (page.items, page.has_more) == ((), False)
 
     async def test_read_records_of_an_owner(self, world: World) -> None:
-        """An owner's records of a kind come page by page in the order of their ids, from all slots."""
+        """An owner's records of a kind come page by page in the order of their ids, up or down, from all slots."""
         people = await world.people(4)
         expected: list[Record] = []
         for i in range(12):
@@ -92,12 +93,12 @@ class Reading(Suite):
             expected.append(record)
             await world.put(replace(record, kind="other"))
             await world.put(replace(record, id=f"s{i}", owner="somebody"))
-        expected.sort(key=lambda record: record.id)
-        for limit in (1, 5, 12, PAGE_MAX):
+        for limit, descending in product((1, 5, 12, PAGE_MAX), (False, True)):
+            expected.sort(key=lambda record: record.id, reverse=descending)
             found: list[Record] = []
             more, after = True, ""
             while more:
-                page = await world.store.list_records("list", "owner", after=after, limit=limit)
+                page = await world.store.list_records("list", "owner", after=after, limit=limit, descending=descending)
                 assert len(page.items) <= limit
                 found += page.items
                 more, after = page.has_more, found[-1].id

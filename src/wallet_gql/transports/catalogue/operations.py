@@ -137,6 +137,7 @@ _MONEY: Final = (
     Operation("transferBatch", _KEYED, keyed="transferBatch"),
     Operation("findTransfer", (InvalidInput, IdempotencyKeyReused), codes=(KEY_UNKNOWN,), reads=True),
     Operation("transferByIdempotencyKey", reads=True),
+    Operation("preview", reads=True),
     Operation("readTransfer", (InvalidInput, TransferNotFound), reads=True),
     Operation(
         "reverseTransfer", (*_SENDING_BACK, LimitExceeded), keyed="reverseTransfer", unlisted=(PayeeCannotReceive,)

@@ -25,7 +25,7 @@ from ...domain.users import SessionKind, User
 from ...runtime import Wallet, open_wallet
 from ...settings import Settings, load_settings
 from ...verbs.ledger import To
-from ..graphql.history import to_cursor
+from ..graphql.cursors import cursor_of
 from ..server.serving import listen, run, serve_wallet, url_of
 from ..web.graphiql import PATH, Tab, demo_tabs
 from ..web.pages import TRANSFER, curl
@@ -126,7 +126,7 @@ async def _hold_for(wallet: Wallet, payer: Person, payee: str) -> HoldId:
 async def _tabs(wallet: Wallet, alice: Person, hold_id: HoldId) -> Sequence[Tab]:
     """GraphiQL's examples for the users and accounts that were created."""
     euros = await _account(wallet, alice.user, "EUR")
-    after = to_cursor(euros.sequence - _PAGE + 1)
+    after = cursor_of(euros.sequence - _PAGE + 1)
     return demo_tabs(
         username=alice.user.username,
         password=alice.password,

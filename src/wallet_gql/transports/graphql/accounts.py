@@ -13,18 +13,19 @@ from ...domain.errors import AccountNotFound
 from ...domain.errors import WalletError as DomainError
 from ...domain.ids import AccountId, UserId
 from ...domain.users import User as DomainUser
-from ...verbs.history import balance_at
-from ...verbs.parties import PartyKind, payee_called
+from ...verbs.history import EVERYTHING, balance_at
+from ...verbs.parties import Direction, PartyKind, payee_called
 from ...verbs.reading import open_holds
 from .context import Context, Info
 from .describe import about, argument, object_type
 from .filters import HistoryFilterInput, filter_of
-from .history import EntryConnection, check_first, filtered_page_of, page_of
-from .holds import Hold
+from .history import Entry, filtered_page_of, page_of, page_of_all
+from .holds import Hold, listed_holds
 from .merchants import Merchant, own_merchant
+from .pages import Connection, check_first
 from .payments import TopUp, Withdrawal, top_ups_of, withdrawals_of
 from .scalars import BigInt, CurrencyCode
-from .security_events import SecurityEventConnection, events_of
+from .security_events import SecurityEvent, events_of
 from .sessions import Session, sessions_of
 from .statements import Statement, statement_of
 from .types import Money, Node
@@ -57,7 +58,7 @@ class Account(Node):
         where: Annotated[
             HistoryFilterInput | None, argument("Which entries to keep; all if absent.", name="filter")
         ] = None,
-    ) -> EntryConnection:
+    ) -> Connection[Entry]:
         """What happened on the account, newest first.
 
         One page of a filtered history looks at 2,000 entries at most. So it may have fewer edges than `first`, even
@@ -136,9 +137,43 @@ class User(Node):
         return [Account.of(account) for account in found]
 
     @strawberry.field
-    async def sessions(self, info: Info) -> list[Session]:
+    async def history(
+        self,
+        info: Info,
+        first: Annotated[int, argument("How many entries at most: 1 to 100.")],
+        after: Annotated[str | None, argument("Only entries older than the one with this cursor.")] = None,
+        where: Annotated[
+            HistoryFilterInput | None, argument("Which entries to keep; all if absent.", name="filter")
+        ] = None,
+    ) -> Connection[Entry]:
+        """What happened on all accounts together, newest first; pages of a filter may be short, as an account's are."""
+        kept = EVERYTHING if where is None else await filter_of(info.context, where)
+        return await page_of_all(info.context.ledger, UserId(self.id), first, after, kept)
+
+    @strawberry.field
+    async def holds(
+        self,
+        info: Info,
+        first: Annotated[int, argument("How many holds at most: 1 to 100.")],
+        after: Annotated[str | None, argument("Only holds older than the one with this cursor.")] = None,
+        direction: Annotated[Direction | None, argument("`IN` for those that you may capture; both if absent.")] = None,
+        states: Annotated[list[model.HoldState] | None, argument("In any of these; in all if absent.")] = None,
+    ) -> Connection[Hold]:
+        """The holds that the user placed, and those that others placed for the user, newest first.
+
+        With `states` a page may be short, as that of a filtered history.
+        """
+        return await listed_holds(info.context, UserId(self.id), first, after, direction, states)
+
+    @strawberry.field
+    async def sessions(
+        self,
+        info: Info,
+        first: Annotated[int, argument("How many sessions at most: 1 to 100.")],
+        after: Annotated[str | None, argument("Only sessions older than the one with this cursor.")] = None,
+    ) -> Connection[Session]:
         """Where the user is logged in, newest first; `revokeSession` ends one."""
-        return await sessions_of(info, UserId(self.id))
+        return await sessions_of(info, UserId(self.id), first, after)
 
     @strawberry.field
     async def security_events(
@@ -146,7 +181,7 @@ class User(Node):
         info: Info,
         first: Annotated[int, argument("How many events at most: 1 to 100.")],
         after: Annotated[str | None, argument("Only events older than the one with this cursor.")] = strawberry.UNSET,
-    ) -> SecurityEventConnection:
+    ) -> Connection[SecurityEvent]:
         """What happened to the user's access, newest first: log-ins and failed ones, new passwords, ended sessions.
 
         Events are kept for 180 days.
@@ -158,10 +193,9 @@ class User(Node):
         self,
         info: Info,
         first: Annotated[int, argument("How many top-ups at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only those behind the one with this id.")] = None,
-    ) -> list[TopUp]:
-        """The money that the user brought in, or began to, oldest first."""
-        check_first(first)
+        after: Annotated[str | None, argument("Only those older than the one with this cursor.")] = None,
+    ) -> Connection[TopUp]:
+        """The money that the user brought in, or began to, newest first."""
         return await top_ups_of(info.context, UserId(self.id), first, after)
 
     @strawberry.field
@@ -169,10 +203,9 @@ class User(Node):
         self,
         info: Info,
         first: Annotated[int, argument("How many withdrawals at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only those behind the one with this id.")] = None,
-    ) -> list[Withdrawal]:
-        """The money that the user took out, or began to, oldest first."""
-        check_first(first)
+        after: Annotated[str | None, argument("Only those older than the one with this cursor.")] = None,
+    ) -> Connection[Withdrawal]:
+        """The money that the user took out, or began to, newest first."""
         return await withdrawals_of(info.context, UserId(self.id), first, after)
 
     @strawberry.field

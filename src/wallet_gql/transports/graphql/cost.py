@@ -52,7 +52,7 @@ from .failures import OverLimit
 COST_MAX: Final = 25_000
 """The highest cost of one operation: everything about a page of 80 entries for each of ten accounts."""
 
-HELD: Final = frozenset({"User.accounts", "User.sessions", "EventDelivery.positions"})
+HELD: Final = frozenset({"User.accounts", "EventDelivery.positions"})
 """Lists whose length depends on the user. Their resolvers call `Context.count_list`."""
 
 _ONE_ENTRY: Final = ("TransferSuccess", "ReverseTransferSuccess", "CaptureHoldSuccess", "RefundPaymentSuccess")
@@ -82,13 +82,16 @@ WORK: Final[Mapping[str, int]] = {
     "Transfer.reversible": 100,
     **{f"{name}.entryEdges": 100 for name in (*_ONE_ENTRY, "PayMerchantSuccess")},
     "Account.statement": 200,
+    "User.history": 200,
+    "Query.preview": 50,
     "Account.balanceAt": 100,
     **{f"Mutation.{name}": PASSWORD_COST for name in HASHING},
 }
 """The additional cost of fields that read more than they return, or that hash a password."""
 
 _SIZES: Final = ("first", "ids")
-_MEASURED: Final = frozenset({*_SIZES, "input", "filter"})
+_FILTERS: Final = ("filter", "states")
+_MEASURED: Final = frozenset({*_SIZES, *_FILTERS, "input"})
 
 PRICES_MAX: Final = 256
 """For how many sets of sizes the cost of one document is kept."""
@@ -268,7 +271,7 @@ class Meter:
 
     def _is_filtered(self, node: FieldNode) -> bool:
         """Whether a field has a filter that is not null."""
-        given = next((each.value for each in node.arguments or () if each.name.value == "filter"), None)
+        given = next((each.value for each in node.arguments or () if each.name.value in _FILTERS), None)
         if isinstance(given, VariableNode):
             given = self._variables.get(given.name.value, self._defaults.get(given.name.value))
         return given is not None and not isinstance(given, NullValueNode)

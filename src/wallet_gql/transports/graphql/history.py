@@ -1,32 +1,23 @@
-"""An account's history: entries in a keyset connection, newest first, all entries or those that a filter keeps.
-
-A cursor means "below this sequence". So a page costs the same everywhere in the history, and entries that arrive while
-a client pages cause no gap and no duplicate.
-"""
+"""The history of one account or of all: keyset pages, newest first, of all entries or those that a filter keeps."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
 
 import strawberry
 
+from ...domain.ids import UserId
 from ...domain.model import Account
-from ...storage import PAGE_MAX, HistoryLine, PageRequest
-from ...verbs.history import HistoryFilter, page_of_history
+from ...storage import HistoryLine, PageRequest
+from ...verbs.history import HistoryFilter, page_of_histories, page_of_history
 from ...verbs.ledger import Ledger
-from .describe import about, object_type
-from .failures import BadRequest
+from .cursors import before_of, place_of
+from .describe import object_type
+from .pages import Connection, Edge, check_first, connection
 from .scalars import BigInt
 from .transfers import Transfer
 from .types import Money
-
-_VERSION: Final = b"1"
-_CURSOR: Final = re.compile(rf"{_VERSION.decode()}:(?P<sequence>[1-9][0-9]{{0,17}})", re.ASCII)
 
 
 @object_type
@@ -62,49 +53,12 @@ class Entry:
         return Transfer.of(self.line.transfer, self.owned.owner, self.owned.id, self.owned)
 
 
-@object_type
-class EntryEdge:
-    """An entry and where it stands."""
-
-    line: strawberry.Private[HistoryLine]
-    owned: strawberry.Private[Account]
-
-    @strawberry.field
-    def cursor(self) -> str:
-        """Opaque; pass it as `after` to go on behind this entry."""
-        return to_cursor(self.line.entry.sequence)
-
-    @strawberry.field
-    def node(self) -> Entry:
-        """The entry."""
-        return Entry(line=self.line, owned=self.owned)
+def entry_edge(line: HistoryLine, account: Account) -> Edge[Entry]:
+    """An entry and where it stands, as the account's owner sees it."""
+    return Edge(place=line.entry.sequence, node=Entry(line=line, owned=account))
 
 
-@object_type
-class PageInfo:
-    """Where a page stands."""
-
-    has_next_page: bool = about(
-        "Whether there are older entries; with a filter: whether there are older entries left to look at, of which the "
-        "filter may keep none."
-    )
-    has_previous_page: bool = about("Whether there are newer entries: true on every page but the first.")
-    start_cursor: str | None = about("The first edge's cursor; null on an empty page.")
-    end_cursor: str | None = about(
-        "Pass it as `after` to get the next page. The last edge's cursor; on a short page of a filtered history the "
-        "place where the search stopped, even if the page is empty."
-    )
-
-
-@object_type
-class EntryConnection:
-    """A page of history, newest first."""
-
-    edges: list[EntryEdge] = about("The entries of this page.")
-    page_info: PageInfo = about("Where this page stands.")
-
-
-async def page_of(ledger: Ledger, account: Account, first: int, after: str | None) -> EntryConnection:
+async def page_of(ledger: Ledger, account: Account, first: int, after: str | None) -> Connection[Entry]:
     """The first `first` (1 to 100) entries behind the cursor `after`. Raises BadRequest, Unavailable."""
     check_first(first)
     before = before_of(after)
@@ -115,7 +69,7 @@ async def page_of(ledger: Ledger, account: Account, first: int, after: str | Non
 
 async def filtered_page_of(
     ledger: Ledger, account: Account, first: int, after: str | None, where: HistoryFilter
-) -> EntryConnection:
+) -> Connection[Entry]:
     """Up to `first` of the entries that `where` keeps; a page may be short. Raises BadRequest, Unavailable."""
     check_first(first)
     before = before_of(after)
@@ -125,42 +79,20 @@ async def filtered_page_of(
 
 def connection_of(
     account: Account, lines: Sequence[HistoryLine], *, is_first: bool, goes_on_below: int | None
-) -> EntryConnection:
+) -> Connection[Entry]:
     """Make a connection of lines. The next page begins below the sequence `goes_on_below`; None at the end."""
-    cursors = [to_cursor(line.entry.sequence) for line in (*lines[:1], *lines[-1:])]
-    last = cursors[-1] if cursors else None
-    info = PageInfo(
-        has_next_page=goes_on_below is not None,
-        has_previous_page=not is_first,
-        start_cursor=cursors[0] if cursors else None,
-        end_cursor=last if goes_on_below is None else to_cursor(goes_on_below),
-    )
-    return EntryConnection(edges=[EntryEdge(line=line, owned=account) for line in lines], page_info=info)
+    edges = [entry_edge(line, account) for line in lines]
+    return connection(edges, is_first=is_first, has_more=goes_on_below is not None, goes_on_at=goes_on_below)
 
 
-def check_first(first: int) -> None:
-    """Raise BadRequest unless a page may have this size."""
-    if not 1 <= first <= PAGE_MAX:
-        raise BadRequest(f"first must be 1 to {PAGE_MAX}, not {first}")
-
-
-def before_of(after: str | None) -> int | None:
-    """The sequence that a page begins below; None for the first page. Raises BadRequest."""
-    return None if after is None or after is strawberry.UNSET else from_cursor(after)
-
-
-def to_cursor(sequence: int) -> str:
-    """The cursor of an entry: base64 of a version and its sequence, in which digits make no `+` and no `/`."""
-    return binascii.b2a_base64(b"%b:%d" % (_VERSION, sequence), newline=False).decode().rstrip("=")
-
-
-def from_cursor(cursor: str) -> int:
-    """The sequence of a cursor. Raises BadRequest."""
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        match = _CURSOR.fullmatch(base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii"))
-    except (UnicodeError, binascii.Error):
-        match = None
-    if match is None:
-        raise BadRequest("after is no cursor of this wallet; take one from a page's pageInfo or edges")
-    return int(match["sequence"])
+async def page_of_all(
+    ledger: Ledger, owner: UserId, first: int, after: str | None, where: HistoryFilter
+) -> Connection[Entry]:
+    """Up to `first` entries of all the user's accounts that `where` keeps. Raises BadRequest, Unavailable."""
+    check_first(first)
+    accounts = {account.id: account for account in await ledger.accounts(owner)}
+    place = None if after is None else place_of(after, accounts)
+    page = await page_of_histories(ledger.store, [*accounts.values()], first, place=place, where=where)
+    edges = [Edge(place=at, node=Entry(line=one, owned=accounts[one.entry.account_id])) for one, at in page.lines]
+    end = page.goes_on
+    return connection(edges, is_first=after is None, has_more=end is not None, goes_on_at=end)

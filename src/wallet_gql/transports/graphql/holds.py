@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import strawberry
 
 from ...domain import model
 from ...domain.errors import HoldNotFound
-from ...domain.ids import AccountId, HoldId, UserId
+from ...domain.ids import AccountId, HoldId, UserId, is_id
+from ...verbs.hold_lists import holds_of, state_at
 from ...verbs.lookups import header_of
 from ...verbs.parties import Direction
 from .context import Context, Info
 from .describe import about, object_type
 from .later import ACCOUNT, found, later
+from .pages import Connection, Edge, check_page, connection
 from .transfers import Transfer
 from .types import Money, Node, Party
 
@@ -71,7 +74,7 @@ class Hold(Node):
     @classmethod
     def of(cls, hold: model.Hold, viewer_id: UserId, now: datetime) -> Hold:
         """A hold as its payer or its payee sees it; that its time is over counts before any sweep."""
-        state = model.HoldState.EXPIRED if hold.is_due(now) else hold.state
+        state = state_at(hold, now)
         return cls(
             id=strawberry.ID(hold.id),
             direction=Direction.IN if hold.closer == viewer_id else Direction.OUT,
@@ -95,3 +98,28 @@ class Hold(Node):
         except HoldNotFound:
             return None
         return cls.of(hold, user_id, context.ledger.clock())
+
+
+async def listed_holds(  # noqa: PLR0917 - the arguments of the field
+    context: Context,
+    user_id: UserId,
+    first: int,
+    after: str | None,
+    direction: Direction | None,
+    states: list[model.HoldState] | None,
+) -> Connection[Hold]:
+    """A page of the user's holds, newest first. Raises BadRequest, Unavailable."""
+    check_page(first, after, partial(is_id, "hld"))
+    now = context.ledger.clock()
+    page = await holds_of(
+        context.wallet.store,
+        user_id,
+        first,
+        now,
+        after=after or "",
+        directions=tuple(Direction) if direction is None else (direction,),
+        states=tuple(model.HoldState) if states is None else states,
+    )
+    edges = [Edge(place=hold.id, node=Hold.of(hold, user_id, now)) for hold in page.holds]
+    end = page.goes_on_behind
+    return connection(edges, is_first=after is None, has_more=end is not None, goes_on_at=end)

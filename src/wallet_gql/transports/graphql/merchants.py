@@ -11,10 +11,11 @@ from ...domain.ids import AccountId, UserId
 from ...domain.merchants import Delivery
 from ...domain.merchants import Merchant as DomainMerchant
 from ...integrations.webhooks.dead_letters import DeadLetter as DomainLetter
+from ...integrations.webhooks.dead_letters import is_letter_id
 from .context import Info
 from .describe import about, argument, object_type
-from .history import check_first
 from .later import ACCOUNT, found, later
+from .pages import Connection, Edge, check_page, connection
 from .scalars import BigInt
 from .transfers import Transfer
 from .types import PublicMerchant
@@ -88,13 +89,17 @@ class EventDelivery:
 
     @strawberry.field
     async def dead_letters(
-        self, info: Info, first: Annotated[int, argument("How many at most: 1 to 100.")]
-    ) -> list[DeadLetter]:
-        """Events that were given up, by account and sequence."""
-        check_first(first)
+        self,
+        info: Info,
+        first: Annotated[int, argument("How many at most: 1 to 100.")],
+        after: Annotated[str | None, argument("Only those behind the one with this cursor.")] = None,
+    ) -> Connection[DeadLetter]:
+        """Events that were given up, account by account, newest first."""
+        check_page(first, after, is_letter_id)
         merchant_id = self.delivery.merchant_id
-        letters = await info.context.wallet.webhooks.dead_letters(merchant_id, limit=first)
-        return [DeadLetter.of(letter, merchant_id) for letter in letters]
+        page = await info.context.wallet.webhooks.dead_letters(merchant_id, after=after or "", limit=first)
+        edges = [Edge(place=letter.id, node=DeadLetter.of(letter, merchant_id)) for letter in page.items]
+        return connection(edges, is_first=after is None, has_more=page.has_more)
 
     @classmethod
     def of(cls, delivery: Delivery) -> EventDelivery:

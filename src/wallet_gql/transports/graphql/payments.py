@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import strawberry
 
 from ...domain import topups, withdrawals
 from ...domain.errors import TopUpNotFound, WithdrawalNotFound
-from ...domain.ids import UserId
+from ...domain.ids import UserId, is_id
 from .context import Context, Info
 from .describe import about, enum_type, object_type
 from .holds import Hold
 from .later import ACCOUNT, found, later
+from .pages import Connection, Edge, check_page, connection
 from .transfers import Transfer
 from .types import Money, Node
 
@@ -143,13 +145,17 @@ class Withdrawal(Node):
             return None
 
 
-async def top_ups_of(context: Context, user_id: UserId, first: int, after: str | None) -> list[TopUp]:
-    """A page of the user's top-ups, oldest first. `first` is 1 to 100."""
+async def top_ups_of(context: Context, user_id: UserId, first: int, after: str | None) -> Connection[TopUp]:
+    """A page of the user's top-ups, newest first. Raises BadRequest, Unavailable."""
+    check_page(first, after, partial(is_id, "top"))
     page = await context.wallet.payments.top_ups.list(user_id, after=after or "", limit=first)
-    return [TopUp.of(one) for one in page.items]
+    edges = [Edge(place=one.id, node=TopUp.of(one)) for one in page.items]
+    return connection(edges, is_first=after is None, has_more=page.has_more)
 
 
-async def withdrawals_of(context: Context, user_id: UserId, first: int, after: str | None) -> list[Withdrawal]:
-    """A page of the user's withdrawals, oldest first. `first` is 1 to 100."""
+async def withdrawals_of(context: Context, user_id: UserId, first: int, after: str | None) -> Connection[Withdrawal]:
+    """A page of the user's withdrawals, newest first. Raises BadRequest, Unavailable."""
+    check_page(first, after, partial(is_id, "wdr"))
     page = await context.wallet.payments.withdrawals.list(user_id, after=after or "", limit=first)
-    return [Withdrawal.of(one) for one in page.items]
+    edges = [Edge(place=one.id, node=Withdrawal.of(one)) for one in page.items]
+    return connection(edges, is_first=after is None, has_more=page.has_more)

@@ -18,6 +18,7 @@ from .keys import KeyOutcome
 from .merchants import find_merchant
 from .nodes import NODES_MAX, find_node, find_nodes, find_viewer
 from .payments import TopUp, Withdrawal
+from .preview import Preview, PreviewInput
 from .scalars import CurrencyCode
 from .transfers import Transfer
 from .types import Node, PublicMerchant
@@ -117,6 +118,16 @@ class Query:
         """Whom a payment to this name would pay, and in which currencies; null if there is nobody of that name."""
         await info.context.user_id()
         return await Payee.find(info.context, username)
+
+    @strawberry.field
+    async def preview(
+        self, info: Info, given: Annotated[PreviewInput, argument("The payment.", name="input")]
+    ) -> Preview:
+        """What a payment would do if it were sent now: the fee, what remains, or why it would be refused.
+
+        The payment's own rule decides. What is malformed is told as `InvalidInput`, as the payment tells it.
+        """
+        return await Preview.of(info.context, given)
 
     @strawberry.field
     async def merchant(

@@ -11,8 +11,7 @@ from ...domain.security_events import EventKind, is_event_id
 from ...domain.security_events import SecurityEvent as DomainEvent
 from .context import Info
 from .describe import about, enum_type, object_type
-from .failures import BadRequest
-from .history import PageInfo, check_first
+from .pages import Connection, Edge, check_page, connection
 
 enum_type(
     EventKind,
@@ -59,33 +58,9 @@ class SecurityEvent:
         )
 
 
-@object_type
-class SecurityEventEdge:
-    """An event in its list."""
-
-    cursor: str = about("Goes into `after`, for the page behind this event.")
-    node: SecurityEvent = about("The event.")
-
-
-@object_type
-class SecurityEventConnection:
-    """A page of security events, newest first."""
-
-    edges: list[SecurityEventEdge] = about("The events of this page.")
-    page_info: PageInfo = about("Where this page stands.")
-
-
-async def events_of(info: Info, user_id: UserId, first: int, after: str | None) -> SecurityEventConnection:
+async def events_of(info: Info, user_id: UserId, first: int, after: str | None) -> Connection[SecurityEvent]:
     """A page of the user's events: the first `first` (1 to 100) behind the cursor `after`. Raises BadRequest."""
-    check_first(first)
-    if after is not None and not is_event_id(after):
-        raise BadRequest("after is no cursor of security events; take one from a page's pageInfo or edges")
+    check_page(first, after, is_event_id)
     page = await info.context.wallet.identity.events.page(user_id, first, after=after or "")
-    edges = [SecurityEventEdge(cursor=event.id, node=SecurityEvent.of(event)) for event in page.items]
-    around = PageInfo(
-        has_next_page=page.has_more,
-        has_previous_page=after is not None,
-        start_cursor=edges[0].cursor if edges else None,
-        end_cursor=edges[-1].cursor if edges else None,
-    )
-    return SecurityEventConnection(edges=edges, page_info=around)
+    edges = [Edge(place=event.id, node=SecurityEvent.of(event)) for event in page.items]
+    return connection(edges, is_first=after is None, has_more=page.has_more)

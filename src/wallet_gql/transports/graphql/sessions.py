@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from typing import Final
 
 import strawberry
 
+from ...domain.codec import to_micros
 from ...domain.errors import Unauthenticated
 from ...domain.ids import UserId
 from ...domain.users import Session as DomainSession
 from ...domain.users import SessionKind
 from .context import Info
 from .describe import about, enum_type, object_type
+from .pages import Connection, Edge, check_page, connection
+
+_CURSOR: Final = re.compile(r"[0-9]{20}:.{1,100}", re.ASCII)
 
 enum_type(
     SessionKind,
@@ -54,12 +60,19 @@ class Session:
         )
 
 
-async def sessions_of(info: Info, user_id: UserId) -> list[Session]:
-    """A user's live sessions, newest first."""
+async def sessions_of(info: Info, user_id: UserId, first: int, after: str | None) -> Connection[Session]:
+    """A page of a user's live sessions, newest first. Raises BadRequest, Unavailable."""
+    check_page(first, after, _CURSOR.fullmatch)
     try:
         current = (await info.context.caller.session()).id
     except Unauthenticated:  # just signed up or logged in: this request itself has no session
         current = None
-    found = await info.context.wallet.identity.sessions(user_id)
-    await info.context.count_list("User.sessions", len(found))
-    return [Session.of(session, current=session.id == current) for session in found]
+    live = await info.context.wallet.identity.sessions(user_id)
+    behind = [session for session in live if after is None or _cursor(session) < after]
+    edges = [Edge(place=_cursor(one), node=Session.of(one, current=one.id == current)) for one in behind[:first]]
+    return connection(edges, is_first=after is None, has_more=len(behind) > first)
+
+
+def _cursor(session: DomainSession) -> str:
+    """The place of a session: texts in the order of time. It stays one when the session has ended."""
+    return f"{to_micros(session.created_at):020d}:{session.id}"

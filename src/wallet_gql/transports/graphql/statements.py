@@ -12,9 +12,11 @@ from ...storage import PageRequest
 from ...verbs.history import Statement as Span
 from ...verbs.history import statement
 from .context import Info
+from .cursors import before_of
 from .describe import about, argument, object_type
 from .failures import BadRequest
-from .history import EntryConnection, before_of, check_first, connection_of
+from .history import Entry, connection_of
+from .pages import Connection, check_first
 from .types import Money
 
 
@@ -35,7 +37,7 @@ class Statement:
         info: Info,
         first: Annotated[int, argument("How many entries at most: 1 to 100.")],
         after: Annotated[str | None, argument("Only entries older than the one with this cursor.")] = strawberry.UNSET,
-    ) -> EntryConnection:
+    ) -> Connection[Entry]:
         """The entries of the span, newest first."""
         check_first(first)
         before, end = before_of(after), self.span.last_sequence + 1

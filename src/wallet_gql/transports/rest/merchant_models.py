@@ -74,9 +74,10 @@ class HoldForMerchant(Given):
 
 
 class LettersQuery(Given):
-    """How many dead letters."""
+    """Which page of dead letters."""
 
     first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many at most.")
+    after: Text | None = Field(None, description="Only those behind this one: `next` of the page before.")
 
 
 class MerchantQuery(Given):
@@ -141,9 +142,10 @@ class DeadLetter(Told):
 
 
 class DeadLetters(Told):
-    """Events that were given up, by account and sequence."""
+    """Events that were given up, account by account, newest first."""
 
     dead_letters: list[DeadLetter]
+    next: str | None = Field(description="Pass it as `after` to go on; null at the end.")
 
 
 class PaymentAnswer(Told):

@@ -83,8 +83,9 @@ async def replay_events(call: Call, given: ReplayEvents) -> Reply:
 
 
 async def list_dead_letters(call: Call, given: LettersQuery) -> Reply:
-    """Events that were given up."""
-    found = await call.wallet.webhooks.dead_letters((await _own(call)).id, limit=given.first)
+    """Events that were given up, account by account, newest first."""
+    merchant_id = (await _own(call)).id
+    page = await call.wallet.webhooks.dead_letters(merchant_id, after=given.after or "", limit=given.first)
     letters = [
         DeadLetter(
             account_id=one.account_id,
@@ -94,9 +95,9 @@ async def list_dead_letters(call: Call, given: LettersQuery) -> Reply:
             error=one.error,
             at=one.at,
         )
-        for one in found
+        for one in page.items
     ]
-    return Reply(DeadLetters(dead_letters=letters))
+    return Reply(DeadLetters(dead_letters=letters, next=page.items[-1].id if page.has_more else None))
 
 
 async def pay_merchant(call: Call, given: PayMerchant) -> Reply:

@@ -35,7 +35,7 @@ class Withdraw(Given):
 
 
 class PageQuery(Given):
-    """Which page, oldest first."""
+    """Which page, newest first."""
 
     first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many at most.")
     after: Text | None = Field(None, description="Only those behind this one: `next` of the page before.")
@@ -118,7 +118,7 @@ async def read_top_up(call: Call, _: None) -> Reply:
 
 
 async def list_top_ups(call: Call, given: PageQuery) -> Reply:
-    """Your top-ups, oldest first."""
+    """Your top-ups, newest first."""
     page = await call.wallet.payments.top_ups.list(await call.user_id(), after=given.after or "", limit=given.first)
     body = [_top_up(one) for one in page.items]
     return Reply(TopUps(top_ups=body, next=body[-1].id if page.has_more else None))
@@ -149,7 +149,7 @@ async def read_withdrawal(call: Call, _: None) -> Reply:
 
 
 async def list_withdrawals(call: Call, given: PageQuery) -> Reply:
-    """Your withdrawals, oldest first."""
+    """Your withdrawals, newest first."""
     found = call.wallet.payments.withdrawals
     page = await found.list(await call.user_id(), after=given.after or "", limit=given.first)
     body = [_withdrawal(one) for one in page.items]

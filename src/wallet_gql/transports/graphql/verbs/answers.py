@@ -17,7 +17,8 @@ from ....verbs.ledger import Posted
 from ..accounts import Account, own_account
 from ..context import Info
 from ..describe import about, object_type
-from ..history import EntryEdge
+from ..history import Entry, entry_edge
+from ..pages import Edge
 from ..transfers import Transfer
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class MadeEntries:
     """The transfers; None if they are not known."""
 
     @strawberry.field
-    async def entry_edges(self, info: Info) -> list[EntryEdge] | None:
+    async def entry_edges(self, info: Info) -> list[Edge[Entry]] | None:
         """The new entries of your account, newest first: put them at the head of its `history` in your cache.
 
         Null if they are not there yet, or are not among the newest 100: ask for the history.
@@ -71,7 +72,7 @@ class MadeEntries:
         except DomainError as error:
             log.warning("the entries on %s could not be read after a command: %s", self.account_id, error)
             return None
-        return None if lines is None else [EntryEdge(line=line, owned=account) for line in lines]
+        return None if lines is None else [entry_edge(line, account) for line in lines]
 
 
 @object_type

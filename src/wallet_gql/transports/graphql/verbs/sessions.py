@@ -35,7 +35,7 @@ class LogOutEverywhereInput:
 class RevokeSessionInput:
     """Which session to end."""
 
-    session_id: strawberry.ID = about("The id of one of your sessions, from `viewer { sessions { id } }`.")
+    session_id: strawberry.ID = about("The id of one of your sessions, from `viewer { sessions }`.")
 
 
 @object_type
