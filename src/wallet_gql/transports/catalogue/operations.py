@@ -131,6 +131,7 @@ _ACCOUNTS: Final = (
     Operation("listEntries", (InvalidInput, AccountNotFound), reads=True),
     Operation("account", reads=True),
     Operation("accountEvents"),
+    Operation("viewerEvents"),
 )
 _MONEY: Final = (
     Operation("transfer", _PAYING, keyed="transfer"),

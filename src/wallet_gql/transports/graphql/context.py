@@ -30,10 +30,10 @@ class Context:
     live: Live = field(default_factory=Live)
     cost: Price = field(default_factory=Price)
     """The cost of the operation, as far as it is known."""
-    resume_from: int | None = None
-    """The sequence after which a subscription resumes, if the transport knows it."""
-    sequence: int | None = None
-    """The sequence of the newest event of a subscription."""
+    resume_from: str | None = None
+    """The id of the event after which a subscription resumes, if the transport knows it."""
+    event_id: str | None = None
+    """The id of the newest event of a subscription."""
     _parties: DataLoader[AccountId, Party | None] | None = None
 
     @property

@@ -52,8 +52,9 @@ from .failures import OverLimit
 COST_MAX: Final = 25_000
 """The highest cost of one operation: everything about a page of 80 entries for each of ten accounts."""
 
-HELD: Final = frozenset({"User.accounts", "EventDelivery.positions"})
-"""Lists whose length depends on the user. Their resolvers call `Context.count_list`."""
+_CHANGED: Final = ("accounts", "entries", "holds", "topUps", "withdrawals")
+HELD: Final = frozenset({"User.accounts", "EventDelivery.positions", *(f"ViewerEvent.{name}" for name in _CHANGED)})
+"""Lists whose length depends on the user. Their resolvers, or the subscription, call `Context.count_list`."""
 
 _ONE_ENTRY: Final = ("TransferSuccess", "ReverseTransferSuccess", "CaptureHoldSuccess", "RefundPaymentSuccess")
 """The answers of mutations that make one entry on the account of whoever sends them."""

@@ -21,6 +21,7 @@ from .failures import BadRequest
 _NUMBER: Final = "[1-9][0-9]{0,17}"
 _CURSOR: Final = re.compile(rf"1:(?P<sequence>{_NUMBER})", re.ASCII)
 _PLACE: Final = re.compile(rf"2:(?P<places>(?:[0-9a-f]{{10}}\.{_NUMBER},){{0,1000}})", re.ASCII)
+_SEQUENCES: Final = re.compile(rf"3:(?P<places>(?:[0-9a-f]{{10}}\.{_NUMBER},){{0,1000}})", re.ASCII)
 _NAME: Final = slice(-10, None)
 """The part of an account's id that names it in a cursor: 40 random bits."""
 
@@ -41,6 +42,17 @@ def place_of(cursor: str, account_ids: Iterable[AccountId]) -> Place:
     """The place of a cursor in several accounts. Raises BadRequest."""
     told = _unlisted(_decoded(cursor, _PLACE))
     return {account_id: told[account_id[_NAME]] for account_id in account_ids if account_id[_NAME] in told}
+
+
+def sequences_cursor(sequences: Mapping[AccountId, int]) -> str:
+    """The cursor of the entries above these sequences; 0 is as good as no sequence."""
+    return _encoded("3:" + _listed(sequences))
+
+
+def sequences_of(cursor: str, account_ids: Iterable[AccountId]) -> dict[AccountId, int]:
+    """The sequence of each account in such a cursor. Raises BadRequest."""
+    told = _unlisted(_decoded(cursor, _SEQUENCES))
+    return {account_id: told.get(account_id[_NAME], 0) for account_id in account_ids}
 
 
 def not_a_cursor() -> BadRequest:

@@ -8,12 +8,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
-from ...domain.ids import UserId
+from ...domain.ids import HoldId, UserId
 from ...domain.security_events import Visitor
+from ...verbs.whole import Whole
 from .failures import OverLimit
+from .rounds import Rounds
 
 T = TypeVar("T")
 K = TypeVar("K", bound=str)
+
+ROUND_SECONDS: Final = 0.5
+"""How often those who watch are read anew."""
 
 PER_USER_MAX: Final = 20
 """The most open subscriptions of a user in one process, unless settings say otherwise."""
@@ -29,6 +34,8 @@ class Live:
     def __init__(self, per_user_max: int = PER_USER_MAX) -> None:
         self.stopping = asyncio.Event()
         """Set when the server begins to stop. Streams then end, so that their clients reconnect elsewhere."""
+        self.rounds: Rounds[UserId, HoldId, Whole] = Rounds(ROUND_SECONDS)
+        """What `viewerEvents` read."""
         self._per_user_max = per_user_max
         self._open: Counter[UserId] = Counter()
         self._sockets: Counter[str] = Counter()

@@ -1,7 +1,7 @@
 """Server-sent events, in the "distinct connections" mode of the GraphQL over SSE protocol: one operation per response.
 
 `next` events carry results, `complete` ends the operation. A stream that ends without `complete` was cut off: the
-client connects again. The events of a subscription have its sequence as their id. An `EventSource` sends that id
+client connects again. The events of a subscription have an id: where to resume. An `EventSource` sends that id
 (`Last-Event-ID`) when it connects again, and so resumes.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
@@ -36,7 +37,8 @@ _HEADERS: Final = {
     "cache-control": "no-store, no-transform",
     "x-accel-buffering": "no",  # otherwise nginx would buffer the events
 }
-_SEQUENCE_DIGITS_MAX: Final = 18
+_EVENT_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,40000}", re.ASCII)
+"""A sequence of `accountEvents`, or a cursor of `viewerEvents`."""
 
 
 class EventStream:
@@ -75,15 +77,16 @@ class EventStream:
                 if result is None:
                     await _send(send, b":\n\n")
                     continue
-                number = b"" if self._context.sequence is None else b"id: %d\n" % self._context.sequence
+                event_id = self._context.event_id
+                number = b"" if event_id is None else b"id: %b\n" % event_id.encode()
                 await _send(send, number + b"event: next\ndata: " + orjson.dumps(payload(result)) + b"\n\n")
         await _send(send, b"event: complete\ndata: \n\n")
 
 
-def last_event_id(request: Request) -> int | None:
-    """The sequence that an `EventSource` saw last; None if it sent none."""
+def last_event_id(request: Request) -> str | None:
+    """The id of the event that an `EventSource` saw last; None if it sent none, or none of ours."""
     given = request.headers.get("last-event-id", "")
-    return int(given) if given.isascii() and given.isdigit() and len(given) <= _SEQUENCE_DIGITS_MAX else None
+    return given if _EVENT_ID.fullmatch(given) else None
 
 
 async def _send(send: Send, body: bytes, *, more: bool = True) -> None:

@@ -8,6 +8,7 @@ nothing more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Final
@@ -25,6 +26,9 @@ from .failures import BadRequest
 from .history import Entry
 from .live import ticking
 from .scalars import BigInt
+from .viewer_events import ViewerEvent, follow_viewer
+
+_SEQUENCE: Final = re.compile("[0-9]{1,18}", re.ASCII)
 
 CHECK_SECONDS: Final = 1.0
 """How long a revoked session, a hold or a freeze may go unnoticed while there are no entries."""
@@ -69,6 +73,25 @@ class Subscription:
             async for event in events:
                 yield event
 
+    @strawberry.subscription
+    async def viewer_events(
+        self,
+        info: Info,
+        after: Annotated[
+            str | None, argument("The cursor of the last event that you have. Without it: no entries of before.")
+        ] = strawberry.UNSET,
+    ) -> AsyncGenerator[ViewerEvent, None]:
+        """All that changes for the viewer, in one stream: accounts, entries, holds, top-ups, withdrawals.
+
+        The first event has everything as it is. Keep the `cursor` of the last event; when the connection is lost,
+        subscribe again with it. What changes comes within about a second. It ends with `UNAUTHENTICATED` when your
+        session does.
+        """
+        events = follow_viewer(info.context, None if after is strawberry.UNSET else after)
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
 
 async def follow(
     context: Context, account_id: AccountId, after_sequence: int | None
@@ -85,7 +108,8 @@ async def follow(
     session = await context.caller.session()
     with context.live.place(session.user_id):
         shown = await context.ledger.account(session.user_id, account_id)
-        after = context.resume_from if context.resume_from is not None else after_sequence
+        resumed = context.resume_from or ""
+        after = int(resumed) if _SEQUENCE.fullmatch(resumed) else after_sequence
         if after is not None and not 0 <= after <= shown.sequence:
             raise BadRequest(f"afterSequence must be 0 to {shown.sequence} on this account, not {after}")
         sent = shown.sequence if after is None else after
@@ -108,7 +132,7 @@ async def follow(
 
 def _event(context: Context, sequence: int, line: HistoryLine | None, account: model.Account) -> AccountEvent:
     context.parties.clear_all()  # a subscription outlives what one request may remember
-    context.sequence = sequence
+    context.event_id = str(sequence)
     return AccountEvent(
         sequence=BigInt(sequence),
         entry=None if line is None else Entry(line=line, owned=account),
