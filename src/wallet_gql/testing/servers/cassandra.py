@@ -34,7 +34,7 @@ from ..harness import Harness, Server
 from ..levels import Claims, Level
 from ..patience import patience, wait_until
 from .cassandra_jars import RECIPE, archive, class_path, java
-from .process import ServerProcess, free_ports, own_folder
+from .process import OwnServer, ServerProcess, free_ports, own_folder
 
 START_SECONDS_MAX: Final = 90.0
 ADMIN_SECONDS: Final = 60.0
@@ -81,7 +81,7 @@ _REQUESTS: Final = "SELECT completed_tasks FROM system_views.thread_pools WHERE 
 _keyspaces = count(1)
 
 
-class CassandraNode:
+class CassandraNode(OwnServer):
     """One server process with its data. Not started yet."""
 
     def __init__(
@@ -98,11 +98,7 @@ class CassandraNode:
         """
         self.address = f"127.0.0.{number}"
         self.port = ports[0]
-        self.folder = own_folder("wallet-cassandra-")
-        self.paused = False
-        self.faults = 0
-        """How often it was killed or stopped."""
-        self._process: ServerProcess | None = None
+        super().__init__(own_folder("wallet-cassandra-"))
         values = {
             "TOKEN": str(-(2**63) + (2**64 // of) * (number - 1)),
             "ADDRESS": self.address,
@@ -128,11 +124,6 @@ class CassandraNode:
         """Its process's id."""
         assert self._process is not None
         return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether its process is there, stopped or not."""
-        return self._process is not None and self._process.running
 
     def launch(self) -> None:
         """Start it, on what data it has, without waiting for it."""
@@ -162,35 +153,11 @@ class CassandraNode:
             return len(answer) > 4 and answer[4] == _SUPPORTED
         return False
 
-    def kill(self) -> None:
-        """`kill -9`."""
-        if self._process is not None:
-            self.faults += 1
-            self._process.kill()
-
     def leave(self) -> None:
         """SIGTERM, and wait for its end."""
         assert self._process is not None
         self._process.signal(signal.SIGTERM)
         wait_until(lambda: not self.running, 30, f"node {self.address} does not end")
-
-    def pause(self) -> None:
-        """SIGSTOP: it keeps its connections and does not answer."""
-        assert self._process is not None
-        self.faults += 1
-        self._process.pause()
-        self.paused = True
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        assert self._process is not None
-        self._process.resume()
-        self.paused = False
-
-    def stop(self) -> None:
-        """End it and forget its data."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _write_archive(target: Path) -> None:

@@ -26,7 +26,7 @@ from ..flushes import Flushes, counted_by_server
 from ..harness import Harness, Server
 from ..patience import patience, wait_until
 from ._libcurl import libcurl_folder
-from .process import ServerMissing, ServerProcess, free_port, give, own_folder, within_reach
+from .process import OwnServer, ServerMissing, ServerProcess, free_port, give, own_folder, within_reach
 
 T = TypeVar("T")
 
@@ -100,15 +100,13 @@ def patiently(ask: Callable[[], T | None], what: str, seconds: float = START_SEC
     return answers[0]
 
 
-class Mongod:
+class Mongod(OwnServer):
     """One server process with its data. Not started yet."""
 
     def __init__(self, *options: str) -> None:
         """Raises ServerMissing."""
-        self.folder = own_folder("wallet-mongo-")
+        super().__init__(own_folder("wallet-mongo-"))
         self.port = free_port()
-        self.paused = False
-        self._process: ServerProcess | None = None
         data = self.folder / "data"
         data.mkdir()
         give(data)
@@ -122,7 +120,7 @@ class Mongod:
     @property
     def answers(self) -> bool:
         """Whether it runs and is not stopped."""
-        return self._process is not None and self._process.running and not self.paused
+        return self.running and not self.paused
 
     def start(self) -> None:
         """Start it on its existing data; return once it answers."""
@@ -168,28 +166,6 @@ class Mongod:
             "requests": int(status["network"]["numRequests"]),
             "log bytes": int(status["wiredTiger"]["log"]["log bytes written"]),
         }
-
-    def kill(self) -> None:
-        """`kill -9`."""
-        if self._process is not None:
-            self._process.kill()
-
-    def pause(self) -> None:
-        """SIGSTOP: it keeps its connections and does not answer."""
-        assert self._process is not None
-        self._process.pause()
-        self.paused = True
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        assert self._process is not None
-        self._process.resume()
-        self.paused = False
-
-    def stop(self) -> None:
-        """End it and delete its data."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class ReplicaSet:

@@ -196,3 +196,44 @@ class ServerProcess:
     def resume(self) -> None:
         """SIGCONT to the whole group."""
         self.signal(signal.SIGCONT)
+
+
+class OwnServer:
+    """A server with data in a folder of its own; its process can be killed, stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is started yet."""
+        self.folder = folder
+        self.paused = False
+        self.faults = 0
+        """How often it was killed or stopped."""
+        self._process: ServerProcess | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there, stopped or not."""
+        return self._process is not None and self._process.running
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self.faults += 1
+            self._process.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and does not answer."""
+        assert self._process is not None
+        self.faults += 1
+        self._process.pause()
+        self.paused = True
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.resume()
+        self.paused = False
+
+    def stop(self) -> None:
+        """End it and delete its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -25,6 +25,7 @@ from strawberry.types.execution import ExecutionContext, ExecutionResult, PreExe
 from strawberry.types.graphql import OperationType
 
 from ...graphql_plans import Inputs, Plans
+from .asked import Asked
 from .context import Context
 from .cost import Cost, told_cost
 from .counting import CountVerbs
@@ -188,6 +189,19 @@ class WalletSchema(strawberry.Schema):
     async def stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[ExecutionResult, None]:
         """Run a subscription, whose results come one by one. Errors are handled as for other operations."""
         return _told(cast("AsyncGenerator[ExecutionResult, None]", await super().stream(*args, **kwargs)))
+
+    async def follow(
+        self, query: str, asked: Asked, context: Context, allowed: tuple[OperationType, ...]
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """`stream` for a request with these parameters."""
+        return await self.stream(
+            query,
+            asked.variables,
+            context,
+            operation_name=asked.operation_name,
+            operation_extensions=asked.extensions,
+            allowed_operation_types=allowed,
+        )
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Log only our own bugs. Strawberry would log every invalid query of a client, with a traceback."""

@@ -267,14 +267,7 @@ class Connection:
         if refused is not None:
             await self._send_error(name, refused)
             return False
-        results = await schema.stream(
-            query,
-            asked.variables,
-            context,
-            operation_name=asked.operation_name,
-            operation_extensions=asked.extensions,
-            allowed_operation_types=_ALLOWED,
-        )
+        results = await schema.follow(query, asked, context, _ALLOWED)
         async with aclosing(results):
             async for result in results:
                 if self._token is not None and _is_logged_out(result):

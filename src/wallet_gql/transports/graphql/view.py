@@ -183,14 +183,7 @@ async def _subscribe(query: str, asked: Asked, context: Context, wanted: Wanted)
         detail = f"a subscription is answered as a stream: accept {EVENT_STREAM}, or use a WebSocket"
         raise Problem(NOT_ACCEPTABLE, detail)
     current().is_stream = True
-    results = await schema.stream(
-        query,
-        asked.variables,
-        context,
-        operation_name=asked.operation_name,
-        operation_extensions=asked.extensions,
-        allowed_operation_types=(OperationType.SUBSCRIPTION,),
-    )
+    results = await schema.follow(query, asked, context, (OperationType.SUBSCRIPTION,))
     return EventStream(results, context)
 
 
