@@ -120,7 +120,7 @@ class Spread(Metric):
         self._bounds = buckets
 
     def note(self, value: float, *labels: str) -> None:
-        """One more value. What waits is the sum of the values, then how many there were in each bucket."""
+        """Count a value. Until the next flush the sum of the values is kept, and how many there were in each bucket."""
         if self._whole is None:
             return
         waiting = self._waiting.get(labels)

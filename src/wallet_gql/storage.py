@@ -251,7 +251,7 @@ class Store(Protocol):
         ...
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
-        """Import scanned items into a store that nobody else uses. Clearing entries are built anew.
+        """Import scanned items into a store that nobody else uses. Clearing entries are built again.
 
         Raises:
             InvariantViolated: an item is there already, or its parts contradict one another.

@@ -1,7 +1,7 @@
 """What clients send, made into what resolvers get: in two steps, as it is done without plans.
 
 1. graphql-core checks a value against its GraphQL type and fills in defaults: `Inputs.checker`.
-2. Strawberry makes Python objects of the result, for each argument anew: `Inputs.converter`.
+2. Strawberry makes Python objects of the result, separately for each argument: `Inputs.converter`.
 
 Both are put together from functions, once for each type. They know the usual case alone: where a value is not what the
 type asks for, they raise `DoubtError`, and the libraries themselves decide and word the error.

@@ -72,7 +72,7 @@ def _fractured(result: Results) -> float:
 
 
 def _words_of_levels(results: Results) -> list[str]:
-    """For whom each backend is, as far as these histories tell."""
+    """Which uses each backend suits, by these histories."""
     levels = {name: {verdict["seen"] for verdict in result["scopes"].values()} for name, result in results.items()}
     strict = [name for name, seen in levels.items() if seen == {STRICT}]
     faulty = [name for name, result in results.items() if any(run["faults"] for run in result["runs"].values())]

@@ -1,8 +1,8 @@
 """The results of the suite, without overstating them: how often each was tried, and what was not tried.
 
 `pytest -p wallet_gql.testing.report …` prints a table for each class of tests; `scripts/compare.py` puts backends side
-by side. A *trial* is one race, one fault or one repetition: what chance may decide anew. Calls within one race are not
-independent of one another, so they count as one.
+by side. A *trial* is one race, one fault or one repetition: a case in which chance may decide otherwise. Calls within
+one race are not independent of one another, so they count as one.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class OneKey(MoneyVerb[Answer[R], R]):
             raise InDoubt(str(error)) from error
         if first is None and self.stored(decided):
             raise InvariantViolated(f"what the receipt of key {attempt.key!r} names cannot be found")
-        if first is None:  # another verb's receipt, of a verb whose fingerprint has the same parts
+        if first is None:  # the key was used by another verb, with an input that has the same fingerprint
             raise IdempotencyKeyReused(attempt.key)
         return Posted(first, replayed=True, credited=credited)
 

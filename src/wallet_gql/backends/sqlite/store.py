@@ -295,7 +295,9 @@ class SqliteStore(RelationalStore):
         return Recovered()
 
     async def ping(self) -> None:
-        """Open the file anew and commit a write without meaning: only a commit detects a full disk. Raises Unavailable.
+        """Open the file again and commit a write that changes nothing. Raises Unavailable.
+
+        Only a commit detects a full disk.
 
         While another connection writes, a read is enough: that writer shows that writing works. The exception is a
         COMMIT of this process that does not end.

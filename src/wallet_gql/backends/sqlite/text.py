@@ -58,7 +58,7 @@ UPDATE_ACCOUNT: Final = (
     "WHERE id = ? AND sequence = ?"
 )
 SET_STATUS: Final = "UPDATE accounts SET status = ? WHERE id = ?"
-"""A statement of its own: SQLite writes a partial index anew whenever a column of its condition is assigned."""
+"""A statement of its own: SQLite rewrites a partial index whenever a column of its condition is assigned."""
 
 CLOSE_HOLD: Final = f"UPDATE holds SET {', '.join(f'{name} = ?' for name in CLOSING)} WHERE id = ? AND state = 'open'"  # noqa: S608 - own names
 _KEY: Final = ", ".join(RECORD.key)

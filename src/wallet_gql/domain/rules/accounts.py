@@ -52,7 +52,7 @@ def set_account_status(snapshot: Snapshot, command: SetAccountStatus, now: datet
 
     Raises:
         AccountNotFound: no such account of the actor's. NotPermitted: only operators freeze.
-        AccountFrozen: it is frozen, and the actor is no operator: a freeze is not evaded by closing and opening anew.
+        AccountFrozen: it is frozen, and the actor is no operator: opening another one would evade the freeze.
         AccountClosed: it is closed already, for good. AccountNotEmpty: money or holds are left.
     """
     account = any_account(snapshot, command.account_id)

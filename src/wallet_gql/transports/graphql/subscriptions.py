@@ -1,9 +1,8 @@
 """What can be watched: an account's events, resumable by sequence number.
 
-First comes the account as it is, also to who resumes: a hold or a freeze meanwhile has no entry. Then every entry comes
-once, in order, whoever wrote it and in whichever process, and between them changes of the account's state. Before each
-event the session and the ownership are checked anew, and at least every `CHECK_SECONDS`, so that a revoked session sees
-nothing more.
+First comes the account as it is, also when a client resumes: a hold or a freeze meanwhile has no entry. Then every
+entry comes once, in order, whichever process wrote it, and between them changes of the account's state. The session and
+the ownership are checked before each event, and at least every `CHECK_SECONDS`: a revoked session sees nothing more.
 """
 
 from __future__ import annotations
