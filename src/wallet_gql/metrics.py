@@ -11,10 +11,8 @@ lost. Metrics are not safe for threads: the event loop's thread counts and flush
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -25,6 +23,7 @@ from threading import Lock
 from typing import Any, ClassVar, Final, Literal
 
 from .background import log_once_a_minute
+from .processes import lives
 
 log = logging.getLogger(__name__)
 
@@ -329,10 +328,6 @@ def serving(host: str, port: int) -> Iterator[int]:
             stop()
 
 
-_SYNCHRONIZE: Final = 0x0010_0000
-_WAIT_TIMEOUT: Final = 0x102
-"""What Windows calls the right to wait for a process, and that it has not ended yet."""
-
 _ENDED: Final = 0
 """Stands for the processes that have ended, in the names of files."""
 
@@ -357,7 +352,7 @@ class _Together:
         with self._turn:
             for path in self._folder.glob("*_*.db"):
                 pid = int(path.stem.rpartition("_")[2])
-                if pid != _ENDED and not _lives(pid):
+                if pid != _ENDED and not lives(pid):
                     self._fold(path)
             found: Iterable[Any] = untyped.MultiProcessCollector(None, str(self._folder)).collect()
         return found
@@ -373,26 +368,3 @@ class _Together:
                 for key, value, _, _ in untyped.read_all_values_from_file(str(path)):
                     ended.write_value(key, ended.read_value(key)[0] + value, 0.0)
         path.unlink()
-
-
-def _lives(pid: int) -> bool:
-    """Whether a process of this server has this id: one of somebody else has got the id of one that has ended."""
-    if sys.platform == "win32":
-        return _lives_on_windows(pid)  # there, `os.kill` would send Ctrl+C
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
-
-
-def _lives_on_windows(pid: int) -> bool:
-    untyped: Any = ctypes
-    kernel = untyped.windll.kernel32
-    handle = kernel.OpenProcess(_SYNCHRONIZE, 0, pid)
-    if not handle:
-        return False
-    try:
-        return bool(kernel.WaitForSingleObject(handle, 0) == _WAIT_TIMEOUT)
-    finally:
-        kernel.CloseHandle(handle)

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import mmap_dict
 
 from tests.integration._metrics import Scrape, touch
-from wallet_gql import background, metrics, runtime
+from wallet_gql import background, metrics, processes, runtime
 from wallet_gql.identity.passwords import Passwords
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
@@ -157,7 +157,7 @@ def test_a_process_of_somebody_else_is_none_of_ours(
             raise error
 
     monkeypatch.setattr(os, "kill", kill)
-    assert metrics._lives(4_711) is lives
+    assert processes.lives(4_711) is lives
 
 
 def test_a_worker_without_the_folder_measures_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
