@@ -22,7 +22,7 @@ from wallet_gql.backends.cassandra.decide import _Drafting
 from wallet_gql.backends.cassandra.errors import leaves_doubt
 from wallet_gql.backends.cassandra.partition import Draft, Partition
 from wallet_gql.domain.errors import WalletError
-from wallet_gql.testing.conformance import Reading
+from wallet_gql.testing.conformance import Copying
 from wallet_gql.testing.servers.cassandra import CassandraHarness
 from wallet_gql.testing.world import World
 
@@ -250,4 +250,4 @@ async def test_a_partition_that_is_left_open_is_found(tmp_path: Path, monkeypatc
     the_gate_leaves_one_partition_open(monkeypatch)
     async with World(CassandraHarness(PARTITIONS), tmp_path) as world:
         with pytest.raises(AssertionError, match="slot"):
-            await Reading().test_read_the_gate_is_closed_in_every_slot(world)
+            await Copying().test_read_the_gate_is_closed_in_every_slot(world)

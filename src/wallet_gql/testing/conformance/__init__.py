@@ -31,11 +31,12 @@ import pytest
 
 _PARTS = (
     *("suite", "_guarantees", "_protocol", "_idempotency", "_races", "_reversals", "_reading", "_freshness"),
-    *("_data", "_durability", "_outages", "_users", "_capabilities", "_crash", "_machine"),
+    *("_copying", "_data", "_durability", "_outages", "_users", "_capabilities", "_crash", "_machine"),
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from ._capabilities import Capabilities  # noqa: E402 - pytest must hear of the parts before they are imported
+from ._copying import Copying  # noqa: E402 - the same
 from ._crash import CrashConformance  # noqa: E402 - the same
 from ._data import Data  # noqa: E402 - the same
 from ._durability import Durability  # noqa: E402 - the same
@@ -52,6 +53,7 @@ from ._users import Users  # noqa: E402 - the same
 
 __all__ = [
     "Capabilities",
+    "Copying",
     "CrashConformance",
     "Data",
     "Durability",
@@ -77,6 +79,7 @@ class StoreConformance(
     Races,
     Reversals,
     Reading,
+    Copying,
     Freshness,
     Data,
     Outages,
