@@ -9,16 +9,16 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import pytest
 import strawberry
-from graphql import parse
+from graphql import GraphQLObjectType, parse
 
 from tests.property._plan_compare import Difference, cases, compared, made_schema
 from wallet_gql.graphql_plans.fields import Field
 from wallet_gql.graphql_plans.inputs import Inputs
-from wallet_gql.graphql_plans.objects import INLINED_DEEP, _Writer
+from wallet_gql.graphql_plans.objects import INLINED_DEEP, _Writer, known_class
 from wallet_gql.graphql_plans.plan import Plan, Shape
 
 # When a field fails that must not be null, both ways cancel its neighbours: those that had not begun never do.
@@ -88,6 +88,36 @@ async def test_objects_inside_objects(depth: int) -> None:
     got = await Plan(schema, Inputs(schema), parse(text), None).prepare({}).run()
     assert got.data == expected.data
     assert sorted(map(str, got.errors or ())) == sorted(map(str, expected.errors or ()))
+
+
+T = TypeVar("T")
+
+
+@strawberry.type
+class Box(Generic[T]):
+    """Holds one of something."""
+
+    content: T
+
+
+@strawberry.type
+class BoxQuery:
+    """Boxes of two kinds."""
+
+    nests: list[Box[Nest]] = strawberry.field(resolver=lambda: [Box(content=Nest(depth=n)) for n in range(3)])
+    number: Box[int] = strawberry.field(resolver=lambda: Box(content=7))
+
+
+async def test_generic_types() -> None:
+    """Objects of a generic type are known by their class, and answered as without a plan."""
+    schema = strawberry.Schema(BoxQuery)
+    text = "{ nests { __typename content { depth } } number { __typename content } }"
+    expected = await schema.execute(text)
+    got = await Plan(schema, Inputs(schema), parse(text), None).prepare({}).run()
+    assert got.data == expected.data
+    kind = schema._schema.type_map["NestBox"]
+    assert isinstance(kind, GraphQLObjectType)
+    assert known_class(kind) is Box
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, right: str, wrong: str) -> None:

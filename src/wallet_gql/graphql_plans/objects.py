@@ -121,9 +121,9 @@ def object_of(site: Site, kind: GraphQLObjectType) -> Object:
 def known_class(kind: GraphQLObjectType) -> type | None:
     """The class whose objects are of a type without a look at them, unless they are cast; None if there is none."""
     definition, check = kind.extensions.get("strawberry-definition"), kind.is_type_of
-    if definition is None or definition.concrete_of or definition.is_graphql_generic:
+    if definition is None or definition.is_graphql_generic or (definition.concrete_of and check is not None):
         return None
-    origin: type = definition.origin
+    origin: type = (definition.concrete_of or definition).origin  # a generic type's objects are of its own class
     if check is not None and getattr(check, "__qualname__", "") != _IS_TYPE_OF:
         return None
     if issubclass(origin, Exception) or hasattr(origin, "__await__") or hasattr(origin, TYPE_CAST_ATTRIBUTE):
