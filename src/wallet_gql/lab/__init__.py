@@ -11,6 +11,7 @@
 | `load` | runs schedules against backends, open loop, in interleaved rounds |
 | `cost` | what a transfer costs: syncs, bytes, commits, round trips, processor time |
 | `fault` | servers killed, connections cut, clocks stepped under load; how soon everything is answered again |
+| `power` | how often `check` convicts backends that were broken on purpose |
 | `stats` | intervals of repeated rounds; latencies in histograms |
 | `environment`, `results` | what figures depend on; files that runs add to |
 | `report` | one HTML page about a folder of results |

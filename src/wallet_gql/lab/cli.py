@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .cost import Cost
     from .fault import Suffered
     from .load import Measured
+    from .power import Power
 
 app = typer.Typer(
     name="lab",
@@ -280,6 +283,51 @@ def _clear_times(found: Sequence[Suffered]) -> Table:
         answered = sum(count for name, count in told.outcomes.items() if not name.endswith("unknown"))
         table.add_row(told.backend, str(told.faults.total()), *times, f"{answered:,}", str(len(told.wrong)))
     return table
+
+
+@app.command(
+    epilog="Example:  wallet-gql lab power sqlite --mutants tests.integration.mutants --seeds 20 --out results"
+)
+def power(
+    backend: Annotated[str, typer.Argument(help="The harness's name whose product the mutants break.")],
+    *,
+    mutants: Annotated[str, typer.Option(help="A module with a mapping MUTANTS, name to function.")],
+    only: Annotated[str, typer.Option(help="Some of them, with commas; all by default.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Trials of each mutant.")] = 20,
+    seed: Seed = 1,
+    out: Out = None,
+) -> None:
+    """Run `check` on products that are broken on purpose: how much a clean check is worth.
+
+    Exit 1 if the sound product is convicted.
+    """
+    from .power import ENOUGH, SOUND, mutants_of  # noqa: PLC0415 - needs the extra
+    from .power import power as power_of  # noqa: PLC0415 - same
+
+    sys.path.insert(0, "")  # as `python -m` does: modules of the working directory
+    known = mutants_of(mutants)
+    chosen = only.split(",") if only else known
+    if unknown := set(chosen) - set(known):
+        raise ConfigurationError(f"{mutants} has no {', '.join(sorted(unknown))}")
+
+    async def work(name: str, step: Step) -> list[Power]:
+        return await power_of(name, mutants, chosen, range(seed, seed + seeds), step)
+
+    (found, *_), _ = _each([backend], "power", seeds * (len(chosen) + 1), work)
+    _keep(out, "power.json", {f"{backend} {one.mutant}": one.plain() for one in found})
+    table = Table(title=f"mutants of {backend}, {seeds} seeds")
+    for head in ("mutant", "convicted", "95 % interval", "median s", "found"):
+        table.add_column(head, overflow="ellipsis", no_wrap=True)
+    for one in found:
+        low, high = one.bounds
+        seconds = "-" if one.median_seconds is None else f"{one.median_seconds:.1f}"
+        told = (f"{one.convicted} of {one.trials}", f"{low:.2f} to {high:.2f}", seconds, escape(one.found[:60]))
+        table.add_row(one.mutant, *told)
+    _console().print(table)
+    weak = [one.mutant for one in found if one.mutant != SOUND and one.rate < ENOUGH]
+    typer.echo(f"convicted in less than {ENOUGH:.0%} of the seeds: {', '.join(weak) or 'none'}")
+    if any(one.convicted for one in found if one.mutant == SOUND):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example:  wallet-gql lab report results")

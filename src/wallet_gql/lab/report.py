@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from matplotlib.figure import Figure
 
 from .. import __version__
 from .cost import columns, shown
+from .results import read
 
 Results = Mapping[str, Any]
 
@@ -30,15 +31,14 @@ svg { max-width: 100%; height: auto } code { background: #f4f4f4; padding: 0 .2r
 
 def write_report(folder: Path) -> Path:
     """Write `report.html` into a folder of results and return it. Raises FileNotFoundError if there are no results."""
-    sections = {"check.json": _check, "load.json": _load, "cost.json": _cost, "fault.json": _fault}
-    found = {name: json.loads((folder / name).read_text("utf-8")) for name in sections if (folder / name).exists()}
+    sections = {"check": _check, "load": _load, "cost": _cost, "fault": _fault, "power": _power}
+    found = {name: results for name in sections if (results := read(folder, name))}
     if not found:
-        raise FileNotFoundError(f"{folder} has no {', '.join(sections)}; run `wallet-gql lab check --out` first")
+        raise FileNotFoundError(f"{folder} has no results; run `wallet-gql lab check --out {folder}` first")
     parts = ["<h1>Backends of wallet-gql, compared</h1>"]
     for name, results in found.items():
         parts += sections[name](results)
-    environment = folder / "environment.json"
-    parts += _environment(json.loads(environment.read_text("utf-8")) if environment.exists() else {})
+    parts += _environment(read(folder, "environment"))
     page = folder / "report.html"
     head = f'<meta charset="utf-8"><title>wallet-gql lab</title><style>{_STYLE}</style>'
     page.write_text(f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>', "utf-8")
@@ -168,6 +168,22 @@ def _fault(results: Results) -> list[str]:
     longest = {name: [times[-1], None, None] for name, result in results.items() if (times := _clear(result))}
     plot = [_bars("Longest clear time", "s", longest)] if longest else []
     return [f"<h2>What faults do</h2><p>{words}</p>", _table("Faults under load", heads, rows), *plot]
+
+
+def _power(results: Results) -> list[str]:
+    rows = []
+    for name, result in results.items():
+        backend, _, mutant = name.partition(" ")
+        low, high = result["interval"]
+        seconds = f"{median(result['seconds']):.1f}" if result["seconds"] else ""
+        told = (f"{result['convicted']} of {result['trials']}", f"{low:.2f} to {high:.2f}", seconds, result["found"])
+        rows.append([escape(backend), escape(mutant), *map(escape, told)])
+    words = (
+        "The check was run on products that were broken on purpose. A mistake that it convicts under every seed would "
+        "not stay hidden from it; one that it rarely convicts needs more histories, or another test."
+    )
+    heads = ("backend", "mutant", "convicted", "95 % interval", "median s", "found")
+    return [f"<h2>How much a clean check is worth</h2><p>{words}</p>", _table("Mutants", heads, rows)]
 
 
 def _clear(result: Results) -> list[float]:

@@ -34,7 +34,7 @@ _EXIT_CODES: Final = """\
 
 0  done
 
-1  a check failed: `audit`, `nodes status`, `reconcile`, `schema --check`, `lab check`, `lab load`, `lab fault`
+1  a check failed: `audit`, `nodes status`, `reconcile`, `schema --check`, `lab` but `cost` and `report`
 
 2  it could not be done, with one clear line why
 

@@ -1,0 +1,163 @@
+"""How much a clean `lab check` is worth: it is run on backends that were broken on purpose, under several seeds.
+
+A *mutant* is one mistake: a function that takes a `pytest.MonkeyPatch` and breaks the product with it. They are told by
+the name of a module with a mapping `MUTANTS`, name to function, such as `tests.integration.mutants`. Each trial runs in
+a process of its own, which nothing of another trial can disturb and which can be ended. The sound backend is tried,
+too: whoever convicts that one convicts wrongly.
+
+As a program it is one trial, which prints its verdict as JSON:
+
+```
+python -m wallet_gql.lab.power MODULE MUTANT BACKEND SEED
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import pytest
+from scipy.stats import binomtest
+
+from ..domain.errors import ConfigurationError
+from ..testing.harness import harness_for
+from ..testing.patience import patience
+from ..testing.servers.keeper import keep
+from .check import Report, run
+from .stats import CONFIDENCE
+from .workload import Size
+
+SOUND: Final = "(sound)"
+ENOUGH: Final = 0.95
+"""The share of seeds below which a mutant is named as weakly convicted."""
+
+TRIAL_SECONDS_MAX: Final = 120.0
+TRIAL_SIZE: Final = Size(writes=200)
+ENDLESS: Final = "the trial does not end"
+
+
+@dataclass(slots=True)
+class Power:
+    """All trials of one mutant. `found` is what the first conviction says."""
+
+    mutant: str
+    trials: int = 0
+    seconds: list[float] = field(default_factory=list)
+    """Of each conviction: from the start of the recording."""
+    found: str = ""
+
+    @property
+    def convicted(self) -> int:
+        """How many trials have convicted it."""
+        return len(self.seconds)
+
+    @property
+    def rate(self) -> float:
+        """The share of trials that have."""
+        return self.convicted / self.trials
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The exact 95 % interval of the rate (Clopper and Pearson)."""
+        found = binomtest(self.convicted, self.trials).proportion_ci(CONFIDENCE, method="exact")
+        return float(found.low), float(found.high)
+
+    @property
+    def median_seconds(self) -> float | None:
+        """The median time to a conviction; None without any."""
+        return median(self.seconds) if self.seconds else None
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        counts = {"trials": self.trials, "convicted": self.convicted, "interval": list(self.bounds)}
+        return {**counts, "seconds": self.seconds, "found": self.found}
+
+
+def mutants_of(module: str) -> list[str]:
+    """The names of a module's mutants. Raises ConfigurationError."""
+    try:
+        mutants: Iterable[str] = _load(module)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"{module} has no MUTANTS: {error}") from error
+    return list(mutants)
+
+
+def _load(module: str) -> dict[str, Callable[[pytest.MonkeyPatch], None]]:
+    mutants: dict[str, Callable[[pytest.MonkeyPatch], None]] = import_module(module).MUTANTS
+    return mutants
+
+
+async def power(
+    backend: str, module: str, mutants: Sequence[str], seeds: Iterable[int], step: Callable[[], object] = lambda: None
+) -> list[Power]:
+    """Every mutant and the sound backend under every seed. Raises ConfigurationError if a trial cannot be run."""
+    tallies = [Power(name) for name in (SOUND, *mutants)]
+    for seed in seeds:
+        for tally in tallies:
+            said, seconds = await _trial(module, tally.mutant, backend, seed)
+            tally.trials += 1
+            if said:
+                tally.seconds.append(seconds)
+                tally.found = tally.found or said
+            step()
+    return tallies
+
+
+async def _trial(module: str, mutant: str, backend: str, seed: int) -> tuple[str, float]:
+    """What convicts it, empty if nothing does, and after how many seconds. Raises ConfigurationError."""
+    command = (sys.executable, "-m", __name__, module, mutant, backend, str(seed))
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, stdin=DEVNULL)
+    keep(process.pid)
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(patience(TRIAL_SECONDS_MAX)):
+            told, complaint = await process.communicate()
+    except TimeoutError:
+        return ENDLESS, time.monotonic() - began
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if process.returncode:
+        raise ConfigurationError(f"{' '.join(command[2:])}: {complaint.decode(errors='replace')[-500:]}")
+    verdict = json.loads(told)
+    return verdict["found"], verdict["seconds"]
+
+
+async def judged(backend: str, seed: int) -> str:
+    """What a history says against this process's own product; also an error that ends it."""
+    harness, report = harness_for(backend), Report(backend)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _, judgement = await run(harness, Path(folder), seed, TRIAL_SIZE)
+        except Exception as error:  # noqa: BLE001 - a mutant may break anything
+            return f"{type(error).__name__}: {error}"
+    report.add(seed, judgement, harness.claims)
+    below = [str(one.anomaly) for one in report.verdicts.values() if one.seen < one.claim]
+    return "; ".join([*judgement.faults, *below][:3])
+
+
+def main(arguments: Sequence[str]) -> None:
+    """One trial."""
+    module, mutant, backend, seed = arguments
+    if mutant != SOUND:
+        _load(module)[mutant](pytest.MonkeyPatch())
+    began = time.monotonic()
+    found = asyncio.run(judged(backend, int(seed)))
+    print(json.dumps({"found": found[:500], "seconds": time.monotonic() - began}), flush=True)  # noqa: T201 - its output
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""`wallet-gql lab power`: rates of conviction with their intervals, from trials in processes of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.integration.mutants import MUTANTS
+from tests.integration.test_lab_check import FOUND
+from wallet_gql.lab.power import ENOUGH, SOUND, Power, power
+from wallet_gql.transports.cli import app as cli
+
+MODULE: Final = "tests.integration.mutants"
+SEEDS: Final = 20
+
+
+@pytest.mark.trial
+@pytest.mark.backend("sqlite")
+def test_a_mutant_is_convicted_and_the_sound_product_is_not(tmp_path: Path) -> None:
+    """From the command to the page."""
+    options = ["--mutants", MODULE, "--only", "gap_in_sequences", "--seeds", "1", "--out", str(tmp_path)]
+    told = CliRunner().invoke(cli.app, ["lab", "power", "sqlite", *options])
+    assert told.exit_code == 0, told.output
+    kept = json.loads((tmp_path / "power.json").read_text())
+    assert {name: one["convicted"] for name, one in kept.items()} == {
+        f"sqlite {SOUND}": 0,
+        "sqlite gap_in_sequences": 1,
+    }
+    CliRunner().invoke(cli.app, ["lab", "report", str(tmp_path)])
+    assert "gap_in_sequences" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--mutants", "no.such.module"], ["--mutants", "json"], ["--mutants", MODULE, "--only", "nothing"]]
+)
+def test_what_is_no_mutant_is_refused(wrong: list[str]) -> None:
+    """Before any trial."""
+    assert CliRunner().invoke(cli.app, ["lab", "power", "sqlite", *wrong]).exit_code == 1
+
+
+def test_rates_have_exact_intervals() -> None:
+    """Of 20 convictions in 20 trials the true rate is above 0.83; of none in 20 it is below 0.17."""
+    always, never = Power("a", 20, [1.0] * 19 + [3.0]), Power("b", 20)
+    assert [round(bound, 4) for bound in (*always.bounds, *never.bounds)] == [0.8316, 1, 0, 0.1684]
+    assert (always.rate, always.median_seconds, never.median_seconds) == (1.0, 1.0, None)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7_200)
+async def test_a_clean_check_is_worth_something() -> None:
+    """No seed convicts the sound product; mutants that a history can show are convicted under nearly each."""
+    sound, *found = await power("sqlite", MODULE, list(MUTANTS), range(1, SEEDS + 1))
+    assert sound.convicted == 0, sound.found
+    print(*(f"{one.mutant}: {one.convicted} of {one.trials}" for one in found), sep="\n")  # noqa: T201 - for the page
+    weak = {one.mutant for one in found if one.rate < ENOUGH} & set(FOUND)
+    assert weak == set()
