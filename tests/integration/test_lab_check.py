@@ -22,8 +22,9 @@ from wallet_gql.lab.formats import to_edn, to_jsonl, to_porcupine, write_all
 from wallet_gql.lab.graph import Operation, gravest
 from wallet_gql.lab.history import History, Seen
 from wallet_gql.lab.workload import Size
-from wallet_gql.testing.harness import harness_for
+from wallet_gql.testing.harness import HARNESSES, harness_for
 from wallet_gql.testing.levels import FORBIDS, Claims, Level
+from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.world import World
 from wallet_gql.transports.cli import app as cli
 
@@ -85,6 +86,25 @@ async def test_a_claim_must_be_tight(tmp_path: Path) -> None:
         other.add(1, judgement, Claims(across=claim))
         assert other.verdicts["across"].text == verdict
         assert not other.holds
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize("backend", HARNESSES)
+async def test_every_claim_is_tight(backend: str, tmp_path: Path) -> None:
+    """No history is below a claim, and for each scope that claims less than everything some history shows why."""
+    report = Report(backend)
+    for seed in range(1, 31):  # which reads meet which payments is chance
+        harness, place = harness_for(backend), tmp_path / str(seed)
+        place.mkdir()
+        with server_or_skip():
+            _, judgement = await run(harness, place, seed, Size(writes=300))
+        report.add(seed, judgement, harness.claims)
+        assert judgement.faults == []
+        assert not [str(one.anomaly) for one in report.verdicts.values() if one.seen < one.claim]
+        if report.holds:
+            return
+    pytest.fail(f"claims too little: {report.plain()['scopes']}")
 
 
 async def found_in(mutant: str, folder: Path, seeds: range) -> str:

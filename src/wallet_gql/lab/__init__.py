@@ -14,6 +14,7 @@
 | `power` | how often `check` convicts backends that were broken on purpose |
 | `stats` | intervals of repeated rounds; latencies in histograms |
 | `environment`, `results` | what figures depend on; files that runs add to |
+| `compare` | two folders of results side by side |
 | `report` | one HTML page about a folder of results |
 | `formats` | a history as JSON lines, as EDN for Elle, and as input for Porcupine |
 

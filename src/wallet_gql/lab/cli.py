@@ -143,7 +143,7 @@ def load(
     """Measure latency under a load that was drawn beforehand; exit 1 if the figures of a backend are invalid."""
     from ..testing.harness import harness_for  # noqa: PLC0415 - the other commands need no harness
     from ..testing.servers.process import ServerMissing  # noqa: PLC0415 - same
-    from .load import compare  # noqa: PLC0415 - needs the extra
+    from .load import compare as compare_backends  # noqa: PLC0415 - needs the extra
 
     try:
         shapes = [
@@ -152,7 +152,9 @@ def load(
         ]
         with tempfile.TemporaryDirectory() as folder:
             harnesses = [harness_for(name) for name in backends]
-            results = asyncio.run(compare(harnesses, Path(folder), shapes, rounds=rounds, clients=closed, api=api))
+            results = asyncio.run(
+                compare_backends(harnesses, Path(folder), shapes, rounds=rounds, clients=closed, api=api)
+            )
     except (ImportError, LookupError, ServerMissing, ValueError) as error:
         raise ConfigurationError(str(error)) from error
     for shape in shapes:
@@ -328,6 +330,26 @@ def power(
     typer.echo(f"convicted in less than {ENOUGH:.0%} of the seeds: {', '.join(weak) or 'none'}")
     if any(one.convicted for one in found if one.mutant == SOUND):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example:  wallet-gql lab compare before after")
+def compare(
+    before: Annotated[Path, typer.Argument(help="A folder of results.")],
+    after: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """Put two folders of results side by side: what has changed, and what cannot be told."""
+    from .compare import compare_folders  # noqa: PLC0415 - needs the extra
+
+    try:
+        changes = compare_folders(before, after)
+    except FileNotFoundError as error:
+        raise ConfigurationError(str(error)) from error
+    table = Table(title=f"{before} and {after}")
+    for head in ("what", "before", "after", "ratio", "verdict"):
+        table.add_column(head)
+    for change in changes:
+        table.add_row(*map(escape, (change.what, change.before, change.after, change.ratio, change.verdict)))
+    _console().print(table)
 
 
 @app.command(epilog="Example:  wallet-gql lab report results")
