@@ -80,6 +80,30 @@ def client(server: Server, past: Past) -> Iterator[Client]:
         yield client
 
 
+# Summaries
+
+
+@pytest.mark.parametrize("by", ["MONTH", "COUNTERPARTY", "KIND"])
+def test_a_summary_adds_up_what_came_and_went(client: Client, past: Past, by: str) -> None:
+    """Whatever the groups are, together they are the history; each names what its entries have in common."""
+    query = """query($id: ID!, $by: SummaryBy!) { account(id: $id) {
+      summary(since: "2001-01-01T00:00:00Z", until: "2999-01-01T00:00:00Z", by: $by) { complete
+        groups { count received { minorUnits } spent { minorUnits } month kind counterparty { username } } } } }"""
+    found = client.run(query, {"id": past.payer.account_id, "by": by})["summary"]
+    groups = found["groups"]
+    received, spent = (sum(int(one[name]["minorUnits"]) for one in groups) for name in ("received", "spent"))
+    assert found["complete"]
+    assert received == sum(amount for amount in past.amounts if amount > 0)
+    assert spent == -sum(amount for amount in past.amounts if amount < 0)
+    assert sum(one["count"] for one in groups) == len(past.amounts)
+    if by == "COUNTERPARTY":
+        names = {one["counterparty"]["username"]: int(one["spent"]["minorUnits"]) for one in groups}
+        assert names == {None: 0, past.payee.username: 70, past.other.username: 30}
+    if by == "KIND":
+        assert {one["kind"] for one in groups} == {"DEPOSIT", "TRANSFER", "CAPTURE"}
+    assert all((one["month"] is not None) == (by == "MONTH") for one in groups)
+
+
 # Single things
 
 

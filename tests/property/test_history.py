@@ -11,7 +11,9 @@ from wallet_gql.domain.ids import OPERATOR, AccountId, make_account_id, make_use
 from wallet_gql.domain.model import Account, Entry, Transfer, TransferKind
 from wallet_gql.storage import HistoryLine, JournalItem
 from wallet_gql.verbs import history
+from wallet_gql.verbs import summary as summaries
 from wallet_gql.verbs.history import HistoryFilter, Place, balance_at, page_of_histories, page_of_history, statement
+from wallet_gql.verbs.summary import SummaryBy, summary
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = make_user_id(1, 1)
@@ -136,6 +138,35 @@ async def test_walking_several_accounts_gives_each_wanted_line_once(
 def _within(where: HistoryFilter, line: HistoryLine) -> bool:
     at = line.entry.at
     return (where.since is None or at >= where.since) and (where.until is None or at < where.until)
+
+
+@given(
+    st.lists(st.integers(0, 20), max_size=30), st.integers(-2, 300), st.integers(0, 300), st.sampled_from(SummaryBy),
+    st.integers(1, 40),
+)  # fmt: skip
+async def test_summaries_add_up(days: list[int], begins: int, lasts: int, by: SummaryBy, examined_max: int) -> None:
+    """All groups together are the entries of the span, or of its newest part; each has those that belong to it."""
+    store, account, lines = await _filled([24 * 3600 * gap for gap in days])
+    since = START + timedelta(days=begins)
+    until = since + timedelta(days=lasts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summaries, "EXAMINED_MAX", examined_max)
+        found = await summary(store, account, since, until, by)
+    inside = [line for line in lines if since <= line.entry.at < until]
+    assert found.complete == (len(inside) <= examined_max)
+    wanted: dict[object, list[int]] = {}
+    for line in inside[-examined_max:]:
+        key = {SummaryBy.MONTH: f"{line.entry.at:%Y-%m}", SummaryBy.KIND: line.transfer.kind}.get(
+            by, line.transfer.debit_account_id
+        )
+        sums = wanted.setdefault(key, [0, 0, 0])
+        sums[0] += 1
+        sums[1] += line.entry.amount_minor
+    got = {one.month or one.kind or one.counterparty: [one.count, one.received_minor, one.spent_minor]
+           for one in found.groups}  # fmt: skip
+    assert got == wanted
+    if by is SummaryBy.MONTH:
+        assert list(got) == sorted(got, key=str, reverse=True)
 
 
 async def test_journal_items_name_their_node() -> None:

@@ -16,6 +16,7 @@ from ...domain.users import User as DomainUser
 from ...verbs.history import EVERYTHING, balance_at
 from ...verbs.parties import Direction, PartyKind, payee_called
 from ...verbs.reading import open_holds
+from ...verbs.summary import SummaryBy
 from .context import Context, Info
 from .describe import about, argument, object_type
 from .filters import HistoryFilterInput, filter_of
@@ -28,6 +29,7 @@ from .scalars import BigInt, CurrencyCode
 from .security_events import SecurityEvent, events_of
 from .sessions import Session, sessions_of
 from .statements import Statement, statement_of
+from .summaries import Summary, summary_of
 from .types import Money, Node
 
 log = logging.getLogger(__name__)
@@ -86,6 +88,17 @@ class Account(Node):
     ) -> Statement:
         """The account over a span of time: what it held before and after, and every entry between."""
         return await statement_of(info, self.account, since, until)
+
+    @strawberry.field
+    async def summary(
+        self,
+        info: Info,
+        since: Annotated[datetime, argument("Where the span begins, inclusive.")],
+        until: Annotated[datetime, argument("Where it ends, exclusive.")],
+        by: Annotated[SummaryBy, argument("What to group the entries by.")],
+    ) -> Summary:
+        """What the account received and spent in a span of time, in groups: a chart in one field."""
+        return await summary_of(info, self.account, since, until, by)
 
     @strawberry.field
     async def open_holds(

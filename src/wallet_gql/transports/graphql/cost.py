@@ -45,6 +45,7 @@ from strawberry.extensions import SchemaExtension
 from ...domain.merchants import SPLITS_MAX
 from ...domain.money import EXPONENTS
 from ...storage import PAGE_MAX
+from ...verbs.summary import GROUPS_MAX
 from ..catalogue.errors import PROBLEMS_MAX
 from ..catalogue.operations import FILTER_COST, HASHING, LIST_SIZE, PASSWORD_COST
 from .failures import OverLimit
@@ -65,6 +66,7 @@ FIXED: Final[Mapping[str, int]] = {
     **dict.fromkeys((f"{name}.entryEdges" for name in _ONE_ENTRY), 1),
     "PayMerchantSuccess.entryEdges": SPLITS_MAX + 1,
     "InvalidInput.problems": PROBLEMS_MAX,
+    "Summary.groups": GROUPS_MAX,
 }
 """Lists with a known greatest length."""
 
@@ -84,6 +86,7 @@ WORK: Final[Mapping[str, int]] = {
     **{f"{name}.entryEdges": 100 for name in (*_ONE_ENTRY, "PayMerchantSuccess")},
     "Account.statement": 200,
     "User.history": 200,
+    "Account.summary": 2_500,
     "Query.preview": 50,
     "Account.balanceAt": 100,
     **{f"Mutation.{name}": PASSWORD_COST for name in HASHING},
