@@ -15,6 +15,7 @@
 | `stats` | intervals of repeated rounds; latencies in histograms |
 | `environment`, `results` | what figures depend on; files that runs add to |
 | `compare` | two folders of results side by side |
+| `tables` | what the commands print |
 | `report` | one HTML page about a folder of results |
 | `formats` | a history as JSON lines, as EDN for Elle, and as input for Porcupine |
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .check import Report
     from .cost import Cost
     from .fault import Suffered
-    from .load import Measured
     from .power import Power
 
 app = typer.Typer(
@@ -64,6 +63,7 @@ def check(
     out: Out = None,
 ) -> None:
     """Judge histories: exit 1 if a backend breaks its claims, or claims less than it keeps."""
+    from . import tables  # noqa: PLC0415 - needs the extra
     from .check import check as check_backend  # noqa: PLC0415 - needs the extra
     from .workload import Size  # noqa: PLC0415 - same
 
@@ -73,7 +73,7 @@ def check(
         return report
 
     reports, missing = _each(backends, "check", repeats, work)
-    _console().print(_levels(reports))
+    _console().print(tables.levels(reports))
     _tell(reports)
     _name_missing(backends, missing)
     if not all(report.holds for report in reports):
@@ -143,6 +143,7 @@ def load(
     """Measure latency under a load that was drawn beforehand; exit 1 if the figures of a backend are invalid."""
     from ..testing.harness import harness_for  # noqa: PLC0415 - the other commands need no harness
     from ..testing.servers.process import ServerMissing  # noqa: PLC0415 - same
+    from . import tables  # noqa: PLC0415 - needs the extra
     from .load import compare as compare_backends  # noqa: PLC0415 - needs the extra
 
     try:
@@ -158,30 +159,10 @@ def load(
     except (ImportError, LookupError, ServerMissing, ValueError) as error:
         raise ConfigurationError(str(error)) from error
     for shape in shapes:
-        _console().print(_latencies(shape, [one for one in results if one.shape == shape]))
+        _console().print(tables.latencies(shape, [one for one in results if one.shape == shape]))
     _keep(out, "load.json", {f"{one.backend} {one.name}": one.plain() for one in results})
     if any(one.wrong for one in results):
         raise typer.Exit(1)
-
-
-def _latencies(shape: Shape, results: Sequence[Measured]) -> Table:
-    first = results[0]
-    sent = f"{shape.rate:g}/s, from the intended time" if first.clients is None else f"{first.clients} clients, closed"
-    where = f"theta {shape.theta:g}, reads {shape.reads:g}, cross {shape.cross:g}"
-    table = Table(title=f"{shape.mix} over {first.api}, {sent}; {where}; schedule {first.digest[:12]}")
-    for head in ("backend", "p50 ms", "p99 ms", "x base", "done/s", "refused", "unanswered"):
-        table.add_column(head, justify="left" if head == "backend" else "right", no_wrap=True)
-    for one in results:
-        if one.wrong:
-            table.add_row(one.backend, "[red]INVALID[/]", *[""] * 5)
-            typer.echo("".join(f"{one.backend}: {what}\n" for what in one.wrong), err=True, nl=False)
-            continue
-        p99_ms = one.all_latencies.p99_ms
-        base = "" if one is first or first.wrong else str(one.against(first))
-        shares = [f"{one.share(outcome):.1%}" for outcome in ("refused", "unknown")]
-        p99 = f"{p99_ms:.3g}" if p99_ms else "too few"
-        table.add_row(one.backend, str(one.p50_ms), p99, base, str(one.per_second), *shares)
-    return table
 
 
 def _keep(out: Path | None, name: str, parts: Mapping[str, object]) -> None:
@@ -207,6 +188,7 @@ def cost(
 ) -> None:
     """Count syncs, bytes, commits, round trips and processor time of a transfer."""
     from ..testing.harness import harness_for  # noqa: PLC0415 - the other commands need no harness
+    from . import tables  # noqa: PLC0415 - needs the extra
     from .cost import cost as cost_of  # noqa: PLC0415 - needs the extra
 
     crosses, levels = _numbers(cross), [int(number) for number in _numbers(in_flight)]
@@ -221,21 +203,8 @@ def cost(
         return cells
 
     found, missing = _each(backends, "cost", len(crosses) * len(levels), work)
-    _console().print(_costs([cell for cells in found for cell in cells]))
+    _console().print(tables.costs([cell for cells in found for cell in cells]))
     _name_missing(backends, missing)
-
-
-def _costs(cells: Sequence[Cost]) -> Table:
-    from .cost import columns, shown  # noqa: PLC0415 - needs the extra
-
-    heads = columns([cell.figures for cell in cells])
-    table = Table(title="each transfer; - is not measured")
-    for head in ("backend", "cross", "in flight", *heads):
-        table.add_column(head, justify="left" if head == "backend" else "right")
-    for cell in cells:
-        where = (cell.backend, f"{cell.cross:g}", str(cell.in_flight))
-        table.add_row(*where, *(shown(cell.figures.get(head), "-") for head in heads))
-    return table
 
 
 @app.command(epilog="Example:  wallet-gql lab fault postgres-3 mongodb --kinds kill,cut --faults 20 --out results")
@@ -249,6 +218,7 @@ def fault(
 ) -> None:
     """Kill, stop, cut off and delay servers under load: exit 1 if a backend shows what it must not."""
     from ..testing.harness import harness_for  # noqa: PLC0415 - the other commands need no harness
+    from . import tables  # noqa: PLC0415 - needs the extra
     from .fault import kinds_of, suffer  # noqa: PLC0415 - needs the extra
     from .formats import write_all  # noqa: PLC0415 - same
 
@@ -264,7 +234,7 @@ def fault(
         return told
 
     found, missing = _each(backends, "fault", 1, work)
-    _console().print(_clear_times(found))
+    _console().print(tables.clear_times(found))
     for told in found:
         typer.echo("".join(f"{told.backend}: ANOMALY {what}\n" for what in told.wrong[:FAULTS_SHOWN]), nl=False)
         if told.not_tried:
@@ -272,19 +242,6 @@ def fault(
     _name_missing(backends, missing)
     if any(told.wrong for told in found):
         raise typer.Exit(1)
-
-
-def _clear_times(found: Sequence[Suffered]) -> Table:
-    table = Table(title="clear: seconds after a fault until every request that waited was answered")
-    for head in ("backend", "faults", "clear, median", "clear, longest", "longest silence s", "answered", "anomalies"):
-        table.add_column(head, justify="left" if head == "backend" else "right")
-    for told in found:
-        clear = told.clear
-        seconds = (clear[len(clear) // 2], clear[-1], told.silent_seconds) if clear else ()
-        times = [f"{time:.2f}" for time in seconds] or ["-"] * 3
-        answered = sum(count for name, count in told.outcomes.items() if not name.endswith("unknown"))
-        table.add_row(told.backend, str(told.faults.total()), *times, f"{answered:,}", str(len(told.wrong)))
-    return table
 
 
 @app.command(
@@ -332,6 +289,51 @@ def power(
         raise typer.Exit(1)
 
 
+@app.command("all", epilog="Example:  wallet-gql lab all --out results")
+def everything(
+    backends: Backends = None,
+    *,
+    operations: Annotated[int, typer.Option(min=1, help="In each round of a load.")] = 200,
+    transfers: Annotated[int, typer.Option(min=1, help="In each cell of costs, twice.")] = 100,
+    faults: Annotated[int, typer.Option(min=1, help="Of each backend.")] = 16,
+    seed: Seed = 1,
+    out: Annotated[Path, typer.Option(help="A folder for the results; created if it is missing.")] = Path("results"),
+) -> None:
+    """Run check, load with three cells, cost, fault and report: exit 1 if one of them finds something wrong."""
+    from ..testing.harness import harness_for  # noqa: PLC0415 - the other commands need no harness
+
+    async def work(name: str, step: Step) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            harness = harness_for(name)
+            await harness.start(Path(folder))
+            await harness.stop()
+        step()
+        return name
+
+    names, missing = _each(backends, "start", 1, work)
+    _name_missing(backends, missing)
+    steps = (
+        partial(check, names, seed=seed, out=out),
+        partial(load, names, theta="0,0.8,1.2", operations=operations, seed=seed, out=out),
+        partial(cost, names, transfers=transfers, seed=seed, out=out),
+        partial(fault, names, faults=faults, seed=seed, out=out),
+    )
+    failed = [step.func.__name__ for step in steps if _fails(step)]
+    report(out)
+    if failed:
+        typer.echo(f"something is wrong: {', '.join(failed)}")
+        raise typer.Exit(1)
+
+
+def _fails(step: Callable[[], None]) -> bool:
+    """Whether a command ends with an exit code other than 0."""
+    try:
+        step()
+    except typer.Exit as ended:
+        return ended.exit_code != 0
+    return False
+
+
 @app.command(epilog="Example:  wallet-gql lab compare before after")
 def compare(
     before: Annotated[Path, typer.Argument(help="A folder of results.")],
@@ -369,18 +371,6 @@ def _console() -> Console:
     """Where tables go; in a file or pipe they are as wide as they want to be."""
     console = Console()
     return console if console.is_terminal else Console(width=140)
-
-
-def _levels(reports: Sequence[Report]) -> Table:
-    table = Table(title="consistency, as Adya names it")
-    for head in ("backend", "scope", "claims", "seen", "runs", "verdict"):
-        table.add_column(head, justify="right" if head == "runs" else "left")
-    for report in reports:
-        for scope, verdict in report.verdicts.items():
-            colour = "green" if verdict.text == "holds" else "red"
-            values = (str(verdict.claim), str(verdict.seen), str(verdict.runs), f"[{colour}]{verdict.text}[/]")
-            table.add_row(report.backend, scope, *values)
-    return table
 
 
 def _tell(reports: Sequence[Report]) -> None:
