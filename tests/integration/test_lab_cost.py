@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +128,7 @@ def test_processor_time_is_that_of_a_process_and_its_children() -> None:
         first = processor_seconds(process.pid)
         wait_until(lambda: processor_seconds(process.pid) > first + 0.3, 30, "no processor time is counted")
     finally:
-        subprocess.run(["pkill", "-9", "-s", str(process.pid)], check=True)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
