@@ -1,4 +1,4 @@
-"""The node programs under `tests/clients`: installed once from their lock, then run one by one."""
+"""Node programs: what a folder's lock names is installed once, then they are run one by one."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def program(name: str) -> str:
     return found or pytest.skip(f"no {name} on PATH (make test-deps installs one)")  # CI forbids skips
 
 
-def install() -> None:
+def install(folder: Path = CLIENTS) -> None:
     """Install what the lock names, unless it is there; of several test processes one does it and the others wait."""
     npm = program("npm")
-    wanted = sha256((CLIENTS / "package-lock.json").read_bytes()).hexdigest()
-    stamp = _MODULES / ".installed"
+    wanted = sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    stamp = folder / "node_modules" / ".installed"
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
-    with (build / "clients.lock").open("w") as lock:
+    with (build / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists() and stamp.read_text() == wanted:
             return
         # Scripts of packages are not run: what is needed comes ready made.
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
         done = subprocess.run(
-            command, check=False, cwd=CLIENTS, capture_output=True, text=True, timeout=patience(INSTALL_SECONDS)
+            command, check=False, cwd=folder, capture_output=True, text=True, timeout=patience(INSTALL_SECONDS)
         )
         assert done.returncode == 0, done.stdout + done.stderr
         stamp.write_text(wanted)

@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Client, type Intent, Intents, RequestFailed, failureOf, successOf } from "../src/index.js";
+
+/** A `localStorage` in memory. */
+class Memory {
+  readonly kept = new Map<string, string>();
+  get length() {
+    return this.kept.size;
+  }
+  key = (place: number) => [...this.kept.keys()][place] ?? null;
+  getItem = (name: string) => this.kept.get(name) ?? null;
+  setItem = (name: string, value: string) => void this.kept.set(name, value);
+  removeItem = (name: string) => void this.kept.delete(name);
+}
+
+const INPUT = { fromAccountId: "a1", to: { username: "bob" }, amount: { minorUnits: "100", currency: "EUR" } };
+const SUCCESS = { __typename: "TransferSuccess", replayed: false, credited: true, transfer: { id: "t" }, fromAccount: null };
+const refused = (code: string, retryable: boolean, more = {}) => ({ __typename: "Refusal", code, message: code, retryable, ...more });
+const thrown = (code: string, retryable = false) => ({ errors: [{ message: code, extensions: { code, retryable } }] });
+
+type Step = object | Error | string;
+
+/** A user whose requests are answered by these steps, one after the other; `keys` are those that were sent. */
+function user(steps: Step[], store = new Memory()) {
+  const keys: string[] = [];
+  const fetch = async (_url: unknown, request?: RequestInit): Promise<Response> => {
+    keys.push(JSON.parse(String(request?.body)).variables.input.idempotencyKey);
+    const step = steps.shift();
+    if (step instanceof Error) throw step;
+    if (typeof step === "string") return new Response(step, { status: 502 });
+    return Response.json(step && "errors" in step ? step : { data: { answer: step } });
+  };
+  const client = new Client({ url: "http://wallet", fetch });
+  return { keys, store, intents: new Intents(client, store, "u1", { attempts: 5, pauseMs: 0 }) };
+}
+
+const LOST: Record<string, Step> = {
+  "no network": new TypeError("fetch failed"),
+  "cut off after it was sent": new DOMException("timeout", "TimeoutError"),
+  "a proxy's page": "<html>Bad Gateway</html>",
+  "no data and no errors": { errors: [] },
+  UNAVAILABLE: refused("UNAVAILABLE", true),
+  CONTENDED: refused("CONTENDED", true),
+  NODE_UNAVAILABLE: refused("NODE_UNAVAILABLE", true),
+  IN_DOUBT: refused("IN_DOUBT", true),
+  RATE_LIMITED: refused("RATE_LIMITED", true, { retryAfterSeconds: 0 }),
+  "a code of later": refused("LATER", true),
+  "top-level, retryable": thrown("UNAVAILABLE", true),
+};
+
+for (const [name, step] of Object.entries(LOST)) {
+  test(`${name}: the same key again, until there is an answer`, async () => {
+    const { intents, keys, store } = user([step, step, SUCCESS]);
+    const intent = intents.decide("transfer", INPUT);
+    const answer = await intents.send(intent);
+    assert.equal(successOf(answer)?.transfer?.id, "t");
+    assert.deepEqual(keys, [intent.key, intent.key, intent.key]);
+    assert.equal(store.length, 0);
+  });
+
+  test(`${name} for good: it throws, and a reload goes on with the same key`, async () => {
+    const { intents, store, keys } = user(Array.from({ length: 5 }, () => step));
+    const intent = intents.decide("transfer", INPUT);
+    await assert.rejects(intents.send(intent), RequestFailed);
+    assert.equal(keys.length, 5);
+    const reloaded = user([{ ...SUCCESS, replayed: true }], store);
+    const [kept] = reloaded.intents.open() as [Intent<"transfer">];
+    assert.equal(successOf(await reloaded.intents.send(kept))?.replayed, true);
+    assert.deepEqual(reloaded.keys, [intent.key]);
+    assert.deepEqual(reloaded.intents.open(), []);
+  });
+}
+
+for (const code of ["INSUFFICIENT_FUNDS", "INVALID_INPUT", "PAYEE_NOT_FOUND", "IDEMPOTENCY_KEY_REUSED", "LATER"]) {
+  test(`${code} is an answer: the intent is over`, async () => {
+    const { intents, keys } = user([refused(code, false)]);
+    const answer = await intents.send(intents.decide("transfer", INPUT));
+    assert.equal(failureOf(answer)?.code, code);
+    assert.equal(keys.length, 1);
+    assert.deepEqual(intents.open(), []);
+  });
+}
+
+for (const step of [thrown("UNAUTHENTICATED"), thrown("INTERNAL"), refused("FRESH_LOG_IN_REQUIRED", false)]) {
+  test(`after ${JSON.stringify(step)} the key is kept, and nothing is repeated by itself`, async () => {
+    const { intents, keys } = user([step]);
+    const intent = intents.decide("transfer", INPUT);
+    await assert.rejects(intents.send(intent), RequestFailed);
+    assert.equal(keys.length, 1);
+    assert.deepEqual(intents.open().map(({ key }) => key), [intent.key]);
+  });
+}
+
+test("a request that was not let in is forgotten, unless an earlier one may have been", async () => {
+  const first = user([thrown("BAD_REQUEST")]);
+  await assert.rejects(first.intents.send(first.intents.decide("transfer", INPUT)));
+  assert.deepEqual(first.intents.open(), []);
+  const later = user([new TypeError("cut"), thrown("BAD_REQUEST")]);
+  await assert.rejects(later.intents.send(later.intents.decide("transfer", INPUT)), { code: "BAD_REQUEST" });
+  assert.equal(later.intents.open().length, 1);
+});
+
+test("a decision is stored before anything is sent", async () => {
+  const { intents, keys, store } = user([SUCCESS]);
+  store.setItem = () => {
+    throw new Error("full");
+  };
+  assert.throws(() => intents.decide("transfer", INPUT), /full/);
+  assert.deepEqual(keys, []);
+});
+
+test("a double click sends once", async () => {
+  const { intents, keys } = user([SUCCESS]);
+  const intent = intents.decide("transfer", INPUT);
+  const [one, two] = await Promise.all([intents.send(intent), intents.send(intent)]);
+  assert.equal(one, two);
+  assert.equal(keys.length, 1);
+});
+
+test("each user of a device has their own intents", async () => {
+  const { intents, store } = user([]);
+  intents.decide("transfer", INPUT);
+  store.setItem("something else", "of the page");
+  assert.deepEqual(new Intents(intents.client, store, "u2").open(), []);
+  assert.equal(intents.open().length, 1);
+});
