@@ -286,7 +286,7 @@ def test_page_obeys_a_strict_policy(site: Site) -> None:
     assert response.headers["content-security-policy"] == POLICY
     assert all(tag.endswith("></script>") and " src=" in tag for tag in re.findall(r"<script.*", response.text))
     named = re.findall(r' (?:href|src)="([^"]*)"', response.text)
-    assert len(named) == 8
+    assert len(named) == 9
     assert all(name.startswith(("/", "data:image/svg+xml,")) for name in named)
     for name in named:
         if name.startswith("/"):

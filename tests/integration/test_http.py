@@ -58,7 +58,7 @@ def test_health(server: Server) -> None:
     with httpx.Client(base_url=server.url) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         assert client.get("/readyz").json() == {"status": "ready"}
-        page = client.get("/")
+        page = client.get("/start")
         assert f"{server.url}/graphql" in page.text
         assert "<script" not in page.text
         missing = client.get("/wp-login.php")

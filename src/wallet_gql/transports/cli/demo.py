@@ -1,4 +1,4 @@
-"""`wallet-gql demo`: a wallet on a temporary SQLite file with two users and some money."""
+"""`wallet-gql demo`: a wallet on a temporary SQLite file with two users, a merchant and some money."""
 
 from __future__ import annotations
 
@@ -29,12 +29,19 @@ from ..graphql.cursors import cursor_of
 from ..server.serving import listen, run, serve_wallet, url_of
 from ..web.graphiql import PATH, Tab, demo_tabs
 from ..web.pages import TRANSFER, curl
+from ..web.wallet import Person as Offered
 
 HOST: Final = "127.0.0.1"
+OTHER_HOST: Final = "localhost"
+"""The same server under a name with cookies of its own, so that two people fit into two tabs of one browser."""
+
 _DEPOSITS: Final = (("alice", "1000.00", "EUR"), ("bob", "50.00", "EUR"), ("alice", "20000", "JPY"))
 _REFERENCES: Final = ("coffee and cake", "groceries", "the concert tickets", "a taxi", "lunch", "half of the rent")
 _PAYMENTS: Final = 300
 _HELD_MINOR: Final = 250
+_CAFE: Final = "cafe"
+_CAFE_ITEMS: Final = ((480, "two espressos"), (1_150, "cake for everybody"), (320, "a cappuccino"))
+_FEE_BASIS_POINTS: Final = 120
 _PAGE: Final = 5
 
 
@@ -52,7 +59,13 @@ def demo(port: int | None, *, browser: bool) -> None:
     try:
         with TemporaryDirectory(prefix="wallet-demo-") as folder:
             storage = f"sqlite:///{Path(folder) / 'wallet.db'}"
-            settings = load_settings(storage=storage, host=HOST, log_level="warning", workers=1)
+            settings = load_settings(
+                storage=storage,
+                host=HOST,
+                log_level="warning",
+                workers=1,
+                merchant_fee_basis_points=_FEE_BASIS_POINTS,
+            )
             with _listener(settings, port) as listener:
                 run(settings, lambda: _serve(settings, listener, browser=browser))
     except KeyboardInterrupt:
@@ -77,14 +90,15 @@ async def _serve(settings: Settings, listener: socket.socket, *, browser: bool) 
         def ready(url: str) -> None:
             _show(url, people, command)
             if browser and _has_browser():
-                webbrowser.open(f"{url}{PATH}")
+                webbrowser.open(url)
 
-        await serve_wallet(wallet, listener, ready, tabs)
+        offered = [Offered(name, person.password) for name, person in people.items()]
+        await serve_wallet(wallet, listener, ready, tabs, offered)
 
 
 async def _furnish(wallet: Wallet) -> dict[str, Person]:
-    """Create two users, some money, and a few hundred payments between them: the same in every run."""
-    people = {name: await _sign_up(wallet, name) for name in ("alice", "bob")}
+    """Create the people, some money, and a few hundred payments between them: the same in every run."""
+    people = {name: await _sign_up(wallet, name) for name in ("alice", "bob", _CAFE)}
     for name, text, currency in _DEPOSITS:
         account = await _account(wallet, people[name].user, currency)
         minor = parse_decimal(text, currency)
@@ -105,7 +119,25 @@ async def _furnish(wallet: Wallet) -> dict[str, Person]:
             )
         except InsufficientFunds:
             continue  # bob has spent everything; he gets some back soon
+    await _buy(wallet, people["alice"], people[_CAFE])
     return people
+
+
+async def _buy(wallet: Wallet, buyer: Person, cafe: Person) -> None:
+    """Make the café a merchant, where somebody has bought something."""
+    await wallet.merchants.register(cafe.user.id, "Café Carol")
+    await _account(wallet, cafe.user, "EUR")
+    source = await _account(wallet, buyer.user, "EUR")
+    for minor, what in _CAFE_ITEMS:
+        await wallet.merchants.pay(
+            buyer.user.id,
+            f"demo-{what}",
+            source=source.id,
+            merchant=_CAFE,
+            amount_minor=minor,
+            currency="EUR",
+            reference=what,
+        )
 
 
 async def _hold_for(wallet: Wallet, payer: Person, payee: str) -> HoldId:
@@ -167,7 +199,8 @@ def _show(url: str, people: dict[str, Person], command: str) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"[bold]The wallet is at {url}[/bold]  (Ctrl-C ends it and deletes its data)\n"
-        f"  try it out at [bold]{url}{PATH}[/bold], GraphQL is at {url}/graphql\n"
+        f"  open it there as alice, and at [bold]{url.replace(HOST, OTHER_HOST)}[/bold] in another tab as bob\n"
+        f"  GraphiQL is at {url}{PATH}, GraphQL at {url}/graphql\n"
     )
     for name, person in people.items():
         console.print(f"  log-in [bold]{name}[/bold]  password [bold]{person.password}[/bold]")

@@ -1,8 +1,8 @@
 """The HTTP application: routes, request ids, limits, start and shutdown.
 
 `/graphql` is the GraphQL API (HTTP, server-sent events, WebSockets), `/v1/…` the REST API, described at
-`/openapi.json`. `/healthz` says whether the process is alive, `/readyz` whether it should get requests, and `/` is the
-start page.
+`/openapi.json`. `/healthz` says whether the process is alive, `/readyz` whether it should get requests. `/start` is the
+start page; in development the wallet for people is at `/`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from ..http.security import HEADERS, STRICT_TRANSPORT, cross_origin
 from ..http.siblings import Siblings
 from ..http.signals import Next, on_stop
 from ..rest import routes as rest
-from ..web import graphiql
+from ..web import graphiql, wallet
 from ..web.pages import POLICY, start_page
 
 log = logging.getLogger(__name__)
@@ -72,11 +72,13 @@ def create_app(
     tabs: Sequence[graphiql.Tab] | None = None,
     siblings: Siblings | None = None,
     *,
+    people: Sequence[wallet.Person] = (),
     wait: bool = False,
 ) -> Starlette:
     """The ASGI app for a running wallet, or for settings: then it opens the wallet itself, and closes it at the end.
 
-    `tabs` are GraphiQL's examples at `/graphiql`; None leaves the page out. With settings, the app starts once the
+    `tabs` are GraphiQL's examples at `/graphiql`, `people` whom the wallet's page at `/` offers to log in. With None as
+    `tabs` there are neither of these pages, and `/` is the start page. With settings, the app starts once the
     store is open. Without `wait` it may start earlier, if none of its `siblings` serves, and then answers 503.
 
     `app.state.draining` makes `/readyz` answer 503; a stop signal sets it.
@@ -102,7 +104,7 @@ def create_app(
             yield
 
     app = Starlette(
-        routes=_routes(view, tabs),
+        routes=_routes(view, tabs, people),
         middleware=_middleware(settings, view),
         exception_handlers={Problem: on_problem, HTTPException: on_http_exception},
         lifespan=lifespan,
@@ -115,15 +117,16 @@ def create_app(
     return app
 
 
-def _routes(view: WalletView, tabs: Sequence[graphiql.Tab] | None) -> list[BaseRoute]:
+def _routes(view: WalletView, tabs: Sequence[graphiql.Tab] | None, people: Sequence[wallet.Person]) -> list[BaseRoute]:
+    pages = [Route("/", home)] if tabs is None else [*wallet.routes(people), *graphiql.routes(tabs)]
     return [
-        Route("/", home),
+        Route("/start", home),
         *_graphql(view),
         *rest.routes(),
         *webhooks.routes(),
         Route("/healthz", healthz),
         Route("/readyz", readyz),
-        *(graphiql.routes(tabs) if tabs is not None else []),
+        *pages,
     ]
 
 

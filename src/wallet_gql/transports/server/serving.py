@@ -25,6 +25,7 @@ from ..http.logs import log_config
 from ..http.problems import BODY_MAX
 from ..http.tls import check_transport
 from ..web.graphiql import Tab
+from ..web.wallet import Person
 from .app import create_app, playground
 from .workers import Workers
 
@@ -93,11 +94,15 @@ def run(settings: Settings, main: Callable[[], Any]) -> None:
 
 
 async def serve_wallet(
-    wallet: Wallet, listener: socket.socket, ready: Ready, tabs: Sequence[Tab] | None = None
+    wallet: Wallet,
+    listener: socket.socket,
+    ready: Ready,
+    tabs: Sequence[Tab] | None = None,
+    people: Sequence[Person] = (),
 ) -> None:
-    """Serve a wallet that is open, in this process; `tabs` opens GraphiQL with these examples."""
+    """Serve a wallet that is open, in this process; `tabs` and `people` as in `create_app`."""
     url = url_of(listener, wallet.settings)
-    server = _Server(_config(wallet.settings, create_app(wallet, tabs)), lambda: ready(url))
+    server = _Server(_config(wallet.settings, create_app(wallet, tabs, people=people)), lambda: ready(url))
     with settled_memory():
         await server.serve(sockets=[listener])
 

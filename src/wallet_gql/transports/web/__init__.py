@@ -1,1 +1,1 @@
-"""Pages for people: the start page and GraphiQL."""
+"""Pages for people: the wallet, the start page and GraphiQL."""

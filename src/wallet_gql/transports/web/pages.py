@@ -1,4 +1,4 @@
-"""The page at `/`: plain HTML that needs neither scripts nor the network."""
+"""The start page: plain HTML that needs neither scripts nor the network."""
 
 from __future__ import annotations
 

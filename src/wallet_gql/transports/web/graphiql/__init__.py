@@ -34,7 +34,7 @@ POLICY: Final = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-_LINKS: Final = MappingProxyType({"Start page": "/"})
+_LINKS: Final = MappingProxyType({"Wallet": "/", "Start page": "/start"})
 
 
 def routes(

@@ -52,7 +52,7 @@ def load_assets() -> dict[str, Asset]:
     folder = files(__package__)
     own = {name: gzip.compress(folder.joinpath(name).read_bytes(), mtime=0) for name in _OWN}
     vendored = {name: folder.joinpath("vendor", f"{name}.gz").read_bytes() for name in _VENDORED}
-    return {name: _asset(name, gzipped) for name, gzipped in (own | vendored).items()}
+    return {name: asset_of(name, gzipped) for name, gzipped in (own | vendored).items()}
 
 
 def template() -> str:
@@ -70,7 +70,8 @@ def accepts_gzip(accept_encoding: str) -> bool:
     return not weight or weight.removeprefix("q=").strip("0.") != ""
 
 
-def _asset(name: str, gzipped: bytes) -> Asset:
+def asset_of(name: str, gzipped: bytes) -> Asset:
+    """A file of that name, of which these are the gzipped bytes."""
     digest = sha256(gzipped).hexdigest()[:16]
     path = PurePath(name)
     return Asset(f"{path.stem}.{digest}{path.suffix}", _MEDIA_TYPES[path.suffix], digest, gzipped)

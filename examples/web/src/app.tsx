@@ -1,0 +1,177 @@
+// The frame: who is logged in, where one is, and what one is told meanwhile.
+import { useEffect, useState } from "preact/hooks";
+import { LogOutDocument } from "wallet-gql-client";
+import { LANGUAGES, type Language } from "./messages.js";
+import { Icon, type IconName, Problem, useAct } from "./parts.js";
+import { type Route, link, useRoute } from "./route.js";
+import { Enter } from "./screens/enter.js";
+import { History } from "./screens/history.js";
+import { Holds } from "./screens/holds.js";
+import { Home } from "./screens/home.js";
+import { Pay } from "./screens/pay.js";
+import { Security } from "./screens/security.js";
+import { Statement } from "./screens/statement.js";
+import { TransferDetail } from "./screens/transfer.js";
+import { Texts, TextsContext, preferredLanguage, useTexts } from "./texts.js";
+import { WalletContext, client, useWallet, useWalletState } from "./wallet.js";
+
+const SCREENS: readonly (readonly [screen: string, icon: IconName])[] = [
+  ["", "home"],
+  ["history", "history"],
+  ["pay", "pay"],
+  ["holds", "holds"],
+  ["statement", "statement"],
+  ["security", "security"],
+];
+const NOTICE_MS = 6_000;
+
+function Content({ route }: { route: Route }) {
+  switch (route.screen) {
+    case "history":
+      return <History />;
+    case "transfers":
+      return <TransferDetail id={route.argument} />;
+    case "pay":
+      return <Pay to={route.argument} />;
+    case "holds":
+      return <Holds />;
+    case "statement":
+      return <Statement />;
+    case "security":
+      return <Security />;
+    default:
+      return <Home />;
+  }
+}
+
+function Navigation({ route }: { route: Route }) {
+  const { say } = useTexts();
+  return (
+    <nav aria-label={say.nav}>
+      {SCREENS.map(([screen, icon]) => (
+        <a key={screen} href={link(screen)} aria-current={route.screen === screen ? "page" : undefined}>
+          <Icon name={icon} />
+          <span>{say[icon as "home"]}</span>
+        </a>
+      ))}
+    </nav>
+  );
+}
+
+function Languages({ onChange }: { onChange: (language: Language) => void }) {
+  const { say, language } = useTexts();
+  return (
+    <select
+      class="language"
+      aria-label={say.language}
+      value={language}
+      onChange={(event) => onChange(event.currentTarget.value as Language)}
+    >
+      {Object.keys(LANGUAGES).map((each) => <option key={each} value={each}>{each.toUpperCase()}</option>)}
+    </select>
+  );
+}
+
+/** What has no answer yet: it is asked again with its key, by itself after a reload, and by a click. */
+function Unanswered() {
+  const { say } = useTexts();
+  const { pending, resume } = useWallet();
+  const { run, isBusy, problem } = useAct();
+  if (!pending.length) return null;
+  return (
+    <aside class="card unanswered" role="status">
+      <p>{say.unanswered(pending.length)}</p>
+      <button type="button" class="small" disabled={isBusy} onClick={() => run(resume)}>{isBusy ? say.asking : say.askAgain}</button>
+      <Problem>{problem}</Problem>
+    </aside>
+  );
+}
+
+/** Tells of money that has just arrived. */
+function Notices() {
+  const texts = useTexts();
+  const { news } = useWallet();
+  const [hidden, setHidden] = useState(0);
+  useEffect(() => {
+    const timer = setTimeout(() => setHidden(news.length), NOTICE_MS);
+    return () => clearTimeout(timer);
+  }, [news.length]);
+  const shown = news.slice(0, Math.max(0, news.length - hidden)).filter(({ transfer }) => transfer.direction === "IN");
+  return (
+    <div class="notices" role="status" aria-live="polite">
+      {shown.slice(0, 3).map(({ transfer, amount }) => (
+        <a class="notice" key={transfer.id} href={link("transfers", transfer.id)}>
+          {texts.say.received(texts.money(amount), transfer.counterparty?.name ?? "")}
+        </a>
+      ))}
+    </div>
+  );
+}
+
+function Account() {
+  const { say } = useTexts();
+  const { data, isLive, leave } = useWallet();
+  const { run, isBusy } = useAct();
+  const out = () =>
+    run(async () => {
+      await client.ask(LogOutDocument, {});
+      leave();
+    });
+  return (
+    <>
+      <span class={isLive ? "live on" : "live"} role="status">{isLive ? say.live : say.offline}</span>
+      <span class="me">{data.viewer.username}</span>
+      <button type="button" class="small quiet" disabled={isBusy} onClick={out}>{say.logOut}</button>
+    </>
+  );
+}
+
+export function App() {
+  const [texts, setTexts] = useState(() => new Texts(preferredLanguage()));
+  const { state, wallet, enter } = useWalletState();
+  const route = useRoute();
+  const { say } = texts;
+  useEffect(() => {
+    document.documentElement.lang = texts.language;
+  }, [texts]);
+  const choose = (language: Language) => {
+    const chosen = new Texts(language);
+    chosen.keep();
+    setTexts(chosen);
+  };
+  return (
+    <TextsContext.Provider value={texts}>
+      <WalletContext.Provider value={wallet}>
+        <a class="skip" href="#content" onClick={(event) => {
+          event.preventDefault(); // the part after # is the address
+          document.getElementById("content")?.focus();
+        }}>{say.skip}</a>
+        <header class="top">
+          <a class="brand" href={link("")}><span aria-hidden="true" class="mark" />{say.appName}</a>
+          {wallet && <Navigation route={route} />}
+          <div class="me-and-more">
+            {wallet && <Account />}
+            <Languages onChange={choose} />
+          </div>
+        </header>
+        <main id="content" tabIndex={-1}>
+          {wallet && <Unanswered />}
+          {wallet ? <Content route={route} /> : <Outside phase={state.phase} error={state.error} enter={enter} />}
+        </main>
+        {wallet && <Notices />}
+      </WalletContext.Provider>
+    </TextsContext.Provider>
+  );
+}
+
+function Outside({ phase, error, enter }: { phase: string; error: unknown; enter: () => Promise<void> }) {
+  const texts = useTexts();
+  if (phase === "out") return <Enter onEntered={enter} reason={error} />;
+  if (phase !== "failed") return <p class="muted center" role="status">{texts.say.loading}</p>;
+  return (
+    <div class="enter">
+      <Problem>{texts.thrown(error)}</Problem>
+      <button type="button" onClick={() => void enter()}>{texts.say.askAgain}</button>
+    </div>
+  );
+}

@@ -1,0 +1,28 @@
+// A statement as CSV (RFC 4180), for spreadsheets.
+import type { LineFragment as Line } from "wallet-gql-client";
+
+/** Spreadsheets run what begins so as a formula; somebody else wrote the names and references. */
+const FORMULA = /^[=+\-@\t\r]/;
+
+const text = (value: string): string => `"${(FORMULA.test(value) ? `'${value}` : value).replaceAll('"', '""')}"`;
+
+export function toCsv(columns: readonly string[], lines: readonly Line[], kinds: Record<string, string>): string {
+  const rows = lines.map(({ at, amount, balanceAfter, transfer }) => [
+    at,
+    text(kinds[transfer.kind] ?? transfer.kind),
+    text(transfer.counterparty?.name ?? ""),
+    text(transfer.counterparty?.username ?? ""),
+    text(transfer.reference),
+    amount.decimal,
+    amount.currency,
+    balanceAfter.decimal,
+  ]);
+  return [columns, ...rows].map((row) => `${row.join(",")}\r\n`).join("");
+}
+
+export function download(name: string, content: string): void {
+  const url = URL.createObjectURL(new Blob(["\ufeff", content], { type: "text/csv;charset=utf-8" }));
+  const anchor = Object.assign(document.createElement("a"), { href: url, download: name });
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}

@@ -1,0 +1,74 @@
+// The chosen language, and how its people write amounts and times.
+import { createContext } from "preact";
+import { useContext } from "preact/hooks";
+import { type Failure, type Money, RequestFailed, formatMoney, toDecimal } from "wallet-gql-client";
+import { LANGUAGES, type Language, type Messages } from "./messages.js";
+
+const KEPT = "wallet:language";
+
+/** The language that was chosen, else the browser's. */
+export function preferredLanguage(): Language {
+  const kept = localStorage.getItem(KEPT);
+  const wanted = [kept ?? "", ...navigator.languages].map((tag) => tag.slice(0, 2).toLowerCase());
+  return (wanted.find((tag) => tag in LANGUAGES) ?? "en") as Language;
+}
+
+export class Texts {
+  readonly say: Messages;
+  /** With the region, which the browser knows: en-GB and en-US write dates in two ways. */
+  readonly locale: string;
+
+  constructor(readonly language: Language) {
+    this.say = LANGUAGES[language];
+    this.locale = navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
+  }
+
+  keep(): void {
+    localStorage.setItem(KEPT, this.language);
+  }
+
+  money(amount: Pick<Money, "decimal" | "currency">, signed = false): string {
+    return formatMoney(amount, this.locale, { signed });
+  }
+
+  minor(minorUnits: bigint, currency: string, exponent: number): string {
+    return this.money({ decimal: toDecimal(minorUnits, exponent), currency });
+  }
+
+  day(at: string): string {
+    return new Intl.DateTimeFormat(this.locale, { dateStyle: "full" }).format(new Date(at));
+  }
+
+  time(at: string): string {
+    return new Intl.DateTimeFormat(this.locale, { timeStyle: "short" }).format(new Date(at));
+  }
+
+  moment(at: string): string {
+    return new Intl.DateTimeFormat(this.locale, { dateStyle: "medium", timeStyle: "short" }).format(new Date(at));
+  }
+
+  currencyName(code: string): string {
+    return new Intl.DisplayNames(this.locale, { type: "currency" }).of(code) ?? code;
+  }
+
+  /** What an error means, in the language, else in the wallet's English. */
+  problem(code: string, message: string): string {
+    return this.say.errors[code] ?? message;
+  }
+
+  failure(failure: Failure): string {
+    if ("available" in failure && failure.available) return this.say.only(this.money(failure.available));
+    const problems = "problems" in failure ? failure.problems : [];
+    if (problems.length) return problems.map(({ code, message }) => this.problem(code, message)).join(" ");
+    return this.problem(failure.code, failure.message);
+  }
+
+  thrown(error: unknown): string {
+    if (!(error instanceof RequestFailed)) return this.say.somethingWrong;
+    if (error.code === "UNAUTHENTICATED") return this.say.sessionOver;
+    return error.code === "NO_ANSWER" ? this.say.noAnswer : this.problem(error.code, error.message);
+  }
+}
+
+export const TextsContext = createContext<Texts>(new Texts("en"));
+export const useTexts = (): Texts => useContext(TextsContext);

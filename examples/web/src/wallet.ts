@@ -1,0 +1,251 @@
+// The user's wallet as the page knows it: loaded in one request, then kept up to date by events.
+import { createContext } from "preact";
+import { useContext, useEffect, useMemo, useReducer, useRef } from "preact/hooks";
+import {
+  type AccountStateFragment as Account,
+  type AnswerOf,
+  Client,
+  Events,
+  type HoldStateFragment as Hold,
+  HomeDocument,
+  type HomeQuery,
+  type InputOf,
+  type Intent,
+  Intents,
+  type LineFragment as Line,
+  type Operation,
+  RequestFailed,
+  type ViewerEvent,
+} from "wallet-gql-client";
+
+export const client = new Client();
+export const RECENT = 5;
+
+type Viewer = NonNullable<HomeQuery["viewer"]>;
+
+export interface Data {
+  readonly viewer: Viewer;
+  readonly exponents: ReadonlyMap<string, number>;
+}
+
+interface State {
+  readonly phase: "loading" | "failed" | "out" | "in";
+  readonly data: Data | null;
+  readonly error: unknown;
+  readonly isLive: boolean;
+  /** New entries since the page was opened, newest first. */
+  readonly news: readonly Line[];
+  /** Grows with every change of a hold. */
+  readonly holdChanges: number;
+  /** What was decided and has no answer. */
+  readonly pending: readonly Intent[];
+}
+
+type Action =
+  | { do: "loaded"; data: Data; pending: readonly Intent[] }
+  | { do: "failed"; error: unknown }
+  | { do: "out"; error?: unknown }
+  | { do: "live"; isLive: boolean }
+  | { do: "event"; event: ViewerEvent }
+  | { do: "account"; account: Account }
+  | { do: "pending"; pending: readonly Intent[] };
+
+const START: State = { phase: "loading", data: null, error: null, isLive: false, news: [], holdChanges: 0, pending: [] };
+
+/** An account replaces what is known of it unless it is older. */
+function withAccount(viewer: Viewer, account: Account): Viewer {
+  const known = viewer.accounts.find(({ id }) => id === account.id);
+  if (!known) return { ...viewer, accounts: [...viewer.accounts, account] };
+  if (BigInt(account.sequence) < BigInt(known.sequence)) return viewer;
+  return { ...viewer, accounts: viewer.accounts.map((each) => (each === known ? account : each)) };
+}
+
+/** Whether entries came between the first request and the first event. */
+function isNews(account: Account, data: Data | null): boolean {
+  const known = data?.viewer.accounts.find(({ id }) => id === account.id);
+  return !known || BigInt(known.sequence) < BigInt(account.sequence);
+}
+
+const isSame = (a: Line, b: Line): boolean => a.transfer.id === b.transfer.id && a.sequence === b.sequence;
+
+function withEntry(viewer: Viewer, entry: Line): Viewer {
+  const nodes = viewer.history.nodes.filter((line) => !isSame(line, entry));
+  const sorted = [entry, ...nodes].sort((a, b) => b.at.localeCompare(a.at));
+  return { ...viewer, history: { nodes: sorted.slice(0, RECENT) } };
+}
+
+/** What others have reserved for the user and is open. */
+function withHolds(viewer: Viewer, { holds, snapshot }: ViewerEvent): Viewer {
+  const known: readonly Hold[] = snapshot ? [] : viewer.holds.nodes;
+  const changed = new Set(holds.map(({ id }) => id));
+  const nodes = [...holds.filter(({ direction, state }) => direction === "IN" && state === "OPEN"), ...known.filter(({ id }) => !changed.has(id))];
+  return { ...viewer, holds: { nodes: nodes.sort((a, b) => b.createdAt.localeCompare(a.createdAt)) } };
+}
+
+function reduce(state: State, action: Action): State {
+  switch (action.do) {
+    case "loaded":
+      return { ...state, phase: "in", data: action.data, error: null, pending: action.pending };
+    case "failed":
+      return { ...state, phase: state.data ? state.phase : "failed", error: action.error };
+    case "out":
+      return { ...START, phase: "out", error: action.error ?? null };
+    case "live":
+      return state.isLive === action.isLive ? state : { ...state, isLive: action.isLive };
+    case "pending":
+      return { ...state, pending: action.pending };
+    default:
+      return state.data ? changed(state, state.data, action) : state;
+  }
+}
+
+function changed(state: State, data: Data, action: Action & { do: "event" | "account" }): State {
+  if (action.do === "account") return { ...state, data: { ...data, viewer: withAccount(data.viewer, action.account) } };
+  const { event } = action;
+  const isNew = (entry: Line) => !state.news.some((line) => isSame(line, entry));
+  const entries = event.entries.filter(isNew);
+  const viewer = withHolds(entries.reduce(withEntry, event.accounts.reduce(withAccount, data.viewer)), event);
+  return {
+    ...state,
+    data: { ...data, viewer },
+    news: [...entries.toReversed(), ...state.news],
+    holdChanges: state.holdChanges + event.holds.length,
+  };
+}
+
+export interface Wallet extends State {
+  readonly data: Data;
+  readonly intents: Intents;
+  /** What can be spent for all one knows: less what is on its way and has no answer. */
+  available(account: Account): bigint;
+  exponent(currency: string): number;
+  /** Decide and send; throws RequestFailed while there is no answer. */
+  act<O extends Operation>(operation: O, input: InputOf<O>): Promise<AnswerOf<O>>;
+  /** Ask again about what has no answer. */
+  resume(): Promise<void>;
+  reload(): Promise<void>;
+  /** The session has ended. */
+  leave(error?: unknown): void;
+}
+
+/** Accounts from which money leaves by an intent that has no answer. */
+function onItsWay(pending: readonly Intent[], accountId: string): bigint {
+  const inputs = pending.map(({ input }) => input as Partial<InputOf<"transfer">>);
+  return inputs
+    .filter(({ fromAccountId, amount }) => fromAccountId === accountId && amount)
+    .reduce((sum, { amount }) => sum + BigInt(amount?.minorUnits ?? 0), 0n);
+}
+
+async function load(): Promise<Data> {
+  const { viewer, currencies } = await client.ask(HomeDocument, { entries: RECENT });
+  if (!viewer) throw new RequestFailed("UNAUTHENTICATED", "", false);
+  return { viewer, exponents: new Map(currencies.map(({ code, exponent }) => [code, exponent])) };
+}
+
+/** The state, and what changes it. `wallet` is null until somebody is logged in. */
+export function useWalletState(): { state: State; wallet: Wallet | null; enter: () => Promise<void> } {
+  const [state, dispatch] = useReducer(reduce, START);
+  const userId = state.data?.viewer.id;
+  const intents = useMemo(() => (userId ? new Intents(client, localStorage, userId) : null), [userId]);
+
+  const failed = (error: unknown) => {
+    const isOut = error instanceof RequestFailed && error.code === "UNAUTHENTICATED";
+    dispatch(isOut ? { do: "out" } : { do: "failed", error });
+  };
+  const enter = () =>
+    load()
+      .then((data) => dispatch({ do: "loaded", data, pending: new Intents(client, localStorage, data.viewer.id).open() }))
+      .catch(failed);
+  useEffect(() => void enter(), []);
+  useLive(userId, {
+    onEvent: (event) => dispatch({ do: "event", event }),
+    onLive: (isLive) => dispatch({ do: "live", isLive }),
+    onEnd: failed,
+    onFirst: ({ accounts }) => accounts.some((account) => isNews(account, state.data)) && void enter(),
+  });
+
+  const wallet = intents && state.data ? bind(state, state.data, intents, dispatch, enter) : null;
+  useEffect(() => void (wallet && resumeOnce(wallet)), [intents]);
+  return { state, wallet, enter };
+}
+
+const resumeOnce = (wallet: Wallet) => wallet.resume().catch(() => undefined); // the banner stays
+
+function bind(state: State, data: Data, intents: Intents, dispatch: (action: Action) => void, enter: () => Promise<void>): Wallet {
+  const told = () => dispatch({ do: "pending", pending: intents.open() });
+  const send = async <O extends Operation>(intent: Intent<O>): Promise<AnswerOf<O>> => {
+    try {
+      const answer = await intents.send(intent);
+      for (const name of ["fromAccount", "toAccount"]) {
+        const account = (answer as Record<string, unknown>)[name] as Account | null | undefined;
+        if (account) dispatch({ do: "account", account });
+      }
+      return answer;
+    } catch (error) {
+      if (error instanceof RequestFailed && error.code === "UNAUTHENTICATED") dispatch({ do: "out", error });
+      throw error;
+    } finally {
+      told();
+    }
+  };
+  return {
+    ...state,
+    data,
+    intents,
+    available: (account) => BigInt(account.available.minorUnits) - onItsWay(state.pending, account.id),
+    exponent: (currency) => data.exponents.get(currency) ?? 2,
+    act: (operation, input) => {
+      const intent = intents.decide(operation, input);
+      told();
+      return send(intent);
+    },
+    resume: async () => {
+      const results = await Promise.allSettled(intents.open().map(send));
+      await enter();
+      if (results.some(({ status }) => status === "rejected")) throw new RequestFailed("NO_ANSWER", "", true);
+    },
+    reload: enter,
+    leave: (error) => dispatch({ do: "out", error }),
+  };
+}
+
+interface Listener {
+  onEvent(event: ViewerEvent): void;
+  onLive(isLive: boolean): void;
+  onEnd(error: unknown): void;
+  /** With the first event of all, which has no entries. */
+  onFirst(event: ViewerEvent): void;
+}
+
+/** Events over one connection, while somebody is logged in. */
+function useLive(userId: string | undefined, listener: Listener): void {
+  const latest = useRef(listener);
+  latest.current = listener;
+  useEffect(() => {
+    if (!userId) return;
+    let isFirst = true;
+    const onEvent = (event: ViewerEvent) => {
+      latest.current.onEvent(event);
+      if (isFirst) latest.current.onFirst(event);
+      isFirst = false;
+    };
+    const onLive = (isLive: boolean) => latest.current.onLive(isLive);
+    const onEnd = (error: unknown) => latest.current.onEnd(error);
+    const events = new Events({ onEvent, onLive, onEnd }, { url: location.origin });
+    const wake = () => events.wake();
+    addEventListener("online", wake);
+    return () => {
+      removeEventListener("online", wake);
+      events.close();
+    };
+  }, [userId]);
+}
+
+export const WalletContext = createContext<Wallet | null>(null);
+
+/** The wallet of who is logged in; only below a `WalletContext`. */
+export function useWallet(): Wallet {
+  const wallet = useContext(WalletContext);
+  if (!wallet) throw new Error("nobody is logged in");
+  return wallet;
+}
