@@ -22,10 +22,13 @@ from pymongo.uri_parser import parse_uri
 from ...domain.errors import ConfigurationError, InDoubt
 from ...urls import hidden, parse
 from ..kit.driver_errors import store_failed
+from .cancelling import make_safe
 from .documents import Document
 from .errors import is_conflict, is_ours, meaning_of, translate
 
 T = TypeVar("T")
+
+make_safe()
 
 log = logging.getLogger("wallet_gql.mongodb")
 
