@@ -97,6 +97,7 @@ async def wallet_over(store: Store, settings: Settings, *, sweeps: bool = True) 
             store,
             transfer_fee_basis_points=settings.transfer_fee_basis_points,
             timeout_seconds=settings.timeout_seconds,
+            spending_limits=settings.limits_by_currency,
         )
         identity = _identity(settings, store)
         merchants, webhooks, sender = _merchants(settings, ledger)

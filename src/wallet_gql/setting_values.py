@@ -8,7 +8,9 @@ from enum import StrEnum
 from typing import Final
 
 from . import urls
-from .domain.errors import ConfigurationError
+from .domain.errors import ConfigurationError, Rejected
+from .domain.money import parse_decimal
+from .domain.spending import Limits
 
 _RATE: Final = re.compile(
     r"(?P<name>[A-Za-z]+)=(?P<most>[1-9][0-9]{0,8})/(?P<span>[1-9][0-9]{0,3})?(?P<unit>second|minute|hour|day)"
@@ -19,6 +21,8 @@ _ADDRESS: Final = re.compile(
 PORT_MAX: Final = 65_535
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LIMITS: Final = {"payment": "payment", "day": "day", "newPayee": "new_payee"}
+_LIMIT: Final = "write EUR:payment=1000.00,day=2000.00,newPayee=200.00, one of them at least, and ; between currencies"
 _ORIGIN: Final = "write for example https://app.example or http://localhost:5173"
 
 
@@ -95,6 +99,23 @@ def rates_of(text: str) -> dict[str, Rate]:
         if match is None or match["name"] in found:
             raise ValueError(f"{part!r}: write name=100/minute, each name once, with ; between them; or off")
         found[match["name"]] = Rate(int(match["most"]), int(match["span"] or 1) * _SECONDS[match["unit"]])
+    return found
+
+
+def limits_of(text: str) -> dict[str, Limits]:
+    """`EUR:payment=1000.00,day=2000.00,newPayee=200.00; USD:day=500.00` as limits by currency. Raises ValueError."""
+    found: dict[str, Limits] = {}
+    for part in filter(None, (one.strip() for one in text.split(";"))):
+        currency, _, rest = part.partition(":")
+        pairs = [one.partition("=")[::2] for one in rest.split(",")]
+        given = {name.strip(): amount.strip() for name, amount in pairs}
+        if currency in found or len(given) != len(pairs) or not given.keys() <= _LIMITS.keys():
+            raise ValueError(f"{part!r}: {_LIMIT}")
+        try:
+            amounts = {_LIMITS[name]: parse_decimal(amount, currency) for name, amount in given.items()}
+        except Rejected as error:
+            raise ValueError(f"{part!r}: {error.message}; {_LIMIT}") from error
+        found[currency] = Limits(**amounts)
     return found
 
 

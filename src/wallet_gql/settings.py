@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import environment
 from .domain.errors import ConfigurationError
+from .domain.spending import Limits
 from .setting_checks import CHECKS, STRIPE_API_BASE, Check
 from .setting_values import (
     Address,
@@ -22,6 +23,7 @@ from .setting_values import (
     Mode,
     TrustedDocuments,
     address_of,
+    limits_of,
     listed,
     origin_of,
     rates_of,
@@ -98,6 +100,10 @@ class Settings(BaseSettings):
     transfer_fee_basis_points: int = Field(0, ge=0, le=5000, description="Fee on transfers, in 1/10,000 of the amount")
     merchant_fee_basis_points: int = Field(
         0, ge=0, le=5000, description="Fee of new merchants, in 1/10,000 of a payment"
+    )
+    spending_limits: str = Field(
+        "",
+        description="What a user may spend: EUR:payment=1000.00,day=2000.00,newPayee=200.00; USD:day=500.00; none: all",
     )
     webhook_private_targets: bool = Field(
         default=False, description="Whether merchants' webhooks may go to http and to private addresses"
@@ -197,6 +203,12 @@ class Settings(BaseSettings):
         rates_of(text)
         return text
 
+    @field_validator("spending_limits")
+    @classmethod
+    def _check_limits(cls, text: str) -> str:
+        limits_of(text)
+        return text
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _any_case(cls, text: object) -> object:
@@ -216,6 +228,11 @@ class Settings(BaseSettings):
     def origins(self) -> frozenset[str]:
         """The allowed origins, each in canonical form."""
         return frozenset(map(origin_of, listed(self.allowed_origins)))
+
+    @cached_property
+    def limits_by_currency(self) -> dict[str, Limits]:
+        """The spending limits of every user, by currency."""
+        return limits_of(self.spending_limits)
 
     @cached_property
     def metrics_at(self) -> Address | None:

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import closing
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final
 
@@ -24,10 +25,10 @@ from wallet_gql.backends.sqlite import batch
 from wallet_gql.backends.sqlite import connection as driver
 from wallet_gql.backends.sqlite import store as sqlite
 from wallet_gql.backends.sqlite import text as sql
-from wallet_gql.domain import changes
+from wallet_gql.domain import changes, spending
 from wallet_gql.domain.changes import Changes, Decision, ReadSet, Snapshot, State, decide_all, posting, state
 from wallet_gql.domain.errors import InDoubt, Unavailable
-from wallet_gql.domain.model import Account, Entry, Hold, Transfer
+from wallet_gql.domain.model import Account, Entry, Hold, Record, Transfer
 from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Attempt
 from wallet_gql.verbs import keyed
@@ -81,6 +82,28 @@ def state_before_key(patch: pytest.MonkeyPatch) -> None:
         return sound(snapshot, attempt, now, lambda _: done, effect)
 
     patch.setattr(keyed, "once", hasty)
+
+
+def spending_counted_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    """What a user has spent is read before the commit that adds to it."""
+    plan_of, count = keyed.planned, spending.spend
+    before: ContextVar[Snapshot] = ContextVar("before")
+
+    async def planned(means: Any, verb: Any, attempt: Attempt) -> keyed.Plan:
+        plan = await plan_of(means, verb, attempt)
+        seen = await means.store.fetch(ReadSet(records=plan.scope.records))
+
+        def rule(snapshot: Snapshot) -> Changes:
+            before.set(seen)
+            return plan.rule(snapshot)
+
+        return replace(plan, rule=rule)
+
+    def stale(snapshot: Snapshot, *rest: Any) -> tuple[Record, ...]:
+        return tuple(record.after(snapshot.record(record.key)) for record in count(before.get(), *rest))
+
+    patch.setattr(keyed, "planned", planned)
+    patch.setattr(spending, "spend", stale)
 
 
 def lost_held_amount(patch: pytest.MonkeyPatch) -> None:
@@ -355,6 +378,7 @@ MUTANTS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
         receipt_outside_the_commit,
         reply_before_commit,
         state_before_key,
+        spending_counted_before_the_commit,
         lost_held_amount,
         gap_in_sequences,
         reads_from_a_cache,

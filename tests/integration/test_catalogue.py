@@ -42,6 +42,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name_
 def example(kind: type[WalletError]) -> WalletError:
     """An error of a class."""
     special = {"state": "voided", "currency": "EUR", "expected": "EUR", "given": "USD"}
+    special |= {"limit": "day", "free_at": "2026-01-02T00:00:00Z"}
     return kind(**{name: special.get(name, EXAMPLES[hint]) for name, hint in kind.field_types.items()})
 
 

@@ -42,6 +42,7 @@ MAY_BE_EMPTY: Final = (
     "metrics_address",
     "trusted_proxies",
     "rate_limits",
+    "spending_limits",
 )
 """Empty means none, which is no fault."""
 
@@ -67,6 +68,7 @@ OUT_OF_RANGE: Final = {
     "storage": {"storage": f"postgres://me:{SECRET}@h:99999/db"},
     "host": {"host": "192.0.2.1", "insecure_http": "true"},
     "rate_limits": {"rate_limits": "user=0/minute"},
+    "spending_limits": {"spending_limits": "EUR:day=0.00"},
     "metrics_address": {"metrics_address": "127.0.0.1:65536"},
     "secret_keys": {"secret_keys": " ".join(f"{SECRET}{'A' * 31}{n}w=" for n in range(6))},
     "trusted_proxies": {"trusted_proxies": "10.0.0.256"},
@@ -115,6 +117,7 @@ STANDS_ALONE: Final = {
     "allowed_origins": "the same",
     "trusted_proxies": "the same",
     "rate_limit_storage": "where limits are counted fits any limits",
+    "spending_limits": "no other setting is about what users may spend",
     "log_level": "any level is fine",
     "log_format": "any format is fine",
     "graphql_profile": "any profile is fine",

@@ -126,8 +126,9 @@ def examples() -> list[domain.WalletError]:
 def _example(name: str) -> int | str:
     if name.endswith("_minor") or name in ("maximum", "offender"):
         return 5
-    if name == "state":
-        return "voided"
+    special = {"state": "voided", "limit": "day", "free_at": "2026-01-02T00:00:00Z"}
+    if name in special:
+        return special[name]
     return "EUR" if name in ("currency", "expected", "given") else "x"
 
 

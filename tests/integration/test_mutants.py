@@ -18,6 +18,7 @@ CONVICTED_BY = {
     "receipt_outside_the_commit": "test_trap_the_key_is_kept_inside_the_moneys_commit",
     "reply_before_commit": "test_g7_a_fetch_after_the_return_sees_the_write",
     "state_before_key": "test_trap_state_is_not_checked_before_the_key",
+    "spending_counted_before_the_commit": "test_race_at_a_spending_limit",
     "lost_held_amount": "test_race_capture_capture",
     "gap_in_sequences": "test_read_every_page_of_history",
     "reads_from_a_cache": "test_g7_readers_see_what_others_have_just_written",

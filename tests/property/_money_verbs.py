@@ -29,6 +29,7 @@ from wallet_gql.domain.ids import (
 )
 from wallet_gql.domain.model import AccountStatus, Receipt, Record
 from wallet_gql.domain.rules import DEPOSITED_BALANCE_MAX_MINOR
+from wallet_gql.domain.spending import Limits
 from wallet_gql.domain.users import User, username_claim
 from wallet_gql.integrations.stripe.api import StripeApi
 from wallet_gql.integrations.stripe.desk import Desk
@@ -114,6 +115,8 @@ class Town:
     reopened: int = 0
     """How often everybody has closed their account and opened another, before anything else."""
     closed: list[AccountId] = field(default_factory=list)
+    limits: dict[str, Limits] = field(default_factory=dict)
+    """The spending limits of everybody."""
     numbers: count[int] = field(default_factory=lambda: count(1))
 
     async def add(self, name: str) -> None:
@@ -183,10 +186,11 @@ async def open_town(nodes: int, reopened: int = 0) -> AsyncIterator[Town]:
         fake.state.connect("acct_ann1")
         api = StripeApi(fake.key, base_url=fake.url)
         async with Nodes(f"memory://?nodes={nodes}") as store:
-            ledger = Ledger(store, clock=clock, entropy=lambda: next(drawn))
-            desk = Desk(store, clock, lambda: next(drawn))
+            limits: dict[str, Limits] = {}
+            ledger = Ledger(store, clock=clock, entropy=lambda: next(drawn), spending_limits=limits)
+            desk = Desk(store, clock, lambda: next(drawn), spending_limits=limits)
             payments = make_payments(desk, api, fake.secrets)
-            town = Town(store, clock, ledger, Merchants(ledger), payments, fake, reopened=reopened)
+            town = Town(store, clock, ledger, Merchants(ledger), payments, fake, reopened=reopened, limits=limits)
             await _furnish(town)
             yield town
             store.away = None
@@ -225,6 +229,8 @@ class Row:
     verb: type[MoneyVerb[Any, Any]]
     call: Call
     code: str
+    spends: bool = field(kw_only=True)
+    """Whether the user's spending limits count it: money of the actor's own leaves, or is held for somebody."""
     refuse: Act = nothing
     allow: Act = nothing
     lost: str | None = None
@@ -401,28 +407,37 @@ def flow(name: Literal["top_ups", "withdrawals"]) -> Call:
 
 
 ROWS: Final = (
-    Row("transfer", TransferVerb, transfer("bob"), **draining("ann")),
-    Row("transfer to a newcomer", TransferVerb, transfer("newcomer"), **unknown()),
-    Row("atomic batch", AtomicBatchVerb, batch("bob", BatchMode.ATOMIC), **draining("ann")),
-    Row("atomic batch to a newcomer", AtomicBatchVerb, batch("newcomer", BatchMode.ATOMIC), **unknown()),
-    Row("independent batch", TransferVerb, batch("bob", BatchMode.INDEPENDENT), **draining("ann")),
-    Row("placeHold", PlaceHoldVerb, hold("bob"), **draining("ann")),
-    Row("placeHold for a newcomer", PlaceHoldVerb, hold("newcomer"), **unknown()),
-    Row("payMerchant", PayMerchantVerb, pay("bob"), **no_merchant()),
-    Row("payMerchant with a split", PayMerchantVerb, pay("shop", split=True), **draining("ann")),
-    Row("payMerchant, a newcomer", PayMerchantVerb, pay("newcomer"), **unknown_merchant()),
-    Row("payMerchant by hold", PayMerchantByHoldVerb, reserve("bob"), **no_merchant()),
-    Row("payMerchant by hold, a newcomer", PayMerchantByHoldVerb, reserve("newcomer"), **unknown_merchant()),
-    Row("captureHold", CaptureHoldVerb, capture(), lost="HOLD_NOT_FOUND", **frozen("ann")),
-    Row("voidHold", VoidHoldVerb, void(), lost="HOLD_NOT_FOUND", **expired()),
-    Row("reverseTransfer", ReverseVerb, reverse("bob"), lost="TRANSFER_NOT_FOUND", **draining("bob")),
-    Row("reverseTransfer by an operator", ReverseVerb, reverse("op"), lost="TRANSFER_NOT_FOUND", **draining("bob")),
-    Row("refund", RefundVerb, refund(), lost="TRANSFER_NOT_FOUND", **draining("shop")),
-    Row("deposit", DepositVerb, external("deposit"), **filled("ann")),
-    Row("withdraw", WithdrawVerb, external("withdraw"), **draining("ann")),
-    Row("withdraw by a user", WithdrawVerb, external("withdraw", "ann"), **draining("ann")),
-    Row("topUp", TopUpVerb, flow("top_ups"), **filled("ann")),
-    Row("withdrawal", WithdrawalVerb, flow("withdrawals"), **unpaid()),
+    Row("transfer", TransferVerb, transfer("bob"), spends=True, **draining("ann")),
+    Row("transfer to a newcomer", TransferVerb, transfer("newcomer"), spends=True, **unknown()),
+    Row("atomic batch", AtomicBatchVerb, batch("bob", BatchMode.ATOMIC), spends=True, **draining("ann")),
+    Row("atomic batch to a newcomer", AtomicBatchVerb, batch("newcomer", BatchMode.ATOMIC), spends=True, **unknown()),
+    Row("independent batch", TransferVerb, batch("bob", BatchMode.INDEPENDENT), spends=True, **draining("ann")),
+    Row("placeHold", PlaceHoldVerb, hold("bob"), spends=True, **draining("ann")),
+    Row("placeHold for a newcomer", PlaceHoldVerb, hold("newcomer"), spends=True, **unknown()),
+    Row("payMerchant", PayMerchantVerb, pay("bob"), spends=True, **no_merchant()),
+    Row("payMerchant with a split", PayMerchantVerb, pay("shop", split=True), spends=True, **draining("ann")),
+    Row("payMerchant, a newcomer", PayMerchantVerb, pay("newcomer"), spends=True, **unknown_merchant()),
+    Row("payMerchant by hold", PayMerchantByHoldVerb, reserve("bob"), spends=True, **no_merchant()),
+    Row(
+        "payMerchant by hold, a newcomer", PayMerchantByHoldVerb, reserve("newcomer"), spends=True, **unknown_merchant()
+    ),
+    Row("captureHold", CaptureHoldVerb, capture(), spends=False, lost="HOLD_NOT_FOUND", **frozen("ann")),
+    Row("voidHold", VoidHoldVerb, void(), spends=False, lost="HOLD_NOT_FOUND", **expired()),
+    Row("reverseTransfer", ReverseVerb, reverse("bob"), spends=False, lost="TRANSFER_NOT_FOUND", **draining("bob")),
+    Row(
+        "reverseTransfer by an operator",
+        ReverseVerb,
+        reverse("op"),
+        spends=False,
+        lost="TRANSFER_NOT_FOUND",
+        **draining("bob"),
+    ),
+    Row("refund", RefundVerb, refund(), spends=False, lost="TRANSFER_NOT_FOUND", **draining("shop")),
+    Row("deposit", DepositVerb, external("deposit"), spends=False, **filled("ann")),
+    Row("withdraw", WithdrawVerb, external("withdraw"), spends=False, **draining("ann")),
+    Row("withdraw by a user", WithdrawVerb, external("withdraw", "ann"), spends=True, **draining("ann")),
+    Row("topUp", TopUpVerb, flow("top_ups"), spends=False, **filled("ann")),
+    Row("withdrawal", WithdrawalVerb, flow("withdrawals"), spends=True, **unpaid()),
 )
 
 

@@ -27,6 +27,7 @@ from ..domain.changes import Changes, Decide, Decision, Scope
 from ..domain.errors import WalletError
 from ..domain.ids import OPERATOR, AccountId, UserId, make_user_id, slot_of
 from ..domain.model import Account, Hold, Record, RecordKey, Transfer
+from ..domain.spending import Limits
 from ..domain.users import User
 from ..identity import Identity, Passwords
 from ..storage import Committed, Store
@@ -161,14 +162,22 @@ class World:
         """Users over the store, with cheap passwords."""
         return CheapIdentity(store or self.store, self.clock)
 
-    def ledger_on(self, store: Store, timeout_seconds: float | None = None, *, late_seconds: float = 0) -> Ledger:
-        """A ledger over another store object, with another deadline, or on a server whose clock is ahead."""
+    def ledger_on(
+        self,
+        store: Store,
+        timeout_seconds: float | None = None,
+        *,
+        late_seconds: float = 0,
+        limits: Limits | None = None,
+    ) -> Ledger:
+        """A ledger over another store object, with another deadline, a clock that is ahead, or spending limits."""
         return Ledger(
             store,
             clock=lambda: self.clock() + timedelta(seconds=late_seconds),
             entropy=lambda: self.random.getrandbits(62),
             transfer_fee_basis_points=self.fee_basis_points,
             timeout_seconds=patience(TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds,
+            spending_limits={} if limits is None else {CURRENCY: limits},
         )
 
     # More store objects, and the end of this one

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from ..domain.changes import Scope
 from ..domain.ids import AccountId, TransferId, actor_slot, is_system, make_transfer_id, slot_of
 from ..domain.money import check_amount, check_currency
+from ..domain.spending import Limits
 from ..domain.text import check_text
 from ..idempotency import Attempt, check_key, fingerprint
 from ..storage import Store
@@ -18,7 +19,7 @@ REFERENCE_MAX: Final = 140
 
 
 class Means(Protocol):
-    """The store, the clock and the random source, as every verb uses them. `timeout_seconds` bounds a write."""
+    """The store, the clock, the random source and the limits that every verb uses. `timeout_seconds` bounds a write."""
 
     @property
     def store(self) -> Store:
@@ -38,6 +39,11 @@ class Means(Protocol):
     @property
     def timeout_seconds(self) -> float:
         """How long a write may take."""
+        ...
+
+    @property
+    def spending_limits(self) -> Mapping[str, Limits]:
+        """What users may spend, by currency. A currency that is not named has no limits."""
         ...
 
 

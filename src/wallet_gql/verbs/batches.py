@@ -128,14 +128,17 @@ class AtomicBatchVerb(MoneyVerb[_Decided, tuple[Outcome, ...]]):
         return Attempt(self.attempts[0].slot, self.actor, f"batch:{given}", self.operation, given)
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
-        """Look up the payees of all items. The scope is the union of their scopes."""
+        """Look up the payees of all items. The scope is the union of their scopes. Each item counts what it spends."""
         self.plans = [await planned(means, verb, one) for verb, one in zip(self.verbs, self.attempts, strict=True)]
         scopes = [plan.scope for plan in self.plans]
         own = dict.fromkeys(account for scope in scopes for account in scope.accounts)
         credited = dict.fromkeys(account for scope in scopes for account in scope.credits)
+        records = dict.fromkeys(key for scope in scopes for key in scope.records)
         names = (attempt.name, *(one.name for one in self.attempts))
-        scope = replace(scopes[-1], accounts=tuple(own), credits=tuple(credited), receipts=names)
-        return replace(self.plans[-1], scope=scope)
+        scope = replace(
+            scopes[-1], accounts=tuple(own), credits=tuple(credited), receipts=names, records=tuple(records)
+        )
+        return replace(self.plans[-1], scope=scope, spends=None)
 
     def decider(self, attempt: Attempt, plan: Plan) -> Decide[_Decided]:
         """See `MoneyVerb.decider`."""

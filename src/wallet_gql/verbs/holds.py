@@ -61,7 +61,7 @@ class PlaceHoldVerb(ShowsHold):
         now = means.clock()
         command = self.command(means, attempt, payee, now)
         scope = placing(money_scope(attempt, self.source, payee.account_id, now), command.hold_id)
-        return Plan(now, scope, partial(rules.place_hold, command=command, now=now))
+        return Plan(now, scope, partial(rules.place_hold, command=command, now=now), self.currency)
 
     def command(self, means: Means, attempt: Attempt, payee: commands.Payee, now: datetime) -> commands.PlaceHold:
         """The rule's input."""
@@ -109,7 +109,7 @@ class CaptureHoldVerb(Moves):
         )
         scope = money_scope(attempt, hold.account_id, hold.payee_account_id, now, home=home)
         scope = replace(scope, holds=(hold.id,), records=(terms_key(hold.id),))
-        return Plan(now, scope, partial(rules.merchants.capture_hold, command=command, now=now))
+        return Plan(now, scope, partial(rules.merchants.capture_hold, command=command, now=now), None)
 
 
 @dataclass(slots=True)
@@ -130,5 +130,5 @@ class VoidHoldVerb(ShowsHold):
         hold = await hold_seen_by(means.store, self.actor, self.hold_id)
         now = means.clock()
         command = commands.VoidHold(self.actor, attempt.key, hold.id, hold.account_id)
-        scope = money_scope(attempt, hold.account_id, None, now, home=slot_of(hold.id))
-        return Plan(now, replace(scope, holds=(hold.id,)), partial(rules.void_hold, command=command, now=now))
+        scope = replace(money_scope(attempt, hold.account_id, None, now, home=slot_of(hold.id)), holds=(hold.id,))
+        return Plan(now, scope, partial(rules.void_hold, command=command, now=now), None)

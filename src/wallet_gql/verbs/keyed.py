@@ -7,7 +7,8 @@ A verb gives four things: its *shape* (the input, checked and fingerprinted), it
 2. Do the look-ups. If one fails, first check the key: a key of another input is `IdempotencyKeyReused`, a stored answer
 is returned, and a refusal is stored under the key like a refusal by the rule.
 3. If the actor's home does not lead, write the key claim there.
-4. Isolate the scope, and run the rule unless the key already has an answer.
+4. Isolate the scope, and run the rule unless the key already has an answer. What the rule spends is counted against
+the user's spending limits in the same commit (`planned`).
 5. Return the answer, new or stored, as the verb's result.
 
 `money_verbs` lists all of them, so that each promise is tested for every verb.
@@ -23,6 +24,7 @@ from functools import partial
 from inspect import isabstract
 from typing import ClassVar, Final, Generic, TypeVar
 
+from ..domain import spending
 from ..domain.changes import Changes, Decide, ReadSet, Scope, Snapshot
 from ..domain.codec import decode, encode
 from ..domain.errors import (
@@ -35,7 +37,7 @@ from ..domain.errors import (
     Unavailable,
 )
 from ..domain.frozen import frozen
-from ..domain.ids import actor_slot
+from ..domain.ids import UserId, actor_slot, is_id
 from ..domain.model import Account, Hold, Receipt, Transfer
 from ..idempotency import Answer, Attempt, Effect, Fresh, Refused, Replayed, claim, once, replay
 from ..storage import Store
@@ -73,11 +75,16 @@ class Posted(Generic[R]):
 
 @frozen
 class Plan:
-    """The result of the look-ups: the rule, and the scope that it decides on. The scope's home leads."""
+    """The result of the look-ups: the rule, and the scope that it decides on. The scope's home leads.
+
+    `spends` is the currency in which the actor pays, or holds money for a payee, by this command; None if the command
+    does neither. Spending limits count such commands.
+    """
 
     now: datetime
     scope: Scope
     rule: Callable[[Snapshot], Changes]
+    spends: str | None
 
 
 @dataclass(slots=True)
@@ -196,13 +203,33 @@ async def run(means: Means, verb: MoneyVerb[A, R]) -> Posted[R]:
 
 
 async def planned(means: Means, verb: MoneyVerb[A, R], attempt: Attempt) -> Plan:
-    """Run the look-ups. If one refuses, the plan's rule raises that refusal at the actor's home, which remembers it."""
+    """Run the look-ups, and let the plan count what it spends.
+
+    If a look-up refuses, the plan's rule raises that refusal at the actor's home, which remembers it.
+    """
     try:
-        return await verb.look_up(means, attempt)
+        plan = await verb.look_up(means, attempt)
     except _UNSEEN:
         raise
     except Rejected as error:
-        return Plan(means.clock(), Scope(attempt.slot, receipts=(attempt.name,)), _refusing(error))
+        return Plan(means.clock(), Scope(attempt.slot, receipts=(attempt.name,)), _refusing(error), None)
+    return plan if plan.spends is None else _limited(means, attempt.actor, plan, plan.spends)
+
+
+def _limited(means: Means, actor: str, plan: Plan, currency: str) -> Plan:
+    """The plan, within the user's spending limits. Currencies without limits and operators are left alone."""
+    defaults = means.spending_limits.get(currency)
+    if defaults is None or not is_id("usr", actor):
+        return plan
+    user_id = UserId(actor)
+
+    def rule(snapshot: Snapshot) -> Changes:
+        changes = plan.rule(snapshot)
+        counted = spending.spend(snapshot, user_id, currency, defaults, changes, plan.now)
+        return Changes(records=counted) + changes  # first, as verbs find their own record at the end
+
+    records = spending.keys_of(user_id, currency, plan.scope.credits)
+    return replace(plan, scope=replace(plan.scope, records=(*plan.scope.records, *records)), rule=rule)
 
 
 def _refusing(error: Rejected) -> Callable[[Snapshot], Changes]:

@@ -7,7 +7,7 @@ gap between check and use.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -31,6 +31,7 @@ from ..domain.ids import (
 from ..domain.model import Account, AccountStatus, Hold, RecordKey, Transfer
 from ..domain.money import check_currency
 from ..domain.security_events import STATUS_EVENTS, SecurityEvent, make_event_id
+from ..domain.spending import Limits
 from ..domain.users import User, user_key
 from ..idempotency import Attempt, Refused, check_key, replay
 from ..records import LIMIT, Backlog, Due, Sweep, Swept
@@ -75,13 +76,18 @@ class Ledger:
         entropy: Callable[[], int] = lambda: secrets.randbits(62),
         transfer_fee_basis_points: int = 0,
         timeout_seconds: float = TIMEOUT_SECONDS,
+        spending_limits: Mapping[str, Limits] | None = None,
     ) -> None:
-        """A payee gets `transfer_fee_basis_points` (1/10,000) less; `timeout_seconds` bounds a write."""
+        """A payee gets `transfer_fee_basis_points` (1/10,000) less; `timeout_seconds` bounds a write.
+
+        `spending_limits` are those of every user, by currency; a currency that is not named has none.
+        """
         self.store = store
         self.clock = clock
         self.entropy = entropy
         self.transfer_fee_basis_points = transfer_fee_basis_points
         self.timeout_seconds = timeout_seconds
+        self.spending_limits = {} if spending_limits is None else spending_limits
         self._expiry = Sweep(Backlog(store, "hold", clock, group=_account_of), self._expire)
 
     # Accounts

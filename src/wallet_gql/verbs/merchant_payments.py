@@ -84,7 +84,8 @@ class PayMerchantVerb(Moves):
             receipts = (side_receipt(attempt, part.key, part.transfer_id, now) for part in parts)
             return rules.merchants.pay_merchant(snapshot, command, now) + Changes(receipts=tuple(receipts))
 
-        return Plan(now, _with_parts(money_scope(attempt, self.source, payee.account_id, now), command), rule)
+        scope = _with_parts(money_scope(attempt, self.source, payee.account_id, now), command)
+        return Plan(now, scope, rule, self.currency)
 
 
 def _with_parts(scope: Scope, command: commands.PayMerchant) -> Scope:
@@ -112,4 +113,4 @@ class PayMerchantByHoldVerb(PlaceHoldVerb):
         command = commands.HoldForMerchant(hold, found is not None, found.fee_basis_points if found else 0)
         scope = money_scope(attempt, self.source, payee.account_id, now)
         scope = placing(replace(scope, records=(terms_key(hold.hold_id),)), hold.hold_id)
-        return Plan(now, scope, partial(rules.merchants.place_hold, command=command, now=now))
+        return Plan(now, scope, partial(rules.merchants.place_hold, command=command, now=now), self.currency)

@@ -65,7 +65,7 @@ class TransferVerb(Moves):
             reference=self.reference,
         )
         scope = money_scope(attempt, self.source, payee.account_id, now)
-        return Plan(now, scope, partial(rules.transfer, command=command, now=now))
+        return Plan(now, scope, partial(rules.transfer, command=command, now=now), self.currency)
 
 
 @dataclass(slots=True)
@@ -76,6 +76,9 @@ class ExternalVerb(Moves):
     amount_minor: int
     currency: str
     reference: str
+
+    spends: ClassVar[bool]
+    """Whether the money leaves the account."""
 
     @staticmethod
     @abstractmethod
@@ -103,7 +106,7 @@ class ExternalVerb(Moves):
             reference=self.reference,
         )
         scope = money_scope(attempt, self.account_id, None, now, home=home)
-        return Plan(now, scope, partial(self.rule, command=command, now=now))
+        return Plan(now, scope, partial(self.rule, command=command, now=now), self.currency if self.spends else None)
 
 
 class DepositVerb(ExternalVerb):
@@ -111,6 +114,7 @@ class DepositVerb(ExternalVerb):
 
     __slots__ = ()
     operation = "deposit"
+    spends = False
 
     @staticmethod
     def rule(snapshot: Snapshot, command: commands.MoveExternal, now: datetime) -> Changes:
@@ -123,6 +127,7 @@ class WithdrawVerb(ExternalVerb):
 
     __slots__ = ()
     operation = "withdraw"
+    spends = True
 
     @staticmethod
     def rule(snapshot: Snapshot, command: commands.MoveExternal, now: datetime) -> Changes:
@@ -168,7 +173,8 @@ class ReverseVerb(Moves):
             limit_minor=merchants.refundable_minor(original, terms),
         )
         scope = money_scope(attempt, source, command.target, now, home=home)
-        return Plan(now, replace(scope, transfers=(original.id,)), partial(self._arrived, command=command, now=now))
+        scope = replace(scope, transfers=(original.id,))
+        return Plan(now, scope, partial(self._arrived, command=command, now=now), None)
 
     def rule(self, snapshot: Snapshot, command: commands.ReverseTransfer, now: datetime) -> Changes:
         """See `rules.reverse_transfer`."""

@@ -92,6 +92,21 @@ class LimitExceeded(Rejected):
     maximum: int
 
 
+class SpendingLimitExceeded(Rejected):
+    """A spending limit of yours would be passed. Pay what remains of it, or wait, under a new key."""
+
+    code = "SPENDING_LIMIT_EXCEEDED"
+    category = Category.CONFLICT
+    words = "spending limit {limit}: {remaining_minor} of {maximum_minor} {currency} minor units remain"
+    limit: str
+    """`payment`, `day` or `newPayee`."""
+    maximum_minor: int
+    remaining_minor: int
+    currency: str
+    free_at: str | None
+    """When all of it is free again, UTC, RFC 3339; None for a limit of each payment."""
+
+
 class CurrencyMismatch(Rejected):
     """The account holds another currency than the request names. Nothing is ever converted."""
 

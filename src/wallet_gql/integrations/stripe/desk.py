@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable
 from ...domain.ids import TransferId, UserId, make_transfer_id
 from ...domain.model import Record, RecordKey
 from ...domain.payments import PROVIDER, QUARANTINE, Alarm, Step
+from ...domain.spending import Limits
 from ...failpoints import reach
 from ...records import Backlog, Due, Sweep, SweepKind, change, read
 from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Store
@@ -62,6 +63,7 @@ class Desk:
     timeout_seconds: float = TIMEOUT_SECONDS
     sweep_at_once: int = 8
     """For how many flows a sweep calls the provider at the same time."""
+    spending_limits: Mapping[str, Limits] = field(default_factory=dict)
 
     def transfer_ids(self, slot: int, count: int = 1) -> list[TransferId]:
         """New transfer ids in a slot."""

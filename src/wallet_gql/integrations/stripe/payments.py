@@ -72,7 +72,13 @@ async def open_payments(settings: Settings, store: Store, clock: Callable[[], da
     Raises:
         ConfigurationError: a key is set, but the provider's library is not installed.
     """
-    desk = Desk(store, clock, lambda: secrets.randbits(62), settings.timeout_seconds)
+    desk = Desk(
+        store,
+        clock,
+        lambda: secrets.randbits(62),
+        settings.timeout_seconds,
+        spending_limits=settings.limits_by_currency,
+    )
     key = settings.stripe_api_key.get_secret_value()
     if not key:
         yield make_payments(desk, None, ())

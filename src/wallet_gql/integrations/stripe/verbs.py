@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...domain import rules
-from ...domain.changes import Changes
+from ...domain.changes import Changes, Snapshot
 from ...domain.commands import Payee, PlaceHold
 from ...domain.ids import (
     AccountId,
@@ -52,7 +52,7 @@ class TopUpVerb(OneKey[TopUp]):
         owner = UserId(self.actor)
         top_up = TopUp(top_up_id, owner, self.account_id, self.amount_minor, self.currency, now, live=self.live)
         scope = replace(money_scope(attempt, self.account_id, None, now), records=(top_up.key,))
-        return Plan(now, scope, lambda snapshot: rules.topups.request_top_up(snapshot, top_up, owner, now))
+        return Plan(now, scope, lambda snapshot: rules.topups.request_top_up(snapshot, top_up, owner, now), None)
 
     def effect(self, changes: Changes) -> Effect[TopUp]:
         """See `OneKey.effect`."""
@@ -116,7 +116,11 @@ class WithdrawalVerb(OneKey[Withdrawal]):
         records = (withdrawal.key, payout_account_key(owner))
         scope = replace(money_scope(attempt, self.account_id, None, now), records=records)
         scope = placing(scope, hold.hold_id)
-        return Plan(now, scope, lambda snapshot: rules.withdrawals.request_withdrawal(snapshot, withdrawal, hold, now))
+
+        def rule(snapshot: Snapshot) -> Changes:
+            return rules.withdrawals.request_withdrawal(snapshot, withdrawal, hold, now)
+
+        return Plan(now, scope, rule, self.currency)
 
     def effect(self, changes: Changes) -> Effect[Withdrawal]:
         """See `OneKey.effect`."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from ...domain.errors import WalletError
 from ...domain.ids import OPERATOR
 from ...domain.model import AccountStatus, Hold, HoldState, Transfer
+from ...domain.spending import Limits
 from ...verbs.ledger import Ledger
 from ..patience import insist, patience, within
 from ..world import CURRENCY, Person, World
@@ -75,6 +76,22 @@ class Races(Suite):
                 _spend_all(world, ledgers[i % len(ledgers)], i, ann, bob) for i in range(PARALLEL)
             )
             assert kinds(outcomes) == ["INSUFFICIENT_FUNDS"] * (PARALLEL - 1) + ["ok"]
+
+    async def test_race_at_a_spending_limit(self, world: World) -> None:
+        """Of 50 payments and holds, as many succeed as fit within the day's limit; and all that is left then fits."""
+        stores = await world.stores(3)
+        ledgers = [world.ledger_on(store, limits=Limits(day=75)) for store in stores]
+        for _ in range(ROUNDS):
+            ann, bob, cid = await world.people(3)
+            await world.fund(ann, 1_000)
+            outcomes = await world.together(
+                (hold if i % 3 == 2 else pay)(world, ann, cid if i % 2 else bob, 10, ledgers[i % len(ledgers)])
+                for i in range(PARALLEL)
+            )
+            assert kinds(outcomes) == ["SPENDING_LIMIT_EXCEEDED"] * (PARALLEL - 7) + ["ok"] * 7
+            posted_minor, held_minor = await world.balance(ann)
+            assert posted_minor - held_minor == 1_000 - 70
+            await world.pay(ann, bob, 5, ledger=ledgers[0])
 
     async def test_race_capture_capture(self, world: World) -> None:
         """Of 50 captures under their own keys, one takes the money."""

@@ -42,6 +42,7 @@ from ...domain.errors import (
     RateLimited,
     ReversalExceedsOriginal,
     SameAccount,
+    SpendingLimitExceeded,
     TopUpNotFound,
     TransferNotFound,
     Unavailable,
@@ -82,7 +83,8 @@ class Operation:
 
 _KEYED: Final[Errors] = (InvalidInput, InvalidAmount, IdempotencyKeyReused)
 _PAYER: Final[Errors] = (AccountNotFound, AccountFrozen, AccountClosed, CurrencyMismatch)
-_PAYEE: Final[Errors] = (PayeeNotFound, PayeeCannotReceive, SameAccount, InsufficientFunds, LimitExceeded)
+_SPENDING: Final[Errors] = (InsufficientFunds, SpendingLimitExceeded)
+_PAYEE: Final[Errors] = (PayeeNotFound, PayeeCannotReceive, SameAccount, *_SPENDING, LimitExceeded)
 _PAYING: Final[Errors] = (*_KEYED, *_PAYER, *_PAYEE)
 _PAYING_MERCHANT: Final[Errors] = (*_KEYED, NotAMerchant, *_PAYER, *_PAYEE)
 _SENDING_BACK: Final[Errors] = (
@@ -173,7 +175,7 @@ _OUTSIDE_MONEY: Final = (
     Operation("readTopUp", (InvalidInput, TopUpNotFound), reads=True),
     Operation(
         "withdraw",
-        (*_OUTSIDE, AccountFrozen, InsufficientFunds, PayoutAccountMissing, FreshLogInRequired),
+        (*_OUTSIDE, AccountFrozen, *_SPENDING, PayoutAccountMissing, FreshLogInRequired),
         keyed="withdraw",
     ),
     Operation("listWithdrawals", _INPUT, reads=True),

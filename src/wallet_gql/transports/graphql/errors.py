@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Self, TypeVar, dataclass_transform
 
@@ -19,6 +20,7 @@ import strawberry
 
 from ...domain import errors as domain
 from ...domain import model
+from ...domain.spending import SpendingLimitKind
 from ..catalogue.errors import ANSWERS
 from ..http.logs import log_answer
 from ..http.record import current
@@ -150,6 +152,33 @@ class InsufficientFunds(WalletError):
     account_id: strawberry.ID = about("The account that was to pay.")
     available: Money = about("What could have been spent.")
     required: Money = about("What was asked for.")
+
+
+enum_type(
+    SpendingLimitKind,
+    "What a spending limit is for.",
+    {
+        "PAYMENT": "Each payment, withdrawal or hold; a payment with its splits is one.",
+        "DAY": "All of a UTC day together.",
+        "NEW_PAYEE": "All that one payee gets in the 24 hours after the first payment or hold.",
+    },
+)
+
+
+@error_type(domain.SpendingLimitExceeded)
+class SpendingLimitExceeded(WalletError):
+    """A spending limit of yours would be passed. Pay what remains of it, or wait, under a new key."""
+
+    limit: SpendingLimitKind = about("Which limit.")
+    maximum: Money = about("The limit.")
+    remaining: Money = about("What remains of it.")
+    free_at: datetime | None = about("When all of it is free again, UTC; null for a limit of each payment.")
+
+    @classmethod
+    def _data(cls, error: domain.WalletError) -> dict[str, Any]:
+        found, at = super()._data(error), error.fields["free_at"]
+        free_at = None if at is None else datetime.fromisoformat(str(at))
+        return {**found, "limit": SpendingLimitKind(str(error.fields["limit"])), "free_at": free_at}
 
 
 @error_type(domain.CurrencyMismatch)
