@@ -152,7 +152,7 @@ async def test_a_result_that_is_lost_is_no_other_verbs(town: Town, row: Row, mon
         return None
 
     monkeypatch.setattr(keyed, "header_of", nothing)
-    monkeypatch.setattr(stripe_verbs, "read", nothing)
+    monkeypatch.setattr(stripe_verbs, "read_flow", nothing)
     with suppress(InvariantViolated):
         assert said(await row.call(town, KEY, "")) == (first, True)  # the receipt holds all of it
 
