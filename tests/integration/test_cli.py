@@ -90,7 +90,7 @@ def damage(storage: str, statement: str) -> None:
 def test_help_names_the_commands(tmp_path: Path) -> None:
     """--help lists every command, the exit codes and how to get completion."""
     done = run_cli(tmp_path, "--help", storage="memory://")
-    commands = "audit close config demo deposit digest export freeze import migrate openapi recover schema serve"
+    commands = "audit close config demo deposit digest export freeze import limits migrate openapi recover schema serve"
     assert done.returncode == 0
     for word in [*commands.split(), "transfers", "unfreeze", "users", "Exit codes", "--install-completion"]:
         assert word in done.stdout
@@ -337,6 +337,27 @@ def test_freezing_and_closing(here: Here, storage: str, person: Person) -> None:
     for command in ("freeze", "unfreeze", "close"):
         again = here(command, empty, storage=storage)
         assert (again.returncode, "closed" in again.stderr, len(again.stderr.splitlines())) == (2, True, 1)
+
+
+def test_spending_limits_of_one_user(here: Here, storage: str, person: Person) -> None:
+    """An operator sets them in place of the wallet's, and takes that back; a currency without any is refused."""
+    wallets = {"spending_limits": "EUR:payment=5.00,day=8.00"}
+
+    def limits(*more: str) -> dict[str, Any]:
+        done = here("limits", person.username, *more, "--json", storage=storage, **wallets)
+        return dict(json.loads(done.stdout)["limits"])
+
+    assert limits() == {"payment": "5.00", "day": "8.00", "newPayee": None}
+    assert limits("eur", "--day", "9.00", "--new-payee", "1.00") == {
+        "payment": "5.00",
+        "day": "9.00",
+        "newPayee": "1.00",
+    }
+    assert limits("EUR", "--day", "default") == {"payment": "5.00", "day": "8.00", "newPayee": "1.00"}
+    assert "spent today 0.00" in here("limits", person.username, storage=storage, **wallets).stdout
+    for arguments in (("USD", "--day", "1.00"), ("--day", "1.00"), ("EUR", "--day", "0")):
+        refused = here("limits", person.username, *arguments, storage=storage, **wallets)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused
 
 
 @pytest.mark.parametrize("command", ["freeze", "unfreeze", "close"])

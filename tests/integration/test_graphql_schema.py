@@ -79,7 +79,7 @@ def test_every_mutation_answers_with_a_nullable_union() -> None:
 
 MOVE_NO_MONEY = {"signUp", "changePassword", "logIn", "logOut", "logOutEverywhere", "renewSession", "revokeSession"}
 MOVE_NO_MONEY |= {"registerMerchant", "updateMerchant", "rotateWebhookSecret", "replayEvents"}
-MOVE_NO_MONEY |= {"openAccount", "closeAccount"}
+MOVE_NO_MONEY |= {"openAccount", "closeAccount", "setSpendingLimits"}
 
 
 def test_every_money_mutation_demands_a_key() -> None:

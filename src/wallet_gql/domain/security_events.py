@@ -63,6 +63,7 @@ class EventKind(StrEnum):
     ACCOUNT_FROZEN = "account_frozen"
     ACCOUNT_UNFROZEN = "account_unfrozen"
     ACCOUNT_CLOSED = "account_closed"
+    SPENDING_LIMITS_CHANGED = "spending_limits_changed"
 
 
 STATUS_EVENTS: Final = {

@@ -10,7 +10,7 @@ from ..domain.frozen import frozen
 from ..domain.ids import AccountId
 from ..domain.rules import free_minor
 from .attempts import Means
-from .keyed import MoneyVerb
+from .keyed import MoneyVerb, planned
 
 KEY: Final = "preview"
 """The key of a verb that is only previewed."""
@@ -34,7 +34,7 @@ async def preview(means: Means, verb: MoneyVerb[Any, Any], source: AccountId) ->
     """
     try:
         attempt = verb.shape()
-        plan = await verb.look_up(means, attempt)
+        plan = await planned(means, verb, attempt)
         snapshot = await means.store.fetch(_reads(plan.scope))
         made = plan.rule(snapshot).transfers
     except Rejected as error:

@@ -131,6 +131,8 @@ _ACCOUNTS: Final = (
     Operation("listAccounts", _INPUT, reads=True),
     Operation("readAccount", (InvalidInput, AccountNotFound), reads=True),
     Operation("listEntries", (InvalidInput, AccountNotFound), reads=True),
+    Operation("listSpendingLimits", _INPUT, reads=True),
+    Operation("setSpendingLimits", (InvalidInput, InvalidAmount)),
     Operation("account", reads=True),
     Operation("accountEvents"),
     Operation("viewerEvents"),

@@ -25,6 +25,7 @@ from . import config as cli_config
 from . import data as cli_data
 from . import merchants as cli_merchants
 from . import nodes as cli_nodes
+from . import spending as cli_spending
 from . import stripe as cli_stripe
 
 SCHEMA_FILE: Final = Path("schema.graphql")
@@ -180,6 +181,7 @@ def openapi() -> None:
 
 app.add_typer(cli_data.app)
 app.add_typer(cli_accounts.app)
+app.add_typer(cli_spending.app)
 app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_stripe.app)
 app.add_typer(cli_stripe.group, name="payments")

@@ -28,6 +28,7 @@ from .payments import TopUp, Withdrawal, top_ups_of, withdrawals_of
 from .scalars import BigInt, CurrencyCode
 from .security_events import SecurityEvent, events_of
 from .sessions import Session, sessions_of
+from .spending import SpendingLimits, spending_limits_of
 from .statements import Statement, statement_of
 from .summaries import Summary, summary_of
 from .types import Money, Node
@@ -148,6 +149,11 @@ class User(Node):
         found = await info.context.ledger.accounts(UserId(self.id))
         await info.context.count_list("User.accounts", len(found))
         return [Account.of(account) for account in found]
+
+    @strawberry.field
+    async def spending_limits(self, info: Info) -> list[SpendingLimits]:
+        """What the user may spend, in each currency that has limits, by currency."""
+        return await spending_limits_of(info, UserId(self.id))
 
     @strawberry.field
     async def history(

@@ -54,7 +54,14 @@ COST_MAX: Final = 25_000
 """The highest cost of one operation: everything about a page of 80 entries for each of ten accounts."""
 
 _CHANGED: Final = ("accounts", "entries", "holds", "topUps", "withdrawals")
-HELD: Final = frozenset({"User.accounts", "EventDelivery.positions", *(f"ViewerEvent.{name}" for name in _CHANGED)})
+HELD: Final = frozenset(
+    {
+        "User.accounts",
+        "User.spendingLimits",
+        "EventDelivery.positions",
+        *(f"ViewerEvent.{name}" for name in _CHANGED),
+    }
+)
 """Lists whose length depends on the user. Their resolvers, or the subscription, call `Context.count_list`."""
 
 _ONE_ENTRY: Final = ("TransferSuccess", "ReverseTransferSuccess", "CaptureHoldSuccess", "RefundPaymentSuccess")

@@ -13,6 +13,7 @@ from .verbs.holds import HoldMutations
 from .verbs.merchants import MerchantMutations
 from .verbs.payments import PaymentMutations
 from .verbs.sessions import SessionMutations
+from .verbs.spending import SpendingMutations
 from .verbs.transfers import TransferMutations
 from .verbs.users import UserMutations
 
@@ -27,5 +28,6 @@ class Mutation(
     HoldMutations,
     MerchantMutations,
     PaymentMutations,
+    SpendingMutations,
 ):
     """Everything that writes. Mutations of one document run one after the other, each commits on its own."""

@@ -29,6 +29,7 @@ enum_type(
         "ACCOUNT_FROZEN": "An operator froze an account: it pays nothing until it is unfrozen.",
         "ACCOUNT_UNFROZEN": "An operator unfroze an account.",
         "ACCOUNT_CLOSED": "An account was closed, for good.",
+        "SPENDING_LIMITS_CHANGED": "The user's spending limits were set, by the user or an operator.",
     },
 )
 

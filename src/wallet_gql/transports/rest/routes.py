@@ -29,6 +29,7 @@ from ..http.problems import Problem
 from . import merchants as rest_merchants
 from . import models as told
 from . import payments as rest_payments
+from . import spending as rest_spending
 from .models import (
     AccountsQuery,
     Capture,
@@ -266,6 +267,7 @@ OPERATIONS: Final = (
     Operation("POST", "/v1/hold/{hold_id}/void", void_hold, {OK: told.HoldAnswer}),
     *rest_payments.OPERATIONS,
     *rest_merchants.OPERATIONS,
+    *rest_spending.OPERATIONS,
 )
 
 
