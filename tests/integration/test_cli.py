@@ -354,8 +354,9 @@ def test_spending_limits_of_one_user(here: Here, storage: str, person: Person) -
         "newPayee": "1.00",
     }
     assert limits("EUR", "--day", "default") == {"payment": "5.00", "day": "8.00", "newPayee": "1.00"}
+    assert limits("EUR", "--lift-own") == {"payment": "5.00", "day": "8.00", "newPayee": "1.00"}
     assert "spent today 0.00" in here("limits", person.username, storage=storage, **wallets).stdout
-    for arguments in (("USD", "--day", "1.00"), ("--day", "1.00"), ("EUR", "--day", "0")):
+    for arguments in (("USD", "--day", "1.00"), ("--day", "1.00"), ("EUR", "--day", "0"), ("--lift-own",)):
         refused = here("limits", person.username, *arguments, storage=storage, **wallets)
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused
 

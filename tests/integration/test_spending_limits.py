@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -10,9 +11,11 @@ import pytest
 
 from tests.integration._server import new_key
 from wallet_gql.domain.ids import OPERATOR
+from wallet_gql.domain.users import FRESH
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.transports.server.app import create_app
+from wallet_gql.verbs.ledger import utc_now
 from wallet_gql.verbs.spending import grant_limits
 
 PASSWORD = "one long pass phrase"
@@ -140,3 +143,16 @@ async def test_what_cannot_be_set_is_refused(ann: Ann) -> None:
     assert (await ann.put(day="0")).json()["code"] == "INVALID_AMOUNT"
     told = await ann.graphql(SET, {"currency": "EUR", "newPayee": "-1"})
     assert (told["__typename"], told["code"]) == ("InvalidInput", "INVALID_INPUT")
+
+
+async def test_a_stolen_session_sets_no_limits(ann: Ann, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long after the log-in the password is due, by both APIs. What a thief has set, the operator lifts at once."""
+    await ann.put(day="1")
+    later = utc_now() + FRESH + timedelta(minutes=1)
+    monkeypatch.setattr(ann.wallet.identity, "_clock", lambda: later)
+    told = await ann.put(day="5000")
+    assert (told.status_code, told.json()["code"]) == (403, "FRESH_LOG_IN_REQUIRED")
+    assert (await ann.graphql(SET, {"currency": "EUR", "day": "5000"}))["code"] == "FRESH_LOG_IN_REQUIRED"
+    assert (await ann.pay(2)).json()["limit"] == "day"
+    await grant_limits(ann.wallet.ledger, ann.id, "EUR", {}, lifts_own=True)
+    assert (await ann.pay(2)).status_code == 201

@@ -229,6 +229,24 @@ async def test_entries_of_before_come_in_pieces(tmp_path: Path, monkeypatch: pyt
         assert screen.entries[street.viewer.account_id] == list(range(2, 502))
 
 
+async def test_who_is_logged_out_gets_no_more_entries_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even those that were there when the session ended."""
+    async with street_in(tmp_path, monkeypatch) as street:
+        screen = Screen()
+        async with street.events(screen) as events:
+            await anext(events)
+        for _ in range(101):
+            await street._pay(random.Random(1), street.viewer, street.other)
+        context = Context(street.wallet, Caller(street.wallet.identity, street.viewer.token), Response())
+        async with aclosing(await schema.stream(EVENTS, {"after": screen.cursor}, context)) as results:
+            assert (await anext(results)).errors is None
+            await street.wallet.identity.log_out_everywhere(UserId(street.viewer.id))
+            result = await anext(results)
+        assert [(error.extensions or {})["code"] for error in result.errors or ()] == ["UNAUTHENTICATED"]
+
+
 async def test_an_open_hold_is_watched_however_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hold that was open is told to have closed, also when it is not among the newest any more."""
     async with street_in(tmp_path, monkeypatch) as street:

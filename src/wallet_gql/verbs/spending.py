@@ -59,15 +59,18 @@ async def choose_limits(
     return await _change(means, user_id, currency, lambda found, now: found.choose(wanted, now), visitor)
 
 
-async def grant_limits(means: Means, user_id: UserId, currency: str, granted: Mapping[str, int | None]) -> Standing:
+async def grant_limits(
+    means: Means, user_id: UserId, currency: str, granted: Mapping[str, int | None], *, lifts_own: bool = False
+) -> Standing:
     """Set limits of one user, by the names of `Limits`, in place of the wallet's and at once. None: the wallet's again.
 
-    For operators. Raises as `choose_limits`.
+    With `lifts_own` the user's own limits are lifted, too. For operators. Raises as `choose_limits`.
     """
     check_limits(Limits(**granted))
 
     def change(found: Spending, _: datetime) -> Spending:
-        return replace(found, granted=replace(found.granted, **granted))
+        changed = replace(found, granted=replace(found.granted, **granted))
+        return replace(changed, own=Limits(), raised=None, raised_at=None) if lifts_own else changed
 
     return await _change(means, user_id, currency, change, None)
 

@@ -132,7 +132,7 @@ _ACCOUNTS: Final = (
     Operation("readAccount", (InvalidInput, AccountNotFound), reads=True),
     Operation("listEntries", (InvalidInput, AccountNotFound), reads=True),
     Operation("listSpendingLimits", _INPUT, reads=True),
-    Operation("setSpendingLimits", (InvalidInput, InvalidAmount)),
+    Operation("setSpendingLimits", (InvalidInput, InvalidAmount, FreshLogInRequired)),
     Operation("account", reads=True),
     Operation("accountEvents"),
     Operation("viewerEvents"),

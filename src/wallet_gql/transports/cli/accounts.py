@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ...domain.errors import AccountExists, InvalidInput
+from ...domain.errors import AccountExists, InDoubt, InvalidInput, Unavailable
 from ...domain.ids import OPERATOR, AccountId, UserId, slot_of
 from ...domain.model import Account, AccountStatus, Record
 from ...domain.money import format_decimal, parse_decimal
@@ -122,12 +122,18 @@ def log_out(
         raise InvalidInput("user", "a username or an e-mail address, or --all instead")
 
     async def work(wallet: Wallet) -> None:
-        users, sessions = 0, 0
+        users, sessions, failed = 0, 0, None
         async for found in _users(wallet, user):
-            sessions += await wallet.identity.log_out_everywhere(found.id)
-            users += 1
+            try:
+                sessions += await wallet.identity.log_out_everywhere(found.id)
+            except (Unavailable, InDoubt) as error:  # the others must not stay logged in
+                failed = error
+            else:
+                users += 1
         counts = {"user": users, "session": sessions}
         tell(f"logged out  {counted(counts)}", {"users": users, "sessions": sessions}, as_json=as_json)
+        if failed is not None:
+            raise failed
 
     with_wallet(work)
 

@@ -27,22 +27,23 @@ def limits(
     payment: Annotated[str | None, typer.Option(help="The most of one payment; `default`: the wallet's.")] = None,
     day: Annotated[str | None, typer.Option(help="The most of one UTC day.")] = None,
     new_payee: Annotated[str | None, typer.Option(help="The most to a new payee, in sum.")] = None,
+    lift_own: Annotated[bool, typer.Option(help="Lift the limits that the user has set, at once.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a user's spending limits, or set them in place of the wallet's, at once; as JSON one object a line."""
     code = None if currency is None else currency.upper()
     given = {"payment": payment, "day": day, "new_payee": new_payee}
     changes = {name: text for name, text in given.items() if text is not None}
-    if changes and code is None:
+    if (changes or lift_own) and code is None:
         raise InvalidInput("currency", "name the currency whose limits to set, such as EUR")
 
     async def work(wallet: Wallet) -> None:
         found = await wallet.identity.find(user)
         if found is None:
             raise InvalidInput("user", f"nobody has the name or address {shown(user)}; `wallet-gql users` lists all")
-        if changes and code is not None:
+        if (changes or lift_own) and code is not None:
             granted = {name: _amount(text, code) for name, text in changes.items()}
-            await grant_limits(wallet.ledger, found.id, code, granted)
+            await grant_limits(wallet.ledger, found.id, code, granted, lifts_own=lift_own)
         for standing in await standings(wallet.ledger, found.id):
             if code in {None, standing.currency}:
                 _tell(standing, as_json=as_json)

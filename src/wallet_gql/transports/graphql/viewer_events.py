@@ -14,8 +14,9 @@ import strawberry
 from ...domain import model
 from ...domain.errors import InvariantViolated
 from ...domain.ids import AccountId, HoldId, UserId
-from ...storage import HistoryLine
+from ...storage import PAGE_MAX, HistoryLine
 from ...verbs.whole import Whole, lines_above, whole_of
+from ..catalogue.operations import FILTER_COST
 from .accounts import Account
 from .context import Context
 from .cursors import not_a_cursor, sequences_cursor, sequences_of
@@ -80,10 +81,13 @@ async def follow_viewer(context: Context, after: str | None) -> AsyncGenerator[V
         return await whole_of(context.ledger, owner, watched)
 
     with context.live.place(owner):
+        await context.caller.spend(FILTER_COST)  # the first read searches the holds for those that are open
         state = change = await whole_of(context.ledger, owner)
         told = _begin(state, after)
         cost, is_first = context.cost.requested, True
         while True:
+            if not is_first:
+                await context.caller.check_again()
             lines = await _new_lines(context, state, told)
             if change or lines or is_first:
                 context.cost.requested = cost
@@ -98,7 +102,6 @@ async def follow_viewer(context: Context, after: str | None) -> AsyncGenerator[V
                 is_first = False
             if not any(account.sequence > told[AccountId(name)] for name, account in state.accounts.items()):
                 before, state = state, await context.live.rounds.next(owner, state.open_holds, read)
-                await context.caller.check_again()
                 told |= {AccountId(name): told.get(AccountId(name), 0) for name in state.accounts}
                 change = state.since(before)
             else:
@@ -131,9 +134,11 @@ def _begin(state: Whole, after: str | None) -> dict[AccountId, int]:
 async def _new_lines(
     context: Context, state: Whole, told: dict[AccountId, int]
 ) -> list[tuple[HistoryLine, model.Account]]:
-    """The next entries of each account; `told` goes on to them."""
+    """The next entries of the accounts, at most a page of them; `told` goes on to them."""
     found: list[tuple[HistoryLine, model.Account]] = []
     for account in state.accounts.values():
+        if len(found) >= PAGE_MAX:  # the rest comes with the next event
+            break
         for line in await lines_above(context.wallet.store, account, told[account.id]):
             if line.entry.sequence != told[account.id] + 1:
                 raise InvariantViolated(f"{account.id}: entry {line.entry.sequence} came after {told[account.id]}")

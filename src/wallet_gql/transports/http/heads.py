@@ -181,6 +181,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """An answer is written; the last one of a connection may still have to be read."""
+        self._joined.flush()  # of an answer to HEAD nothing is written after its head
         super().on_response_complete()
         if self.transport.is_closing():
             self._cut_later()

@@ -33,7 +33,7 @@ class Joined:
             self._transport.write(self._take() + data)
         elif data.startswith(_HEAD):
             self._head = data
-            self._waiting = self._loop.call_soon(self._send_head)
+            self._waiting = self._loop.call_soon(self.flush)
         else:
             self._transport.write(data)
 
@@ -43,10 +43,11 @@ class Joined:
 
     def close(self) -> None:
         """See `asyncio.Transport`. What was written is sent before."""
-        self._send_head()
+        self.flush()
         self._transport.close()
 
-    def _send_head(self) -> None:
+    def flush(self) -> None:
+        """Write the head that waits, if there is one."""
         if self._waiting is not None:
             head = self._take()
             if not self._transport.is_closing():  # the connection was cut meanwhile

@@ -25,7 +25,7 @@ HEADERS: Final = {
 STRICT_TRANSPORT: Final = {"Strict-Transport-Security": "max-age=31536000"}
 """In production over TLS: browsers use only TLS for a year. In development this would lock people out."""
 
-_METHODS: Final = ("GET", "POST", "PATCH", "DELETE")
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", REQUEST_ID_HEADER)
 TOOL_HEADERS: Final = (
     "traceparent",  # W3C Trace Context, OpenTelemetry

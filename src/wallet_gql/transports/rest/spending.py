@@ -83,10 +83,11 @@ async def list_spending_limits(call: Call, _: None) -> Reply:
 async def set_spending_limits(call: Call, given: SetSpendingLimits) -> Reply:
     """Set your own limits: what is lower holds at once, what is higher after 24 hours, in place of a raise that waits.
 
-    The same again changes nothing.
+    Refused with `FRESH_LOG_IN_REQUIRED` unless the password was given in the last 15 minutes. The same again changes
+    nothing.
     """
     wanted = domain.Limits(given.payment, given.day, given.new_payee)
-    user_id = await call.user_id()
+    user_id = (await call.caller.fresh_session()).user_id
     return Reply(
         SpendingLimits.of(await choose_limits(call.ledger, user_id, given.currency, wanted, call.caller.visitor))
     )

@@ -42,10 +42,11 @@ class SpendingMutations:
     ) -> SetSpendingLimitsSuccess:
         """Set your own limits in a currency: what is lower holds at once, what is higher after 24 hours.
 
-        They replace a raise that waits. The same again changes nothing, so send it again if the answer is lost.
+        They replace a raise that waits. Refused with `FRESH_LOG_IN_REQUIRED` unless the password was given in the last
+        15 minutes. The same again changes nothing, so send it again if the answer is lost.
         """
         context = info.context
         wanted = Limits(given.payment, given.day, given.new_payee)
-        visitor = context.caller.visitor
-        found = await choose_limits(context.ledger, await context.user_id(), given.currency, wanted, visitor)
+        user_id, visitor = (await context.caller.fresh_session()).user_id, context.caller.visitor
+        found = await choose_limits(context.ledger, user_id, given.currency, wanted, visitor)
         return SetSpendingLimitsSuccess(spending_limits=SpendingLimits.of(found))
