@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from wallet_gql import metrics
-from wallet_gql.domain.errors import InDoubt, Rejected, Unavailable, WalletError, error_classes
+from wallet_gql.domain.errors import (
+    EmailTaken,
+    InDoubt,
+    InvalidInput,
+    Rejected,
+    Unavailable,
+    UsernameTaken,
+    WalletError,
+    error_classes,
+)
 from wallet_gql.transports.catalogue.errors import CODES, Code, camel, status_of
 from wallet_gql.transports.graphql.errors import Refusal, own_fields, type_of
 
@@ -117,7 +126,7 @@ def _section(title: str, kinds: list[type[WalletError]], *, remembered: bool = F
     lines = [f"## {title}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for kind in kinds:
         meaning = " ".join(inspect.cleandoc(kind.__doc__ or "").split())
-        cells = [f"`{kind.code}`", str(int(status_of(kind))), meaning, _names(kind.field_types), _graphql(kind)]
+        cells = [f"`{kind.code}`", str(int(status_of(kind))), meaning, _names(_rest_values(kind)), _graphql(kind)]
         if remembered:
             cells.append("yes" if issubclass(kind, Rejected) and kind.remembered else "no")
         lines.append(f"| {' | '.join(cells)} |")
@@ -128,9 +137,14 @@ def _names(fields: Iterable[str]) -> str:
     return ", ".join(f"`{camel(name)}`" for name in fields)
 
 
+def _rest_values(kind: type[WalletError]) -> list[str]:
+    """The values that REST gives: `rest/openapi.py` adds the problems of an input."""
+    return [*kind.field_types, *(["problems"] if kind is InvalidInput else [])]
+
+
 def _graphql(kind: type[WalletError]) -> str:
-    """The type and its own fields."""
-    found = type_of(kind)
+    """The type and its own fields. Names that are taken are problems of an input: see the verb `signUp`."""
+    found = type_of(InvalidInput if kind in {UsernameTaken, EmailTaken} else kind)
     if found is None:
         return "top-level `errors`"
     own = _names(own_fields(found))
