@@ -98,6 +98,8 @@ export type ErrorCode =
   | 'REVERSAL_EXCEEDS_ORIGINAL'
   /** Payer and payee are the same account. Choose another payee. */
   | 'SAME_ACCOUNT'
+  /** A spending limit of yours would be passed. Pay what remains of it, or wait, under a new key. */
+  | 'SPENDING_LIMIT_EXCEEDED'
   /** There is no such top-up of yours. */
   | 'TOP_UP_NOT_FOUND'
   /** There is no such transfer that concerns you. */
@@ -134,7 +136,9 @@ export type EventKind =
   /** A session was ended by another one of the user's. */
   | 'SESSION_REVOKED'
   /** The user was created. */
-  | 'SIGNED_UP';
+  | 'SIGNED_UP'
+  /** The user's spending limits were set, by the user or an operator. */
+  | 'SPENDING_LIMITS_CHANGED';
 
 /** Which entries to keep: those that fit all that is given. What is null does not count. */
 export type HistoryFilterInput = {
@@ -406,6 +410,8 @@ type Failure_Refusal_Fragment = { code: ErrorCode, message: string, retryable: b
 
 type Failure_ReversalExceedsOriginal_Fragment = { code: ErrorCode, message: string, retryable: boolean };
 
+type Failure_SpendingLimitExceeded_Fragment = { code: ErrorCode, message: string, retryable: boolean };
+
 type Failure_Unavailable_Fragment = { code: ErrorCode, message: string, retryable: boolean };
 
 export type FailureFragment =
@@ -426,6 +432,7 @@ export type FailureFragment =
   | Failure_RateLimited_Fragment
   | Failure_Refusal_Fragment
   | Failure_ReversalExceedsOriginal_Fragment
+  | Failure_SpendingLimitExceeded_Fragment
   | Failure_Unavailable_Fragment
 ;
 
@@ -480,6 +487,7 @@ export type PreviewQuery = { preview: { amount: { minorUnits: string, decimal: s
       | { code: ErrorCode, message: string, retryable: boolean }
       | { code: ErrorCode, message: string, retryable: boolean }
       | { retryAfterSeconds: number, code: ErrorCode, message: string, retryable: boolean }
+      | { code: ErrorCode, message: string, retryable: boolean }
       | { code: ErrorCode, message: string, retryable: boolean }
       | { code: ErrorCode, message: string, retryable: boolean }
       | { code: ErrorCode, message: string, retryable: boolean }
@@ -602,6 +610,7 @@ export type PayMutation = { answer:
     | { __typename: 'PayeeCannotReceive', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'PayeeNotFound', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'SpendingLimitExceeded', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'TransferSuccess', replayed: boolean, credited: boolean, transfer: { id: string } | null, fromAccount: { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
     | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
    | null };
@@ -621,6 +630,7 @@ export type PayMerchantMutation = { answer:
     | { __typename: 'PayeeCannotReceive', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'PayeeNotFound', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'SpendingLimitExceeded', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
    | null };
 
@@ -639,6 +649,7 @@ export type PlaceHoldMutation = { answer:
     | { __typename: 'PayeeNotFound', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'PlaceHoldSuccess', replayed: boolean, hold: { id: string } | null, fromAccount: { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
     | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'SpendingLimitExceeded', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
    | null };
 

@@ -145,7 +145,7 @@ class User(Node):
 
     @strawberry.field
     async def accounts(self, info: Info) -> list[Account]:
-        """The user's accounts, oldest first; at most one per currency is not closed."""
+        """The user's accounts, oldest first: closed ones, too; one in use for each currency."""
         found = await info.context.ledger.accounts(UserId(self.id))
         await info.context.count_list("User.accounts", len(found))
         return [Account.of(account) for account in found]

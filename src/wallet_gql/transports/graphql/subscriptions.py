@@ -77,14 +77,15 @@ class Subscription:
         self,
         info: Info,
         after: Annotated[
-            str | None, argument("The cursor of the last event that you have. Without it: no entries of before.")
+            str | None,
+            argument("The cursor of the last event that you have. Without it, only entries that are new from now on."),
         ] = strawberry.UNSET,
     ) -> AsyncGenerator[ViewerEvent, None]:
         """All that changes for the viewer, in one stream: accounts, entries, holds, top-ups, withdrawals.
 
-        The first event has everything as it is. Keep the `cursor` of the last event; when the connection is lost,
-        subscribe again with it. What changes comes within about a second. It ends with `UNAUTHENTICATED` when your
-        session does.
+        The first event has all as it is (see `snapshot`). Keep the `cursor` of the last event; when the connection is
+        lost, subscribe again with it. What changes comes within about a second. It ends with `UNAUTHENTICATED` when
+        your session does.
         """
         events = follow_viewer(info.context, None if after is strawberry.UNSET else after)
         async with aclosing(events):

@@ -17,9 +17,9 @@ enum_type(
     domain.SummaryBy,
     "What the entries of a group have in common.",
     {
-        "MONTH": "They were entered in the same month, UTC.",
-        "COUNTERPARTY": "They are with the same account of somebody else.",
-        "KIND": "They are of one kind.",
+        "MONTH": "Entries of the same month, UTC.",
+        "COUNTERPARTY": "Entries with the same other account.",
+        "KIND": "Entries of the same kind.",
     },
 )
 

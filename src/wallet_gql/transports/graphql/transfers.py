@@ -89,7 +89,7 @@ class Transfer(Node):
 
     @later(HOLD)
     async def hold(self, info: Info) -> Any:
-        """The hold whose money this is, if it is a capture, or a withdrawal."""
+        """The hold that this capture or withdrawal took its money from."""
         hold_id = self.transfer.hold_id
         return await found(HOLD).find(info.context, self.viewer_id, hold_id) if hold_id else None
 

@@ -32,8 +32,10 @@ class ViewerEvent:
 
     cursor: str = about("Resume with it as `after`: no entry is missed or comes twice.")
     snapshot: bool = about(
-        "True in the first event of a subscription, which has all accounts, the newest hundred holds and hundred open "
-        "holds, and the newest 20 top-ups and withdrawals: a hold that is not there is not open any more."
+        "True in the first event of a subscription, which has all accounts, the newest hundred holds, the newest "
+        "hundred open holds among the newest 2,000, and the newest 20 top-ups and withdrawals. With fewer than 100 "
+        "open holds in it, and no open hold older than the newest 2,000, a hold that is not there is not open any "
+        "more; otherwise read `holds`."
     )
     state: strawberry.Private[Whole]
     lines: strawberry.Private[list[tuple[HistoryLine, model.Account]]]

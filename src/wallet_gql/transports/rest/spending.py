@@ -81,10 +81,10 @@ async def list_spending_limits(call: Call, _: None) -> Reply:
 
 
 async def set_spending_limits(call: Call, given: SetSpendingLimits) -> Reply:
-    """Set your own limits: what is lower holds at once, what is higher after 24 hours, in place of a raise that waits.
+    """Set your own limits: what is lower holds at once, what is higher after 24 hours.
 
-    Refused with `FRESH_LOG_IN_REQUIRED` unless the password was given in the last 15 minutes. The same again changes
-    nothing.
+    All three are set: one that is left out is lifted after 24 hours. A raise that still waits is dropped. Refused with
+    `FRESH_LOG_IN_REQUIRED` unless the password was given in the last 15 minutes. The same again changes nothing.
     """
     wanted = domain.Limits(given.payment, given.day, given.new_payee)
     user_id = (await call.caller.fresh_session()).user_id

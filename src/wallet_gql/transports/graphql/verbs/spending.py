@@ -42,8 +42,9 @@ class SpendingMutations:
     ) -> SetSpendingLimitsSuccess:
         """Set your own limits in a currency: what is lower holds at once, what is higher after 24 hours.
 
-        They replace a raise that waits. Refused with `FRESH_LOG_IN_REQUIRED` unless the password was given in the last
-        15 minutes. The same again changes nothing, so send it again if the answer is lost.
+        All three are set: one that is left out is lifted after 24 hours. A raise that still waits is dropped. Refused
+        with `FRESH_LOG_IN_REQUIRED` unless the password was given in the last 15 minutes. The same again changes
+        nothing, so send it again if the answer is lost.
         """
         context = info.context
         wanted = Limits(given.payment, given.day, given.new_payee)
