@@ -6,7 +6,7 @@ import { ViewerEventsDocument, type ViewerEventsSubscription } from "./documents
 export type ViewerEvent = ViewerEventsSubscription["event"];
 
 export interface Watcher {
-  /** The first event after each connect is a `snapshot`: all accounts and open holds as they are. */
+  /** The first event after each connect is a `snapshot`: all as it is; with 100 holds in it there may be more. */
   onEvent(event: ViewerEvent): void;
   /** Whether events come now. While they do not, what is shown may be old. */
   onLive?(isLive: boolean): void;

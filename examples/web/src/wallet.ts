@@ -74,9 +74,14 @@ function withEntry(viewer: Viewer, entry: Line): Viewer {
   return { ...viewer, history: { nodes: sorted.slice(0, RECENT) } };
 }
 
+/** A first event with fewer holds has all of them; one with so many may lack older ones that are open. */
+const MANY_HOLDS = 100;
+const mayLackHolds = ({ holds, snapshot }: ViewerEvent): boolean => snapshot && holds.length >= MANY_HOLDS;
+
 /** What others have reserved for the user and is open. */
-function withHolds(viewer: Viewer, { holds, snapshot }: ViewerEvent): Viewer {
-  const known: readonly Hold[] = snapshot ? [] : viewer.holds.nodes;
+function withHolds(viewer: Viewer, event: ViewerEvent): Viewer {
+  const { holds, snapshot } = event;
+  const known: readonly Hold[] = snapshot && !mayLackHolds(event) ? [] : viewer.holds.nodes;
   const changed = new Set(holds.map(({ id }) => id));
   const nodes = [...holds.filter(({ direction, state }) => direction === "IN" && state === "OPEN"), ...known.filter(({ id }) => !changed.has(id))];
   return { ...viewer, holds: { nodes: nodes.sort((a, b) => b.createdAt.localeCompare(a.createdAt)) } };
@@ -158,7 +163,10 @@ export function useWalletState(): { state: State; wallet: Wallet | null; enter: 
       .catch(failed);
   useEffect(() => void enter(), []);
   useLive(userId, {
-    onEvent: (event) => dispatch({ do: "event", event }),
+    onEvent: (event) => {
+      dispatch({ do: "event", event });
+      if (mayLackHolds(event)) void enter();
+    },
     onLive: (isLive) => dispatch({ do: "live", isLive }),
     onEnd: failed,
     onFirst: ({ accounts }) => accounts.some((account) => isNews(account, state.data)) && void enter(),
