@@ -32,10 +32,7 @@ DOCS: Final = ROOT / "docs"
 FIRST_TRANSFER: Final = DOCS / "first-transfer.md"
 PAGES: Final = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
-IN_HAPROXY: Final = set(
-    re.findall(r"WALLET_[A-Z_]+", (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text(encoding="utf-8"))
-)
-NOT_SETTINGS: Final = {"WALLET_FAILPOINTS", "WALLET_TEST_NO_SKIPS"} | IN_HAPROXY
+NOT_SETTINGS: Final = {"WALLET_FAILPOINTS", "WALLET_TEST_NO_SKIPS"}
 """Variables that are read elsewhere than in `Settings`."""
 
 _LINK: Final = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")

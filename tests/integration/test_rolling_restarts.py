@@ -34,11 +34,11 @@ class Balancer:
     """A running HAProxy; `url` is what clients are given."""
 
     url: str
-    state_url: str
+    status_url: str
 
     def ups(self) -> set[str]:
         """The servers that get requests."""
-        page = httpx.get(f"{self.state_url}/;csv", timeout=patience(10)).text.removeprefix("# ")
+        page = httpx.get(f"{self.status_url}/;csv", timeout=patience(10)).text.removeprefix("# ")
         rows = csv.DictReader(io.StringIO(page))
         return {row["svname"] for row in rows if row["svname"] in ("one", "two") and row["status"] == "UP"}
 
@@ -46,15 +46,15 @@ class Balancer:
 @contextmanager
 def balanced(ports: dict[str, int]) -> Iterator[Balancer]:
     """HAProxy before the servers `one` and `two`, by the configuration that the product ships."""
-    front, state = free_port(), free_port()
-    places = {"FRONT": front, "STATE": state, "ONE": ports["one"], "TWO": ports["two"]}
-    environment = {f"WALLET_{name}": f"127.0.0.1:{port}" for name, port in places.items()}
+    front, status = free_port(), free_port()
+    places = {"FRONT": front, "STATUS": status, "ONE": ports["one"], "TWO": ports["two"]}
+    environment = {f"HAPROXY_{name}": f"127.0.0.1:{port}" for name, port in places.items()}
     process = subprocess.Popen(["haproxy", "-db", "-f", str(CONFIGURATION)], env={**os.environ, **environment})
     keep(process.pid)
     with process:
         try:
-            balancer = Balancer(f"http://127.0.0.1:{front}", f"http://127.0.0.1:{state}")
-            wait_until(lambda: is_open(balancer.state_url), 30, "HAProxy does not start")
+            balancer = Balancer(f"http://127.0.0.1:{front}", f"http://127.0.0.1:{status}")
+            wait_until(lambda: is_open(balancer.status_url), 30, "HAProxy does not start")
             yield balancer
         finally:
             process.kill()
