@@ -18,7 +18,7 @@ help: ## list these targets
 bootstrap: ## make .venv from requirements.lock (every target below does this first)
 	@scripts/bootstrap
 
-demo: bootstrap ## a wallet with two users and some money, on a fresh database
+demo: bootstrap ## a wallet with two people, a merchant and some money, on a fresh database
 	@$(wallet) demo $(ARGS)
 
 test: bootstrap ## lints, types, import directions, then the tests; of each server backend the short conformance

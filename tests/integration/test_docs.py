@@ -19,6 +19,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from tests.integration._server import run_cli, serving, settle_all
+from wallet_gql import __version__
 from wallet_gql.backends.relational import tables
 from wallet_gql.backends.sqlite.setup import migrate
 from wallet_gql.settings import FROM_FILES, Settings
@@ -155,6 +156,11 @@ def test_settings_are_told() -> None:
         assert name in told, f"the README does not name {name}"
         plain = int(default) if isinstance(default, float) and default.is_integer() else default
         assert str(plain) == told[name], name
+
+
+def test_the_citation_names_this_version() -> None:
+    """`CITATION.cff` has the package's version."""
+    assert f"\nversion: {__version__}\n" in read(ROOT / "CITATION.cff")
 
 
 def test_paths_of_the_repository_exist() -> None:

@@ -140,7 +140,7 @@ def certificate(
 def demo(
     *,
     port: Annotated[int | None, typer.Option(help="Port to listen on; the usual or a free one if not given.")] = None,
-    browser: Annotated[bool, typer.Option(help="Open the start page in a browser.")] = True,
+    browser: Annotated[bool, typer.Option(help="Open the wallet in a browser.")] = True,
 ) -> None:
     """Serve a throw-away wallet with users and some money."""
     from .demo import demo as run_demo  # noqa: PLC0415 - the other commands need no web server

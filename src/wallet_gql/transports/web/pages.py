@@ -78,7 +78,7 @@ _PAGE: Final = """<!doctype html>
 </head>
 <body>
 <h1>wallet-gql {version}</h1>
-<p>A payment wallet. Its GraphQL API is at <code>{url}</code>; point any GraphQL client there, introspection is on.
+<p>A payment wallet. Its GraphQL API is at <code>{url}</code>; point any GraphQL client there.
 <p>From a shell:
 <ol>
 {steps}
