@@ -20,8 +20,8 @@ import pytest
 from cassandra import OperationTimedOut, WriteTimeout
 from cassandra.protocol import ErrorMessage
 
+from wallet_gql import failpoints
 from wallet_gql.backends.cassandra import credits as sending
-from wallet_gql.backends.cassandra import partition as registers
 from wallet_gql.backends.cassandra.client import Client
 from wallet_gql.backends.cassandra.credits import Receive
 from wallet_gql.backends.cassandra.errors import Failure
@@ -89,7 +89,7 @@ class Weather:
             patch.setattr(Client, "ask", self._asking(Client.ask))
             patch.setattr(Client, "write", self._writing(Client.write))
             patch.setattr(GroupCommit, "submit", self._submitting(GroupCommit.submit))
-            patch.setattr(registers, "reach", reaching)
+            patch.setattr(failpoints, "reach", reaching)
             patch.setattr(sending, "reach", reaching)
             yield
 

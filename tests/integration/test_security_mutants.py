@@ -18,7 +18,7 @@ from tests.integration.test_security_log_in import HOME, PASSWORD, Clock, opened
 from wallet_gql.domain.errors import RateLimited
 from wallet_gql.domain.model import RecordKey
 from wallet_gql.domain.security_events import FAILURES_MAX, EventKind, Throttle, Visitor, throttle_key
-from wallet_gql.identity import Identity, access, sessions
+from wallet_gql.identity import Identity, access, decisions, sessions
 from wallet_gql.identity import throttle as throttle_module
 from wallet_gql.records import change, read
 from wallet_gql.transports.graphql.counting import Verbs
@@ -135,11 +135,11 @@ def asking_the_session_alone(patch: Patch) -> None:
             values.pop("epoch", None)
             return plainly_replaced(thing, **values)
 
-        patch.setattr(access, "replace", same_epoch)
+        patch.setattr(decisions, "replace", same_epoch)
         try:
             return await real(self, user, keep, event, **more)
         finally:
-            patch.setattr(access, "replace", plainly_replaced)
+            patch.setattr(decisions, "replace", plainly_replaced)
 
     patch.setattr(Identity, "_end_all", end_all)
 
