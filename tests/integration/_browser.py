@@ -37,6 +37,7 @@ FLAGS: Final = (
     "--disable-sync",
     "--disable-extensions",
     "--hide-scrollbars",
+    "--lang=en-US",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
     "--remote-debugging-port=0",
 )
@@ -71,7 +72,7 @@ def running_browser() -> Iterator[Browser]:
             [program, *FLAGS, f"--user-data-dir={profile}"],
             stdout=log,
             stderr=log,
-            env={**os.environ, "HOME": str(profile)},
+            env={**os.environ, "HOME": str(profile), "LANGUAGE": "en_US"},
             start_new_session=True,
         )
         keep(process.pid)
@@ -207,9 +208,12 @@ class Page:
         return result["result"].get("value")
 
     def wait_for(self, expression: str, seconds: float = WAIT_SECONDS) -> Any:
-        """Wait until an expression is truthy, across pages if one leads to the next, and give its value."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        """Wait until an expression is truthy, across pages if one leads to the next, and give its value.
+
+        `seconds` would be generous on an idle machine.
+        """
+        began = time.monotonic()
+        while time.monotonic() - began < patience(seconds):
             with suppress(DevToolsError):  # the page went away under the question
                 if value := self.evaluate(expression):
                     return value

@@ -10,7 +10,7 @@ export interface Watcher {
   onEvent(event: ViewerEvent): void;
   /** Whether events come now. While they do not, what is shown may be old. */
   onLive?(isLive: boolean): void;
-  /** It has ended for good: no session (`UNAUTHENTICATED`), or a server that refuses. */
+  /** It has ended for good: no session (`UNAUTHENTICATED`), or a server that refuses. Too many subscriptions are no end. */
   onEnd(error: RequestFailed): void;
 }
 
@@ -18,7 +18,9 @@ export interface EventsOptions {
   readonly url: string;
   readonly token?: string | undefined;
   readonly webSocket?: typeof WebSocket;
+  /** After the first loss; it doubles with each. */
   readonly pauseMs?: number;
+  readonly pauseMaxMs?: number;
   /** A connection that is silent for longer is dropped: each side of a dead one waits for the other. */
   readonly silenceMs?: number;
 }
@@ -34,11 +36,10 @@ interface WireError {
 }
 
 const NO_SESSION = 4403;
-const PAUSE_MAX_MS = 10_000;
 
 /** Watches until `close`, through every loss of the connection. */
 export class Events {
-  readonly #options: Required<Pick<EventsOptions, "pauseMs" | "silenceMs">> & EventsOptions;
+  readonly #options: Required<Pick<EventsOptions, "pauseMs" | "pauseMaxMs" | "silenceMs">> & EventsOptions;
   #cursor: string | null;
   #socket: WebSocket | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -53,7 +54,7 @@ export class Events {
     options: EventsOptions,
     cursor: string | null = null,
   ) {
-    this.#options = { pauseMs: 250, silenceMs: 45_000, ...options };
+    this.#options = { pauseMs: 250, pauseMaxMs: 10_000, silenceMs: 45_000, ...options };
     this.#pauseMs = this.#options.pauseMs;
     this.#cursor = cursor;
     this.#connect();
@@ -113,7 +114,10 @@ export class Events {
 
   #failed(error: WireError | undefined): void {
     const { code = "NO_ANSWER", retryable = true } = error?.extensions ?? {};
-    if (retryable) this.#again();
+    if (code === "LIMIT_EXCEEDED") this.#pauseMs = this.#options.pauseMaxMs; // too many tabs: one of them will be closed
+    const isCursorRefused = code === "BAD_REQUEST" && this.#cursor !== null;
+    if (isCursorRefused) this.#cursor = null; // begin with things as they are
+    if (retryable || isCursorRefused || code === "LIMIT_EXCEEDED") this.#again();
     else this.#end(new RequestFailed(code, error?.message ?? code, false));
   }
 
@@ -127,7 +131,7 @@ export class Events {
     if (this.#isClosed) return;
     this.watcher.onLive?.(false);
     this.#timer = setTimeout(() => this.#connect(), this.#pauseMs * (0.5 + Math.random()));
-    this.#pauseMs = Math.min(this.#pauseMs * 2, PAUSE_MAX_MS);
+    this.#pauseMs = Math.min(this.#pauseMs * 2, this.#options.pauseMaxMs);
   }
 
   #end(error: RequestFailed): void {

@@ -3,6 +3,7 @@
 import { type Client, RequestFailed } from "./ask.js";
 import {
   CaptureHoldDocument,
+  IdentityDocument,
   PayDocument,
   PayMerchantDocument,
   PlaceHoldDocument,
@@ -44,8 +45,10 @@ export interface Intent<O extends Operation = Operation> {
   readonly input: InputOf<O>;
   /** When it was decided, by the device's clock; for people only. */
   readonly decidedAt: string;
-  /** Whether it was sent at least once: then money may have moved. */
+  /** Whether it was sent and no answer says that nothing was done: then money may have moved. */
   readonly sent: boolean;
+  /** Who sent it last: two tabs of a user may send the same one. */
+  readonly sender?: string;
 }
 
 /** `localStorage`, or whatever else survives a reload. */
@@ -70,22 +73,51 @@ const NOT_LET_IN: ReadonlySet<string> = new Set([
 /** Refusals after which the same key is sent again, once the person has done something about it. */
 const KEEPS_ITS_KEY: ReadonlySet<string> = new Set(["FRESH_LOG_IN_REQUIRED"]);
 
+/** Answers after which the key is kept although they say that nothing was done. */
+const NOTHING_MOVED: ReadonlySet<string> = new Set([
+  "CONTENDED",
+  "FRESH_LOG_IN_REQUIRED",
+  "NODE_UNAVAILABLE",
+  "RATE_LIMITED",
+  "UNAUTHENTICATED",
+  "UNAVAILABLE",
+]);
+
+/** What an operation is about, if that exists already: `{"holdId": …}`. */
+const TARGETS = ["transferId", "paymentId", "holdId"] as const;
+
+/** The id of the transfer, payment or hold that an intent is about; null for one that makes a new one. */
+export function targetOf({ input }: Pick<Intent, "input">): string | null {
+  const given = input as Partial<Record<(typeof TARGETS)[number], string>>;
+  return TARGETS.map((name) => given[name]).find((id) => id !== undefined) ?? null;
+}
+
 /** The decisions of one user. Those of another user of the device have another prefix, and are left alone. */
 export class Intents {
   readonly #prefix: string;
   readonly #underWay = new Map<string, Promise<unknown>>();
+  readonly #id = crypto.randomUUID();
+  #isStopped = false;
 
   constructor(
     readonly client: Client,
     readonly store: Store,
-    userId: string,
+    readonly userId: string,
     readonly retries: Retries = { attempts: 6, pauseMs: 250 },
   ) {
     this.#prefix = `wallet:${userId}:intent:`;
   }
 
-  /** Keep a decision, before anything is sent. Throws what the store throws; then nothing was done. */
+  /**
+   * Keep a decision, before anything is sent. Throws what the store throws; then nothing was done.
+   *
+   * While one of the same operation about the same transfer, payment or hold has no answer, that one is given back, with
+   * its own amount: a second key would send the money back twice.
+   */
   decide<O extends Operation>(operation: O, input: InputOf<O>): Intent<O> {
+    const target = targetOf({ input });
+    const open = this.open().find((each) => each.operation === operation && target !== null && targetOf(each) === target);
+    if (open) return open as Intent<O>;
     const intent: Intent<O> = {
       key: crypto.randomUUID(),
       operation,
@@ -108,7 +140,25 @@ export class Intents {
       .sort((a, b) => a.decidedAt.localeCompare(b.decidedAt));
   }
 
-  /** Until there is an answer; a refusal is one. Throws RequestFailed while there is none: then the intent stays. */
+  /** Whether a decision has no answer yet. */
+  isOpen(key: string): boolean {
+    return this.#read(key) !== null;
+  }
+
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
+  /** Send nothing more: the user has logged out. What has no answer is kept for the next log-in. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  /**
+   * Until there is an answer; a refusal is one. Throws RequestFailed while there is none: then the intent stays.
+   *
+   * With a cookie, the session is checked before each request: it is `OTHER_USER` if somebody else has logged in.
+   */
   send<O extends Operation>(intent: Intent<O>): Promise<AnswerOf<O>> {
     const underWay = this.#underWay.get(intent.key);
     if (underWay) return underWay as Promise<AnswerOf<O>>;
@@ -130,21 +180,35 @@ export class Intents {
   }
 
   async #once<O extends Operation>(intent: Intent<O>): Promise<AnswerOf<O>> {
+    await this.#checkUser();
     const isFirst = !this.#read(intent.key)?.sent && !intent.sent;
-    this.#keep({ ...intent, sent: true });
+    this.#keep({ ...intent, sent: true, sender: this.#id });
     const answer = await this.#answer(intent).catch((error: unknown) => {
       // If an earlier request got no answer it may have been done, so only a first one is dropped.
       if (isFirst && error instanceof RequestFailed && NOT_LET_IN.has(error.code)) this.forget(intent.key);
+      if (isFirst && error instanceof RequestFailed) this.#unsend(intent, error.code);
       throw error;
     });
     const failure = failureOf(answer);
+    if (failure && isFirst) this.#unsend(intent, failure.code);
     if (failure?.retryable) {
       const wait = "retryAfterSeconds" in failure ? failure.retryAfterSeconds : 0;
       throw new RequestFailed(failure.code, failure.message, true, wait);
     }
     if (failure && KEEPS_ITS_KEY.has(failure.code)) throw new RequestFailed(failure.code, failure.message, false);
+    if (failure) await this.#checkUser(); // a refusal to somebody who logged in meanwhile is no answer to this user
     this.forget(intent.key);
     return answer;
+  }
+
+  /** Throws RequestFailed unless this user is logged in. A token is always the same user's. */
+  async #checkUser(): Promise<void> {
+    if (this.#isStopped) throw new RequestFailed("STOPPED", "the user has logged out", false);
+    if (this.client.token !== undefined) return;
+    const { viewer } = await this.client.ask(IdentityDocument, {});
+    if (!viewer) throw new RequestFailed("UNAUTHENTICATED", "the session is over", false);
+    if (viewer.id !== this.userId) throw new RequestFailed("OTHER_USER", "somebody else is logged in", false);
+    if (this.#isStopped) throw new RequestFailed("STOPPED", "the user has logged out", false);
   }
 
   async #answer<O extends Operation>(intent: Intent<O>): Promise<AnswerOf<O>> {
@@ -160,6 +224,18 @@ export class Intents {
   /** Drop a decision. Only where there is an answer, or where a person gives it up knowing that it may have been done. */
   forget(key: string): void {
     this.store.removeItem(this.#prefix + key);
+  }
+
+  /** Note that nothing was done, unless another tab has sent it meanwhile, or has an answer already. */
+  #unsend(intent: Intent, code: string): void {
+    if (NOTHING_MOVED.has(code) && this.#read(intent.key)?.sender === this.#id) this.#keep(intent);
+  }
+
+  /** Give up a decision, if it is known that nothing was done; whether it was. */
+  discard(key: string): boolean {
+    if (this.#underWay.has(key) || this.#read(key)?.sent) return false;
+    this.forget(key);
+    return true;
   }
 
   #keep(intent: Intent): void {

@@ -44,7 +44,7 @@ function watching() {
     onEnd: (error: RequestFailed) => ended.push(error),
   };
   const webSocket = Wire as unknown as typeof WebSocket;
-  const events = new Events(watcher, { url: "http://wallet", webSocket, pauseMs: 0 });
+  const events = new Events(watcher, { url: "http://wallet", webSocket, pauseMs: 0, pauseMaxMs: 0 });
   return { events, seen, live, ended };
 }
 
@@ -53,6 +53,8 @@ async function connection(count: number): Promise<Wire> {
   while (Wire.made.length < count) await new Promise((wake) => setTimeout(wake));
   return Wire.made[count - 1] as Wire;
 }
+
+const failed = (code: string) => ({ type: "error", id: "viewer", payload: [{ message: "", extensions: { code, retryable: false } }] });
 
 const LOSSES: Record<string, (wire: Wire) => void> = {
   "closed by the server": (wire) => wire.onclose?.({ code: 1012 }),
@@ -94,6 +96,25 @@ test("what cannot be retried ends it, what can does not", async () => {
   const { ended } = watching();
   const wire = await connection(1);
   wire.open();
-  wire.say({ type: "error", id: "viewer", payload: [{ message: "", extensions: { code: "LIMIT_EXCEEDED", retryable: false } }] });
-  assert.deepEqual(ended.map(({ code }) => code), ["LIMIT_EXCEEDED"]);
+  wire.say(failed("DOCUMENT_NOT_TRUSTED"));
+  assert.deepEqual(ended.map(({ code }) => code), ["DOCUMENT_NOT_TRUSTED"]);
+});
+
+test("too many subscriptions are tried again, and a cursor that is refused is dropped", async () => {
+  const { events, ended } = watching();
+  const first = await connection(1);
+  first.open();
+  first.event("c1");
+  first.say(failed("LIMIT_EXCEEDED"));
+  const second = await connection(2);
+  second.open();
+  assert.deepEqual(second.asked, ["c1"]);
+  second.say(failed("BAD_REQUEST"));
+  const third = await connection(3);
+  third.open();
+  assert.deepEqual(third.asked, [null]);
+  assert.deepEqual(ended, []);
+  third.say(failed("BAD_REQUEST"));
+  assert.deepEqual(ended.map(({ code }) => code), ["BAD_REQUEST"]);
+  events.close();
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Client, type Intent, Intents, RequestFailed, failureOf, successOf } from "../src/index.js";
+import { Client, type Intent, Intents, type Operation, RequestFailed, failureOf, successOf, targetOf } from "../src/index.js";
 
 /** A `localStorage` in memory. */
 class Memory {
@@ -21,18 +21,24 @@ const thrown = (code: string, retryable = false) => ({ errors: [{ message: code,
 
 type Step = object | Error | string;
 
-/** A user whose requests are answered by these steps, one after the other; `keys` are those that were sent. */
-function user(steps: Step[], store = new Memory()) {
+/**
+ * A user whose requests are answered by these steps, one after the other; `keys` are those that were sent, and
+ * `cookie.of` is who is logged in. A step may be a function, which is called when the request arrives.
+ */
+function user(steps: (Step | (() => Step))[], store = new Memory(), id = "u1", cookie: { of: string | null } = { of: id }) {
   const keys: string[] = [];
   const fetch = async (_url: unknown, request?: RequestInit): Promise<Response> => {
-    keys.push(JSON.parse(String(request?.body)).variables.input.idempotencyKey);
-    const step = steps.shift();
+    const { query, variables } = JSON.parse(String(request?.body));
+    if (query.includes("query Identity")) return Response.json({ data: { viewer: cookie.of === null ? null : { id: cookie.of } } });
+    keys.push(variables.input.idempotencyKey);
+    const given = steps.shift();
+    const step = typeof given === "function" ? given() : given;
     if (step instanceof Error) throw step;
     if (typeof step === "string") return new Response(step, { status: 502 });
     return Response.json(step && "errors" in step ? step : { data: { answer: step } });
   };
   const client = new Client({ url: "http://wallet", fetch });
-  return { keys, store, intents: new Intents(client, store, "u1", { attempts: 5, pauseMs: 0 }) };
+  return { keys, store, cookie, intents: new Intents(client, store, id, { attempts: 5, pauseMs: 0 }) };
 }
 
 const LOST: Record<string, Step> = {
@@ -124,4 +130,82 @@ test("each user of a device has their own intents", async () => {
   store.setItem("something else", "of the page");
   assert.deepEqual(new Intents(intents.client, store, "u2").open(), []);
   assert.equal(intents.open().length, 1);
+});
+
+const ABOUT: { operation: Operation; input: object }[] = [
+  { operation: "reverseTransfer", input: { transferId: "x", minorUnits: "5" } },
+  { operation: "refundPayment", input: { paymentId: "x", minorUnits: "5" } },
+  { operation: "captureHold", input: { holdId: "x" } },
+  { operation: "voidHold", input: { holdId: "x" } },
+];
+
+for (const { operation, input } of ABOUT) {
+  test(`${operation} has one key until there is an answer, however often it is decided`, async () => {
+    const { intents, keys } = user([...Array.from({ length: 5 }, () => new TypeError("cut")), SUCCESS, SUCCESS]);
+    const first = intents.decide(operation, input as never);
+    await assert.rejects(intents.send(first), RequestFailed);
+    const second = intents.decide(operation, { ...input, minorUnits: "7" } as never);
+    assert.deepEqual({ ...second, sent: false, sender: null }, { ...first, sent: false, sender: null });
+    assert.equal(targetOf(second), "x");
+    await intents.send(second);
+    assert.deepEqual([...new Set(keys)], [first.key]);
+    await intents.send(intents.decide(operation, input as never));
+    assert.equal(new Set(keys).size, 2);
+  });
+}
+
+test("two payments of the same amount are two decisions", () => {
+  const { intents } = user([]);
+  assert.notEqual(intents.decide("transfer", INPUT).key, intents.decide("transfer", INPUT).key);
+});
+
+test("what has no answer is not sent as somebody else, and its key is kept", async () => {
+  const { intents, keys, cookie, store } = user([() => ((cookie.of = "u2"), new TypeError("cut")), refused("ACCOUNT_NOT_FOUND", false)]);
+  const intent = intents.decide("transfer", INPUT);
+  await assert.rejects(intents.send(intent), { code: "OTHER_USER", retryable: false });
+  assert.equal(keys.length, 1);
+  assert.deepEqual(intents.open().map(({ key, sent }) => [key, sent]), [[intent.key, true]]);
+  const back = user([{ ...SUCCESS, replayed: true }], store);
+  assert.equal(successOf(await back.intents.send(back.intents.open()[0] as Intent<"transfer">))?.replayed, true);
+  assert.deepEqual(back.keys, [intent.key]);
+});
+
+test("a refusal to who logged in while it was sent is no answer to the user", async () => {
+  const { intents, cookie } = user([() => ((cookie.of = "u2"), refused("ACCOUNT_NOT_FOUND", false))]);
+  const intent = intents.decide("transfer", INPUT);
+  await assert.rejects(intents.send(intent), { code: "OTHER_USER" });
+  assert.equal(intents.isOpen(intent.key), true);
+});
+
+test("after a log-out nothing is sent again, and the key is kept", async () => {
+  const { intents, keys } = user([() => (intents.stop(), new TypeError("cut")), SUCCESS]);
+  const intent = intents.decide("transfer", INPUT);
+  await assert.rejects(intents.send(intent), { code: "STOPPED" });
+  assert.equal(keys.length, 1);
+  assert.equal(intents.isOpen(intent.key), true);
+});
+
+test("without a session nothing is sent", async () => {
+  const { intents, keys, cookie } = user([SUCCESS]);
+  cookie.of = null;
+  const intent = intents.decide("transfer", INPUT);
+  await assert.rejects(intents.send(intent), { code: "UNAUTHENTICATED" });
+  assert.deepEqual(keys, []);
+  assert.deepEqual(intents.open().map(({ sent }) => sent), [false]);
+});
+
+test("it is known whether money may have moved", async () => {
+  const steps: Record<string, [Step, boolean]> = {
+    UNAVAILABLE: [refused("UNAVAILABLE", true), false],
+    FRESH_LOG_IN_REQUIRED: [refused("FRESH_LOG_IN_REQUIRED", false), false],
+    "IN_DOUBT": [refused("IN_DOUBT", true), true],
+    "lost": [new TypeError("cut"), true],
+  };
+  for (const [name, [step, mayHave]] of Object.entries(steps)) {
+    const { intents } = user(Array.from({ length: 5 }, () => step));
+    await assert.rejects(intents.send(intents.decide("transfer", INPUT)));
+    assert.deepEqual(intents.open().map(({ sent }) => sent), [mayHave], name);
+    assert.equal(intents.discard(intents.open()[0]?.key ?? ""), !mayHave, name);
+    assert.equal(intents.open().length, mayHave ? 1 : 0, name);
+  }
 });

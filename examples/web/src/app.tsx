@@ -1,6 +1,6 @@
 // The frame: who is logged in, where one is, and what one is told meanwhile.
 import { useEffect, useState } from "preact/hooks";
-import { LogOutDocument } from "wallet-gql-client";
+import { type Intent, LogOutDocument, type Money, RequestFailed, failureOf } from "wallet-gql-client";
 import { LANGUAGES, type Language } from "./messages.js";
 import { Icon, type IconName, Problem, useAct } from "./parts.js";
 import { type Route, link, useRoute } from "./route.js";
@@ -13,7 +13,7 @@ import { Security } from "./screens/security.js";
 import { Statement } from "./screens/statement.js";
 import { TransferDetail } from "./screens/transfer.js";
 import { Texts, TextsContext, preferredLanguage, useTexts } from "./texts.js";
-import { WalletContext, client, useWallet, useWalletState } from "./wallet.js";
+import { WalletContext, client, isOld, useWallet, useWalletState } from "./wallet.js";
 
 const SCREENS: readonly (readonly [screen: string, icon: IconName])[] = [
   ["", "home"],
@@ -72,18 +72,45 @@ function Languages({ onChange }: { onChange: (language: Language) => void }) {
   );
 }
 
+/** One that was decided long ago: what it was, and the person says what becomes of it. */
+function Old({ intent }: { intent: Intent }) {
+  const texts = useTexts();
+  const { say } = texts;
+  const { again, discard, exponent } = useWallet();
+  const { run, isBusy, problem } = useAct();
+  const { to, merchant, amount } = intent.input as { to?: { username?: string }; merchant?: string; amount?: Omit<Money, "decimal"> };
+  const money = amount && texts.minor(BigInt(amount.minorUnits), amount.currency, exponent(amount.currency));
+  const what = [say.operations[intent.operation], money, to?.username ?? merchant, texts.moment(intent.decidedAt)];
+  return (
+    <aside class="card unanswered" role="status">
+      <p>{what.filter(Boolean).join(" · ")}<br />{intent.sent ? say.oldUnknown : say.oldUnsent}</p>
+      <div class="acts">
+        <button type="button" class="small" disabled={isBusy} onClick={() => run(() => again(intent))}>{isBusy ? say.asking : say.sendNow}</button>
+        {!intent.sent && <button type="button" class="small quiet" disabled={isBusy} onClick={() => discard(intent)}>{say.discard}</button>}
+      </div>
+      <Problem>{problem}</Problem>
+    </aside>
+  );
+}
+
 /** What has no answer yet: it is asked again with its key, by itself after a reload, and by a click. */
 function Unanswered() {
   const { say } = useTexts();
   const { pending, resume } = useWallet();
   const { run, isBusy, problem } = useAct();
-  if (!pending.length) return null;
+  const old = pending.filter(isOld);
+  const recent = pending.length - old.length;
   return (
-    <aside class="card unanswered" role="status">
-      <p>{say.unanswered(pending.length)}</p>
-      <button type="button" class="small" disabled={isBusy} onClick={() => run(resume)}>{isBusy ? say.asking : say.askAgain}</button>
-      <Problem>{problem}</Problem>
-    </aside>
+    <>
+      {old.map((intent) => <Old key={intent.key} intent={intent} />)}
+      {recent > 0 && (
+        <aside class="card unanswered" role="status">
+          <p>{say.unanswered(recent)}</p>
+          <button type="button" class="small" disabled={isBusy} onClick={() => run(resume)}>{isBusy ? say.asking : say.askAgain}</button>
+          <Problem>{problem}</Problem>
+        </aside>
+      )}
+    </>
   );
 }
 
@@ -111,10 +138,12 @@ function Notices() {
 function Account() {
   const { say } = useTexts();
   const { data, isLive, leave } = useWallet();
-  const { run, isBusy } = useAct();
+  const { run, isBusy, problem } = useAct();
   const out = () =>
     run(async () => {
-      await client.ask(LogOutDocument, {});
+      const { answer } = await client.ask(LogOutDocument, {});
+      if (!answer) throw new RequestFailed("NO_ANSWER", "", true); // the session may still be there
+      if (failureOf(answer)) return answer;
       leave();
     });
   return (
@@ -122,6 +151,7 @@ function Account() {
       <span class={isLive ? "live on" : "live"} role="status">{isLive ? say.live : say.offline}</span>
       <span class="me">{data.viewer.username}</span>
       <button type="button" class="small quiet" disabled={isBusy} onClick={out}>{say.logOut}</button>
+      <Problem>{problem}</Problem>
     </>
   );
 }
@@ -155,6 +185,7 @@ export function App() {
           </div>
         </header>
         <main id="content" tabIndex={-1}>
+          {wallet && <Problem>{state.error ? texts.thrown(state.error) : ""}</Problem>}
           {wallet && <Unanswered />}
           {wallet ? <Content route={route} /> : <Outside phase={state.phase} error={state.error} enter={enter} />}
         </main>

@@ -84,12 +84,27 @@ export const de: Messages = {
   badAmount: (digits) =>
     digits ? `Ein Betrag über null mit höchstens ${digits} Nachkommastellen.` : "Ein ganzer Betrag über null.",
   only: (amount) => `Nur ${amount} sind verfügbar.`,
+  limited: (amount, until) =>
+    until ? `Ihr Ausgabenlimit lässt bis ${until} noch ${amount} zu.` : `Ihr Ausgabenlimit erlaubt ${amount} je Zahlung.`,
   unknown: "Noch nicht bekannt",
   unknownText:
     "Es kam keine Antwort. Das Geld kann geflossen sein, also zahlen Sie nicht noch einmal: Fragen Sie nach, bezahlt wird höchstens einmal.",
   unanswered: (n) => (n === 1 ? "Eine Zahlung ist noch ohne Antwort." : `${n} Zahlungen sind noch ohne Antwort.`),
   askAgain: "Nachfragen",
   asking: "Fragt…",
+  oldUnknown: "Ohne Antwort. Vielleicht ist es schon ausgeführt; wenn nicht, führt Senden es jetzt aus, höchstens einmal.",
+  oldUnsent: "Es wurde nicht ausgeführt.",
+  sendNow: "Jetzt senden",
+  discard: "Verwerfen",
+  operations: {
+    transfer: "Zahlen",
+    payMerchant: "Zahlen",
+    placeHold: "Reservieren",
+    captureHold: "Reserviertes nehmen",
+    voidHold: "Reserviertes freigeben",
+    reverseTransfer: "Zurücksenden",
+    refundPayment: "Zurücksenden",
+  },
   settled: "Beantwortet. Ihr Guthaben ist aktuell.",
   received: (amount, name) => `${amount} von ${name} erhalten`,
   sent: "Gesendet",
@@ -161,10 +176,9 @@ export const de: Messages = {
   noAnswer: "Die Wallet antwortet nicht. Versuchen Sie es gleich noch einmal.",
   sessionOver: "Ihre Sitzung ist zu Ende. Bitte melden Sie sich neu an.",
   somethingWrong: "Etwas ist schiefgegangen.",
-  errors: {
+  errors: { // without INVALID_INPUT: only the wallet's own message says what is wrong
     INSUFFICIENT_FUNDS: "Das Guthaben reicht nicht.",
     INVALID_CREDENTIALS: "Der Name oder das Passwort stimmt nicht.",
-    INVALID_INPUT: "Bitte berichtigen Sie die Angaben.",
     INVALID_AMOUNT: "Der Betrag ist nicht möglich.",
     USERNAME_TAKEN: "Dieser Name ist vergeben.",
     EMAIL_TAKEN: "Zu dieser E-Mail gibt es schon eine Wallet.",
@@ -174,6 +188,7 @@ export const de: Messages = {
     ACCOUNT_FROZEN: "Das Konto ist gesperrt.",
     ACCOUNT_CLOSED: "Das Konto ist geschlossen.",
     LIMIT_EXCEEDED: "Das überschreitet eine Grenze der Wallet.",
+    SPENDING_LIMIT_EXCEEDED: "Das überschreitet Ihr Ausgabenlimit.",
     HOLD_NOT_OPEN: "Die Reservierung ist nicht mehr offen.",
     CAPTURE_EXCEEDS_HOLD: "So viel ist nicht reserviert.",
     REVERSAL_EXCEEDS_ORIGINAL: "So viel ist nicht mehr zurückzusenden.",

@@ -1,5 +1,5 @@
 // What the page says. Every language has every message: the compiler checks it.
-import type { TransferKind } from "wallet-gql-client";
+import type { Operation, TransferKind } from "wallet-gql-client";
 import { de } from "./messages.de.js";
 
 const en = {
@@ -85,11 +85,26 @@ const en = {
   badAmount: (digits: number) =>
     digits ? `An amount above zero, with at most ${digits} decimals.` : "A whole amount above zero.",
   only: (amount: string) => `Only ${amount} is available.`,
+  limited: (amount: string, until: string | null) =>
+    until ? `A spending limit of yours leaves ${amount} until ${until}.` : `A spending limit of yours allows ${amount} in one payment.`,
   unknown: "Not known yet",
   unknownText: "There was no answer. The money may have moved, so do not pay again: ask, and it is paid once at most.",
   unanswered: (n: number) => (n === 1 ? "1 payment has no answer yet." : `${n} payments have no answer yet.`),
   askAgain: "Ask again",
   asking: "Asking…",
+  oldUnknown: "It has no answer. It may be done already; if not, sending it does it now. It is done once at most.",
+  oldUnsent: "It was not done.",
+  sendNow: "Send it now",
+  discard: "Discard",
+  operations: {
+    transfer: "Pay",
+    payMerchant: "Pay",
+    placeHold: "Reserve",
+    captureHold: "Take reserved money",
+    voidHold: "Release reserved money",
+    reverseTransfer: "Send back",
+    refundPayment: "Send back",
+  } as Record<Operation, string>,
   settled: "Answered. Your balance is up to date.",
   received: (amount: string, name: string) => `${amount} received from ${name}`,
   sent: "Sent",

@@ -1,10 +1,10 @@
 // What several screens show.
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { type HoldStateFragment as Hold, type LineFragment as Line, type Money, RequestFailed } from "wallet-gql-client";
+import { type HoldStateFragment as Hold, type Intent, type LineFragment as Line, type Money, RequestFailed } from "wallet-gql-client";
 import { link } from "./route.js";
 import { useTexts } from "./texts.js";
-import { useWallet } from "./wallet.js";
+import { Unanswered, useWallet } from "./wallet.js";
 
 const ICONS = {
   home: "M3 10.5 12 3l9 7.5M5.5 9v11h13V9",
@@ -53,6 +53,20 @@ export function Field({ label, hint, error, ...input }: FieldProps) {
       {hint && <small id={`${id}-hint`}>{hint}</small>}
       {error && <small id={`${id}-error`} class="wrong">{error}</small>}
     </div>
+  );
+}
+
+/** A field whose text counts once it is left or Enter is pressed; until then what is typed stays, whatever is drawn anew. */
+export function DraftField({ value, onCommit, ...field }: Omit<FieldProps, "value"> & { value: string; onCommit: (value: string) => void }) {
+  const [draft, setDraft] = useState(value);
+  useEffect(() => setDraft(value), [value]);
+  return (
+    <Field
+      {...field}
+      value={draft}
+      onInput={(event) => setDraft(event.currentTarget.value)}
+      onChange={(event) => onCommit(event.currentTarget.value)}
+    />
   );
 }
 
@@ -173,8 +187,9 @@ export function Who({ party }: { party: Party | null }) {
 export function HoldLine({ hold, onChanged }: { hold: Hold; onChanged: () => void }) {
   const texts = useTexts();
   const { say } = texts;
-  const { act } = useWallet();
+  const { act, openOf } = useWallet();
   const { run, isBusy, problem } = useAct();
+  const open = openOf(hold.id);
   const taken = hold.captured.minorUnits !== "0" ? say.taken(texts.money(hold.captured)) : say.states[hold.state];
   const state = hold.state === "OPEN" ? hold.expiresAt && say.expires(texts.moment(hold.expiresAt)) : taken;
   const close = (operation: "captureHold" | "voidHold") =>
@@ -195,7 +210,8 @@ export function HoldLine({ hold, onChanged }: { hold: Hold; onChanged: () => voi
         <small>{[hold.reference, state].filter(Boolean).join(" · ")}</small>
       </span>
       <Amount money={hold.amount} />
-      {hold.closable && (
+      {hold.closable && !isBusy && open && <AskAgain intent={open} onAnswer={onChanged} />}
+      {hold.closable && (isBusy || !open) && (
         <span class="acts">
           <button type="button" class="small" disabled={isBusy} onClick={() => close("captureHold")}>
             {say.take}
@@ -210,13 +226,35 @@ export function HoldLine({ hold, onChanged }: { hold: Hold; onChanged: () => voi
   );
 }
 
+/** In place of a button that moves money, while what was decided has no answer: a new decision could move it twice. */
+export function AskAgain({ intent, onAnswer }: { intent: Intent; onAnswer: () => void }) {
+  const { say } = useTexts();
+  const { again } = useWallet();
+  const { run, isBusy, problem } = useAct();
+  const ask = () =>
+    run(async () => {
+      const answer = await again(intent);
+      onAnswer();
+      return answer;
+    });
+  return (
+    <div class="open" role="status">
+      <p>{say.unknownText}</p>
+      <Problem>{problem}</Problem>
+      <button type="button" disabled={isBusy} onClick={ask}>{isBusy ? say.asking : say.askAgain}</button>
+    </div>
+  );
+}
+
 /** Runs something that asks the wallet: whether it runs, and what went wrong, in the language of the page. */
 export function useAct() {
   const texts = useTexts();
   const [isBusy, setBusy] = useState(false);
+  const isRunning = useRef(false); // at once, also before the page is drawn again
   const [problem, setProblem] = useState("");
   const run = async (act: () => Promise<object | void>): Promise<void> => {
-    if (isBusy) return;
+    if (isRunning.current) return;
+    isRunning.current = true;
     setBusy(true);
     setProblem("");
     try {
@@ -224,8 +262,10 @@ export function useAct() {
       if (answer && "retryable" in answer) setProblem(texts.failure(answer as Parameters<typeof texts.failure>[0]));
     } catch (error) {
       const isUnknown = error instanceof RequestFailed && error.retryable;
-      setProblem(isUnknown ? texts.say.noAnswer : texts.thrown(error));
+      if (error instanceof Unanswered && isUnknown) setProblem(texts.say.unknownText);
+      else setProblem(isUnknown ? texts.say.noAnswer : texts.thrown(error));
     } finally {
+      isRunning.current = false;
       setBusy(false);
     }
   };

@@ -58,6 +58,8 @@ export class Texts {
 
   failure(failure: Failure): string {
     if ("available" in failure && failure.available) return this.say.only(this.money(failure.available));
+    if ("remaining" in failure && failure.remaining)
+      return this.say.limited(this.money(failure.remaining), failure.freeAt ? this.moment(failure.freeAt) : null);
     const problems = "problems" in failure ? failure.problems : [];
     if (problems.length) return problems.map(({ code, message }) => this.problem(code, message)).join(" ");
     return this.problem(failure.code, failure.message);

@@ -16,6 +16,7 @@ import {
   type Operation,
   RequestFailed,
   type ViewerEvent,
+  targetOf,
 } from "wallet-gql-client";
 
 export const client = new Client();
@@ -45,10 +46,11 @@ type Action =
   | { do: "loaded"; data: Data; pending: readonly Intent[] }
   | { do: "failed"; error: unknown }
   | { do: "out"; error?: unknown }
+  | { do: "unsure" }
   | { do: "live"; isLive: boolean }
   | { do: "event"; event: ViewerEvent }
-  | { do: "account"; account: Account }
-  | { do: "pending"; pending: readonly Intent[] };
+  | { do: "account"; userId: string; account: Account }
+  | { do: "pending"; userId: string; pending: readonly Intent[] };
 
 const START: State = { phase: "loading", data: null, error: null, isLive: false, news: [], holdChanges: 0, pending: [] };
 
@@ -64,6 +66,12 @@ function withAccount(viewer: Viewer, account: Account): Viewer {
 function isNews(account: Account, data: Data | null): boolean {
   const known = data?.viewer.accounts.find(({ id }) => id === account.id);
   return !known || BigInt(known.sequence) < BigInt(account.sequence);
+}
+
+/** Whether a snapshot is of another user: the connection was made anew, with the cookie of who logged in meanwhile. */
+function isOfAnother({ snapshot, accounts }: ViewerEvent, { viewer }: Data): boolean {
+  const known = new Set(viewer.accounts.map(({ id }) => id));
+  return snapshot && known.size + accounts.length > 0 && !accounts.some(({ id }) => known.has(id));
 }
 
 const isSame = (a: Line, b: Line): boolean => a.transfer.id === b.transfer.id && a.sequence === b.sequence;
@@ -89,24 +97,26 @@ function withHolds(viewer: Viewer, event: ViewerEvent): Viewer {
 
 function reduce(state: State, action: Action): State {
   switch (action.do) {
-    case "loaded":
-      return { ...state, phase: "in", data: action.data, error: null, pending: action.pending };
+    case "loaded": // of somebody else nothing is kept
+      return { ...(state.data?.viewer.id === action.data.viewer.id ? state : START), phase: "in", data: action.data, error: null, pending: action.pending };
     case "failed":
       return { ...state, phase: state.data ? state.phase : "failed", error: action.error };
-    case "out":
-      return { ...START, phase: "out", error: action.error ?? null };
+    case "out": // who was not in is not told that the session is over
+      return { ...START, phase: "out", error: (state.data && action.error) || null };
+    case "unsure":
+      return START;
     case "live":
       return state.isLive === action.isLive ? state : { ...state, isLive: action.isLive };
     case "pending":
-      return { ...state, pending: action.pending };
+      return state.data?.viewer.id === action.userId ? { ...state, pending: action.pending } : state;
+    case "account":
+      return state.data?.viewer.id === action.userId ? { ...state, data: { ...state.data, viewer: withAccount(state.data.viewer, action.account) } } : state;
     default:
       return state.data ? changed(state, state.data, action) : state;
   }
 }
 
-function changed(state: State, data: Data, action: Action & { do: "event" | "account" }): State {
-  if (action.do === "account") return { ...state, data: { ...data, viewer: withAccount(data.viewer, action.account) } };
-  const { event } = action;
+function changed(state: State, data: Data, { event }: Action & { do: "event" }): State {
   const isNew = (entry: Line) => !state.news.some((line) => isSame(line, entry));
   const entries = event.entries.filter(isNew);
   const viewer = withHolds(entries.reduce(withEntry, event.accounts.reduce(withAccount, data.viewer)), event);
@@ -124,13 +134,34 @@ export interface Wallet extends State {
   /** What can be spent for all one knows: less what is on its way and has no answer. */
   available(account: Account): bigint;
   exponent(currency: string): number;
-  /** Decide and send; throws RequestFailed while there is no answer. */
+  /** Decide and send; throws Unanswered while there is no answer. */
   act<O extends Operation>(operation: O, input: InputOf<O>): Promise<AnswerOf<O>>;
-  /** Ask again about what has no answer. */
+  /** What was decided about a transfer, payment or hold and has no answer: send that again, and decide nothing new. */
+  openOf(id: string): Intent | undefined;
+  /** Ask again about one that has no answer; throws Unanswered while there is none. */
+  again(intent: Intent): Promise<object>;
+  /** Ask again about all that has no answer, but for what is old. */
   resume(): Promise<void>;
+  /** Give up what certainly was not done. */
+  discard(intent: Intent): void;
   reload(): Promise<void>;
   /** The session has ended. */
   leave(error?: unknown): void;
+}
+
+const OLD_MS = 24 * 3600 * 1000;
+
+/** Decided so long ago that the person may not want it any more: it is not sent by itself, since that may do it now. */
+export const isOld = ({ decidedAt }: Intent): boolean => Date.now() - Date.parse(decidedAt) > OLD_MS;
+
+/** There is no answer, and the decision is kept with its key: the money may have moved. */
+export class Unanswered extends RequestFailed {
+  constructor(
+    readonly key: string,
+    { code, message, retryable }: RequestFailed,
+  ) {
+    super(code, message, retryable);
+  }
 }
 
 /** Accounts from which money leaves by an intent that has no answer. */
@@ -153,45 +184,78 @@ export function useWalletState(): { state: State; wallet: Wallet | null; enter: 
   const userId = state.data?.viewer.id;
   const intents = useMemo(() => (userId ? new Intents(client, localStorage, userId) : null), [userId]);
 
-  const failed = (error: unknown) => {
-    const isOut = error instanceof RequestFailed && error.code === "UNAUTHENTICATED";
-    dispatch(isOut ? { do: "out" } : { do: "failed", error });
+  const round = useRef(0); // what was asked for before the last log-in or log-out is dropped
+  useEffect(() => () => intents?.stop(), [intents]);
+
+  const leave = (error?: unknown) => {
+    round.current++;
+    intents?.stop();
+    dispatch({ do: "out", error });
   };
-  const enter = () =>
-    load()
-      .then((data) => dispatch({ do: "loaded", data, pending: new Intents(client, localStorage, data.viewer.id).open() }))
-      .catch(failed);
+  const failed = (error: unknown) => {
+    if (error instanceof RequestFailed && error.code === "UNAUTHENTICATED") leave(error);
+    else dispatch({ do: "failed", error });
+  };
+  const enter = async () => {
+    const mine = ++round.current;
+    try {
+      const data = await load();
+      if (mine !== round.current) return;
+      if (data.viewer.id !== userId) intents?.stop();
+      dispatch({ do: "loaded", data, pending: new Intents(client, localStorage, data.viewer.id).open() });
+    } catch (error) {
+      if (mine === round.current) failed(error);
+    }
+  };
+  /** Somebody else may be logged in: show nothing until that is known. */
+  const enterAnew = () => {
+    intents?.stop();
+    dispatch({ do: "unsure" });
+    return enter();
+  };
   useEffect(() => void enter(), []);
   useLive(userId, {
     onEvent: (event) => {
+      if (state.data && isOfAnother(event, state.data)) return void enterAnew();
       dispatch({ do: "event", event });
       if (mayLackHolds(event)) void enter();
     },
     onLive: (isLive) => dispatch({ do: "live", isLive }),
     onEnd: failed,
-    onFirst: ({ accounts }) => accounts.some((account) => isNews(account, state.data)) && void enter(),
+    onSnapshot: (event) => !(state.data && isOfAnother(event, state.data)) && event.accounts.some((account) => isNews(account, state.data)) && void enter(),
   });
 
-  const wallet = intents && state.data ? bind(state, state.data, intents, dispatch, enter) : null;
+  const wallet = intents && state.data ? bind(state, state.data, { intents, dispatch, enter, enterAnew, leave }) : null;
   useEffect(() => void (wallet && resumeOnce(wallet)), [intents]);
   return { state, wallet, enter };
 }
 
 const resumeOnce = (wallet: Wallet) => wallet.resume().catch(() => undefined); // the banner stays
 
-function bind(state: State, data: Data, intents: Intents, dispatch: (action: Action) => void, enter: () => Promise<void>): Wallet {
-  const told = () => dispatch({ do: "pending", pending: intents.open() });
+interface Means {
+  readonly intents: Intents;
+  dispatch(action: Action): void;
+  enter(): Promise<void>;
+  enterAnew(): Promise<void>;
+  leave(error?: unknown): void;
+}
+
+function bind(state: State, data: Data, { intents, dispatch, enter, enterAnew, leave }: Means): Wallet {
+  const { userId } = intents;
+  const told = () => dispatch({ do: "pending", userId, pending: intents.open() });
   const send = async <O extends Operation>(intent: Intent<O>): Promise<AnswerOf<O>> => {
     try {
       const answer = await intents.send(intent);
       for (const name of ["fromAccount", "toAccount"]) {
         const account = (answer as Record<string, unknown>)[name] as Account | null | undefined;
-        if (account) dispatch({ do: "account", account });
+        if (account) dispatch({ do: "account", userId, account });
       }
       return answer;
     } catch (error) {
-      if (error instanceof RequestFailed && error.code === "UNAUTHENTICATED") dispatch({ do: "out", error });
-      throw error;
+      if (!(error instanceof RequestFailed) || intents.isStopped) throw error; // what it says is of a session that is gone
+      if (error.code === "UNAUTHENTICATED") leave(error);
+      if (error.code === "OTHER_USER") void enterAnew();
+      throw intents.isOpen(intent.key) ? new Unanswered(intent.key, error) : error;
     } finally {
       told();
     }
@@ -207,13 +271,19 @@ function bind(state: State, data: Data, intents: Intents, dispatch: (action: Act
       told();
       return send(intent);
     },
+    openOf: (id) => state.pending.find((intent) => targetOf(intent) === id),
+    again: send,
     resume: async () => {
-      const results = await Promise.allSettled(intents.open().map(send));
-      await enter();
+      const results = await Promise.allSettled(intents.open().filter((intent) => !isOld(intent)).map(send));
+      if (!intents.isStopped) await enter();
       if (results.some(({ status }) => status === "rejected")) throw new RequestFailed("NO_ANSWER", "", true);
     },
+    discard: (intent) => {
+      intents.discard(intent.key);
+      told();
+    },
     reload: enter,
-    leave: (error) => dispatch({ do: "out", error }),
+    leave,
   };
 }
 
@@ -221,8 +291,8 @@ interface Listener {
   onEvent(event: ViewerEvent): void;
   onLive(isLive: boolean): void;
   onEnd(error: unknown): void;
-  /** With the first event of all, which has no entries. */
-  onFirst(event: ViewerEvent): void;
+  /** With the first event of each connection: without a cursor it has no entries. */
+  onSnapshot(event: ViewerEvent): void;
 }
 
 /** Events over one connection, while somebody is logged in. */
@@ -231,11 +301,9 @@ function useLive(userId: string | undefined, listener: Listener): void {
   latest.current = listener;
   useEffect(() => {
     if (!userId) return;
-    let isFirst = true;
     const onEvent = (event: ViewerEvent) => {
       latest.current.onEvent(event);
-      if (isFirst) latest.current.onFirst(event);
-      isFirst = false;
+      if (event.snapshot) latest.current.onSnapshot(event);
     };
     const onLive = (isLive: boolean) => latest.current.onLive(isLive);
     const onEnd = (error: unknown) => latest.current.onEnd(error);

@@ -1,7 +1,7 @@
 // Every entry of all accounts, newest first: page after page, by filters, and live.
 import { useState } from "preact/hooks";
 import { type HistoryFilterInput, HistoryDocument, type TransferKind } from "wallet-gql-client";
-import { Field, Lines, More, Problem, Screen, Select, usePages } from "../parts.js";
+import { DraftField, Lines, More, Problem, Screen, Select, usePages } from "../parts.js";
 import { useTexts } from "../texts.js";
 import { client, useWallet } from "../wallet.js";
 
@@ -49,23 +49,22 @@ export function History() {
   const { items, isLoading, problem, more } = usePages(JSON.stringify(filter), (after) => ask(filter, after));
   const known = new Set(items.map(({ transfer }) => transfer.id));
   const lines = filter ? items : [...news.filter(({ transfer }) => !known.has(transfer.id)), ...items];
-  const set = (name: keyof Wanted) => (event: { currentTarget: HTMLInputElement }) =>
-    setWanted({ ...wanted, [name]: event.currentTarget.value });
+  const set = (name: keyof Wanted) => (value: string) => setWanted({ ...wanted, [name]: value });
   return (
     <Screen title={say.history}>
       <details class="card filters">
         <summary>{say.filters}{filter && <span class="tag">{Object.keys(filter).length}</span>}</summary>
         <div class="grid">
-          <Field label={say.search} type="search" value={wanted.reference} maxLength={140} onChange={set("reference")} />
-          <Field label={say.person} value={wanted.counterparty} hint={say.payToHint} onChange={set("counterparty")} />
+          <DraftField label={say.search} type="search" value={wanted.reference} maxLength={140} onCommit={set("reference")} />
+          <DraftField label={say.person} value={wanted.counterparty} hint={say.payToHint} onCommit={set("counterparty")} />
           <Select
             label={say.kind}
             value={wanted.kind}
             options={[["", say.anyKind], ...Object.entries(say.kinds)]}
             onChange={(kind) => setWanted({ ...wanted, kind })}
           />
-          <Field label={say.since} type="date" value={wanted.since} onChange={set("since")} />
-          <Field label={say.until} type="date" value={wanted.until} onChange={set("until")} />
+          <DraftField label={say.since} type="date" value={wanted.since} onCommit={set("since")} />
+          <DraftField label={say.until} type="date" value={wanted.until} onCommit={set("until")} />
         </div>
         <button type="button" class="quiet" onClick={() => setWanted(ALL)}>{say.reset}</button>
       </details>

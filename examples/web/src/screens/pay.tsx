@@ -12,7 +12,7 @@ import {
 import { Amount, Field, Icon, Problem, Screen, Select, Who, useAct, values } from "../parts.js";
 import { link } from "../route.js";
 import { useTexts } from "../texts.js";
-import { client, useWallet } from "../wallet.js";
+import { Unanswered, client, useWallet } from "../wallet.js";
 
 const HOLD_SECONDS = 7 * 24 * 3600;
 
@@ -168,11 +168,11 @@ function Review({ decided, onBack, onDone, onUnknown }: {
   decided: Decided;
   onBack: () => void;
   onDone: (outcome: Outcome) => void;
-  onUnknown: () => void;
+  onUnknown: (key: string) => void;
 }) {
   const texts = useTexts();
   const { say } = texts;
-  const { act, exponent, intents } = useWallet();
+  const { act, exponent } = useWallet();
   const { run, isBusy, problem } = useAct();
   const { draft, payee, preview } = decided;
   const amount = texts.minor(BigInt(decided.minorUnits), decided.currency, exponent(decided.currency));
@@ -184,7 +184,7 @@ function Review({ decided, onBack, onDone, onUnknown }: {
         onDone(outcomeOf(answer, draft.isHold));
       } catch (error) {
         // While its key is kept the outcome is open. Without one nothing was done.
-        if (error instanceof RequestFailed && intents.open().length) return onUnknown();
+        if (error instanceof Unanswered) return onUnknown(error.key);
         throw error;
       }
     });
@@ -226,13 +226,14 @@ function Done({ outcome, onAgain }: { outcome: Outcome; onAgain: () => void }) {
   );
 }
 
-type Step = { at: "form"; draft: Draft } | { at: "review"; decided: Decided } | { at: "done"; outcome: Outcome } | { at: "unknown" };
+type Step = { at: "form"; draft: Draft } | { at: "review"; decided: Decided } | { at: "done"; outcome: Outcome } | { at: "unknown"; key: string };
 
 export function Pay({ to }: { to: string }) {
   const { say } = useTexts();
   const { pending } = useWallet();
   const empty: Draft = { to, accountId: "", amount: "", reference: "", isHold: false };
   const [step, setStep] = useState<Step>({ at: "form", draft: empty });
+  const isOpen = step.at === "unknown" && pending.some(({ key }) => key === step.key);
   const again = () => setStep({ at: "form", draft: { ...empty, to: "" } });
   useEffect(() => setStep({ at: "form", draft: empty }), [to]);
   return (
@@ -244,14 +245,14 @@ export function Pay({ to }: { to: string }) {
             decided={step.decided}
             onBack={() => setStep({ at: "form", draft: step.decided.draft })}
             onDone={(outcome) => setStep({ at: "done", outcome })}
-            onUnknown={() => setStep({ at: "unknown" })}
+            onUnknown={(key) => setStep({ at: "unknown", key })}
           />
         )}
         {step.at === "done" && <Done outcome={step.outcome} onAgain={again} />}
         {step.at === "unknown" && (
           <section class="card done" role="alert">
-            <h2>{pending.length ? say.unknown : say.settled}</h2>
-            {pending.length > 0 && <p>{say.unknownText}</p>}
+            <h2>{isOpen ? say.unknown : say.settled}</h2>
+            {isOpen && <p>{say.unknownText}</p>}
             <a class="button" href={link("history")}>{say.history}</a>
           </section>
         )}

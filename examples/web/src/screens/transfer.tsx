@@ -1,7 +1,7 @@
 // One transfer, by its link; who received it can send it back.
 import { useEffect, useState } from "preact/hooks";
 import { TransferDocument, type TransferQuery, failureOf, parseMoney, toDecimal } from "wallet-gql-client";
-import { Amount, Field, Problem, Screen, Who, useAct, values } from "../parts.js";
+import { Amount, AskAgain, Field, Problem, Screen, Who, useAct } from "../parts.js";
 import { link } from "../route.js";
 import { useTexts } from "../texts.js";
 import { client, useWallet } from "../wallet.js";
@@ -11,13 +11,16 @@ type Transfer = NonNullable<TransferQuery["transfer"]>;
 function SendBack({ transfer, onDone }: { transfer: Transfer; onDone: () => void }) {
   const texts = useTexts();
   const { say } = texts;
-  const { act, exponent } = useWallet();
+  const { act, exponent, openOf } = useWallet();
   const { run, isBusy, problem, setProblem } = useAct();
   const left = transfer.reversible;
+  const digits = exponent(left?.currency ?? "");
+  const [amount, setAmount] = useState(left ? toDecimal(BigInt(left.minorUnits), digits) : "");
+  const open = openOf(transfer.id);
+  if (!isBusy && open) return <section class="card"><h2>{say.unknown}</h2><AskAgain intent={open} onAnswer={onDone} /></section>;
   if (!left || left.minorUnits === "0") return null;
-  const digits = exponent(left.currency);
-  const send = (given: Record<string, string>) => {
-    const minor = parseMoney(given["amount"] ?? "", digits);
+  const send = () => {
+    const minor = parseMoney(amount, digits);
     if (minor === null) return setProblem(say.badAmount(digits));
     const input = { minorUnits: String(minor), reference: "" };
     return run(async () => {
@@ -30,7 +33,10 @@ function SendBack({ transfer, onDone }: { transfer: Transfer; onDone: () => void
     });
   };
   return (
-    <form class="card" onSubmit={(event) => void send(values(event))}>
+    <form class="card" onSubmit={(event) => {
+      event.preventDefault();
+      void send();
+    }}>
       <h2>{say.refund}</h2>
       <Field
         label={`${say.amount} (${left.currency})`}
@@ -38,7 +44,8 @@ function SendBack({ transfer, onDone }: { transfer: Transfer; onDone: () => void
         required
         inputMode="decimal"
         autoComplete="off"
-        value={toDecimal(BigInt(left.minorUnits), digits)}
+        value={amount}
+        onInput={(event) => setAmount(event.currentTarget.value)}
         hint={say.refundLeft(texts.money(left))}
       />
       <Problem>{problem}</Problem>
@@ -50,7 +57,8 @@ function SendBack({ transfer, onDone }: { transfer: Transfer; onDone: () => void
 export function TransferDetail({ id }: { id: string }) {
   const texts = useTexts();
   const { say } = texts;
-  const { news } = useWallet();
+  const { news, openOf } = useWallet();
+  const open = openOf(id)?.key;
   const [transfer, setTransfer] = useState<Transfer | null | undefined>();
   const [problem, setProblem] = useState("");
   const load = () =>
@@ -58,7 +66,7 @@ export function TransferDetail({ id }: { id: string }) {
       .ask(TransferDocument, { id })
       .then((answer) => setTransfer(answer.transfer))
       .catch((error: unknown) => setProblem(texts.thrown(error)));
-  useEffect(() => void load(), [id, news.length]);
+  useEffect(() => void load(), [id, news.length, open]);
   if (!transfer)
     return (
       <Screen title={say.transfer}>
