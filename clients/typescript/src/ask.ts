@@ -32,7 +32,14 @@ export interface Options {
   readonly timeoutMs?: number;
 }
 
-interface Body<T> {
+/** `application/problem+json`: what comes before GraphQL, such as a body that is too large. */
+interface Problem {
+  code?: string;
+  detail?: string;
+  retryable?: boolean;
+}
+
+interface Body<T> extends Problem {
   data?: T | null;
   errors?: readonly { message: string; extensions?: { code?: string; retryable?: boolean } }[];
 }
@@ -60,6 +67,7 @@ export class Client {
       const { code = "NO_ANSWER", retryable = false } = error.extensions ?? {};
       throw new RequestFailed(code, error.message, retryable, waitSeconds);
     }
+    if (body?.code) throw new RequestFailed(body.code, body.detail ?? body.code, body.retryable ?? false, waitSeconds);
     if (!body?.data) throw new RequestFailed("NO_ANSWER", `HTTP ${status}`, true, waitSeconds);
     return body.data;
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Client, type Intent, Intents, type Operation, RequestFailed, failureOf, successOf, targetOf } from "../src/index.js";
+import { Client, HomeDocument, type Intent, Intents, type Operation, RequestFailed, failureOf, successOf, targetOf } from "../src/index.js";
 
 /** A `localStorage` in memory. */
 class Memory {
@@ -105,6 +105,12 @@ test("a request that was not let in is forgotten, unless an earlier one may have
   const later = user([new TypeError("cut"), thrown("BAD_REQUEST")]);
   await assert.rejects(later.intents.send(later.intents.decide("transfer", INPUT)), { code: "BAD_REQUEST" });
   assert.equal(later.intents.open().length, 1);
+});
+
+test("a refusal before GraphQL is told by its own code", async () => {
+  const body = { status: 413, code: "REQUEST_ENTITY_TOO_LARGE", detail: "the body is larger", retryable: false };
+  const client = new Client({ fetch: async () => Response.json(body, { status: 413 }) });
+  await assert.rejects(client.ask(HomeDocument, { entries: 1 }), { code: body.code, message: body.detail, retryable: false });
 });
 
 test("a decision is stored before anything is sent", async () => {

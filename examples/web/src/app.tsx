@@ -32,7 +32,7 @@ function Content({ route }: { route: Route }) {
     case "transfers":
       return <TransferDetail id={route.argument} />;
     case "pay":
-      return <Pay to={route.argument} />;
+      return <Pay key={route.argument} to={route.argument} />;
     case "holds":
       return <Holds />;
     case "statement":

@@ -42,8 +42,8 @@ export function Enter({ onEntered, reason }: { onEntered: () => Promise<void>; r
       const { answer } = await client.ask(SignUpDocument, { input: { username, email, password } });
       const failure = answer && failureOf(answer);
       if (!failure) {
-        await logIn({ login: username, password });
-        return onEntered();
+        const logged = await logIn({ login: username, password });
+        return failureOf(logged) ? logged : onEntered();
       }
       const fields = Object.fromEntries(
         ("problems" in failure ? failure.problems : []).map(({ path, code, message }) => [path.join("."), texts.problem(code, message)]),

@@ -235,7 +235,6 @@ export function Pay({ to }: { to: string }) {
   const [step, setStep] = useState<Step>({ at: "form", draft: empty });
   const isOpen = step.at === "unknown" && pending.some(({ key }) => key === step.key);
   const again = () => setStep({ at: "form", draft: { ...empty, to: "" } });
-  useEffect(() => setStep({ at: "form", draft: empty }), [to]);
   return (
     <Screen title={step.at === "review" ? say.review : say.pay}>
       <div class="narrow">
@@ -253,6 +252,7 @@ export function Pay({ to }: { to: string }) {
           <section class="card done" role="alert">
             <h2>{isOpen ? say.unknown : say.settled}</h2>
             {isOpen && <p>{say.unknownText}</p>}
+            {!isOpen && <button type="button" class="quiet" onClick={again}>{say.another}</button>}
             <a class="button" href={link("history")}>{say.history}</a>
           </section>
         )}
