@@ -33,6 +33,9 @@ IN_PROCESS: Final = ("memory", "memory-3", "sqlite", "any")
 SHORT_CONFORMANCE: Final = (Guarantees, Durability, Idempotency)
 """The parts of the suite that `make test` runs on servers too: G1 to G8, and what a key promises."""
 
+SHORT_IN_CI: Final = ("redis",)
+"""Of these, the rest of the suite is for `make soak`: `redis-3` runs all of it on the same leases and claims."""
+
 # Under CI Hypothesis would derandomise by itself; here every plain run does, and `soak` alone is random.
 settings.register_profile(
     "ci",
@@ -74,7 +77,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     for item in items:
         if _is_long_conformance(item):
-            item.add_marker(pytest.mark.trial)
+            item.add_marker(pytest.mark.soak if backend_of(item) in SHORT_IN_CI else pytest.mark.trial)
     chosen: str | None = config.getoption("--backend")
     of_its_own = any(backend_of(item) == chosen for item in items)
     wanted = [_is_wanted(item, chosen, of_its_own=of_its_own) for item in items]

@@ -246,7 +246,7 @@ def test_every_row_has_a_mutation() -> None:
     check_rows("SECURITY.md", ROWS)
 
 
-@pytest.mark.trial
+@pytest.mark.soak
 @pytest.mark.timeout(2 * BOUND_SECONDS)
 @each_mutation(ROWS)
 def test_without_its_protection_the_row_fails(mutation: Mutation, compiled: Path) -> None:
