@@ -134,8 +134,8 @@ ROWS: Final[dict[str, Mutation | str]] = {
     ),
     "D3": Mutation(
         "backends.postgres.parameters",
-        "url.check_parameters(_TAKEN | _OURS | _IGNORED)",
-        "url.check_parameters(_TAKEN | _OURS)",
+        "url.check_parameters(_TAKEN | _OURS | _IGNORED | {POOL})",
+        "url.check_parameters(_TAKEN | _OURS | {POOL})",
         "property/test_urls.py::test_d3_parameters_of_libpq",
     ),
     "D4": Mutation(

@@ -487,7 +487,7 @@ def test_headers_of_a_tab_are_sent(site: Site, page: Page) -> None:
 def test_keyboard_and_names(site: Site, page: Page) -> None:
     """A tab is opened and run without a mouse, the schema can be read, and everything to press has a name."""
     _open(page, site.url())
-    page.evaluate("document.querySelector('header a').focus()")
+    page.evaluate("document.querySelector('header a:last-of-type').focus()")
     page.press("Tab")
     assert page.evaluate("document.activeElement.id") == "restore"
     page.evaluate("document.getElementById('graphiql-session-tab-1').focus()")

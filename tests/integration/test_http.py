@@ -268,7 +268,7 @@ async def test_not_ready_without_the_store(
     monkeypatch.setattr(http, "READY_FOR_SECONDS", 0)
     monkeypatch.setattr(app.state.wallet.store, "ping", fail)
     assert (await local.get("/readyz")).status_code == 503
-    monkeypatch.setattr(app.state.wallet.identity, "user", fail)
+    monkeypatch.setattr(app.state.wallet.ledger, "accounts", fail)
     body = (await local.post("/graphql", json={"query": VIEWER})).json()
     assert body["data"] == {"viewer": None}
     extensions = body["errors"][0]["extensions"]
@@ -308,7 +308,7 @@ async def test_our_own_bugs_are_masked(
     async def fail(*_: object) -> None:
         raise RuntimeError("the secret")
 
-    monkeypatch.setattr(app.state.wallet.identity, "user", fail)
+    monkeypatch.setattr(app.state.wallet.ledger, "accounts", fail)
     with caplog.at_level(logging.ERROR):
         answer = await local.post("/graphql", json={"query": VIEWER})
     assert "secret" not in answer.text

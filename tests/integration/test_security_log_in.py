@@ -633,7 +633,7 @@ async def test_everything_about_ones_access_is_told(identity: CheapIdentity, clo
 
     page = await identity.events.page(first.user.id)
     events = {event.kind: event for event in page.items}
-    each_once = set(EventKind) - {EventKind.PASSWORD_CHANGE_FAILED}
+    each_once = set(EventKind) - {EventKind.PASSWORD_CHANGE_FAILED, EventKind.SPENDING_LIMITS_CHANGED}
     assert sorted(event.kind for event in page.items) == sorted([*each_once, EventKind.LOGGED_IN])
     assert events[EventKind.LOG_IN_FAILED].visitor == ELSEWHERE
     assert events[EventKind.PASSWORD_CHANGED].visitor == HOME

@@ -172,7 +172,7 @@ ROWS: Final = {
     ),
     "API9": Mutation(
         "transports.graphql.accounts",
-        "oldest first; at most one per currency is not closed.",
+        "oldest first: closed ones, too; one in use for each currency.",
         "in some order.",
         "integration/test_cli.py::test_the_committed_schema_is_current",
     ),

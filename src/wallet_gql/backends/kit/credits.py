@@ -46,7 +46,7 @@ async def replied(committing: Awaitable[Committed[R]], timeout_seconds: float) -
     if not isinstance(sent, _Sent):
         return done
     seconds = min(late - loop.time(), CREDIT_SECONDS)
-    if seconds > 0:
+    if seconds > 0 and sent.credits:
         await asyncio.wait(sent.credits, timeout=seconds)
     arrived = (credit.done() and not credit.cancelled() and credit.result() for credit in sent.credits)
-    return Committed(sent.result, credited=all(arrived), accounts=done.accounts)
+    return Committed(sent.result, credited=bool(sent.credits) and all(arrived), accounts=done.accounts)
