@@ -29,7 +29,7 @@ from wallet_gql.runtime import Wallet
 from wallet_gql.testing.patience import patience, within
 from wallet_gql.transports.graphql.context import Context
 from wallet_gql.transports.graphql.live import Live
-from wallet_gql.transports.graphql.rounds import Rounds
+from wallet_gql.transports.graphql.rounds import AT_ONCE, Rounds
 from wallet_gql.transports.graphql.schema import schema
 from wallet_gql.transports.http.auth import Caller
 from wallet_gql.verbs import whole
@@ -361,3 +361,20 @@ async def test_all_who_wait_share_a_read() -> None:
     assert sorted(asked) == [("ann", frozenset({0, 5})), ("bob", frozenset({2})), ("broken", frozenset({3, 4}))]
     assert rounds.count == 3
     assert await within(20, rounds.next("ann", frozenset(), reading("ann"))) == "ann"
+
+
+async def test_a_round_leaves_the_store_to_others() -> None:
+    """However many users wait, so many are read at the same time at most, and all of them are read."""
+    rounds: Rounds[int, int, int] = Rounds(0.001)
+    running, most = 0, 0
+
+    async def read(_: frozenset[int]) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return 1
+
+    found = await within(20, asyncio.gather(*(rounds.next(key, frozenset(), read) for key in range(3 * AT_ONCE))))
+    assert (found, most) == ([1] * (3 * AT_ONCE), AT_ONCE)

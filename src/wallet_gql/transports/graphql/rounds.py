@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from contextvars import Context
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 W = TypeVar("W", bound=Hashable)
@@ -17,6 +17,9 @@ V = TypeVar("V")
 
 Read = Callable[[frozenset[W]], Awaitable[V]]
 """Reads a value, given what anybody who waits has watched."""
+
+AT_ONCE: Final = 32
+"""How many keys are read at the same time, so that a round leaves the store to other requests, too."""
 
 
 class Rounds(Generic[K, W, V]):
@@ -27,6 +30,7 @@ class Rounds(Generic[K, W, V]):
         self.count = 0
         """How many reads there were."""
         self._seconds = seconds
+        self._places = asyncio.Semaphore(AT_ONCE)
         self._waiting: dict[K, list[tuple[frozenset[W], Read[W, V], asyncio.Future[V]]]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -53,7 +57,8 @@ class Rounds(Generic[K, W, V]):
             return
         self.count += 1
         try:
-            found = await waiting[0][1](frozenset().union(*(watched for watched, _, _ in waiting)))
+            async with self._places:
+                found = await waiting[0][1](frozenset().union(*(watched for watched, _, _ in waiting)))
         except Exception as error:  # noqa: BLE001 - every error is passed to those who wait
             for _, _, answer in waiting:
                 if not answer.done():
