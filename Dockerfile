@@ -8,7 +8,7 @@ COPY deploy/build.lock deploy/runtime.lock ./
 RUN python -m venv /tools && /tools/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r build.lock
 RUN python -m venv --without-pip /venv && \
     pip --python /venv/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r runtime.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src src
 RUN /tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . && \
     pip --python /venv/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl

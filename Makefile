@@ -9,8 +9,12 @@ wallet := .venv/bin/wallet-gql
 no_skips := $(if $(filter-out 0,$(WALLET_TEST_NO_SKIPS)),-p tests.plugins.no_skips)
 pytest := $(python) -m pytest $(no_skips) $(if $(BACKEND),--backend "$(BACKEND)")
 parallel := $(pytest) -n $(JOBS) --dist worksteal
+smoking = $(shell grep -rl --include='test_*.py' mark.smoke tests)
 
-.PHONY: help bootstrap demo test trials smoke soak compare bench coverage lint format schema lock test-deps clean
+# Some containers set this, and then each of the hundreds of processes compiles the whole wallet anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help bootstrap demo test trials all smoke soak compare bench coverage lint format schema lock test-deps site clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,8 +32,11 @@ test: bootstrap ## lints, types, import directions, then the tests; of each serv
 trials: bootstrap ## kills, stops, mutants, and the whole conformance of the backends with servers
 	@$(parallel) -m "trial and not soak" $(ARGS)
 
+all: bootstrap ## the tests of `make test` and `make trials` in one run, without lints, as CI has them
+	@$(parallel) --durations=30 --durations-min=10 $(ARGS)
+
 smoke: bootstrap ## the fast few tests that show an installation works
-	@$(pytest) -m smoke $(ARGS)
+	@$(pytest) -m smoke $(smoking) $(ARGS)
 
 soak: bootstrap ## the trials for hours, at random: kill -9, races, histories
 	@scripts/soak $(ARGS)
@@ -57,12 +64,16 @@ schema: bootstrap ## write schema.graphql anew, and the pages that are made from
 	@$(wallet) schema >schema.graphql.new || { rm -f schema.graphql.new; exit 1; }
 	@mv schema.graphql.new schema.graphql
 	@$(python) scripts/docs.py
+	@$(python) clients/python/generate.py
 
 lock: ## write requirements.lock anew: the newest versions that pyproject.toml allows
 	@scripts/lock $(ARGS)
 
 test-deps: ## install the system programs that some tests use (root)
 	@scripts/test-deps
+
+site: bootstrap ## the documentation as a site, in build/site; fails if a link leads nowhere
+	@$(python) scripts/site.py
 
 clean: ## remove .venv, caches and reports
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov build dist

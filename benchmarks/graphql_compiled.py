@@ -37,14 +37,14 @@ WAYS: Final = {"interpreted": 0, "compiled": 2}
 ROWS: Final = 50
 
 TRANSFER: Final = """mutation($input: TransferInput!) { transfer(input: $input) { __typename
-  ... on TransferSuccess { replayed transfer { id amount { minorUnits currency } at }
+  ... on TransferSuccess { replayed transfer { id amount { minorUnits currency } createdAt }
     fromAccount { posted { minorUnits } } }
   ... on WalletError { code message retryable } } }"""
 HISTORY: Final = """query($id: ID!, $first: Int!) { account(id: $id) { id history(first: $first) {
-  edges { cursor node { sequence at amount { minorUnits currency } balanceAfter { minorUnits currency }
+  edges { cursor node { sequence createdAt amount { minorUnits currency } balanceAfter { minorUnits currency }
     transfer { id kind reference counterparty { name } } } }
   pageInfo { hasNextPage endCursor } } } }"""
-VIEWER: Final = """{ viewer { id username accounts { id currency status posted { minorUnits currency decimal }
+VIEWER: Final = """{ viewer { id username accounts { id currency state posted { minorUnits currency decimal }
   available { minorUnits currency decimal } } } }"""
 
 

@@ -34,13 +34,14 @@ PAGE: Final = 50
 DEPOSIT_MINOR: Final = 10**12
 
 TRANSFER: Final = """mutation($input: TransferInput!) { transfer(input: $input) { __typename
-  ... on TransferSuccess { replayed transfer { id reference at amount { minorUnits currency } }
+  ... on TransferSuccess { replayed transfer { id reference createdAt amount { minorUnits currency } }
     fromAccount { posted { minorUnits } } }
   ... on WalletError { code message retryable } } }"""
 HISTORY: Final = """query($id: ID!, $first: Int!) { account(id: $id) { id history(first: $first) {
-  edges { cursor node { sequence at amount { minorUnits } balanceAfter { minorUnits } transfer { id reference } } }
+  edges { cursor node { sequence createdAt amount { minorUnits } balanceAfter { minorUnits }
+    transfer { id reference } } }
   pageInfo { hasNextPage endCursor } } } }"""
-VIEWER: Final = """{ viewer { id username email accounts { id currency status createdAt
+VIEWER: Final = """{ viewer { id username email accounts { id currency state createdAt
   posted { minorUnits } held { minorUnits } } } }"""
 
 RIVAL_TRANSFER: Final = """mutation($input: PayInput!) { pay(input: $input) { result { rowId reference at amountMinor

@@ -1,7 +1,7 @@
 """A small service that sells seats and sends mails, each once, whatever clients retry and whenever it crashes.
 
 ```sh
-pip install wallet-gql uvicorn
+pip install . starlette uvicorn     # in the folder of the repository
 TICKETS_STORAGE=sqlite:///tickets.db uvicorn --app-dir examples --factory tickets:create_app
 curl -sS http://127.0.0.1:8000/seats/ -H 'X-Customer: ann' -H 'Idempotency-Key: "first"' --data '{"seats": 2}'
 ```

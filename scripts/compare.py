@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from wallet_gql.lab.publish import BEGIN
 from wallet_gql.testing.harness import harness_names
 from wallet_gql.testing.report import GROUPS, OTHER, Cell, group_of
 
@@ -94,8 +95,10 @@ def main() -> None:
     parser.add_argument("--jobs", default="2", help="how many tests run at once")
     options = parser.parse_args()
     columns = [_run(name, options.jobs) for name in options.backends or list(harness_names())]
-    known = _columns_of(PAGE.read_text(encoding="utf-8")) if options.backends and PAGE.exists() else {}
-    PAGE.write_text(_page(known | {column.name: column.told for column in columns}), encoding="utf-8")
+    ours, begin, labs = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    known = _columns_of(ours) if options.backends else {}
+    page = _page(known | {column.name: column.told for column in columns})
+    PAGE.write_text(f"{page}\n{begin}{labs}" if labs else page, encoding="utf-8")
     broken = [column.name for column in columns if any(cell.failed for cell in column.cells.values())]
     print(f"written: {PAGE.relative_to(ROOT)}")
     sys.exit(f"broken promises: {', '.join(broken)}" if broken else 0)

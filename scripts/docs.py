@@ -2,7 +2,8 @@
 
 That is `docs/errors.md`, made from `wallet_gql.domain.errors` and `wallet_gql.transports.catalogue.errors`;
 `docs/metrics.md`, made from `wallet_gql.metrics`; and on every page the blocks that follow a line
-`<!-- from path/of/file -->`: they show that file, or what stands in it between `# docs: begin` and `# docs: end`.
+`<!-- from path/of/file -->`: they show that file, or what stands in it between `# docs: begin` and `# docs: end`. After
+`<!-- from path/of/file#part -->` it is what stands between `// docs: begin part` and the next `// docs: end`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import dedent
 from typing import Final
 
 from wallet_gql import metrics
@@ -25,6 +27,7 @@ from wallet_gql.domain.errors import (
     WalletError,
     error_classes,
 )
+from wallet_gql.domain.errors.reasons import REASONS
 from wallet_gql.transports.catalogue.errors import CODES, Code, camel, status_of
 from wallet_gql.transports.graphql.errors import Refusal, own_fields, type_of
 
@@ -33,9 +36,10 @@ ERRORS: Final = ROOT / "docs" / "errors.md"
 METRICS: Final = ROOT / "docs" / "metrics.md"
 
 _INCLUDED: Final = re.compile(
-    r"^(?P<head><!-- from (?P<path>\S+) -->\n```[a-z]*\n)(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?P<head><!-- from (?P<path>[^\s#]+)(#(?P<part>\S+))? -->\n```[a-z]*\n)(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
-_SHOWN: Final = re.compile(r"^# docs: begin\n(?P<text>.*?)^# docs: end$", re.MULTILINE | re.DOTALL)
+_SHOWN: Final = r"^ *(#|//) docs: begin{part}\n(?P<text>.*?)^ *(#|//) docs: end$"
 
 _HEAD: Final = """\
 # Errors
@@ -49,11 +53,13 @@ Every answer that is not a yes tells whether to retry, and with which idempotenc
 | `Rejected`, remembered | no | correct the request; the next attempt needs a **new key** |
 | `Rejected`, not remembered | no | correct the request; the key is still free |
 | `Unavailable` | no, nothing changed | retry with the **same key** |
+| `RateLimited` | no, nothing changed | wait for `Retry-After` seconds, then retry with the **same key** |
 | `InDoubt` | unknown | ask again with the **same key**, never with a new one |
 | `Unauthenticated`, `FRESH_LOG_IN_REQUIRED` | no | log in, then send the same request with the **same key** |
 | `INTERNAL` | unknown | a bug of ours: ask again later with the **same key**, never with a new one |
 
-`code` is stable and meant for programs; new codes may come, old ones are not renamed. The message says what to do next.
+`code` is stable and meant for programs; new codes may come, old ones are not renamed. The message says what to do next,
+in the language that `Accept-Language` wants: English or German. An answer with a message has `Content-Language`.
 
 A refusal that is *remembered* is stored under its key, so the same key gives the same refusal for ever, even when the
 account has enough money by then: the next attempt needs a new key. One that is not remembered (`INVALID_INPUT`,
@@ -77,8 +83,19 @@ is also in a table above means here what this table says.
 |---|---|---|---|---|
 """
 
+_REASONS: Final = """\
+## Reasons of problems
+
+Each of `problems`, in GraphQL (`InvalidInput`) and REST, has a `reason`, for programs that have texts of their own. New
+ones may come.
+Where a problem is an error of its own, such as `USERNAME_TAKEN`, the reason is its code.
+
+| reason | message |
+|---|---|
+"""
+
 _METRICS: Final = """\
-# Metrics and logs
+# Metrics, logs and traces
 
 <!-- Made by scripts/docs.py from wallet_gql.metrics. Do not edit. -->
 
@@ -100,6 +117,31 @@ Log lines go to standard error. With `WALLET_LOG_FORMAT=json` each is one JSON o
 `UNAVAILABLE`, `NODE_UNAVAILABLE` or `CONTENDED` has a line of level `WARNING`, and so has every worker that died.
 Calls of `/healthz` and `/readyz` have none. No line holds a password, a token, a key or an e-mail address.
 
+## Traces
+
+With `WALLET_TRACES_URL=http://127.0.0.1:4318` the server sends spans of OpenTelemetry there, by OTLP over HTTP. That
+needs `pip install 'wallet-gql[otel]'`; the image has it. Without the setting nothing is traced, and the library is
+not loaded. These are the spans:
+
+- One for each request but `/healthz` and `/readyz`, and for each operation on a WebSocket. It is called like the
+  operation, such as `transfer`; without one `graphql`, `rest` or `http`. `wallet.api` is as above, `wallet.outcome` is
+  `OK` or a code.
+- Below it `commit`, for each commit of the store that one of its commands was in. `wallet.batch_commands` is how many
+  commands the commit had. `wallet.outcome` is the command's; `AGAIN` means that it is tried once more.
+- `stripe write`, `stripe read` and `webhook`: each call to Stripe or to a merchant's server. Those of sweeps are traces
+  of their own.
+
+No span holds a name, an id of a user, an amount, an address or a secret. JSON log lines have the `traceId` of what they
+belong to. `traceparent` counts only from `WALLET_TRUSTED_PROXIES`: others could choose whose traces they join, and have
+everything sampled. A collector that does not answer loses spans. It delays no request, and a stop of the server by two
+seconds at most.
+
+The standard variables do the rest. `OTEL_SERVICE_NAME` is `wallet-gql` by default. `OTEL_EXPORTER_OTLP_HEADERS` has the
+key of a collector that wants one. `OTEL_TRACES_SAMPLER=parentbased_traceidratio` with `OTEL_TRACES_SAMPLER_ARG=0.01`
+traces one request of a hundred.
+
+## All metrics
+
 | metric | type | labels | meaning |
 |---|---|---|---|
 """
@@ -116,6 +158,7 @@ def errors_page() -> str:
         _section("Unavailable: nothing changed, retry with the same key", unavailable),
         _section("InDoubt: unknown, ask again with the same key", [InDoubt]),
         _section("The rest", others),
+        _REASONS + "".join(f"| `{one.code}` | {one.words} |\n" for one in REASONS),
         _TRANSPORTS + "".join(map(_code, CODES)),
     ]
     return "\n".join(parts)
@@ -175,8 +218,11 @@ def with_files(text: str) -> str:
         if not path.exists():
             raise SystemExit(f"a page shows {match['path']}, which does not exist")
         source = path.read_text(encoding="utf-8")
-        marked = _SHOWN.search(source)
-        return match["head"] + (marked["text"] if marked else source).strip("\n") + "\n```"
+        part = f" {match['part']}" if match["part"] else ""
+        marked = re.search(_SHOWN.format(part=re.escape(part)), source, re.MULTILINE | re.DOTALL)
+        if part and marked is None:
+            raise SystemExit(f"a page shows the part{part} of {match['path']}, which has none")
+        return match["head"] + dedent(marked["text"] if marked else source).strip("\n") + "\n```"
 
     return _INCLUDED.sub(anew, text)
 

@@ -55,5 +55,7 @@ export default defineConfig({
       output: { entryFileNames: "wallet.js", assetFileNames: "wallet[extname]", inlineDynamicImports: true },
     },
   },
+  // docs: begin proxy
   server: { proxy: { "/graphql": { target, ws: true, changeOrigin: false } } },
+  // docs: end
 });

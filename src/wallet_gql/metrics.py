@@ -12,9 +12,10 @@ lost. Metrics are not safe for threads: the event loop's thread counts and flush
 from __future__ import annotations
 
 import logging
+import math
 import os
 from abc import ABC, abstractmethod
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -119,21 +120,22 @@ class Spread(Metric):
         self._bounds = buckets
 
     def note(self, value: float, *labels: str) -> None:
-        """Count a value. Until the next flush the sum of the values is kept, and how many there were in each bucket."""
-        if self._whole is None:
-            return
-        waiting = self._waiting.get(labels)
-        if waiting is None:
-            waiting = self._waiting[labels] = [0.0] * (len(self._bounds) + 2)
-        waiting[0] += value
-        waiting[1 + bisect_left(self._bounds, value)] += 1
+        """Count a value. The next flush sorts what came until then into buckets."""
+        if self._whole is not None:
+            try:
+                self._waiting[labels].append(value)
+            except KeyError:
+                self._waiting[labels] = [value]
 
     def _write(self, part: Any, value: Any) -> None:
-        total, *times = value
-        part._sum.inc(total)  # noqa: SLF001 - the library itself takes one value at a time
-        for bucket, count in zip(part._buckets, times, strict=True):  # noqa: SLF001 - same
-            if count:
-                bucket.inc(count)
+        part._sum.inc(sum(value))  # noqa: SLF001 - the library itself takes one value at a time
+        value.sort()
+        below = 0
+        for bucket, bound in zip(part._buckets, (*self._bounds, math.inf), strict=True):  # noqa: SLF001 - same
+            up_to = bisect_right(value, bound)
+            if up_to > below:
+                bucket.inc(up_to - below)
+            below = up_to
 
 
 class Level(Metric):
@@ -160,7 +162,8 @@ class Level(Metric):
 
     def add(self, change: float, *labels: str) -> None:
         """A change of its value. Only for `livesum`."""
-        self.set(self._values.get(labels, 0) + change, *labels)
+        if self._whole is not None:
+            self._values[labels] = self._waiting[labels] = self._values.get(labels, 0) + change
 
     def _write(self, part: Any, value: Any) -> None:
         part.set(value)
@@ -202,12 +205,18 @@ BOOKS_OFF: Final = Level(
 IN_DOUBT: Final = Level(
     "wallet_in_doubt", "Commits over several nodes that are not settled on this one.", "node", of_all="livemostrecent"
 )
+INTENTS: Final = Level(
+    "wallet_intents",
+    "Decided credits of this node to others that they have not confirmed.",
+    "node",
+    of_all="livemostrecent",
+)
 PENDING_CREDITS: Final = Level(
-    "wallet_pending_credits", "Credits on their way that this node has not confirmed.", "node", of_all="livemostrecent"
+    "wallet_pending_credits", "Credits on this node that have no entry yet.", "node", of_all="livemostrecent"
 )
 UNSETTLED_SECONDS: Final = Level(
     "wallet_unsettled_seconds",
-    "The age of the oldest commit in doubt or pending credit of a node.",
+    "The age of the oldest commit in doubt, intent or pending credit of a node.",
     "node",
     of_all="livemostrecent",
 )

@@ -21,7 +21,7 @@ from typing import Final, Literal
 from .background import attempt
 from .domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from .domain.model import Hold, Record, RecordKey
-from .storage import TIMEOUT_SECONDS, Store
+from .storage import TIMEOUT_SECONDS, Page, Store
 
 log: Final = logging.getLogger("wallet_gql.sweeps")
 
@@ -45,6 +45,17 @@ _EXTRA_MAX: Final = 10_000
 async def read(store: Store, key: RecordKey) -> Record | None:
     """The record under this key; None if there is none. Raises Unavailable."""
     return (await store.fetch(ReadSet(records=(key,)))).record(key)
+
+
+async def page_of_records(
+    store: Store, kind: str, owner: str, limit: int, *, behind: str, descending: bool, backward: bool
+) -> Page[Record]:
+    """A page of a list in one order of ids: `limit` records behind an id; `backward`, in front of it.
+
+    Without an id the page begins with the first record; `backward` it ends with the last. Raises Unavailable.
+    """
+    found = await store.list_records(kind, owner, after=behind, limit=limit, descending=descending is not backward)
+    return Page(found.items[::-1], found.has_more) if backward else found
 
 
 async def change(

@@ -14,7 +14,7 @@ from pathlib import Path
 from . import metrics
 from .backends import open_store
 from .background import attempt, run_for_ever
-from .domain.errors import InvalidInput
+from .domain.errors import InvalidInput, reasons
 from .identity import Identity
 from .identity.passwords import Passwords
 from .integrations.stripe.payments import Payments, open_payments
@@ -32,9 +32,10 @@ log = logging.getLogger("wallet_gql")
 
 _RECOVER_MAX = 1_000
 
-_THRESHOLDS = (20_000, 20, 100)
+_THRESHOLDS = (20_000, 10, 5)
 """When garbage is looked for. Nearly everything that a request makes is freed without that; by Python's own numbers the
-search would begin every 700 objects, and take a tenth of a payment's time."""
+search would begin every 700 objects, and take a tenth of a payment's time. What has lived for long is searched every
+million objects: were it done more rarely, what little garbage there is among it would add up to megabytes."""
 
 Job = Callable[[], Awaitable[object]]
 
@@ -135,7 +136,7 @@ def _merchants(settings: Settings, ledger: Ledger) -> tuple[Merchants, Webhooks,
 
     def check(url: str) -> str:
         if not can_send():
-            raise InvalidInput("webhookUrl", "this wallet cannot send webhooks; ask the operator to install them")
+            raise InvalidInput("webhookUrl", reasons.WEBHOOKS_MISSING())
         return check_url(url, allow_private=is_free)
 
     points = settings.merchant_fee_basis_points

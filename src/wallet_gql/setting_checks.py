@@ -15,7 +15,10 @@ from .domain.errors import ConfigurationError
 from .setting_values import Mode
 
 STRIPE_API_BASE: Final = "https://api.stripe.com"
+CARD_PATH: Final = "/pay"
+"""Where a stand-in for Stripe has its card page."""
 _STRIPE_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
+_PUBLISHABLE_KEY: Final = re.compile(r"pk_(test|live)_[A-Za-z0-9_]{8,250}", re.ASCII)
 _WEBHOOK_SECRETS_MAX: Final = 4
 """Two endpoints (for the account and for connected accounts), each with a second secret while it is rotated."""
 _SECRET_KEY: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]=", re.ASCII)
@@ -31,6 +34,7 @@ class Given(Protocol):
     workers: int
     rate_limit_storage: str
     stripe_api_key: SecretStr
+    stripe_publishable_key: str
     stripe_api_base: str
 
     @property
@@ -108,6 +112,21 @@ def _stripe_faults(settings: Given) -> list[str]:
     return faults
 
 
+def _publishable_key_faults(settings: Given) -> list[str]:
+    """The faults of the key that browsers get. It is not repeated: it may be the secret one by mistake."""
+    key, secret = settings.stripe_publishable_key, settings.stripe_api_key.get_secret_value()
+    name = "WALLET_STRIPE_PUBLISHABLE_KEY"
+    if not key:
+        return []
+    if _PUBLISHABLE_KEY.fullmatch(key) is None:
+        return [f"{name}: no publishable key; it begins with pk_test_ or pk_live_"]
+    if not secret:
+        return [f"{name}: of no use without WALLET_STRIPE_API_KEY; set that, too"]
+    if key.startswith("pk_live_") is not _is_live(settings):
+        return [f"{name}: it and WALLET_STRIPE_API_KEY must both be test keys, or both live keys"]
+    return []
+
+
 def _secret_key_faults(settings: Given) -> list[str]:
     keys = settings.sealing_keys
     faults: list[str] = []
@@ -164,6 +183,7 @@ CHECKS: Final = (
     Check(frozenset({"storage", "mode", "workers"}), _durability_faults),
     Check(frozenset({"rate_limit_storage"}), _rate_storage_faults),
     Check(frozenset({"stripe_api_key", "stripe_webhook_secrets", "stripe_api_base"}), _stripe_faults),
+    Check(frozenset({"stripe_api_key", "stripe_publishable_key"}), _publishable_key_faults),
     Check(frozenset({"secret_keys"}), _secret_key_faults),
     Check(frozenset({"stripe_api_key", "mode"}), _live_key_faults),
     Check(frozenset({"stripe_api_base"}), _stripe_base_faults),

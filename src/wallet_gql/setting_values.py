@@ -89,6 +89,17 @@ def address_of(text: str) -> Address | None:
     return Address(match["host"].strip("[]"), int(match["port"]))
 
 
+def collector_of(text: str) -> None:
+    """Raise ValueError, without the text, unless it is empty or the URL of a server that takes traces."""
+    try:
+        url = urls.parse(text or "http://none")
+        is_well = url.scheme in ("http", "https") and bool(url.host) and url.user is None and not url.query
+    except ConfigurationError:
+        is_well = False
+    if not is_well:
+        raise ValueError("write http://host:4318 or an https URL, without a user or parameters")
+
+
 def rates_of(text: str) -> dict[str, Rate]:
     """`name=100/minute; other=5/15minute` as rates by name; nothing for `off`. Raises ValueError."""
     if text.strip() == "off":

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from . import environment
 from .domain.errors import ConfigurationError
 from .domain.spending import Limits
-from .setting_checks import CHECKS, STRIPE_API_BASE, Check
+from .setting_checks import CARD_PATH, CHECKS, STRIPE_API_BASE, Check
 from .setting_values import (
     Address,
     GraphqlProfile,
@@ -23,6 +23,7 @@ from .setting_values import (
     Mode,
     TrustedDocuments,
     address_of,
+    collector_of,
     limits_of,
     listed,
     origin_of,
@@ -55,8 +56,10 @@ MAY_BE_SECRET: Final = frozenset(
         "rate_limit_storage",
         "stripe_api_key",
         "stripe_webhook_secrets",
+        "stripe_publishable_key",
         "stripe_api_base",
         "allowed_origins",
+        "traces_url",
         "secret_keys",
     }
 )
@@ -83,6 +86,11 @@ class Settings(BaseSettings):
     metrics_address: str = Field(
         "",
         description="Where Prometheus metrics are served: 127.0.0.1:9464; none: nothing is measured",
+    )
+    traces_url: str = Field(
+        "",
+        repr=False,
+        description="Where traces are sent by OTLP over HTTP: http://127.0.0.1:4318; none: nothing is traced",
     )
     survey_seconds: float = Field(
         5.0, gt=0, le=3600, description="How often the store is looked at for the metrics: overdue, unsettled, writable"
@@ -142,6 +150,7 @@ class Settings(BaseSettings):
     insecure_http: bool = Field(default=False, description="Whether plain HTTP may be served beyond this machine")
     tls_cert: str = Field("", description="File with the TLS certificate and its chain (PEM)")
     tls_key: str = Field("", description="File with the certificate's key (PEM)")
+    example_page: bool = Field(default=False, description="Whether the page for people is at / in production, too")
     introspection: bool = Field(default=False, description="Whether the schema can be asked for in production, too")
     secret_keys: SecretStr = Field(
         SecretStr(""),
@@ -156,6 +165,7 @@ class Settings(BaseSettings):
     stripe_webhook_secrets: SecretStr = Field(
         SecretStr(""), description="Signing secrets of Stripe's webhooks, by spaces: today's and their successors"
     )
+    stripe_publishable_key: str = Field("", description="Stripe's key for browsers; with one the page takes cards")
     stripe_api_base: str = Field(
         STRIPE_API_BASE, repr=False, description="Where Stripe's API is; elsewhere for a stand-in"
     )
@@ -197,6 +207,12 @@ class Settings(BaseSettings):
         address_of(text)
         return text
 
+    @field_validator("traces_url")
+    @classmethod
+    def _check_traces_url(cls, text: str) -> str:
+        collector_of(text)
+        return text
+
     @field_validator("rate_limits")
     @classmethod
     def _check_rates(cls, text: str) -> str:
@@ -218,6 +234,12 @@ class Settings(BaseSettings):
     def webhook_secrets(self) -> tuple[str, ...]:
         """The signing secrets of Stripe's webhooks."""
         return tuple(listed(self.stripe_webhook_secrets.get_secret_value()))
+
+    @cached_property
+    def card_page(self) -> str | None:
+        """The card page of the stand-in for Stripe; None if there is no stand-in."""
+        is_stand_in = self.stripe_api_key.get_secret_value() and self.stripe_api_base != STRIPE_API_BASE
+        return self.stripe_api_base.rstrip("/") + CARD_PATH if is_stand_in else None
 
     @cached_property
     def sealing_keys(self) -> tuple[str, ...]:

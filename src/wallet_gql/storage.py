@@ -15,8 +15,8 @@ from typing import Final, Generic, Literal, Protocol, Self, TypeVar, runtime_che
 from .domain.changes import Decide, ReadSet, Scope, Snapshot
 from .domain.errors import InvariantViolated
 from .domain.frozen import frozen
-from .domain.ids import AccountId, is_system
-from .domain.model import Account, Entry, Hold, Receipt, Record, RecordKey, SystemEntry, Transfer
+from .domain.ids import AccountId, TransferId, is_system
+from .domain.model import Account, Entry, Hold, PendingCredit, Receipt, Record, RecordKey, SystemEntry, Transfer
 from .domain.money import BALANCE_MAX_MINOR
 
 T = TypeVar("T")
@@ -91,26 +91,63 @@ class Page(Generic[T]):
 
 @frozen
 class HistoryLine:
-    """An entry with the header of its transfer."""
+    """An entry with the header of its transfer; and what pages show of them, which some backends have at hand."""
 
     entry: Entry
     transfer: Transfer
 
+    @property
+    def sequence(self) -> int:
+        """The entry's."""
+        return self.entry.sequence
+
+    @property
+    def at(self) -> datetime:
+        """The entry's."""
+        return self.entry.at
+
+    @property
+    def amount_minor(self) -> int:
+        """The entry's."""
+        return self.entry.amount_minor
+
+    @property
+    def balance_minor(self) -> int:
+        """The entry's."""
+        return self.entry.balance_minor
+
+    @property
+    def transfer_id(self) -> TransferId:
+        """The transfer's."""
+        return self.transfer.id
+
+    @property
+    def reference(self) -> str:
+        """The transfer's."""
+        return self.transfer.reference
+
 
 @frozen
 class JournalItem:
-    """One transfer as stored on one node: its header and its entries there, which sum to zero."""
+    """One transfer as stored on one node: its header, and its entries and pending credit there, which sum to zero."""
 
     node: str
     transfer: Transfer
     entries: tuple[Entry, ...]
     system_entries: tuple[SystemEntry, ...]
+    pending: tuple[PendingCredit, ...] = ()
+    """Its credit, if that has no entry yet."""
+
+    @property
+    def lines(self) -> tuple[Entry | PendingCredit, ...]:
+        """What it did to customers' accounts on this node, with and without an entry."""
+        return (*self.entries, *self.pending)
 
     def check(self) -> None:
-        """Raise InvariantViolated unless the header explains every entry of a customer account."""
+        """Raise InvariantViolated unless the header explains every entry and credit of a customer account, once."""
         legs = dict(self.transfer.legs())
-        for entry in self.entries:
-            if entry.transfer_id != self.transfer.id or legs.get(entry.account_id) != entry.amount_minor:
+        for entry in self.lines:
+            if entry.transfer_id != self.transfer.id or legs.pop(entry.account_id, None) != entry.amount_minor:
                 raise InvariantViolated(f"transfer {self.transfer.id} does not explain {entry}")
 
     @property
@@ -133,11 +170,12 @@ class ScanPage:
 
 @frozen
 class NodeTotal:
-    """The sums of one node and currency at one moment: customers' posted balances and system entries sum to zero."""
+    """The sums of one node and currency at one moment: customers' money and system entries sum to zero."""
 
     node: str
     currency: str
     customer_minor: int
+    """Customers' balances, with their pending credits."""
     system_minor: int
     clearing_minor: int
     """The part of `system_minor` on clearing accounts: money in flight between nodes."""
@@ -161,10 +199,12 @@ class NodeVitals:
     """Its clock minus ours."""
     in_doubt: int = 0
     """Commits over several nodes that are prepared here and not settled."""
+    intents: int = 0
+    """Decided credits to other nodes that these have not confirmed."""
     pending_credits: int = 0
-    """Credits on their way from here that are not confirmed."""
+    """Credits that are here and have no entry yet."""
     unsettled_seconds: float = 0.0
-    """The age of the oldest of both."""
+    """The age of the oldest of all these."""
 
 
 @runtime_checkable

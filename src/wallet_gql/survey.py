@@ -23,6 +23,7 @@ from .metrics import (
     CLOCK_SECONDS,
     DEAD_LETTERS,
     IN_DOUBT,
+    INTENTS,
     OVERDUE_SECONDS,
     PENDING_CREDITS,
     UNSETTLED_SECONDS,
@@ -107,11 +108,12 @@ class Survey:
             return
         found = await self._store.vitals()
         for silent in self._answered - {node.node for node in found}:
-            for metric in (IN_DOUBT, PENDING_CREDITS, UNSETTLED_SECONDS, CLOCK_SECONDS):
+            for metric in (IN_DOUBT, INTENTS, PENDING_CREDITS, UNSETTLED_SECONDS, CLOCK_SECONDS):
                 metric.set(math.nan, silent)
         for node in found:
             self._answered.add(node.node)
             IN_DOUBT.set(node.in_doubt, node.node)
+            INTENTS.set(node.intents, node.node)
             PENDING_CREDITS.set(node.pending_credits, node.node)
             UNSETTLED_SECONDS.set(node.unsettled_seconds, node.node)
             CLOCK_SECONDS.set(node.clock_seconds, node.node)

@@ -89,6 +89,13 @@ class Url:
         return unquote(_PORT.sub("", self.hosts).strip("[]"))
 
     @property
+    def each_host(self) -> list[str]:
+        """The URL once for each of its hosts, with secrets."""
+        before, rest = self.text.split("@") if self.user is not None else self.text.split("//", 1)
+        end = "@" if self.user is not None else "//"
+        return [f"{before}{end}{host}{rest.removeprefix(self.hosts)}" for host in self.hosts.split(",")]
+
+    @property
     def port(self) -> int | None:
         """The port of the only host."""
         found = _PORT.search(self.hosts)

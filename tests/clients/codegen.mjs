@@ -10,11 +10,13 @@ const location = "operations.graphql";
 const rawSDL = await readFile(new URL(location, import.meta.url), "utf8");
 const documents = [{ location, document: parse(rawSDL), rawSDL }];
 const out = `${process.env.OUT}/`;
+// docs: begin config
 const config = {
   scalars: { BigInt: "string", CurrencyCode: "string", DateTime: "string" },
   enumsAsTypes: true,
   strictScalars: true,
 };
+// docs: end
 const sections = await preset.buildGeneratesSection({
   baseOutputDir: out,
   schema,

@@ -78,7 +78,7 @@ def running_browser() -> Iterator[Browser]:
         keep(process.pid)
         stack.callback(_end, process)
         address = _address(process, profile)
-        connection = stack.enter_context(connect(address, max_size=None, compression=None))
+        connection = stack.enter_context(connect(address, max_size=None, compression=None, ping_interval=None))
         browser = Browser(connection)
         yield browser
         browser.call("Browser.close")
@@ -113,22 +113,27 @@ class Browser:
         self._pages: dict[str, Page] = {}
 
     @contextmanager
-    def page(self, *, width: int = 1440, height: int = 900) -> Iterator[Page]:
-        """A page in a window of its own, without anybody's cookies; at the end it must have done nothing wrong."""
-        context = self.call("Target.createBrowserContext")["browserContextId"]
-        target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+    def page(self, *, width: int = 1440, height: int = 900, beside: Page | None = None) -> Iterator[Page]:
+        """A page in a window of its own, without anybody's cookies; at the end it must have done nothing wrong.
+
+        With `beside` it shares the cookies and the storage of that page, as another tab of the same browser does.
+        """
+        context = beside.context if beside else self.call("Target.createBrowserContext")["browserContextId"]
+        # Each has a window: Chromium slows down a tab that is behind another one.
+        made = self.call("Target.createTarget", url="about:blank", browserContextId=context, newWindow=True)
+        target = made["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = self._pages[session] = Page(self, session)
+        page = self._pages[session] = Page(self, session, context)
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.call(f"{domain}.enable")
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        page.call("Emulation.setDeviceMetricsOverride", **size)
+        page.resize(width, height)
         try:
             yield page
             page.check()
         finally:
             del self._pages[session]
-            self.call("Target.disposeBrowserContext", browserContextId=context)
+            if beside is None:
+                self.call("Target.disposeBrowserContext", browserContextId=context)
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> Any:
         """Send a command, note the events that come before its answer, give the answer. Raises DevToolsError."""
@@ -155,10 +160,15 @@ class Browser:
 class Page:
     """One page, and what it did wrong so far."""
 
-    def __init__(self, browser: Browser, session: str) -> None:
+    def __init__(self, browser: Browser, session: str, context: str) -> None:
+        self.context = context
+        self.hosts: set[str] = set()
+        """Where it may go: what it was told to open, and what a test adds."""
+        self.excused: list[str] = []
+        """Parts of messages that are no fault in this test, such as of a network that is cut on purpose."""
         self._browser = browser
         self._session = session
-        self._host: str | None = None
+        self._served: dict[str, str] = {}
         self.faults: list[str] = []
         self.dialogs: list[str] = []
 
@@ -183,23 +193,42 @@ class Page:
         elif method == "Page.javascriptDialogOpening":
             self.dialogs.append(event["message"])
             self._browser.send("Page.handleJavaScriptDialog", self._session, accept=True)
+        elif method == "Fetch.requestPaused":
+            body = base64.b64encode(self._served[event["request"]["url"]].encode()).decode()
+            about = {"requestId": event["requestId"], "responseCode": 200, "body": body}
+            headers = [{"name": "Content-Type", "value": "text/javascript"}]
+            self._browser.send("Fetch.fulfillRequest", self._session, **about, responseHeaders=headers)
 
     def _note_request(self, url: str) -> None:
         address = urlsplit(url)
-        if address.scheme not in ("data", "blob") and address.netloc != self._host:
+        if address.scheme not in ("data", "blob") and address.netloc not in self.hosts:
             self.faults.append(f"a request to another host: {url}")
 
     def check(self) -> None:
         """Fail if the page did anything wrong."""
         self.evaluate("0")  # what happened before is known after
-        assert not self.faults, "\n".join(["the page did what it must not:", *self.faults])
+        faults = [fault for fault in self.faults if not any(part in fault for part in self.excused)]
+        assert not faults, "\n".join(["the page did what it must not:", *faults])
+
+    def serve(self, url: str, script: str) -> None:
+        """Answer requests for a script of another site, which is not reached."""
+        self.hosts.add(urlsplit(url).netloc)
+        self._served[url] = script
+        self.call("Fetch.enable", patterns=[{"urlPattern": known} for known in self._served])
 
     def goto(self, url: str) -> None:
         """Open an address, and wait until the page and what it names has been loaded."""
-        self._host = urlsplit(url).netloc
+        self.hosts.add(urlsplit(url).netloc)
         result = self.call("Page.navigate", url=url)
         assert "errorText" not in result, f"{url}: {result['errorText']}"
         self.wait_for("document.readyState === 'complete'")
+
+    def resize(self, width: int, height: int, scheme: str | None = None) -> None:
+        """Give the window another size, and the reader a preference: `light` or `dark`."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"} if scheme else {}
+        self.call("Emulation.setEmulatedMedia", features=[{"name": name, "value": wanted[name]} for name in wanted])
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, which must fit into JSON; a promise is awaited."""

@@ -33,8 +33,8 @@ from wallet_gql.domain.model import Record, Transfer
 from wallet_gql.failpoints import FailpointError
 from wallet_gql.storage import PageRequest
 from wallet_gql.testing.books import faults, read_books
-from wallet_gql.testing.conformance.suite import counter_key, increment, number, written
 from wallet_gql.testing.patience import insist
+from wallet_gql.testing.raw import counter_key, increment, number, written
 from wallet_gql.testing.world import Person, World
 
 LATE_SECONDS = 0.03

@@ -58,6 +58,14 @@ def store_of(world: World, kind: type[S]) -> S:
     return world.store
 
 
+def quieted(world: World) -> World:
+    """The world, whose store neither recovers nor receives by itself: what is in doubt stays so."""
+    assert isinstance(world.store, PgStore)
+    assert world.store._recovering is not None
+    world.store._recovering.cancel()
+    return world
+
+
 async def one_each(world: World, balance_minor: int = 1_000) -> list[Person]:
     """A person with money at home on each of three nodes, in the order of the nodes."""
     assert isinstance(world.store, PgStore)

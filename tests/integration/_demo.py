@@ -28,6 +28,11 @@ class Demo:
         """Where it serves."""
         return self.lines[0].split("The wallet is at ")[1].split()[0]
 
+    @property
+    def other_url(self) -> str:
+        """Where a second person has a tab of the same browser: the same server, with cookies of its own."""
+        return next(line for line in self.lines if "in another tab" in line).split(" at ")[1].split()[0]
+
     def password(self, name: str) -> str:
         """What somebody logs in with."""
         return next(line.split()[-1] for line in self.lines if f"log-in {name}" in line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Final
 
 import httpx
@@ -19,7 +19,7 @@ from wallet_gql.testing.patience import patience
 PROTOCOL: Final = Subprotocol("graphql-transport-ws")
 SECONDS: Final = 15.0
 EVENTS: Final = """subscription($id: ID!, $after: BigInt) { accountEvents(accountId: $id, afterSequence: $after) {
-  sequence entry { sequence amount { minorUnits } } account { status held { minorUnits } posted { minorUnits } } } }"""
+  sequence entry { sequence amount { minorUnits } } account { state held { minorUnits } posted { minorUnits } } } }"""
 
 
 class Talk:
@@ -119,27 +119,40 @@ def sequence_of(event: dict[str, Any]) -> int:
 
 async def speak(app: Starlette, *messages: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """What the application says to a client that sends these messages and hangs up when the caller has heard enough."""
-    scope = {
-        "type": "websocket",
-        "scheme": "ws",
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-        "path": "/graphql",
-        "headers": [(b"host", b"testserver")],
-        "query_string": b"",
-        "subprotocols": [PROTOCOL],
-        "app": app,
-    }
-    given: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    scope = {"type": "websocket", "scheme": "ws", "headers": [(b"host", b"testserver")], "subprotocols": [PROTOCOL]}
+    given = [{"type": "websocket.receive", "text": json.dumps(message)} for message in messages]
+    hung_up = {"type": "websocket.disconnect", "code": 1006}
+    async with aclosing(_said(app, scope, [{"type": "websocket.connect"}, *given], hung_up)) as said:
+        async for message in said:
+            yield message
+
+
+async def read_stream(app: Starlette, body: dict[str, Any], headers: dict[str, str]) -> AsyncGenerator[Any, None]:
+    """The payloads that the application sends as server-sent events, until the caller has heard enough."""
+    told = {"host": "testserver", "content-type": "application/json", "accept": "text/event-stream", **headers}
+    raw = [(name.encode(), value.encode()) for name, value in told.items()]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "headers": raw}
+    asked = {"type": "http.request", "body": json.dumps(body).encode()}
+    async with aclosing(_said(app, scope, [asked], {"type": "http.disconnect"})) as said:
+        async for message in said:
+            for line in message.get("body", b"").splitlines():
+                if line.startswith(b"data: "):
+                    yield json.loads(line.removeprefix(b"data: "))
+
+
+async def _said(
+    app: Starlette, scope: dict[str, Any], given: list[dict[str, Any]], hung_up: dict[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    place = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "path": "/graphql", "query_string": b""}
+    incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    given.put_nowait({"type": "websocket.connect"})
-    for message in messages:
-        given.put_nowait({"type": "websocket.receive", "text": json.dumps(message)})
-    running = asyncio.create_task(app(scope, given.get, sent.put))  # type: ignore[arg-type]
+    for message in given:
+        incoming.put_nowait(message)
+    running = asyncio.create_task(app({**scope, **place, "app": app}, incoming.get, sent.put))  # type: ignore[arg-type]
     async with asyncio.timeout(patience(SECONDS)):
         try:
             while True:
                 yield await sent.get()
         finally:
-            given.put_nowait({"type": "websocket.disconnect", "code": 1006})
+            incoming.put_nowait(hung_up)
             await running

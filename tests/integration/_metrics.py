@@ -9,6 +9,7 @@ from collections.abc import Callable
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import leaks
 from tests.integration._server import Server
 from wallet_gql import metrics
 from wallet_gql.testing.patience import patience
@@ -25,6 +26,7 @@ class Scrape:
     """The samples of one moment, by name and labels."""
 
     def __init__(self, text: str) -> None:
+        leaks.search(text, "metrics")
         self.text = text
         self.samples: dict[str, dict[Labels, float]] = {}
         self.types: dict[str, str] = {}

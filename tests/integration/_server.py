@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests import leaks
+from tests.integration._forking import start
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
@@ -45,8 +47,8 @@ SIGN_UP: Final = f"""mutation($input: SignUpInput!) {{ signUp(input: $input) {{
 LOG_IN: Final = """mutation($input: LogInInput!) { logIn(input: $input) {
   __typename ... on LogInSuccess { token expiresAt user { username } } ... on WalletError { code message } } }"""
 OPEN_ACCOUNT: Final = f"""mutation($input: OpenAccountInput!) {{ openAccount(input: $input) {{
-  __typename ... on OpenAccountSuccess {{ account {{ id currency status }} }}
-  ... on AccountExists {{ accountId accountStatus }}
+  __typename ... on OpenAccountSuccess {{ account {{ id currency state }} }}
+  ... on AccountExists {{ accountId accountState }}
   {WHAT_WENT_WRONG} }} }}"""
 TRANSFER: Final = f"""mutation($input: TransferInput!) {{ transfer(input: $input) {{
   __typename
@@ -70,16 +72,15 @@ def command(*arguments: str) -> list[str]:
 
 
 def run_cli(folder: Path, *arguments: str, storage: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end."""
-    return subprocess.run(
-        command(*arguments),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=patience(60),
-        cwd=folder,
-        env=environment(storage, **settings),
-    )
+    """Run one command to its end. Raises TimeoutExpired."""
+    line, pipes = command(*arguments), {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start(line, cwd=folder, env=environment(storage, **settings), **pipes) as process:
+        try:
+            output, errors = process.communicate(timeout=patience(60))
+        finally:
+            process.kill()
+    leaks.search(errors, " ".join(arguments))
+    return subprocess.CompletedProcess(line, process.returncode, output, errors)
 
 
 def new_name(prefix: str = "u") -> str:
@@ -123,11 +124,10 @@ def serving(folder: Path, *options: str, storage: str | None = None, **settings:
     where = storage or f"sqlite:///{folder / 'wallet.db'}"
     log_file = folder / f"server-{uuid.uuid4().hex[:8]}.log"
     with log_file.open("w") as log:
-        process = subprocess.Popen(
+        process = start(
             command("serve", "--port", "0", *options),
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
             cwd=folder,
             env=environment(where, **settings),
             start_new_session=True,  # so that its workers die with it
@@ -146,6 +146,7 @@ def serving(folder: Path, *options: str, storage: str | None = None, **settings:
         finally:
             if process.poll() is None:
                 process.kill()
+            leaks.search_file(log_file)
 
 
 class Client:
@@ -194,6 +195,7 @@ class Client:
 
 def raw_request(url: str, token: str, query: str, variables: dict[str, Any] | None = None) -> bytes:
     """A GraphQL request as bytes."""
+    leaks.note(variables)
     content = json.dumps({"query": query, "variables": variables}).encode()
     head = [
         "POST /graphql HTTP/1.1",
@@ -219,14 +221,17 @@ class Wire:
         parts = urlsplit(url)
         return cls(url, *await asyncio.open_connection(parts.hostname, parts.port))
 
-    async def run(self, token: str, query: str, variables: dict[str, Any]) -> Any:
-        """The first value of `data`; the request must succeed."""
+    async def ask(self, token: str, query: str, variables: dict[str, Any]) -> tuple[int, Any]:
+        """The status of an answer and its body."""
         self._writer.write(raw_request(self._url, token, query, variables))
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.split("content-length:", 1)[1].split("\r\n", 1)[0])
-        content = await self._reader.readexactly(length)
-        assert "200 ok" in head, head + content.decode()
-        body = json.loads(content)
+        return int(head.split(maxsplit=2)[1]), json.loads(await self._reader.readexactly(length))
+
+    async def run(self, token: str, query: str, variables: dict[str, Any]) -> Any:
+        """The first value of `data`; the request must succeed."""
+        status, body = await self.ask(token, query, variables)
+        assert status == httpx.codes.OK, body
         assert "errors" not in body, body
         return next(iter(body["data"].values()))
 
@@ -267,7 +272,7 @@ def settle_all(storage: str, *balances: int) -> list[Person]:
     """Make users beside whatever server has the file open."""
 
     async def work() -> list[Person]:
-        async with open_wallet(load_settings(storage=storage), sweeps=False) as wallet:
+        async with open_wallet(load_settings(storage=storage, mode="test"), sweeps=False) as wallet:
             return await asyncio.gather(*(settle(wallet, balance) for balance in balances))
 
     return asyncio.run(work())

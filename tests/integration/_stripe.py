@@ -17,11 +17,11 @@ from wallet_gql.domain.ids import AccountId, UserId
 from wallet_gql.domain.model import Account
 from wallet_gql.domain.payments import Alarm
 from wallet_gql.integrations.stripe.signature import sign
+from wallet_gql.integrations.stripe_stand_in.state import Body
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.stripe_fake import FakeStripe
-from wallet_gql.testing.stripe_state import Body
 
 T = TypeVar("T")
 

@@ -13,9 +13,11 @@ from typing import Any, Final
 import pytest
 from starlette.applications import Starlette
 
+from tests.integration._browser import Browser, running_browser
 from tests.integration._clusters import ClusterPool
 from tests.integration._mongo import around_a_test
 from tests.integration._redis import Bench, bench
+from tests.integration._rest import Rest, somebody
 from tests.integration._server import Client, Person, Server, run_cli, serving, settle_all
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
@@ -131,6 +133,13 @@ def people(request: pytest.FixtureRequest, server: Server) -> list[Person]:
     return settle_all(server.storage, *(marker.args if marker else BALANCES))
 
 
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests; each has its own pages."""
+    with running_browser() as running:
+        yield running
+
+
 @pytest.fixture
 def client(server: Server, people: list[Person]) -> Iterator[Client]:
     """The first one's client."""
@@ -141,7 +150,19 @@ def client(server: Server, people: list[Person]) -> Iterator[Client]:
 @pytest.fixture
 async def app() -> AsyncIterator[Starlette]:
     """The application over a memory store, in this process."""
-    async with open_wallet(load_settings(storage="memory://"), sweeps=False) as wallet:
+    async with open_wallet(load_settings(storage="memory://", mode="test"), sweeps=False) as wallet:
         app = create_app(wallet)
         async with app.router.lifespan_context(app):
             yield app
+
+
+@pytest.fixture
+def ann(server: Server) -> Iterator[Rest]:
+    """Somebody with 1000.00 EUR."""
+    yield from somebody(server, 100_000)
+
+
+@pytest.fixture
+def bob(server: Server) -> Iterator[Rest]:
+    """Somebody with an empty EUR account."""
+    yield from somebody(server, 0)

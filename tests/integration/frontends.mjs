@@ -57,7 +57,7 @@ class Store {
 }
 
 const recipes = await import(pathToFileURL(process.argv[2]));
-const { ask, decide, undecided, pay, Balance, entries, newer, formatMoney, toMinorUnits, watch, RequestFailed } = recipes;
+const { ask, decide, undecided, pay, Balance, isOld, entries, newer, formatMoney, toMinorUnits, watch, RequestFailed } = recipes;
 const store = new Store();
 const soon = { pauseMs: 1 };
 const payment = (minor) => ({
@@ -66,7 +66,7 @@ const payment = (minor) => ({
   amount: { minorUnits: String(minor), currency: "EUR" },
 });
 const STANDING = `query($id: ID!) { account(id: $id) {
-  available { minorUnits decimal currency } sequence } }`;
+  available { minorUnits decimal currency } version } }`;
 const standing = async () => (await ask(STANDING, { id: ACCOUNT })).account;
 
 // ---------------------------------------------------------------- ask
@@ -133,8 +133,9 @@ for (const n of [2, 0, 1]) { // the answers overtake one another
 assert.ok(seen.every((shown) => shown <= start));
 assert.equal(balance.shown, start - 600n);
 const newest = await standing();
-balance.confirm({ ...newest, available: { minorUnits: "1" }, sequence: "1" });
+balance.confirm({ ...newest, available: { minorUnits: "1" }, version: "1" });
 assert.equal(balance.shown, BigInt(newest.available.minorUnits));
+assert.deepEqual([isOld({ version: "1" }, newest), isOld(newest, newest), isOld(newest, undefined)], [true, false, false]);
 const hopeless = decide(payment(10n ** 12n), store);
 balance.begin(hopeless);
 balance.end(hopeless, (await pay(hopeless, store, soon)).fromAccount);

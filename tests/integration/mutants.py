@@ -1,12 +1,8 @@
-"""Ways to break the product, for the suite to convict: `MUTANTS[name](patch)` breaks this process.
-
-A process that imports this module with `WALLET_MUTANT=NAME` in its environment is broken for good.
-"""
+"""Ways to break the product, for the suite to convict: `MUTANTS[name](patch)` breaks this process."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sqlite3
 import time
@@ -28,7 +24,7 @@ from wallet_gql.backends.sqlite import text as sql
 from wallet_gql.domain import changes, spending
 from wallet_gql.domain.changes import Changes, Decision, ReadSet, Snapshot, State, decide_all, posting, state
 from wallet_gql.domain.errors import InDoubt, Unavailable
-from wallet_gql.domain.model import Account, Entry, Hold, Record, Transfer
+from wallet_gql.domain.model import Account, Entry, Hold, Record
 from wallet_gql.failpoints import reach
 from wallet_gql.idempotency import Attempt
 from wallet_gql.verbs import keyed
@@ -122,8 +118,8 @@ def gap_in_sequences(patch: pytest.MonkeyPatch) -> None:
     """Every third entry skips a number."""
     sound = state.apply_entry
 
-    def skipping(account: Account, transfer: Transfer, amount_minor: int) -> tuple[Account, Entry]:
-        after, entry = sound(account, transfer, amount_minor)
+    def skipping(account: Account, *values: Any) -> tuple[Account, Entry]:
+        after, entry = sound(account, *values)
         if entry.sequence % 3 == 0:
             after, entry = replace(after, sequence=after.sequence + 1), replace(entry, sequence=entry.sequence + 1)
         return after, entry
@@ -345,8 +341,8 @@ def another_ones_page(patch: pytest.MonkeyPatch) -> None:
     """The pages of a group come in the wrong order."""
     sound = sqlite.SqliteStore._ask_pages
 
-    async def turned(store: Any, node: str, asked: Sequence[Any]) -> Any:
-        return (await sound(store, node, asked))[::-1]
+    async def turned(store: Any, asked: Sequence[Any]) -> Any:
+        return (await sound(store, asked))[::-1]
 
     patch.setattr(sqlite.SqliteStore, "_ask_pages", turned)
 
@@ -400,6 +396,3 @@ MUTANTS: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
         a_group_that_has_left,
     )
 }
-
-if os.environ.get("WALLET_MUTANT"):
-    MUTANTS[os.environ["WALLET_MUTANT"]](pytest.MonkeyPatch())

@@ -1,49 +1,36 @@
-"""Writers over a Postgres backend with a deliberate fault, which the trials must detect.
-
-```
-python tests/integration/postgres_mutants.py NAME URL HISTORY …      further arguments as in wallet_gql.testing.writer
-```
-"""
+"""A Postgres backend with a deliberate fault, which trials must detect: `MUTANTS[name](patch)` breaks this process."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import orjson
+import pytest
 
-from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres import commit as _pg_commit
 from wallet_gql.backends.postgres import node as _pg_node
-from wallet_gql.backends.postgres import setup as _pg_setup
 from wallet_gql.backends.postgres import sharded as _pg_store
 from wallet_gql.backends.postgres import store as postgres
 from wallet_gql.backends.postgres import two_phase as _two_phase
+from wallet_gql.backends.postgres import upgrade as _pg_upgrade
 from wallet_gql.backends.postgres.commit import Branch
 from wallet_gql.backends.postgres.json_text import fill, wish
 from wallet_gql.backends.postgres.node import Connection, PgNode
+from wallet_gql.backends.postgres.placement import Placement
 from wallet_gql.backends.postgres.two_phase import Gid, Recovery
 from wallet_gql.backends.relational import migrations
-from wallet_gql.domain.changes import State
 from wallet_gql.domain.errors import Contended
-from wallet_gql.testing import writer
+from wallet_gql.failpoints import after_decision
 
 AT_ONCE: Final = "wallet_load_at_once"
 _LOCK: Final = 7205759403792799
 
 
-def _put(name: str, value: object, module: ModuleType = postgres) -> None:
-    """Give the store's module, or another, something else under a name."""
-    assert hasattr(module, name)
-    setattr(module, name, value)
-
-
-def unfenced_recovery() -> None:
+def unfenced_recovery(patch: pytest.MonkeyPatch) -> None:
     """Recovery looks for a decision and, where there is none yet, rolls back without a fence."""
 
     async def settle(self: Recovery, node: PgNode, gid: Gid) -> str:
@@ -52,10 +39,10 @@ def unfenced_recovery() -> None:
         await self._carry_out(node, f"{word} PREPARED '{gid.text}'")
         return "commit" if verdict == "commit" else "abort"
 
-    Recovery._settle = settle  # type: ignore[method-assign]
+    patch.setattr(Recovery, "_settle", settle)
 
 
-def roll_back_by_age() -> None:
+def roll_back_by_age(patch: pytest.MonkeyPatch) -> None:
     """Recovery believes that what is a tenth of a second old has no coordinator any more."""
 
     async def settle(self: Recovery, node: PgNode, gid: Gid) -> str:
@@ -65,10 +52,10 @@ def roll_back_by_age() -> None:
         await self._carry_out(node, f"ROLLBACK PREPARED '{gid.text}'")
         return "abort"
 
-    Recovery._settle = settle  # type: ignore[method-assign]
+    patch.setattr(Recovery, "_settle", settle)
 
 
-def decision_after_phase_two() -> None:
+def decision_after_phase_two(patch: pytest.MonkeyPatch) -> None:
     """The others commit first, the leader last."""
 
     async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> frozenset[str]:
@@ -76,14 +63,14 @@ def decision_after_phase_two() -> None:
         for other in others:
             await _two_phase._prepare(other, gid)
         await asyncio.gather(*(_two_phase._finish(other, gid) for other in others))
-        _two_phase._after("postgres.finished")
+        after_decision("postgres.finished")
         await _two_phase._decide(leader, gid)
         return frozenset()
 
-    _put("commit_across", commit_across)
+    patch.setattr(postgres, "commit_across", commit_across)
 
 
-def receipt_apart() -> None:
+def receipt_apart(patch: pytest.MonkeyPatch) -> None:
     """The leader's receipts follow in a transaction of their own, after the money."""
     whole_one, whole_across = _two_phase.commit_one, _two_phase.commit_across
 
@@ -98,8 +85,8 @@ def receipt_apart() -> None:
         await _later(receipts)
         return late
 
-    _put("commit_one", commit_one)
-    _put("commit_across", commit_across)
+    patch.setattr(postgres, "commit_one", commit_one)
+    patch.setattr(postgres, "commit_across", commit_across)
 
 
 def _split(branch: Branch) -> tuple[Branch, Branch]:
@@ -115,39 +102,44 @@ async def _later(branch: Branch) -> None:
     await _pg_commit.decide(branch)
 
 
-def synchronous_commit_off() -> None:
+def synchronous_commit_off(patch: pytest.MonkeyPatch) -> None:
     """A commit is answered before it is on the disk, and the check at the start is gone."""
-    _pg_node.SETTINGS["synchronous_commit"] = "off"
+    patch.setitem(_pg_node.SETTINGS, "synchronous_commit", "off")
 
-    async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
-        del two_phase
-        await _pg_setup._migrate(node, creates=creates)
+    async def check_node(node: PgNode, *, two_phase: bool) -> None:
+        del node, two_phase
 
-    _put("prepare_node", prepare_node, _pg_store)
+    async def prepare_node(node: PgNode, *, creates: bool) -> None:
+        await _pg_upgrade.prepare_node(node, creates=creates)
+        node.is_strict = False
+
+    patch.setattr(_pg_store, "check_node", check_node)
+    patch.setattr(_pg_store, "prepare_node", prepare_node)
 
 
-def read_in_the_locking_statement() -> None:
+def read_in_the_locking_statement(patch: pytest.MonkeyPatch) -> None:
     """One statement locks the accounts and reads holds and receipts: after a wait these are as they were before it."""
-    checked = _pg_setup.prepare_node
+    checked = _pg_upgrade.prepare_node
 
-    async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
-        await checked(node, two_phase=two_phase, creates=creates)
+    async def prepare_node(node: PgNode, *, creates: bool) -> None:
+        await checked(node, creates=creates)
         async with node.connection(asyncio.get_running_loop().time() + 10) as connection:
             await connection.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
             await connection.do(stale_loader())
             await connection.do("COMMIT")
 
-    async def load(
-        self: _pg_store.PgStore, connection: Connection, state: State, wanted: Wanted, mode: str, **more: Any
-    ) -> dict[str, Any]:
+    async def load(_self: Any, homes: Placement, connection: Connection, *values: Any, **more: Any) -> dict[str, Any]:
+        state, wanted, mode = values
         statement = "SELECT wallet_load($1, $2)" if mode == "read" else f"SELECT {AT_ONCE}($1, $2)"
-        text = await connection.value(statement, wish(wanted, epoch=self._epoch, **more), mode)
+        text = await connection.value(
+            statement, wish(wanted, epoch=homes.epochs[connection.node], receive=None, **more), mode
+        )
         found: dict[str, Any] = orjson.loads(text)
         fill(state, wanted, found)
-        return found
+        return {"busy_records": None, **found}
 
-    _put("prepare_node", prepare_node, _pg_store)
-    postgres.PostgresStore._load = load  # type: ignore[method-assign]
+    patch.setattr(_pg_store, "prepare_node", prepare_node)
+    patch.setattr(postgres.PostgresStore, "_load", load)
 
 
 def stale_loader() -> str:
@@ -167,40 +159,25 @@ def stale_loader() -> str:
     return changed.replace("CREATE FUNCTION wallet_load(", f"CREATE OR REPLACE FUNCTION {AT_ONCE}(")
 
 
-def lock_order_by_direction() -> None:
-    """Each batch locks its leader's node first, whichever that is."""
-    _put("lock_order", lambda leader, others: [leader, *others])
-
-
-def prepare_tag_unchecked() -> None:
+def prepare_tag_unchecked(patch: pytest.MonkeyPatch) -> None:
     """Whatever PREPARE answers counts as prepared."""
 
     async def prepare(branch: Branch, gid: Gid) -> None:
         writes = _pg_node.literal(branch.writes)
-        await branch.connection.do(f"SELECT wallet_write({writes}); PREPARE TRANSACTION '{gid.text}'")
+        await branch.connection.do(f"BEGIN; SELECT wallet_pend({writes}); PREPARE TRANSACTION '{gid.text}'")
 
-    _two_phase._prepare = prepare
+    patch.setattr(_two_phase, "_prepare", prepare)
 
 
-MUTANTS: Final[Mapping[str, Callable[[], None]]] = {
-    "unfenced-recovery": unfenced_recovery,
-    "roll-back-by-age": roll_back_by_age,
-    "decision-after-phase-two": decision_after_phase_two,
-    "receipt-apart": receipt_apart,
-    "synchronous-commit-off": synchronous_commit_off,
-    "read-in-the-locking-statement": read_in_the_locking_statement,
-    "lock-order-by-direction": lock_order_by_direction,
-    "prepare-tag-unchecked": prepare_tag_unchecked,
-    "none": lambda: None,
+MUTANTS: Final[Mapping[str, Callable[[pytest.MonkeyPatch], None]]] = {
+    mutate.__name__: mutate
+    for mutate in (
+        unfenced_recovery,
+        roll_back_by_age,
+        decision_after_phase_two,
+        receipt_apart,
+        synchronous_commit_off,
+        read_in_the_locking_statement,
+        prepare_tag_unchecked,
+    )
 }
-"""By name; `none` is the product as it is."""
-
-
-def main() -> None:
-    """Spoil the backend, then write."""
-    MUTANTS[sys.argv.pop(1)]()
-    writer.main()
-
-
-if __name__ == "__main__":
-    main()

@@ -12,8 +12,10 @@ from contextvars import ContextVar
 from importlib import resources
 from typing import Any, Final
 
-from wallet_gql.backends.postgres import setup as _pg_setup
+import pytest
+
 from wallet_gql.backends.postgres import sharded as _pg_store
+from wallet_gql.backends.postgres import upgrade as _pg_upgrade
 from wallet_gql.backends.postgres.node import PgNode
 from wallet_gql.backends.redis import claim as _redis_claim
 from wallet_gql.backends.redis import credits as _redis_credits
@@ -45,31 +47,28 @@ def replaced(text: str, *changes: tuple[str, str]) -> str:
     return text
 
 
-def spoil_functions(spoiled: Mapping[str, str]) -> None:
+def spoil_functions(patch: pytest.MonkeyPatch, spoiled: Mapping[str, str]) -> None:
     """Have these instead of the sound functions, on every node that this process opens; they call one another."""
-    checked = _pg_setup.prepare_node
+    checked = _pg_upgrade.prepare_node
     bad = {name: f"{name}_spoiled" for name in spoiled}
     text = ";\n".join(source.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION") for source in spoiled.values())
     for name in sorted(bad, key=len, reverse=True):
         text = text.replace(f"{name}(", f"{bad[name]}(")
 
-    async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
-        await checked(node, two_phase=two_phase, creates=creates)
+    async def prepare_node(node: PgNode, *, creates: bool) -> None:
+        await checked(node, creates=creates)
         async with node.connection(asyncio.get_running_loop().time() + 10) as connection:
             await connection.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
             await connection.do(text)
             await connection.do("COMMIT")
 
-    _put(_pg_store, "prepare_node", prepare_node)
+    patch.setattr(_pg_store, "prepare_node", prepare_node)
     if "wallet_claim" in bad:
-        _put(_redis_claim, "CLAIM", _redis_claim.CLAIM.replace("wallet_claim", bad["wallet_claim"]))
+        patch.setattr(_redis_claim, "CLAIM", _redis_claim.CLAIM.replace("wallet_claim", bad["wallet_claim"]))
     if "wallet_write_fenced" in bad:
-        _put(_redis_claim, "WRITE", _redis_claim.WRITE.replace("wallet_write_fenced", bad["wallet_write_fenced"]))
-
-
-def _put(owner: object, name: str, value: object) -> None:
-    assert hasattr(owner, name), name
-    setattr(owner, name, value)
+        patch.setattr(
+            _redis_claim, "WRITE", _redis_claim.WRITE.replace("wallet_write_fenced", bad["wallet_write_fenced"])
+        )
 
 
 def _unclaimed() -> str:
@@ -84,34 +83,35 @@ def _unclaimed() -> str:
 _UNCHECKED: Final = ("IF held + more <> wanted THEN", "IF false THEN")
 
 
-def no_fence() -> None:
+def no_fence(patch: pytest.MonkeyPatch) -> None:
     """The lease alone is trusted: no token is put into rows, and none compared."""
     spoil_functions(
+        patch,
         {
             "wallet_claim": _unclaimed(),
             "wallet_write_fenced": replaced(sources()["wallet_write_fenced"], _UNCHECKED),
-        }
+        },
     )
 
 
-def fence_only_at_the_write() -> None:
+def fence_only_at_the_write(patch: pytest.MonkeyPatch) -> None:
     """A row takes any token that is not lower than its own, at the write: too late for what was read."""
     late = (
         "PERFORM wallet_write(given);",
         "PERFORM wallet_write(given);\n  UPDATE accounts SET fence = token WHERE id = ANY (claimed_accounts);",
     )
     source = replaced(sources()["wallet_write_fenced"], ("fence = token)", "fence <= token)"), late)
-    spoil_functions({"wallet_claim": _unclaimed(), "wallet_write_fenced": source})
+    spoil_functions(patch, {"wallet_claim": _unclaimed(), "wallet_write_fenced": source})
 
 
-def trusting_the_lock() -> None:
+def trusting_the_lock(patch: pytest.MonkeyPatch) -> None:
     """Read, modify, write: balances are written as they were computed, whatever the row has become."""
 
     def account_update(before: Account, after: Account) -> Sequence[Any]:
         values = after.posted_minor, after.held_minor, after.sequence
         return (*values, to_micros(after.changed_at), after.status.value, after.id, before.sequence)
 
-    _put(_rows, "account_update", account_update)
+    patch.setattr(_rows, "account_update", account_update)
     write = replaced(
         sources()["wallet_write"],
         ("posted_minor = a.posted_minor + (w ->> 0)::bigint", "posted_minor = (w ->> 0)::bigint"),
@@ -119,24 +119,26 @@ def trusting_the_lock() -> None:
         (" AND a.sequence = (w ->> 6)::bigint", ""),
     )
     spoil_functions(
+        patch,
         {
             "wallet_claim": _unclaimed(),
             "wallet_write_fenced": replaced(sources()["wallet_write_fenced"], _UNCHECKED),
             "wallet_write": write,
-        }
+        },
     )
 
 
 def _without_keys() -> dict[str, str]:
-    """Headers and clearing entries that are there already are passed over: no key refuses a second credit."""
-    changes = [(f"FROM jsonb_array_elements(given -> '{name}') AS w;",) * 2 for name in ("transfers", "system_entries")]
+    """Headers and entries that are there already are passed over: no key refuses a second credit."""
+    names = ("transfers", "entries", "system_entries")
+    changes = [(f"FROM jsonb_array_elements(given -> '{name}') AS w;",) * 2 for name in names]
     write = replaced(
         sources()["wallet_write"], *((old, old.replace(";", " ON CONFLICT DO NOTHING;")) for old, _ in changes)
     )
     return {"wallet_write_fenced": sources()["wallet_write_fenced"], "wallet_write": write}
 
 
-def credit_without_key() -> None:
+def credit_without_key(patch: pytest.MonkeyPatch) -> None:
     """Nobody looks whether the payee has it already, and no key refuses it."""
 
     def receive(state: State, credits_: Sequence[Credit]) -> set[TransferId]:
@@ -144,11 +146,11 @@ def credit_without_key() -> None:
             state.receive(credit)
         return {credit.transfer.id for credit in credits_}
 
-    _put(_redis_credits, "_receive", receive)
-    spoil_functions(_without_keys())
+    patch.setattr(_redis_credits, "_receive", receive)
+    spoil_functions(patch, _without_keys())
 
 
-def check_then_credit() -> None:
+def check_then_credit(patch: pytest.MonkeyPatch) -> None:
     """Whether the payee has it is looked up first, in a transaction of its own; no key refuses it later."""
     known: ContextVar[set[str]] = ContextVar("known")
     whole = Credits._apply
@@ -166,40 +168,31 @@ def check_then_credit() -> None:
                 state.receive(credit)
         return {credit.transfer.id for credit in credits_}
 
-    _put(_redis_credits.Credits, "_apply", apply)
-    _put(_redis_credits, "_receive", receive)
-    spoil_functions(_without_keys())
+    patch.setattr(_redis_credits.Credits, "_apply", apply)
+    patch.setattr(_redis_credits, "_receive", receive)
+    spoil_functions(patch, _without_keys())
 
 
-def tokens_from_zero() -> None:
+def tokens_from_zero(patch: pytest.MonkeyPatch) -> None:
     """After the Redis has forgotten them tokens begin anew, and rows take them."""
 
     async def raise_token(self: Leases, node: str, floor: int) -> None:
         del self, node, floor
 
-    _put(Leases, "raise_token", raise_token)
+    patch.setattr(Leases, "raise_token", raise_token)
     spoil_functions(
-        {"wallet_claim": replaced(sources()["wallet_claim"], ("IF highest >= token THEN", "IF false THEN"))}
+        patch, {"wallet_claim": replaced(sources()["wallet_claim"], ("IF highest >= token THEN", "IF false THEN"))}
     )
 
 
-MUTANTS: Final[Mapping[str, Callable[[], None]]] = {
-    "no-fence": no_fence,
-    "fence-only-at-the-write": fence_only_at_the_write,
-    "trusting-the-lock": trusting_the_lock,
-    "credit-without-key": credit_without_key,
-    "check-then-credit": check_then_credit,
-    "tokens-from-zero": tokens_from_zero,
+MUTANTS: Final[Mapping[str, Callable[[pytest.MonkeyPatch], None]]] = {
+    mutate.__name__: mutate
+    for mutate in (
+        no_fence,
+        fence_only_at_the_write,
+        trusting_the_lock,
+        credit_without_key,
+        check_then_credit,
+        tokens_from_zero,
+    )
 }
-"""By name."""
-
-PATCHED: Final = (
-    (_pg_store, "prepare_node"),
-    (_redis_claim, "CLAIM"),
-    (_redis_claim, "WRITE"),
-    (_redis_credits, "_receive"),
-    (_rows, "account_update"),
-    (Credits, "_apply"),
-    (Leases, "raise_token"),
-)
-"""What they may touch."""

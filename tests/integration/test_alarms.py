@@ -7,26 +7,25 @@ import itertools
 import json
 import logging
 import math
-import operator
 import re
 import resource
-import shutil
 import sqlite3
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import httpx
 import pytest
-import yaml  # type: ignore[import-untyped]  # it has no types of its own
 
+from tests.integration._alarms import ALERTS, ROOT, RULES, fires, promtool
 from tests.integration._metrics import Scrape, touch
 from wallet_gql import background, metrics
+from wallet_gql.backends.postgres.sharded import PgStore
 from wallet_gql.backends.sqlite import connection as sqlite
 from wallet_gql.backends.sqlite.store import SqliteStore
 from wallet_gql.domain.changes import Changes, Decision, Scope
@@ -38,31 +37,18 @@ from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.storage import NodeVitals
 from wallet_gql.survey import Survey
-from wallet_gql.testing.harness import HARNESSES
+from wallet_gql.testing.harness import HARNESSES, Harness
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.world import World
 from wallet_gql.transports.catalogue.operations import OPERATIONS
 from wallet_gql.transports.http.record import RequestRecord
 from wallet_gql.verbs.ledger import utc_now
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-RULES: Final = ROOT / "deploy" / "prometheus" / "alerts.yml"
 DASHBOARD: Final = ROOT / "deploy" / "grafana" / "wallet.json"
 PAGE: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
-GROUPS: Final = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
-ALERTS: Final = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
 _SELECTOR: Final = re.compile(r"(?P<name>wallet_\w+)(\{(?P<matchers>[^}]*)\})?")
 _GROUPING: Final = re.compile(r"\bby \(([^)]*)\)")
-_SIMPLE: Final = re.compile(
-    r"(?P<increase>increase\()?(?P<name>wallet_\w+)(\{(?P<matchers>[^}]*)\})?(?:\[\w+\]\))?"
-    r" (?P<sign>\S+) (?P<than>[\d.]+)"
-)
-_SIGNS: Final[dict[str, Callable[[float, float], bool]]] = {
-    ">": operator.gt,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
 
 
 def queries() -> list[str]:
@@ -70,22 +56,6 @@ def queries() -> list[str]:
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     drawn = [target["expr"] for panel in panels for target in panel["targets"]]
     return [*(rule["expr"] for rule in ALERTS.values()), *drawn]
-
-
-def fires(alert: str, found: Scrape, before: Scrape | None = None) -> bool:
-    """Whether a rule that compares one metric with a number is true for some series.
-
-    As in Prometheus, an increase is that of series that were there `before`.
-    """
-    rule = _SIMPLE.fullmatch(ALERTS[alert]["expr"])
-    assert rule, ALERTS[alert]["expr"]
-    wanted = set(re.findall(r'(\w+)="(\w+)"', rule["matchers"] or ""))
-    values = {labels: value for labels, value in found.samples.get(rule["name"], {}).items() if wanted <= set(labels)}
-    if rule["increase"]:
-        assert before is not None, f"{alert} compares two moments"
-        earlier = before.samples.get(rule["name"], {})
-        values = {labels: value - earlier[labels] for labels, value in values.items() if labels in earlier}
-    return any(_SIGNS[rule["sign"]](value, float(rule["than"])) for value in values.values())
 
 
 @pytest.fixture
@@ -120,8 +90,7 @@ def test_every_query_asks_for_metrics_and_labels_that_are_scraped(measured: Call
             assert used | grouped <= labels_of[selector["name"]] | {"instance"}, query
     shown = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in asked}
     assert {name.removesuffix("_total") for name in shown} == {metric.name for metric in metrics.ALL}
-    if program := shutil.which("promtool"):
-        subprocess.run([program, "check", "rules", str(RULES)], check=True)
+    subprocess.run([promtool(), "check", "rules", str(RULES)], check=True)
 
 
 def test_every_alarm_has_a_page_that_names_its_metric() -> None:
@@ -169,10 +138,78 @@ def test_the_first_time_already_raises_the_alarm(
     assert all(labels in before.samples[name] for name, found in after.samples.items() for labels in found)
 
 
-def test_every_increase_has_a_first_time() -> None:
-    """The test above has all alarms that compare two moments."""
+def test_every_alarm_is_provoked() -> None:
+    """Some test here sees each of the rules go off; the one above has all that compare two moments."""
     (mark,) = (mark for mark in test_the_first_time_already_raises_the_alarm.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]  # pytest's own
-    assert {row[0] for row in mark.args[1]} == {name for name, rule in ALERTS.items() if "increase(" in rule["expr"]}
+    first = {row[0] for row in mark.args[1]}
+    assert first == {name for name, rule in ALERTS.items() if "increase(" in rule["expr"]}
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert first | set(re.findall(r'assert fires\("(\w+)"', text)) == ALERTS.keys()
+
+
+def test_answers_that_are_late_or_turned_away(measured: Callable[[], Scrape]) -> None:
+    """One of fifty is enough; one of a thousand is not."""
+
+    def answer(times: int, code: str, seconds: float) -> None:
+        for _ in range(times):
+            record = RequestRecord("rest", ("transfer",))
+            if code:
+                record.fail(code)
+            record.end(seconds)
+
+    answer(1, "", 0.01)
+    answer(1, "UNAVAILABLE", 0.01)
+    before = measured()
+    answer(999, "", 0.01)
+    answer(1, "UNAVAILABLE", 2.0)
+    few = measured()
+    assert not fires("WalletUnavailable", few, before)
+    assert not fires("WalletSlow", few, before)
+    answer(50, "UNAVAILABLE", 2.0)
+    many = measured()
+    assert fires("WalletUnavailable", many, few)
+    assert fires("WalletSlow", many, few)
+
+
+def test_a_server_that_has_ended(measured: Callable[[], Scrape]) -> None:
+    """Prometheus itself notes whether it got metrics; here whether the address answers says so."""
+    del measured
+    with metrics.serving("127.0.0.1", 0) as port:
+        assert not fires("WalletDown", scraped_at(port))
+    assert fires("WalletDown", scraped_at(port))
+
+
+def scraped_at(port: int) -> Scrape:
+    """What Prometheus notes of a scrape."""
+    try:
+        up = httpx.get(f"http://127.0.0.1:{port}/metrics").is_success
+    except httpx.ConnectError:
+        up = False
+    return Scrape(f"# TYPE up gauge\nup {int(up)}\n")
+
+
+async def test_no_worker_has_its_store(measured: Callable[[], Scrape]) -> None:
+    """Until a worker has opened its store, the alarm is on."""
+    assert fires("WalletNoWorker", await asyncio.to_thread(measured))
+    async with open_wallet(load_settings(storage="memory://", mode="test")):
+        await asyncio.sleep(0)
+        assert not fires("WalletNoWorker", await asyncio.to_thread(measured))
+
+
+@pytest.mark.trial
+@pytest.mark.backend("postgres")
+@pytest.mark.service("postgres")
+async def test_all_connections_are_in_use(measured: Callable[[], Scrape], harness: Harness, tmp_path: Path) -> None:
+    """The store is opened while it is measured, and commands hold all its connections."""
+    async with World(harness, tmp_path) as world, AsyncExitStack() as stack:
+        assert isinstance(world.store, PgStore)
+        node = world.store._nodes["n1"]
+        await world.people(1, 100)
+        assert not fires("WalletPoolFull", await asyncio.to_thread(measured))
+        deadline = asyncio.get_running_loop().time() + patience(30)
+        for _ in range(node.pool_max):
+            await stack.enter_async_context(node.connection(deadline))
+        assert fires("WalletPoolFull", await asyncio.to_thread(measured))
 
 
 @asynccontextmanager
@@ -267,36 +304,45 @@ async def test_a_store_that_cannot_write(
         assert not fires("WalletCannotWrite", await look(survey, measured))
 
 
-async def test_events_that_nobody_sends(tmp_path: Path, measured: Callable[[], Scrape]) -> None:
-    """A delivery that has been due for long: the alarm of webhooks goes off, and not that of other sweeps."""
+@pytest.mark.parametrize("kind", ["delivery", "session"])
+async def test_what_nobody_sends_or_sweeps(kind: str, tmp_path: Path, measured: Callable[[], Scrape]) -> None:
+    """A record that has been due for long: of events the alarm of webhooks goes off, of others that of sweeps."""
     async with surveyed(tmp_path) as (world, survey):
         (ann,) = await world.people(1, 100)
-        key = delivery_key(ann.id)
+        key = delivery_key(ann.id)._replace(kind=kind)
         due_at = utc_now() - timedelta(minutes=10)
         record = Record(key.kind, key.id, slot_of(ann.id), ann.id, 1, {}, due_at)
         write = partial(Decision, Changes(records=(record,)), None)
         await world.store.execute(Scope(key.slot, records=(key,)), lambda _: write())
         found = await look(survey, measured)
-        assert fires("WalletWebhookLag", found)
-        assert found.sum("wallet_overdue_seconds", kind="delivery") >= 600
+        assert found.sum("wallet_overdue_seconds", kind=kind) >= 600
         assert found.sum("wallet_overdue_seconds", kind="hold") == 0
+        if kind == "delivery":
+            assert fires("WalletWebhookLag", found)
+            assert not fires("WalletOverdue", found)
+        else:
+            assert fires("WalletOverdue", found)
+            assert not fires("WalletWebhookLag", found)
 
 
 async def test_nothing_is_known_of_a_node_that_does_not_answer(
     tmp_path: Path, measured: Callable[[], Scrape], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its last values would keep an alarm on, or keep it off."""
-    answers: list[NodeVitals] = [NodeVitals("n1", 9.0, 1, 1, 99.0), NodeVitals("n2", 0.0)]
+    answers: list[NodeVitals] = [NodeVitals("n1", 9.0, 1, 1, 1, 99.0), NodeVitals("n2", 0.0)]
 
     async def vitals(_store: object) -> list[NodeVitals]:
         return answers
 
     monkeypatch.setattr(SqliteStore, "vitals", vitals, raising=False)
     async with surveyed(tmp_path) as (_world, survey):
-        assert fires("WalletUnsettled", await look(survey, measured))
+        found = await look(survey, measured)
+        assert fires("WalletUnsettled", found)
+        assert fires("WalletClock", found)
         del answers[0]
         found = await look(survey, measured)
         assert not fires("WalletUnsettled", found)
+        assert not fires("WalletClock", found)
         for metric in (metrics.IN_DOUBT, metrics.PENDING_CREDITS, metrics.UNSETTLED_SECONDS, metrics.CLOCK_SECONDS):
             assert math.isnan(found.sum(metric.name, node="n1"))
             assert found.sum(metric.name, node="n2") == 0
@@ -319,13 +365,18 @@ async def test_dead_letters_are_counted_seldom(tmp_path: Path, monkeypatch: pyte
     assert read.count("hold") == 5
 
 
-async def test_a_sweep_that_never_succeeds_is_late(measured: Callable[[], Scrape]) -> None:
-    """Each sweep has its time from the start, and the rule allows for the pause in the settings."""
-    async with open_wallet(load_settings(storage="memory://", mode="test", sweep_seconds=600)):
-        await asyncio.sleep(0)
-        found = await asyncio.to_thread(measured)
-    swept = {dict(labels)["sweep"]: at for labels, at in found.samples["wallet_swept_timestamp_seconds"].items()}
-    assert len(swept) == 5
-    assert all(0 <= time.time() - at < patience(60) for at in swept.values())
-    assert found.sum("wallet_sweep_seconds") == 600
-    assert "120 + 2 * wallet_sweep_seconds" in ALERTS["WalletSweepStuck"]["expr"]
+async def test_a_sweep_that_never_succeeds_is_late(
+    measured: Callable[[], Scrape], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sweep has its time from the start, and the rule allows for the pause in the settings.
+
+    `promtool` asks ten minutes after the time 0, at which the sweeps here begin.
+    """
+    monkeypatch.setattr("wallet_gql.runtime.time", SimpleNamespace(time=lambda: 0.0))
+    for pause_seconds, is_late in ((60, True), (600, False)):
+        async with open_wallet(load_settings(storage="memory://", mode="test", sweep_seconds=pause_seconds)):
+            await asyncio.sleep(0)
+            found = await asyncio.to_thread(measured)
+        assert len(found.samples["wallet_swept_timestamp_seconds"]) == 5
+        assert found.sum("wallet_sweep_seconds") == pause_seconds
+        assert fires("WalletSweepStuck", found) == is_late

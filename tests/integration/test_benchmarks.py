@@ -33,6 +33,7 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.trial
 def test_the_ledger_benchmark_runs(tmp_path: Path) -> None:
     """Every cell has a figure with group commit and with batches of one; JSON and plot are written."""
     found = tmp_path / "found.json"
@@ -137,7 +138,7 @@ def test_the_http_benchmark_runs(tmp_path: Path) -> None:
     assert {"transfer", "history", "viewer"} == {cell["request"] for cell in told["cells"]}
 
 
-@pytest.mark.trial
+@pytest.mark.soak
 def test_the_http_benchmark_compares_batches() -> None:
     """Those over GraphQL, sent at a pace, with the ledger's own."""
     tiny = ("--rounds=1", "--seconds=0.5", "--connections=2", "--users=4")
@@ -151,3 +152,10 @@ def test_the_machine_is_described(tmp_path: Path) -> None:
 
     assert all(described.values())
     assert "ms p50" in described["fsync of 4 KiB"]
+
+
+def test_the_placement_of_slots_is_simulated() -> None:
+    """One row for each number of nodes; nothing moves but to the new node."""
+    shown = run("placement.py", "--nodes=1,3", "--users=10000")
+    assert "10,000 users" in shown
+    assert shown.count("%") >= 2 * 4

@@ -18,7 +18,7 @@ from wallet_gql.backends.cassandra.client import Client
 from wallet_gql.backends.cassandra.store import CassandraStore
 from wallet_gql.domain.changes import Changes, Scope
 from wallet_gql.domain.errors import WalletError
-from wallet_gql.testing.conformance.suite import counter_key, increment
+from wallet_gql.testing.raw import counter_key, increment
 from wallet_gql.testing.servers.cassandra import CassandraHarness
 from wallet_gql.testing.world import World
 

@@ -19,8 +19,8 @@ from wallet_gql.books.exchange import digest_of, export_lines, import_lines
 from wallet_gql.domain.changes import Changes, Scope
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.domain.model import Record
-from wallet_gql.testing.conformance.suite import counter_key, written
 from wallet_gql.testing.patience import patience
+from wallet_gql.testing.raw import counter_key, written
 from wallet_gql.testing.servers.cassandra import CassandraCluster, CassandraHarness, shared_cluster
 from wallet_gql.testing.world import Person, World
 

@@ -10,7 +10,17 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from graphql import build_schema, parse, validate
+from graphql import (
+    build_client_schema,
+    build_schema,
+    get_introspection_query,
+    graphql_sync,
+    is_object_type,
+    lexicographic_sort_schema,
+    parse,
+    print_schema,
+    validate,
+)
 
 from tests.integration._clients import (
     CLIENTS,
@@ -26,7 +36,7 @@ from tests.integration._clients import (
 from tests.integration._server import Client, Person, Server, serving, settle_all
 from wallet_gql.testing.patience import patience
 
-pytestmark = pytest.mark.timeout(400)  # the first test installs
+pytestmark = [pytest.mark.trial, pytest.mark.timeout(400)]  # the first test installs
 
 ENTRIES: Final = 10
 START_MINOR: Final = 100_000
@@ -43,6 +53,9 @@ BENT: Final = {
     ("@graphql-eslint/no-typename-prefix", 'Field "username" starts with the name of the parent type "User"')
 }
 """What the linter may say: the word is the same wherever there is a username."""
+
+ONLY_ANSWERED: Final = {"InsufficientFunds"}
+"""Types with amounts that no query leads to: caches keep nothing of them."""
 
 RELAY: Final = {
     "src": "./src",
@@ -138,6 +151,15 @@ def test_codegen_generates(tmp_path: Path) -> None:
     assert "any;" not in text
 
 
+def test_the_file_is_what_is_served(server: Server) -> None:
+    """All that compiles against schema.graphql compiles against the running server."""
+    query = get_introspection_query(specified_by_url=True, input_value_deprecation=True)
+    served = httpx.post(f"{server.url}/graphql", json={"query": query}, timeout=patience(30)).json()["data"]
+    known: Any = graphql_sync(build_schema(SCHEMA.read_text()), query).data
+    shown = [print_schema(lexicographic_sort_schema(build_client_schema(one))) for one in (served, known)]
+    assert shown[0] == shown[1]
+
+
 def test_inspector_finds_breaks(tmp_path: Path) -> None:
     """graphql-inspector distinguishes a breaking change from an addition."""
     text = SCHEMA.read_text()
@@ -164,6 +186,26 @@ def test_nothing_breaks_since_the_last_tag(tmp_path: Path) -> None:
     before = tmp_path / "before.graphql"
     before.write_text(subprocess.run(asked, check=True, cwd=ROOT, capture_output=True, text=True).stdout)
     assert run("inspect.mjs", OLD=str(before), NEW=str(SCHEMA)) == []
+
+
+def test_relay_pages_through_every_list(tmp_path: Path) -> None:
+    """relay-compiler takes `@connection` on each list of the schema that comes in pages."""
+    schema = build_schema(SCHEMA.read_text())
+    made = []
+    for kind in schema.type_map.values():
+        for name, field in kind.fields.items() if is_object_type(kind) else ():
+            if str(field.type).strip("!").endswith("Connection"):
+                key = f"App_{kind.name}_{name}"
+                inner = f'{name}(first: 5) @connection(key: "{key}_{name}") {{ edges {{ node {{ __typename }} }} }}'
+                made.append(f"export const {key} = graphql`fragment {key} on {kind.name} {{ {inner} }}`;")
+    assert len(made) > 8
+    folder = tmp_path / "src"
+    (folder / "__generated__").mkdir(parents=True)
+    (folder / "App.js").write_text('import { graphql } from "relay-runtime";\n' + "\n".join(made))
+    shutil.copy(SCHEMA, tmp_path)
+    (tmp_path / "relay.config.json").write_text(json.dumps({**RELAY, "persistConfig": None}))
+    run_program([program("node"), relay_compiler()], tmp_path, {})
+    assert len(list((folder / "__generated__").iterdir())) == len(made)
 
 
 # ---------------------------------------------------------------- trusted documents
@@ -254,3 +296,38 @@ def test_clients_with_a_cache(server: Server, people: tuple[Person, Person], scr
         assert report["wrong"]["network"] is False
         check_events(report["streamed"])
         check_events(report["socketed"])
+
+
+@pytest.fixture(scope="module")
+def means(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where the TypeScript client, compiled, and the schema are."""
+    client, made = ROOT / "clients" / "typescript", tmp_path_factory.mktemp("typescript")
+    install(client)
+    run_program([program("node"), "node_modules/typescript/bin/tsc", "--outDir", str(made)], client, {})
+    (made / "package.json").write_text('{"type": "module"}')
+    return {"CLIENT": str(made / "src" / "index.js"), "SCHEMA": str(SCHEMA)}
+
+
+def test_the_policies_cover_the_schema(means: dict[str, str], tmp_path: Path) -> None:
+    """Caches take every object type without a warning, and parts of two answers never meet in one amount."""
+    report = run("policies.mjs", **means, OUT=str(tmp_path), RELAY_COMPILER=relay_compiler())
+    assert report["warned"] == []
+    assert (report["lost"], report["mixed"]) == ([], [])
+    schema = build_schema(SCHEMA.read_text())
+    kinds = [kind for kind in schema.type_map.values() if is_object_type(kind) and not kind.name.startswith("__")]
+    assert set(report["types"]) == {kind.name for kind in kinds} - {"Query", "Mutation", "Subscription"}
+    amounts = {f"{kind.name}.{name}" for kind in kinds for name, one in kind.fields.items() if "Money" in str(one.type)}
+    assert set(report["places"]) <= amounts
+    assert {name.split(".")[0] for name in amounts - set(report["places"])} <= ONLY_ANSWERED
+
+
+def test_caches_take_the_policies(server: Server, people: tuple[Person, Person], means: dict[str, str]) -> None:
+    """With those of the TypeScript client: no warning, pages are joined, and no amount is half old."""
+    payer, payee = people
+    by = {"URL": server.url, "TOKEN": payer.token, "ACCOUNT": payer.account_id, "PAYEE": payee.username}
+    report = run("caches.mjs", **by, **means)
+    for name in ("apollo", "urql"):
+        found = report[name]
+        assert found["warned"] == [], name
+        assert len(found["joined"]) == len(set(found["joined"])) == 6, name
+        assert (found["paid"], found["isMixed"]) == ("TransferSuccess", False), name

@@ -11,17 +11,17 @@ from typing import Final
 
 import pytest
 
+from tests.integration._cli import run_here
 from tests.integration._server import run_cli
 from wallet_gql.environment import variable
 from wallet_gql.settings import FROM_FILES, Settings
-from wallet_gql.transports.cli.app import main
 from wallet_gql.transports.http.tls import write_certificate
 
 SECRET: Final = "Xq7vB9Kz4W"
 URL: Final = f"postgres://me:{SECRET}"
 LIVE: Final = f"sk_live_{SECRET}"
 
-FREE: Final = ("webhook_private_targets", "insecure_http", "introspection")
+FREE: Final = ("webhook_private_targets", "insecure_http", "introspection", "example_page")
 
 # What is wrong, by setting: each is a whole environment, which has that fault and no other.
 
@@ -36,10 +36,12 @@ MISSING: Final = {
 MAY_BE_EMPTY: Final = (
     "secret_keys",
     "stripe_webhook_secrets",
+    "stripe_publishable_key",
     "allowed_headers",
     "allowed_hosts",
     "allowed_origins",
     "metrics_address",
+    "traces_url",
     "trusted_proxies",
     "rate_limits",
     "spending_limits",
@@ -54,6 +56,7 @@ MALFORMED: Final = {
     "allowed_origins": {"allowed_origins": f"https://me:{SECRET}@app.example"},
     "allowed_headers": {"allowed_headers": "x-mine: yes"},
     "allowed_hosts": {"allowed_hosts": "https://wallet.example/"},
+    "traces_url": {"traces_url": f"http://me:{SECRET}@collector:4318"},
     "trusted_proxies": {"trusted_proxies": "10.0.0.0/99"},
     "tls_cert": {"tls_cert": "broken.json", "tls_key": "key.pem"},
     "tls_key": {"tls_cert": "cert.pem", "tls_key": "broken.json"},
@@ -61,6 +64,7 @@ MALFORMED: Final = {
     "secret_keys": {"secret_keys": f"{SECRET}{'A' * 32}=="},
     "stripe_api_key": {"stripe_api_key": SECRET},
     "stripe_webhook_secrets": {"stripe_api_key": f"sk_test_{SECRET}", "stripe_webhook_secrets": SECRET},
+    "stripe_publishable_key": {"stripe_api_key": f"sk_test_{SECRET}", "stripe_publishable_key": f"sk_test_{SECRET}"},
     "stripe_api_base": {"stripe_api_base": f"https://me:{SECRET}@stand.in"},
 }
 OUT_OF_RANGE: Final = {
@@ -70,6 +74,7 @@ OUT_OF_RANGE: Final = {
     "rate_limits": {"rate_limits": "user=0/minute"},
     "spending_limits": {"spending_limits": "EUR:day=0.00"},
     "metrics_address": {"metrics_address": "127.0.0.1:65536"},
+    "traces_url": {"traces_url": f"http://collector:99999/{SECRET}"},
     "secret_keys": {"secret_keys": " ".join(f"{SECRET}{'A' * 31}{n}w=" for n in range(6))},
     "trusted_proxies": {"trusted_proxies": "10.0.0.256"},
     "allowed_headers": {"allowed_headers": f"x-{'a' * 100}"},
@@ -80,6 +85,10 @@ OUT_OF_RANGE: Final = {
     "tls_key": {"tls_cert": "cert.pem", "tls_key": "no/such.pem"},
     "rate_limit_storage": {"rate_limit_storage": f"redis://:{SECRET}@h:99999/0"},
     "stripe_api_base": {"stripe_api_base": f"https://stand.in:99999/{SECRET}"},
+    "stripe_publishable_key": {
+        "stripe_api_key": f"sk_test_{SECRET}",
+        "stripe_publishable_key": f"pk_test_{SECRET * 30}",
+    },
     "stripe_webhook_secrets": {
         "stripe_api_key": f"sk_test_{SECRET}",
         "stripe_webhook_secrets": " ".join(f"whsec_{SECRET}{n}" for n in range(5)),
@@ -100,6 +109,7 @@ CONTRADICTING: Final = {
     "stripe_api_key": {"stripe_api_key": LIVE},
     "stripe_api_base": {"mode": "production", "stripe_api_key": LIVE, "stripe_api_base": "https://stand.in"},
     "stripe_webhook_secrets": {"stripe_webhook_secrets": f"whsec_{SECRET}"},
+    "stripe_publishable_key": {"stripe_api_key": f"sk_test_{SECRET}", "stripe_publishable_key": f"pk_live_{SECRET}"},
 }
 MISSPELT: Final = {name: {name[:-2] + name[-1] + name[-2] + "x": "1"} for name in Settings.model_fields}
 
@@ -116,6 +126,7 @@ STANDS_ALONE: Final = {
     "allowed_hosts": "any list is fine with any other setting",
     "allowed_origins": "the same",
     "trusted_proxies": "the same",
+    "traces_url": "traces fit any other setting",
     "rate_limit_storage": "where limits are counted fits any limits",
     "spending_limits": "no other setting is about what users may spend",
     "log_level": "any level is fine",
@@ -125,6 +136,7 @@ STANDS_ALONE: Final = {
     "webhook_private_targets": "allowed in any mode",
     "insecure_http": "it allows, and forbids nothing",
     "introspection": "the same",
+    "example_page": "the same",
 }
 NOT_POSSIBLE: Final = {
     ("missing", *MAY_BE_EMPTY),
@@ -158,18 +170,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command in this process to its end; an exception that would become a traceback fails the test."""
     assert folder.is_dir()
 
     def run(*arguments: str, **given: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr("sys.argv", ["wallet-gql", *arguments])
-            for name, value in given.items():
-                patch.setenv(variable(name), value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        return int(ended.value.code or 0), *capsys.readouterr()
+        code = run_here(*arguments, **{variable(name): value for name, value in given.items()})
+        return code, *capsys.readouterr()
 
     return run
 

@@ -2,20 +2,22 @@
 
 import pytest
 
-from wallet_gql.testing.conformance import Guarantees, Races, StoreConformance
+from wallet_gql.testing.conformance import Guarantees, Races, Reversals, StoreConformance
 
 
 class TestCassandra(StoreConformance):
-    """One partition: one register decides everything."""
+    """One partition: one register decides everything. Each race is run three times."""
 
     backend = "cassandra"
+    rounds = 3
 
 
 @pytest.mark.trial
 class TestCassandraSixteen(Guarantees, Races):
-    """Sixteen partitions: intents for credits."""
+    """Sixteen partitions: intents for credits. Its races are run less often than in the soak."""
 
     backend = "cassandra-16"
+    rounds = 2
 
 
 @pytest.mark.soak
@@ -23,3 +25,10 @@ class TestCassandraSixteenWhole(StoreConformance):
     """All of it."""
 
     backend = "cassandra-16"
+
+
+@pytest.mark.soak
+class TestCassandraRaces(Races, Reversals):
+    """One partition, each race five times."""
+
+    backend = "cassandra"

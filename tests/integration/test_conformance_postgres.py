@@ -1,8 +1,11 @@
 """Postgres keeps every promise, on one node and on three."""
 
+import pytest
+
 from wallet_gql.testing.conformance import StoreConformance
 
 
+@pytest.mark.trial
 class TestPostgres(StoreConformance):
     """One node: local transactions."""
 

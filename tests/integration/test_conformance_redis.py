@@ -1,8 +1,11 @@
 """Redis leases on Postgres nodes keep every promise, on one node and on three."""
 
+import pytest
+
 from wallet_gql.testing.conformance import StoreConformance
 
 
+@pytest.mark.trial
 class TestRedis(StoreConformance):
     """One node: leases, claims, local commits."""
 

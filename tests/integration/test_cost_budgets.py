@@ -10,6 +10,7 @@ from typing import Final
 import httpx
 import pytest
 from graphql import GraphQLObjectType, get_nullable_type, is_list_type
+from starlette.datastructures import ImmutableMultiDict
 from starlette.responses import Response
 
 from tests.integration._live import EVENTS
@@ -24,7 +25,7 @@ from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
-from wallet_gql.transports.catalogue.operations import LIST_SIZE, PASSWORD_COST
+from wallet_gql.transports.catalogue.operations import FILTER_COST, LIST_SIZE, PASSWORD_COST
 from wallet_gql.transports.graphql.backend import GUARANTEES
 from wallet_gql.transports.graphql.context import Context
 from wallet_gql.transports.graphql.cost import COST_MAX, FIXED, HELD
@@ -32,6 +33,10 @@ from wallet_gql.transports.graphql.kept import KEPT
 from wallet_gql.transports.graphql.schema import schema
 from wallet_gql.transports.http.auth import Caller
 from wallet_gql.transports.http.rate_limits import Limits
+from wallet_gql.transports.rest.cost import cost_of
+from wallet_gql.transports.rest.routes import OPERATIONS
+from wallet_gql.transports.rest.routing import PARAMETERS_MAX
+from wallet_gql.transports.rest.values import read
 from wallet_gql.transports.server.app import create_app
 from wallet_gql.verbs.lookups import To
 
@@ -52,7 +57,8 @@ MANY: Final = 30
 async def limited(limits: str, address: str = "192.0.2.1") -> AsyncIterator[tuple[httpx.AsyncClient, Wallet]]:
     """A client at that address of an application with those limits."""
     KEPT.clear()
-    settings = load_settings(storage="memory://", rate_limits=limits)
+    schema.plans.clear()  # they know what a document costs
+    settings = load_settings(storage="memory://", mode="test", rate_limits=limits)
     async with open_wallet(settings, sweeps=False) as wallet:
         app = create_app(wallet)
         async with app.router.lifespan_context(app):
@@ -92,8 +98,8 @@ def test_b2_every_list_has_a_size() -> None:
     [
         "{ viewer { accounts { id currency posted { decimal } } } }",
         "{ viewer { accounts { id } sessions(first: 30) { nodes { id } } } again: viewer { accounts { currency } } }",
-        "query($id: ID!) { node(id: $id) { ... on User { accounts { id status } } } }",
-        "query($id: ID!) { nodes(ids: [$id, $id]) { ... on User { accounts { id status } } } }",
+        "query($id: ID!) { node(id: $id) { ... on User { accounts { id state } } } }",
+        "query($id: ID!) { nodes(ids: [$id, $id]) { ... on User { accounts { id state } } } }",
         "{ currencies { code exponent } }",
         "{ backend { guarantees { name text } } }",
     ],
@@ -111,7 +117,7 @@ async def test_b2_lists_cost_as_much_as_they_have(query: str) -> None:
 
 async def test_b2_a_log_in_costs_what_its_user_has() -> None:
     """Who logs in is not known before: what the answer shows of the user counts all the same."""
-    query = LOG_IN.replace("user { username }", "user { accounts { id currency status } }")
+    query = LOG_IN.replace("user { username }", "user { accounts { id currency state } }")
     async with limited("off") as (http, wallet):
         person = await rich(wallet)
         body = (await ask(http, None, query, {"login": person.username, "password": PASSWORD})).json()
@@ -122,7 +128,7 @@ async def test_b2_a_log_in_costs_what_its_user_has() -> None:
 
 async def test_b2_what_a_user_has_can_be_too_dear() -> None:
     """Ten accounts would pass; with all 150 nothing of their histories is read."""
-    query = "{ viewer { accounts { history(first: 80) { edges { cursor node { sequence at } } } } } }"
+    query = "{ viewer { accounts { history(first: 80) { edges { cursor node { sequence createdAt } } } } } }"
     async with limited("off") as (http, wallet):
         poor, person = await settle(wallet), await rich(wallet, len(EXPONENTS))
         assert "errors" not in (await ask(http, poor, query)).json()
@@ -182,7 +188,9 @@ async def test_b2_pages_of_rest_come_from_the_same_budget() -> None:
         answers = [await http.get(path, params=page, headers=by(ann)) for _ in range(12)]
         assert answers[0].status_code == 200
         check_refused(answers[-1])
-        check_refused(await ask(http, ann, PAGE.replace("edges { cursor }", "edges { cursor node { sequence at } }")))
+        check_refused(
+            await ask(http, ann, PAGE.replace("edges { cursor }", "edges { cursor node { sequence createdAt } }"))
+        )
 
 
 async def test_b2_a_network_has_a_budget() -> None:
@@ -236,14 +244,70 @@ async def test_b2_filters_and_statements_cost_their_work() -> None:
         answer = await http.post("/graphql", json=body, headers=by(await settle(wallet)))
         assert answer.json()["extensions"]["cost"]["requested"] < 100
         bob = await settle(wallet)
-        path, page = f"/v1/account/{bob.account_id}/entry", {"first": "1", "kind": "transfer"}
+        path, page = f"/v1/account/{bob.account_id}/entry", {"first": "1", "kind": "TRANSFER"}
         codes = [(await http.get(path, params=page, headers=by(bob))).status_code for _ in range(4)]
         assert codes[-1] == 429
 
 
+FILTERED: Final = sorted(
+    (operation.name, field.alias or name)
+    for operation in OPERATIONS
+    if operation.query is not None and operation.name.startswith("list")
+    for name, field in operation.query.model_fields.items()
+    if name not in {"first", "after", "order_by", "entries", "direction"}
+)
+"""Every filter of a list in REST."""
+
+LEAST: Final = {
+    "kind": ["TRANSFER"],
+    "state": ["OPEN"],
+    "since": "2026-01-01T00:00:00Z",
+    "until": "2026-01-01T00:00:00Z",
+    "counterparty": "",
+    "reference": "",
+    "minMinorUnits": "0",
+    "maxMinorUnits": "0",
+}
+"""The least that can be given for a filter."""
+
+
+@pytest.mark.parametrize(("name", "parameter"), FILTERED)
+def test_b2_every_filter_is_paid_for(name: str, parameter: str) -> None:
+    """Whatever its value is: zero and an empty text are searched for as others are."""
+    operation = next(one for one in OPERATIONS if one.name == name)
+    assert operation.query is not None
+    plain, filtered = (read(operation.query, given) for given in ({}, {parameter: LEAST[parameter]}))
+    assert cost_of(operation, filtered) == cost_of(operation, plain) + FILTER_COST
+
+
+async def test_b2_long_queries_are_refused_and_paid_for() -> None:
+    """Of every route: so many parameters are not even parsed, and their length is paid for as that of a body is."""
+    many = "&".join(f"{n:04x}" for n in range(12_000))
+    async with limited("cost=20000/hour") as (http, wallet):
+        ann = await settle(wallet)
+        for operation in (one for one in OPERATIONS if one.query is not None):
+            answer = await http.request(operation.method, f"{operation.path}?{many}", headers=by(ann))
+            assert (answer.status_code, answer.json()["field"]) == (400, "query"), operation.name
+        codes = [(await http.get(f"/v1/user?{many}", headers=by(ann))).status_code for _ in range(25)]
+        assert (codes[0], codes[-1]) == (400, 429)
+
+
+async def test_b2_parameters_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the limit; nothing searches all of them for each name."""
+    monkeypatch.delattr(ImmutableMultiDict, "getlist")
+    async with limited("off") as (http, wallet):
+        ann = await settle(wallet)
+        for many, status in ((PARAMETERS_MAX, 200), (PARAMETERS_MAX + 1, 400)):
+            answer = await http.get("/v1/entry?" + "&".join(["kind=TRANSFER"] * many), headers=by(ann))
+            assert answer.status_code == status
+        for query in ("first=1&first=1", "first=1&kind=TRANSFER&first=2"):
+            answer = await http.get(f"/v1/entry?{query}", headers=by(ann))
+            assert (answer.status_code, answer.json()["field"]) == (400, "first")
+
+
 async def test_b2_events_of_a_subscription_are_paid_for() -> None:
     """Each event costs what the first one did; when the budget is used up the stream says when to come back."""
-    dear = EVENTS.replace("account { status", "account { history(first: 100) { edges { cursor } } status")
+    dear = EVENTS.replace("account { state", "account { history(first: 100) { edges { cursor } } state")
     settings = load_settings(storage="memory://", rate_limits="cost=2000/hour")
     async with open_wallet(settings, sweeps=False) as wallet:
         payer, payee = await settle(wallet, 1_000), await settle(wallet)

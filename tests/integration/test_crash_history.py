@@ -299,6 +299,7 @@ def test_a_line_cut_off_counts_as_not_written(tmp_path: Path) -> None:
     assert operation.answered
 
 
+@pytest.mark.trial
 def test_many_operations_are_checked_in_seconds() -> None:
     """The checker is linear: a hundred thousand operations take about a second, so a million fit in a minute."""
     books = Books()

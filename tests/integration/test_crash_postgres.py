@@ -18,7 +18,7 @@ class TestPostgresKilled(CrashConformance):
     """Coordinators of two-phase commits, mostly beside a live writer; afterwards nothing is in doubt."""
 
     backend = "postgres-3"
-    kills = 30
+    kills = 20
     seed = SEED
 
     def after_trial(self, harness: Harness) -> None:

@@ -24,7 +24,7 @@ class TestRedisKilled(CrashConformance):
     """Holders of leases, mostly beside a live writer; no intent is left open, and no lease outlives its time."""
 
     backend = "redis-3"
-    kills = 18
+    kills = 12
     seed = SEED
 
     @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ class TestSqliteKilled(CrashConformance):
     """At every failpoint, at random moments and on full disks."""
 
     backend = "sqlite"
-    kills = 30
+    kills = 20
 
 
 @pytest.mark.soak

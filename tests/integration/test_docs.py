@@ -11,13 +11,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
+from graphql import build_schema, parse, validate
 from sqlalchemy import Table
-from typer.main import get_command
 from typer.testing import CliRunner
 
+from tests.integration._cli import commands
 from tests.integration._server import run_cli, serving, settle_all
 from wallet_gql import __version__
 from wallet_gql.backends.relational import tables
@@ -105,11 +106,18 @@ def test_every_page_is_reached() -> None:
     assert set() == set(PAGES) - seen
 
 
+def test_the_site_lists_pages_that_exist() -> None:
+    """`make site` would tell, too, but it needs tools that are not installed here."""
+    listed = re.findall(r": (\S+\.md)$", read(ROOT / "mkdocs.yml"), re.MULTILINE)
+    assert len(listed) > 20
+    assert [name for name in listed if not (ROOT / name).is_file()] == []
+
+
 def test_commands_exist() -> None:
     """Every `wallet-gql …` that the docs show is a command whose help works."""
     shown = {command for page in PAGES for command in re.findall(r"\bwallet-gql ([a-z]+(?:-[a-z]+)*)\b", code_of(page))}
-    group = get_command(app)
-    known = set(group.list_commands(group.make_context("wallet-gql", [], resilient_parsing=True)))  # type: ignore[attr-defined]
+    group = commands()
+    known = set(group.list_commands(group.make_context("wallet-gql", [], resilient_parsing=True)))
 
     assert shown <= known
     for command in sorted(shown):
@@ -118,9 +126,10 @@ def test_commands_exist() -> None:
 
 def test_options_exist() -> None:
     """Every `--option` that the docs show behind a command is one that it takes."""
+    group = commands()
     for page in PAGES:
         for words in re.findall(r"\bwallet-gql ([^`\n|;&]+)", code_of(page)):
-            command: Any = get_command(app)
+            command = group
             for word in words.split():
                 command = getattr(command, "commands", {}).get(word, command)
             known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {"--help"}
@@ -276,6 +285,19 @@ def test_every_command_is_run(page: Path) -> None:
         else:
             assert mark == "run" or re.fullmatch(r"not run: .{10,}", mark), f"{page.name}: unmarked at {block.start()}"
         assert mark != "run" or page == FIRST_TRANSFER, f"{page.name}: nothing runs it"
+
+
+def test_every_document_is_valid() -> None:
+    """What the pages show of GraphQL is asked as the schema has it."""
+    schema = build_schema(read(ROOT / "schema.graphql"))
+    shown = [
+        (page.name, match["text"])
+        for page in PAGES
+        for match in _FENCE.finditer(read(page))
+        if match["kind"] == "graphql"
+    ]
+    assert len(shown) > 5
+    assert [(name, error.message) for name, text in shown for error in validate(schema, parse(text))] == []
 
 
 def test_the_first_transfer_works(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ def until_not_ready(server: Server) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_not_ready_first(tmp_path: Path, workers: str) -> None:
     """For the time that is set a stopping server still takes payments on new connections, and ends with 0."""

@@ -91,7 +91,7 @@ def books(tmp_path: Path) -> tuple[str, Person, Person, dict[str, httpx.Response
     return storage, ann, bob, answers
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_there_and_back(tmp_path: Path, books: tuple[str, Person, Person, dict[str, httpx.Response]]) -> None:
     """Through a pipe into a second file and from there into a third: equal digests, keys and log-ins work on."""
     storage, ann, bob, answers = books

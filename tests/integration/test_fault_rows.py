@@ -39,8 +39,8 @@ ROWS: Final[dict[str, Mutation | str]] = {
     ),
     "A8": Mutation(
         "domain.errors.system",
-        'return f"{super().text()}; nothing changed: retry',
-        'return f"{super().text()} {self.detail}; nothing changed: retry',
+        'words = f"the wallet cannot do this now{_SO}"',
+        'words = f"the wallet cannot do this now{_SO} {{detail}}"',
         "integration/test_store_words.py::test_a8_no_argument_of_such_an_error_is_among_what_clients_see",
     ),
     "A9": Mutation(
@@ -97,7 +97,7 @@ ROWS: Final[dict[str, Mutation | str]] = {
         "property/test_reopened_accounts.py::test_c3_a_merchant_is_told_of_the_new_account",
     ),
     "C4": Mutation(
-        "domain.money",
+        "domain.currencies",
         " XCD XCG YER",
         " XCD YER",
         "property/test_currencies.py::test_c4_no_currency_is_missing_or_stale",

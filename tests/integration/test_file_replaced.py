@@ -18,7 +18,9 @@ import pytest
 from tests.integration._server import Person, new_key, settle
 from tests.integration.test_rate_limits import by
 from wallet_gql.backends.sqlite import file as file_module
+from wallet_gql.backends.sqlite.connection import connect
 from wallet_gql.backends.sqlite.file import LedgerFile
+from wallet_gql.backends.sqlite.setup import migrate
 from wallet_gql.backends.sqlite.store import SqliteStore
 from wallet_gql.domain.errors import Unavailable, WalletError
 from wallet_gql.domain.ids import OPERATOR, AccountId, UserId
@@ -212,6 +214,19 @@ async def test_b5_processes_that_share_a_file_raise_no_alarm(tmp_path: Path, mon
         assert store._file.lost == ""
         log_size = (tmp_path / f"{NAME}-wal").stat().st_size
     assert log_size < 4_120 * 1_000  # it is used again from its beginning
+
+
+async def test_a_connection_waits_for_one_that_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that closes tries for the whole file, whether it is the last one; others cannot open it then."""
+    monkeypatch.setattr("wallet_gql.backends.sqlite.connection._FIRST_LOOK_SECONDS", 60.0)
+    path = tmp_path / NAME
+    migrate(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as closes:
+        closes.execute("PRAGMA locking_mode=EXCLUSIVE")
+        closes.execute("BEGIN EXCLUSIVE")
+        opening = asyncio.create_task(asyncio.to_thread(connect, path, mode="rw"))
+        await asyncio.wait([opening], timeout=patience(0.2))
+    (await opening).close()
 
 
 async def test_b5_a_checkpoint_that_was_killed_is_no_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

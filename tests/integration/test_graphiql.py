@@ -19,24 +19,24 @@ from typing import Any, Final
 import httpx
 import pytest
 import uvicorn
-from graphql import build_schema, parse, validate
+from graphql import parse, validate
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from tests.integration._browser import Browser, Page, running_browser
+from tests.integration._browser import Browser, Page
 from tests.integration._demo import running_demo
+from tests.integration._graphql import SCHEMA
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.transports.graphql.cursors import cursor_of
-from wallet_gql.transports.graphql.schema import sdl
+from wallet_gql.transports.http.compression import accepts_gzip
 from wallet_gql.transports.server.app import create_app
 from wallet_gql.transports.server.serving import listen
 from wallet_gql.transports.web import graphiql
-from wallet_gql.transports.web.graphiql import POLICY, Tab, demo_tabs, routes
-from wallet_gql.transports.web.graphiql.assets import accepts_gzip
+from wallet_gql.transports.web.graphiql import POLICY, Tab, demo_tabs, routes, start_tabs
 from wallet_gql.verbs.ledger import To
 
 SCREENSHOTS: Final = Path(__file__).resolve().parents[2] / "build" / "screenshots"
@@ -71,7 +71,7 @@ EXPECTED: Final[dict[str, Callable[[Any, dict[str, Any]], bool]]] = {
     "InsufficientFunds": lambda data, _: _did(data) == "InsufficientFunds" and not data["transfer"]["retryable"],
     "PlaceHold": lambda data, _: _held(data["placeHold"]) and data["placeHold"]["hold"]["state"] == "OPEN",
     "CaptureHold": lambda data, _: data["captureHold"]["transfer"]["kind"] == "CAPTURE",
-    "AccountEvents": lambda data, _: data["accountEvents"]["account"]["status"] == "OPEN",
+    "AccountEvents": lambda data, _: data["accountEvents"]["account"]["state"] == "OPEN",
 }
 AGAIN: Final = {"Transfer": "transfer", "PlaceHold": "placeHold", "CaptureHold": "captureHold"}
 """Tabs that move money when they are first run; what they answer the second time says that nothing was done."""
@@ -194,13 +194,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         finally:
             server.should_exit = True
             thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for all tests; each has its own pages."""
-    with running_browser() as started:
-        yield started
 
 
 @pytest.fixture
@@ -370,11 +363,10 @@ def test_a_tab_is_named_after_its_operation(query: str) -> None:
         Tab("A", query)
 
 
-def test_demo_tabs_fit_the_schema(site: Site) -> None:
+def test_tabs_fit_the_schema(site: Site) -> None:
     """Every example is valid against the schema and begins with a comment that explains it."""
-    schema = build_schema(sdl())
-    for tab in site.tabs:
-        assert validate(schema, parse(tab.query)) == [], tab.title
+    for tab in [*site.tabs, *start_tabs()]:
+        assert validate(SCHEMA, parse(tab.query)) == [], tab.title
         comment = [line for line in tab.query.splitlines() if line.startswith("# ")]
         assert tab.query.startswith("# ")
         assert max(map(len, comment)) <= 56, "longer lines are cut off in the editor"
@@ -383,6 +375,7 @@ def test_demo_tabs_fit_the_schema(site: Site) -> None:
 # ---------------------------------------------------------------- in the browser
 
 
+@pytest.mark.trial
 @pytest.mark.slow
 def test_every_tab_works(site: Site, page: Page) -> None:
     """Each example, opened and run by clicks, answers what it promises; the transfer is kept as a picture."""
@@ -390,7 +383,7 @@ def test_every_tab_works(site: Site, page: Page) -> None:
     assert page.evaluate("document.cookie") == "", "scripts must not see the session"
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_every_tab_of_the_demo_works(tmp_path: Path, page: Page) -> None:
     """The same with the examples of a real `wallet-gql demo`, over what it has furnished."""
     with running_demo(tmp_path) as demo:

@@ -26,7 +26,7 @@ LOG_OUT = "mutation { logOut { __typename ... on LogOutSuccess { ended } } }"
 HISTORY = """query($id: ID!, $first: Int!, $after: String) { account(id: $id) {
   posted { minorUnits decimal }
   history(first: $first, after: $after) {
-    edges { cursor node { sequence amount { minorUnits } balanceAfter { minorUnits } at
+    edges { cursor node { sequence amount { minorUnits } balanceAfter { minorUnits } createdAt
       transfer { id kind reference amount { decimal } fee { minorUnits } reverses { id } direction account { id }
         counterparty { kind name username } } } }
     pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } }"""
@@ -67,7 +67,7 @@ def test_from_sign_up_to_payment(server: Server, anybody: Client, people: list[P
     name = joined(anybody)
     with Client(server.url, bearer(anybody, name)) as client, Client(server.url, people[0].token) as payer:
         account = client.run(OPEN_ACCOUNT, {"input": {"currency": "EUR"}})["account"]
-        assert (account["currency"], account["status"]) == ("EUR", "OPEN")
+        assert (account["currency"], account["state"]) == ("EUR", "OPEN")
         assert payer.transfer(**people[0].pay(name, "5000"))["__typename"] == "TransferSuccess"
         key = new_key()
         payment: dict[str, Any] = {
@@ -150,7 +150,7 @@ def test_one_account_per_currency(server: Server, people: list[Person]) -> None:
     """A second account in a currency is refused with the id of the first; another currency is fine."""
     with Client(server.url, people[1].token) as client:
         again = client.run(OPEN_ACCOUNT, {"input": {"currency": "EUR"}})
-        found = again["__typename"], again["accountId"], again["accountStatus"]
+        found = again["__typename"], again["accountId"], again["accountState"]
         assert found == ("AccountExists", people[1].account_id, "OPEN")
         assert client.run(OPEN_ACCOUNT, {"input": {"currency": "JPY"}})["__typename"] == "OpenAccountSuccess"
         listed = client.run(VIEWER)["accounts"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import pytest
-from graphql import build_schema, parse, validate
+from graphql import parse, validate
 
+from tests.integration._graphql import SCHEMA
 from tests.integration._server import VIEWER, Client, Person, Server, counted, new_key
 from wallet_gql.domain.errors import Contended, InvariantViolated
 from wallet_gql.domain.ids import UserId
 from wallet_gql.transports.graphql.limits import LimitsRule
-from wallet_gql.transports.graphql.schema import sdl
 from wallet_gql.transports.graphql.verbs.batches import _result
 
 pytestmark = pytest.mark.balances(100_000, 0, 0)
@@ -172,11 +172,10 @@ def test_a_replayed_item_counts_as_done(client: Client, people: list[Person]) ->
 
 def test_a_batch_counts_as_one_money_mutation() -> None:
     """Five batches are within the limit of a document and six are not, though their keys stand inside the items."""
-    schema = build_schema(sdl())
     for count, allowed in ((5, True), (6, False)):
         batches = " ".join(f"b{n}: transferBatch(input: $input) {{ __typename }}" for n in range(count))
         document = parse(f"mutation($input: TransferBatchInput!) {{ {batches} }}")
-        assert (validate(schema, document, [LimitsRule]) == []) is allowed
+        assert (validate(SCHEMA, document, [LimitsRule]) == []) is allowed
 
 
 def test_our_own_bug_in_one_item() -> None:

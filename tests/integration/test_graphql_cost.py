@@ -15,7 +15,7 @@ from tests.integration._live import talking
 from tests.integration._server import TRANSFER, Client, Person, Server, counted, settle
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.catalogue.operations import LIST_SIZE
-from wallet_gql.transports.graphql.cost import COST_MAX, Meter
+from wallet_gql.transports.graphql.cost import COST_MAX, Meter, Pricing
 
 pytestmark = pytest.mark.balances(10_000, 0)
 
@@ -25,7 +25,8 @@ SCHEMA: Final = build_schema("""
   type Page { items: [Leaf!]! total: Int }
   union Either = Leaf | Page
   type Query {
-    leaf: Leaf leaves: [Leaf!]! page(first: Int!): Page pages(first: Int = 7): [Page] nodes(ids: [ID!]!): [Node]
+    leaf: Leaf leaves: [Leaf!]! page(first: Int!): Page either_end(first: Int, last: Int): Page
+    pages(first: Int = 7): [Page] nodes(ids: [ID!]!): [Node]
     either: Either name: String query: Query
   }
   type Mutation { name: String }
@@ -49,6 +50,11 @@ def cost(document: str, variables: dict[str, Any] | None = None, name: str | Non
         ("{ page(first: 5) { ...F } leaves { id } } fragment F on Page { items { id } }", 2 + 5 + 1 + LIST_SIZE),
         ("{ pages(first: 5) { items { id } } }", 1 + 5 * (1 + LIST_SIZE)),
         ("{ pages { total } }", 1 + LIST_SIZE),
+        ("{ either_end(last: 5) { items { id } } }", 2 + 5),
+        ("{ either_end(first: null, last: 100) { items { id } } }", 2 + 100),
+        ("{ either_end(last: null, first: 5) { items { id } } }", 2 + 5),
+        ("{ either_end(first: 3, last: 100) { items { id } } }", 2 + 100),
+        ("{ either_end(last: null) { items { id } } }", 2 + 100),
         ("{ page(first: 5) { items { id name } } }", 2 + 5 * 2),
         ("{ page(first: 0) { items { id } } }", 2),
         ("{ page(first: -3) { items { id } } }", 2),
@@ -57,7 +63,9 @@ def cost(document: str, variables: dict[str, Any] | None = None, name: str | Non
         ("{ ...F ...F } fragment F on Query { name leaf { id } }", 6),
         ("{ page(first: 3) { ...F } p: page(first: 4) { ...F } } fragment F on Page { items { id } }", 4 + 7),
         ("{ either { ... on Leaf { id } ... on Page { total } __typename } }", 1 + 2),
-        ("{ ... { name } ... @include(if: false) { name } }", 2),
+        ("{ ... { name } ... @include(if: false) { name } }", 1),
+        ("{ a: name @skip(if: true) b: name @skip(if: false) c: name @include(if: true) }", 2),
+        ("{ name @include(if: true) @skip(if: true) ...F @skip(if: true) } fragment F on Query { name }", 0),
         ("{ __typename __schema { types { fields { name } } } }", 0),
         ("mutation { name }", 1),
     ],
@@ -85,6 +93,26 @@ def test_sizes_by_variable(definition: str, variables: dict[str, Any], expected:
     assert cost(f"query({definition}) {{ page(first: $n) {{ items {{ id }} }} }}", variables) == 2 + expected
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({"l": 100}, 100), ({"f": None, "l": 7}, 7), ({"f": 5}, 5), ({"f": 5, "l": 100}, 100), ({}, 100)],
+)
+def test_either_end_by_variable(variables: dict[str, Any], expected: int) -> None:
+    """A document may leave open from which end it pages: the size that is given counts, and the larger of two."""
+    document = "query($f: Int, $l: Int) { either_end(first: $f, last: $l) { items { id } } }"
+    assert cost(document, variables) == 2 + expected
+    assert Pricing(SCHEMA, parse(document), None).of(variables)[0] == 2 + expected
+
+
+def test_what_is_left_out_by_variable() -> None:
+    """What a variable leaves out costs nothing; where it does not, the same document costs what it runs."""
+    document = """query($all: Boolean! = false, $less: Boolean = null) {
+      name page(first: 10) @include(if: $all) { items { id @skip(if: $less) } } }"""
+    pricing = Pricing(SCHEMA, parse(document), None)
+    for variables, expected in (({}, 1), ({"all": True}, 13), ({"all": False}, 1), ({"all": True, "less": True}, 3)):
+        assert (cost(document, variables), pricing.of(variables)[0]) == (expected, expected), variables
+
+
 def test_ids_by_variable() -> None:
     """A list of ids counts its length."""
     document = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }"
@@ -108,8 +136,8 @@ def test_measuring_is_cheap() -> None:
 
 # ---------------------------------------------------------------- in the wallet
 
-ROW: Final = """edges { cursor node { sequence at amount { minorUnits currency decimal }
-  balanceAfter { minorUnits currency decimal } transfer { id kind at reference direction
+ROW: Final = """edges { cursor node { sequence createdAt amount { minorUnits currency decimal }
+  balanceAfter { minorUnits currency decimal } transfer { id kind createdAt reference direction
     amount { minorUnits currency decimal } fee { minorUnits currency decimal }
     counterparty { kind name username } } } }"""
 HISTORY: Final = f"history(first: $first) {{ {ROW} pageInfo {{ hasNextPage endCursor }} }}"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import gc
 import json
+import sys
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.integration._server import TRANSFER, VIEWER, Person, new_key
+from tests.integration._server import TRANSFER, VIEWER, Person, Server, new_key, raw_request
 from tests.integration.test_rate_limits import by, serving_here
+from wallet_gql.runtime import Wallet
 from wallet_gql.transports.graphql.view import WalletView
+from wallet_gql.transports.http.auth import Caller
 from wallet_gql.transports.http.problems import BODY_MAX
 
 HISTORY: Final = "query($id: ID!, $first: Int!) { account(id: $id) { history(first: $first) { edges { cursor } } } }"
@@ -25,9 +32,9 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     real = WalletView.run_prepared
 
-    async def run(view: WalletView, prepared: Any, scope: Any, token: str, media_type: str) -> Any:
-        found.append(token)
-        return await real(view, prepared, scope, token, media_type)
+    async def run(view: WalletView, prepared: Any, wallet: Wallet, caller: Caller, media_type: str) -> Any:
+        found.append(str(caller._token))
+        return await real(view, prepared, wallet, caller, media_type)
 
     monkeypatch.setattr(WalletView, "run_prepared", run)
     return found
@@ -153,3 +160,61 @@ async def test_a_request_is_counted_once(taken: list[str]) -> None:
         answer = await http.post("/graphql", json={"query": VIEWER}, headers=by(bob))
         assert (answer.status_code, answer.headers["content-type"]) == (429, "application/problem+json")
         assert len(taken) == 1
+
+
+async def _said(server: Server, *requests: bytes) -> list[tuple[list[str], Any]]:
+    """Status and headers in order, and bodies, of all the answers to requests that are sent at once."""
+    parts = urlsplit(server.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(b"".join(requests))
+    answers = []
+    for _ in requests:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        body = await reader.readexactly(int(head.split("content-length: ", 1)[1].split("\r\n", 1)[0]))
+        lines = [line for line in head.split("\r\n") if not line.startswith(("date: ", "x-request-id: "))]
+        answers.append((sorted(lines), json.loads(body)))
+    if any(b"close" in request or b"HTTP/1.0" in request for request in requests):
+        assert await reader.read() == b""
+    writer.close()
+    return answers
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
+@pytest.mark.parametrize("head", ["", "Connection: close\r\n", "Connection: keep-alive\r\n"])
+async def test_a_whole_answer_has_what_another_has(
+    server: Server, people: list[Person], version: str, head: str
+) -> None:
+    """Over a real connection: the same status, headers and body, and the connection stays open or is closed alike."""
+    usual = raw_request(server.url, people[0].token, VIEWER).replace(b"HTTP/1.1\r\n", f"{version}\r\n{head}".encode())
+    unusual = usual.replace(b"Content-Type", b"Last-Event-ID: 0\r\nContent-Type")
+    for _ in range(3):  # the document has a plan then
+        await _said(server, unusual)
+    assert await _said(server, usual) == await _said(server, unusual)
+
+
+async def test_whole_answers_keep_their_order(server: Server, people: list[Person]) -> None:
+    """Requests that are sent before the answers to others are answered in turn, whichever way each goes."""
+    usual = raw_request(server.url, people[0].token, VIEWER)
+    unusual = raw_request(server.url, people[0].token, "{ viewer { id } }").replace(
+        b"Content-Type", b"Last-Event-ID: 0\r\nContent-Type"
+    )
+    for _ in range(3):
+        await _said(server, usual)
+    answers = await _said(server, usual, unusual, usual, usual, unusual)
+    assert [len(body["data"]["viewer"]) for _, body in answers] == [4, 1, 4, 4, 1]
+
+
+async def test_long_headers_are_not_remembered(site: tuple[httpx.AsyncClient, list[Person]]) -> None:
+    """What is kept by a header's text is bounded by its length, too: anybody may send sixty thousand bytes."""
+    http, (ann, _) = site
+    await _warm(http, ann)
+    long = "x" * 60_000
+    for name in ("User-Agent", "Accept", "Host", "Accept-Language", "Accept-Encoding"):
+        await http.post("/graphql", json={"query": VIEWER}, headers=by(ann) | {name: f"{long}, */*"})
+    modules = [module for name, module in [*sys.modules.items()] if name.startswith("wallet_gql.transports")]
+    found = [one for module in modules for one in vars(module).values()]
+    ours = [one for one in found if isinstance(one, functools._lru_cache_wrapper)]
+    assert len(ours) > 3
+    keys = [key for cache in ours for table in gc.get_referents(cache) if type(table) is dict for key in table]
+    told = [part for key in keys for part in ([key] if isinstance(key, str | bytes) else gc.get_referents(key))]
+    assert not [part for part in told if isinstance(part, str | bytes) and len(part) > 1_000]

@@ -40,7 +40,7 @@ REVERSE: Final = """mutation($input: ReverseTransferInput!) { reverseTransfer(in
   ... on WalletError { code message retryable } ... on InvalidInput { problems { path } }
   ... on ReversalExceedsOriginal { transferId remaining { minorUnits } requested { decimal currency } } } }"""
 CLOSE: Final = """mutation($input: CloseAccountInput!) { closeAccount(input: $input) { __typename
-  ... on CloseAccountSuccess { account { id status } }
+  ... on CloseAccountSuccess { account { id state } }
   ... on AccountNotEmpty { accountId posted { decimal currency } held { minorUnits } }
   ... on WalletError { code message retryable } ... on InvalidInput { problems { path } } } }"""
 ASK: Final = f"query($id: ID!) {{ hold(id: $id) {HOLD} }}"
@@ -305,7 +305,7 @@ def test_closing_an_account(cast: Cast) -> None:
     assert full["posted"] == {"decimal": "1.00", "currency": "EUR"}
     cast.takes.transfer(**cast.payee.pay(cast.payer.username, 100))
     assert cast.looks_on.run(CLOSE, close)["code"] == "ACCOUNT_NOT_FOUND"
-    assert cast.takes.run(CLOSE, close)["account"] == {"id": cast.payee.account_id, "status": "CLOSED"}
+    assert cast.takes.run(CLOSE, close)["account"] == {"id": cast.payee.account_id, "state": "CLOSED"}
     assert cast.takes.run(CLOSE, close)["code"] == "ACCOUNT_CLOSED"
     assert cast.takes.run(CLOSE, {"input": {"accountId": "acc_"}})["problems"] == [{"path": ["accountId"]}]
     refused = cast.pays.transfer(**cast.payer.pay(cast.payee.username, 1))

@@ -179,6 +179,7 @@ async def test_documents_reach_the_limit_of_bodies() -> None:
         assert any(one.size > 200_000 for one in found), name
 
 
+@pytest.mark.trial
 async def test_b1_time_over_http(app: Starlette) -> None:
     """Every element of the grammar, few long ones and many short ones."""
     assert await faults(app, near_the_limits(), [over_http]) == []
@@ -197,6 +198,7 @@ async def test_b1_time_of_mixed_documents(app: Starlette, transport: str) -> Non
     assert await faults(app, mixed(20_261_128, 15), [TRANSPORTS[transport]]) == []
 
 
+@pytest.mark.trial
 async def test_b1_memory(app: Starlette) -> None:
     """Every element of the grammar."""
     documents = [one for name in ELEMENTS if (one := grown(16_000, 95, name)) is not None]

@@ -172,12 +172,6 @@ def test_methods(http: httpx.Client, method: str) -> None:
     assert {name.strip() for name in answer.headers["allow"].split(",")} >= {"GET", "POST"}
 
 
-PAYMENT_OF_A_FLOAT: Final = {
-    "idempotencyKey": "k",
-    "fromAccountId": "acc_" + "0" * 32,
-    "to": {"username": "bob"},
-    "amount": {"minorUnits": 1.5, "currency": "EUR"},
-}
 REFUSED: Final[dict[str, tuple[Any, Fault]]] = {
     "no json": (b'{"query": ', Fault.JSON),
     "no body": (b"", Fault.JSON),
@@ -211,10 +205,6 @@ REFUSED: Final[dict[str, tuple[Any, Fault]]] = {
         Fault.VARIABLES,
     ),
     "a variable that is missing": ({"query": "query($id: ID!) { account(id: $id) { id } }"}, Fault.VARIABLES),
-    "a float for minor units": (
-        {"query": TRANSFER, "variables": {"input": PAYMENT_OF_A_FLOAT}},
-        Fault.VARIABLES,
-    ),
 }  # fmt: skip
 
 

@@ -19,10 +19,10 @@ from tests.integration._server import TRANSFER, Person, settle
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import TrustedDocuments, load_settings
-from wallet_gql.storage import HistoryLine
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql import cost, direct, http_spec, schema, sockets, view
 from wallet_gql.transports.graphql.documents import Documents
+from wallet_gql.transports.graphql.feeds import Feed
 from wallet_gql.transports.graphql.live import Live
 from wallet_gql.transports.http import finishing
 from wallet_gql.transports.http.auth import Caller
@@ -94,7 +94,9 @@ def watching(person: Person, after: int | None = None) -> dict[str, Any]:
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     """A fresh one, over memory."""
-    async with open_wallet(load_settings(storage="memory://", subscriptions_max=2), sweeps=False) as wallet:
+    async with open_wallet(
+        load_settings(storage="memory://", mode="test", subscriptions_max=2), sweeps=False
+    ) as wallet:
         app = create_app(wallet)
         async with app.router.lifespan_context(app):
             people = [await settle(wallet, 1_000) for _ in range(3)]
@@ -248,26 +250,16 @@ def everybodys_accounts(site: Site, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(type(site.wallet.ledger), "account", lambda _self, _actor, account_id: account(OPERATOR, account_id))
 
 
-def one_too_far(site: Site, patch: pytest.MonkeyPatch) -> None:
+def one_too_far(_site: Site, patch: pytest.MonkeyPatch) -> None:
     """A watcher begins behind the next entry."""
-    watch = type(site.wallet.store).watch
-
-    async def late(store: Any, account_id: Any, after: int) -> AsyncIterator[HistoryLine]:
-        async for line in watch(store, account_id, after + 1):
-            yield line
-
-    patch.setattr(type(site.wallet.store), "watch", late)
+    above = Feed.lines_above
+    patch.setattr(Feed, "lines_above", lambda feed, account, sequence: above(feed, account, sequence + 1))
 
 
-def one_too_near(site: Site, patch: pytest.MonkeyPatch) -> None:
+def one_too_near(_site: Site, patch: pytest.MonkeyPatch) -> None:
     """A watcher begins with the last entry once more."""
-    watch = type(site.wallet.store).watch
-
-    async def early(store: Any, account_id: Any, after: int) -> AsyncIterator[HistoryLine]:
-        async for line in watch(store, account_id, after - 1):
-            yield line
-
-    patch.setattr(type(site.wallet.store), "watch", early)
+    above = Feed.lines_above
+    patch.setattr(Feed, "lines_above", lambda feed, account, sequence: above(feed, account, sequence - 1))
 
 
 def as_many_as_you_like(site: Site, _patch: pytest.MonkeyPatch) -> None:

@@ -24,12 +24,11 @@ from graphql import (
     GraphQLObjectType,
     GraphQLOutputType,
     GraphQLUnionType,
-    build_schema,
     get_named_type,
     is_leaf_type,
 )
 
-from tests.integration._graphql import ask, execute, wallet_in
+from tests.integration._graphql import SCHEMA, ask, execute, wallet_in
 from tests.integration._server import Person, new_key, settle
 from tests.integration._stripe import settings_of
 from wallet_gql.domain.ids import (
@@ -47,12 +46,10 @@ from wallet_gql.domain.ids import (
 )
 from wallet_gql.runtime import Wallet
 from wallet_gql.testing.stripe_fake import FakeStripe
-from wallet_gql.transports.graphql.schema import sdl
 from wallet_gql.verbs.ledger import To
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SCHEMA: Final = build_schema(sdl())
 ADDRESSES: Final = {
     "Mutation.transfer(input.to.accountId)",
     "Mutation.transferBatch(input.items.to.accountId)",
@@ -67,7 +64,7 @@ VARYING: Final = re.compile(
 )
 
 STATE: Final = """query($hold: ID!) { viewer { id email sessions(first: 100) { nodes { id } }
-  accounts { id status posted { minorUnits } held { minorUnits } history(first: 100) { edges { cursor } } } }
+  accounts { id state posted { minorUnits } held { minorUnits } history(first: 100) { edges { cursor } } } }
   hold(id: $hold) { state captured { minorUnits } } }"""
 
 
@@ -243,7 +240,15 @@ async def money_out(town: Town, stranger: Person) -> dict[str, Any]:
 
 
 Make = Callable[[Town, Person], Awaitable[dict[str, Any]]]
+
+
+async def notes(_: Town, __: Person) -> dict[str, Any]:
+    """What to note about a transfer."""
+    return {"category": "mine", "metadata": []}
+
+
 INPUTS: Final[dict[str, tuple[Make, ...]]] = {
+    "annotateTransfer": (notes,),
     "preview": (previewed,),
     "transfer": (payment,),
     "placeHold": (payment,),

@@ -90,7 +90,9 @@ def test_every_document_has_a_plan() -> None:
 @pytest.fixture
 async def wallet() -> AsyncIterator[Wallet]:
     """A fresh one, over memory."""
-    async with open_wallet(load_settings(storage="memory://", graphql_compile_after=1), sweeps=False) as opened:
+    async with open_wallet(
+        load_settings(storage="memory://", mode="test", graphql_compile_after=1), sweeps=False
+    ) as opened:
         yield opened
 
 

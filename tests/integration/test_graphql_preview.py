@@ -29,8 +29,13 @@ PAID: Final = "{ amount { minorUnits currency } fee { minorUnits } }"
 TRANSFER: Final = f"""mutation($input: TransferInput!) {{ transfer(input: $input) {{ {ERROR}
   ... on TransferSuccess {{ {PAYER} paid: transfer {PAID} }} }} }}"""
 PAYMENT: Final = f"""mutation($input: PayMerchantInput!) {{ payMerchant(input: $input) {{ {ERROR}
-  ... on PayMerchantSuccess {{ {PAYER} paid: payment {PAID} }} }} }}"""
-STATE: Final = """{ viewer { accounts { id status sequence posted { minorUnits } held { minorUnits } } } }"""
+  ... on PayMerchantSuccess {{ {PAYER} paid: payment {PAID}
+    hold {{ id amount {{ minorUnits currency }} }} }} }} }}"""
+HOLD: Final = f"""mutation($input: PlaceHoldInput!) {{ placeHold(input: $input) {{ {ERROR}
+  ... on PlaceHoldSuccess {{ {PAYER} hold {{ id amount {{ minorUnits currency }} }} }} }} }}"""
+CAPTURE: Final = """mutation($input: CaptureHoldInput!) { captureHold(input: $input) {
+  ... on CaptureHoldSuccess { transfer { fee { minorUnits } } } } }"""
+STATE: Final = """{ viewer { accounts { id state sequence posted { minorUnits } held { minorUnits } } } }"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class Town:
         source = case.get("from", self.people["ann"].account_id)
         amount = {"minorUnits": case.get("minor", "100"), "currency": case.get("currency", "EUR")}
         account_id = self.dollars if source == "dollars" else source
-        return {"fromAccountId": account_id, "to": self._to(case), "amount": amount}
+        hold = {"hold": {"expiresInSeconds": case["hold"]}} if "hold" in case else {}
+        return {"fromAccountId": account_id, "to": self._to(case), "amount": amount} | hold
 
     def _to(self, case: dict[str, Any]) -> dict[str, Any]:
         kind, name = case.get("to", ("username", "bob"))
@@ -60,10 +66,19 @@ class Town:
         """The answer of the mutation with the same input."""
         token, to = self.people["ann"].token, given["to"]
         keyed = {**given, "idempotencyKey": new_key()}
+        if "hold" in given and "merchant" not in to:
+            seconds = keyed.pop("hold")["expiresInSeconds"]
+            return await ask(self.wallet, token, HOLD, {"input": {**keyed, "expiresInSeconds": seconds}})
         if "merchant" in to:
             del keyed["to"]
             return await ask(self.wallet, token, PAYMENT, {"input": {**keyed, "merchant": to["merchant"]}})
         return await ask(self.wallet, token, TRANSFER, {"input": keyed})
+
+    async def captured(self, given: dict[str, Any], hold_id: str) -> Any:
+        """The fee when the payee has taken a hold."""
+        taker = self.people["shop" if "merchant" in given["to"] else "bob"]
+        taking = {"input": {"holdId": hold_id, "idempotencyKey": new_key()}}
+        return (await ask(self.wallet, taker.token, CAPTURE, taking))["transfer"]["fee"]
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -91,7 +106,11 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "to an account": {"to": ("accountId", "bob")},
     "to a frozen account, which receives": {"to": ("accountId", "cold")},
     "to a merchant": {"to": ("merchant", "shop")},
+    "by a hold": {"hold": 60},
+    "by a hold to a merchant": {"hold": 60, "to": ("merchant", "shop")},
     "of all there is": {"minor": "all"},
+    "by a hold of too much": {"hold": 60, "minor": "1000000"},
+    "by a hold of no time": {"hold": 0, "to": ("merchant", "shop")},
     "of too much": {"minor": "1000000"},
     "of too much to a merchant": {"minor": "1000000", "to": ("merchant", "shop")},
     "to oneself": {"to": ("username", "ann")},
@@ -120,11 +139,13 @@ async def test_a_preview_says_what_the_payment_does(town: Town, name: str) -> No
     told = await ask(town.wallet, token, PREVIEW, {"input": given})
     assert await ask(town.wallet, token, STATE) == before
     done = await town.pay(given)
-    if "paid" not in done:
+    if "fromAccount" not in done:
         assert told == {"refusal": done, "amount": None, "fee": None, "received": None, "remaining": None}
         return
     assert told["refusal"] is None
-    assert (told["amount"], told["fee"]) == (done["paid"]["amount"], done["paid"]["fee"])
+    hold = done.get("hold")
+    assert told["amount"] == (hold["amount"] if hold else given["amount"])
+    assert told["fee"] == (await town.captured(given, hold["id"]) if hold else done["paid"]["fee"])
     assert told["remaining"] == done["fromAccount"]["available"]
     net_minor = int(told["amount"]["minorUnits"]) - int(told["fee"]["minorUnits"])
     assert told["received"] == {"minorUnits": str(net_minor)}

@@ -311,7 +311,7 @@ async def test_inputs_take_nothing_that_is_not_theirs(site: tuple[httpx.AsyncCli
     http, person = site
     bearer = {"Authorization": f"Bearer {person.token}"}
     opening = "mutation($input: OpenAccountInput!) { openAccount(input: $input) { __typename } }"
-    for more in ({"postedMinor": 10**9}, {"owner": "usr_x"}, {"status": "OPEN"}, {"role": "operator"}, {"id": "acc_x"}):
+    for more in ({"postedMinor": 10**9}, {"owner": "usr_x"}, {"state": "OPEN"}, {"role": "operator"}, {"id": "acc_x"}):
         given = {"currency": "USD", **more}
         answer = await http.post("/graphql", json={"query": opening, "variables": {"input": given}}, headers=bearer)
         assert answer.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"

@@ -10,24 +10,21 @@ import pytest_asyncio
 from graphql import (
     GraphQLEnumType,
     GraphQLInputObjectType,
-    build_schema,
     get_named_type,
     get_nullable_type,
     is_list_type,
 )
 
-from tests.integration._graphql import ask, wallet_in
+from tests.integration._graphql import SCHEMA, ask, execute, wallet_in
 from tests.integration._server import PASSWORD, Person, new_key, new_name, settle
 from tests.integration._stripe import settings_of
 from wallet_gql.domain.ids import UserId
 from wallet_gql.runtime import Wallet
 from wallet_gql.testing.stripe_fake import FakeStripe
 from wallet_gql.transports.graphql.errors import ErrorCode
-from wallet_gql.transports.graphql.schema import sdl
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SCHEMA: Final = build_schema(sdl())
 assert SCHEMA.mutation_type is not None
 MUTATIONS: Final = sorted(name for name, field in SCHEMA.mutation_type.fields.items() if field.args)
 
@@ -43,6 +40,12 @@ FREE: Final = {
 
 WRONG: Final = {"ID": "\n", "String": "\x00", "BigInt": "-1", "Int": -1, "CurrencyCode": "EURO"}
 """A value of each scalar that no field accepts."""
+
+UNREADABLE: Final = {
+    "BigInt": (12.5, "12,50", "", True, 2**63, "1e3", [5], {"value": 5}),
+    "CurrencyCode": (978, True, ["EUR"]),
+}
+"""What is no value of our own scalars at all."""
 
 PROBLEMS: Final = "... on InvalidInput { code message problems { path code message } }"
 
@@ -127,6 +130,58 @@ async def test_every_field_wrong_at_once(wallet: Wallet, person: Person, verb: s
         assert ".".join(problem["path"]) + ": " + problem["message"] in answer["message"]
 
 
+@pytest.mark.parametrize("verb", MUTATIONS)
+async def test_malformed_scalars_are_problems_too(
+    wallet: Wallet, person: Person, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no number or no currency is told in the same shape, beside all else."""
+    for turn in range(max(map(len, UNREADABLE.values()))):
+        for name, values in UNREADABLE.items():
+            monkeypatch.setitem(WRONG, name, values[turn % len(values)])
+        await test_every_field_wrong_at_once(wallet, person, verb)
+
+
+async def test_malformed_scalars_of_questions(wallet: Wallet, person: Person) -> None:
+    """Queries and subscriptions have no problems: they answer with `BAD_REQUEST`, wherever a number can be sent."""
+    filtered = "{ viewer { history(first: 1, filter: {%s: VALUE}) { nodes { sequence } } } }"
+    watched = f'subscription {{ accountEvents(accountId: "{person.account_id}", afterSequence: VALUE) {{ sequence }} }}'
+    asked = {
+        **{f"HistoryFilterInput.{name}": filtered % name for name in ("minMinorUnits", "maxMinorUnits")},
+        "Subscription.accountEvents.afterSequence": watched,
+    }
+    mutated = {name for verb in MUTATIONS for name in fields_of(input_of(verb))}
+    assert set(asked) == {name for name in numbers() if name not in mutated}
+    for query in asked.values():
+        for value in ("12.5", '"12,50"', "true", "9223372036854775808"):
+            result = await execute(wallet, person.token, query.replace("VALUE", value), {})
+            assert [(error.extensions or {})["code"] for error in result.errors or ()] == ["BAD_REQUEST"], (
+                query,
+                value,
+            )
+
+
+async def test_malformed_scalars_of_a_preview(wallet: Wallet, person: Person) -> None:
+    """A preview tells them as the payment would."""
+    query = f"query($input: PreviewInput!) {{ preview(input: $input) {{ refusal {{ __typename {PROBLEMS} }} }} }}"
+    asked = {"fromAccountId": person.account_id, "to": {"username": "bob"}}
+    for minor, currency in ((12.5, "EUR"), ("12,50", "EUR"), (1, 978)):
+        given = {"input": {**asked, "amount": {"minorUnits": minor, "currency": currency}}}
+        refusal = (await ask(wallet, person.token, query, given))["refusal"]
+        wrong = "minorUnits" if currency == "EUR" else "currency"
+        assert [one["path"] for one in refusal["problems"]] == [["amount", wrong]]
+
+
+def numbers() -> Iterator[str]:
+    """Each place of the schema where a `BigInt` can be sent."""
+    for kind in SCHEMA.type_map.values():
+        for name, field in getattr(kind, "fields", {}).items():
+            if isinstance(kind, GraphQLInputObjectType) and get_named_type(field.type).name == "BigInt":
+                yield f"{kind.name}.{name}"
+            for given, argument in getattr(field, "args", {}).items():
+                if get_named_type(argument.type).name == "BigInt":
+                    yield f"{kind.name}.{name}.{given}"
+
+
 async def test_the_free_fields_are_there() -> None:
     """Each field that takes any text is one of the schema's."""
     assert set(FREE) <= {name for verb in MUTATIONS for name in fields_of(input_of(verb))}
@@ -160,6 +215,7 @@ async def test_what_the_verbs_find_has_a_path_too(wallet: Wallet, person: Person
         ("signUp", sign_up, ["password"]),
         ("changePassword", {"oldPassword": PASSWORD, "newPassword": PASSWORD}, ["newPassword"]),
         ("payMerchant", {**bill, "splits": splits, "hold": {"expiresInSeconds": 60}}, ["splits"]),
+        ("payMerchant", {**bill, "category": "food", "hold": {"expiresInSeconds": 60}}, ["category"]),
         ("payMerchant", {**bill, "splits": [*splits, {**splits[0], "basisPoints": 9_950}]}, ["splits"]),
         ("topUp", top_up, ["amount", "minorUnits"]),
         ("replayEvents", {"accountId": person.account_id, "fromSequence": 99}, ["fromSequence"]),

@@ -18,18 +18,18 @@ from wallet_gql.verbs import history
 from wallet_gql.verbs.ledger import To
 
 TRANSFER: Final = """mutation($input: TransferInput!) { transfer(input: $input) {
-  __typename ... on TransferSuccess { transfer { id at } } } }"""
+  __typename ... on TransferSuccess { transfer { id createdAt } } } }"""
 KEY: Final = """query($key: ID!) { transferByIdempotencyKey(key: $key) {
-  operation at transfer { id kind } hold { id state }
+  operation createdAt transfer { id kind } hold { id state }
   refusal { __typename code message retryable ... on InsufficientFunds { required { minorUnits } } } } }"""
 HISTORY: Final = """query($id: ID!, $first: Int!, $after: String, $filter: HistoryFilterInput) { account(id: $id) {
   history(first: $first, after: $after, filter: $filter) {
-    edges { cursor node { sequence at amount { minorUnits } } }
+    edges { cursor node { sequence createdAt amount { minorUnits } } }
     pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } }"""
 STATEMENT: Final = """query($id: ID!, $since: DateTime!, $until: DateTime!, $first: Int!, $after: String) {
   account(id: $id) {
   statement(since: $since, until: $until) { since until opening { minorUnits } closing { minorUnits }
-    entries(first: $first, after: $after) { edges { cursor node { sequence at amount { minorUnits } } }
+    entries(first: $first, after: $after) { edges { cursor node { sequence createdAt amount { minorUnits } } }
       pageInfo { hasNextPage hasPreviousPage startCursor endCursor } } } } }"""
 BALANCE: Final = "query($id: ID!, $at: DateTime!) { account(id: $id) { balanceAt(at: $at) { minorUnits currency } } }"
 PLACE: Final = """mutation($input: PlaceHoldInput!) { placeHold(input: $input) {
@@ -266,7 +266,7 @@ def test_filter_by_the_other_side(client: Client, past: Past) -> None:
 def test_filter_by_time(client: Client, past: Past) -> None:
     """`since` takes the moment itself and `until` does not."""
     page = client.run(HISTORY, {"id": past.payer.account_id, "first": 100, "filter": {}})["history"]
-    times = [edge["node"]["at"] for edge in reversed(page["edges"])]
+    times = [edge["node"]["createdAt"] for edge in reversed(page["edges"])]
     assert amounts(client, past, since=times[2], until=times[4]) == list(past.amounts[2:4])
 
 
@@ -312,7 +312,7 @@ async def test_a_filtered_page_may_be_short(tmp_path: Path, monkeypatch: pytest.
 def entries(client: Client, past: Past) -> list[tuple[str, int]]:
     """Time and amount of every entry, oldest first."""
     page = client.run(HISTORY, {"id": past.payer.account_id, "first": 100})["history"]
-    return [(e["node"]["at"], int(e["node"]["amount"]["minorUnits"])) for e in reversed(page["edges"])]
+    return [(e["node"]["createdAt"], int(e["node"]["amount"]["minorUnits"])) for e in reversed(page["edges"])]
 
 
 def test_balance_at(client: Client, past: Past) -> None:
@@ -346,7 +346,7 @@ def statement(client: Client, past: Past, since: str, until: str) -> tuple[int, 
     while True:
         made = client.run(STATEMENT, variables)["statement"]
         page = made["entries"]
-        found += [(edge["node"]["at"], int(edge["node"]["amount"]["minorUnits"])) for edge in page["edges"]]
+        found += [(edge["node"]["createdAt"], int(edge["node"]["amount"]["minorUnits"])) for edge in page["edges"]]
         assert page["pageInfo"]["hasPreviousPage"] is ("after" in variables)
         if not page["pageInfo"]["hasNextPage"]:
             return int(made["opening"]["minorUnits"]), int(made["closing"]["minorUnits"]), found[::-1]

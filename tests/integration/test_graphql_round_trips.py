@@ -75,7 +75,7 @@ async def trips_of(wallet: Wallet, person: Person, query: str, first: int, monke
 
 async def test_a_longer_page_asks_no_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five entries or forty: a dozen round trips, because what entries lead to is read in groups."""
-    async with open_wallet(load_settings(storage="memory://"), sweeps=False) as wallet:
+    async with open_wallet(load_settings(storage="memory://", mode="test"), sweeps=False) as wallet:
         shop = await furnish(wallet)
         for query in (ACCOUNT % EVERYTHING, ALL % EVERYTHING, HOLDS):
             short = await trips_of(wallet, shop, query, 5, monkeypatch)

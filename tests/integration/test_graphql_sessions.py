@@ -14,6 +14,7 @@ from tests.integration._server import (
     Client,
     Person,
     Server,
+    new_name,
     settle_all,
 )
 
@@ -25,6 +26,9 @@ EVERYWHERE: Final = """mutation($input: LogOutEverywhereInput!) { logOutEverywhe
 CHANGE: Final = """mutation($input: ChangePasswordInput!) { changePassword(input: $input) {
   __typename ... on ChangePasswordSuccess { user { username } }
   ... on WalletError { code message } ... on InvalidInput { problems { path } } } }"""
+
+SIGN_UP: Final = """mutation($input: SignUpInput!) { signUp(input: $input) {
+  ... on SignUpSuccess { token expiresAt user { username } } ... on WalletError { code } } }"""
 
 
 @pytest.fixture
@@ -160,3 +164,25 @@ def test_sessions_right_after_logging_in(server: Server, person: Person) -> None
     with Client(server.url) as client:
         answer = client.run(document, {"input": {"login": person.username, "password": PASSWORD, "session": "BEARER"}})
     assert answer["user"]["sessions"]["nodes"] == [{"current": False}] * 2
+
+
+@pytest.mark.parametrize("kind", [None, "NONE", "COOKIE", "BEARER"])
+def test_a_newcomer_may_begin_with_a_session(server: Server, kind: str | None) -> None:
+    """One that was asked for works at once, by its cookie or token; a refused sign-up begins none."""
+    name, has_session = new_name(), kind in {"COOKIE", "BEARER"}
+    given = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+    given |= {"session": kind} if kind else {}
+    with Client(server.url) as client:
+        answer = client.post(SIGN_UP, {"input": given})
+        told, cookies = answer.json()["data"]["signUp"], answer.headers.get_list("set-cookie")
+        assert (told["user"]["username"], bool(told["expiresAt"])) == (name, has_session)
+        assert (bool(told["token"]), bool(cookies)) == (kind == "BEARER", kind == "COOKIE")
+        client.http.cookies.clear()
+        again = client.post(SIGN_UP, {"input": given})
+        assert again.json()["data"]["signUp"] == {"code": "INVALID_INPUT"}
+        assert "set-cookie" not in again.headers
+        browser = {"Cookie": "".join(cookies).partition(";")[0], "Sec-Fetch-Site": "same-origin"}
+        client.http.headers.update({"Authorization": f"Bearer {told['token']}"} if told["token"] else browser)
+        assert alive(client) is has_session
+        if has_session:
+            assert [(one["kind"], one["current"]) for one in listed(client)] == [(kind, True)]

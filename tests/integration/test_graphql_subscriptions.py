@@ -113,10 +113,10 @@ async def test_changes_without_an_entry(server: Server, tmp_path: Path, someone:
         assert (event["sequence"], event["entry"], event["account"]["held"]["minorUnits"]) == ("1", None, "500")
         assert run_cli(tmp_path, "freeze", someone.account_id, storage=server.storage).returncode == 0
         event = await talk.event()
-        assert (event["sequence"], event["account"]["status"]) == ("1", "FROZEN")
+        assert (event["sequence"], event["account"]["state"]) == ("1", "FROZEN")
         pay(server, people[0], someone)
         event = await talk.event()
-        assert (event["entry"]["sequence"], event["account"]["status"]) == ("2", "FROZEN")
+        assert (event["entry"]["sequence"], event["account"]["state"]) == ("2", "FROZEN")
 
 
 async def test_what_changed_without_an_entry_while_nobody_listened(
@@ -134,7 +134,7 @@ async def test_what_changed_without_an_entry_while_nobody_listened(
         await talk.watch(someone.account_id, 1)
         for first in (await talk.event(), (await anext(stream))[1]["data"]["accountEvents"]):
             assert (first["sequence"], first["entry"]) == ("1", None)
-            assert (first["account"]["held"]["minorUnits"], first["account"]["status"]) == ("500", "FROZEN")
+            assert (first["account"]["held"]["minorUnits"], first["account"]["state"]) == ("500", "FROZEN")
 
 
 # ---------------------------------------------------------------- who may see them
@@ -220,6 +220,7 @@ async def test_places_are_limited_and_come_back(server: Server, someone: Person)
 # ---------------------------------------------------------------- several processes, and the end
 
 
+@pytest.mark.trial
 async def test_several_processes(tmp_path: Path) -> None:
     """Subscribers of two servers, one of them with two workers, see what any of them commits."""
     storage = f"sqlite:///{tmp_path / 'wallet.db'}"

@@ -478,7 +478,7 @@ async def test_two_processes_under_fifty_duplicates(tmp_path: Path) -> None:
             assert after.json() == {"first": 3, "last": 3}
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("sqlite")
 @pytest.mark.parametrize(
     "point", ["guard.claimed", "sqlite.loaded@2", "sqlite.written@2", "sqlite.committed@2", "guard.committed"]

@@ -11,6 +11,7 @@ from tests.integration.mutants import MUTANTS
 from wallet_gql.transports.cli import app as cli
 
 
+@pytest.mark.trial
 def test_everything_is_run_and_put_on_one_page(tmp_path: Path) -> None:
     """On the store in memory, which has no means for faults: the page has a section for each command."""
     few = ["--operations", "12", "--transfers", "12", "--faults", "1", "--out", str(tmp_path)]

@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +17,13 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.integration.mutants import MUTANTS
-from wallet_gql.lab.check import Judgement, Report, judge, run
+from wallet_gql.lab.check import SCOPES, Judgement, Report, Scope, judge, run
 from wallet_gql.lab.formats import to_edn, to_jsonl, to_porcupine, write_all
 from wallet_gql.lab.graph import Operation, gravest
 from wallet_gql.lab.history import History, Seen
 from wallet_gql.lab.workload import Size
 from wallet_gql.testing.harness import HARNESSES, harness_for
-from wallet_gql.testing.levels import FORBIDS, Claims, Level
+from wallet_gql.testing.levels import FORBIDS, Level
 from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.world import World
 from wallet_gql.transports.cli import app as cli
@@ -33,8 +33,9 @@ FOUND: Final = (
     *("reply_before_commit", "state_before_key", "lost_held_amount", "gap_in_sequences", "reads_from_a_cache"),
     *("fetch_without_a_snapshot", "holds_read_without_the_lock", "blind_to_case", "three_byte_text", "short_text"),
     *("whole_seconds", "one_snapshot_for_all", "another_ones_page", "a_group_that_has_left"),
+    *("numbers_as_floats", "unsynced", "synced_at_checkpoints"),
 )
-"""Mutants of SQLite that a history shows. The others take a fault, a count of flushes or amounts beyond 2^53."""
+"""Mutants of SQLite that a history shows; those that take a fault are in `test_lab_fault`."""
 
 
 TRIED: Final = 4
@@ -46,46 +47,56 @@ async def judged(backend: str, folder: Path, seed: int = 1, size: Size = QUICK) 
     return await run(harness_for(backend), folder, seed, size)
 
 
+async def histories(
+    backend: str, folder: Path, size: Size, seeds: range, scopes: Sequence[Scope] = SCOPES
+) -> tuple[Report, History]:
+    """Histories, until the claims of these scopes are met exactly, and the first one. What meets what is chance."""
+    report, found = Report(backend), []
+    for seed in seeds:
+        harness, place = harness_for(backend), folder / str(seed)
+        place.mkdir()
+        with server_or_skip():
+            history, judgement = await run(harness, place, seed, size)
+        found.append(history)
+        report.add(seed, judgement, harness.claims)
+        below = [str(one.anomaly) for one in report.verdicts.values() if one.seen < one.claim]
+        assert not judgement.faults + below, said(judgement)
+        if all(one.text == "holds" for scope, one in report.verdicts.items() if scope in scopes):
+            break
+    return report, found[0]
+
+
 def said(judgement: Judgement) -> str:
     """Everything that is wrong, as text."""
     return "; ".join([*judgement.faults, *map(str, judgement.anomalies.values())])
 
 
-@pytest.mark.parametrize("backend", ["memory", "memory-3", "sqlite"])
+@pytest.mark.parametrize("backend", ["memory", "memory-3", "memory-3-late", "sqlite"])
 async def test_a_sound_backend_keeps_exactly_its_claims(backend: str, tmp_path: Path) -> None:
     """No fault, every level as claimed, and a history that has reads, refusals, holds and repetitions."""
-    harness = harness_for(backend)
-    history, judgement = await run(harness, tmp_path, 1, QUICK)
-    report = Report(backend)
-    report.add(1, judgement, harness.claims)
-    assert report.holds, said(judgement)
+    claims = harness_for(backend).claims
+    scopes = SCOPES if claims.account is Level.PL_SS else ("across",)  # a stale page is rare: the soak waits for one
+    report, history = await histories(backend, tmp_path, QUICK, range(1, 11), scopes)
+    assert all(report.verdicts[scope].text == "holds" for scope in scopes if scope in report.verdicts)
+    judgement = report.runs[1]
     assert {"read ok", "page ok", "transfer ok", "transfer refused", "hold ok", "capture ok"} <= set(judgement.outcomes)
     assert any(call.told.get("replayed") for call in history.calls)
     assert judgement.whole_reads > 0
-    assert judgement.fractured == 0
+    fractured = any(run.fractured for run in report.runs.values())
+    assert fractured is (claims.across is not Level.PL_SS)
 
 
 @pytest.mark.trial
 @pytest.mark.backend("postgres-3")
 @pytest.mark.service("postgres")
 async def test_a_claim_must_be_tight(tmp_path: Path) -> None:
-    """Across nodes a fetch shows a part of a transfer: claiming more fails, and so would claiming less."""
-    judgement, claims = Judgement(), Claims()
-    for seed in range(1, 11):  # which reads meet a payment between two nodes is chance
-        harness, place = harness_for("postgres-3"), tmp_path / str(seed)
-        place.mkdir()
-        (_, judgement), claims = await run(harness, place, seed, Size(writes=300)), harness.claims
-        if judgement.fractured:
-            break
-    report = Report("postgres-3")
-    report.add(1, judgement, claims)
-    assert report.holds, said(judgement)
-    assert judgement.fractured > 0
-    for claim, verdict in ((Level.PL_SS, "below its claim"), (Level.PL_1, "above its claim")):
-        other = Report("postgres-3")
-        other.add(1, judgement, Claims(across=claim))
-        assert other.verdicts["across"].text == verdict
-        assert not other.holds
+    """Each node receives credits in its own order: claiming more across nodes fails. Nothing is below its claim."""
+    report, _ = await histories("postgres-3", tmp_path, Size(writes=300), range(1, 11), scopes=["across"])
+    assert report.verdicts["across"].text == "holds"
+    other = Report("postgres-3")
+    other.add(1, report.runs[max(report.runs)], replace(harness_for("postgres-3").claims, across=Level.PL_1))
+    assert other.verdicts["across"].text == "below its claim"
+    assert not other.holds
 
 
 @pytest.mark.soak
@@ -93,18 +104,8 @@ async def test_a_claim_must_be_tight(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backend", HARNESSES)
 async def test_every_claim_is_tight(backend: str, tmp_path: Path) -> None:
     """No history is below a claim, and for each scope that claims less than everything some history shows why."""
-    report = Report(backend)
-    for seed in range(1, 31):  # which reads meet which payments is chance
-        harness, place = harness_for(backend), tmp_path / str(seed)
-        place.mkdir()
-        with server_or_skip():
-            _, judgement = await run(harness, place, seed, Size(writes=300))
-        report.add(seed, judgement, harness.claims)
-        assert judgement.faults == []
-        assert not [str(one.anomaly) for one in report.verdicts.values() if one.seen < one.claim]
-        if report.holds:
-            return
-    pytest.fail(f"claims too little: {report.plain()['scopes']}")
+    report, _ = await histories(backend, tmp_path, Size(writes=300), range(1, 31))
+    assert report.holds, f"claims too little: {report.plain()['scopes']}"
 
 
 async def found_in(mutant: str, folder: Path, seeds: range) -> str:
@@ -146,8 +147,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> History:
 
 def refuse_without_a_cause(history: History, drawn: random.Random) -> str:
     """A payment of one cent was refused while there was enough (E9)."""
-    call = drawn.choice([call for call in history.calls if call.outcome == "refused"])
-    call.asked = {**call.asked, "amount_minor": 0}
+    drawn_one = drawn.choice([call for call in history.calls if call.outcome == "refused"])
+    for call in history.calls:  # whoever asked again was told the same, which is judged once
+        if (call.actor, call.key) == (drawn_one.actor, drawn_one.key):
+            call.asked = {**call.asked, "amount_minor": 0}
     return "was refused with"
 
 
@@ -250,6 +253,31 @@ def test_damage_is_found(sound: History, seed: int, damage: Callable[[History, r
     assert words in said(judge(history))
 
 
+@pytest.fixture(scope="module")
+def of_three(tmp_path_factory: pytest.TempPathFactory) -> History:
+    """A sound history of three nodes in memory."""
+    return asyncio.run(judged("memory-3", tmp_path_factory.mktemp("three")))[0]
+
+
+@pytest.mark.parametrize("keeps_pending", [False, True])
+def test_a_balance_before_its_entry(of_three: History, keeps_pending: bool) -> None:
+    """It is damage, unless the backend says that credits of other nodes may count before their entries."""
+    history = deepcopy(of_three)
+    history.keeps_pending = keeps_pending
+    books, homes = history.books, history.homes
+    early = {
+        name: (entry.sequence - 1, entry.balance_minor)
+        for name in history.accounts
+        for entry in books.entries[name][history.opening[name] :]
+        if homes.get(books.transfers[entry.transfer_id].debit_account_id) not in (None, homes[name])
+        and entry.amount_minor > 0
+    }
+    call = next(call for call in history.calls if call.verb == "read" and call.outcome == "ok")
+    name, (sequence, posted_minor) = next(iter(early.items()))
+    call.asked, call.seen = {"accounts": [name]}, {name: Seen(sequence, posted_minor)}
+    assert ("the books have" in said(judge(history))) is not keeps_pending
+
+
 def serial(drawn: random.Random, accounts: str = "abc") -> list[Operation]:
     """Transfers and reads one after another, each seeing all before it."""
     versions = dict.fromkeys(accounts, 0)
@@ -320,7 +348,7 @@ def test_histories_as_files(sound: History, tmp_path: Path) -> None:
     assert len(calls) == 1 + len(sound.calls) + len(sound.accounts)
     edn = "\n".join(to_edn(sound))
     moved = [t for t in sound.books.transfers.values() if t.debit_account_id in sound.homes]
-    assert edn.count(":append") == 2 * (2 * len(moved) + len(sound.accounts))
+    assert edn.count(":append") == 2 * (2 * len(moved) + len(sound.accounts) + 1)  # one has two deposits
     assert edn.count(":type :ok") == edn.count(":type :invoke")
     for place, name in enumerate(sound.accounts):
         longest = max(seen.sequence for call in sound.calls for key, seen in call.seen.items() if key == name)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from typer.testing import CliRunner
 
 from wallet_gql.lab.cost import COMMON, SERVER_CPU, Cost, columns, cost, shown
+from wallet_gql.lab.environment import servers_of
 from wallet_gql.testing.harness import HARNESSES, harness_for
 from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.patience import wait_until, within
@@ -25,6 +27,9 @@ from wallet_gql.transports.cli import app as cli
 
 PAGE_BYTES = 4_096
 """What SQLite writes at least for a commit."""
+
+
+SETTINGS: Final = {"journal_mode": "wal", "synchronous": "2"}
 
 
 def test_costs_are_kept_and_shown(tmp_path: Path) -> None:
@@ -43,6 +48,9 @@ def test_costs_are_kept_and_shown(tmp_path: Path) -> None:
         assert alone["log bytes"] >= PAGE_BYTES
         assert together["syncs"] < alone["syncs"]
         assert together["log bytes"] < alone["log bytes"]
+    told_of = json.loads((tmp_path / "environment.json").read_text())
+    assert told_of["memory"] == {}
+    assert {name: told_of["sqlite"][name] for name in ("journal_mode", "synchronous")} == SETTINGS
     CliRunner().invoke(cli.app, ["lab", "report", str(tmp_path)])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "What a transfer costs" in page
@@ -75,6 +83,15 @@ def check_counted(cell: Cost) -> None:
 
 @pytest.mark.soak
 @pytest.mark.service("postgres")
+async def test_results_say_which_server_it_was() -> None:
+    """Its version, and what durability depends on."""
+    told = await servers_of("postgres")
+    assert re.match(r"\d+", told["server_version"])
+    assert (told["fsync"], told["synchronous_commit"], told["max_prepared_transactions"]) == ("on", "on", "64")
+
+
+@pytest.mark.trial
+@pytest.mark.service("postgres")
 async def test_a_transfer_between_nodes_costs_more(tmp_path: Path) -> None:
     """By two-phase commit: more flushes, commits and round trips than on one node."""
     near, far = await costs("postgres-3", tmp_path)
@@ -95,6 +112,7 @@ async def test_every_backend_is_counted(backend: str, tmp_path: Path) -> None:
         check_counted(cell)
         assert cell.figures["syncs"] is not None, cell.why
         assert (cell.figures["round trips"] is None) == (backend == "sqlite")
+    assert any("version" in name for name in await servers_of(backend))
 
 
 async def test_a_proxy_counts_what_passes() -> None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Final
+from unittest.mock import AsyncMock
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.integration.mutants import MUTANTS
 from tests.integration.test_lab_check import FOUND
-from wallet_gql.lab.power import ENOUGH, SOUND, Power, power
+from tests.integration.test_lab_fault import SHOWN_BY
+from wallet_gql.lab.broken import SOUND
+from wallet_gql.lab.power import ENOUGH, Power, judged, mutants_of, power
+from wallet_gql.testing.harness import Harness
+from wallet_gql.testing.missing import server_or_skip
+from wallet_gql.testing.servers.process import ServerMissing
 from wallet_gql.transports.cli import app as cli
 
 MODULE: Final = "tests.integration.mutants"
 SEEDS: Final = 20
+FAULTS: Final = 16
+"""In each trial of the soak."""
 
 
 @pytest.mark.trial
@@ -49,12 +56,37 @@ def test_rates_have_exact_intervals() -> None:
     assert (always.rate, always.median_seconds, never.median_seconds) == (1.0, 1.0, None)
 
 
+MODULES: Final = {
+    "sqlite": "mutants",
+    "postgres-3": "postgres_mutants",
+    "redis-3": "redis_mutants",
+    "mongodb": "mongodb_mutants",
+    "cassandra-16": "cassandra_mutants",
+}
+
+
+@pytest.mark.parametrize("backend", MODULES)
+def test_every_backend_has_mutants(backend: str) -> None:
+    """`lab power` finds them."""
+    assert mutants_of(f"tests.integration.{MODULES[backend]}")
+
+
+async def test_without_a_server_nothing_is_convicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a mutant nor the sound product: the trial says what is missing."""
+    monkeypatch.setattr(Harness, "start", AsyncMock(side_effect=ServerMissing("no mongod")))
+    with pytest.raises(ServerMissing, match="no mongod"):
+        await judged("memory", 1)
+
+
 @pytest.mark.soak
-@pytest.mark.timeout(7_200)
-async def test_a_clean_check_is_worth_something() -> None:
-    """No seed convicts the sound product; mutants that a history can show are convicted under nearly each."""
-    sound, *found = await power("sqlite", MODULE, list(MUTANTS), range(1, SEEDS + 1))
-    assert sound.convicted == 0, sound.found
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("backend", MODULES)
+async def test_a_clean_result_is_worth_something(backend: str) -> None:
+    """No seed convicts the sound product; mutants that histories or faults of SQLite show are nearly always found."""
+    module = f"tests.integration.{MODULES[backend]}"
+    with server_or_skip():
+        sound, *found = await power(backend, module, mutants_of(module), range(1, SEEDS + 1), faults=FAULTS)
     print(*(f"{one.mutant}: {one.convicted} of {one.trials}" for one in found), sep="\n")  # noqa: T201 - for the page
-    weak = {one.mutant for one in found if one.rate < ENOUGH} & set(FOUND)
+    assert sound.convicted == 0, sound.found
+    weak = {one.mutant for one in found if one.rate < ENOUGH} & {*FOUND, *SHOWN_BY}
     assert weak == set()

@@ -6,35 +6,35 @@ from wallet_gql.testing.conformance import MachineConformance
 from wallet_gql.testing.machine import run_machine
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 class TestPostgres(MachineConformance):
     """One node."""
 
     backend = "postgres"
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 class TestPostgresThree(MachineConformance):
     """Three nodes."""
 
     backend = "postgres-3"
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 class TestRedisThree(MachineConformance):
     """Three nodes and leases."""
 
     backend = "redis-3"
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 class TestMongo(MachineConformance):
     """One member."""
 
     backend = "mongodb"
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 class TestCassandra(MachineConformance):
     """One partition; few examples, for a node takes long to start again."""
 

@@ -269,11 +269,11 @@ def test_a_merchant_over_rest(town: Town, shop: Shop) -> None:
         )
         assert (refund.status_code, refund.json()["transfer"]["amount"]["minorUnits"]) == (201, "400")
         held = payer.post("/v1/payment/hold", json=given, headers={"Idempotency-Key": new_key()})
-        assert (held.status_code, held.json()["hold"]["state"]) == (201, "open")
+        assert (held.status_code, held.json()["hold"]["state"]) == (201, "OPEN")
         assert payer.post("/v1/payment/trf_x/refund", json={}, headers={"Idempotency-Key": "x"}).status_code == 404
         shop.wait_for(2)
         replayed = seller.post("/v1/merchant/replay", json={"accountId": town.seller.account_id, "fromSequence": 1})
-        assert replayed.json()["positions"] == [{"accountId": town.seller.account_id, "sequence": 0}]
+        assert replayed.json()["positions"] == [{"accountId": town.seller.account_id, "sequence": "0"}]
         assert len(shop.wait_for(4)) == 4
         assert seller.get("/v1/merchant/dead-letter").json() == {"deadLetters": [], "next": None}
         wrong = {"accountId": town.payer.account_id, "fromSequence": 1}

@@ -134,6 +134,7 @@ def test_neither_log_nor_metrics_hold_a_secret(told: tuple[Server, Person, Perso
         assert secret not in everything
 
 
+@pytest.mark.trial
 def test_a_worker_that_died_is_counted(tmp_path: Path) -> None:
     """What it counted stays, its levels go, its death is a line of the log, and its successor counts on."""
     (ann,) = settle_all(f"sqlite:///{tmp_path / 'wallet.db'}", 1_000)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-import pymongo
 import pytest
 import pytest_asyncio
-from pymongo import WriteConcern
-from pymongo.errors import PyMongoError
 
-from wallet_gql.backends.mongodb import batch as batches
-from wallet_gql.backends.mongodb import client
-from wallet_gql.backends.mongodb.batch import Write
+from tests.integration.mongodb_mutants import MUTANTS
 from wallet_gql.backends.mongodb.store import MongoStore
-from wallet_gql.domain.changes import Outcome, Scope
-from wallet_gql.domain.errors import InDoubt, NodeUnavailable, Rejected, Unavailable, WalletError
+from wallet_gql.domain.changes import Scope
+from wallet_gql.domain.errors import InDoubt, Rejected, Unavailable, WalletError
 from wallet_gql.testing.books import faults, read_books
 from wallet_gql.testing.conformance import Guarantees, Protocol
-from wallet_gql.testing.conformance.suite import counter_key, increment, number
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.proxy import Proxy
+from wallet_gql.testing.raw import counter_key, increment, number
 from wallet_gql.testing.servers.mongo import MongoHarness, ReplicaSet, shared_set
 from wallet_gql.testing.world import World
 
@@ -101,30 +96,10 @@ async def _count_through_lost_replies(world: World) -> None:
     await _behind(world, run)
 
 
-async def _denied(session: Any) -> None:
-    """Ask for a moment only, and say "nothing was written" if that was not enough: the batch is then run again."""
-    try:
-        with pymongo.timeout(0.2):
-            await session.commit_transaction()
-    except PyMongoError as error:
-        raise NodeUnavailable("local") from error
-
-
-async def _begun_again(session: Any) -> None:
-    """The same, and begin the transaction again at once."""
-    try:
-        with pymongo.timeout(0.2):
-            await session.commit_transaction()
-    except PyMongoError as error:
-        raise client.Conflict from error
-
-
-@pytest.mark.parametrize("mistake", [_denied, _begun_again])
-async def test_a_commit_error_taken_for_an_abort(
-    world: World, monkeypatch: pytest.MonkeyPatch, mistake: Callable[[Any], Coroutine[Any, Any, None]]
-) -> None:
+@pytest.mark.parametrize("mistake", ["a_commit_error_denied", "a_commit_error_begun_again"])
+async def test_a_commit_error_taken_for_an_abort(world: World, monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
     """A lost reply read as "not committed" doubles what was committed and has no key."""
-    monkeypatch.setattr(client.MongoServer, "_confirm", lambda _, session, __: mistake(session))
+    MUTANTS[mistake](monkeypatch)
     await convicted_after(world, _count_through_lost_replies)
 
 
@@ -132,13 +107,8 @@ async def test_a_commit_error_taken_for_an_abort(
 
 
 async def test_a_duplicate_key_swallowed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server has aborted by then: going on as if nothing had happened never ends, or says the wrong thing."""
-
-    async def write(self: MongoStore, session: Any, writes: Any) -> None:
-        for one in writes:
-            await self._database.command(one.command, session=session)
-
-    monkeypatch.setattr(MongoStore, "_write", write)
+    """What it answers is wrong, or it never does."""
+    MUTANTS["a_duplicate_key_swallowed"](monkeypatch)
     monkeypatch.setattr("wallet_gql.testing.world.TIMEOUT_SECONDS", 1.0)
 
     async def impatient(world: World) -> None:
@@ -202,8 +172,8 @@ async def test_no_answer_without_a_majority(three: ReplicaSet) -> None:
 
 
 async def test_majority_write_concern_dropped(three: ReplicaSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `w: 1` an answered payment is lost together with the primary."""
-    monkeypatch.setattr(client, "MAJORITY", WriteConcern(1))
+    """An answered payment is lost."""
+    MUTANTS["no_majority"](monkeypatch)
     assert await _answered_without_a_majority(three, "lonely")
 
 
@@ -225,25 +195,8 @@ async def _one_key_at_once(world: World) -> None:
 
 
 async def test_a_receipt_outside_the_transaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Money first and its receipt afterwards pays twice under one key."""
-    later: list[Write] = []
-    commands, attempt = batches.commands, MongoStore._attempt
-
-    def without(*arguments: Any) -> Iterator[Write]:
-        for write in commands(*arguments):
-            if write.command.get("insert") == "receipts":
-                later.append(write)
-            else:
-                yield write
-
-    async def and_afterwards(self: MongoStore, batch: Sequence[Any], deadline: float) -> list[Outcome]:
-        outcomes = await attempt(self, batch, deadline)
-        while later:
-            await self._database.command(later.pop().command)
-        return outcomes
-
-    monkeypatch.setattr(batches, "commands", without)
-    monkeypatch.setattr(MongoStore, "_attempt", and_afterwards)
+    """One key pays twice."""
+    MUTANTS["a_receipt_outside_the_transaction"](monkeypatch)
     await convicted_after(world, _one_key_at_once)
 
 
@@ -251,18 +204,6 @@ async def test_a_receipt_outside_the_transaction(world: World, monkeypatch: pyte
 
 
 async def test_guards_not_bumped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a write to what was only read, two commands spend the same money (write skew)."""
-    commands = batches.commands
-
-    def without(*arguments: Any) -> Iterator[Write]:
-        for write in commands(*arguments):
-            statements = write.command.get("updates")
-            if statements is None:
-                yield write
-                continue
-            kept = [one for one in statements if not one.get("multi") and not one.get("upsert")]
-            if kept:
-                yield Write({**write.command, "updates": kept}, len(kept))
-
-    monkeypatch.setattr(batches, "commands", without)
+    """Two commands spend the same money."""
+    MUTANTS["guards_not_bumped"](monkeypatch)
     await convicted_after(world, Guarantees().test_g2_no_write_skew)

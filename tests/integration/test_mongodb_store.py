@@ -34,8 +34,8 @@ from wallet_gql.domain.errors import (
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.domain.model import RecordKey
 from wallet_gql.storage import Recovered
-from wallet_gql.testing.conformance.suite import counter_key, increment, number, receipt_of, written
 from wallet_gql.testing.patience import patience, within
+from wallet_gql.testing.raw import counter_key, increment, number, receipt_of, written
 from wallet_gql.testing.servers.mongo import Mongod, shared_set
 from wallet_gql.testing.world import World
 

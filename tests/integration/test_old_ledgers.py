@@ -28,6 +28,8 @@ from tests.integration._old_ledgers import (
     unpacked,
     wallet_on,
 )
+from wallet_gql.backends.postgres.placement import slots_of
+from wallet_gql.backends.postgres.store import PostgresStore
 from wallet_gql.books.audit import audit
 from wallet_gql.books.exchange import digest_of
 from wallet_gql.domain.errors import IdempotencyKeyReused, InvalidCredentials, Unauthenticated
@@ -94,9 +96,11 @@ async def old(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[O
         await harness.stop()
 
 
+@pytest.mark.trial
 async def test_an_old_ledger_goes_on(old: Old) -> None:
     """All of it, one after the other, so that each ledger is restored once."""
     await nothing_is_lost(old)
+    await slots_move(old)
     await keys_are_answered_as_before(old)
     await keys_of_other_inputs_are_refused(old)
     await people_come_back(old)
@@ -104,6 +108,19 @@ async def test_an_old_ledger_goes_on(old: Old) -> None:
     await sweeps_run(old)
     await new_payments_work(old)
     await closed_accounts_have_successors(old)
+
+
+async def slots_move(old: Old) -> None:
+    """Where there are nodes whose slots can move, all of one node's go to another, and the ledger stays what it was."""
+    store = old.parts.store
+    if not isinstance(store, PostgresStore) or len(store.placement.names) == 1:
+        return
+    before = await old.digest()
+    slots = slots_of(store.placement, "n1")
+    await store.moves.move(store.placement, "n1", "n2", slots)
+    assert await old.digest() == before
+    assert store.placement.told["n1"].here == 0
+    await old.clean()
 
 
 async def nothing_is_lost(old: Old) -> None:

@@ -15,7 +15,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_a_backend_of_another_package_passes_the_whole_suite(tmp_path: Path) -> None:
     """`make test BACKEND=toy://` works by installing a package that announces the scheme."""
     path = announce(tmp_path / "site", {"toy": "tests.integration.outside_backend:ToyStore"})
@@ -25,7 +25,7 @@ def test_a_backend_of_another_package_passes_the_whole_suite(tmp_path: Path) -> 
     assert " passed" in done.stdout.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_backend_is_convicted(name: str, tmp_path: Path) -> None:
     """Each flaw fails the test of the guarantee it breaks, or leaves books that the test finds wrong."""

@@ -12,20 +12,20 @@ import pytest
 
 from tests.integration._clusters import store_of
 from wallet_gql.backends import open_store
-from wallet_gql.backends.kit.group_commit import Command
 from wallet_gql.backends.postgres import node as _pg_node
 from wallet_gql.backends.postgres import store as postgres
 from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
 from wallet_gql.backends.postgres.hot_accounts import SIGHTINGS
 from wallet_gql.backends.postgres.node import PgNode
-from wallet_gql.backends.postgres.store import BRIEF_MS, DEFERRALS_MAX, LOCK_MS_MAX, PostgresStore, _Lane
+from wallet_gql.backends.postgres.store import PostgresStore, _Lane
 from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import Contended, InDoubt, NodeUnavailable, WalletError
 from wallet_gql.domain.ids import AccountId
+from wallet_gql.domain.spending import Limits, spending_key
 from wallet_gql.testing.patience import patience, slowness, turns
 from wallet_gql.testing.proxy import Proxy
-from wallet_gql.testing.world import Person, World
+from wallet_gql.testing.world import CURRENCY, Person, World
 
 pytestmark = [pytest.mark.backend("postgres"), pytest.mark.service("postgres")]
 
@@ -108,19 +108,28 @@ async def test_a_locked_payer_is_no_trouble_of_his_merchant(world: World, mercha
     assert [answer for answer in await insisting if isinstance(answer, Exception)] == []  # for the lock has ended
 
 
-async def test_a_stuck_account_is_waited_for_at_once(world: World) -> None:
-    """Its commands go to a lane of their own, until it is free."""
-    payee, stuck = await world.people(2, 100)
-    store = store_of(world, PostgresStore)
-    async with locked(node_of(world), stuck.account):
-        paying = asyncio.create_task(world.pay(stuck, payee, 1))
-        scope = Scope(stuck.slot, accounts=(payee.account, stuck.account))
-        while store._lane(scope) != _Lane("n1", (), stuck.account):
-            await asyncio.sleep(0.01)
-            assert not paying.done()
-    await paying
-    assert store._lane(scope) == _Lane("n1", ())
-    await world.pay(stuck, payee, 1)
+async def test_a_locked_record_keeps_no_neighbour_waiting(world: World) -> None:
+    """Such as what a payer has spent today, while his coordinator has stopped: only his own payments wait for it."""
+    payer, payee, other = await world.people(3, 100)
+    limits = Limits(payment=50, day=50)
+    patient = world.ledger_on(world.store, patience(30), limits=limits)
+    hasty = world.ledger_on(world.store, patience(1.5), limits=limits)
+    await world.pay(payer, payee, 1, ledger=patient)
+    key = spending_key(payer.id, CURRENCY)
+    lock = f"SELECT FROM records WHERE kind = '{key.kind}' AND id = '{key.id}' FOR UPDATE"
+    async with node_of(world).connection(asyncio.get_running_loop().time() + patience(30)) as connection:
+        await connection.do(f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; {lock}")
+        waiting = asyncio.create_task(world.pay(payer, payee, 1, ledger=patient))
+        for _ in range(5):  # in the same batches as his
+            await asyncio.gather(*(world.pay(other, payee, 1, ledger=hasty) for _ in range(3)))
+        assert not waiting.done()
+        await connection.do("ROLLBACK")
+    await waiting
+
+
+def lane(store: PostgresStore, leader: str, others: tuple[str, ...] = (), behind: AccountId | None = None) -> _Lane:
+    """A lane by the placement that the store goes by."""
+    return _Lane(store._map, leader, others, behind)
 
 
 async def test_an_account_found_locked_again_and_again_is_hot(world: World) -> None:
@@ -130,12 +139,12 @@ async def test_an_account_found_locked_again_and_again_is_hot(world: World) -> N
     until = time.monotonic() + patience(10)
     neighbour = asyncio.create_task(busy_neighbour(node_of(world), payee.account, until))
     lanes = set()
-    while _Lane("n1", (), payee.account) not in lanes and time.monotonic() < until:
+    while lane(store, "n1", (), payee.account) not in lanes and time.monotonic() < until:
         await world.pay(payer, payee, 1)
         lanes.add(store._lane(Scope(payer.slot, accounts=(payer.account, payee.account))))
     neighbour.cancel()
     await asyncio.gather(neighbour, return_exceptions=True)
-    assert lanes >= {_Lane("n1", (), payee.account)}
+    assert lanes >= {lane(store, "n1", (), payee.account)}
 
 
 async def test_a_closed_gate_is_no_locked_account(world: World) -> None:
@@ -152,30 +161,6 @@ async def test_a_closed_gate_is_no_locked_account(world: World) -> None:
         await asyncio.sleep(1.5)
         assert not any(task.done() for task in paying)
     await asyncio.gather(*paying)
-    assert not store._hot.is_stuck(merchant.account)
-
-
-@pytest.mark.parametrize("stuck", [True, False])
-async def test_who_was_sent_on_too_often_insists(
-    closed: PostgresStore, monkeypatch: pytest.MonkeyPatch, stuck: bool
-) -> None:
-    """Such a command waits long for all its accounts in order; if that does not help, it starts again."""
-    asked: list[tuple[str, int]] = []
-
-    async def once(_lane: object, _batch: object, _until: float, how: str, wait_ms: int = LOCK_MS_MAX) -> None:
-        asked.append((how, wait_ms))
-
-    monkeypatch.setattr(closed, "_once", once)
-    account = AccountId("acc_a")
-    closed._hot.stuck([account] if stuck else [])
-    loop = asyncio.get_running_loop()
-    command = Command(Scope(0), lambda _: None, loop.time() + 5, loop.create_future())  # type: ignore[arg-type,return-value]
-    command.deferrals = DEFERRALS_MAX + 1
-    with pytest.raises(Contended):
-        await closed._commit(_Lane("n1", (), account), [command], 5.0)
-    assert asked == [("in order", LOCK_MS_MAX)]
-    await closed._commit(_Lane("n1", (), account), [command], 5.0)
-    assert asked[1:] == ([("alone", LOCK_MS_MAX)] if stuck else [("in order", BRIEF_MS), ("alone", BRIEF_MS)])
 
 
 # Whose turn it is
@@ -187,9 +172,9 @@ def closed() -> PostgresStore:
     return PostgresStore("postgres://w@127.0.0.1:1/a?node=n1,postgres://w@127.0.0.1:1/b?node=n2")
 
 
-async def entered(stack: AsyncExitStack, store: PostgresStore, lane: _Lane) -> bool:
+async def entered(stack: AsyncExitStack, store: PostgresStore, whose: _Lane) -> bool:
     """Whether it is the lane's turn now."""
-    entering = asyncio.ensure_future(stack.enter_async_context(store._turn(lane)))
+    entering = asyncio.ensure_future(stack.enter_async_context(store._turn(whose)))
     await turns()  # no I/O is involved: who gets his turn gets it within a few turns of the loop
     if not entering.done():
         entering.cancel()
@@ -203,28 +188,27 @@ async def test_opposite_lanes_take_turns(closed: PostgresStore) -> None:
     """Whichever leads. Who waits behind an account has a turn of his own; lanes of one node need none."""
     a, b = AccountId("acc_a"), AccountId("acc_b")
     async with AsyncExitStack() as stack:
-        assert await entered(stack, closed, _Lane("n1", ("n2",)))
-        assert not await entered(stack, closed, _Lane("n2", ("n1",)))
-        assert await entered(stack, closed, _Lane("n2", ("n1",), a))
-        assert not await entered(stack, closed, _Lane("n1", ("n2",), a))
-        assert await entered(stack, closed, _Lane("n1", ("n2",), b))
-        assert await entered(stack, closed, _Lane("n1", ()))
-        assert await entered(stack, closed, _Lane("n1", ()))
+        assert await entered(stack, closed, lane(closed, "n1", ("n2",)))
+        assert not await entered(stack, closed, lane(closed, "n2", ("n1",)))
+        assert await entered(stack, closed, lane(closed, "n2", ("n1",), a))
+        assert not await entered(stack, closed, lane(closed, "n1", ("n2",), a))
+        assert await entered(stack, closed, lane(closed, "n1", ("n2",), b))
+        assert await entered(stack, closed, lane(closed, "n1", ()))
+        assert await entered(stack, closed, lane(closed, "n1", ()))
     async with AsyncExitStack() as stack:
-        assert await entered(stack, closed, _Lane("n2", ("n1",)))
+        assert await entered(stack, closed, lane(closed, "n2", ("n1",)))
 
 
-async def test_a_few_wait_and_fewer_for_long(closed: PostgresStore) -> None:
-    """Those behind stuck accounts keep nobody from waiting briefly; in the end all turns are given back."""
-    names = [AccountId(f"acc_{number}") for number in range(3 * postgres.waiting_max(closed._nodes["n1"]))]
-    stuck, others = names[: len(names) // 2], names[len(names) // 2 :]
-    closed._hot.stuck(stuck)
+async def test_only_a_few_wait(closed: PostgresStore) -> None:
+    """For each node on its own; in the end all turns are given back."""
+    most = postgres.waiting_max(closed._nodes["n1"])
+    accounts = [AccountId(f"acc_{number}") for number in range(3 * most)]
     for _ in range(2):
         async with AsyncExitStack() as stack:
-            for accounts in (stuck, others):
-                came = [await entered(stack, closed, _Lane("n1", (), account_id)) for account_id in accounts]
-                assert sum(came) == postgres.waiting_max(closed._nodes["n1"])
-            assert await entered(stack, closed, _Lane("n2", (), names[0]))
+            came = [await entered(stack, closed, lane(closed, "n1", (), account_id)) for account_id in accounts]
+            assert sum(came) == most
+            assert await entered(stack, closed, lane(closed, "n2", (), accounts[0]))
+            assert await entered(stack, closed, lane(closed, "n1", ()))
 
 
 async def test_who_needs_two_nodes_has_his_turn_too(closed: PostgresStore) -> None:
@@ -232,15 +216,15 @@ async def test_who_needs_two_nodes_has_his_turn_too(closed: PostgresStore) -> No
     turns = {"n1": 0, "n2": 0, "both": 0}
     until = time.monotonic() + patience(1.0)
 
-    async def one(kind: str, lane: _Lane) -> None:
+    async def one(kind: str, whose: _Lane) -> None:
         while time.monotonic() < until:
-            async with closed._turn(lane):
+            async with closed._turn(whose):
                 await asyncio.sleep(0.002)
             turns[kind] += 1
 
     crowd = 3 * postgres.waiting_max(closed._nodes["n1"])
-    lanes = [(name, _Lane(name, (), AccountId(f"acc_{n}"))) for n in range(crowd) for name in ("n1", "n2")]
-    await asyncio.gather(*(one(*lane) for lane in lanes), one("both", _Lane("n1", ("n2",), AccountId("acc_x"))))
+    lanes = [(name, lane(closed, name, (), AccountId(f"acc_{n}"))) for n in range(crowd) for name in ("n1", "n2")]
+    await asyncio.gather(*(one(*lane) for lane in lanes), one("both", lane(closed, "n1", ("n2",), AccountId("acc_x"))))
     assert turns["both"] > turns["n1"] / crowd / 4
 
 

@@ -8,46 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.integration import postgres_mutants
 from tests.integration.postgres_mutants import MUTANTS
-from wallet_gql.backends.postgres import sharded as _pg_store
 from wallet_gql.backends.postgres import store as postgres
-from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
 from wallet_gql.backends.postgres.node import Connection
-from wallet_gql.backends.postgres.two_phase import Gid, Recovery, commit_across
+from wallet_gql.backends.postgres.two_phase import Gid, commit_across
 from wallet_gql.domain.errors import HoldNotOpen, InvariantViolated, WalletError
+from wallet_gql.lab import broken
 from wallet_gql.testing.crash import Kill, Trial, run_trial
-from wallet_gql.testing.nodes import NodeFault, opposite, run_node_trial
+from wallet_gql.testing.nodes import NodeFault, run_node_trial
 from wallet_gql.testing.patience import patience
-from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness, PostgresServer
+from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness
 from wallet_gql.testing.world import Person, World
 
 pytestmark = [pytest.mark.trial, pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
 
 TRIALS_MAX = 50
-SCRIPT = Path(postgres_mutants.__file__)
+MODULE = "tests.integration.postgres_mutants"
 FAULTS: dict[str, Kill] = {
-    "unfenced-recovery": Kill("postgres.prepared", stop=True),
-    "roll-back-by-age": Kill("postgres.prepared", stop=True),
-    "decision-after-phase-two": Kill("postgres.finished"),
-    "receipt-apart": Kill("postgres.committed"),
+    "unfenced_recovery": Kill("postgres.prepared", stop=True),
+    "roll_back_by_age": Kill("postgres.prepared", stop=True),
+    "decision_after_phase_two": Kill("postgres.finished"),
+    "receipt_apart": Kill("postgres.committed"),
 }
 """Where the coordinator is killed, or stopped for a moment while others recover."""
-
-TIMEOUTS = ("due to lock timeout", "deadlock detected")
 
 
 def command(name: str) -> tuple[str, ...]:
     """A spoiled writer's command line."""
-    return (sys.executable, str(SCRIPT), name)
+    return broken.command(MODULE, name)
 
 
 def draw(seed: int, faults: Sequence[Kill]) -> Trial:
@@ -86,7 +81,10 @@ async def test_a_spoiled_protocol_is_found_out(cluster: PostgresCluster, tmp_pat
 
 async def test_the_product_passes_the_same_faults(cluster: PostgresCluster, tmp_path: Path) -> None:
     """Stopped and killed at the same points, beside a writer that recovers, it loses and doubles nothing."""
-    assert await suffer(cluster, tmp_path / "none", "none", draw(1, list(dict.fromkeys(FAULTS.values())))) == ""
+    assert (
+        await suffer(cluster, tmp_path / broken.SOUND, broken.SOUND, draw(1, list(dict.fromkeys(FAULTS.values()))))
+        == ""
+    )
 
 
 @pytest.mark.soak
@@ -99,7 +97,7 @@ async def test_spoiled_protocols_are_found_out_again_and_again(
     for seed in range(2, 12):
         number = await convict(cluster, tmp_path, name, seed)
         print(f"{name} with seed {seed}: trial {number}")  # noqa: T201
-        assert await suffer(cluster, tmp_path / f"none-{seed}", "none", draw(seed, [FAULTS[name]] * 5)) == ""
+        assert await suffer(cluster, tmp_path / f"none-{seed}", broken.SOUND, draw(seed, [FAULTS[name]] * 5)) == ""
 
 
 # Commits that are not on the disk
@@ -116,36 +114,16 @@ def lazy_node() -> Iterator[PostgresCluster]:
 async def test_answers_before_the_disk_are_found_out(lazy_node: PostgresCluster, tmp_path: Path) -> None:
     """A killed node forgets what was answered under synchronous_commit = off, and nothing of the product's."""
     faults = [NodeFault("kill", 0, 0.1, 0.6)] * 2
-    for name in ("synchronous-commit-off", "none"):
+    for name in ("synchronous_commit_off", broken.SOUND):
         (tmp_path / name).mkdir()
     with pytest.raises(AssertionError, match="node trial with seed 1"):
         await run_node_trial(
-            lazy_node, tmp_path / "synchronous-commit-off", 1, faults, command=command("synchronous-commit-off")
+            lazy_node, tmp_path / "synchronous_commit_off", 1, faults, command=command("synchronous_commit_off")
         )
-    await run_node_trial(lazy_node, tmp_path / "none", 1, faults, command=command("none"))
+    await run_node_trial(lazy_node, tmp_path / broken.SOUND, 1, faults, command=command(broken.SOUND))
 
 
-# Reading before the wait; and how long locks are waited for, counted in the servers' logs
-
-
-def said(servers: Sequence[PostgresServer], words: Sequence[str]) -> int:
-    """How often the servers' logs say any of the words."""
-    texts = [(server.folder / "log").read_text(errors="replace") for server in servers]
-    return sum(text.count(word) for text in texts for word in words)
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Spoil the backend in this process, until the test ends."""
-    for owner, names in (
-        (postgres, ("lock_order", "commit_one", "commit_across")),
-        (_pg_store, ("prepare_node",)),
-        (postgres.PostgresStore, ("_load",)),
-        (Recovery, ("_settle",)),
-        (_two_phase, ("_prepare",)),
-    ):
-        for attribute in names:
-            monkeypatch.setattr(owner, attribute, getattr(owner, attribute))
-    MUTANTS[name]()
+# Reading before the wait
 
 
 @asynccontextmanager
@@ -160,13 +138,14 @@ async def locked(world: World, person: Person) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("name", "heard"), [("read-in-the-locking-statement", InvariantViolated), ("none", HoldNotOpen)]
+    ("name", "heard"), [("read_in_the_locking_statement", InvariantViolated), (broken.SOUND, HoldNotOpen)]
 )
 async def test_stale_reads_are_found_out(
     cluster: PostgresCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, heard: type[WalletError]
 ) -> None:
     """Three stores close one hold after a wait: who read before it would close it again, but for a last guard."""
-    spoil(monkeypatch, name)
+    if name != broken.SOUND:
+        MUTANTS[name](monkeypatch)
     async with World(PostgresHarness(3, cluster), tmp_path) as world:
         ann, bob = await world.people(2, 10_000)
         ledgers = [world.ledger_on(store) for store in await world.stores(3)]
@@ -177,26 +156,6 @@ async def test_stale_reads_are_found_out(
             await asyncio.sleep(0.5)
         failures = [found for found in await closing if isinstance(found, WalletError)]
     assert [type(failure) for failure in failures] == [heard] * 2
-
-
-@pytest.mark.parametrize(("name", "waits"), [("lock-order-by-direction", True), ("none", False)])
-async def test_locking_by_direction_is_found_out(
-    cluster: PostgresCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, waits: bool
-) -> None:
-    """Opposite payments wait for each other until a lock times out; in one order for all they never do.
-
-    Nobody waits briefly here: on a slow machine a brief wait may end before its turn.
-    """
-    spoil(monkeypatch, name)
-    monkeypatch.setattr(postgres, "BRIEF_MS", postgres.LOCK_MS_MAX)
-    before = said(cluster.nodes, TIMEOUTS)
-    async with World(PostgresHarness(3, cluster), tmp_path) as world:
-        ann, bob = await world.people(2, 10_000)
-        stores = await world.stores(4)
-        await asyncio.gather(
-            *(opposite(store, ann, bob, seconds=1, seed=n, clients=1) for n, store in enumerate(stores))
-        )
-    assert (said(cluster.nodes, TIMEOUTS) > before) is waits
 
 
 # The tag of PREPARE
@@ -230,7 +189,7 @@ async def test_a_prepare_that_answers_rollback_stops_the_commit() -> None:
 
 async def test_an_unchecked_tag_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the check the payer is debited and nobody credited."""
-    spoil(monkeypatch, "prepare-tag-unchecked")
+    MUTANTS["prepare_tag_unchecked"](monkeypatch)
     leader = Untrue("n1")
     await payment(leader)
     assert [statement.rpartition("; ")[2] for statement in leader.told[1:]] == ["COMMIT"]

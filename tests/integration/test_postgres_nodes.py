@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration._clusters import NAMES, one_each, store_of, timed
+from tests.integration._clusters import NAMES, one_each, quieted, store_of, timed
+from wallet_gql import failpoints
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import parameters
 from wallet_gql.backends.postgres import store as postgres
@@ -119,16 +120,25 @@ async def test_a_node_of_another_cluster_is_refused(world: World) -> None:
     assert "is its URL right?" in said
 
 
-async def test_a_node_of_another_epoch_is_refused(world: World) -> None:
-    """At the start, and, for a process that started before, with its next commit."""
+async def test_a_process_learns_another_epoch(world: World) -> None:
+    """The node refuses what it sends by the old one; the process reads the placement again, and goes on by itself."""
     people = await one_each(world)
-    with changed(world, 2, "UPDATE node SET epoch = 2", "UPDATE node SET epoch = 1"):
-        assert "node n3 is at epoch 2 of the node list, others at 1" in await refusal(world.harness.url)
-        with pytest.raises(Unavailable, match="node n3: it has another node list; restart"):
-            await world.pay(people[2], people[0], 1)
-        with pytest.raises(Unavailable, match="node n3: it has another node list; restart"):
-            await world.pay(people[0], people[2], 1)
-        assert (await world.pay(people[0], people[1], 1)).credited
+    store = store_of(world, PostgresStore)
+    for payer, payee in ((2, 0), (0, 2)):
+        epoch = store._map.epochs["n3"] + 1
+        store_cluster(world).nodes[2].run(f"UPDATE node SET epoch = {epoch}", database_of(world))
+        assert (await world.pay(people[payer], people[payee], 1)).credited
+        assert store._map.epochs["n3"] == epoch
+    store_cluster(world).nodes[2].run("UPDATE node SET epoch = epoch + 1", database_of(world))
+    assert (await world.ledger.account(people[2].id, people[2].account)).id == people[2].account
+    store_cluster(world).nodes[2].run("UPDATE node SET epoch = epoch + 1", database_of(world))
+    page = await world.store.list_transfers(people[2].account, PageRequest(10))
+    assert page.items
+
+
+def database_of(world: World) -> str:
+    """The name of the ledger's database on every node."""
+    return world.harness.url.split("?")[0].rpartition("/")[2]
 
 
 async def test_a_newer_schema_is_refused(world: World) -> None:
@@ -298,7 +308,7 @@ async def test_a_payees_node_that_dies_after_the_decision(world: World, monkeypa
             died.append(name)
             server.kill()
 
-    monkeypatch.setattr(_two_phase, "reach", reach)
+    monkeypatch.setattr(failpoints, "reach", reach)
     try:
         posted = await world.pay(first, third, 30, "late")
         again = await world.pay(first, third, 30, "late")
@@ -326,7 +336,7 @@ async def test_a_replay_knows_a_credit_in_doubt(world: World, quiet: World, monk
     with monkeypatch.context() as patch:
         patch.setattr(_two_phase, "_finish", finish)
         assert not (await world.pay(first, third, 30, "doubt")).credited
-    patient = world.ledger_on(world.store, 1.0)
+    patient = world.ledger_on(world.store, patience(1))
     again = await world.pay(first, third, 30, "doubt", ledger=patient)
     assert (len(left), again.credited, again.replayed) == (1, False, True)
     await quiet.store.recover(10)
@@ -364,10 +374,7 @@ def _tail(url: str) -> str:
 @pytest.fixture
 async def quiet(world: World) -> World:
     """The same world, whose store does not recover by itself."""
-    recovering = store_of(world, PostgresStore)._recovering
-    assert recovering is not None
-    recovering.cancel()
-    return world
+    return quieted(world)
 
 
 def orphan(world: World, node: int, leader: str = "n1", *, cluster: str | None = None) -> Gid:
@@ -516,24 +523,6 @@ async def test_only_a_certain_no_rolls_back(failure: BaseException) -> None:
 # Many at once
 
 
-@pytest.mark.trial
-async def test_recovery_gets_through_exhausted_pools(quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More accounts in doubt than connections, and callers for all of them: each is served in time."""
-    monkeypatch.setattr(parameters, "POOL_DEFAULT", 2)
-    people = await quiet.people(36, 100)
-    homes = store_of(quiet, PostgresStore)._map
-    payees = [person for person in people if homes.home(person.slot) == "n2"]
-    payer = next(person for person in people if homes.home(person.slot) == "n1")
-    names = ", ".join(f"'{person.account}'" for person in payees)
-    gid = Gid.new(store_of(quiet, PostgresStore)._cluster, "n1").text
-    leave(quiet, 1, gid, f"UPDATE accounts SET status = status WHERE id IN ({names})")
-    ledger = quiet.ledger_on(await quiet.another())
-    outcomes = await quiet.together(quiet.pay(payer, payee, 1, ledger=ledger) for payee in payees * 2)
-    assert len(payees) >= 6
-    assert [outcome for outcome in outcomes if isinstance(outcome, WalletError)] == []
-    assert prepared(quiet) == []
-
-
 async def test_locked_accounts_leave_room_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Callers of twice as many locked accounts as there are connections wait; all other callers go on."""
     monkeypatch.setattr(parameters, "POOL_DEFAULT", 4)
@@ -617,11 +606,11 @@ async def test_contended_is_never_called_insufficient(world: World) -> None:
     """A lock that is not given in time is Contended, retryable under the same key."""
     first, _, third = await one_each(world)
     gid = "stranger"
-    leave(world, 2, gid, f"UPDATE accounts SET status = status WHERE id = '{third.account}'")
-    hasty = world.ledger_on(world.store, 1.0)
+    leave(world, 0, gid, f"UPDATE accounts SET status = status WHERE id = '{first.account}'")
+    hasty = world.ledger_on(world.store, patience(1))
     with pytest.raises(Contended):
         await world.pay(first, third, 10, "later", ledger=hasty)
-    sql_on(world, 2, f"ROLLBACK PREPARED '{gid}'")
+    sql_on(world, 0, f"ROLLBACK PREPARED '{gid}'")
     assert not (await world.pay(first, third, 10, "later")).replayed
 
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import HTTPConnection
@@ -44,7 +43,7 @@ from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.redis import RedisServer
 from wallet_gql.transports.catalogue.operations import NAMES
 from wallet_gql.transports.http.rate_limits import GROUPS, Limits, check_names
-from wallet_gql.transports.http.windows import Windows
+from wallet_gql.transports.http.windows import Limit, Windows
 from wallet_gql.transports.server.app import create_app
 
 SOMEBODY: Final = UserId("usr_019b0000000070008000000000000001")
@@ -54,7 +53,7 @@ HOUR: Final = 3_600
 @asynccontextmanager
 async def serving_here(limits: str, client: str = "192.0.2.1") -> AsyncIterator[tuple[httpx.AsyncClient, list[Person]]]:
     """A client at that address of an application with those limits, and two people with money."""
-    settings = load_settings(storage="memory://", rate_limits=limits)
+    settings = load_settings(storage="memory://", mode="test", rate_limits=limits)
     async with open_wallet(settings, sweeps=False) as wallet:
         app = create_app(wallet)
         async with app.router.lifespan_context(app):
@@ -243,6 +242,7 @@ async def test_log_ins_that_fail_too_often_say_so_as_data() -> None:
         check_refused(await http.post("/v1/session", json={**given, "password": PASSWORD}))
 
 
+@pytest.mark.trial
 async def test_b10_failures_at_the_default_limits_keep_nobody_out() -> None:
     """104 failed log-ins of one client, as fast as it can, and another one at its address logs in at once."""
     async with serving_here(RATE_LIMITS) as (http, (ann, _)):
@@ -341,12 +341,12 @@ async def test_a_name_is_free_for_ten_minutes_at_least() -> None:
 def test_counters_in_memory_are_forgotten() -> None:
     """What nobody asks for any more takes no memory, and one hit does not look at everybody's counters."""
     now = 5_000_000.0
-    windows, item = Windows(lambda: now), RateLimitItemPerSecond(3, 10)
+    windows, limit = Windows(lambda: now), Limit(3, 10, "test")
     for n in range(1_000):
-        assert windows.add(item, f"k{n}")
+        assert windows.add(limit, (f"k{n}",))
     assert len(windows) == 1_000
     now += 31
-    assert windows.add(item, "k1", times=3)
+    assert windows.add(limit, ("k1",), 3)
     assert len(windows) == 1
 
 
@@ -358,12 +358,12 @@ async def test_windows_count_as_the_library_does(monkeypatch: pytest.MonkeyPatch
     windows, theirs = Windows(lambda: now), SlidingWindowCounterRateLimiter(MemoryStorage())
     for round_ in range(3_000):
         span = rng.choice((1, 7, 60))
-        item = RateLimitItemPerSecond(rng.choice((3, 20)), span)
-        key = f"n{span}", f"w{rng.randrange(2)}", str(item.amount)
+        limit = Limit(rng.choice((3, 20)), span, "test")
+        key = f"n{span}", f"w{rng.randrange(2)}", str(limit.most)
         times = rng.randrange(1, 5)
-        assert windows.add(item, *key, times=times) is await theirs.hit(item, *key, cost=times), round_
-        other = await theirs.storage.get_sliding_window(item.key_for(*key), span)  # type: ignore[attr-defined]  # of this storage
-        assert windows.window(item, *key) == pytest.approx(other, abs=1e-3), round_
+        assert windows.add(limit, key, times) is await theirs.hit(limit.item, *key, cost=times), round_
+        other = await theirs.storage.get_sliding_window(limit.item.key_for(*key), span)  # type: ignore[attr-defined]  # of this storage
+        assert windows.window(limit, key) == pytest.approx(other, abs=1e-3), round_
         now += rng.choice((0.25, 0.5, 3.0, 45.0)) * rng.random() ** 2
 
 

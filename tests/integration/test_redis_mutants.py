@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration._redis import Bench, PausedTally, paused_trial
-from tests.integration.redis_mutants import MUTANTS, PATCHED
+from tests.integration.redis_mutants import MUTANTS
 from wallet_gql.domain.errors import InvariantViolated
 
 pytestmark = [*(pytest.mark.backend("redis-3"), pytest.mark.service("redis")), pytest.mark.trial]
@@ -15,7 +15,7 @@ pytestmark = [*(pytest.mark.backend("redis-3"), pytest.mark.service("redis")), p
 TRIALS_MAX = 50
 TRIALS = 4
 SOAK_TRIALS = 100
-FORGETTING = ("tokens-from-zero",)
+FORGETTING = ("tokens_from_zero",)
 """Mutants whose Redis is flushed all the time."""
 
 
@@ -24,9 +24,7 @@ async def test_a_spoiled_protocol_is_found_out(
     made: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """By the books, by the audit, by what leaves a frozen account, or by an answer that a promise is broken."""
-    for owner, attribute in PATCHED:
-        monkeypatch.setattr(owner, attribute, getattr(owner, attribute))
-    MUTANTS[name]()
+    MUTANTS[name](monkeypatch)
     for number in range(1, TRIALS_MAX + 1):
         try:
             await paused_trial(made, tmp_path / str(number), number, monkeypatch, forgetting=name in FORGETTING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.integration._clusters import one_each, store_of, timed
+from tests.property._splits import batch_again
 from wallet_gql.backends import open_store
 from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres.status import survey
@@ -28,7 +29,7 @@ from wallet_gql.backends.redis.credits import account_row
 from wallet_gql.backends.redis.leases import Held, Leases
 from wallet_gql.backends.redis.store import RedisStore
 from wallet_gql.backends.redis.url import parse_redis_url
-from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot, State
+from wallet_gql.domain.changes import Changes, Credit, Decision, Scope, Snapshot, State
 from wallet_gql.domain.errors import ConfigurationError, Contended, NodeUnavailable, Unavailable, WalletError
 from wallet_gql.domain.model import RecordKey
 from wallet_gql.testing.patience import patience
@@ -106,9 +107,11 @@ async def test_the_two_protocols_do_not_meet(world: World, cluster: PostgresClus
     await single.stop()
     single_cluster(single).stop()
     assert "belongs to the nodes n1, n2, n3" in await refusal(first)
-    cluster.nodes[0].run("UPDATE node SET nodes = '[\"n1\"]'", store_database(world))
+    database = store_database(world)
+    members = cluster.nodes[0].run("SELECT members FROM node", database)
+    cluster.nodes[0].run("""UPDATE node SET members = '{"n1": ["", "serving"]}'""", database)
     assert "is written with leases" in await refusal(first)
-    cluster.nodes[0].run('UPDATE node SET nodes = \'["n1", "n2", "n3"]\'', store_database(world))
+    cluster.nodes[0].run(f"UPDATE node SET members = '{members}'", database)
 
 
 def single_cluster(harness: PostgresHarness) -> PostgresCluster:
@@ -255,6 +258,26 @@ async def test_rows_of_others_delay_only_their_own_commands(world: World) -> Non
         assert not credited.credited  # certain, and on its way
     assert (await stuck).result.amount_minor == 1
     assert await world.balance(ann) == (1_000, 0)
+
+
+async def test_a_batch_partly_replayed_says_the_truth(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says `credited` only when the replayed part has arrived, too."""
+    first, second, third = await one_each(world)
+    credits_ = store_of(world, RedisStore)._credits
+    assert credits_ is not None
+    loop, send = asyncio.get_running_loop(), credits_.send
+
+    def old_ones_wait(found: Iterable[Credit]) -> list[asyncio.Future[bool]]:
+        return [loop.create_future() if one.transfer.idempotency_key == "old" else send([one])[0] for one in found]
+
+    payees = {"old": third, "new": second}
+    with monkeypatch.context() as patch:
+        patch.setattr(credits_, "send", old_ones_wait)
+        patch.setattr(credits_, "_open_on", nothing_is_open)
+        assert await batch_again(world, first, {"old": third}) == [(False, False)]
+        assert await batch_again(world, first, payees) == [(True, False), (False, False)]
+    await world.settle()
+    assert await batch_again(world, first, payees) == [(True, True)] * 2
 
 
 async def test_a_reversal_before_the_credit_has_arrived(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.integration._rest import Rest, client_of, code_of
 from tests.integration._server import (
     PASSWORD,
     Client,
@@ -34,73 +34,6 @@ UNSEEN = "acc_01a20402c78872e2b9cb9e25e6844824"
 """An account id that nobody has."""
 
 
-@dataclass(slots=True)
-class Rest:
-    """Somebody who sends REST requests to one server."""
-
-    http: httpx.Client
-    person: Person
-    problems: list[dict[str, Any]] = field(default_factory=list)
-
-    def ask(self, method: str, path: str, *, key: str | None = None, **more: Any) -> httpx.Response:
-        """Send a request; an error must be a problem with all its members."""
-        headers = {**more.pop("headers", {}), **({"Idempotency-Key": key} if key is not None else {})}
-        answer = self.http.request(method, path, headers=headers, **more)
-        if answer.is_error:
-            problem = answer.json()
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert problem["requestId"] == answer.headers["x-request-id"]
-            assert problem["status"] == answer.status_code
-            assert {"type", "title", "detail", "code", "retryable"} <= set(problem)
-        return answer
-
-    def get(self, path: str, **params: Any) -> Any:
-        """What is found; it must be."""
-        answer = self.ask("GET", path, params=params)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def pay(self, to: str, minor: int | str, key: str | None = None, **more: Any) -> httpx.Response:
-        """Pay somebody in EUR."""
-        return self.ask("POST", "/v1/transfer", key=key or new_key(), json=self.payment(to, minor, **more))
-
-    def payment(self, to: str, minor: Any, **more: Any) -> dict[str, Any]:
-        """The body of a payment in EUR."""
-        given = {"fromAccountId": self.person.account_id, "to": {"username": to}}
-        return {**given, "amount": {"minorUnits": minor, "currency": "EUR"}, **more}
-
-    def balance(self) -> tuple[str, str]:
-        """What is posted and what is held in EUR."""
-        account = self.get(f"/v1/account/{self.person.account_id}")
-        return account["posted"]["minorUnits"], account["held"]["minorUnits"]
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    """The status and the code of a refusal."""
-    return answer.status_code, answer.json()["code"]
-
-
-def client_of(server: Server, person: Person) -> httpx.Client:
-    """A mobile client: it has the token."""
-    return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {person.token}"}, timeout=patience(30))
-
-
-@pytest.fixture
-def ann(server: Server) -> Iterator[Rest]:
-    """Somebody with 1000.00 EUR."""
-    person = settle_all(server.storage, 100_000)[0]
-    with client_of(server, person) as http:
-        yield Rest(http, person)
-
-
-@pytest.fixture
-def bob(server: Server) -> Iterator[Rest]:
-    """Somebody with an empty EUR account."""
-    person = settle_all(server.storage, 0)[0]
-    with client_of(server, person) as http:
-        yield Rest(http, person)
-
-
 @pytest.fixture(scope="module")
 def payer(server: Server, people: list[Person]) -> Iterator[Rest]:
     """The payer of all the tests that are refused."""
@@ -119,14 +52,16 @@ def test_from_sign_up_to_the_history(server: Server, bob: Rest) -> None:
     """A newcomer signs up, logs in, opens an account, is given money, pays, and sees it; every 201 names a place."""
     name = new_name()
     with httpx.Client(base_url=server.url) as http:
-        given = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+        given = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, "session": "NONE"}
         made = http.post("/v1/user", json=given)
-        assert (made.status_code, made.json()["username"]) == (201, name)
+        user = made.json()["user"]
+        assert (made.status_code, user["username"], made.json()["token"]) == (201, name, None)
+        assert "set-cookie" not in made.headers
         assert made.headers["location"] == "/v1/user"
-        session = http.post("/v1/session", json={"login": name, "password": PASSWORD, "session": "bearer"})
+        session = http.post("/v1/session", json={"login": name, "password": PASSWORD, "session": "BEARER"})
         assert session.status_code == 201
         http.headers["Authorization"] = f"Bearer {session.json()['token']}"
-        assert http.get("/v1/user").json() == made.json()
+        assert http.get("/v1/user").json() == user
 
         opened = http.post("/v1/account", json={"currency": "EUR"})
         assert (opened.status_code, opened.json()["available"]["decimal"]) == (201, "0.00")
@@ -135,14 +70,14 @@ def test_from_sign_up_to_the_history(server: Server, bob: Rest) -> None:
         deposit = run_cli(server.path.parent, "deposit", name, "10.00", "EUR", storage=server.storage)
         assert deposit.returncode == 0
 
-        ann = Rest(http, Person(made.json()["id"], name, session.json()["token"], account_id))
+        ann = Rest(http, Person(user["id"], name, session.json()["token"], account_id))
         paid = ann.pay(bob.person.username, "250", reference="lunch")
         assert (paid.status_code, paid.json()["replayed"], paid.json()["credited"]) == (201, False, True)
         transfer = paid.json()["transfer"]
         assert transfer["amount"] == {"minorUnits": "250", "currency": "EUR", "decimal": "2.50"}
-        assert (transfer["direction"], transfer["counterparty"]["username"]) == ("out", bob.person.username)
+        assert (transfer["direction"], transfer["counterparty"]["username"]) == ("OUT", bob.person.username)
         assert http.get(paid.headers["location"]).json() == transfer
-        assert bob.get(f"/v1/transfer/{transfer['id']}")["direction"] == "in"
+        assert bob.get(f"/v1/transfer/{transfer['id']}")["direction"] == "IN"
 
         listed = ann.get("/v1/account")
         assert listed["next"] is None
@@ -151,7 +86,7 @@ def test_from_sign_up_to_the_history(server: Server, bob: Rest) -> None:
         assert first["posted"]["minorUnits"] == "750"
         assert [entry["amount"]["minorUnits"] for entry in first["entries"]] == ["-250", "1000"]
         assert first["entries"][0]["transfer"] == transfer
-        assert first["entries"][1]["transfer"]["counterparty"] == {"kind": "wallet", "name": "system", "username": None}
+        assert first["entries"][1]["transfer"]["counterparty"] == {"kind": "WALLET", "name": "system", "username": None}
 
 
 def test_keys(ann: Rest, bob: Rest) -> None:
@@ -217,10 +152,10 @@ def test_holds(ann: Rest, bob: Rest) -> None:
     body = ann.payment(bob.person.username, "300", expiresInSeconds=600, reference="deposit")
     key = new_key()
     placed = ann.ask("POST", "/v1/hold", key=key, json=body)
-    assert (placed.status_code, placed.json()["hold"]["state"]) == (201, "open")
+    assert (placed.status_code, placed.json()["hold"]["state"]) == (201, "OPEN")
     place = placed.headers["location"]
     assert ann.get(place) == placed.json()["hold"]
-    assert bob.get(place) == {**placed.json()["hold"], "direction": "in"}
+    assert bob.get(place) == {**placed.json()["hold"], "direction": "IN", "closable": True}
     assert ann.balance() == ("100000", "300")
     assert code_of(ann.ask("POST", f"{place}/capture", key=new_key(), json={})) == (403, "NOT_PERMITTED")
     too_much = bob.ask("POST", f"{place}/capture", key=new_key(), json={"minorUnits": 301})
@@ -229,8 +164,8 @@ def test_holds(ann: Rest, bob: Rest) -> None:
 
     capturing = new_key()
     captured = bob.ask("POST", f"{place}/capture", key=capturing, json={"minorUnits": "200"})
-    assert (captured.status_code, captured.json()["transfer"]["kind"]) == (201, "capture")
-    assert captured.json()["transfer"]["direction"] == "in"
+    assert (captured.status_code, captured.json()["transfer"]["kind"]) == (201, "CAPTURE")
+    assert captured.json()["transfer"]["direction"] == "IN"
     again = bob.ask("POST", f"{place}/capture", key=capturing, json={"minorUnits": "200"})
     assert (again.status_code, again.json()) == (200, {**captured.json(), "replayed": True})
     assert (ann.balance(), bob.balance()) == (("99800", "0"), ("200", "0"))
@@ -244,7 +179,7 @@ def test_holds(ann: Rest, bob: Rest) -> None:
     voided = [bob.ask("POST", f"{place}/void", key=voiding) for _ in range(2)]
     assert [answer.status_code for answer in voided] == [200, 200]
     assert [answer.headers.get("idempotent-replayed") for answer in voided] == [None, "true"]
-    assert voided[0].json()["hold"]["state"] == "voided"
+    assert voided[0].json()["hold"]["state"] == "VOIDED"
     assert ann.balance() == ("99800", "0")
 
 
@@ -253,7 +188,7 @@ def test_reversals(ann: Rest, bob: Rest) -> None:
     place = ann.pay(bob.person.username, 500).headers["location"]
     assert code_of(ann.ask("POST", f"{place}/reversal", key=new_key(), json={})) == (403, "NOT_PERMITTED")
     part = bob.ask("POST", f"{place}/reversal", key=new_key(), json={"minorUnits": "200", "reference": "sorry"})
-    assert (part.status_code, part.json()["transfer"]["kind"]) == (201, "reversal")
+    assert (part.status_code, part.json()["transfer"]["kind"]) == (201, "REVERSAL")
     assert part.json()["transfer"]["reversesId"] == place.rpartition("/")[2]
     more = bob.ask("POST", f"{place}/reversal", key=new_key(), json={"minorUnits": 301})
     assert code_of(more) == (409, "REVERSAL_EXCEEDS_ORIGINAL")
@@ -409,13 +344,13 @@ def test_paging(ann: Rest, bob: Rest) -> None:
     """A walk through a history sees every entry once, in order, while others arrive; the last page says so."""
     for number in range(12):
         assert ann.pay(bob.person.username, 1, reference=f"n{number}").status_code == 201
-    path, seen, before = f"/v1/account/{ann.person.account_id}/entry", [], None
+    path, seen, after = f"/v1/account/{ann.person.account_id}/entry", [], None
     while True:
-        page = ann.get(path, first=5, **({} if before is None else {"before": before}))
-        seen += [entry["sequence"] for entry in page["entries"]]
+        page = ann.get(path, first=5, **({} if after is None else {"after": after}))
+        seen += [int(entry["sequence"]) for entry in page["entries"]]
         assert ann.pay(bob.person.username, 1).status_code == 201
-        before = page["next"]
-        if before is None:
+        after = page["next"]
+        if after is None:
             break
     assert seen == list(range(13, 0, -1))
 
@@ -426,12 +361,12 @@ def test_filters(ann: Rest, bob: Rest) -> None:
     path = f"/v1/account/{ann.person.account_id}/entry"
     entries = ann.get(path)["entries"]
     newest, oldest = entries[0], entries[-1]
-    assert [entry["transfer"]["kind"] for entry in entries] == ["transfer", "deposit"]
-    assert ann.get(path, kind="deposit")["entries"] == [oldest]
-    assert ann.get(path, kind=["deposit", "transfer"])["entries"] == entries
-    assert ann.get(path, kind="capture") == {"entries": [], "next": None}
-    assert ann.get(path, since=newest["at"])["entries"] == [newest]
-    assert ann.get(path, until=newest["at"])["entries"] == [oldest]
+    assert [entry["transfer"]["kind"] for entry in entries] == ["TRANSFER", "DEPOSIT"]
+    assert ann.get(path, kind="DEPOSIT")["entries"] == [oldest]
+    assert ann.get(path, kind=["DEPOSIT", "TRANSFER"])["entries"] == entries
+    assert ann.get(path, kind="CAPTURE") == {"entries": [], "next": None}
+    assert ann.get(path, since=newest["createdAt"])["entries"] == [newest]
+    assert ann.get(path, until=newest["createdAt"])["entries"] == [oldest]
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).astimezone().isoformat()
     assert ann.get(path, until=tomorrow)["entries"] == entries
     assert ann.get(path, since=tomorrow)["entries"] == []
@@ -446,17 +381,18 @@ def test_filters(ann: Rest, bob: Rest) -> None:
         {"first": "1_0"},
         {"first": " 1"},
         {"first": ["1", "2"]},
-        {"before": "0"},
-        {"before": "-1"},
-        {"before": "9" * 30},
-        {"before": "abc"},
+        {"after": "0"},
+        {"after": "-1"},
+        {"after": "9" * 30},
+        {"after": "abc"},
         {"kind": "gift"},
         {"since": "yesterday"},
         {"since": "2026-01-01"},
         {"since": "2026-01-01T00:00:00"},
         {"since": "1700000000"},
         {"until": "2026-13-01T00:00:00Z"},
-        {"after": "1"},
+        {"before": "1"},
+        {"kind": "transfer"},
     ],
     ids=str,
 )

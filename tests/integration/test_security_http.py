@@ -45,13 +45,15 @@ pytestmark = pytest.mark.serving(
 )
 OWN: Final = {"Sec-Fetch-Site": "same-origin"}
 EVENTS: Final = """query($first: Int!, $after: String) { viewer { securityEvents(first: $first, after: $after) {
-  edges { cursor node { id kind at address userAgent subject } } pageInfo { hasNextPage endCursor } } } }"""
+  edges { cursor node { id kind createdAt address userAgent subject } } pageInfo { hasNextPage endCursor } } } }"""
 
 
 @asynccontextmanager
 async def app_with(base_url: str = "http://localhost:8000", client: str = "127.0.0.1", **settings: Any) -> Any:
     """A client of an application in this process, and a person; the client's address and the settings as given."""
-    async with open_wallet(load_settings(storage="memory://", **settings), sweeps=False) as wallet:
+    async with open_wallet(
+        load_settings(**{"storage": "memory://", "mode": "test", **settings}), sweeps=False
+    ) as wallet:
         app = create_app(wallet)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app, client=(client, 50_000))

@@ -24,7 +24,7 @@ POINTS: Final = (
 def sign_up(client: Client, api: str, given: dict[str, str]) -> str:
     """The code of the refusal, in GraphQL of its first problem; empty if there is none."""
     if api == "rest":
-        return str(client.http.post("/v1/user", json=given).json().get("code", ""))
+        return str(client.http.post("/v1/user", json={**given, "session": "BEARER"}).json().get("code", ""))
     problems = client.run(SIGN_UP, {"input": given}).get("problems")
     return str(problems[0]["code"]) if problems else ""
 

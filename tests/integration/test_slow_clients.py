@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,7 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.integration._server import START_SECONDS, Server, serving
+from tests.integration._evidence import write_evidence
+from tests.integration._server import START_SECONDS, TRANSFER, Person, Server, Wire, serving, settle_all
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
 
@@ -99,6 +102,104 @@ def test_f10_many_of_them_disturb_nobody(server: Server) -> None:
         assert [raw.recv(1) for raw in silent] == [b""] * 500
 
 
+IDLE: Final = 1_000
+DRIPPING: Final = 200
+PAYERS: Final = 8
+PAYMENTS: Final = 2_000
+
+
+@contextmanager
+def few_files() -> Iterator[None]:
+    """What is started may have 1,024 files open, unless it asks for more; this process then has as many as it can."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def keep_idle(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that has had one answer."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    await ask_health(reader, writer)
+    return reader, writer
+
+
+async def ask_health(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One request and its answer. Raises IncompleteReadError: the connection was closed."""
+    writer.write(WHOLE)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert await reader.readexactly(15) == b'{"status":"ok"}'
+
+
+async def drip_on_and_on(url: str, cut: list[int]) -> None:
+    """Send a head byte by byte, and connect again whenever that is cut; each time is noted in `cut`."""
+    parts = urlsplit(url)
+    while True:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        answer = asyncio.create_task(reader.read())
+        try:
+            writer.write(b"GET /")
+            while not answer.done():
+                writer.write(b"a")
+                await asyncio.wait([answer], timeout=patience(0.25))
+        finally:
+            answer.cancel()
+            writer.close()
+            with suppress(ConnectionError):  # it sent once more just then
+                await writer.wait_closed()
+        with suppress(ConnectionError):
+            assert answer.result().startswith(b"HTTP/1.1 408 ")
+        cut.append(1)
+
+
+async def pay_on_and_on(url: str, payer: Person, payee: Person, paid: list[str], cut: list[int]) -> None:
+    """Until there were enough payments, and as many connections cut as are dripping; every payment succeeds."""
+    wire = await Wire.connect(url)
+    while len(paid) < PAYMENTS or len(cut) < DRIPPING:
+        answer = await wire.run(payer.token, TRANSFER, {"input": payer.pay(payee.username, 1)})
+        assert answer["__typename"] == "TransferSuccess", answer
+        paid.append(answer["transfer"]["id"])
+    await wire.close()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+async def test_idle_and_dripping_connections_disturb_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside 1,000 idle connections and 200 that drip, every payment succeeds, and the idle ones stay open.
+
+    The server begins with a limit of 1,024 open files, as on most systems, and raises that by itself.
+    """
+    monkeypatch.setenv("WALLET_TEST_FORKS", "0")  # the server inherits the limit of this process
+    with ExitStack() as stack:
+        with few_files():
+            one = stack.enter_context(serving(tmp_path, keep_alive_seconds="3600"))
+        payee, *payers = await asyncio.to_thread(settle_all, one.storage, 0, *[10**8] * PAYERS)
+        idle = [await keep_idle(one.url) for _ in range(IDLE)]
+        cut: list[int] = []
+        paid: list[str] = []
+        dripping = [asyncio.create_task(drip_on_and_on(one.url, cut)) for _ in range(DRIPPING)]
+        await asyncio.gather(*(pay_on_and_on(one.url, payer, payee, paid, cut) for payer in payers))
+        for task in dripping:
+            if task.done():
+                task.result()
+            task.cancel()
+        await asyncio.gather(*dripping, return_exceptions=True)
+        for reader, writer in idle:
+            await ask_health(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+    text = (
+        f"Beside {IDLE:,} idle connections and {DRIPPING} that send a byte each quarter of a second, {PAYERS} clients "
+        f"made {len(paid):,} payments; none failed. {len(cut)} times a dripping connection was ended with 408 and came "
+        "again. All idle ones were then answered on the same connection."
+    )
+    write_evidence("idle-connections", "Idle and dripping connections", "make soak ARGS='-k idle_and_dripping'", text)
+
+
 def test_who_does_not_read_is_cut(server: Server) -> None:
     """Answers that nobody reads fill the buffers; then the connection is cut rather than kept."""
     ask = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -108,6 +209,7 @@ def test_who_does_not_read_is_cut(server: Server) -> None:
             raw.sendall(ask * 1_000_000)
 
 
+@pytest.mark.trial
 @pytest.mark.slow
 def test_b8_idle_connections_outlast_the_balancer(tmp_path: Path) -> None:
     """A connection is kept longer than common balancers keep theirs, or as long as the setting says."""

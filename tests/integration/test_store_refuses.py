@@ -201,6 +201,7 @@ async def until_it_does_not_write(store: Store) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.trial
 @pytest.mark.parametrize("name", TROUBLES)
 async def test_f1_postgres_that_refuses(
     name: str, cluster: PostgresCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -34,7 +34,7 @@ BATCH = """mutation($input: TransferBatchInput!) { transferBatch(input: $input) 
 @pytest.fixture
 async def app() -> AsyncIterator[Starlette]:
     """The application over a memory store, in this process."""
-    async with open_wallet(load_settings(storage="memory://", rate_limits="off"), sweeps=False) as wallet:
+    async with open_wallet(load_settings(storage="memory://", mode="test", rate_limits="off"), sweeps=False) as wallet:
         app = create_app(wallet)
         async with app.router.lifespan_context(app):
             yield app

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration._server import counted, new_key
 from tests.integration._stripe import READ_TOP_UP, Town, now, signed, town_in
-from wallet_gql.testing.stripe_state import Body
+from wallet_gql.integrations.stripe_stand_in.state import Body
 
 TABLES = ("accounts", "entries", "transfers", "records", "receipts", "holds")
 

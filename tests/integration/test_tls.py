@@ -24,6 +24,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_certificate(tmp_path_factory.mktemp("certificate"))
 
 
+@pytest.mark.trial
 def test_a_browsers_session_over_tls(tmp_path: Path, files: tuple[Path, Path]) -> None:
     """A client that trusts the certificate signs up, logs in and comes back with the Secure cookie, on two workers."""
     options = ("--tls-cert", str(files[0]), "--tls-key", str(files[1]), "--workers", "2")

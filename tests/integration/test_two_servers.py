@@ -61,7 +61,7 @@ async def load(urls: list[str], people: list[Person]) -> list[Pair]:
     return [pair for pairs in await asyncio.gather(*everybody) for pair in pairs]
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 def test_two_servers_one_file(tmp_path: Path) -> None:
     """50 clients send 20 transfers each, every one twice, to two servers: each key has one effect and one answer.
 

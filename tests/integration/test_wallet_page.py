@@ -9,30 +9,53 @@ from collections.abc import Iterator
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import pytest
 
-from tests.integration._browser import Browser, Page, running_browser
+from tests.integration._browser import Browser, Page
 from tests.integration._clients import CLIENTS, ROOT, install, program, run_program
 from tests.integration._demo import Demo, running_demo
-from tests.integration._server import serving
+from tests.integration._wallet_page import (
+    LIVE,
+    LOSE,
+    SCREENSHOTS,
+    WIDTHS,
+    balance,
+    check,
+    choose,
+    fill,
+    has,
+    log_in,
+    pay,
+    shows,
+    was_told,
+    watch,
+)
+from wallet_gql.settings import load_settings
 from wallet_gql.testing.patience import patience
+from wallet_gql.transports.server.app import create_app, playground
 from wallet_gql.transports.web import wallet
 
 WEB: Final = ROOT / "examples" / "web"
 BUILT: Final = files(wallet) / "built"
 NOTICE: Final = "LICENSE.preact"
 HASH: Final = "sources.sha256"
-SCREENSHOTS: Final = ROOT / "build" / "screenshots"
 SCRIPT_MAX: Final = 200 * 1024
-WIDTHS: Final = {"phone": 360, "desktop": 1280}
-SCREENS: Final = {"": ".balance", "history": ".line", "holds": ".lines", "statement": ".sums", "security": ".line"}
+SCREENS: Final = {
+    "": ("Home", ".balance"),
+    "history": ("History", ".line"),
+    "holds": ("Reserved", ".lines"),
+    "statement": ("Statement", ".sums"),
+    "security": ("Security", ".line"),
+    "funds": ("Top up, withdraw", ".choices"),
+    "pay/cafe": ("Pay", ".found .icon"),
+}
+MERCHANTS: Final = {"sales": ("Sales", ".sums")}
 RUN_AXE: Final = """
 axe.run({resultTypes: ["violations"]}).then(({violations, passes}) => ({violations, passes: passes.length}))
 """
-LIVE: Final = "document.querySelector('.live.on') !== null"
 
 pytestmark = pytest.mark.timeout(400)  # the first test that needs axe-core installs it
 
@@ -41,13 +64,6 @@ pytestmark = pytest.mark.timeout(400)  # the first test that needs axe-core inst
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A wallet with alice, bob and a merchant."""
     with running_demo(tmp_path_factory.mktemp("demo")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for all tests."""
-    with running_browser() as running:
         yield running
 
 
@@ -65,8 +81,12 @@ def test_the_page_obeys_a_strict_policy(demo: Demo) -> None:
     """Nothing inline, nothing from elsewhere; the files it names are there, and kept for ever."""
     with httpx.Client(base_url=demo.url, timeout=patience(30)) as http:
         page = http.get("/")
-        assert page.headers["content-security-policy"] == wallet.POLICY
-        assert "unsafe" not in wallet.POLICY
+        (card_page,) = re.findall(r'name="card-page" content="(http://127.0.0.1:\d+/pay)"', page.text)
+        policy = page.headers["content-security-policy"]
+        assert policy == wallet.policy_of(card_page)
+        assert "unsafe" not in policy
+        assert policy.count("http") == policy.count(f"form-action {card_page};") == 1
+        assert "form-action 'none'" in wallet.policy_of(None)
         assert page.headers["cache-control"] == "no-store"
         named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
         scripts = [name for name in named if name.startswith("/wallet/")]
@@ -77,7 +97,11 @@ def test_the_page_obeys_a_strict_policy(demo: Demo) -> None:
             assert answer.headers["content-encoding"] == "gzip"
             assert "immutable" in answer.headers["cache-control"]
         assert http.get("/wallet/other.js").status_code == 404
-        assert "curl" in http.get("/start").text
+        start = http.get("/start").text
+        assert "curl" in start
+        for path in re.findall(r'href="http://[^/]+(/[^"]*)"', start):
+            assert http.get(path).status_code == 200
+        assert start.count("href=") == 2
 
 
 def test_the_script_is_small() -> None:
@@ -94,14 +118,18 @@ def test_the_notice_of_what_is_built_in_is_there() -> None:
     assert "Copyright" in text
 
 
-def test_it_is_for_development_only(tmp_path: Path) -> None:
-    """In production `/` is the start page."""
-    with (
-        serving(tmp_path, mode="production") as server,
-        httpx.Client(base_url=server.url, timeout=patience(30)) as http,
-    ):
-        assert "<script" not in http.get("/").text
-        assert http.get("/wallet/wallet.js").status_code == 404
+@pytest.mark.parametrize("told", [False, True])
+async def test_in_production_it_is_shown_if_told(tmp_path: Path, *, told: bool) -> None:
+    """Else `/` is the start page. There is no GraphiQL, whatever is told."""
+    given = {"storage": f"sqlite:///{tmp_path / 'wallet.db'}", "mode": "production", "example_page": told}
+    settings = load_settings(**given)
+    app = create_app(settings, playground(settings), wait=True)
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://w") as http:
+        page = (await http.get("/")).text
+        assert ("<script" in page, "href=" in page) == (told, told)
+        assert (await http.get("/start")).text.count("<script") == 0
+        assert (await http.get("/graphiql")).status_code == 404
 
 
 def test_the_built_files_are_not_old() -> None:
@@ -116,7 +144,7 @@ def test_the_built_files_are_not_old() -> None:
     assert (BUILT / HASH).read_text() == digest.hexdigest(), "run npm run build in examples/web"
 
 
-@pytest.mark.soak
+@pytest.mark.trial
 def test_the_built_files_are_those_of_the_sources(tmp_path: Path) -> None:
     """`npm run build` makes the same bytes again, and the types of the page hold."""
     install(WEB)
@@ -137,72 +165,11 @@ def test_the_built_files_are_those_of_the_sources(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- in a browser
 
 
-def log_in(page: Page, demo: Demo, name: str) -> None:
-    """Open the wallet as somebody, by one click, and wait until events come."""
-    page.goto(demo.url)
-    page.click(".demo button", f"Try it as {name}")
-    page.wait_for(LIVE, 30)
-
-
-EUROS: Final = "Number(document.querySelector('[data-currency=EUR] .big')?.innerText.replace(/\\D/g, ''))"
-
-
-def balance(page: Page) -> int:
-    """The euros that the page shows, in cents."""
-    return int(page.wait_for(EUROS, 30))
-
-
-def has(page: Page, cents: int) -> None:
-    """Wait until the page shows so much."""
-    page.wait_for(f"{EUROS} === {cents}", 30)
-
-
-def fill(page: Page, label: str, text: str) -> None:
-    """Type into the input with that label."""
-    found = f"[...document.querySelectorAll('label')].find((label) => label.innerText.startsWith({json.dumps(label)}))"
-    page.wait_for(f"Boolean({found})", 30)
-    page.evaluate(f"{found}.control.focus()")
-    page.write(text)
-
-
-def pay(page: Page, to: str, amount: str) -> None:
-    """Fill in a payment, check it, and confirm it."""
-    page.evaluate("location.hash = '#/pay'")
-    fill(page, "Pay to", to)
-    fill(page, "Amount", amount)
-    page.click("button[type=submit]", "Continue")
-    page.click("button", f"Pay €{amount}")
-
-
-WATCH: Final = """
-window.told = [];
-new MutationObserver(() => {
-  for (const notice of document.querySelectorAll('.notice')) window.told.push(notice.innerText);
-}).observe(document.body, {childList: true, subtree: true, characterData: true});
-"""
-"""From now on every notice is kept in `told`: it is seen for some seconds of the page's clock only."""
-
-
-def watch(page: Page) -> None:
-    """Keep the notices from now on."""
-    page.evaluate(f"(() => {{ {WATCH} }})()")
-
-
-def was_told(page: Page, text: str) -> None:
-    """Wait until there was such a notice since `watch`."""
-    page.wait_for(f"window.told.some((notice) => notice.includes({json.dumps(text)}))", 30)
-
-
-def shows(page: Page, text: str) -> None:
-    """Wait until the page says so."""
-    page.wait_for(f"document.body?.innerText.includes({json.dumps(text)})", 30)
-
-
 def test_a_payment_arrives_live_in_the_other_tab(demo: Demo, browser: Browser) -> None:
-    """Alice pays bob, who sees it without asking: the notice, the entry, the balance."""
-    with browser.page(width=WIDTHS["desktop"]) as alice, browser.page(width=WIDTHS["phone"], height=740) as bob:
+    """Alice pays bob, who is in another tab of her browser and sees it without asking: the notice and the balance."""
+    with browser.page(width=WIDTHS["desktop"]) as alice, browser.page(width=WIDTHS["phone"], beside=alice) as bob:
         log_in(alice, demo, "alice")
-        log_in(bob, demo, "bob")
+        log_in(bob, demo, "bob", demo.other_url)
         alice_had, bob_had = balance(alice), balance(bob)
         watch(alice)
         watch(bob)
@@ -214,42 +181,6 @@ def test_a_payment_arrives_live_in_the_other_tab(demo: Demo, browser: Browser) -
         has(alice, alice_had - 1_234)
         for page, name in ((alice, "alice"), (bob, "bob")):
             page.screenshot(SCREENSHOTS / f"wallet-paid-{name}.png")
-
-
-LOSE: Final = """
-(() => {
-  const ask = window.fetch;
-  window.answered = ask;
-  window.lost = 0;
-  window.fetch = async (url, request) => {
-    const answer = await ask(url, request);
-    if (!/mutation (Pay|SendBack)/.test(String(request.body))) return answer;
-    window.keys = [...(window.keys ?? []), JSON.parse(request.body).variables.input.idempotencyKey];
-    await answer.text();
-    window.lost += 1;
-    throw new TypeError('cut off');
-  };
-})()
-"""
-"""From now on every payment arrives, and every answer to one is lost; `keys` are those that were sent."""
-
-
-def test_a_lost_answer_is_asked_for_again_after_a_reload(demo: Demo, browser: Browser) -> None:
-    """The payment arrived, its answer was lost, the page is loaded anew: the same key is sent, and it is paid once."""
-    with browser.page(width=WIDTHS["phone"], height=740) as page:
-        log_in(page, demo, "alice")
-        had = balance(page)
-        page.evaluate(LOSE)
-        pay(page, "bob", "3.21")
-        page.wait_for("window.lost > 0", 30)
-        shows(page, "1 payment has no answer yet.")
-        kept = page.evaluate("Object.keys(localStorage).filter((name) => name.includes(':intent:'))")
-        assert len(kept) == 1
-        page.evaluate("location.hash = '#/'")
-        page.call("Page.reload")
-        page.wait_for(f"localStorage.getItem({json.dumps(kept[0])}) === null", 60)
-        page.wait_for("!document.querySelector('.unanswered') && document.querySelector('.balance') !== null", 30)
-        has(page, had - 321)
 
 
 def test_what_has_no_answer_stays_with_its_user(demo: Demo, browser: Browser) -> None:
@@ -308,31 +239,7 @@ def test_an_old_payment_is_not_sent_by_itself(demo: Demo, browser: Browser) -> N
         has(page, had)
 
 
-def test_reserved_money_is_taken_and_sent_back(demo: Demo, browser: Browser) -> None:
-    """Alice reserves, bob sees it live and takes it, then sends it back: in the end both have what they had."""
-    with browser.page() as alice, browser.page(width=WIDTHS["phone"], height=740) as bob:
-        log_in(alice, demo, "alice")
-        log_in(bob, demo, "bob")
-        alice_had, bob_had = balance(alice), balance(bob)
-        watch(alice)
-        watch(bob)
-        alice.evaluate("location.hash = '#/pay/bob'")
-        fill(alice, "Amount", "5")
-        alice.click(".check input")
-        alice.click("button[type=submit]", "Continue")
-        alice.click("button", "Reserve €5.00")
-        shows(bob, "1 amount is reserved for you")
-        bob.click(".hold button", "Take")
-        was_told(bob, "€5.00 received from alice")
-        has(bob, bob_had + 500)
-        bob.click("a.line")
-        bob.click("button[type=submit]", "Send back")
-        was_told(alice, "€5.00 received from bob")
-        for page, had in ((alice, alice_had), (bob, bob_had)):
-            page.evaluate("location.hash = '#/'")
-            has(page, had)
-
-
+@pytest.mark.trial
 def test_money_sent_back_without_an_answer_is_never_sent_back_twice(demo: Demo, browser: Browser) -> None:
     """While nobody knows what became of it there is no button to send back anew, and asking again has the same key."""
     with browser.page() as alice, browser.page(width=WIDTHS["phone"], height=740) as bob:
@@ -364,42 +271,124 @@ def test_money_sent_back_without_an_answer_is_never_sent_back_twice(demo: Demo, 
         has(bob, bob_had + 600 + 1 - 150)
 
 
-def test_too_little_money_is_told_before_it_is_sent(demo: Demo, browser: Browser) -> None:
-    """The preview refuses; nothing was decided, so there is no key."""
+ASKED: Final = "performance.getEntriesByType('resource').filter(({name}) => name.endsWith('/graphql')).length"
+FOCUS: Final = "(document.activeElement.labels?.[0] ?? document.activeElement).innerText"
+
+
+def test_home_is_one_request_and_the_focus_follows(demo: Demo, browser: Browser) -> None:
+    """Loaded anew it asks once. The heading takes the focus from the menu, a wrong field takes it from the button."""
     with browser.page() as page:
         log_in(page, demo, "bob")
-        page.evaluate("location.hash = '#/pay/alice'")
-        fill(page, "Amount", "999999")
+        page.call("Page.reload")
+        balance(page)
+        page.wait_for(LIVE, 30)
+        assert page.evaluate(ASKED) == 1
+        page.click("nav a", "Pay")
+        page.wait_for(f"{FOCUS} === 'Pay'", 30)
+        fill(page, "Pay to", "alice")
+        fill(page, "Amount", "1.234")
         page.click("button[type=submit]", "Continue")
-        shows(page, "is available.")
-        assert page.evaluate("Object.keys(localStorage).filter((name) => name.includes(':intent:'))") == []
+        page.wait_for(f"{FOCUS} === 'Amount'", 30)
+        assert "2 decimals" in page.evaluate("document.querySelector('[role=alert]').innerText")
+        described = "document.getElementById(document.activeElement.getAttribute('aria-describedby')).innerText"
+        assert "2 decimals" in page.evaluate(described)
 
 
-@pytest.mark.parametrize(
-    ("width", "scheme"),
-    [
-        (WIDTHS["phone"], "light"),
-        (WIDTHS["desktop"], "dark"),
-        pytest.param(WIDTHS["phone"], "dark", marks=pytest.mark.soak),
-        pytest.param(WIDTHS["desktop"], "light", marks=pytest.mark.soak),
-    ],
-)
-def test_no_screen_has_a_serious_fault(demo: Demo, browser: Browser, axe: str, width: int, scheme: str) -> None:
-    """axe-core has nothing to say, nothing has to be scrolled sideways, and a picture is kept of each."""
-    faults: dict[str, Any] = {}
-    with browser.page(width=width, height=900) as page:
-        page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        log_in(page, demo, "alice")
-        page.evaluate(f"{axe};0")
-        for screen, content in {**SCREENS, "pay/cafe": ".found .icon"}.items():
-            page.evaluate(f"location.hash = '#/{screen}'")
-            shown = f"document.querySelector('nav [aria-current]').hash === '#/{screen.partition('/')[0]}'"
-            page.wait_for(f"{shown} && document.querySelector({json.dumps(content)}) !== null", 30)
+STOPS_MAX: Final = 30
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until something of that name has the focus."""
+    for _ in range(STOPS_MAX):
+        page.press("Tab")
+        if page.evaluate(FOCUS).startswith(name):
+            return
+    raise AssertionError(f"no key leads to {name}")
+
+
+@pytest.mark.trial
+def test_one_pays_by_keyboard_alone(demo: Demo, browser: Browser) -> None:
+    """From the log-in to the payment, by Tab and Enter: nothing needs a pointer, and the focus is never lost."""
+    with browser.page() as page:
+        page.goto(demo.url)
+        page.wait_for("document.querySelector('.demo button') !== null", 30)
+        tab_to(page, "Try it as alice")
+        page.press("Enter")
+        page.wait_for(LIVE, 30)
+        tab_to(page, "Pay")
+        page.press("Enter")
+        page.wait_for(f"{FOCUS} === 'Pay' && document.activeElement.tagName === 'H1'", 30)
+        tab_to(page, "Pay to")
+        page.write("bob")
+        tab_to(page, "Amount")
+        page.write("0.50")
+        page.press("Enter")
+        page.wait_for("document.title === 'Check and confirm · Wallet'", 30)
+        tab_to(page, "Pay €0.50")
+        page.press("Enter")
+        shows(page, "Paid")
+
+
+LOOKS: Final = [(width, scheme) for scheme in ("light", "dark") for width in WIDTHS.values()]
+EXAMINED: Final = [(WIDTHS["phone"], "light"), (WIDTHS["desktop"], "dark")]
+"""Each width and each scheme once: a colour is the same at any width."""
+
+
+@pytest.mark.trial
+def test_no_screen_has_a_serious_fault(demo: Demo, browser: Browser, axe: str) -> None:
+    """Wide and narrow, light and dark: nothing has to be scrolled sideways, axe-core has nothing to say.
+
+    A picture is kept of each.
+    """
+    faults: dict[tuple[str, int, str, str], str] = {}
+
+    def look(page: Page, name: str, title: str, content: str) -> None:
+        page.wait_for(f"document.title === '{title} · Wallet' && document.querySelector('{content}') !== null", 30)
+        for width, scheme in LOOKS:
+            page.resize(width, 900, scheme)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            found = page.evaluate(RUN_AXE)
-            assert found["passes"] > 10
-            if found["violations"]:
-                faults[screen] = [(fault["id"], fault["nodes"][0]["html"]) for fault in found["violations"]]
-            name = (screen or "home").replace("/", "-")
+            if (width, scheme) in EXAMINED:
+                found = page.evaluate(RUN_AXE)
+                assert found["passes"] > 10
+                for fault in found["violations"]:
+                    faults[name, width, scheme, fault["id"]] = fault["nodes"][0]["html"]
             page.screenshot(SCREENSHOTS / f"wallet-{name}-{width}-{scheme}.png")
+
+    for name, screens in (("alice", SCREENS), ("cafe", MERCHANTS)):
+        with browser.page() as page:
+            page.goto(demo.url)
+            page.evaluate(f"{axe};0")
+            if name == "alice":
+                look(page, "log-in", "Welcome back", ".demo button")
+                page.click("button", "I am new here")
+                look(page, "sign-up", "Create your wallet", "input[name=email]")
+                page.click("button", "I have a wallet already")
+            page.click(".demo button", f"Try it as {name}")
+            page.wait_for(LIVE, 30)
+            for screen, (title, content) in screens.items():
+                page.evaluate(f"location.hash = '#/{screen}'")
+                look(page, (screen or "home").replace("/", "-"), title, content)
+            if name == "alice":
+                check(page, "cafe", "1.00")
+                look(page, "review", "Check and confirm", ".total")
+                page.evaluate("location.hash = '#/'")
+                page.click("a.line")
+                page.wait_for("document.querySelector('dl code') !== null", 30)
+                look(page, "transfer", page.evaluate("document.querySelector('h1').innerText"), "dl code")
     assert faults == {}
+
+
+@pytest.mark.trial
+def test_german_fits_on_a_phone(demo: Demo, browser: Browser) -> None:
+    """Its words are longer: no screen has to be scrolled sideways. A picture is kept of each."""
+    for name, screens in (("alice", SCREENS), ("cafe", MERCHANTS)):
+        with browser.page(width=WIDTHS["phone"], height=900) as page:
+            log_in(page, demo, name)
+            choose(page, "Language", "de")
+            shows(page, "Abmelden")
+            for screen, (_, content) in reversed(screens.items()):  # home, where it is now, comes last
+                before = json.dumps(page.evaluate("document.title"))
+                page.evaluate(f"location.hash = '#/{screen}'")
+                page.wait_for(f"document.title !== {before} && document.querySelector('{content}') !== null", 30)
+                assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS["phone"]
+                page.screenshot(SCREENSHOTS / f"wallet-{(screen or 'home').replace('/', '-')}-360-de.png")

@@ -21,6 +21,7 @@ from wallet_gql.backends.cassandra import errors as cassandra_errors
 from wallet_gql.backends.kit.driver_errors import Meaning
 from wallet_gql.backends.mongodb import errors as mongo_errors
 from wallet_gql.backends.postgres import errors as pg_errors
+from wallet_gql.backends.postgres.placement import OtherEpoch
 from wallet_gql.backends.redis import errors as redis_errors
 from wallet_gql.backends.sqlite import errors as sqlite_errors
 from wallet_gql.domain.errors import (
@@ -120,7 +121,8 @@ def refused_by_postgres(sqlstate: str, severity: str = "ERROR") -> asyncpg.Postg
             "28000 28P01 3D000 3F000 25006 42501 42P01 42883 53100 53200 53400 55000 F0000 XX000 XX001",
             Unavailable,
         ),
-        ("58000 58030 58P01 0A000 26000 42P05 99999 WG001", Unavailable),
+        ("58000 58030 58P01 0A000 26000 42P05 99999", Unavailable),
+        ("WG001", OtherEpoch),
         ("08000 08006 57P01 57P02 57P03 57P04 57P05 53300 25P03 40003", NodeUnavailable),
         ("40001 40P01 55P03 57014 WG003", Contended),
         ("22003 23514 23505 42601 42P02 P0001 25P02 54001", InvariantViolated),

@@ -132,6 +132,28 @@ async def test_walking_several_accounts_gives_each_wanted_line_once(
             place = taken[-1][1] if len(taken) < len(page.lines) else page.goes_on
             if place is None:
                 break
+        assert walked == wanted
+        await _walks_back(store, accounts, limit, where, wanted)
+
+
+async def _walks_back(
+    store: MemoryStore, accounts: list[Account], limit: int, where: HistoryFilter, wanted: list[HistoryLine]
+) -> None:
+    """From the oldest line to the newest come the same lines; a place is the same in both directions."""
+    walked: list[HistoryLine] = []
+    place: Place | None = None
+    for turn in range(200):
+        page = await page_of_histories(store, accounts, limit, place=place, where=where, backward=True)
+        assert len(page.lines) <= limit
+        taken = page.lines[-(turn % limit + 1) :]
+        walked = [*(line for line, _ in taken), *walked]
+        place = taken[0][1] if len(taken) < len(page.lines) else page.goes_on
+        if place is None:
+            break
+        for line, at in page.lines[:1]:
+            newer = [one for one, _ in (await page_of_histories(store, accounts, limit, place=at, where=where)).lines]
+            older = wanted[wanted.index(line) + 1 :]
+            assert newer == older[: len(newer)]
     assert walked == wanted
 
 

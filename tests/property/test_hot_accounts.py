@@ -3,7 +3,7 @@
 import pytest
 
 from wallet_gql.backends.postgres import hot_accounts as _pg_hot
-from wallet_gql.backends.postgres.hot_accounts import HOT_MAX, SECONDS, SIGHTINGS, STUCK_SECONDS, HotAccounts
+from wallet_gql.backends.postgres.hot_accounts import HOT_MAX, SECONDS, SIGHTINGS, HotAccounts
 from wallet_gql.domain.ids import AccountId
 
 A, B, C = (AccountId(f"acc_{letter * 32}") for letter in "abc")
@@ -85,33 +85,3 @@ def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Non
     hot.saw([A])
     assert hot.hottest([A]) is None
     assert len(hot._seen) == 1
-
-
-def test_stuck_goes_before_hot(clock: Clock) -> None:
-    """Until it could be had, or for a while."""
-    hot = HotAccounts(clock)
-    assert hot.awaited([A, B]) is None
-    for _ in range(SIGHTINGS):
-        hot.saw([A])
-    assert hot.awaited([B, A]) == A
-    hot.stuck([B, C])
-    assert hot.awaited([C, B, A]) == B
-    assert hot.awaited([A]) == A
-    assert hot.is_stuck(B)
-    hot.free(B)
-    assert hot.awaited([C, B, A]) == C
-    assert not hot.is_stuck(B)
-    clock.now += STUCK_SECONDS
-    assert hot.awaited([C, B, A]) is None
-
-
-def test_stuck_accounts_are_not_remembered_for_ever(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor too many of them at once."""
-    monkeypatch.setattr(_pg_hot, "_KNOWN_MAX", 10)
-    hot = HotAccounts(clock)
-    for number in range(100):
-        hot.stuck([AccountId(f"acc_{number}")])
-    assert len(hot._stuck) <= 11
-    clock.now += STUCK_SECONDS
-    hot.stuck([A])
-    assert list(hot._stuck) == [A]

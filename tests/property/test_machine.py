@@ -27,12 +27,22 @@ class TestMemory(MachineConformance):
     steps = 40
 
 
+@pytest.mark.trial
 class TestMemoryOfThreeNodes(MachineConformance):
     """The same where credits cross between nodes and keys are claimed at the actor's home."""
 
     backend = "memory-3"
     shuffled = True
     examples = 70
+    steps = 40
+
+
+class TestMemoryOfThreeNodesLate(MachineConformance):
+    """The same where credits arrive late and stay pending for a while."""
+
+    backend = "memory-3-late"
+    shuffled = True
+    examples = 40
     steps = 40
 
 
@@ -44,6 +54,7 @@ class TestMemoryInPlainOrder(MachineConformance):
     steps = 30
 
 
+@pytest.mark.trial
 class TestSqlite(MachineConformance):
     """The same on SQLite, with restarts, polite ones and others."""
 

@@ -25,14 +25,14 @@ SOAK_SCHEDULES = 2_000
 SOAK_STEPS = 40
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("memory")
 def test_schedules_on_memory() -> None:
     """At rest Stripe's stand-in and the ledger agree to the cent, and each intent happened once."""
-    run_payments_machine("memory", examples=150, steps=25)
+    run_payments_machine("memory", examples=80, steps=25)
 
 
-@pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.backend("memory-3")
 def test_schedules_on_memory_of_three_nodes() -> None:
     """The same over three nodes."""

@@ -90,7 +90,7 @@ async def test_c3_the_refusal_names_the_state(town: Town, currency: str) -> None
         assert caught.value.fields == {
             "account_id": town.accounts["ann"],
             "currency": currency,
-            "account_status": status.value,
+            "account_state": status.value,
         }
 
 

@@ -12,6 +12,7 @@ from wallet_gql import failpoints
 from wallet_gql.backends import open_store, schemes
 from wallet_gql.backends.kit.nodes import NodeMap
 from wallet_gql.domain.errors import ConfigurationError
+from wallet_gql.domain.ids import SLOTS
 from wallet_gql.settings import Mode, load_settings
 
 
@@ -120,14 +121,23 @@ async def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
                 pass
 
 
-def test_slots_spread_evenly_and_move_little() -> None:
-    """A fourth node takes about a quarter of the slots, all of them to itself; the order of names does not matter."""
-    three, four = NodeMap(["a", "b", "c"]), NodeMap(["d", "c", "b", "a"])
-    moved = [slot for slot in range(4096) if three.home(slot) != four.home(slot)]
-
-    assert {"d"} == {four.home(slot) for slot in moved}
-    assert 4096 / 4 * 0.85 < len(moved) < 4096 / 4 * 1.15
-    assert all(4096 / 3 * 0.85 < sum(three.home(s) == n for s in range(4096)) < 4096 / 3 * 1.15 for n in "abc")
+def test_slots_spread_evenly() -> None:
+    """Each node has about its share; the order of names does not matter; names must be given and differ."""
+    three = NodeMap(["a", "b", "c"])
+    assert [NodeMap(["c", "a", "b"]).home(slot) for slot in range(SLOTS)] == [three.home(slot) for slot in range(SLOTS)]
+    assert all(SLOTS / 3 * 0.85 < sum(three.home(s) == n for s in range(SLOTS)) < SLOTS / 3 * 1.15 for n in "abc")
     for names in ([], ["a", "a"]):
         with pytest.raises(ConfigurationError):
             NodeMap(names)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 25, 49])
+def test_a_node_moves_its_own_slots_only(count: int) -> None:
+    """All to the node that comes or from the one that goes, as many as chance says within four standard deviations."""
+    names = [f"n{number}" for number in range(1, count + 1)]
+    fewer, more = NodeMap(names), NodeMap([*names, "new"])
+    moved = [slot for slot in range(SLOTS) if fewer.home(slot) != more.home(slot)]
+    assert {more.home(slot) for slot in moved} == {"new"}
+    assert len(moved) == sum(more.home(slot) == "new" for slot in range(SLOTS))
+    share = 1 / (count + 1)
+    assert abs(len(moved) - SLOTS * share) <= 4 * (SLOTS * share * (1 - share)) ** 0.5

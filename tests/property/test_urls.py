@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.integration._cli import run_here
 from wallet_gql.backends import open_store, schemes
 from wallet_gql.backends.postgres.node import PgNode
 from wallet_gql.backends.postgres.setup import parse_url
 from wallet_gql.domain.errors import ConfigurationError
-from wallet_gql.transports.cli.app import main
 from wallet_gql.urls import WITHHELD, hidden, parse, parse_all, redacted
 
 SPECIAL = string.punctuation + string.whitespace + "a0"
@@ -60,13 +60,8 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, code: int | None = None, **variables: str) -> str:
-        with monkeypatch.context() as patch:
-            patch.setattr("sys.argv", ["wallet-gql", *arguments])
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        assert code is None or int(ended.value.code or 0) == code, variables
+        ended = run_here(*arguments, **variables)
+        assert code is None or ended == code, variables
         out, err = capsys.readouterr()
         return str(out + err)
 
@@ -203,7 +198,7 @@ async def test_the_url_says_how_many_connections_a_process_has(query: str, size:
     given = f"postgres://me:p@h/db?{query}" if query else "postgres://me:p@h/db"
     node = PgNode("n1", parse_url(given)["n1"])
     await node.open()  # connects when first used
-    assert node._pools["commands"].get_max_size() == node.pool_max == size
+    assert node._pools["commands"].pool.get_max_size() == node.pool_max == size
     assert "connections" not in node.url
     assert ("sslmode=disable" in node.url) == ("sslmode" in query)
     assert query in parse(given).shown

@@ -17,7 +17,7 @@ from wallet_gql.transports.server.app import create_app
 NAME = "freezeAccount"
 PASSWORD = "one long pass phrase"
 FREEZE = """mutation($id: ID!) { freezeAccount(input: {accountId: $id}) {
-  __typename ... on FreezeAccountSuccess { account { status } } ... on WalletError { code } } }"""
+  __typename ... on FreezeAccountSuccess { account { state } } ... on WalletError { code } } }"""
 
 
 async def use() -> None:
@@ -33,18 +33,18 @@ async def use() -> None:
             anna = await wallet.identity.sign_up("anna", "anna@example.org", PASSWORD)
             euros, dollars = [await wallet.ledger.open_account(anna.id, currency) for currency in ("EUR", "USD")]
             logged_in = await client.post(
-                "/v1/session", json={"login": "anna", "password": PASSWORD, "session": "bearer"}
+                "/v1/session", json={"login": "anna", "password": PASSWORD, "session": "BEARER"}
             )
             client.headers["Authorization"] = f"Bearer {logged_in.json()['token']}"
 
             frozen = await client.post(f"/v1/account/{euros.id}/freeze")
-            assert (frozen.status_code, frozen.json()["status"]) == (200, "frozen"), frozen.text
+            assert (frozen.status_code, frozen.json()["state"]) == (200, "FROZEN"), frozen.text
             other = f"{euros.id[:-1]}{'1' if euros.id.endswith('0') else '0'}"
             absent = await client.post(f"/v1/account/{other}/freeze")
             assert absent.json()["code"] == "ACCOUNT_NOT_FOUND", absent.text
             asked = {"query": FREEZE, "variables": {"id": dollars.id}}
             told = (await client.post("/graphql", json=asked)).json()["data"][NAME]
-            assert told == {"__typename": "FreezeAccountSuccess", "account": {"status": "FROZEN"}}, told
+            assert told == {"__typename": "FreezeAccountSuccess", "account": {"state": "FROZEN"}}, told
 
 
 def main() -> None:

@@ -8,13 +8,23 @@ export interface DocumentTypeDecoration<Result, Variables> {
   __apiType?: (variables: Variables) => Result;
 }
 /** What an account may still do. */
-export type AccountStatus =
+export type AccountState =
   /** Closed for good; only a credit that was already decided still arrives. */
   | 'CLOSED'
   /** Receives, but neither pays, holds nor captures until an operator unfreezes it. */
   | 'FROZEN'
   /** Pays and receives. */
   | 'OPEN';
+
+/** What to note about a transfer. What is null or absent stays as it is. */
+export type AnnotateTransferInput = {
+  /** What you file it under, at most 40 characters; empty for nothing. */
+  category?: string | null | undefined;
+  /** All that you note besides, at most 10 pairs; an empty list for nothing. */
+  metadata?: Array<MetadataPairInput> | null | undefined;
+  /** The transfer, which you paid or received. */
+  transferId: string;
+};
 
 /** What to take of a hold. */
 export type CaptureHoldInput = {
@@ -141,6 +151,15 @@ export type EventKind =
   /** The user's spending limits were set, by the user or an operator. */
   | 'SPENDING_LIMITS_CHANGED';
 
+/** The session that somebody who signs up begins with. */
+export type FirstSession =
+  /** As `SessionKind.BEARER`, for other clients. */
+  | 'BEARER'
+  /** As `SessionKind.COOKIE`, for browsers. */
+  | 'COOKIE'
+  /** None: log in later. */
+  | 'NONE';
+
 /** Which entries to keep: those that fit all that is given. What is null does not count. */
 export type HistoryFilterInput = {
   /** The username of the other side; of nobody, nothing fits. */
@@ -192,6 +211,14 @@ export type LogOutEverywhereInput = {
   keepThis?: boolean;
 };
 
+/** A piece of metadata. */
+export type MetadataPairInput = {
+  /** What it is called: 1 to 40 characters. */
+  name: string;
+  /** What it says: at most 200 characters. */
+  value: string;
+};
+
 /** An exact amount of one currency. */
 export type MoneyInput = {
   /** The currency; it must be the account's. */
@@ -219,6 +246,8 @@ export type PartyKind =
 export type PayMerchantInput = {
   /** How much in all. */
   amount: MoneyInput;
+  /** What you file it under, at most 40 characters, such as `groceries`; only you see it. */
+  category?: string | null | undefined;
   /** Your account that pays. */
   fromAccountId: string;
   /** If given the money is only reserved: the merchant takes it with `captureHold`. Not with `splits`. */
@@ -227,6 +256,8 @@ export type PayMerchantInput = {
   idempotencyKey: string;
   /** The merchant's username. */
   merchant: string;
+  /** What else you note about it: at most 10 pairs, each with a name of its own; only you see them. */
+  metadata?: Array<MetadataPairInput> | null | undefined;
   /** What it is for, at most 140 characters; the merchant sees it. */
   reference?: string | null | undefined;
   /** Who shares in it, 10 at most; the merchant has the rest, and pays the fee. */
@@ -249,12 +280,14 @@ export type PlaceHoldInput = {
   to: Recipient;
 };
 
-/** A payment that is not made yet. */
+/** A payment that is not made yet, or a hold that is not placed. */
 export type PreviewInput = {
   /** How much. */
   amount: MoneyInput;
   /** Your account that would pay. */
   fromAccountId: string;
+  /** If given: what the hold would do, as in `placeHold` or `payMerchant`. */
+  hold?: HoldInput | null | undefined;
   /** Whom it would pay. */
   to: PreviewRecipient;
 };
@@ -318,6 +351,8 @@ export type SignUpInput = {
   email: string;
   /** 8 to 128 characters, hard to guess. */
   password: string;
+  /** The session to begin with. By default there is none: log in next. */
+  session?: FirstSession;
   /** 3 to 32 letters, digits, dots, dashes or underscores; others pay you under it. */
   username: string;
 };
@@ -339,14 +374,43 @@ export type SplitInput = {
   to: Recipient;
 };
 
+/** Money to bring in. */
+export type TopUpInput = {
+  /** How much. */
+  amount: MoneyInput;
+  /** 1 to 255 printable ASCII characters, such as a UUID. Make one for each intent and send it with every retry: however often the request arrives, it is done once. `k` and `"k"` are the same key. */
+  idempotencyKey: string;
+  /** Your account that gets it. */
+  toAccountId: string;
+};
+
+/** How far a top-up has come. Only `SUCCEEDED` means that the account has the money, whatever the browser was told. */
+export type TopUpState =
+  /** Pay it with `clientSecret`. Having paid, show: on its way. */
+  | 'AWAITING_PAYMENT'
+  /** Nobody has paid it in time, or it was cancelled. Begin another one. */
+  | 'CANCELED'
+  /** Noted; the payment provider does not know it yet, or has not answered. Show: preparing. */
+  | 'CREATED'
+  /** The provider did not take it; `failure` says why. Nothing was paid. Begin another one. */
+  | 'FAILED'
+  /** What was paid is not what was asked for: support looks at it. Nothing is lost. */
+  | 'QUARANTINED'
+  /** The provider has the money, and the account too. */
+  | 'SUCCEEDED';
+
 /** A payment from one of your accounts. */
 export type TransferInput = {
   /** How much. */
   amount: MoneyInput;
+  /** What you file it under, at most 40 characters, such as `groceries`; only you see it. */
+  category?: string | null | undefined;
   /** Your account that pays. */
   fromAccountId: string;
   /** 1 to 255 printable ASCII characters, such as a UUID. Make one for each intent and send it with every retry: however often the request arrives, it is done once. `k` and `"k"` are the same key. */
   idempotencyKey: string;
+  /** What else you note about it: at most 10 pairs, each with a name of its own; only you see them. */
+  metadata?: Array<MetadataPairInput> | null | undefined;
   /** What it is for, at most 140 characters; the payee sees it. */
   reference?: string | null | undefined;
   /** Whom to pay. */
@@ -378,13 +442,48 @@ export type VoidHoldInput = {
   idempotencyKey: string;
 };
 
+/** Money to take out. */
+export type WithdrawInput = {
+  /** How much. */
+  amount: MoneyInput;
+  /** Your account that it leaves. */
+  fromAccountId: string;
+  /** 1 to 255 printable ASCII characters, such as a UUID. Make one for each intent and send it with every retry: however often the request arrives, it is done once. `k` and `"k"` are the same key. */
+  idempotencyKey: string;
+  /** What it is for, at most 140 characters; only you see it. */
+  reference?: string | null | undefined;
+};
+
+/** How far a withdrawal has come. Until it is `PAID` or `FAILED` its money is held. */
+export type WithdrawalState =
+  /** It did not work; the money is available again. `failure` says why. */
+  | 'FAILED'
+  /** On its way to the bank; this takes days. Show: on its way. */
+  | 'IN_TRANSIT'
+  /** The bank has it. For some days banks may yet give it back. */
+  | 'PAID'
+  /** The money is held; the provider has not moved anything yet, or has not answered. Show: pending. */
+  | 'REQUESTED'
+  /** The bank gave it back, and the account has it again. */
+  | 'RETURNED'
+  /** The bank gave it back; it is being fetched. Show: coming back. */
+  | 'RETURNING'
+  /** The provider has it. Show: pending. */
+  | 'SENT'
+  /** It did not work; the money is being fetched back and is held until then. Show: pending. */
+  | 'UNDOING';
+
 export type AmountFragment = { minorUnits: string, decimal: string, currency: string };
 
-export type AccountStateFragment = { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } };
+export type AccountStateFragment = { id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } };
 
-export type LineFragment = { sequence: string, at: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } };
+export type LineFragment = { id: string, sequence: string, createdAt: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } };
 
-export type HoldStateFragment = { id: string, direction: Direction, state: HoldState, closable: boolean, createdAt: string, expiresAt: string | null, reference: string, amount: { minorUnits: string, decimal: string, currency: string }, captured: { minorUnits: string, decimal: string, currency: string }, counterparty: { kind: PartyKind, name: string, username: string | null } | null };
+export type HoldStateFragment = { id: string, version: string, direction: Direction, state: HoldState, closable: boolean, createdAt: string, expiresAt: string | null, reference: string, amount: { minorUnits: string, decimal: string, currency: string }, captured: { minorUnits: string, decimal: string, currency: string }, counterparty: { kind: PartyKind, name: string, username: string | null } | null };
+
+export type MoneyInFragment = { __typename: 'TopUp', id: string, version: string, state: TopUpState, createdAt: string, failure: string | null, amount: { minorUnits: string, decimal: string, currency: string } };
+
+export type MoneyOutFragment = { __typename: 'Withdrawal', id: string, version: string, state: WithdrawalState, createdAt: string, failure: string | null, amount: { minorUnits: string, decimal: string, currency: string } };
 
 type Failure_AccountExists_Fragment = { code: ErrorCode, message: string, retryable: boolean };
 
@@ -456,7 +555,7 @@ export type HomeQueryVariables = Exact<{
 }>;
 
 
-export type HomeQuery = { currencies: Array<{ code: string, exponent: number }>, viewer: { id: string, username: string, accounts: Array<{ id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } }>, history: { nodes: Array<{ sequence: string, at: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } }> }, holds: { nodes: Array<{ id: string, direction: Direction, state: HoldState, closable: boolean, createdAt: string, expiresAt: string | null, reference: string, amount: { minorUnits: string, decimal: string, currency: string }, captured: { minorUnits: string, decimal: string, currency: string }, counterparty: { kind: PartyKind, name: string, username: string | null } | null }> } } | null };
+export type HomeQuery = { currencies: Array<{ code: string, exponent: number }>, viewer: { id: string, username: string, merchant: { name: string } | null, accounts: Array<{ id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } }>, history: { nodes: Array<{ id: string, sequence: string, createdAt: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } }> }, holds: { nodes: Array<{ id: string, version: string, direction: Direction, state: HoldState, closable: boolean, createdAt: string, expiresAt: string | null, reference: string, amount: { minorUnits: string, decimal: string, currency: string }, captured: { minorUnits: string, decimal: string, currency: string }, counterparty: { kind: PartyKind, name: string, username: string | null } | null }> } } | null };
 
 export type HistoryQueryVariables = Exact<{
   first: number;
@@ -465,14 +564,14 @@ export type HistoryQueryVariables = Exact<{
 }>;
 
 
-export type HistoryQuery = { viewer: { history: { pageInfo: { hasNextPage: boolean, endCursor: string | null }, nodes: Array<{ sequence: string, at: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } }> } } | null };
+export type HistoryQuery = { viewer: { id: string, history: { pageInfo: { hasNextPage: boolean, endCursor: string | null }, nodes: Array<{ id: string, sequence: string, createdAt: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } }> } } | null };
 
 export type TransferQueryVariables = Exact<{
   id: string;
 }>;
 
 
-export type TransferQuery = { transfer: { id: string, kind: TransferKind, direction: Direction, at: string, reference: string, amount: { minorUnits: string, decimal: string, currency: string }, fee: { minorUnits: string, decimal: string, currency: string }, reversible: { minorUnits: string, decimal: string, currency: string } | null, counterparty: { kind: PartyKind, name: string, username: string | null } | null, reverses: { id: string } | null, hold: { id: string } | null, merchant: { name: string } | null } | null };
+export type TransferQuery = { transfer: { id: string, kind: TransferKind, direction: Direction, createdAt: string, reference: string, category: string | null, amount: { minorUnits: string, decimal: string, currency: string }, fee: { minorUnits: string, decimal: string, currency: string }, reversible: { minorUnits: string, decimal: string, currency: string } | null, counterparty: { kind: PartyKind, name: string, username: string | null } | null, reverses: { id: string } | null, hold: { id: string } | null, merchant: { name: string } | null, metadata: Array<{ name: string, value: string }> | null } | null };
 
 export type PayeeQueryVariables = Exact<{
   username: string;
@@ -515,7 +614,33 @@ export type HoldsQueryVariables = Exact<{
 }>;
 
 
-export type HoldsQuery = { viewer: { holds: { pageInfo: { hasNextPage: boolean, endCursor: string | null }, nodes: Array<{ id: string, direction: Direction, state: HoldState, closable: boolean, createdAt: string, expiresAt: string | null, reference: string, amount: { minorUnits: string, decimal: string, currency: string }, captured: { minorUnits: string, decimal: string, currency: string }, counterparty: { kind: PartyKind, name: string, username: string | null } | null }> } } | null };
+export type HoldsQuery = { viewer: { id: string, holds: { pageInfo: { hasNextPage: boolean, endCursor: string | null }, nodes: Array<{ id: string, version: string, direction: Direction, state: HoldState, closable: boolean, createdAt: string, expiresAt: string | null, reference: string, amount: { minorUnits: string, decimal: string, currency: string }, captured: { minorUnits: string, decimal: string, currency: string }, counterparty: { kind: PartyKind, name: string, username: string | null } | null }> } } | null };
+
+export type FundsQueryVariables = Exact<{
+  first: number;
+}>;
+
+
+export type FundsQuery = { viewer: { id: string, topUps: { nodes: Array<{ __typename: 'TopUp', id: string, version: string, state: TopUpState, createdAt: string, failure: string | null, amount: { minorUnits: string, decimal: string, currency: string } }> }, withdrawals: { nodes: Array<{ __typename: 'Withdrawal', id: string, version: string, state: WithdrawalState, createdAt: string, failure: string | null, amount: { minorUnits: string, decimal: string, currency: string } }> } } | null };
+
+export type ToPayQueryVariables = Exact<{
+  id: string;
+}>;
+
+
+export type ToPayQuery = { topUp: { __typename: 'TopUp', clientSecret: string | null, id: string, version: string, state: TopUpState, createdAt: string, failure: string | null, amount: { minorUnits: string, decimal: string, currency: string } } | null };
+
+export type SalesQueryVariables = Exact<{
+  account: string;
+  since: string;
+  until: string;
+  first: number;
+  after?: string | null | undefined;
+  withSummary: boolean;
+}>;
+
+
+export type SalesQuery = { account: { id: string, summary?: { complete: boolean, groups: Array<{ kind: TransferKind | null, count: number, received: { minorUnits: string, decimal: string, currency: string } }> }, history: { pageInfo: { hasNextPage: boolean, endCursor: string | null }, nodes: Array<{ id: string, sequence: string, createdAt: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } }> } } | null };
 
 export type StatementQueryVariables = Exact<{
   account: string;
@@ -525,14 +650,14 @@ export type StatementQueryVariables = Exact<{
 }>;
 
 
-export type StatementQuery = { account: { statement: { opening: { minorUnits: string, decimal: string, currency: string }, closing: { minorUnits: string, decimal: string, currency: string }, entries: { pageInfo: { hasNextPage: boolean, endCursor: string | null }, nodes: Array<{ sequence: string, at: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } }> } } } | null };
+export type StatementQuery = { account: { id: string, statement: { opening: { minorUnits: string, decimal: string, currency: string }, closing: { minorUnits: string, decimal: string, currency: string }, entries: { pageInfo: { hasNextPage: boolean, endCursor: string | null }, nodes: Array<{ id: string, sequence: string, createdAt: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } }> } } } | null };
 
 export type SecurityQueryVariables = Exact<{
   first: number;
 }>;
 
 
-export type SecurityQuery = { viewer: { email: string, sessions: { nodes: Array<{ id: string, current: boolean, kind: SessionKind, address: string | null, userAgent: string | null, createdAt: string, lastSeenAt: string }> }, securityEvents: { nodes: Array<{ id: string, kind: EventKind, at: string, address: string | null }> } } | null };
+export type SecurityQuery = { viewer: { id: string, email: string, sessions: { nodes: Array<{ id: string, current: boolean, kind: SessionKind, address: string | null, userAgent: string | null, createdAt: string, lastSeenAt: string }> }, securityEvents: { nodes: Array<{ id: string, kind: EventKind, createdAt: string, address: string | null }> } } | null };
 
 export type SignUpMutationVariables = Exact<{
   input: SignUpInput;
@@ -606,7 +731,7 @@ export type OpenAccountMutation = { answer:
     | { __typename: 'AccountExists', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'InDoubt', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'InvalidInput', code: ErrorCode, message: string, retryable: boolean, problems: Array<{ path: Array<string>, code: ErrorCode, message: string }> }
-    | { __typename: 'OpenAccountSuccess', account: { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
+    | { __typename: 'OpenAccountSuccess', account: { id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
     | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
    | null };
@@ -626,7 +751,20 @@ export type PayMutation = { answer:
     | { __typename: 'PayeeNotFound', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'SpendingLimitExceeded', limit: SpendingLimitKind, freeAt: string | null, code: ErrorCode, message: string, retryable: boolean, remaining: { minorUnits: string, decimal: string, currency: string } }
-    | { __typename: 'TransferSuccess', replayed: boolean, credited: boolean, transfer: { id: string } | null, fromAccount: { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
+    | { __typename: 'TransferSuccess', replayed: boolean, credited: boolean, transfer: { id: string } | null, fromAccount: { id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
+    | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
+   | null };
+
+export type AnnotateMutationVariables = Exact<{
+  input: AnnotateTransferInput;
+}>;
+
+
+export type AnnotateMutation = { answer:
+    | { __typename: 'AnnotateTransferSuccess', transfer: { id: string, category: string | null, metadata: Array<{ name: string, value: string }> | null } | null }
+    | { __typename: 'InDoubt', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'InvalidInput', code: ErrorCode, message: string, retryable: boolean, problems: Array<{ path: Array<string>, code: ErrorCode, message: string }> }
+    | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
    | null };
 
@@ -641,7 +779,7 @@ export type PayMerchantMutation = { answer:
     | { __typename: 'InDoubt', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'InsufficientFunds', code: ErrorCode, message: string, retryable: boolean, available: { minorUnits: string, decimal: string, currency: string } }
     | { __typename: 'InvalidInput', code: ErrorCode, message: string, retryable: boolean, problems: Array<{ path: Array<string>, code: ErrorCode, message: string }> }
-    | { __typename: 'PayMerchantSuccess', replayed: boolean, credited: boolean, payment: { id: string } | null, hold: { id: string } | null, fromAccount: { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
+    | { __typename: 'PayMerchantSuccess', replayed: boolean, credited: boolean, payment: { id: string } | null, hold: { id: string } | null, fromAccount: { id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
     | { __typename: 'PayeeCannotReceive', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'PayeeNotFound', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
@@ -662,7 +800,7 @@ export type PlaceHoldMutation = { answer:
     | { __typename: 'InvalidInput', code: ErrorCode, message: string, retryable: boolean, problems: Array<{ path: Array<string>, code: ErrorCode, message: string }> }
     | { __typename: 'PayeeCannotReceive', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'PayeeNotFound', code: ErrorCode, message: string, retryable: boolean }
-    | { __typename: 'PlaceHoldSuccess', replayed: boolean, hold: { id: string } | null, fromAccount: { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
+    | { __typename: 'PlaceHoldSuccess', replayed: boolean, hold: { id: string } | null, fromAccount: { id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
     | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'SpendingLimitExceeded', limit: SpendingLimitKind, freeAt: string | null, code: ErrorCode, message: string, retryable: boolean, remaining: { minorUnits: string, decimal: string, currency: string } }
     | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
@@ -675,7 +813,7 @@ export type CaptureHoldMutationVariables = Exact<{
 
 export type CaptureHoldMutation = { answer:
     | { __typename: 'CaptureExceedsHold', code: ErrorCode, message: string, retryable: boolean }
-    | { __typename: 'CaptureHoldSuccess', replayed: boolean, credited: boolean, transfer: { id: string } | null, toAccount: { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
+    | { __typename: 'CaptureHoldSuccess', replayed: boolean, credited: boolean, transfer: { id: string } | null, toAccount: { id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
     | { __typename: 'HoldNotOpen', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'IdempotencyKeyReused', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'InDoubt', code: ErrorCode, message: string, retryable: boolean }
@@ -712,7 +850,7 @@ export type SendBackMutation = { answer:
     | { __typename: 'InvalidInput', code: ErrorCode, message: string, retryable: boolean, problems: Array<{ path: Array<string>, code: ErrorCode, message: string }> }
     | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'ReversalExceedsOriginal', code: ErrorCode, message: string, retryable: boolean }
-    | { __typename: 'ReverseTransferSuccess', replayed: boolean, credited: boolean, transfer: { id: string } | null, fromAccount: { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
+    | { __typename: 'ReverseTransferSuccess', replayed: boolean, credited: boolean, transfer: { id: string } | null, fromAccount: { id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
     | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
    | null };
 
@@ -726,10 +864,45 @@ export type RefundPaymentMutation = { answer:
     | { __typename: 'InDoubt', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'InsufficientFunds', code: ErrorCode, message: string, retryable: boolean, available: { minorUnits: string, decimal: string, currency: string } }
     | { __typename: 'InvalidInput', code: ErrorCode, message: string, retryable: boolean, problems: Array<{ path: Array<string>, code: ErrorCode, message: string }> }
-    | { __typename: 'RefundPaymentSuccess', replayed: boolean, credited: boolean, refund: { id: string } | null, fromAccount: { id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
+    | { __typename: 'RefundPaymentSuccess', replayed: boolean, credited: boolean, refund: { id: string } | null, fromAccount: { id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
     | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'ReversalExceedsOriginal', code: ErrorCode, message: string, retryable: boolean }
     | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
+   | null };
+
+export type TopUpMutationVariables = Exact<{
+  input: TopUpInput;
+}>;
+
+
+export type TopUpMutation = { answer:
+    | { __typename: 'CurrencyMismatch', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'IdempotencyKeyReused', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'InDoubt', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'InvalidInput', code: ErrorCode, message: string, retryable: boolean, problems: Array<{ path: Array<string>, code: ErrorCode, message: string }> }
+    | { __typename: 'PaymentsNotConfigured', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'TopUpSuccess', replayed: boolean, clientSecret: string | null, topUp: { __typename: 'TopUp', id: string, version: string, state: TopUpState, createdAt: string, failure: string | null, amount: { minorUnits: string, decimal: string, currency: string } } | null }
+    | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
+   | null };
+
+export type WithdrawMutationVariables = Exact<{
+  input: WithdrawInput;
+}>;
+
+
+export type WithdrawMutation = { answer:
+    | { __typename: 'CurrencyMismatch', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'IdempotencyKeyReused', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'InDoubt', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'InsufficientFunds', code: ErrorCode, message: string, retryable: boolean, available: { minorUnits: string, decimal: string, currency: string } }
+    | { __typename: 'InvalidInput', code: ErrorCode, message: string, retryable: boolean, problems: Array<{ path: Array<string>, code: ErrorCode, message: string }> }
+    | { __typename: 'PaymentsNotConfigured', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'PayoutAccountMissing', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'Refusal', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'SpendingLimitExceeded', limit: SpendingLimitKind, freeAt: string | null, code: ErrorCode, message: string, retryable: boolean, remaining: { minorUnits: string, decimal: string, currency: string } }
+    | { __typename: 'Unavailable', code: ErrorCode, message: string, retryable: boolean }
+    | { __typename: 'WithdrawSuccess', replayed: boolean, withdrawal: { __typename: 'Withdrawal', id: string, version: string, state: WithdrawalState, createdAt: string, failure: string | null, amount: { minorUnits: string, decimal: string, currency: string } } | null, fromAccount: { id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } } | null }
    | null };
 
 export type ViewerEventsSubscriptionVariables = Exact<{
@@ -737,7 +910,7 @@ export type ViewerEventsSubscriptionVariables = Exact<{
 }>;
 
 
-export type ViewerEventsSubscription = { event: { cursor: string, snapshot: boolean, accounts: Array<{ id: string, currency: string, status: AccountStatus, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } }>, entries: Array<{ sequence: string, at: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } }>, holds: Array<{ id: string, direction: Direction, state: HoldState, closable: boolean, createdAt: string, expiresAt: string | null, reference: string, amount: { minorUnits: string, decimal: string, currency: string }, captured: { minorUnits: string, decimal: string, currency: string }, counterparty: { kind: PartyKind, name: string, username: string | null } | null }> } };
+export type ViewerEventsSubscription = { event: { cursor: string, snapshot: boolean, accounts: Array<{ id: string, currency: string, state: AccountState, version: string, sequence: string, available: { minorUnits: string, decimal: string, currency: string }, held: { minorUnits: string, decimal: string, currency: string } }>, entries: Array<{ id: string, sequence: string, createdAt: string, amount: { minorUnits: string, decimal: string, currency: string }, balanceAfter: { minorUnits: string, decimal: string, currency: string }, transfer: { id: string, kind: TransferKind, direction: Direction, reference: string, counterparty: { kind: PartyKind, name: string, username: string | null } | null } }>, holds: Array<{ id: string, version: string, direction: Direction, state: HoldState, closable: boolean, createdAt: string, expiresAt: string | null, reference: string, amount: { minorUnits: string, decimal: string, currency: string }, captured: { minorUnits: string, decimal: string, currency: string }, counterparty: { kind: PartyKind, name: string, username: string | null } | null }>, topUps: Array<{ __typename: 'TopUp', id: string, version: string, state: TopUpState, createdAt: string, failure: string | null, amount: { minorUnits: string, decimal: string, currency: string } }>, withdrawals: Array<{ __typename: 'Withdrawal', id: string, version: string, state: WithdrawalState, createdAt: string, failure: string | null, amount: { minorUnits: string, decimal: string, currency: string } }> } };
 
 export class TypedDocumentString<TResult, TVariables>
   extends String
@@ -768,7 +941,8 @@ export const AccountStateFragmentDoc = new TypedDocumentString(`
     fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -784,8 +958,9 @@ export const AccountStateFragmentDoc = new TypedDocumentString(`
 }`, {"fragmentName":"AccountState"}) as unknown as TypedDocumentString<AccountStateFragment, unknown>;
 export const LineFragmentDoc = new TypedDocumentString(`
     fragment Line on Entry {
+  id
   sequence
-  at
+  createdAt
   amount {
     ...Amount
   }
@@ -812,6 +987,7 @@ export const LineFragmentDoc = new TypedDocumentString(`
 export const HoldStateFragmentDoc = new TypedDocumentString(`
     fragment HoldState on Hold {
   id
+  version
   direction
   state
   closable
@@ -835,6 +1011,40 @@ export const HoldStateFragmentDoc = new TypedDocumentString(`
   decimal
   currency
 }`, {"fragmentName":"HoldState"}) as unknown as TypedDocumentString<HoldStateFragment, unknown>;
+export const MoneyInFragmentDoc = new TypedDocumentString(`
+    fragment MoneyIn on TopUp {
+  __typename
+  id
+  version
+  state
+  createdAt
+  failure
+  amount {
+    ...Amount
+  }
+}
+    fragment Amount on Money {
+  minorUnits
+  decimal
+  currency
+}`, {"fragmentName":"MoneyIn"}) as unknown as TypedDocumentString<MoneyInFragment, unknown>;
+export const MoneyOutFragmentDoc = new TypedDocumentString(`
+    fragment MoneyOut on Withdrawal {
+  __typename
+  id
+  version
+  state
+  createdAt
+  failure
+  amount {
+    ...Amount
+  }
+}
+    fragment Amount on Money {
+  minorUnits
+  decimal
+  currency
+}`, {"fragmentName":"MoneyOut"}) as unknown as TypedDocumentString<MoneyOutFragment, unknown>;
 export const FailureFragmentDoc = new TypedDocumentString(`
     fragment Failure on WalletError {
   code
@@ -884,6 +1094,9 @@ export const HomeDocument = new TypedDocumentString(`
   viewer {
     id
     username
+    merchant {
+      name
+    }
     accounts {
       ...AccountState
     }
@@ -907,7 +1120,8 @@ export const HomeDocument = new TypedDocumentString(`
 fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -917,8 +1131,9 @@ fragment AccountState on Account {
   }
 }
 fragment Line on Entry {
+  id
   sequence
-  at
+  createdAt
   amount {
     ...Amount
   }
@@ -939,6 +1154,7 @@ fragment Line on Entry {
 }
 fragment HoldState on Hold {
   id
+  version
   direction
   state
   closable
@@ -960,6 +1176,7 @@ fragment HoldState on Hold {
 export const HistoryDocument = new TypedDocumentString(`
     query History($first: Int!, $after: String, $filter: HistoryFilterInput) {
   viewer {
+    id
     history(first: $first, after: $after, filter: $filter) {
       pageInfo {
         hasNextPage
@@ -977,8 +1194,9 @@ export const HistoryDocument = new TypedDocumentString(`
   currency
 }
 fragment Line on Entry {
+  id
   sequence
-  at
+  createdAt
   amount {
     ...Amount
   }
@@ -1003,7 +1221,7 @@ export const TransferDocument = new TypedDocumentString(`
     id
     kind
     direction
-    at
+    createdAt
     reference
     amount {
       ...Amount
@@ -1027,6 +1245,11 @@ export const TransferDocument = new TypedDocumentString(`
     }
     merchant {
       name
+    }
+    category
+    metadata {
+      name
+      value
     }
   }
 }
@@ -1100,6 +1323,7 @@ fragment Failure on WalletError {
 export const HoldsDocument = new TypedDocumentString(`
     query Holds($first: Int!, $after: String, $direction: Direction) {
   viewer {
+    id
     holds(first: $first, after: $after, direction: $direction) {
       pageInfo {
         hasNextPage
@@ -1118,6 +1342,7 @@ export const HoldsDocument = new TypedDocumentString(`
 }
 fragment HoldState on Hold {
   id
+  version
   direction
   state
   closable
@@ -1136,9 +1361,132 @@ fragment HoldState on Hold {
     username
   }
 }`) as unknown as TypedDocumentString<HoldsQuery, HoldsQueryVariables>;
+export const FundsDocument = new TypedDocumentString(`
+    query Funds($first: Int!) {
+  viewer {
+    id
+    topUps(first: $first) {
+      nodes {
+        ...MoneyIn
+      }
+    }
+    withdrawals(first: $first) {
+      nodes {
+        ...MoneyOut
+      }
+    }
+  }
+}
+    fragment Amount on Money {
+  minorUnits
+  decimal
+  currency
+}
+fragment MoneyIn on TopUp {
+  __typename
+  id
+  version
+  state
+  createdAt
+  failure
+  amount {
+    ...Amount
+  }
+}
+fragment MoneyOut on Withdrawal {
+  __typename
+  id
+  version
+  state
+  createdAt
+  failure
+  amount {
+    ...Amount
+  }
+}`) as unknown as TypedDocumentString<FundsQuery, FundsQueryVariables>;
+export const ToPayDocument = new TypedDocumentString(`
+    query ToPay($id: ID!) {
+  topUp(id: $id) {
+    ...MoneyIn
+    clientSecret
+  }
+}
+    fragment Amount on Money {
+  minorUnits
+  decimal
+  currency
+}
+fragment MoneyIn on TopUp {
+  __typename
+  id
+  version
+  state
+  createdAt
+  failure
+  amount {
+    ...Amount
+  }
+}`) as unknown as TypedDocumentString<ToPayQuery, ToPayQueryVariables>;
+export const SalesDocument = new TypedDocumentString(`
+    query Sales($account: ID!, $since: DateTime!, $until: DateTime!, $first: Int!, $after: String, $withSummary: Boolean!) {
+  account(id: $account) {
+    id
+    summary(since: $since, until: $until, by: KIND) @include(if: $withSummary) {
+      complete
+      groups {
+        kind
+        count
+        received {
+          ...Amount
+        }
+      }
+    }
+    history(
+      first: $first
+      after: $after
+      filter: {kinds: [PAYMENT], since: $since, until: $until}
+    ) {
+      pageInfo {
+        hasNextPage
+        endCursor
+      }
+      nodes {
+        ...Line
+      }
+    }
+  }
+}
+    fragment Amount on Money {
+  minorUnits
+  decimal
+  currency
+}
+fragment Line on Entry {
+  id
+  sequence
+  createdAt
+  amount {
+    ...Amount
+  }
+  balanceAfter {
+    ...Amount
+  }
+  transfer {
+    id
+    kind
+    direction
+    reference
+    counterparty {
+      kind
+      name
+      username
+    }
+  }
+}`) as unknown as TypedDocumentString<SalesQuery, SalesQueryVariables>;
 export const StatementDocument = new TypedDocumentString(`
     query Statement($account: ID!, $since: DateTime!, $until: DateTime!, $after: String) {
   account(id: $account) {
+    id
     statement(since: $since, until: $until) {
       opening {
         ...Amount
@@ -1164,8 +1512,9 @@ export const StatementDocument = new TypedDocumentString(`
   currency
 }
 fragment Line on Entry {
+  id
   sequence
-  at
+  createdAt
   amount {
     ...Amount
   }
@@ -1187,6 +1536,7 @@ fragment Line on Entry {
 export const SecurityDocument = new TypedDocumentString(`
     query Security($first: Int!) {
   viewer {
+    id
     email
     sessions(first: $first) {
       nodes {
@@ -1203,7 +1553,7 @@ export const SecurityDocument = new TypedDocumentString(`
       nodes {
         id
         kind
-        at
+        createdAt
         address
       }
     }
@@ -1443,7 +1793,8 @@ export const OpenAccountDocument = new TypedDocumentString(`
 fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -1504,7 +1855,8 @@ export const PayDocument = new TypedDocumentString(`
 fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -1540,6 +1892,55 @@ fragment Failure on WalletError {
     freeAt
   }
 }`) as unknown as TypedDocumentString<PayMutation, PayMutationVariables>;
+export const AnnotateDocument = new TypedDocumentString(`
+    mutation Annotate($input: AnnotateTransferInput!) {
+  answer: annotateTransfer(input: $input) {
+    __typename
+    ... on AnnotateTransferSuccess {
+      transfer {
+        id
+        category
+        metadata {
+          name
+          value
+        }
+      }
+    }
+    ...Failure
+  }
+}
+    fragment Amount on Money {
+  minorUnits
+  decimal
+  currency
+}
+fragment Failure on WalletError {
+  code
+  message
+  retryable
+  ... on InvalidInput {
+    problems {
+      path
+      code
+      message
+    }
+  }
+  ... on InsufficientFunds {
+    available {
+      ...Amount
+    }
+  }
+  ... on RateLimited {
+    retryAfterSeconds
+  }
+  ... on SpendingLimitExceeded {
+    limit
+    remaining {
+      ...Amount
+    }
+    freeAt
+  }
+}`) as unknown as TypedDocumentString<AnnotateMutation, AnnotateMutationVariables>;
 export const PayMerchantDocument = new TypedDocumentString(`
     mutation PayMerchant($input: PayMerchantInput!) {
   answer: payMerchant(input: $input) {
@@ -1568,7 +1969,8 @@ export const PayMerchantDocument = new TypedDocumentString(`
 fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -1628,7 +2030,8 @@ export const PlaceHoldDocument = new TypedDocumentString(`
 fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -1689,7 +2092,8 @@ export const CaptureHoldDocument = new TypedDocumentString(`
 fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -1795,7 +2199,8 @@ export const SendBackDocument = new TypedDocumentString(`
 fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -1856,7 +2261,8 @@ export const RefundPaymentDocument = new TypedDocumentString(`
 fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -1892,6 +2298,135 @@ fragment Failure on WalletError {
     freeAt
   }
 }`) as unknown as TypedDocumentString<RefundPaymentMutation, RefundPaymentMutationVariables>;
+export const TopUpDocument = new TypedDocumentString(`
+    mutation TopUp($input: TopUpInput!) {
+  answer: topUp(input: $input) {
+    __typename
+    ... on TopUpSuccess {
+      replayed
+      clientSecret
+      topUp {
+        ...MoneyIn
+      }
+    }
+    ...Failure
+  }
+}
+    fragment Amount on Money {
+  minorUnits
+  decimal
+  currency
+}
+fragment MoneyIn on TopUp {
+  __typename
+  id
+  version
+  state
+  createdAt
+  failure
+  amount {
+    ...Amount
+  }
+}
+fragment Failure on WalletError {
+  code
+  message
+  retryable
+  ... on InvalidInput {
+    problems {
+      path
+      code
+      message
+    }
+  }
+  ... on InsufficientFunds {
+    available {
+      ...Amount
+    }
+  }
+  ... on RateLimited {
+    retryAfterSeconds
+  }
+  ... on SpendingLimitExceeded {
+    limit
+    remaining {
+      ...Amount
+    }
+    freeAt
+  }
+}`) as unknown as TypedDocumentString<TopUpMutation, TopUpMutationVariables>;
+export const WithdrawDocument = new TypedDocumentString(`
+    mutation Withdraw($input: WithdrawInput!) {
+  answer: withdraw(input: $input) {
+    __typename
+    ... on WithdrawSuccess {
+      replayed
+      withdrawal {
+        ...MoneyOut
+      }
+      fromAccount {
+        ...AccountState
+      }
+    }
+    ...Failure
+  }
+}
+    fragment Amount on Money {
+  minorUnits
+  decimal
+  currency
+}
+fragment AccountState on Account {
+  id
+  currency
+  state
+  version
+  sequence
+  available {
+    ...Amount
+  }
+  held {
+    ...Amount
+  }
+}
+fragment MoneyOut on Withdrawal {
+  __typename
+  id
+  version
+  state
+  createdAt
+  failure
+  amount {
+    ...Amount
+  }
+}
+fragment Failure on WalletError {
+  code
+  message
+  retryable
+  ... on InvalidInput {
+    problems {
+      path
+      code
+      message
+    }
+  }
+  ... on InsufficientFunds {
+    available {
+      ...Amount
+    }
+  }
+  ... on RateLimited {
+    retryAfterSeconds
+  }
+  ... on SpendingLimitExceeded {
+    limit
+    remaining {
+      ...Amount
+    }
+    freeAt
+  }
+}`) as unknown as TypedDocumentString<WithdrawMutation, WithdrawMutationVariables>;
 export const ViewerEventsDocument = new TypedDocumentString(`
     subscription ViewerEvents($after: String) {
   event: viewerEvents(after: $after) {
@@ -1906,6 +2441,12 @@ export const ViewerEventsDocument = new TypedDocumentString(`
     holds {
       ...HoldState
     }
+    topUps {
+      ...MoneyIn
+    }
+    withdrawals {
+      ...MoneyOut
+    }
   }
 }
     fragment Amount on Money {
@@ -1916,7 +2457,8 @@ export const ViewerEventsDocument = new TypedDocumentString(`
 fragment AccountState on Account {
   id
   currency
-  status
+  state
+  version
   sequence
   available {
     ...Amount
@@ -1926,8 +2468,9 @@ fragment AccountState on Account {
   }
 }
 fragment Line on Entry {
+  id
   sequence
-  at
+  createdAt
   amount {
     ...Amount
   }
@@ -1948,6 +2491,7 @@ fragment Line on Entry {
 }
 fragment HoldState on Hold {
   id
+  version
   direction
   state
   closable
@@ -1964,5 +2508,27 @@ fragment HoldState on Hold {
     kind
     name
     username
+  }
+}
+fragment MoneyIn on TopUp {
+  __typename
+  id
+  version
+  state
+  createdAt
+  failure
+  amount {
+    ...Amount
+  }
+}
+fragment MoneyOut on Withdrawal {
+  __typename
+  id
+  version
+  state
+  createdAt
+  failure
+  amount {
+    ...Amount
   }
 }`) as unknown as TypedDocumentString<ViewerEventsSubscription, ViewerEventsSubscriptionVariables>;

@@ -9,8 +9,10 @@ import {
   PlaceHoldDocument,
   RefundPaymentDocument,
   SendBackDocument,
+  TopUpDocument,
   type TypedDocumentString,
   VoidHoldDocument,
+  WithdrawDocument,
 } from "./documents.js";
 import { failureOf } from "./results.js";
 
@@ -23,6 +25,8 @@ export const OPERATIONS = {
   voidHold: VoidHoldDocument,
   reverseTransfer: SendBackDocument,
   refundPayment: RefundPaymentDocument,
+  topUp: TopUpDocument,
+  withdraw: WithdrawDocument,
 } as const;
 
 export type Operation = keyof typeof OPERATIONS;

@@ -5,10 +5,12 @@ import { LANGUAGES, type Language } from "./messages.js";
 import { Icon, type IconName, Problem, useAct } from "./parts.js";
 import { type Route, link, useRoute } from "./route.js";
 import { Enter } from "./screens/enter.js";
+import { Funds } from "./screens/funds.js";
 import { History } from "./screens/history.js";
 import { Holds } from "./screens/holds.js";
 import { Home } from "./screens/home.js";
 import { Pay } from "./screens/pay.js";
+import { Sales } from "./screens/sales.js";
 import { Security } from "./screens/security.js";
 import { Statement } from "./screens/statement.js";
 import { TransferDetail } from "./screens/transfer.js";
@@ -23,6 +25,10 @@ const SCREENS: readonly (readonly [screen: string, icon: IconName])[] = [
   ["statement", "statement"],
   ["security", "security"],
 ];
+/** Where the menu leads a merchant, too. */
+const SALES: readonly [string, IconName] = ["sales", "sales"];
+/** Screens that are not in the menu, and that which leads there. */
+const PARENTS: Readonly<Record<string, string>> = { funds: "", transfers: "history" };
 const NOTICE_MS = 6_000;
 
 function Content({ route }: { route: Route }) {
@@ -33,6 +39,10 @@ function Content({ route }: { route: Route }) {
       return <TransferDetail id={route.argument} />;
     case "pay":
       return <Pay key={route.argument} to={route.argument} />;
+    case "funds":
+      return <Funds back={route.argument} />;
+    case "sales":
+      return <Sales />;
     case "holds":
       return <Holds />;
     case "statement":
@@ -46,10 +56,12 @@ function Content({ route }: { route: Route }) {
 
 function Navigation({ route }: { route: Route }) {
   const { say } = useTexts();
+  const { merchant } = useWallet().data.viewer;
+  const here = PARENTS[route.screen] ?? route.screen;
   return (
     <nav aria-label={say.nav}>
-      {SCREENS.map(([screen, icon]) => (
-        <a key={screen} href={link(screen)} aria-current={route.screen === screen ? "page" : undefined}>
+      {[...SCREENS, ...(merchant ? [SALES] : [])].map(([screen, icon]) => (
+        <a key={screen} href={link(screen)} aria-current={here === screen ? "page" : undefined}>
           <Icon name={icon} />
           <span>{say[icon as "home"]}</span>
         </a>

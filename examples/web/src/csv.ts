@@ -1,14 +1,14 @@
 // A statement as CSV (RFC 4180), for spreadsheets.
 import type { LineFragment as Line } from "wallet-gql-client";
 
-/** Spreadsheets run what begins so as a formula; somebody else wrote the names and references. */
-const FORMULA = /^[=+\-@\t\r]/;
+/** Where a spreadsheet may run text as a formula, also if it splits rows at `;`; somebody else wrote the text. */
+const FORMULA = /(^|[;|\t\r\n])(?=[\s"]*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20])/g;
 
-const text = (value: string): string => `"${(FORMULA.test(value) ? `'${value}` : value).replaceAll('"', '""')}"`;
+const text = (value: string): string => `"${value.replace(FORMULA, "$1'").replaceAll('"', '""')}"`;
 
 export function toCsv(columns: readonly string[], lines: readonly Line[], kinds: Record<string, string>): string {
-  const rows = lines.map(({ at, amount, balanceAfter, transfer }) => [
-    at,
+  const rows = lines.map(({ createdAt, amount, balanceAfter, transfer }) => [
+    createdAt,
     text(kinds[transfer.kind] ?? transfer.kind),
     text(transfer.counterparty?.name ?? ""),
     text(transfer.counterparty?.username ?? ""),

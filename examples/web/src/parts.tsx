@@ -13,6 +13,8 @@ const ICONS = {
   holds: "M6 10V7a6 6 0 0 1 12 0v3M5 10h14v10H5z",
   statement: "M6 3h9l4 4v14H6zM9 12h6M9 16h6",
   security: "M12 3 5 6v6c0 4 3 7 7 9 4-2 7-5 7-9V6z",
+  sales: "M4 9h16l-1 11H5zM8 9V7a4 4 0 0 1 8 0v2",
+  funds: "M3 7h18v12H3zM3 11h18",
   in: "M19 5 5 19M5 9v10h10",
   out: "M5 19 19 5M9 5h10v10",
   back: "M15 5l-7 7 7 7",
@@ -42,16 +44,21 @@ interface FieldProps extends Omit<JSX.HTMLAttributes<HTMLInputElement>, "label">
   list?: string;
 }
 
-/** An input with its label, a hint, and what is wrong with it. */
+/** An input with its label, a hint, and what is wrong with it: then it takes the focus from the button that was pressed. */
 export function Field({ label, hint, error, ...input }: FieldProps) {
   const id = useId();
+  const own = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    const { activeElement } = document;
+    if (error && (activeElement === document.body || activeElement?.closest("button"))) own.current?.focus();
+  }, [error]);
   const about = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
   return (
     <div class="field">
       <label for={id}>{label}</label>
-      <input id={id} aria-invalid={error ? true : undefined} aria-describedby={about || undefined} {...input} />
+      <input id={id} ref={own} aria-invalid={error ? true : undefined} aria-describedby={about || undefined} {...input} />
       {hint && <small id={`${id}-hint`}>{hint}</small>}
-      {error && <small id={`${id}-error`} class="wrong">{error}</small>}
+      {error && <small id={`${id}-error`} class="wrong" role="alert">{error}</small>}
     </div>
   );
 }
@@ -97,12 +104,13 @@ export function Problem({ children }: { children: ComponentChildren }) {
   return children ? <p class="problem" role="alert">{children}</p> : null;
 }
 
-/** Its heading takes the focus, so that a screen reader says where one is. */
+/** Its heading takes the focus from the menu and from what has gone, so that a screen reader says where one is. */
 export function Screen({ title, children, aside }: { title: string; children: ComponentChildren; aside?: ComponentChildren }) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
     document.title = `${title} · Wallet`;
-    if (document.activeElement === document.body) heading.current?.focus({ preventScroll: true });
+    const { activeElement } = document;
+    if (activeElement === document.body || activeElement?.closest("nav")) heading.current?.focus({ preventScroll: true });
   }, [title]);
   return (
     <section class="screen">
@@ -125,7 +133,7 @@ export function Lines({ lines, withDays }: { lines: readonly Line[]; withDays?: 
   const texts = useTexts();
   const days = new Map<string, Line[]>();
   for (const line of lines) {
-    const day = withDays ? texts.day(line.at) : "";
+    const day = withDays ? texts.day(line.createdAt) : "";
     days.set(day, [...(days.get(day) ?? []), line]);
   }
   return [...days].map(([day, ofDay]) => (
@@ -147,7 +155,7 @@ function EntryLine({ line, withDays }: { line: Line; withDays: boolean }) {
   const { transfer, amount } = line;
   const isIn = transfer.direction === "IN";
   const name = transfer.counterparty ? partyName(transfer.counterparty, texts.say.walletItself) : texts.say.kinds[transfer.kind];
-  const when = withDays ? texts.time(line.at) : texts.moment(line.at);
+  const when = withDays ? texts.time(line.createdAt) : texts.moment(line.createdAt);
   return (
     <a class="line" href={link("transfers", transfer.id)}>
       <span class={isIn ? "badge in" : "badge"}>

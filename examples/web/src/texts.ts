@@ -13,6 +13,9 @@ export function preferredLanguage(): Language {
   return (wanted.find((tag) => tag in LANGUAGES) ?? "en") as Language;
 }
 
+/** On one line. */
+const unbroken = (text: string): string => text.replace(/\s/g, "\u00a0");
+
 export class Texts {
   readonly say: Messages;
   /** With the region, which the browser knows: en-GB and en-US write dates in two ways. */
@@ -40,11 +43,14 @@ export class Texts {
   }
 
   time(at: string): string {
-    return new Intl.DateTimeFormat(this.locale, { timeStyle: "short" }).format(new Date(at));
+    return unbroken(new Intl.DateTimeFormat(this.locale, { timeStyle: "short" }).format(new Date(at)));
   }
 
+  /** The year is told only if it is not this one. */
   moment(at: string): string {
-    return new Intl.DateTimeFormat(this.locale, { dateStyle: "medium", timeStyle: "short" }).format(new Date(at));
+    const isThisYear = new Date(at).getFullYear() === new Date().getFullYear();
+    const style = isThisYear ? ({ month: "short", day: "numeric" } as const) : ({ dateStyle: "medium" } as const);
+    return `${unbroken(new Intl.DateTimeFormat(this.locale, style).format(new Date(at)))}, ${this.time(at)}`;
   }
 
   currencyName(code: string): string {

@@ -13,9 +13,13 @@ import {
   type Intent,
   Intents,
   type LineFragment as Line,
+  type MoneyInFragment as MoneyIn,
+  type MoneyOutFragment as MoneyOut,
   type Operation,
   RequestFailed,
+  type Versions,
   type ViewerEvent,
+  newest,
   targetOf,
 } from "wallet-gql-client";
 
@@ -23,6 +27,8 @@ export const client = new Client();
 export const RECENT = 5;
 
 type Viewer = NonNullable<HomeQuery["viewer"]>;
+/** Money on its way in or out. */
+export type Fund = MoneyIn | MoneyOut;
 
 export interface Data {
   readonly viewer: Viewer;
@@ -38,6 +44,10 @@ interface State {
   readonly news: readonly Line[];
   /** Grows with every change of a hold. */
   readonly holdChanges: number;
+  /** Top-ups and withdrawals that are known, newest first. */
+  readonly funds: readonly Fund[];
+  /** Of accounts, holds and funds: what is older than this is dropped. */
+  readonly versions: Versions;
   /** What was decided and has no answer. */
   readonly pending: readonly Intent[];
 }
@@ -50,16 +60,24 @@ type Action =
   | { do: "live"; isLive: boolean }
   | { do: "event"; event: ViewerEvent }
   | { do: "account"; userId: string; account: Account }
+  | { do: "funds"; userId: string; funds: readonly Fund[] }
   | { do: "pending"; userId: string; pending: readonly Intent[] };
 
-const START: State = { phase: "loading", data: null, error: null, isLive: false, news: [], holdChanges: 0, pending: [] };
+const START: State = { phase: "loading", data: null, error: null, isLive: false, news: [], holdChanges: 0, funds: [], versions: new Map(), pending: [] };
 
-/** An account replaces what is known of it unless it is older. */
+/** An account replaces what is known of it. */
 function withAccount(viewer: Viewer, account: Account): Viewer {
   const known = viewer.accounts.find(({ id }) => id === account.id);
   if (!known) return { ...viewer, accounts: [...viewer.accounts, account] };
-  if (BigInt(account.sequence) < BigInt(known.sequence)) return viewer;
   return { ...viewer, accounts: viewer.accounts.map((each) => (each === known ? account : each)) };
+}
+
+/** What was loaded, but for what events have told better meanwhile. */
+function loaded(state: State, data: Data): State {
+  const [accounts, seen] = newest(state.versions, data.viewer.accounts);
+  const [nodes, versions] = newest(seen, data.viewer.holds.nodes);
+  const viewer = { ...data.viewer, accounts: state.data?.viewer.accounts ?? [], holds: { nodes } };
+  return { ...state, data: { ...data, viewer: accounts.reduce(withAccount, viewer) }, versions };
 }
 
 /** Whether entries came between the first request and the first event. */
@@ -78,7 +96,7 @@ const isSame = (a: Line, b: Line): boolean => a.transfer.id === b.transfer.id &&
 
 function withEntry(viewer: Viewer, entry: Line): Viewer {
   const nodes = viewer.history.nodes.filter((line) => !isSame(line, entry));
-  const sorted = [entry, ...nodes].sort((a, b) => b.at.localeCompare(a.at));
+  const sorted = [entry, ...nodes].sort((a, b) => b.createdAt.localeCompare(a.createdAt));
   return { ...viewer, history: { nodes: sorted.slice(0, RECENT) } };
 }
 
@@ -86,10 +104,9 @@ function withEntry(viewer: Viewer, entry: Line): Viewer {
 const MANY_HOLDS = 100;
 const mayLackHolds = ({ holds, snapshot }: ViewerEvent): boolean => snapshot && holds.length >= MANY_HOLDS;
 
-/** What others have reserved for the user and is open. */
-function withHolds(viewer: Viewer, event: ViewerEvent): Viewer {
-  const { holds, snapshot } = event;
-  const known: readonly Hold[] = snapshot && !mayLackHolds(event) ? [] : viewer.holds.nodes;
+/** What others have reserved for the user and is open; `holds` are those of the event that are not old. */
+function withHolds(viewer: Viewer, event: ViewerEvent, holds: readonly Hold[]): Viewer {
+  const known: readonly Hold[] = event.snapshot && !mayLackHolds(event) ? [] : viewer.holds.nodes;
   const changed = new Set(holds.map(({ id }) => id));
   const nodes = [...holds.filter(({ direction, state }) => direction === "IN" && state === "OPEN"), ...known.filter(({ id }) => !changed.has(id))];
   return { ...viewer, holds: { nodes: nodes.sort((a, b) => b.createdAt.localeCompare(a.createdAt)) } };
@@ -98,7 +115,7 @@ function withHolds(viewer: Viewer, event: ViewerEvent): Viewer {
 function reduce(state: State, action: Action): State {
   switch (action.do) {
     case "loaded": // of somebody else nothing is kept
-      return { ...(state.data?.viewer.id === action.data.viewer.id ? state : START), phase: "in", data: action.data, error: null, pending: action.pending };
+      return { ...loaded(state.data?.viewer.id === action.data.viewer.id ? state : START, action.data), phase: "in", error: null, pending: action.pending };
     case "failed":
       return { ...state, phase: state.data ? state.phase : "failed", error: action.error };
     case "out": // who was not in is not told that the session is over
@@ -110,18 +127,37 @@ function reduce(state: State, action: Action): State {
     case "pending":
       return state.data?.viewer.id === action.userId ? { ...state, pending: action.pending } : state;
     case "account":
-      return state.data?.viewer.id === action.userId ? { ...state, data: { ...state.data, viewer: withAccount(state.data.viewer, action.account) } } : state;
+      return state.data?.viewer.id === action.userId ? answered(state, state.data, action.account) : state;
+    case "funds":
+      return state.data?.viewer.id === action.userId ? withFunds(state, action.funds) : state;
     default:
       return state.data ? changed(state, state.data, action) : state;
   }
 }
 
+// docs: begin funds
+function withFunds(state: State, told: readonly Fund[]): State {
+  const [fresh, versions] = newest(state.versions, told);
+  const ids = new Set(fresh.map(({ id }) => id));
+  const funds = [...fresh, ...state.funds.filter(({ id }) => !ids.has(id))];
+  return { ...state, versions, funds: funds.sort((a, b) => b.createdAt.localeCompare(a.createdAt)) };
+}
+// docs: end
+
+function answered(state: State, data: Data, account: Account): State {
+  const [accounts, versions] = newest(state.versions, [account]);
+  return { ...state, versions, data: { ...data, viewer: accounts.reduce(withAccount, data.viewer) } };
+}
+
 function changed(state: State, data: Data, { event }: Action & { do: "event" }): State {
   const isNew = (entry: Line) => !state.news.some((line) => isSame(line, entry));
   const entries = event.entries.filter(isNew);
-  const viewer = withHolds(entries.reduce(withEntry, event.accounts.reduce(withAccount, data.viewer)), event);
+  const [accounts, seen] = newest(state.versions, event.accounts);
+  const [holds, versions] = newest(seen, event.holds);
+  const viewer = withHolds(entries.reduce(withEntry, accounts.reduce(withAccount, data.viewer)), event, holds);
+  const known = withFunds({ ...state, versions }, [...event.topUps, ...event.withdrawals]);
   return {
-    ...state,
+    ...known,
     data: { ...data, viewer },
     news: [...entries.toReversed(), ...state.news],
     holdChanges: state.holdChanges + event.holds.length,
@@ -139,12 +175,14 @@ export interface Wallet extends State {
   /** What was decided about a transfer, payment or hold and has no answer: send that again, and decide nothing new. */
   openOf(id: string): Intent | undefined;
   /** Ask again about one that has no answer; throws Unanswered while there is none. */
-  again(intent: Intent): Promise<object>;
+  again<O extends Operation>(intent: Intent<O>): Promise<AnswerOf<O>>;
   /** Ask again about all that has no answer, but for what is old. */
   resume(): Promise<void>;
   /** Give up what certainly was not done. */
   discard(intent: Intent): void;
   reload(): Promise<void>;
+  /** What was learnt about top-ups and withdrawals. */
+  tell(funds: readonly Fund[]): void;
   /** The session has ended. */
   leave(error?: unknown): void;
 }
@@ -172,11 +210,13 @@ function onItsWay(pending: readonly Intent[], accountId: string): bigint {
     .reduce((sum, { amount }) => sum + BigInt(amount?.minorUnits ?? 0), 0n);
 }
 
+// docs: begin load
 async function load(): Promise<Data> {
   const { viewer, currencies } = await client.ask(HomeDocument, { entries: RECENT });
   if (!viewer) throw new RequestFailed("UNAUTHENTICATED", "", false);
   return { viewer, exponents: new Map(currencies.map(({ code, exponent }) => [code, exponent])) };
 }
+// docs: end
 
 /** The state, and what changes it. `wallet` is null until somebody is logged in. */
 export function useWalletState(): { state: State; wallet: Wallet | null; enter: () => Promise<void> } {
@@ -186,6 +226,13 @@ export function useWalletState(): { state: State; wallet: Wallet | null; enter: 
 
   const round = useRef(0); // what was asked for before the last log-in or log-out is dropped
   useEffect(() => () => intents?.stop(), [intents]);
+
+  useEffect(() => {
+    if (!intents) return;
+    const listen = () => dispatch({ do: "pending", userId: intents.userId, pending: intents.open() }); // another tab has an answer
+    addEventListener("storage", listen);
+    return () => removeEventListener("storage", listen);
+  }, [intents]);
 
   const leave = (error?: unknown) => {
     round.current++;
@@ -243,6 +290,7 @@ interface Means {
 function bind(state: State, data: Data, { intents, dispatch, enter, enterAnew, leave }: Means): Wallet {
   const { userId } = intents;
   const told = () => dispatch({ do: "pending", userId, pending: intents.open() });
+  // docs: begin send
   const send = async <O extends Operation>(intent: Intent<O>): Promise<AnswerOf<O>> => {
     try {
       const answer = await intents.send(intent);
@@ -260,6 +308,7 @@ function bind(state: State, data: Data, { intents, dispatch, enter, enterAnew, l
       told();
     }
   };
+  // docs: end
   return {
     ...state,
     data,
@@ -274,7 +323,9 @@ function bind(state: State, data: Data, { intents, dispatch, enter, enterAnew, l
     openOf: (id) => state.pending.find((intent) => targetOf(intent) === id),
     again: send,
     resume: async () => {
-      const results = await Promise.allSettled(intents.open().filter((intent) => !isOld(intent)).map(send));
+      const open = intents.open().filter((intent) => !isOld(intent));
+      if (!open.length) return told(); // another tab may have had the answer
+      const results = await Promise.allSettled(open.map(send));
       if (!intents.isStopped) await enter();
       if (results.some(({ status }) => status === "rejected")) throw new RequestFailed("NO_ANSWER", "", true);
     },
@@ -283,6 +334,7 @@ function bind(state: State, data: Data, { intents, dispatch, enter, enterAnew, l
       told();
     },
     reload: enter,
+    tell: (funds) => dispatch({ do: "funds", userId, funds }),
     leave,
   };
 }
@@ -301,6 +353,7 @@ function useLive(userId: string | undefined, listener: Listener): void {
   latest.current = listener;
   useEffect(() => {
     if (!userId) return;
+    // docs: begin live
     const onEvent = (event: ViewerEvent) => {
       latest.current.onEvent(event);
       if (event.snapshot) latest.current.onSnapshot(event);
@@ -309,6 +362,7 @@ function useLive(userId: string | undefined, listener: Listener): void {
     const onEnd = (error: unknown) => latest.current.onEnd(error);
     const events = new Events({ onEvent, onLive, onEnd }, { url: location.origin });
     const wake = () => events.wake();
+    // docs: end
     addEventListener("online", wake);
     return () => {
       removeEventListener("online", wake);

@@ -1,39 +1,34 @@
 """`memory://`: the reference model. Read this first; every other backend is tested against it.
 
-`memory://?nodes=3` simulates three nodes: users hash to them, and credits cross through clearing entries. It runs in
-one process and keeps nothing (G3 holds for the life of the process). It uses the same group commit as every backend.
+`memory://?nodes=3` simulates three nodes: users hash to them, and credits cross through clearing entries. With a seed,
+as in `memory://?nodes=3&late=7`, some credits arrive after the answer, and stay pending until the account is next
+locked or the receiver runs. It runs in one process and keeps nothing (G3 holds for the life of the process). It uses
+the same group commit as every backend.
 """
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
-from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+import random
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Final
 
 from ..domain.changes import Done, Outcome, Scope, State, Writes, credit_peer, decide_all
-from ..domain.errors import ConfigurationError, InvariantViolated
-from ..domain.ids import AccountId, HoldId, TransferId, UserId, is_clearing, slot_of
+from ..domain.errors import ConfigurationError, Contended, InvariantViolated
+from ..domain.ids import AccountId, is_clearing, slot_of
 from ..domain.model import (
-    Account,
     AccountFacts,
-    Entry,
     Hold,
-    HoldState,
-    Receipt,
     Record,
-    RecordKey,
-    SystemEntry,
-    Transfer,
 )
 from ..storage import (
     PAGE_MAX,
     Capabilities,
     HistoryLine,
-    JournalItem,
     NodeTotal,
     Page,
     PageRequest,
@@ -46,136 +41,13 @@ from ..urls import parse
 from .kit.group_commit import Command
 from .kit.imports import completed, sorted_by_node, unknown_accounts
 from .kit.nodes import NodeMap
+from .kit.receiving import RECEIVE_MAX
 from .kit.store import GroupStore, PageAsked, page_of
-from .kit.wanted import Wanted
+from .kit.wanted import Wanted, answered, command_of
+from .memory_node import MemoryNode
 
-
-class MemoryNode:
-    """One node's tables."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.accounts: dict[AccountId, Account] = {}
-        self.wallets: dict[UserId, list[AccountId]] = {}
-        self.holds: dict[HoldId, Hold] = {}
-        self.open_holds: dict[AccountId, dict[HoldId, Hold]] = {}
-        self.transfers: dict[TransferId, Transfer] = {}
-        self.reversed_minor: dict[TransferId, int] = {}
-        self.entries: dict[AccountId, list[Entry]] = {}
-        self.entries_of: dict[TransferId, list[Entry]] = {}
-        self.system_entries_of: dict[TransferId, list[SystemEntry]] = {}
-        self.receipts: dict[tuple[int, str, str], Receipt] = {}
-        self.records: dict[RecordKey, Record] = {}
-
-    def load(self, state: State, wanted: Wanted) -> None:
-        """Load what is wanted and stored on this node into the state."""
-        for account_id in wanted.accounts | wanted.credits:
-            if account_id in self.accounts:
-                state.load_account(self.accounts[account_id])
-        for owner in wanted.wallets:
-            if owner in self.wallets or owner not in state.wallets:
-                state.load_wallet(owner, [self.accounts[i] for i in self.wallets.get(owner, ())])
-        for account_id in wanted.accounts:
-            for hold in self.open_holds.get(account_id, {}).values():
-                if wanted.open_holds or (wanted.due_at is not None and hold.is_due(wanted.due_at)):
-                    state.load_hold(hold)
-        for hold_id in wanted.holds & self.holds.keys():
-            state.load_hold(self.holds[hold_id])
-        for transfer_id in wanted.transfers & self.transfers.keys():
-            state.load_transfer(self.transfers[transfer_id], self.reversed_minor.get(transfer_id, 0))
-        for name in wanted.receipts & self.receipts.keys():
-            state.load_receipt(self.receipts[name])
-        for key in wanted.records & self.records.keys():
-            state.load_record(self.records[key])
-
-    def check(self, writes: Writes) -> None:
-        """Do what unique keys do in a database: refuse a second insert. Raises InvariantViolated."""
-        if writes.opened:
-            self._check_opened(writes)
-        for table, keys in (
-            (self.accounts, [account.id for account in writes.opened]),
-            (self.transfers, [transfer.id for transfer in writes.transfers]),
-            (self.holds, [hold.id for hold in writes.placed]),
-            (self.receipts, [(r.slot, r.actor, r.key) for r in writes.receipts]),
-            (self.records, [key for key, (before, _) in writes.records.items() if before is None]),
-        ):
-            _once(len(set(keys)) == len(keys) and not any(key in table for key in keys), keys)
-
-    def _check_opened(self, writes: Writes) -> None:
-        """No owner has two accounts in a currency that are not closed."""
-        owners = {account.owner for account in writes.opened}
-        accounts = {i: self.accounts[i] for owner in owners for i in self.wallets.get(owner, ())}
-        accounts |= {i: after for i, (_, after) in writes.accounts.items() if i in accounts}
-        in_use = [(a.owner, a.currency) for a in (*accounts.values(), *writes.opened) if not a.is_closed]
-        _once(len(set(in_use)) == len(in_use), in_use)
-
-    def write(self, writes: Writes) -> None:
-        """Write all of a commit; `check` has passed."""
-        self.accounts.update((account_id, after) for account_id, (_, after) in writes.accounts.items())
-        for account in writes.opened:
-            self.put_account(account)
-        for transfer in writes.transfers:
-            self.put_transfer(transfer)
-        for entry in writes.entries:
-            self.put_entry(entry)
-        for line in writes.system_entries:
-            self.system_entries_of.setdefault(line.transfer_id, []).append(line)
-        for hold in (*writes.placed, *writes.closed):
-            self.put_hold(hold)
-        self.receipts.update(((r.slot, r.actor, r.key), r) for r in writes.receipts)
-        for key, (_, record) in writes.records.items():
-            if record is None:
-                self.records.pop(key, None)
-            else:
-                self.records[key] = record
-
-    def put_account(self, account: Account) -> None:
-        """Add a new account."""
-        self.accounts[account.id] = account
-        self.entries[account.id] = []
-        self.wallets.setdefault(account.owner, []).append(account.id)
-
-    def put_entry(self, entry: Entry) -> None:
-        """Add an entry at its sequence. Raises InvariantViolated if the sequence is taken."""
-        entries = self.entries[entry.account_id]
-        if not entries or entries[-1].sequence < entry.sequence:
-            entries.append(entry)
-        else:  # of an import
-            place = bisect_left(entries, entry.sequence, key=lambda known: known.sequence)
-            _once(entries[place].sequence != entry.sequence, entry)
-            entries.insert(place, entry)
-        self.entries_of.setdefault(entry.transfer_id, []).append(entry)
-
-    def put_transfer(self, transfer: Transfer) -> None:
-        """Add a transfer; a reversal also counts towards the transfer that it reverses."""
-        self.transfers[transfer.id] = transfer
-        if transfer.reverses is not None:
-            before = self.reversed_minor.get(transfer.reverses, 0)
-            self.reversed_minor[transfer.reverses] = before + transfer.amount_minor
-
-    def put_hold(self, hold: Hold) -> None:
-        """Add or replace a hold."""
-        self.holds[hold.id] = hold
-        still_open = self.open_holds.setdefault(hold.account_id, {})
-        if hold.state is HoldState.OPEN:
-            still_open[hold.id] = hold
-        else:
-            still_open.pop(hold.id, None)
-
-    def all(self, kind: ScanKind) -> Iterable[tuple[object, Any]]:
-        """Everything of a kind with its key. For a journal, these are the transfers."""
-        tables: dict[ScanKind, Iterable[tuple[object, Any]]] = {
-            "account": self.accounts.items(),
-            "hold": self.holds.items(),
-            "receipt": self.receipts.items(),
-            "record": self.records.items(),
-        }
-        return tables[kind] if kind in tables else ((t.id, t) for t in self.transfers.values())
-
-    def journal(self, transfer: Transfer) -> JournalItem:
-        """A transfer with its entries on this node."""
-        entries, lines = self.entries_of.get(transfer.id, ()), self.system_entries_of.get(transfer.id, ())
-        return JournalItem(self.name, transfer, tuple(entries), tuple(lines))
+LATE_SHARE: Final = 0.5
+"""With a seed: the share of credits that arrive late, and of commits before which something is received."""
 
 
 class MemoryStore(GroupStore):
@@ -184,10 +56,10 @@ class MemoryStore(GroupStore):
     name = "memory"
 
     def __init__(self, url: str = "memory://") -> None:
-        """`memory://` or `memory://?nodes=N` with N from 1 to 16. Raises ConfigurationError."""
+        """`memory://` or `memory://?nodes=N&late=SEED` with N from 1 to 16. Raises ConfigurationError."""
         super().__init__()
         where = parse(url)
-        where.check_parameters(frozenset({"nodes"}))
+        where.check_parameters(frozenset({"nodes", "late"}))
         if where.hosts or where.path:
             raise ConfigurationError("memory:// has no host and no path: write memory://, or memory://?nodes=3")
         count = where.parameters.get("nodes", "1")
@@ -197,8 +69,16 @@ class MemoryStore(GroupStore):
         self.nodes = {name: MemoryNode(name) for name in self._map.names}
         self.writing = asyncio.Lock()
         """Held by the current writer."""
+        late = where.parameters.get("late")
+        self._chance = None if late is None else random.Random(late)  # noqa: S311 - a seeded simulation
+        self._on_their_way: list[tuple[MemoryNode, Writes]] = []
+        """Decided credits that have not arrived at their nodes."""
         self.capabilities = Capabilities(
-            durable=False, multi_process=False, spans_nodes=len(self.nodes) > 1, snapshot_reads=True
+            durable=False,
+            multi_process=False,
+            spans_nodes=len(self.nodes) > 1,
+            snapshot_reads=late is None,
+            remote_credit="atomic" if late is None else "eventual",
         )
 
     async def _open(self) -> None:
@@ -224,25 +104,78 @@ class MemoryStore(GroupStore):
             return self._commit_now(lane, batch)
 
     def _commit_now(self, lane: Hashable, batch: Sequence[Command]) -> list[Outcome]:
+        self._settle_some()
         leader = self.nodes[str(lane)]
         state = State(leader.name, self._map.peer_of(leader.name))
         wanted = Wanted.of(command.scope for command in batch)
         leader.load(state, wanted)
+        pending = list(filter(state.has_room, leader.pending_of(state.accounts)))
+        state.receive_pending(pending[:RECEIVE_MAX], (credit.account_id for credit in pending[RECEIVE_MAX:]))
         for account_id in wanted.credits:
             account = self._node(account_id).accounts.get(account_id)
             if account is not None and account_id not in state.accounts:
                 state.facts[account_id] = AccountFacts(account.id, account.owner, account.currency, account.status)
         outcomes = decide_all(state, [(command.scope, command.decide) for command in batch])
+        self._check_closing(state.writes)
         leader.check(state.writes)
         leader.write(state.writes)
+        sent = self._send(state)
+        self._hint((*state.writes.accounts, *(credit.account_id for credit in state.writes.credits)))
+        late: dict[object, set[str]] = {}
+        for peer, writes in self._on_their_way:
+            late.setdefault(command_of(writes.transfers[0]), set()).add(peer.name)
+        firsts = ([leader.transfers[name] for name in answered(command.scope, state)] for command in batch)
+        peers = (frozenset[str]().union(*(late.get(command_of(first), ()) for first in some)) for some in firsts)
+        return [_waiting_for(outcome, sent, some) for outcome, some in zip(outcomes, peers, strict=True)]
+
+    def _check_closing(self, writes: Writes) -> None:
+        """An account is not closed while a credit is on its way to it. Raises Contended."""
+        closing = {i for i, (before, after) in writes.accounts.items() if after.is_closed and not before.is_closed}
+        if any(credit.account_id in closing for _, sent in self._on_their_way for credit in sent.pending):
+            raise Contended("a credit is on its way to the account")
+
+    # Credits on other nodes
+
+    def _send(self, state: State) -> frozenset[str]:
+        """Send the decided credits, all at once or by chance later. Returns the nodes that wait for some."""
+        late: set[str] = set()
         for credit in state.writes.credits:
             peer = self.nodes[credit_peer(state, credit)]
             remote = State(peer.name, self._map.peer_of(peer.name))
-            remote.load_account(peer.accounts[credit.account_id])
-            remote.receive(credit)
-            peer.write(remote.writes)
-        self._hint((*state.writes.accounts, *(credit.account_id for credit in state.writes.credits)))
-        return [_applied(outcome) for outcome in outcomes]
+            remote.pend(credit)
+            self._on_their_way.append((peer, remote.writes))
+            if self._chance is None:
+                self._settle(arriving=1)
+            elif self._chance.random() < LATE_SHARE:
+                late.add(peer.name)
+            else:
+                self._arrive(len(self._on_their_way) - 1)
+        return frozenset(late)
+
+    def _arrive(self, place: int) -> None:
+        peer, writes = self._on_their_way.pop(place)
+        peer.check(writes)
+        peer.write(writes)
+
+    def _settle_some(self) -> None:
+        """What other processes would have done since the last commit: the first credits arrive, some are received."""
+        if self._chance is not None and self._chance.random() < LATE_SHARE:
+            self._settle(arriving=self._chance.randrange(len(self._on_their_way) + 1))
+
+    def _settle(self, arriving: int) -> int:
+        """Let credits arrive, then receive those that are pending, a bounded number on each node. Returns how many."""
+        for _ in range(arriving):
+            self._arrive(0)
+        received = 0
+        for node in self.nodes.values():
+            state = State(node.name, self._map.peer_of(node.name))
+            for credit in node.pending.values():
+                state.load_account(node.accounts[credit.account_id])
+            state.receive_pending(list(islice(filter(state.has_room, node.pending.values()), RECEIVE_MAX)))
+            node.write(state.writes)
+            self._hint(state.writes.accounts)
+            received += len(state.writes.received)
+        return received
 
     async def _fetch(self, wanted: Wanted) -> State:
         """See `GroupStore._fetch`: one moment of all nodes, after giving way to others as real stores do."""
@@ -250,6 +183,9 @@ class MemoryStore(GroupStore):
         state = State("", lambda _: None)
         for node in self.nodes.values():
             node.load(state, wanted)
+            for credit in node.pending_of(state.accounts):
+                minor, count = state.pending.get(credit.account_id, (0, 0))
+                state.pending[credit.account_id] = minor + credit.amount_minor, count + 1
         return state
 
     async def _pages(self, asked: Sequence[PageAsked]) -> list[Page[HistoryLine]]:
@@ -306,6 +242,8 @@ class MemoryStore(GroupStore):
         for node in self.nodes.values():
             for account in node.accounts.values():
                 sums.setdefault((node.name, account.currency), [0, 0, 0])[0] += account.posted_minor
+            for credit in node.pending.values():
+                sums[node.name, node.accounts[credit.account_id].currency][0] += credit.amount_minor
             for line in (line for lines in node.system_entries_of.values() for line in lines):
                 row = sums.setdefault((node.name, line.currency), [0, 0, 0])
                 row[1] += line.amount_minor
@@ -314,7 +252,7 @@ class MemoryStore(GroupStore):
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
         """See `Store.load_raw`."""
-        for name, writes in sorted_by_node(items, self._map).items():
+        for name, writes in sorted_by_node(items, self._map, keeps_pending=len(self.nodes) > 1).items():
             node = self.nodes[name]
             for account_id in unknown_accounts(writes):
                 if account_id not in node.accounts:
@@ -324,18 +262,21 @@ class MemoryStore(GroupStore):
             node.write(fresh)
 
     async def recover(self, limit: int) -> Recovered:
-        """Return at once: a commit contains no await, so nothing is ever in doubt."""
-        return Recovered()
+        """See `Store.recover`: credits that are late arrive, and pending ones are received."""
+        arriving = min(limit, len(self._on_their_way))
+        received = self._settle(arriving)
+        while received:
+            received = self._settle(arriving=0)
+        return Recovered(credited=arriving)
 
     async def ping(self) -> None:
         """Return at once: memory is always ready."""
 
 
-def _once(new: bool, item: object) -> None:  # noqa: FBT001 - reads as an assertion
-    if not new:
-        raise InvariantViolated(f"imported twice: {item}")
-
-
-def _applied(outcome: Outcome) -> Outcome:
-    """Mark the outcome as credited: credits on other nodes are applied before the reply."""
-    return Done(outcome.result, accounts=outcome.accounts) if isinstance(outcome, Done) and outcome.peers else outcome
+def _waiting_for(outcome: Outcome, late: frozenset[str], repeated: frozenset[str]) -> Outcome:
+    """Name the peers to which a credit is still on its way: of what the command did, or of what it repeats."""
+    return (
+        Done(outcome.result, outcome.peers & late | repeated, outcome.accounts)
+        if isinstance(outcome, Done)
+        else outcome
+    )

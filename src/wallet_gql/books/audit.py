@@ -157,7 +157,7 @@ async def _check_flight(store: Store, flight: _Flight, report: Report) -> None:
 
 async def _check_account(store: Store, listed: Account, report: Report) -> None:
     snapshot = await store.fetch(ReadSet(accounts=(listed.id,), open_holds=True))
-    account = snapshot.account(listed.id)
+    account = snapshot.received_account(listed.id)
     if account is None:
         report.add(listed.id, "was listed and cannot be found")
         return
@@ -195,7 +195,7 @@ async def _fold(store: Store, account: Account, report: Report) -> None:
             break
     above = await store.list_transfers(account.id, PageRequest(1, after=account.sequence, newest_first=False))
     if above.items:  # either written since, or the account's row was reset
-        now = (await store.fetch(ReadSet(accounts=(account.id,)))).account(account.id)
+        now = (await store.fetch(ReadSet(accounts=(account.id,)))).received_account(account.id)
         newest = above.items[0].entry.sequence
         if now is None or now.sequence < newest:
             report.add(account.id, f"has an entry {newest} although it counts {account.sequence}")
@@ -208,11 +208,11 @@ async def _check_journal(store: Store, item: JournalItem, report: Report) -> Non
     if not item.is_copy:
         report.transfers += 1
         await _check_links(store, transfer, report)
-    off_minor = sum(e.amount_minor for e in item.entries) + sum(e.amount_minor for e in item.system_entries)
-    if off_minor or not (item.entries or item.system_entries):
+    off_minor = sum(line.amount_minor for line in (*item.lines, *item.system_entries))
+    if off_minor or not (item.lines or item.system_entries):
         report.add(transfer.id, f"its entries on node {item.node} sum to {off_minor}, or there are none")
     legs = dict(transfer.legs())
-    for entry in item.entries:
+    for entry in item.lines:
         if legs.get(entry.account_id) != entry.amount_minor:
             report.add(transfer.id, f"its header does not explain {entry.amount_minor} on {entry.account_id}")
     for line in item.system_entries:

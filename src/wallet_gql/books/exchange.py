@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ..domain.codec import FORMAT, KINDS, decode, encode
 from ..domain.errors import InvalidInput
-from ..domain.model import Entry, Transfer
+from ..domain.model import Entry, PendingCredit, Transfer
 from ..storage import SCAN_KINDS, SCAN_MAX, JournalItem, ScanItem, Store
 
 PRODUCT: Final = "wallet-gql"
@@ -40,7 +40,7 @@ class Digest:
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def add_line(self, kind: str, plain: dict[str, Any]) -> None:
-        """Add one line of an export. A journal line is a transfer (unless it is a copy) and its entries."""
+        """Add one line of an export. A journal line has a transfer (unless it is a copy), entries, a pending credit."""
         if kind != "journal":
             self.add(kind, plain)
             return
@@ -48,6 +48,8 @@ class Digest:
             self.add("transfer", plain["transfer"])
         for entry in plain["entries"]:
             self.add("entry", entry)
+        for credit in plain.get("pending", ()):
+            self.add("pending_credit", credit)
 
     @property
     def text(self) -> str:
@@ -58,7 +60,9 @@ class Digest:
 def _to_line(item: ScanItem) -> tuple[str, dict[str, Any]]:
     if isinstance(item, JournalItem):
         entries = [encode(entry) for entry in item.entries]
-        return "journal", {"transfer": encode(item.transfer), "entries": entries, "copy": item.is_copy}
+        plain = {"transfer": encode(item.transfer), "entries": entries, "copy": item.is_copy}
+        pending = {"pending": [encode(credit) for credit in item.pending]} if item.pending else {}
+        return "journal", {**plain, **pending}
     return type(item).__name__.lower(), encode(item)
 
 
@@ -72,7 +76,8 @@ def _from_line(kind: str, plain: dict[str, Any]) -> ScanItem:
 def _decoded(kind: str, plain: dict[str, Any]) -> ScanItem:
     if kind == "journal":
         entries = tuple(decode(Entry, entry) for entry in plain["entries"])
-        return JournalItem("", decode(Transfer, plain["transfer"]), entries, ())
+        pending = tuple(decode(PendingCredit, credit) for credit in plain.get("pending", ()))
+        return JournalItem("", decode(Transfer, plain["transfer"]), entries, (), pending)
     item: ScanItem = decode(KINDS[kind], plain)
     return item
 

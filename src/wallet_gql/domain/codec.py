@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, TypeVar, get_type_hints
 
 from .errors import InvariantViolated
@@ -39,6 +40,7 @@ def to_micros(at: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * _MICROS + since.microseconds
 
 
+@lru_cache(maxsize=1_024)
 def from_micros(micros: int) -> datetime:
     """The UTC time of whole microseconds since 1970."""
     return EPOCH + timedelta(0, 0, micros)  # a keyword argument would take twice as long

@@ -14,7 +14,8 @@ import re
 from functools import lru_cache
 from typing import Final, NewType
 
-from .errors import InvalidInput
+from .errors import InvalidInput, reasons
+from .words import Worded
 
 UserId = NewType("UserId", str)
 AccountId = NewType("AccountId", str)
@@ -92,7 +93,7 @@ def is_id(prefix: str, text: str) -> bool:
     return len(text) == _LENGTH and _is_id(prefix, text)
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4_096)
 def _is_id(prefix: str, text: str) -> bool:
     """Cached, because each command checks the same few ids several times. Text of another length is never cached."""
     match = _ID.fullmatch(text)
@@ -103,8 +104,13 @@ def _is_id(prefix: str, text: str) -> bool:
 
 def _parse(prefix: str, text: str, field: str) -> str:
     if not is_id(prefix, text):
-        raise InvalidInput(field, f"{text[:48]!r} is no {_NAMES[prefix]} id such as {prefix}_0193…")
+        raise InvalidInput(field, no_id(prefix, text))
     return text
+
+
+def no_id(prefix: str, text: str) -> Worded:
+    """Why a text is no id with this prefix."""
+    return reasons.ID(text=repr(text[:48]), kind=_NAMES[prefix], prefix=prefix)
 
 
 def parse_user_id(text: str, field: str = "userId") -> UserId:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from .codec import from_micros, to_micros
-from .errors import InvalidInput, NotReversible
+from .errors import InvalidInput, NotReversible, reasons
 from .frozen import frozen
 from .ids import AccountId, HoldId, TransferId, UserId, slot_of
 from .model import Record, RecordKey, Transfer, TransferKind
@@ -41,6 +41,10 @@ SECRETS_MAX: Final = 2
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - the prefix of every secret
 
 
+TERMS: Final = "terms"
+"""The kind of the records of `Terms`."""
+
+
 def check_name(name: str) -> str:
     """A merchant's name as it is shown. Raises InvalidInput."""
     return refuse_reserved(check_text(" ".join(name.split()), "name", length_min=1, length_max=NAME_MAX), "name")
@@ -49,22 +53,22 @@ def check_name(name: str) -> str:
 def check_fee(basis_points: int) -> int:
     """A merchant's fee. Raises InvalidInput."""
     if not 0 <= basis_points <= FEE_BASIS_POINTS_MAX:
-        raise InvalidInput("feeBasisPoints", f"0 to {FEE_BASIS_POINTS_MAX}")
+        raise InvalidInput("feeBasisPoints", reasons.RANGE(least=0, most=FEE_BASIS_POINTS_MAX))
     return basis_points
 
 
 def check_share(basis_points: int) -> None:
     """Raise InvalidInput unless a split may have this share of a payment."""
     if not 1 <= basis_points < WHOLE_BASIS_POINTS:
-        raise InvalidInput("basisPoints", f"1 to {WHOLE_BASIS_POINTS - 1}")
+        raise InvalidInput("basisPoints", reasons.RANGE(least=1, most=WHOLE_BASIS_POINTS - 1))
 
 
 def check_splits(basis_points: Sequence[int]) -> None:
     """Raise InvalidInput unless all shares are above 0 and leave something for the merchant."""
     if len(basis_points) > SPLITS_MAX:
-        raise InvalidInput("splits", f"at most {SPLITS_MAX}")
+        raise InvalidInput("splits", reasons.AT_MOST(most=SPLITS_MAX))
     if any(share < 1 for share in basis_points) or sum(basis_points) >= WHOLE_BASIS_POINTS:
-        raise InvalidInput("splits", f"shares from 1 that sum to less than {WHOLE_BASIS_POINTS} basis points")
+        raise InvalidInput("splits", reasons.SPLITS_SUM(whole=WHOLE_BASIS_POINTS))
 
 
 @frozen
@@ -94,7 +98,7 @@ class Terms:
 
 def terms_key(identifier: TransferId | HoldId) -> RecordKey:
     """The key of the terms of a payment, a split or a hold, in its own slot, which is the payer's."""
-    return RecordKey("terms", identifier, slot_of(identifier))
+    return RecordKey(TERMS, identifier, slot_of(identifier))
 
 
 def hold_terms(hold_id: HoldId, fee_basis_points: int) -> Record:

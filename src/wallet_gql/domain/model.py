@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from .errors import InvariantViolated
 from .frozen import frozen
@@ -23,6 +23,8 @@ CASH: Final = "cash"
 """The system account behind an operator's deposits and withdrawals."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class AccountStatus(StrEnum):
@@ -38,7 +40,8 @@ class Account:
     """Holds one currency for one user; floor 0; `available_minor` = posted - held.
 
     `sequence` is the number of entries so far: the last entry has this sequence, gapless from 1.
-    `changed_at` is the time of the last entry and never goes back.
+    `changed_at` is the time of the last entry, and a microsecond more for each change since then that had no entry: of
+    `held_minor` or `status`. It never goes back.
     """
 
     id: AccountId
@@ -55,10 +58,23 @@ class Account:
         if not 0 <= self.held_minor <= self.posted_minor <= BALANCE_MAX_MINOR:
             raise InvariantViolated(f"account {self.id} would be overdrawn or pass 64 bits: {self}")
 
+    def with_pending(self, pending_minor: int, count: int) -> Account:
+        """The account with its pending credits counted in, up to the largest balance.
+
+        Its version grows by their number, as it will when they are received: each gets a sequence then.
+        """
+        posted_minor = min(self.posted_minor + pending_minor, BALANCE_MAX_MINOR)
+        return replace(self, posted_minor=posted_minor, changed_at=self.changed_at + count * MICROSECOND)
+
     @property
     def available_minor(self) -> int:
         """What can be spent now: posted minus held."""
         return self.posted_minor - self.held_minor
+
+    @property
+    def version(self) -> int:
+        """Grows with every change: an entry counts in `sequence`, what has no entry in `changed_at`."""
+        return (self.changed_at - EPOCH) // MICROSECOND + self.sequence
 
     @property
     def is_closed(self) -> bool:
@@ -97,6 +113,23 @@ class Entry:
             raise InvariantViolated(f"malformed entry {self}")
         if self.balance_minor < 0:
             raise InvariantViolated(f"entry {self} leaves a negative balance")
+
+
+@frozen
+class PendingCredit:
+    """A credit from another node that is on the payee's node and not yet an entry. It counts towards the balance.
+
+    It becomes an entry when the account is next locked: it then gets its sequence, and its time is at least `at`.
+    """
+
+    account_id: AccountId
+    transfer_id: TransferId
+    amount_minor: int
+    at: datetime
+
+    def __post_init__(self) -> None:
+        if self.amount_minor < 1:
+            raise InvariantViolated(f"pending credit {self} brings nothing")
 
 
 @frozen
@@ -239,9 +272,8 @@ class Receipt:
         return self.leader is not None
 
 
-@frozen
-class RecordKey:
-    """The name of a `Record`."""
+class RecordKey(NamedTuple):
+    """The name of a `Record`. A tuple, because it is hashed and compared many times a command."""
 
     kind: str
     id: str

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from .errors import InvalidAmount, InvalidInput
+from .errors import InvalidAmount, InvalidInput, reasons
 from .money import AMOUNT_MAX_MINOR, EXPONENTS, check_amount, check_currency, format_decimal
+from .words import Amount
 
 
 class Direction(StrEnum):
@@ -94,14 +95,15 @@ def check_provider_amount(amount_minor: int, currency: str, direction: Direction
     """
     rule = RULES.get((check_currency(currency), direction))
     if rule is None:
-        raise InvalidInput("currency", f"{currency} cannot be paid in or out")
+        raise InvalidInput("currency", reasons.CURRENCY_OF_PROVIDER(currency=currency))
     check_amount(amount_minor)
     if amount_minor < rule.min_minor:
-        reason = f"is at least {format_decimal(rule.min_minor, currency)}"
+        reason, bound_minor = reasons.PROVIDER_MIN, rule.min_minor
     elif amount_minor > rule.max_minor:
-        reason = f"is at most {format_decimal(rule.max_minor, currency)}"
+        reason, bound_minor = reasons.PROVIDER_MAX, rule.max_minor
     elif amount_minor % rule.step_minor:
-        reason = f"is a multiple of {format_decimal(rule.step_minor, currency)}"
+        reason, bound_minor = reasons.PROVIDER_STEP, rule.step_minor
     else:
         return
-    raise InvalidAmount(format_decimal(amount_minor, currency), f"a {direction} in {currency} {reason}")
+    text = reason(direction=direction.value, currency=currency, bound=Amount(bound_minor, currency))
+    raise InvalidAmount(format_decimal(amount_minor, currency), text)

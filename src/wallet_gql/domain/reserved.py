@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .errors import InvalidInput
+from .errors import InvalidInput, reasons
 from .text import comparable
 
 RESERVED: Final = frozenset(
@@ -23,5 +23,5 @@ _APART: Final = re.compile(r"[\W_]+")
 def refuse_reserved(name: str, field: str) -> str:
     """Return the name if it may be chosen. Names chosen earlier stay valid. Raises InvalidInput."""
     if _APART.sub("", comparable(name)) in RESERVED:
-        raise InvalidInput(field, "another name: this one would be taken for the wallet's own")
+        raise InvalidInput(field, reasons.RESERVED_NAME())
     return name

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from typing import Final
 
-from .errors import InvalidInput
+from .errors import InvalidInput, reasons
 
 _REFUSED: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -26,10 +26,10 @@ def check_text(text: str, field: str, *, length_max: int, length_min: int = 0) -
     found = _REFUSED.search(text)
     if found is not None:
         named = f"U+{ord(found[0]):04X}"
-        raise InvalidInput(field, f"character {found.start() + 1} is {named}, which is not allowed; remove it")
+        raise InvalidInput(field, reasons.CHARACTER(place=found.start() + 1, named=named))
     if not length_min <= len(text) <= length_max:
-        span = f"{length_min} to {length_max}" if length_min else f"at most {length_max}"
-        raise InvalidInput(field, f"{span} characters")
+        reason = reasons.LENGTH if length_min else reasons.TOO_LONG
+        raise InvalidInput(field, reason(least=length_min, most=length_max))
     return text
 
 

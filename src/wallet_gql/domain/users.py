@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from .codec import from_micros, to_micros
-from .errors import InvalidInput
+from .errors import InvalidInput, reasons
 from .frozen import frozen
 from .ids import UserId, slot_of, slot_of_text
 from .model import Record, RecordKey
@@ -40,7 +40,7 @@ def check_username(text: str) -> str:
     """The username in its canonical spelling (lower case). Raises InvalidInput."""
     name = text[: USERNAME_MAX + 1].lower()
     if len(text) > USERNAME_MAX or USERNAME.fullmatch(name) is None:
-        raise InvalidInput("username", "3 to 32 letters, digits, dots, dashes or underscores; a letter or digit first")
+        raise InvalidInput("username", reasons.USERNAME())
     return name
 
 
@@ -53,7 +53,7 @@ def check_email(text: str) -> str:
     sent = text.strip()
     address = unicodedata.normalize("NFC", sent.lower()) if len(sent) <= EMAIL_MAX else ""
     if not address.isprintable() or len(address) > EMAIL_MAX or _EMAIL.fullmatch(address) is None:
-        raise InvalidInput("email", "an e-mail address such as ann@example.org, at most 254 characters")
+        raise InvalidInput("email", reasons.EMAIL())
     return address
 
 
@@ -67,11 +67,11 @@ def check_password(text: str, *, username: str, email: str) -> str:
     """
     text = opaque(text[: PASSWORD_SENT_MAX + 1])
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
-        raise InvalidInput("password", "no control characters")
+        raise InvalidInput("password", reasons.PASSWORD_CHARACTERS())
     if not PASSWORD_MIN <= len(text) <= PASSWORD_MAX:
-        raise InvalidInput("password", f"{PASSWORD_MIN} to {PASSWORD_MAX} characters")
+        raise InvalidInput("password", reasons.LENGTH(least=PASSWORD_MIN, most=PASSWORD_MAX))
     if text.lower() in (username, email):
-        raise InvalidInput("password", "something other than your own name or address")
+        raise InvalidInput("password", reasons.PASSWORD_IS_NAME())
     return text
 
 
@@ -102,7 +102,10 @@ def user_key(user_id: UserId) -> RecordKey:
 
 @frozen
 class User:
-    """A user. `epoch` counts how often all sessions were ended; a session counts only in its own epoch."""
+    """A user. `epoch` counts how often all sessions were ended; a session counts only in its own epoch.
+
+    `version` is the record's, as it was read.
+    """
 
     id: UserId
     username: str
@@ -110,6 +113,7 @@ class User:
     password_hash: str
     created_at: datetime
     epoch: int = 0
+    version: int = 1
 
     def to_record(self) -> Record:
         """The record, in its first version."""
@@ -130,7 +134,7 @@ class User:
         body = record.body
         created_at = from_micros(int(str(body["created_at"])))
         names = str(body["username"]), str(body["email"]), str(body["password_hash"])
-        return cls(UserId(record.id), *names, created_at, int(str(body.get("epoch", 0))))
+        return cls(UserId(record.id), *names, created_at, int(str(body.get("epoch", 0))), record.version)
 
 
 def tombstone(user_id: UserId) -> Record:
@@ -143,6 +147,14 @@ class SessionKind(StrEnum):
 
     COOKIE = "cookie"
     BEARER = "bearer"
+
+
+class FirstSession(StrEnum):
+    """The session that somebody who signs up begins with."""
+
+    COOKIE = SessionKind.COOKIE
+    BEARER = SessionKind.BEARER
+    NONE = "none"
 
 
 IDLE: Final = {SessionKind.COOKIE: timedelta(minutes=30), SessionKind.BEARER: timedelta(days=30)}
@@ -173,7 +185,7 @@ class Session:
 
     @property
     def expires_at(self) -> datetime:
-        """When the session ends unless it is used before."""
+        """When the session ends. It moves with use of a cookie alone."""
         idle, absolute = self.seen_at + IDLE[self.kind], self.created_at + ABSOLUTE[self.kind]
         return min(idle, absolute, self.logged_in_at + RENEWABLE[self.kind])
 

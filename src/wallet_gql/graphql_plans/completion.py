@@ -228,12 +228,33 @@ class _List:
         waiting: list[int] = []
         items = iter(value)
         try:
-            for item in items:
-                self._add(item, path, run, answer, waiting)
+            if self._usual is None or self._may_be_cast:
+                for item in items:
+                    self._add(item, path, run, answer, waiting)
+            else:
+                self._add_usual(items, path, run, answer, waiting)
         except Exception:
             self._abandon(answer, waiting, items)
             raise
         return fill_list(answer, waiting) if waiting else answer
+
+    def _add_usual(self, items: Iterator[Any], path: Path, run: Run, answer: list[Any], waiting: list[int]) -> None:
+        """`_add` for each item; in fewer steps for those of the usual class, which are all as a rule."""
+        made, usual = self._made, self._usual
+        assert made is not None
+        for item in items:
+            if item.__class__ is not usual:
+                self._add(item, path, run, answer, waiting)
+                continue
+            place = path, len(answer)
+            try:
+                part = made.answer(item, place, run)
+            except Exception as error:  # noqa: BLE001 - a resolver may raise anything
+                part = self._failed(error, place, run)
+            if part.__class__ is Coroutine:
+                waiting.append(place[1])
+                part = self._guarded(part, place, run)
+            answer.append(part)
 
     def _add(self, item: Any, path: Path, run: Run, answer: list[Any], waiting: list[int]) -> None:
         place = path, len(answer)

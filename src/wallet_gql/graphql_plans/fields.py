@@ -22,6 +22,7 @@ from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
 from strawberry.utils.await_maybe import await_maybe
 
+from .along import made_of, path_of
 from .completion import Complete, completer
 from .info import PlanInfo, resolve_info
 from .inputs import Convert, DoubtError, Read
@@ -103,7 +104,7 @@ class Field(Site):
         assert resolver is not None
         if not self._arguments and [*resolver.signature.parameters] == ["self"]:
             of: Callable[[Any], Any] = resolver.wrapped_func  # type: ignore[assignment]  # bound, since the type is made
-            self.method = of
+            self.attribute, self.made, self.method = path_of(of), made_of(of), of
             return lambda source, _path, _run: of(source)
 
         def call(source: Any, path: Path, run: Run) -> Any:

@@ -6,12 +6,10 @@ its class, is left to `Field.settle`, which does whatever graphql-core does.
     def answer(o, p, R):
      w0 = None
      try:
-      at0 = F1
       v1 = o.amount
       if v1.__class__ is K1:
        w1 = None
        try:
-        at1 = F2
         v2 = v1.minor_units
         if v2.__class__ in PLAIN:
          v2 = L2(v2)
@@ -19,18 +17,20 @@ its class, is left to `Field.settle`, which does whatever graphql-core does.
          v2 = F2.settle(v2, (p, 'amount'), R)
          if v2.__class__ is Coroutine: w1 = w1, 'minorUnits', v2
        except Exception as error:
-        raise at1.failure(error, (p, 'amount'), w1) from error
+        raise A1[error.__traceback__.tb_lineno].failure(error, (p, 'amount'), w1) from error
        v1 = {'minorUnits': v2}
        if w1 is not None: v1 = F1.guarded(fill(v1, w1), p, R); w0 = w0, 'amount', v1
       else:
        v1 = F1.settle(v1, p, R)
        if v1.__class__ is Coroutine: w0 = w0, 'amount', v1
-      at0 = F3
       ...
      except Exception as error:
-      raise at0.failure(error, p, w0) from error
+      raise A0[error.__traceback__.tb_lineno].failure(error, p, w0) from error
      v0 = {'amount': v1, 'currency': v3}
      return v0 if w0 is None else fill(v0, w0)
+
+`A0` and `A1` say which field a line belongs to. Where `amount` is made along paths (see `along`), no object is made:
+`v2 = o.line.amount`.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ from graphql import (
 )
 from strawberry.types.cast import TYPE_CAST_ATTRIBUTE
 
+from .along import left_to_json
 from .running import Coroutine, Path, Run, fill
 from .site import Site
 
@@ -134,8 +135,9 @@ def known_class(kind: GraphQLObjectType) -> type | None:
 def compiled(fields: Fields) -> Any:
     """The function that answers a selection set: source, place and run -> answer, or a coroutine that gives it."""
     writer = _Writer()
-    source = writer.function(fields)
-    names = {"Coroutine": Coroutine, "Undefined": Undefined, "PLAIN": PLAIN, "fill": fill, **writer.names}
+    source, tables = writer.function(fields)
+    known = {"Coroutine": Coroutine, "Undefined": Undefined, "PLAIN": PLAIN, "fill": fill}
+    names = {**known, **writer.names, **tables}
     exec(_code(source), names)  # noqa: S102 - text of a client's goes in as literals alone
     return names["answer"]
 
@@ -154,11 +156,22 @@ class _Place:
     source: str
     path: str
     depth: int = 0
+    parts: Mapping[str, str] | None = None
+    """If the object is not made: where its attributes are read instead, as paths from `source`."""
 
     @property
     def waiting(self) -> str:
         """The variable with what is still to come of its answer."""
         return f"w{self.number}"
+
+    def along(self, path: str) -> str | None:
+        """A path from `source` for one from the object; None if the object would have to be made."""
+        if self.parts is None:
+            return path
+        if path in self.parts:
+            return self.parts[path]
+        first, dot, rest = path.partition(".")
+        return None if first not in self.parts else f"{self.parts[first]}{dot}{rest}"
 
 
 class _Writer:
@@ -169,11 +182,27 @@ class _Writer:
         self._numbers = count()
         self._left = INLINED_MAX
 
-    def function(self, fields: Fields) -> str:
-        """The whole text."""
+    def function(self, fields: Fields) -> tuple[str, dict[str, dict[int, Site]]]:
+        """The whole text; and by the name of a table of the text, the field that each line belongs to."""
         place = _Place(next(self._numbers), "o", "p")
         done = "return v0 if w0 is None else fill(v0, w0)"
-        return "\n".join(["def answer(o, p, R):", *_in(self._object(place, "v0", fields)), f" {done}"])
+        return self._tabled(["def answer(o, p, R):", *_in(self._object(place, "v0", fields)), f" {done}"])
+
+    def _tabled(self, lines: Iterable[str]) -> tuple[str, dict[str, dict[int, Site]]]:
+        """Take the marks out of the text: `#A0 F1` says that from there on the lines of the object A0 belong to F1."""
+        text: list[str] = []
+        tables: dict[str, dict[int, Site]] = {}
+        current: dict[str, Site] = {}
+        for line in lines:
+            if line.lstrip().startswith("#"):
+                table, name = line.lstrip(" #").split()
+                current[table] = self.names[name]
+                tables.setdefault(table, {})
+                continue
+            text.append(line)
+            for table, field in current.items():
+                tables[table][len(text)] = field
+        return "\n".join(text), tables
 
     def _object(self, place: _Place, answer: str, fields: Fields) -> Iterator[str]:
         """The answer of one object, into a variable; what is still to come of it waits in another."""
@@ -192,14 +221,17 @@ class _Writer:
             yield "try:"
             yield from _in(lines)
             yield "except Exception as error:"
-            yield f" raise at{place.number}.failure(error, {place.path}, {place.waiting}) from error"
+            found = f"A{place.number}[error.__traceback__.tb_lineno]"
+            yield f" raise {found}.failure(error, {place.path}, {place.waiting}) from error"
         yield f"{answer} = {{{', '.join(parts)}}}"
 
     def _field(self, place: _Place, number: int, key: str, field: Site) -> Iterator[str]:
         """What one response key takes."""
-        body = [self._value(place, number, field), *self._settled(place, number, key, field)]
+        body = self._made_along(place, number, key, field)
+        if body is None:
+            body = [self._value(place, number, field), *self._settled(place, number, key, field)]
         if field.is_required:
-            yield f"at{place.number} = F{number}"
+            yield f"#A{place.number} F{number}"
             yield from body
         else:
             yield "try:"
@@ -209,7 +241,7 @@ class _Writer:
 
     def _value(self, place: _Place, number: int, field: Site) -> str:
         if field.attribute is not None:
-            return f"v{number} = {place.source}.{field.attribute}"
+            return f"v{number} = {place.source}.{place.along(field.attribute)}"
         self.names[f"C{number}"] = field.call if field.method is None else field.method
         more = f", {place.path}, R" if field.method is None else ""
         return f"v{number} = C{number}({place.source}{more})"
@@ -223,9 +255,12 @@ class _Writer:
         if is_known is None:
             yield from settled
             return
-        yield f"if {is_known}:"
-        yield from _in(answer or ["pass"])
-        yield "else:"
+        if not answer:
+            yield f"if not ({is_known}):"
+        else:
+            yield f"if {is_known}:"
+            yield from _in(answer)
+            yield "else:"
         yield from _in(settled)
 
     def _usual(self, place: _Place, number: int, key: str, field: Site) -> tuple[str | None, list[str]]:
@@ -236,12 +271,7 @@ class _Writer:
         if isinstance(kind, GraphQLEnumType):
             return self._enum(number, kind)
         if isinstance(kind, GraphQLScalarType):
-            self.names[f"L{number}"] = kind.coerce_output_value
-            if kind.coerce_output_value is str:  # whose answers are never null
-                return f"{v}.__class__ in PLAIN", [f"{v} = L{number}({v})"]
-            settled = f"F{number}.settle({v}, {place.path}, R)"
-            answer = f"w = L{number}({v}); {v} = {settled} if w is None or w is Undefined else w"
-            return f"{v}.__class__ in PLAIN", [answer]
+            return self._scalar(number, kind, f"F{number}.settle({v}, {place.path}, R)")
         if isinstance(kind, GraphQLObjectType) and (expected := known_class(kind)):
             self.names[f"K{number}"] = expected
             not_cast = f" and getattr({v}, {TYPE_CAST_ATTRIBUTE!r}, None) is None" if kind.is_type_of else ""
@@ -263,6 +293,34 @@ class _Writer:
         filled = f"fill({v}, {inner.waiting})"
         yield f"if {inner.waiting} is not None: {v} = F{number}.guarded({filled}, {place.path}, R); {noted}"
 
+    def _scalar(self, number: int, kind: GraphQLScalarType, settled: str) -> tuple[str, list[str]]:
+        v, left = f"v{number}", left_to_json(kind.coerce_output_value)
+        if left is not None:
+            self.names[f"K{number}"] = left
+            return f"{v}.__class__ is K{number}", []
+        self.names[f"L{number}"] = kind.coerce_output_value
+        if kind.coerce_output_value is str:  # whose answers are never null
+            return f"{v}.__class__ in PLAIN", [f"{v} = L{number}({v})"]
+        answer = f"w = L{number}({v}); {v} = {settled} if w is None or w is Undefined else w"
+        return f"{v}.__class__ in PLAIN", [answer]
+
+    def _made_along(self, place: _Place, number: int, key: str, field: Site) -> list[str] | None:
+        """The answer of an object that need not be made, since all that is asked of it stands at paths; else None."""
+        parts = _parts(place, field)
+        if parts is None:
+            return None
+        made = _asked(field)
+        if place.parts is None:  # what is below an object that is not made is not made either: all or nothing
+            count, deep = _extent(made)
+            if self._left < count or place.depth + deep > INLINED_DEEP:
+                return None
+            self._left -= count
+        inner = _Place(number, place.source, f"({place.path}, {key!r})", place.depth + 1, parts)
+        filled = f"F{number}.guarded(fill(v{number}, {inner.waiting}), {place.path}, R)"
+        noted = f"{place.waiting} = {place.waiting}, {key!r}, v{number}"
+        lines = self._object(inner, f"v{number}", made)
+        return [*lines, f"if {inner.waiting} is not None: v{number} = {filled}; {noted}"]
+
     def _enum(self, number: int, kind: GraphQLEnumType) -> tuple[str | None, list[str]]:
         expected = getattr(kind, "wrapped_cls", None)
         if expected is None or not issubclass(expected, enum.Enum) or issubclass(expected, enum.Flag):
@@ -270,6 +328,39 @@ class _Writer:
         self.names[f"K{number}"] = expected
         self.names[f"L{number}"] = {member.name: kind.coerce_output_value(member) for member in expected}
         return f"v{number}.__class__ is K{number}", [f"v{number} = L{number}[v{number}._name_]"]
+
+
+def _asked(field: Site) -> Fields:
+    """What is asked for of a field's object."""
+    kind = get_nullable_type(field.type)
+    assert isinstance(kind, GraphQLObjectType)
+    return object_of(field, kind).fields
+
+
+def _extent(fields: Fields) -> tuple[int, int]:
+    """How many fields are asked for of an object that is not made, with all below; and how deep those are."""
+    below = [_extent(_asked(each)) for each in fields.values() if not isinstance(each, str) and each.attribute is None]
+    return len(fields) + sum(count for count, _ in below), 1 + max((deep for _, deep in below), default=0)
+
+
+def _parts(place: _Place, field: Site) -> Mapping[str, str] | None:
+    """Where the attributes of a field's object are read, from the place's source; None if it has to be made."""
+    kind = get_nullable_type(field.type)
+    if field.made is None or not isinstance(kind, GraphQLObjectType) or known_class(kind) is not field.made[0]:
+        return None
+    parts = {}
+    for name, path in field.made[1].items():
+        whole = place.along(path)
+        if whole is None:
+            return None
+        parts[name] = whole
+    inner = _Place(0, place.source, "", parts=parts)
+    for each in _asked(field).values():
+        if isinstance(each, str) or (each.attribute is not None and inner.along(each.attribute) is not None):
+            continue
+        if _parts(inner, each) is None:
+            return None
+    return parts
 
 
 def _in(lines: Iterable[str]) -> list[str]:

@@ -18,6 +18,7 @@ from graphql.execution.values import VariableValues
 from strawberry import Schema
 from strawberry.types.field import StrawberryField
 
+from .along import Made
 from .inputs import Inputs
 from .running import Path, Run
 from .selections import Selections
@@ -58,11 +59,13 @@ class ShapeParts(Protocol):
 class Site:
     """One field of one selection set on one object type.
 
-    `attribute` is what it reads, where that is a plain attribute. `method` takes the source alone, where the resolver
-    wants no more. `call` gets the value in any case.
+    `attribute` is what it reads, where that is a plain attribute, or a path of them. `made` is what its resolver makes,
+    where that is known. `method` takes the source alone, where the resolver wants no more. `call` gets the value in any
+    case.
     """
 
     attribute: str | None = None
+    made: Made | None = None
     method: Callable[[Any], Any] | None = None
     call: Call
 

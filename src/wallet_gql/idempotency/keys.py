@@ -22,7 +22,7 @@ from functools import partial
 from typing import Final
 
 from ..domain.changes import ReadSet
-from ..domain.errors import InvalidInput
+from ..domain.errors import InvalidInput, reasons
 from ..domain.ids import actor_slot
 from ..storage import Store
 
@@ -43,7 +43,7 @@ Parse = Callable[[str], str]
 def check_key(key: str, field: str = FIELD) -> str:
     """Return the key if it is 1 to 255 printable ASCII characters. Raises InvalidInput."""
     if not 1 <= len(key) <= KEY_MAX or not key.isascii() or not key.isprintable():
-        raise InvalidInput(field, f"1 to {KEY_MAX} printable ASCII characters, such as a UUID")
+        raise InvalidInput(field, reasons.KEY(most=KEY_MAX))
     return key
 
 
@@ -53,17 +53,17 @@ def canonical_key(given: str, field: str = FIELD) -> str:
     if given.startswith('"'):
         match = _STRING.fullmatch(given)
         if match is None:
-            raise InvalidInput(field, "leave the double quotes out, or end with one and put nothing behind it")
+            raise InvalidInput(field, reasons.KEY_QUOTES())
         key = re.sub(r"\\(.)", r"\1", match[1])
     if key.startswith('"') or key != key.strip(" "):
-        raise InvalidInput(field, "leave out the double quote in front and the spaces at both ends; use a UUID")
+        raise InvalidInput(field, reasons.KEY_SPACES())
     return check_key(key, field)
 
 
 def header_value(given: Sequence[str]) -> str:
     """The value of the header, which must be there once; white space around it does not count. Raises InvalidInput."""
     if len(given) != 1:
-        raise InvalidInput(HEADER, "send this header, once: a new key for each intent, the same one for its retries")
+        raise InvalidInput(HEADER, reasons.KEY_ONCE())
     return given[0].strip(" \t")
 
 
@@ -71,7 +71,7 @@ def header_key(value: str, *, bare: bool = True) -> str:
     """The key that a header's value spells; without `bare` it must be in quotes. Raises InvalidInput."""
     if value.startswith('"') or (bare and _BARE.fullmatch(value)):
         return canonical_key(value, HEADER)
-    raise InvalidInput(HEADER, 'put the key in double quotes, as in "8e03978e-40d5-43dd-bc93-6894a57f9324"')
+    raise InvalidInput(HEADER, reasons.KEY_BARE())
 
 
 async def key_of(store: Store, actor: str, given: str, *, parse: Parse = canonical_key, slot: int | None = None) -> str:

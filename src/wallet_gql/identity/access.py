@@ -19,6 +19,7 @@ from ..domain.errors import (
     Unauthenticated,
     Unavailable,
     WalletError,
+    reasons,
 )
 from ..domain.frozen import frozen
 from ..domain.ids import UserId, make_user_id
@@ -38,7 +39,7 @@ from ..domain.users import (
     login_claim,
     user_key,
 )
-from ..people import holder_of
+from ..people import holder_of, user_called
 from ..records import LIMIT, Backlog, Due, Sweep, SweepKind, Swept, change, read, remove, sweep_all
 from ..storage import Store
 from .decisions import beginning, ending, renewing
@@ -99,16 +100,37 @@ class Identity:
             Unavailable: nothing was created; the same request again may succeed at once.
             InDoubt: unknown. If the user was created, logging in works; else the same request creates it.
         """
+        user = await self._newcomer(username, email, password, visitor)
+        await self._create(user, visitor)
+        return user
+
+    async def join(
+        self, username: str, email: str, password: str, kind: SessionKind, visitor: Visitor | None = None
+    ) -> LoggedIn:
+        """Create a user and start a session, in one commit. Raises as `sign_up`."""
+        user = await self._newcomer(username, email, password, visitor)
+        now = user.created_at
+        session, token = new_session(Session("", user.id, kind, now, now, now, user.epoch, visitor))
+        await self._create(user, visitor, session)
+        return LoggedIn(user, session, token)
+
+    async def _newcomer(self, username: str, email: str, password: str, visitor: Visitor | None) -> User:
+        """A user who is not stored yet. Raises InvalidInput, Contended."""
         username, email = refuse_reserved(check_username(username), "username"), check_email(email)
         check_password(password, username=username, email=email)
         password_hash = await self.passwords.choose(password, (username, email), _client(visitor))
         now = self._clock()
         user_id = make_user_id(int(now.timestamp() * 1000), secrets.randbits(62))
-        user = User(user_id, username, email, password_hash, now)
-        event = self.events.make(EventKind.SIGNED_UP, visitor)
-        await self.names.sign_up(user, event.to_record(user_id))
-        tell(event, user_id)
-        return user
+        return User(user_id, username, email, password_hash, now)
+
+    async def _create(self, user: User, visitor: Visitor | None, *sessions: Session) -> None:
+        """Store a user with the sessions that begin at once. Raises as `sign_up`."""
+        events = [self.events.make(EventKind.SIGNED_UP, visitor)]
+        events += [self.events.make(EventKind.LOGGED_IN, visitor, session.id) for session in sessions]
+        beside = [one.to_record() for one in sessions] + [event.to_record(user.id) for event in events]
+        await self.names.sign_up(user, *beside)
+        for event in events:
+            tell(event, user.id)
 
     async def log_in(
         self, login: str, password: str, kind: SessionKind = SessionKind.COOKIE, visitor: Visitor | None = None
@@ -214,7 +236,7 @@ class Identity:
         await self.throttles.succeeded(attempt)
         check_password(new, username=user.username, email=user.email)
         if opaque(new) == opaque(old):
-            raise InvalidInput("password", "something other than the password you have")
+            raise InvalidInput("password", reasons.PASSWORD_SAME())
         password_hash = await self.passwords.choose(new, (user.username, user.email), _client(visitor))
         event = self.events.make(EventKind.PASSWORD_CHANGED, visitor)
         await self._end_all(user, session, event, password_hash=password_hash)
@@ -284,6 +306,13 @@ class Identity:
         snapshot = await self.store.fetch(ReadSet(records=keys))
         found = (User.from_record(snapshot.record(key)) for key in keys)
         return {user.id: user for user in found if user is not None}
+
+    async def called(self, username: str) -> User | None:
+        """A user by username; None if there is none. Takes two reads in both cases. Raises RateLimited.
+
+        An e-mail address finds nobody, so that nobody can find out whose address it is.
+        """
+        return await self.user(await user_called(self.store, username) or NOBODY)
 
     async def find(self, login: str) -> User | None:
         """A user by username or e-mail; None if there is none. Takes two reads in both cases."""

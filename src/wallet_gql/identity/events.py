@@ -10,7 +10,7 @@ from typing import Final
 
 from ..domain.ids import UserId
 from ..domain.security_events import EventKind, SecurityEvent, Visitor, make_event_id
-from ..records import change
+from ..records import change, page_of_records
 from ..storage import PAGE_MAX, Page, Store
 
 log: Final = logging.getLogger("wallet_gql.security")
@@ -35,9 +35,13 @@ class Events:
         await change(self._store, record.key, lambda _: record)
         tell(event, user_id or "nobody")
 
-    async def page(self, user_id: UserId, limit: int = PAGE_MAX, *, after: str = "") -> Page[SecurityEvent]:
-        """The user's events, newest first: those older than the one with the id `after`."""
-        found = await self._store.list_records("event", user_id, after=after, limit=limit)
+    async def page(
+        self, user_id: UserId, limit: int = PAGE_MAX, *, after: str = "", backward: bool = False
+    ) -> Page[SecurityEvent]:
+        """The user's events, newest first: those older than the one with the id `after`, or newer if `backward`."""
+        found = await page_of_records(
+            self._store, "event", user_id, limit, behind=after, descending=False, backward=backward
+        )
         return Page(tuple(SecurityEvent.from_record(record) for record in found.items), found.has_more)
 
 

@@ -6,7 +6,7 @@ import string
 from collections.abc import Iterable
 from typing import Final
 
-from ..domain.errors import InvalidInput
+from ..domain.errors import InvalidInput, reasons
 
 SCORE_MIN: Final = 3
 """Of 4: more than 10^8 guesses, which is out of reach while log-ins are throttled."""
@@ -32,7 +32,7 @@ CONTEXT: Final = (
     wallet walletgql wallet-gql graphql graphiql account accounts payment payments transfer transfers balance currency
     money euro ledger deposit withdrawal merchant operator session bearer cookie token alice bob ann example
     login signup openaccount walleterror viewer mutation query input success variables username email typename
-    authorization application available browsers decimal expiresat introspection
+    authorization application available browser browsers decimal expiresat introspection recipes frontends openapi
     """.split(),  # noqa: SIM905 - as text it can be read
 )
 """The product's name, its subject, and the words of its start page."""
@@ -50,7 +50,7 @@ def check_strength(password: str, names: Iterable[str]) -> None:
 
     words = [part for name in names for part in _parts(name)]
     if zxcvbn(_scored(password), user_inputs=[*words, *CONTEXT])["score"] < SCORE_MIN:
-        raise InvalidInput("password", "one that is harder to guess, such as several words that nobody would expect")
+        raise InvalidInput("password", reasons.PASSWORD_WEAK())
 
 
 def _parts(name: str) -> tuple[str, ...]:

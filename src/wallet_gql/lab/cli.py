@@ -19,6 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..domain.errors import ConfigurationError
+from .results import keep, keep_servers
 from .schedule import KINDS, Api, Mix, Shape
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def check(
     backends: Backends = None,
     *,
     seed: Seed = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Histories of each backend.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Histories of each backend; more if none shows what it may.")] = 3,
     writes: Annotated[int, typer.Option(min=1, help="Requests that move or reserve money, in each history.")] = 300,
     out: Out = None,
 ) -> None:
@@ -69,10 +70,10 @@ def check(
 
     async def work(name: str, step: Step) -> Report:
         report = await check_backend(name, range(seed, seed + repeats), Size(writes), out, step)
-        _keep(out, "check.json", {name: report.plain()})
+        keep(out, "check.json", {name: report.plain()})
         return report
 
-    reports, missing = _each(backends, "check", repeats, work)
+    reports, missing = _each(backends, "check", repeats, work, out)
     _console().print(tables.levels(reports))
     _tell(reports)
     _name_missing(backends, missing)
@@ -85,10 +86,14 @@ T = TypeVar("T")
 
 
 def _each(
-    backends: Sequence[str] | None, what: str, steps: int, work: Callable[[str, Step], Coroutine[None, None, T]]
+    backends: Sequence[str] | None,
+    what: str,
+    steps: int,
+    work: Callable[[str, Step], Coroutine[None, None, T]],
+    out: Path | None = None,
 ) -> tuple[list[T], dict[str, str]]:
     """What the work finds of each backend, with progress on a terminal; and why others could not be started."""
-    from ..testing.harness import harness_names  # noqa: PLC0415 - not in production
+    from ..testing.harness import harness_for, harness_names  # noqa: PLC0415 - not in production
     from ..testing.servers.process import ServerMissing  # noqa: PLC0415 - same
 
     found: list[T] = []
@@ -97,8 +102,14 @@ def _each(
         for name in backends or harness_names():
             task = progress.add_task(f"{what} {name}", total=steps)
             try:
+                harness_for(name)
+            except (ImportError, LookupError) as error:  # a LookupError of the work itself is a mistake in it
+                missing[name] = str(error)
+                continue
+            try:
                 found.append(asyncio.run(work(name, partial(progress.advance, task))))
-            except (ImportError, LookupError, ServerMissing) as error:
+                keep_servers(out, [name])
+            except (ImportError, ServerMissing) as error:
                 missing[name] = str(error)
     return found, missing
 
@@ -160,20 +171,10 @@ def load(
         raise ConfigurationError(str(error)) from error
     for shape in shapes:
         _console().print(tables.latencies(shape, [one for one in results if one.shape == shape]))
-    _keep(out, "load.json", {f"{one.backend} {one.name}": one.plain() for one in results})
+    keep_servers(out, backends)
+    keep(out, "load.json", {f"{one.backend} {one.name}": one.plain() for one in results})
     if any(one.wrong for one in results):
         raise typer.Exit(1)
-
-
-def _keep(out: Path | None, name: str, parts: Mapping[str, object]) -> None:
-    if out is None:
-        return
-    from .environment import describe  # noqa: PLC0415 - only for results that are kept
-    from .results import merge  # noqa: PLC0415 - same
-
-    out.mkdir(parents=True, exist_ok=True)
-    merge(out / name, parts)
-    merge(out / "environment.json", {name: describe()})
 
 
 @app.command(epilog="Example:  wallet-gql lab cost sqlite postgres-3 --cross 0,1 --in-flight 1,64 --out results")
@@ -199,10 +200,10 @@ def cost(
         with tempfile.TemporaryDirectory() as folder:
             options: dict[str, Any] = {"transfers": transfers, "seed": seed, "step": step}
             cells = await cost_of(harness_for(name), Path(folder), crosses, levels, **options)
-        _keep(out, "cost.json", {f"{name} {cell.name}": cell.plain() for cell in cells})
+        keep(out, "cost.json", {f"{name} {cell.name}": cell.plain() for cell in cells})
         return cells
 
-    found, missing = _each(backends, "cost", len(crosses) * len(levels), work)
+    found, missing = _each(backends, "cost", len(crosses) * len(levels), work, out)
     _console().print(tables.costs([cell for cells in found for cell in cells]))
     _name_missing(backends, missing)
 
@@ -229,11 +230,11 @@ def fault(
             told, history = await suffer(harness_for(name), Path(folder), seed, faults, chosen)
         if out is not None and history is not None:
             write_all(history, out, "faults")
-        _keep(out, "fault.json", {name: told.plain()})
+        keep(out, "fault.json", {name: told.plain()})
         step()
         return told
 
-    found, missing = _each(backends, "fault", 1, work)
+    found, missing = _each(backends, "fault", 1, work, out)
     _console().print(tables.clear_times(found))
     for told in found:
         typer.echo("".join(f"{told.backend}: ANOMALY {what}\n" for what in told.wrong[:FAULTS_SHOWN]), nl=False)
@@ -253,14 +254,16 @@ def power(
     mutants: Annotated[str, typer.Option(help="A module with a mapping MUTANTS, name to function.")],
     only: Annotated[str, typer.Option(help="Some of them, with commas; all by default.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Trials of each mutant.")] = 20,
+    faults: Annotated[int, typer.Option(min=0, help="In each trial, after a history that finds nothing.")] = 0,
     seed: Seed = 1,
     out: Out = None,
 ) -> None:
-    """Run `check` on products that are broken on purpose: how much a clean check is worth.
+    """Run `check` and `fault` on products that are broken on purpose: how much a clean result is worth.
 
     Exit 1 if the sound product is convicted.
     """
-    from .power import ENOUGH, SOUND, mutants_of  # noqa: PLC0415 - needs the extra
+    from .broken import SOUND  # noqa: PLC0415 - needs the extra
+    from .power import ENOUGH, mutants_of  # noqa: PLC0415 - same
     from .power import power as power_of  # noqa: PLC0415 - same
 
     sys.path.insert(0, "")  # as `python -m` does: modules of the working directory
@@ -270,10 +273,10 @@ def power(
         raise ConfigurationError(f"{mutants} has no {', '.join(sorted(unknown))}")
 
     async def work(name: str, step: Step) -> list[Power]:
-        return await power_of(name, mutants, chosen, range(seed, seed + seeds), step)
+        return await power_of(name, mutants, chosen, range(seed, seed + seeds), faults=faults, step=step)
 
-    (found, *_), _ = _each([backend], "power", seeds * (len(chosen) + 1), work)
-    _keep(out, "power.json", {f"{backend} {one.mutant}": one.plain() for one in found})
+    (found, *_), _ = _each([backend], "power", seeds * (len(chosen) + 1), work, out)
+    keep(out, "power.json", {f"{backend} {one.mutant}": one.plain() for one in found})
     table = Table(title=f"mutants of {backend}, {seeds} seeds")
     for head in ("mutant", "convicted", "95 % interval", "median s", "found"):
         table.add_column(head, overflow="ellipsis", no_wrap=True)
@@ -357,12 +360,19 @@ def compare(
 @app.command(epilog="Example:  wallet-gql lab report results")
 def report(
     folder: Annotated[Path, typer.Argument(help="Where `--out` of the other commands has put results.")],
+    *,
+    publish: Annotated[
+        Path | None, typer.Option(help="A checkout's `docs`: gets a page of evidence, and columns in comparison.md.")
+    ] = None,
 ) -> None:
     """Write one HTML page with the tables and plots of all results in a folder."""
-    from .report import write_report  # noqa: PLC0415 - needs the extra
+    from .publish import publish as publish_in  # noqa: PLC0415 - needs the extra
+    from .report import write_report  # noqa: PLC0415 - same
 
     try:
         typer.echo(write_report(folder))
+        if publish is not None:
+            typer.echo(publish_in(folder, publish))
     except FileNotFoundError as error:
         raise ConfigurationError(str(error)) from error
 

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
@@ -13,6 +14,7 @@ from shutil import which
 from typing import Any
 
 from .. import __version__
+from ..testing.harness import harness_for
 
 
 def describe() -> dict[str, Any]:
@@ -30,6 +32,18 @@ def describe() -> dict[str, Any]:
         "loadAverage": os.getloadavg()[0],
         "packages": {str(each.metadata["Name"]): each.version for each in distributions()},
     }
+
+
+async def servers_of(backend: str) -> dict[str, str]:
+    """What a backend's servers say of their versions and settings. Raises ServerMissing."""
+    with tempfile.TemporaryDirectory() as folder:
+        harness = harness_for(backend)
+        await harness.start(Path(folder))
+        try:
+            async with harness.open():  # which makes the ledger
+                return dict(await harness.about())
+        finally:
+            await harness.stop()
 
 
 def _commit() -> str | None:

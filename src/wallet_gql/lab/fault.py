@@ -4,6 +4,8 @@ All faults are drawn from the seed before anything runs. The clients of `workloa
 proxies. After each fault the *clear time* is measured: how long after its end the requests that had no answer then took
 to get one. At the end the history is judged as by `check`; a fault excuses no anomaly.
 
+`fail` is an error inside a commit of this process, at one of the backend's failpoints.
+
 `writers` is a kind of its own: real processes that pay are killed at each failpoint, at random, and on a full disk, and
 started again (`testing.crash`). It needs no network, so it suits SQLite, too.
 """
@@ -11,6 +13,7 @@ started again (`testing.crash`). It needs no network, so it suits SQLite, too.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter, defaultdict
@@ -22,10 +25,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from ..domain.errors import ConfigurationError
+from .. import failpoints
+from ..domain.changes import ReadSet
+from ..domain.errors import ConfigurationError, WalletError
+from ..domain.ids import AccountId
+from ..storage import Store
 from ..testing.crash import Tally, draw_trials, run_trial
 from ..testing.harness import Harness
-from ..testing.patience import until
+from ..testing.patience import patience, until
 from ..testing.proxy import Proxy, behind_proxies
 from ..testing.world import World
 from ..verbs.ledger import utc_now
@@ -43,6 +50,14 @@ SECONDS: Final = (0.1, 1.0)
 CALM_SECONDS: Final = (0.1, 0.5)
 CLEAR_SECONDS_MAX: Final = 60.0
 CLOCK_STEPS: Final = (-30.0, 30.0)
+READ_SECONDS_MAX: Final = 20.0
+"""Within this time a read must say that a server is away."""
+READS: Final = 20
+READ_PAUSE_SECONDS: Final = 0.1
+FAIL_SECONDS: Final = 0.05
+"""So often does a failpoint fail."""
+HITS_MAX: Final = 5
+"""A failpoint fails at the latest when it is passed for this time."""
 ANY: Final = b""
 """Every request contains this."""
 
@@ -144,8 +159,9 @@ async def _possible(harness: Harness, folder: Path) -> set[str]:
     try:
         async with behind_proxies(looked) as proxies:
             networked = {*ON_NETWORK, "clock", "writers"} if proxies else set()
-            killable = set(ON_SERVERS) if proxies and looked.servers() else set()
-            return networked | killable | ({"writers"} if looked.has_files else set())
+            killable = set(ON_SERVERS) if looked.servers() else set()
+            failing = {"fail"} if looked.failpoints else set()
+            return networked | killable | failing | ({"writers"} if looked.has_files else set())
     finally:
         await looked.stop()
 
@@ -157,10 +173,32 @@ async def _under_load(
         async with behind_proxies(harness) as proxies, AsyncExitStack() as stack:
             stores = [await stack.enter_async_context(harness.open()) for _ in range(2)]
             nemesis = _Nemesis(harness, proxies, planned, told)
-            return await record(world, seed, size, Around(stores, nemesis.clock, nemesis.run))
+            history = await record(world, seed, size, Around(stores, nemesis.clock, nemesis.run))
+            history.strange += await _unanswered(harness, stores[0], tuple(map(AccountId, history.accounts)))
+            return history
 
     await asyncio.to_thread(folder.mkdir, parents=True)
     return await run(harness, folder, told.seed, SIZE, recording)
+
+
+async def _unanswered(harness: Harness, store: Store, accounts: Sequence[AccountId]) -> list[str]:
+    """What is wrong with a read while a server is away for as long as the read takes: it must end in time."""
+    away = list(harness.servers()[:1])
+    await asyncio.gather(*(asyncio.to_thread(server.kill) for server in away))
+    try:
+        for _ in range(READS):  # a store may notice late, and read what it has open
+            async with asyncio.timeout(patience(READ_SECONDS_MAX)):
+                await store.fetch(ReadSet(accounts=tuple(accounts)))
+            await asyncio.sleep(READ_PAUSE_SECONDS)
+    except TimeoutError:
+        return [f"a read has no answer after {READ_SECONDS_MAX:.0f} s while a server is away"]
+    except WalletError as error:
+        return [] if error.retryable else [f"a read was told {error.code} while a server is away: {error}"]
+    except Exception as error:  # noqa: BLE001 - whatever a store lets out is a finding
+        return [f"{type(error).__name__} left the store: {error}"]
+    finally:
+        await harness.restart(away)
+    return []
 
 
 class _Nemesis:
@@ -193,23 +231,37 @@ class _Nemesis:
                 history.strange.append(f"requests have no answer {CLEAR_SECONDS_MAX:.0f} s after {fault}")
 
     async def _apply(self, fault: Fault) -> None:
-        proxy = self._proxies[fault.place % len(self._proxies)]
         if fault.kind in ON_SERVERS:
             await self._on_server(fault)
-        elif fault.kind == "cut":
+        elif fault.kind in ON_NETWORK:
+            await self._on_network(fault)
+        elif fault.kind == "fail":
+            await self._fail(fault)
+        else:
+            self._by = timedelta(seconds=fault.by_seconds)
+            await asyncio.sleep(fault.seconds)
+            self._by = timedelta()
+
+    async def _fail(self, fault: Fault) -> None:
+        points = self._harness.failpoints
+        point, hit = points[fault.place % len(points)], fault.place // len(points) % HITS_MAX + 1
+        for _ in range(math.ceil(fault.seconds / FAIL_SECONDS)):
+            failpoints.arm(f"{point}=fail@{hit}")
+            await asyncio.sleep(FAIL_SECONDS)
+        failpoints.arm("")
+
+    async def _on_network(self, fault: Fault) -> None:
+        proxy = self._proxies[fault.place % len(self._proxies)]
+        if fault.kind == "cut":
             proxy.cut()
         elif fault.kind == "half-close":
             proxy.half_close()
         elif fault.kind == "drop":
             proxy.drop_reply(ANY)
-        elif fault.kind == "delay":
+        else:
             proxy.hold()
             await asyncio.sleep(fault.seconds)
             proxy.release()
-        else:
-            self._by = timedelta(seconds=fault.by_seconds)
-            await asyncio.sleep(fault.seconds)
-            self._by = timedelta()
 
     async def _on_server(self, fault: Fault) -> None:
         servers = self._harness.servers()

@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from ..testing.history import NEVER
 from ..testing.levels import Level
-from .history import History
+from .history import History, Seen
 
 Edge = tuple[int, int]
 Edges = Mapping[str, Sequence[Edge]]
@@ -55,6 +55,25 @@ class Anomaly:
         return f"{self.name}, {self.operations} operations, such as {self.witness}"
 
 
+def pending_at(history: History, account: str, seen: Seen) -> int | None:
+    """Up to which of the account's next entries a read has counted credits of other nodes, still pending: the fewest.
+
+    An entry that was being decided when such a credit came may stand before it. None if they explain no such balance,
+    or if the backend keeps no credits pending.
+    """
+    entries, transfers, sums = history.books.entries[account], history.books.transfers, {0}
+    early_minor = seen.posted_minor - entries[seen.sequence - 1].balance_minor
+    if not history.keeps_pending:
+        return None if early_minor else 0
+    for count, entry in enumerate(entries[seen.sequence :]):
+        if early_minor in sums:
+            return count
+        payer = transfers[entry.transfer_id].debit_account_id
+        if entry.amount_minor > 0 and history.homes.get(payer) != history.homes[account]:
+            sums |= {minor + entry.amount_minor for minor in sums if minor + entry.amount_minor <= early_minor}
+    return len(entries) - seen.sequence if early_minor in sums else None
+
+
 def operations_of(history: History, accounts: Collection[str]) -> list[Operation]:
     """What the clients did to these accounts, without the set-up. What nobody answered ends never."""
     asked_by = history.operations()
@@ -71,7 +90,11 @@ def operations_of(history: History, accounts: Collection[str]) -> list[Operation
         label = f"{asked.asked['verb']} {transfer.idempotency_key}"
         found.append(Operation(label, asked.invoked_at, end, made=made))
     for number, call in enumerate(history.calls):
-        saw = {name: seen.sequence for name, seen in call.seen.items() if name in accounts}
+        saw = {
+            name: seen.sequence + (pending_at(history, name, seen) or 0)
+            for name, seen in call.seen.items()
+            if name in accounts
+        }
         if call.outcome == "ok" and saw:
             found.append(Operation(f"{call.verb} #{number}", call.sent_at, call.ended_at, saw=saw))
     return found

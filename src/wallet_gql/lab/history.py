@@ -65,6 +65,8 @@ class History:
     seed: int
     homes: Mapping[str, str]
     opening: Mapping[str, int]
+    keeps_pending: bool = False
+    """Whether the backend claims that balances may count credits of other nodes whose entries follow."""
     calls: list[Call] = field(default_factory=list)
     books: Books = field(default_factory=Books)
     strange: list[str] = field(default_factory=list)

@@ -1,5 +1,7 @@
 """How much a clean `lab check` is worth: it is run on backends that were broken on purpose, under several seeds.
 
+A trial is one history of `check`, and with `faults` so many faults of `fault` after a history that finds nothing.
+
 A *mutant* is one mistake: a function that takes a `pytest.MonkeyPatch` and breaks the product with it. They are told by
 the name of a module with a mapping `MUTANTS`, name to function, such as `tests.integration.mutants`. Each trial runs in
 a process of its own, which nothing of another trial can disturb and which can be ended. The sound backend is tried,
@@ -8,7 +10,7 @@ too: whoever convicts that one convicts wrongly.
 As a program it is one trial, which prints its verdict as JSON:
 
 ```
-python -m wallet_gql.lab.power MODULE MUTANT BACKEND SEED
+python -m wallet_gql.lab.power MODULE MUTANT BACKEND SEED FAULTS
 ```
 """
 
@@ -20,30 +22,31 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import pytest
-from scipy.stats import binomtest
-
 from ..domain.errors import ConfigurationError
+from ..testing import crash
 from ..testing.harness import harness_for
 from ..testing.patience import patience
 from ..testing.servers.keeper import keep
+from ..testing.servers.process import ServerMissing
+from .broken import SOUND, command, load, spoil
 from .check import Report, run
+from .fault import suffer
 from .stats import CONFIDENCE
 from .workload import Size
 
-SOUND: Final = "(sound)"
 ENOUGH: Final = 0.95
 """The share of seeds below which a mutant is named as weakly convicted."""
 
 TRIAL_SECONDS_MAX: Final = 120.0
+"""For a history; each fault has as many seconds more as `FAULT_SECONDS_MAX` says."""
+FAULT_SECONDS_MAX: Final = 20.0
 TRIAL_SIZE: Final = Size(writes=200)
 ENDLESS: Final = "the trial does not end"
 
@@ -71,6 +74,8 @@ class Power:
     @property
     def bounds(self) -> tuple[float, float]:
         """The exact 95 % interval of the rate (Clopper and Pearson)."""
+        from scipy.stats import binomtest  # noqa: PLC0415 - it takes a second and a half
+
         found = binomtest(self.convicted, self.trials).proportion_ci(CONFIDENCE, method="exact")
         return float(found.low), float(found.high)
 
@@ -85,28 +90,28 @@ class Power:
         return {**counts, "seconds": self.seconds, "found": self.found}
 
 
-def mutants_of(module: str) -> list[str]:
+def mutants_of(module: str) -> Collection[str]:
     """The names of a module's mutants. Raises ConfigurationError."""
     try:
-        mutants: Iterable[str] = _load(module)
+        return load(module).keys()
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(f"{module} has no MUTANTS: {error}") from error
-    return list(mutants)
-
-
-def _load(module: str) -> dict[str, Callable[[pytest.MonkeyPatch], None]]:
-    mutants: dict[str, Callable[[pytest.MonkeyPatch], None]] = import_module(module).MUTANTS
-    return mutants
 
 
 async def power(
-    backend: str, module: str, mutants: Sequence[str], seeds: Iterable[int], step: Callable[[], object] = lambda: None
+    backend: str,
+    module: str,
+    mutants: Iterable[str],
+    seeds: Iterable[int],
+    *,
+    faults: int = 0,
+    step: Callable[[], object] = lambda: None,
 ) -> list[Power]:
     """Every mutant and the sound backend under every seed. Raises ConfigurationError if a trial cannot be run."""
     tallies = [Power(name) for name in (SOUND, *mutants)]
     for seed in seeds:
         for tally in tallies:
-            said, seconds = await _trial(module, tally.mutant, backend, seed)
+            said, seconds = await _trial(module, tally.mutant, backend, seed, faults)
             tally.trials += 1
             if said:
                 tally.seconds.append(seconds)
@@ -115,14 +120,14 @@ async def power(
     return tallies
 
 
-async def _trial(module: str, mutant: str, backend: str, seed: int) -> tuple[str, float]:
+async def _trial(module: str, mutant: str, backend: str, seed: int, faults: int) -> tuple[str, float]:
     """What convicts it, empty if nothing does, and after how many seconds. Raises ConfigurationError."""
-    command = (sys.executable, "-m", __name__, module, mutant, backend, str(seed))
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, stdin=DEVNULL)
+    trial = (sys.executable, "-m", __name__, module, mutant, backend, str(seed), str(faults))
+    process = await asyncio.create_subprocess_exec(*trial, stdout=PIPE, stderr=PIPE, stdin=DEVNULL)
     keep(process.pid)
     began = time.monotonic()
     try:
-        async with asyncio.timeout(patience(TRIAL_SECONDS_MAX)):
+        async with asyncio.timeout(patience(TRIAL_SECONDS_MAX + faults * FAULT_SECONDS_MAX)):
             told, complaint = await process.communicate()
     except TimeoutError:
         return ENDLESS, time.monotonic() - began
@@ -131,31 +136,50 @@ async def _trial(module: str, mutant: str, backend: str, seed: int) -> tuple[str
             process.kill()
         await process.wait()
     if process.returncode:
-        raise ConfigurationError(f"{' '.join(command[2:])}: {complaint.decode(errors='replace')[-500:]}")
+        raise ConfigurationError(f"{' '.join(trial[2:])}: {complaint.decode(errors='replace')[-500:]}")
     verdict = json.loads(told)
     return verdict["found"], verdict["seconds"]
 
 
-async def judged(backend: str, seed: int) -> str:
-    """What a history says against this process's own product; also an error that ends it."""
-    harness, report = harness_for(backend), Report(backend)
+async def judged(backend: str, seed: int, faults: int = 0) -> str:
+    """What a history says against this process's own product, then what faults say; also an error that ends them.
+
+    Raises ServerMissing: nothing was tried.
+    """
     with tempfile.TemporaryDirectory() as folder:
+        history, under_faults = Path(folder) / "history", Path(folder) / "faults"
+        history.mkdir()
+        under_faults.mkdir()
         try:
-            _, judgement = await run(harness, Path(folder), seed, TRIAL_SIZE)
+            return await _history(backend, history, seed) or await _faults(backend, under_faults, seed, faults)
+        except ServerMissing:
+            raise
         except Exception as error:  # noqa: BLE001 - a mutant may break anything
             return f"{type(error).__name__}: {error}"
+
+
+async def _history(backend: str, folder: Path, seed: int) -> str:
+    harness, report = harness_for(backend), Report(backend)
+    _, judgement = await run(harness, folder, seed, TRIAL_SIZE)
     report.add(seed, judgement, harness.claims)
     below = [str(one.anomaly) for one in report.verdicts.values() if one.seen < one.claim]
     return "; ".join([*judgement.faults, *below][:3])
 
 
+async def _faults(backend: str, folder: Path, seed: int, faults: int) -> str:
+    if not faults:
+        return ""
+    told, _ = await suffer(harness_for(backend), folder, seed, faults)
+    return "; ".join(told.wrong[:3])
+
+
 def main(arguments: Sequence[str]) -> None:
     """One trial."""
-    module, mutant, backend, seed = arguments
-    if mutant != SOUND:
-        _load(module)[mutant](pytest.MonkeyPatch())
+    module, mutant, backend, seed, faults = arguments
+    spoil(module, mutant)
+    crash.WRITER = command(module, mutant)
     began = time.monotonic()
-    found = asyncio.run(judged(backend, int(seed)))
+    found = asyncio.run(judged(backend, int(seed), int(faults)))
     print(json.dumps({"found": found[:500], "seconds": time.monotonic() - began}), flush=True)  # noqa: T201 - its output
 
 

@@ -193,9 +193,9 @@ def _clear(result: Results) -> list[float]:
 
 def _environment(environment: Mapping[str, Results]) -> list[str]:
     parts = ["<h2>What the figures depend on</h2>"]
-    for file, facts in environment.items():
-        rows = [[escape(name), escape(_fact(value))] for name, value in facts.items() if name != "packages"]
-        parts.append(_table(f"{file}, last run", ("", ""), rows))
+    for name, facts in environment.items():
+        rows = [[escape(key), escape(_fact(value))] for key, value in facts.items() if key != "packages"]
+        parts.append(_table(f"{name}, last run", ("", ""), rows))
     where = "Raw figures are beside this page; <code>environment.json</code> has the versions of all packages."
     return [*parts, f"<p>{where} Made by wallet-gql {escape(__version__)}.</p>"]
 

@@ -19,7 +19,7 @@ from typing import Final, Literal, get_args
 Mix = Literal["transfer", "smallbank", "hold", "replay"]
 MIXES: Final[tuple[Mix, ...]] = ("transfer", "smallbank", "hold", "replay")
 Api = Literal["ledger", "graphql"]
-Kind = Literal["kill", "stop", "cut", "half-close", "delay", "drop", "clock", "writers"]
+Kind = Literal["kill", "stop", "cut", "half-close", "delay", "drop", "clock", "fail", "writers"]
 """Of faults, see `fault`."""
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

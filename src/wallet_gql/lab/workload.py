@@ -1,7 +1,8 @@
 """Clients that pay, hold and read at once on one ledger, and record every call.
 
 Writers pay between all accounts, so that many payments are refused; they place holds and close them, and repeat
-requests under their keys, at once and later. Some keys differ only in case. Dedicated readers read single accounts, all
+requests under their keys, at once and later. Some keys differ only in case, and one account has more than a float can
+tell exactly. Between their payments they count, by commands without a key. Dedicated readers read single accounts, all
 accounts of a node, all accounts, and pages of history, through several store objects where there may be several.
 """
 
@@ -11,18 +12,21 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count, takewhile
 from typing import Any, Final
 
-from ..domain.changes import ReadSet
-from ..domain.errors import InsufficientFunds, InvariantViolated, Rejected, WalletError
+from ..domain.changes import ReadSet, Scope
+from ..domain.errors import InDoubt, InsufficientFunds, InvariantViolated, Rejected, WalletError
 from ..domain.ids import AccountId
 from ..domain.model import Account, Hold
 from ..storage import PAGE_MAX, PageRequest, Store
 from ..testing.history import Operation
 from ..testing.patience import insist, patience
+from ..testing.raw import counter_key, endow, increment, number
 from ..testing.world import TIMEOUT_SECONDS, Person, World
 from ..testing.writer import perform
 from ..verbs.attempts import REFERENCE_MAX
@@ -30,6 +34,8 @@ from ..verbs.ledger import Ledger, Posted, utc_now
 from .history import Call, History, Outcome, Seen
 
 OPENING_MINOR: Final = 1_000
+RICH_MINOR: Final = 2**53 + 1
+"""What one account has besides."""
 AMOUNT_MAX_MINOR: Final = 400
 REFERENCE: Final = "\N{MONEY BAG}" * REFERENCE_MAX
 """The longest reference, with characters of four bytes."""
@@ -64,16 +70,21 @@ class Around:
 async def record(world: World, seed: int, size: Size, around: Around = Around()) -> History:
     """Run the clients on an empty ledger and return their history, with the books after everything has settled."""
     people = await world.people(size.people, OPENING_MINOR)
+    await endow(world, people[0], RICH_MINOR)
     books = await world.books()
     homes: dict[str, str] = {person.account: books.node_of(person.account) or "" for person in people}
     opening: dict[str, int] = {person.account: len(books.entries.get(person.account, ())) for person in people}
-    history = History(world.harness.name, seed, homes, opening)
+    history = History(world.harness.name, seed, homes, opening, world.harness.claims.keeps_pending)
     stores = around.stores or await world.stores(2)
     working = None if around.work is None else asyncio.ensure_future(around.work(history))
     numbers = iter(range(size.writes)) if working is None else takewhile(lambda _: not working.done(), count())
     whose = [_Client(history, stores[place % len(stores)], place, seed) for place in range(size.writers + size.readers)]
     clocks = (utc_now, around.clock)
-    writers = [_Writer(client, people, numbers, size, clocks[client.process % 2]) for client in whose[: size.writers]]
+    counters = [_Counter(client, people[client.process % len(people)]) for client in whose[: size.writers]]
+    writers = [
+        _Writer(client, people, numbers, size, clock=clocks[client.process % 2], between=counter.count)
+        for client, counter in zip(whose, counters, strict=False)
+    ]
     readers = [_Reader(client, size.read_pause) for client in whose[size.writers :]]
     reading = [asyncio.create_task(reader.run()) for reader in readers]
     try:
@@ -82,6 +93,7 @@ async def record(world: World, seed: int, size: Size, around: Around = Around())
         for reader in readers:
             reader.stopped = True
         await asyncio.gather(*reading, *([working] if working else []))
+    history.strange += [fault for counter in counters if (fault := await insist(partial(counter.fault, world)))]
     try:
         history.books = await insist(world.books)
     except InvariantViolated as error:
@@ -97,6 +109,16 @@ class _Client:
         self.store = store
         self.process = process
         self.random = random.Random(f"{seed} {process}")
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """One more request has no final answer yet."""
+        request = object()
+        self.history.asking.add(request)
+        try:
+            yield
+        finally:
+            self.history.asking.discard(request)
 
     async def call(self, call: Call, work: Callable[[], Awaitable[None]]) -> Call:
         """Do the work, which fills in what was told, and record its outcome."""
@@ -124,6 +146,39 @@ def _available(error: Rejected) -> dict[str, int]:
     return {"available_minor": error.available_minor} if isinstance(error, InsufficientFunds) else {}
 
 
+class _Counter:
+    """Commands without a key, of one client: an answered one has run once, one that wrote nothing has not."""
+
+    def __init__(self, client: _Client, person: Person) -> None:
+        self._client = client
+        self._key = counter_key(person, f"of client {client.process}")
+        self._done = 0
+        self._doubtful = 0
+
+    async def count(self) -> None:
+        """Try once to add one."""
+        scope = Scope(self._key.slot, records=(self._key,))
+        try:
+            with self._client.asking():
+                await self._client.store.execute(scope, increment(self._key), timeout_seconds=patience(TIMEOUT_SECONDS))
+        except InDoubt:
+            self._doubtful += 1
+        except WalletError as error:
+            if not error.retryable:
+                self._client.history.strange.append(f"a count: {error.code}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever a store lets out is a finding
+            self._client.history.strange.append(f"a count: {type(error).__name__} left the store: {error}")
+        else:
+            self._done += 1
+
+    async def fault(self, world: World) -> str:
+        """What is wrong with the number in the end; empty if nothing is."""
+        counted = number(await world.record(self._key))
+        if self._done <= counted <= self._done + self._doubtful:
+            return ""
+        return f"{self._done} counts were answered and {self._doubtful} are in doubt, but the record has {counted}"
+
+
 class _Writer:
     def __init__(
         self,
@@ -131,9 +186,12 @@ class _Writer:
         people: Sequence[Person],
         numbers: Iterator[int],
         size: Size,
+        *,
         clock: Callable[[], datetime],
+        between: Callable[[], Awaitable[None]],
     ) -> None:
         self._client = client
+        self._between = between
         self._random = client.random
         self._size = size
         self._ledger = Ledger(client.store, clock=clock, timeout_seconds=patience(TIMEOUT_SECONDS))
@@ -144,18 +202,20 @@ class _Writer:
 
     async def run(self) -> None:
         """One request after another, while there are numbers."""
-        for number in self._numbers:
+        for place in self._numbers:
             if self._size.write_pause:
                 await asyncio.sleep(self._random.random() * self._size.write_pause)
             dice = self._random.random()
+            if 0.45 <= dice < 0.8:
+                await self._between()
             if dice < 0.08 and self._done:  # a client that has forgotten its answer asks again
                 former = self._random.choice(self._done)
                 await self._insist(former.actor, former.key, former.asked)
                 continue
             actor, asked = self._draw(dice)
-            keys = [f"lab-{number}"] * 2 if dice > 0.95 else [f"lab-{number}"]
+            keys = [f"lab-{place}"] * 2 if dice > 0.95 else [f"lab-{place}"]
             if dice < 0.12 and asked["verb"] in ("transfer", "hold"):
-                keys = [f"lab-{number}-a", f"lab-{number}-A"]
+                keys = [f"lab-{place}-a", f"lab-{place}-A"]
             await asyncio.gather(*(self._insist(actor, key, asked) for key in keys))
 
     def _draw(self, dice: float) -> tuple[str, dict[str, Any]]:
@@ -175,12 +235,8 @@ class _Writer:
 
     async def _insist(self, actor: str, key: str, asked: Any) -> None:
         """Ask until there is an answer, or an error that says that asking again is of no use."""
-        asking = object()
-        self._client.history.asking.add(asking)
-        try:
+        with self._client.asking():
             await self._insisting(actor, key, asked)
-        finally:
-            self._client.history.asking.discard(asking)
 
     async def _insisting(self, actor: str, key: str, asked: Any) -> None:
         for attempt in range(self._size.attempts):
@@ -239,6 +295,8 @@ class _Reader:
         call = Call(self._client.process, "read", 0, 0, "unknown", asked={"accounts": list(accounts)})
 
         async def work() -> None:
+            if len(accounts) == 1:
+                await self._client.store.ping()
             ids = tuple(map(AccountId, accounts))
             snapshot = await self._client.store.fetch(ReadSet(accounts=ids, open_holds=True))
             found = [account for account in map(snapshot.account, ids) if account is not None]

@@ -14,7 +14,7 @@ from ..domain.withdrawals import Withdrawal, WithdrawalState
 from ..failpoints import FailpointError
 from ..integrations.stripe.api import TOP_UP_ID, WITHDRAWAL_ID
 from ..integrations.stripe.provider import NoAnswer
-from .stripe_state import StripeState
+from ..integrations.stripe_stand_in.state import StripeState
 from .world import Person
 
 

@@ -48,7 +48,9 @@ class Books:
     def facts(self) -> set[object]:
         """Everything that is stored, for comparison: equal books have equal facts, in whatever order they were read."""
         kept = {_frozen(record) for record in self.records.values()}
-        items = {(i.node, i.transfer, frozenset(i.entries), frozenset(i.system_entries)) for i in self.journal}
+        items = {
+            (i.node, i.transfer, frozenset(i.entries), frozenset(i.system_entries), i.pending) for i in self.journal
+        }
         return {*self.accounts.values(), *self.holds.values(), *self.receipts.values(), *kept, *items}
 
 
@@ -148,10 +150,10 @@ def _journal(books: Books) -> Iterator[str]:
     told = Counter((item.node, item.transfer.id) for item in books.journal)
     yield from (f"{name} was told {count} times by node {node}" for (node, name), count in told.items() if count > 1)
     for item in books.journal:
-        amounts = [entry.amount_minor for entry in item.entries] + [line.amount_minor for line in item.system_entries]
+        amounts = [line.amount_minor for line in (*item.lines, *item.system_entries)]
         if sum(amounts) or not amounts:
             yield f"{item.transfer.id} does not sum to zero on node {item.node}"
-        for entry in item.entries:
+        for entry in item.lines:
             legs[item.transfer.id][entry.account_id] += entry.amount_minor
     for transfer in books.transfers.values():
         expected = Counter({name: minor for name, minor in transfer.legs() if not is_system(name)})

@@ -34,6 +34,9 @@ from .servers.keeper import keep
 from .world import CURRENCY, World
 from .writer import ask
 
+WRITER: Sequence[str] = (sys.executable, "-m", "wallet_gql.testing.writer")
+"""The victims' command line up to its arguments; not final, for tests that break the product."""
+
 PEOPLE: Final = 6
 MONEY_MINOR: Final = 500
 RANDOM: Final = "at random"
@@ -153,7 +156,7 @@ async def run_trial(harness: Harness, folder: Path, trial: Trial, *, command: Se
         AssertionError: names the seed and every contradiction found.
     """
     tally = Tally(trials=1, companions=int(trial.companion))
-    lives = _Lives(command or (sys.executable, "-m", "wallet_gql.testing.writer"), folder, trial)
+    lives = _Lives(command or WRITER, folder, trial)
     async with World(harness, folder, seed=trial.seed) as world:
         await _prepare(world, lives.setup)
         lives.url = harness.url

@@ -65,6 +65,7 @@ def traced_flushes(folder: Path, pid: int | None = None, log_suffix: str | None 
             tracing.terminate()  # then it detaches from this process and ends
             tracing.wait(patience(10))
         if not counted.why:
+            folder = folder.resolve()  # as the trace has it
             text = trace.read_text(errors="replace")
             flushed = re.findall(rf"\b(?:{'|'.join(CALLS)})\((?:\d+<([^>]*)>)?", text)
             counted.count = sum(not path or Path(path).is_relative_to(folder) for path in flushed)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,10 +20,11 @@ from urllib.parse import urlsplit
 
 from ..backends import ENTRY_POINTS as BACKENDS
 from ..backends import open_store
-from ..backends.sqlite.connection import connect
+from ..backends.sqlite.connection import begin, connect
 from ..storage import Store
 from .flushes import Flushes, traced_flushes
-from .levels import Claims
+from .levels import Claims, Level
+from .patience import patience
 
 ENTRY_POINTS: Final = "wallet_gql.harnesses"
 
@@ -98,6 +100,10 @@ class Harness:
         The names are the harness's own; common ones are `commits`, `requests` and `log bytes`. Empty if nothing is
         counted.
         """
+        return {}
+
+    async def about(self) -> Mapping[str, str]:
+        """After `start`: the servers' versions and the settings that figures depend on, for the lab's results."""
         return {}
 
     def as_written(self, url: str) -> str:
@@ -178,9 +184,10 @@ class SqliteDisk:
 
     def pause(self) -> None:
         """Take the write lock, as a process does that is then stopped."""
-        connection = connect(self._file, patience_seconds=PAUSE_SECONDS_MAX)
-        connection.execute("BEGIN IMMEDIATE")
-        self._locked.callback(connection.close)
+        with ExitStack() as opened:
+            connection = opened.enter_context(closing(connect(self._file)))
+            begin(connection, time.monotonic() + patience(PAUSE_SECONDS_MAX))
+            self._locked = opened.pop_all()
 
     def resume(self) -> None:
         """Let it go."""
@@ -202,6 +209,13 @@ class SqliteHarness(Harness):
         disk.mkdir()
         await super().start(disk)
         self.folder = folder
+
+    async def about(self) -> Mapping[str, str]:
+        """What SQLite says of itself and of the connections that write."""
+        with closing(await asyncio.to_thread(connect, self._file)) as connection:
+            asked = {name: f"PRAGMA {name}" for name in ("journal_mode", "synchronous", "page_size", "cache_size")}
+            told = {"version": "SELECT sqlite_version()", **asked}
+            return {name: str(connection.execute(statement).fetchone()[0]) for name, statement in told.items()}
 
     def servers(self) -> Sequence[Server]:
         """The disk, for a file has no other server."""
@@ -241,9 +255,18 @@ def _with_servers(module: str, name: str, size: int) -> Callable[[], Harness]:
     return make
 
 
+def _late() -> Harness:
+    """The reference backend, on which some credits of other nodes arrive late."""
+    made = Harness("memory://?nodes=3&late=7", "memory-3-late")
+    # A page of an account has what has arrived late a moment after its balance has it.
+    made.claims = Claims(account=Level.PL_3, node=Level.PL_3, across=Level.PL_0, keeps_pending=True)
+    return made
+
+
 HARNESSES: Final[dict[str, Callable[[], Harness]]] = {
     "memory": lambda: Harness("memory://"),
     "memory-3": lambda: Harness("memory://?nodes=3", "memory-3"),
+    "memory-3-late": _late,
     "sqlite": lambda: SqliteHarness("sqlite:///{tmp}/wallet.db"),
     "postgres": _with_servers("postgres", "PostgresHarness", 1),
     "postgres-3": _with_servers("postgres", "PostgresHarness", 3),

@@ -51,3 +51,5 @@ class Claims:
     account: Level = Level.PL_SS
     node: Level = Level.PL_SS
     across: Level = Level.PL_SS
+    keeps_pending: bool = False
+    """Whether a balance may count credits of other nodes whose entries follow."""

@@ -112,8 +112,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.shuffled:
             factory = lambda: ShuffledLoop(seed)  # noqa: E731 - as Runner takes it
         self.runner = asyncio.Runner(loop_factory=factory)
-        self.world = World(type(self).made(), self.folder, seed=seed, fee_basis_points=fee)
-        self.run(self.world.__aenter__())
+        world = World(type(self).made(), self.folder, seed=seed, fee_basis_points=fee)
+        self.world = self.run(world.__aenter__())
         self.people: list[Person] = self.run(self.world.people(PEOPLE, MONEY_MINOR))
         self.holds: list[HoldId] = []
         self.transfers: list[TransferId] = []

@@ -32,12 +32,12 @@ from ..domain.topups import TOP_UP, TopUp, TopUpState
 from ..domain.withdrawals import WITHDRAWAL, Withdrawal
 from ..integrations.stripe.desk import Desk
 from ..integrations.stripe.payments import Payments, make_payments
+from ..integrations.stripe_stand_in.state import Body, StripeState
 from ..verbs.ledger import To
 from ._payments_ends import check_alarms, check_each_once, moved_minor, unanswered
 from .faults import Flaky
 from .harness import harness_for
 from .stripe_fake import FAULTS, FakeStripe
-from .stripe_state import Body, StripeState
 from .stripe_steps import SteppedApi
 from .world import CURRENCY, Person, World
 

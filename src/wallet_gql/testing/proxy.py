@@ -56,6 +56,10 @@ class Proxy:
             async with asyncio.timeout(patience(2)):
                 await self._server.wait_closed()
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Forward new connections there: the server has been started again."""
+        self._target = (host, port)
+
     def cut(self) -> None:
         """Reset every connection."""
         for link in list(self._links):
@@ -71,6 +75,10 @@ class Proxy:
     def drop_reply(self, statement: bytes, times: int = 1) -> None:
         """The next `times` requests that contain `statement` reach the server; their answers never arrive."""
         self._dropping[statement] = self._dropping.get(statement, 0) + times
+
+    def keep_replies(self) -> None:
+        """Drop no more replies."""
+        self._dropping.clear()
 
     def hold(self) -> None:
         """Let nothing pass in either direction until `release`; connections stay open."""

@@ -19,18 +19,25 @@ class SteppedApi(StripeApi):
     after_reading: Meanwhile | None = None
     """The action after the next reading call was answered, or got no answer."""
 
+    in_flight: int = 0
+    """How many calls wait for their answer: each may reach Stripe at any moment."""
+
     async def _write(self, call: Awaitable[Any]) -> dict[str, Any]:
         meanwhile, self.after_writing = self.after_writing, None
+        self.in_flight += 1
         try:
             return await super()._write(call)
         finally:
+            self.in_flight -= 1
             if meanwhile is not None:
                 await meanwhile()
 
     async def _read(self, call: Awaitable[Any]) -> dict[str, Any]:
         meanwhile, self.after_reading = self.after_reading, None
+        self.in_flight += 1
         try:
             return await super()._read(call)
         finally:
+            self.in_flight -= 1
             if meanwhile is not None:
                 await meanwhile()

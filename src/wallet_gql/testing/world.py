@@ -44,7 +44,7 @@ TIMEOUT_SECONDS: Final = 10.0
 PROBE_CURRENCY: Final = "JPY"
 _SETTLE_MAX: Final = 200
 _ROUNDS_MAX: Final = 10
-_CANDIDATES: Final = 12
+_CANDIDATES: Final = 6
 """How many people are made at once, so that their homes are on different nodes."""
 
 
@@ -131,6 +131,7 @@ class World:
         self.folder = folder
         self._numbers = count(1)
         self._opened: list[Store] = []
+        self._beside: list[Store] = []
         self._spare: dict[str | None, list[Person]] = {}
         self._last_home: str | None = ""
         self._probes: dict[UserId, AccountId] = {}
@@ -155,6 +156,7 @@ class World:
 
     async def _use(self, store: Store) -> None:
         self._opened.append(store)
+        self._beside = []
         self.store = store
         self.ledger = self.ledger_on(store)
 
@@ -189,9 +191,10 @@ class World:
         return store
 
     async def stores(self, wanted: int) -> list[Store]:
-        """The store, and as many others beside it as its capabilities allow."""
-        more = range(wanted - 1) if self.store.capabilities.multi_process else range(0)
-        return [self.store, *[await self.another() for _ in more]]
+        """The store, and as many others beside it as its capabilities allow; the same ones each time."""
+        if self.store.capabilities.multi_process:
+            self._beside += [await self.another() for _ in range(wanted - 1 - len(self._beside))]
+        return [self.store, *self._beside[: wanted - 1]]
 
     async def reopen(self) -> None:
         """Close the store, open it again, and continue with that."""
@@ -244,9 +247,8 @@ class World:
     async def people(self, wanted: int, balance_minor: int = 0) -> list[Person]:
         """Several people with money. On a store of several nodes, neighbours in the list have different homes."""
         found = [await self._next() for _ in range(wanted)]
-        for person in found:
-            if balance_minor:
-                await self.fund(person, balance_minor)
+        for person in found if balance_minor else ():
+            await self.fund(person, balance_minor)
         return found
 
     async def _next(self) -> Person:
@@ -282,6 +284,13 @@ class World:
     async def fund(self, person: Person, amount_minor: int) -> None:
         """A deposit by the operator."""
         await self.ledger.deposit(OPERATOR, self.key(), person.account, amount_minor, CURRENCY)
+
+    async def paid(self, payer: Person, payee: Person, amount_minor: int) -> Transfer:
+        """A transfer that the payee has. What starts later comes after it in his history, too."""
+        posted = await self.pay(payer, payee, amount_minor)
+        if not posted.credited:
+            await self.settle()
+        return posted.result
 
     async def pay(
         self, payer: Person, payee: Person, amount_minor: int, key: str | None = None, ledger: Ledger | None = None

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from ..domain.annotations import UNANNOTATED, Annotation
 from ..domain.changes import Changes, Decide, Decision, ReadSet, Snapshot, Trial
-from ..domain.errors import BatchAborted, InvalidInput, Rejected, WalletError
+from ..domain.errors import BatchAborted, InvalidInput, Rejected, WalletError, reasons
 from ..domain.frozen import frozen
 from ..domain.ids import AccountId, UserId
 from ..domain.model import Transfer
@@ -48,6 +49,7 @@ class BatchItem:
     amount_minor: int
     currency: str
     reference: str = ""
+    annotation: Annotation = UNANNOTATED
 
 
 Outcome = Posted[Transfer] | WalletError
@@ -81,13 +83,15 @@ async def transfer_batch(
         Unavailable, InDoubt: an ATOMIC batch; retry with the same keys.
     """
     if not 1 <= len(items) <= BATCH_MAX:
-        raise InvalidInput("items", f"1 to {BATCH_MAX} transfers")
+        raise InvalidInput("items", reasons.BATCH_SIZE(least=1, most=BATCH_MAX))
     if len({item.key for item in items}) != len(items):
-        raise InvalidInput("items", "each transfer needs an idempotency key of its own")
+        raise InvalidInput("items", reasons.BATCH_KEYS())
     fee = ledger.transfer_fee_basis_points
     verbs = [
-        TransferVerb(actor, item.key, item.source, item.to, item.amount_minor, item.currency, item.reference, fee)
-        for item in items
+        TransferVerb(
+            actor, one.key, one.source, one.to, one.amount_minor, one.currency, one.reference, fee, one.annotation
+        )
+        for one in items
     ]
     if mode is BatchMode.INDEPENDENT:
         return tuple(await asyncio.gather(*(_alone(ledger, verb) for verb in verbs)))
@@ -103,7 +107,7 @@ async def _alone(ledger: Ledger, verb: TransferVerb) -> Outcome:
 
 def item_error(place: int, error: InvalidInput) -> InvalidInput:
     """An item's error as an error of the batch: the field begins with `items.` and the item's index, from 0."""
-    return InvalidInput(f"items.{place}.{error.fields['field']}", str(error.fields["reason"]))
+    return InvalidInput(f"items.{place}.{error.field}", error.reason)
 
 
 @dataclass(slots=True)

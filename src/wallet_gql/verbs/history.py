@@ -63,7 +63,11 @@ EVERYTHING: Final = HistoryFilter()
 
 
 Place = Mapping[AccountId, int]
-"""Where a page goes on: below which sequence of each account. Nothing is left of accounts that it does not name."""
+"""A line's place among those of several accounts: below which sequence of each account the older lines are.
+
+The line's own account comes first, with the line's sequence. An account that it does not name
+has no older lines.
+"""
 
 
 @frozen
@@ -76,10 +80,7 @@ class HistoryPage:
 
 @frozen
 class MergedPage:
-    """Some lines of several accounts, each with the place behind it. The following page begins at `goes_on`.
-
-    `goes_on` is None at the end.
-    """
+    """Some lines of several accounts, each with its place. The following page begins at `goes_on`; None at the end."""
 
     lines: tuple[tuple[HistoryLine, Place], ...]
     goes_on: Place | None
@@ -163,25 +164,30 @@ async def page_of_histories(
     *,
     place: Place | None = None,
     where: HistoryFilter = EVERYTHING,
+    backward: bool = False,
 ) -> MergedPage:
     """Up to `limit` of the lines of all accounts that `where` keeps, newest first; reads `EXAMINED_MAX` at most.
 
-    The page begins at `place`; by default with the newest line of each account. Raises Unavailable.
+    They are those behind the line at `place`, or the newest. With `backward` they are those in front of it, or the
+    oldest. Raises Unavailable.
     """
     chunk = PAGE_MAX if where.selects else -(-limit // max(len(accounts), 1))
-    parts = await asyncio.gather(*(_Part.of(store, account, chunk, place, where) for account in accounts))
-    kept: list[tuple[HistoryLine, Place]] = []
+    made = (_Part.of(store, account, chunk, place, where, backward=backward) for account in accounts)
+    parts = await asyncio.gather(*made)
+    choose, kept, goes_on = min if backward else max, list[tuple[HistoryLine, Place]](), None
     for _ in range(EXAMINED_MAX):
         await asyncio.gather(*(part.fill(store) for part in parts if not part.lines and part.has_more))
-        newest = max((part for part in parts if part.lines), key=_Part.time_of_next, default=None)
-        if newest is None:
+        nearest = choose((part for part in parts if part.lines), key=_Part.time_of_next, default=None)
+        if nearest is None:
             break
-        line = newest.take()
+        line = nearest.take()
+        goes_on = _place(nearest, parts)
         if where.keeps(line):
-            kept.append((line, _place(parts)))
+            kept.append((line, goes_on))
         if len(kept) == limit:
             break
-    return MergedPage(tuple(kept), _place(parts) if any(part.has_more for part in parts) else None)
+    more = goes_on if any(part.has_more for part in parts) else None
+    return MergedPage(tuple(reversed(kept) if backward else kept), more)
 
 
 @dataclass(slots=True)
@@ -189,26 +195,46 @@ class _Part:
     """What a page has not taken yet of one account: the lines above `floor` and below `top`."""
 
     account: Account
+    lowest: int
+    """What `floor` is at least: `since`."""
     floor: int
     top: int
     chunk: int
     """How many lines to read next. It doubles, so that few reads fetch few lines too many."""
+    backward: bool
+    """Whether the oldest line is taken first."""
     lines: deque[HistoryLine] = field(default_factory=deque)
     """Those that were read already."""
 
     @classmethod
-    async def of(cls, store: Store, account: Account, chunk: int, place: Place | None, where: HistoryFilter) -> _Part:
+    async def of(
+        cls, store: Store, account: Account, chunk: int, place: Place | None, where: HistoryFilter, *, backward: bool
+    ) -> _Part:
         """An account's part of a page, before anything is read but what `since` and `until` need."""
-        top = account.sequence + 1 if place is None else min(place.get(account.id, 1), account.sequence + 1)
+        top, floor = account.sequence + 1, 0
         if where.until is not None:
-            top = min(top, await sequence_at(store, account, where.until, inclusive=False) + 1)
-        floor = 0 if where.since is None else await sequence_at(store, account, where.since, inclusive=False)
-        return cls(account, floor, top, chunk)
+            top = await sequence_at(store, account, where.until, inclusive=False) + 1
+        if where.since is not None:
+            floor = await sequence_at(store, account, where.since, inclusive=False)
+        part = cls(account, floor, floor, top, chunk, backward)
+        if place is not None:
+            below = place.get(account.id, 1)
+            if backward:
+                is_own = account.id == next(iter(place), None)
+                part.floor = max(floor, below if is_own else below - 1)
+            else:
+                part.top = min(top, below)
+        return part
 
     @property
     def has_more(self) -> bool:
         """Whether there are lines left."""
         return self.top > self.floor + 1
+
+    @property
+    def below(self) -> int:
+        """Below which sequence the lines are that are older than all that was taken, or than all that is left."""
+        return self.floor + 1 if self.backward else self.top
 
     def time_of_next(self) -> tuple[datetime, AccountId]:
         """The order of lines: by time; those of one time by account."""
@@ -217,18 +243,25 @@ class _Part:
     async def fill(self, store: Store) -> None:
         """Read the next lines."""
         size = min(self.chunk, PAGE_MAX)
-        page = await store.list_transfers(self.account.id, PageRequest(size, before=self.top, after=self.floor))
+        reach = PageRequest(size, before=self.top, after=self.floor, newest_first=not self.backward)
+        page = await store.list_transfers(self.account.id, reach)
         self.chunk = size * 2
         self.lines.extend(page.items)
         if not page.items:  # a store behind its accounts: end here, or this would go on for ever
             self.top = self.floor + 1
 
     def take(self) -> HistoryLine:
-        """The newest line that is left."""
+        """The nearest line that is left."""
         line = self.lines.popleft()
-        self.top = line.entry.sequence
+        if self.backward:
+            self.floor = line.entry.sequence
+        else:
+            self.top = line.entry.sequence
         return line
 
 
-def _place(parts: Sequence[_Part]) -> Place:
-    return {part.account.id: part.top for part in parts if part.has_more}
+def _place(own: _Part, parts: Sequence[_Part]) -> Place:
+    """The place of the line that was just taken of `own`."""
+    sequence = own.floor if own.backward else own.top
+    others = {part.account.id: part.below for part in parts if part is not own and part.below > part.lowest + 1}
+    return {own.account.id: sequence, **others}

@@ -39,8 +39,11 @@ async def holds_of(
     after: str = "",
     directions: Collection[Direction] = tuple(Direction),
     states: Collection[HoldState] = tuple(HoldState),
+    backward: bool = False,
 ) -> HoldPage:
     """Up to `limit` holds of a user behind the one with the id `after`, newest first. Raises Unavailable.
+
+    With `backward` they are those in front of that one.
 
     A hold whose time is over at `now` counts as expired. Holds that an older version placed are not listed.
     """
@@ -48,7 +51,7 @@ async def holds_of(
     kept: list[Hold] = []
     behind = HoldId(after)
     for _ in range(0, EXAMINED_MAX, size):
-        page = await _names(store, owner, directions, behind, size)
+        page = await _names(store, owner, directions, behind, size, backward=backward)
         found = await store.fetch(ReadSet(holds=page.items))
         for hold_id in page.items:
             hold, behind = found.hold(hold_id), hold_id
@@ -56,10 +59,14 @@ async def holds_of(
                 kept.append(hold)
             if len(kept) == limit:
                 more = page.has_more or hold_id != page.items[-1]
-                return HoldPage(tuple(kept), behind if more else None)
+                return _page(kept, behind if more else None, backward=backward)
         if not page.has_more:
-            return HoldPage(tuple(kept), None)
-    return HoldPage(tuple(kept), behind)
+            return _page(kept, None, backward=backward)
+    return _page(kept, behind, backward=backward)
+
+
+def _page(kept: list[Hold], goes_on_behind: HoldId | None, *, backward: bool) -> HoldPage:
+    return HoldPage(tuple(reversed(kept) if backward else kept), goes_on_behind)
 
 
 def state_at(hold: Hold, now: datetime) -> HoldState:
@@ -67,15 +74,22 @@ def state_at(hold: Hold, now: datetime) -> HoldState:
     return HoldState.EXPIRED if hold.is_due(now) else hold.state
 
 
+def version_of(hold: Hold, seen: HoldState) -> int:
+    """Grows with every change of what `state_at` answers: open, its time over, closed in the store."""
+    if hold.state is not HoldState.OPEN:
+        return 3
+    return 2 if seen is HoldState.EXPIRED else 1
+
+
 async def _names(
-    store: Store, owner: UserId, directions: Collection[Direction], after: str, limit: int
+    store: Store, owner: UserId, directions: Collection[Direction], after: str, limit: int, *, backward: bool
 ) -> Page[HoldId]:
-    """The ids of some holds behind `after`, newest first: ids are in the order of time."""
+    """The ids of some holds behind `after`, newest first; `backward` oldest first. Ids are in the order of time."""
     asked = (
-        store.list_records(_KINDS[direction], owner, after=after, limit=limit, descending=True)
+        store.list_records(_KINDS[direction], owner, after=after, limit=limit, descending=not backward)
         for direction in frozenset(directions)
     )
     parts = await asyncio.gather(*asked)
-    merged = list(heapq.merge(*([record.id for record in part.items] for part in parts), reverse=True))
+    merged = list(heapq.merge(*([record.id for record in part.items] for part in parts), reverse=not backward))
     has_more = len(merged) > limit or any(part.has_more for part in parts)
     return Page(tuple(map(HoldId, merged[:limit])), has_more)

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..domain import commands, rules
 from ..domain.changes import Scope
-from ..domain.errors import InvalidInput
+from ..domain.errors import InvalidInput, reasons
 from ..domain.hold_lists import listing_keys
 from ..domain.ids import AccountId, HoldId, make_hold_id, parse_account_id, parse_hold_id, slot_of
 from ..domain.merchants import terms_key
@@ -25,7 +25,7 @@ HOLD_SECONDS_DEFAULT: Final = 7 * 24 * 3600
 def check_hold_seconds(seconds: int) -> None:
     """Raise InvalidInput unless a hold may last so long."""
     if not 1 <= seconds <= HOLD_SECONDS_MAX:
-        raise InvalidInput("expiresInSeconds", f"1 to {HOLD_SECONDS_MAX}")
+        raise InvalidInput("expiresInSeconds", reasons.RANGE(least=1, most=HOLD_SECONDS_MAX))
 
 
 def placing(scope: Scope, hold_id: HoldId) -> Scope:

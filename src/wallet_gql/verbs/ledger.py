@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from ..domain import commands, rules
+from ..domain.annotations import UNANNOTATED, Annotation
 from ..domain.changes import Decision, ReadSet, Scope, Snapshot
 from ..domain.errors import AccountNotFound, HoldNotFound, Rejected, TransferNotFound, Unauthenticated
 from ..domain.frozen import frozen
@@ -169,8 +170,9 @@ class Ledger:
         amount_minor: int,
         currency: str,
         reference: str = "",
+        annotation: Annotation = UNANNOTATED,
     ) -> Posted[Transfer]:
-        """Pay from one's own account.
+        """Pay from one's own account. `annotation` is what the payer notes about it, in the same commit.
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
@@ -178,7 +180,8 @@ class Ledger:
             Unavailable, InDoubt: retry with the same key.
         """
         fee = self.transfer_fee_basis_points
-        return await run(self, TransferVerb(actor, key, source, to, amount_minor, currency, reference, fee))
+        money = amount_minor, currency
+        return await run(self, TransferVerb(actor, key, source, to, *money, reference, fee, annotation))
 
     async def deposit(
         self, actor: str, key: str, account_id: AccountId, amount_minor: int, currency: str, *, reference: str = ""
@@ -215,6 +218,13 @@ class Ledger:
         """What `transfer` would do now, or how it would be refused. Raises RateLimited, Unavailable."""
         fee = self.transfer_fee_basis_points
         return await preview(self, TransferVerb(actor, PREVIEW, source, to, amount_minor, currency, "", fee), source)
+
+    async def preview_hold(
+        self, actor: UserId, *, source: AccountId, to: To, amount_minor: int, currency: str, expires_in_seconds: int
+    ) -> Preview | Rejected:
+        """What `place_hold` would do now, or how it would be refused. Raises RateLimited, Unavailable."""
+        verb = PlaceHoldVerb(actor, PREVIEW, source, to, amount_minor, currency, expires_in_seconds, "")
+        return await preview(self, verb, source, capture_basis_points=self.transfer_fee_basis_points)
 
     # Holds
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ..domain.changes import ReadSet, Snapshot
 from ..domain.commands import Payee
-from ..domain.errors import HoldNotFound, InvalidInput, TransferNotFound
+from ..domain.errors import HoldNotFound, InvalidInput, TransferNotFound, reasons
 from ..domain.frozen import frozen
 from ..domain.ids import OPERATOR, AccountId, HoldId, TransferId, UserId, is_id, is_system, parse_account_id, slot_of
 from ..domain.merchants import Merchant, Terms, merchant_key, terms_key
-from ..domain.model import AccountStatus, Hold, RecordKey, Transfer, TransferKind
+from ..domain.model import AccountStatus, Hold, Transfer, TransferKind
 from ..domain.rules.checks import account_in
 from ..domain.users import User, user_key
-from ..people import user_called
+from ..people import read_called
 from ..records import read
 from ..storage import Store
 
@@ -26,7 +26,7 @@ class To:
     def __post_init__(self) -> None:
         """Raises InvalidInput."""
         if (self.account_id is None) == (self.username is None):
-            raise InvalidInput("to", "exactly one of accountId and username")
+            raise InvalidInput("to", reasons.ONE_PAYEE())
 
 
 def check_payee(to: To) -> None:
@@ -40,25 +40,20 @@ async def find_payee(store: Store, to: To, currency: str) -> Payee:
     if to.account_id is not None:
         return Payee(to.account_id, to.account_id)
     name = to.username or ""
-    owner = await user_called(store, name)
-    return _nobody(name) if owner is None else _payee(await _wallet(store, owner), owner, name, currency)
+    found = await read_called(store, name, user_key)
+    return _nobody(name) if found is None else _payee(*found, name, currency)
 
 
 async def find_merchant(store: Store, username: str, currency: str) -> tuple[Payee, Merchant | None]:
     """The user as payee, and its merchant record; None if the user is not a merchant."""
-    owner = await user_called(store, username)
-    if owner is None:
+    found = await read_called(store, username, user_key, merchant_key)
+    if found is None:
         return _nobody(username), None
-    key = merchant_key(owner)
-    snapshot = await _wallet(store, owner, key)
-    return _payee(snapshot, owner, username, currency), Merchant.from_record(snapshot.record(key))
+    owner, snapshot = found
+    return _payee(owner, snapshot, username, currency), Merchant.from_record(snapshot.record(merchant_key(owner)))
 
 
-async def _wallet(store: Store, owner: UserId, *keys: RecordKey) -> Snapshot:
-    return await store.fetch(ReadSet(wallets=(owner,), records=(user_key(owner), *keys)))
-
-
-def _payee(snapshot: Snapshot, owner: UserId, name: str, currency: str) -> Payee:
+def _payee(owner: UserId, snapshot: Snapshot, name: str, currency: str) -> Payee:
     if User.from_record(snapshot.record(user_key(owner))) is None:
         return _nobody(name)
     account = account_in(snapshot.wallet(owner), currency)

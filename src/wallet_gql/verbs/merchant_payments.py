@@ -12,11 +12,13 @@ from functools import partial
 
 from ..domain import commands, rules
 from ..domain import merchants as domain
+from ..domain.annotations import UNANNOTATED, Annotation
 from ..domain.changes import Changes, Scope, Snapshot
 from ..domain.frozen import frozen
 from ..domain.ids import AccountId, UserId, parse_account_id
 from ..domain.merchants import terms_key
 from ..idempotency import Attempt, side_receipt
+from .annotations import annotating
 from .attempts import Means, money_scope, new_attempt, new_transfer_id
 from .holds import PlaceHoldVerb, placing
 from .keyed import Moves, Plan
@@ -41,6 +43,8 @@ class PayMerchantVerb(Moves):
     currency: str
     splits: Sequence[Split]
     reference: str
+    annotation: Annotation = UNANNOTATED
+    """What the payer notes about it, and about each split."""
     merchant_id: UserId | None = field(default=None, init=False)
     """The merchant's id, once it was looked up."""
 
@@ -51,6 +55,7 @@ class PayMerchantVerb(Moves):
         parse_account_id(self.source, "fromAccountId")
         domain.check_splits([split.basis_points for split in self.splits])
         values: dict[str, str | None] = {"from": self.source, "merchant": self.merchant, "reference": self.reference}
+        values |= self.annotation.checked().fingerprinted()
         for place, split in enumerate(self.splits):
             check_payee(split.to)
             values[f"split{place}"] = f"{split.to.account_id or ''}|{split.to.username or ''}|{split.basis_points}"
@@ -85,7 +90,8 @@ class PayMerchantVerb(Moves):
             return rules.merchants.pay_merchant(snapshot, command, now) + Changes(receipts=tuple(receipts))
 
         scope = _with_parts(money_scope(attempt, self.source, payee.account_id, now), command)
-        return Plan(now, scope, rule, self.currency)
+        ids = (command.transfer_id, *(part.transfer_id for part in parts))
+        return annotating(Plan(now, scope, rule, self.currency), self.annotation, self.actor, self.source, *ids)
 
 
 def _with_parts(scope: Scope, command: commands.PayMerchant) -> Scope:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 from ..domain import merchants as domain
+from ..domain.annotations import UNANNOTATED, Annotation
 from ..domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
 from ..domain.errors import (
     InvalidInput,
@@ -23,6 +24,7 @@ from ..domain.errors import (
     Rejected,
     Unauthenticated,
     WalletError,
+    reasons,
 )
 from ..domain.frozen import frozen
 from ..domain.ids import AccountId, TransferId, UserId
@@ -136,7 +138,7 @@ class Merchants:
         shown = None if name is None else domain.check_name(name)
         url = None if webhook_url is None else self.check_url(webhook_url)
         if webhook is True and url is None:
-            raise InvalidInput("webhookUrl", "a URL turns the webhook on")
+            raise InvalidInput("webhookUrl", reasons.WEBHOOK_ON())
 
         def change(merchant: Merchant) -> Merchant:
             target = None if webhook is False else url or merchant.webhook_url
@@ -196,15 +198,18 @@ class Merchants:
         currency: str,
         splits: Sequence[Split] = (),
         reference: str = "",
+        annotation: Annotation = UNANNOTATED,
     ) -> Paid:
         """Pay a merchant, by username, from one's own account; the payees of `splits` are paid in the same commit.
+
+        `annotation` is what the payer notes about each of these transfers, in that commit, too.
 
         Raises:
             InvalidInput, InvalidAmount, IdempotencyKeyReused: about the request itself.
             Rejected: by `rules.merchants.pay_merchant`; remembered under the key.
             Unavailable, InDoubt: retry with the same key.
         """
-        verb = PayMerchantVerb(actor, key, source, merchant, amount_minor, currency, splits, reference)
+        verb = PayMerchantVerb(actor, key, source, merchant, amount_minor, currency, splits, reference, annotation)
         payment = await run(self.ledger, verb)
         if verb.merchant_id is not None:
             self.on_paid(verb.merchant_id)
@@ -215,6 +220,21 @@ class Merchants:
     ) -> Preview | Rejected:
         """What `pay` without splits would do now, or how it would be refused. Raises RateLimited, Unavailable."""
         verb = PayMerchantVerb(actor, PREVIEW, source, merchant, amount_minor, currency, (), "")
+        return await preview(self.ledger, verb, source)
+
+    async def preview_hold(
+        self,
+        actor: UserId,
+        *,
+        source: AccountId,
+        merchant: str,
+        amount_minor: int,
+        currency: str,
+        expires_in_seconds: int,
+    ) -> Preview | Rejected:
+        """What `hold` would do now, or how it would be refused. Raises RateLimited, Unavailable."""
+        to, money = To(username=merchant), (amount_minor, currency)
+        verb = PayMerchantByHoldVerb(actor, PREVIEW, source, to, *money, expires_in_seconds, "")
         return await preview(self.ledger, verb, source)
 
     async def hold(

@@ -5,17 +5,17 @@ None of these reads takes a lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
-from ..domain.changes import ReadSet
+from ..domain.changes import ReadSet, Snapshot
 from ..domain.frozen import frozen
 from ..domain.ids import AccountId, UserId, is_system
 from ..domain.merchants import Merchant, merchant_key
-from ..domain.model import Record
+from ..domain.model import Record, RecordKey
 from ..domain.users import User, user_key
-from ..people import user_called
+from ..people import read_called
 from ..storage import Store
 from .reading import owners_of
 
@@ -51,16 +51,29 @@ WALLET: Final = Party(PartyKind.WALLET, "system")
 
 async def parties_of(store: Store, account_ids: Iterable[AccountId]) -> dict[AccountId, Party]:
     """Whose each account is, in two reads. Accounts that nobody is known of are left out. Raises Unavailable."""
+    return (await parties_with(store, account_ids, lambda _: ()))[0]
+
+
+async def parties_with(
+    store: Store,
+    account_ids: Iterable[AccountId],
+    beside: Callable[[Mapping[AccountId, UserId]], Iterable[RecordKey]],
+) -> tuple[dict[AccountId, Party], Snapshot | None]:
+    """As `parties_of`, and the records that `beside` names for the owners of the accounts, in the same two reads.
+
+    None if nobody owns any of the accounts. Raises Unavailable.
+    """
     asked = list(account_ids)
     found = {account_id: WALLET for account_id in asked if is_system(account_id)}
     owners = await owners_of(store, asked)
     if not owners:
-        return found
+        return found, None
     keys = {owner: (user_key(owner), merchant_key(owner)) for owner in owners.values()}
-    snapshot = await store.fetch(ReadSet(records=tuple(key for both in keys.values() for key in both)))
+    wanted = (*(key for both in keys.values() for key in both), *beside(owners))
+    snapshot = await store.fetch(ReadSet(records=wanted))
     people = {owner: _party(snapshot.record(user), snapshot.record(shop)) for owner, (user, shop) in keys.items()}
     known = ((account_id, people[owner]) for account_id, owner in owners.items())
-    return found | {account_id: party for account_id, party in known if party is not None}
+    return found | {account_id: party for account_id, party in known if party is not None}, snapshot
 
 
 async def payee_called(store: Store, username: str) -> tuple[Party, tuple[str, ...]] | None:
@@ -68,12 +81,11 @@ async def payee_called(store: Store, username: str) -> tuple[Party, tuple[str, .
 
     Raises Unavailable; RateLimited: too many look-ups by the sender of this request.
     """
-    owner = await user_called(store, username)
-    if owner is None:
+    found = await read_called(store, username, user_key, merchant_key)
+    if found is None:
         return None
-    keys = user_key(owner), merchant_key(owner)
-    snapshot = await store.fetch(ReadSet(wallets=(owner,), records=keys))
-    party = _party(*(snapshot.record(key) for key in keys))
+    owner, snapshot = found
+    party = _party(snapshot.record(user_key(owner)), snapshot.record(merchant_key(owner)))
     if party is None:
         return None
     return party, tuple(sorted(account.currency for account in snapshot.wallet(owner) if not account.is_closed))

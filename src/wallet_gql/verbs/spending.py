@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from ..domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
-from ..domain.errors import InvalidInput
+from ..domain.errors import InvalidInput, reasons
 from ..domain.frozen import frozen
 from ..domain.ids import UserId
 from ..domain.money import check_amount, check_currency
@@ -95,7 +95,7 @@ async def _change(
 ) -> Standing:
     check_currency(currency)
     if currency not in means.spending_limits:
-        raise InvalidInput("currency", f"{currency} has no spending limits here")
+        raise InvalidInput("currency", reasons.CURRENCY_WITHOUT_LIMITS(currency=currency))
     now = means.clock()
     event = SecurityEvent(make_event_id(now, means.entropy()), EventKind.SPENDING_LIMITS_CHANGED, now, visitor)
     key, told = spending_key(user_id, currency), event.to_record(user_id)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import ClassVar
 
 from ..domain import commands, merchants, rules
+from ..domain.annotations import UNANNOTATED, Annotation
 from ..domain.changes import Changes, Snapshot
 from ..domain.errors import Contended, NotReversible
 from ..domain.ids import (
@@ -23,6 +24,7 @@ from ..domain.ids import (
 )
 from ..domain.model import CASH
 from ..idempotency import Attempt
+from .annotations import annotating
 from .attempts import Means, money_scope, new_attempt, new_transfer_id
 from .keyed import Moves, Plan
 from .lookups import To, check_payee, find_payee, in_use, terms_of, transfer_seen_by
@@ -38,6 +40,8 @@ class TransferVerb(Moves):
     currency: str
     reference: str
     fee_basis_points: int
+    annotation: Annotation = UNANNOTATED
+    """What the payer notes about it."""
 
     operation = "transfer"
 
@@ -45,8 +49,9 @@ class TransferVerb(Moves):
         """See `MoneyVerb.shape`."""
         parse_account_id(self.source, "fromAccountId")
         check_payee(self.to)
-        values = {"from": self.source, "toAccount": self.to.account_id, "toUsername": self.to.username}
-        values["reference"] = self.reference
+        noted = self.annotation.checked().fingerprinted()
+        to = {"toAccount": self.to.account_id, "toUsername": self.to.username}
+        values = {"from": self.source, **to, "reference": self.reference, **noted}
         return new_attempt(self.actor, self.key, self.operation, values, self.amount_minor, self.currency)
 
     async def look_up(self, means: Means, attempt: Attempt) -> Plan:
@@ -65,7 +70,8 @@ class TransferVerb(Moves):
             reference=self.reference,
         )
         scope = money_scope(attempt, self.source, payee.account_id, now)
-        return Plan(now, scope, partial(rules.transfer, command=command, now=now), self.currency)
+        plan = Plan(now, scope, partial(rules.transfer, command=command, now=now), self.currency)
+        return annotating(plan, self.annotation, self.actor, self.source, command.transfer_id)
 
 
 @dataclass(slots=True)

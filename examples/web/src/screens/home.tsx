@@ -15,7 +15,7 @@ function Balance({ account }: { account: Account }) {
       <span class="code">{texts.currencyName(account.currency)}</span>
       <strong class="big">{texts.minor(available(account), account.currency, exponent(account.currency))}</strong>
       <small>
-        {account.status !== "OPEN" && <span class="tag">{account.status === "FROZEN" ? say.frozen : say.closed}</span>}{" "}
+        {account.state !== "OPEN" && <span class="tag">{account.state === "FROZEN" ? say.frozen : say.closed}</span>}{" "}
         {account.held.minorUnits !== "0" ? say.reservedOf(texts.money(account.held)) : say.available}
       </small>
     </li>
@@ -29,7 +29,7 @@ function AddCurrency() {
   const { say } = texts;
   const { data, reload } = useWallet();
   const { run, isBusy, problem } = useAct();
-  const had = new Set(data.viewer.accounts.filter(({ status }) => status !== "CLOSED").map(({ currency }) => currency));
+  const had = new Set(data.viewer.accounts.filter(({ state }) => state !== "CLOSED").map(({ currency }) => currency));
   const codes = [...new Set([...FIRST, ...data.exponents.keys()])].filter((code) => data.exponents.has(code) && !had.has(code));
   const [chosen, setChosen] = useState("");
   const currency = codes.includes(chosen) ? chosen : (codes[0] ?? "");
@@ -78,9 +78,14 @@ export function Home() {
   const { say } = useTexts();
   const { data, reload } = useWallet();
   const { accounts, history, holds } = data.viewer;
-  const shown = accounts.filter(({ status }) => status !== "CLOSED");
+  const shown = accounts.filter(({ state }) => state !== "CLOSED");
   return (
-    <Screen title={say.home} aside={<a class="button" href={link("pay")}><Icon name="pay" />{say.pay}</a>}>
+    <Screen title={say.home} aside={
+      <span class="acts">
+        <a class="button quiet" href={link("funds")}><Icon name="funds" />{say.funds}</a>
+        <a class="button" href={link("pay")}><Icon name="pay" />{say.pay}</a>
+      </span>
+    }>
       <div class="home">
         <div>
           <section class="balances">

@@ -66,7 +66,7 @@ function Form({ start, onChecked }: { start: Draft; onChecked: (decided: Decided
   const [wrong, setWrong] = useState("");
   const { run, isBusy, problem } = useAct();
   const { payee, problem: nobody } = usePayee(draft.to.trim(), data.viewer.username);
-  const accounts = data.viewer.accounts.filter(({ status }) => status !== "CLOSED");
+  const accounts = data.viewer.accounts.filter(({ state }) => state !== "CLOSED");
   const account = accounts.find(({ id }) => id === draft.accountId) ?? accounts[0];
   const currency = account?.currency ?? "";
   const accepts = payee?.currencies.includes(currency) ?? true;
@@ -178,6 +178,7 @@ function Review({ decided, onBack, onDone, onUnknown }: {
   const amount = texts.minor(BigInt(decided.minorUnits), decided.currency, exponent(decided.currency));
   const send = () =>
     run(async () => {
+      // docs: begin confirm
       try {
         const answer = await confirm(decided, act);
         if (failureOf(answer)) return answer;
@@ -187,6 +188,7 @@ function Review({ decided, onBack, onDone, onUnknown }: {
         if (error instanceof Unanswered) return onUnknown(error.key);
         throw error;
       }
+      // docs: end
     });
   return (
     <section class="card">

@@ -66,7 +66,7 @@ export function Security() {
               <li class="line" key={event.id}>
                 <span class="what">
                   <strong>{say.eventKinds[event.kind] ?? event.kind}</strong>
-                  <small>{[texts.moment(event.at), event.address].filter(Boolean).join(" · ")}</small>
+                  <small>{[texts.moment(event.createdAt), event.address].filter(Boolean).join(" · ")}</small>
                 </span>
               </li>
             ))}

@@ -2,11 +2,10 @@
 import { useEffect, useState } from "preact/hooks";
 import { type LineFragment as Line, type Money, StatementDocument } from "wallet-gql-client";
 import { download, toCsv } from "../csv.js";
-import { Amount, Lines, Problem, Screen, Select } from "../parts.js";
+import { AccountAndMonth, firstOf, spanOf } from "../months.js";
+import { Amount, Lines, Problem, Screen } from "../parts.js";
 import { useTexts } from "../texts.js";
 import { client, useWallet } from "../wallet.js";
-
-const MONTHS = 12;
 
 interface Found {
   readonly opening: Money;
@@ -14,20 +13,13 @@ interface Found {
   readonly lines: readonly Line[];
 }
 
-/** The first of a month where the user is; `ago` 0 is this month's. */
-function firstOf(ago: number): Date {
-  const now = new Date();
-  return new Date(now.getFullYear(), now.getMonth() - ago, 1);
-}
-
 async function load(account: string, ago: number): Promise<Found | null> {
-  const [since, until] = [firstOf(ago).toISOString(), firstOf(ago - 1).toISOString()];
+  const span = spanOf(ago);
   const lines: Line[] = [];
   for (let after: string | null = null; ; ) {
     const answer: { account: { statement: Found & { entries: Page } } | null } = await client.ask(StatementDocument, {
+      ...span,
       account,
-      since,
-      until,
       after,
     }) as never;
     if (!answer.account) return null;
@@ -48,8 +40,8 @@ export function Statement() {
   const { say } = texts;
   const { data } = useWallet();
   const { accounts } = data.viewer;
-  const [account, setAccount] = useState(accounts[0]?.id ?? "");
-  const [ago, setAgo] = useState(0);
+  const [chosen, setChosen] = useState({ account: accounts[0]?.id ?? "", ago: 0 });
+  const { account, ago } = chosen;
   const [found, setFound] = useState<Found | null | undefined>();
   const [problem, setProblem] = useState("");
   const currency = accounts.find(({ id }) => id === account)?.currency ?? "";
@@ -65,10 +57,6 @@ export function Statement() {
       isWanted = false;
     };
   }, [account, ago]);
-  const months = Array.from({ length: MONTHS }, (_, each): [string, string] => {
-    const month = new Intl.DateTimeFormat(texts.locale, { month: "long", year: "numeric" }).format(firstOf(each));
-    return [String(each), month];
-  });
   const save = () => {
     const month = firstOf(ago);
     const name = `statement-${currency}-${month.getFullYear()}-${String(month.getMonth() + 1).padStart(2, "0")}.csv`;
@@ -76,15 +64,7 @@ export function Statement() {
   };
   return (
     <Screen title={say.statement} aside={<button type="button" disabled={!found} onClick={save}>{say.csv}</button>}>
-      <div class="card grid">
-        <Select
-          label={say.account}
-          value={account}
-          options={accounts.map(({ id, currency: code }) => [id, `${code} · ${texts.currencyName(code)}`])}
-          onChange={setAccount}
-        />
-        <Select label={say.month} value={String(ago)} options={months} onChange={(value) => setAgo(Number(value))} />
-      </div>
+      <AccountAndMonth chosen={chosen} onChange={setChosen} />
       <Problem>{problem}</Problem>
       {found ? (
         <>

@@ -76,7 +76,7 @@ export function TransferDetail({ id }: { id: string }) {
   const rows: [string, preact.ComponentChildren][] = [
     [transfer.direction === "IN" ? say.from : say.to, <Who party={transfer.counterparty} />],
     [say.kind, say.kinds[transfer.kind]],
-    [say.when, texts.moment(transfer.at)],
+    [say.when, texts.moment(transfer.createdAt)],
     [say.reference, transfer.reference || "—"],
   ];
   if (transfer.fee.minorUnits !== "0") rows.push([say.fee, <Amount money={transfer.fee} />]);

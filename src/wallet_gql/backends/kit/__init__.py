@@ -11,6 +11,7 @@ from .group_read import GroupRead
 from .imports import completed, sorted_by_node, unknown_accounts
 from .kinds import ADDED, KIND_OF, KINDS, SCANNED, Coding, Column, Kind, Row
 from .nodes import NodeMap
+from .receiving import RECEIVE_MAX
 from .store import GroupStore, PageAsked, no_ledger, page_of, start_of
 from .wanted import Wanted, answered, load_found
 
@@ -19,6 +20,7 @@ __all__ = [
     "BATCH_MAX",
     "KINDS",
     "KIND_OF",
+    "RECEIVE_MAX",
     "SCANNED",
     "Coding",
     "Column",

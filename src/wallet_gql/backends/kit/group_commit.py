@@ -16,7 +16,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...domain.changes import Decide, Done, Failed, Outcome, Scope
+from ... import traces
+from ...domain.changes import Decide, Done, Failed, Outcome, Scope, Unreceived
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
 from ...domain.frozen import frozen
 from ...metrics import BATCH_COMMANDS, COMMIT_SECONDS
@@ -50,8 +51,8 @@ class Command:
     """Whether a commit that may write the command has begun. From then on a missed deadline means "in doubt"."""
     lane: Hashable = None
     """The lane in which the command waits or runs."""
-    deferrals: int = 0
-    """How often the command was moved to another lane."""
+    span: Any = None
+    """Whose part its commits are, if that is traced."""
 
 
 @dataclass(slots=True)
@@ -165,6 +166,8 @@ class GroupCommit:
         if self._is_full(lane):
             raise Contended("too many commands are waiting")
         command = Command(scope, decide, loop.time() + timeout_seconds, loop.create_future())
+        if traces.tracer is not None:
+            command.span = traces.current()
         self._enqueue(lane, command)
         self._deadlines.add(command, loop)
         try:
@@ -266,7 +269,12 @@ class GroupCommit:
             except Exception as error:
                 log.exception("a backend raised what is no error of ours; its batch is in doubt")
                 outcomes = [Failed(InDoubt(f"{type(error).__name__}: {error}")) for _ in batch]
-            COMMIT_SECONDS.note(time.perf_counter() - began)
+            took = time.perf_counter() - began
+            COMMIT_SECONDS.note(took)
+            if traces.tracer is not None:
+                told = zip((command.span for command in batch), map(_code, outcomes), strict=True)
+                traces.committed(told, took, len(batch))
+        outcomes = [Deferred(lane) if isinstance(o, Unreceived) else o for o in outcomes]
         self._forward(batch, outcomes)
         left = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=final)]
         return [command for command in left if not command.future.done()]
@@ -277,7 +285,6 @@ class GroupCommit:
             if not isinstance(outcome, Deferred) or command.future.done():
                 continue
             command.started = False
-            command.deferrals += 1
             if self._is_full(outcome.lane):
                 command.future.set_result(Failed(Contended("too many commands are waiting")))
             else:
@@ -286,6 +293,13 @@ class GroupCommit:
 
 class _Again(Failed):
     """The commit failed with nothing written: the command may be tried again."""
+
+
+def _code(outcome: Outcome | Deferred) -> str:
+    """What traces say of an outcome."""
+    if isinstance(outcome, Failed):
+        return outcome.error.code if isinstance(outcome.error, WalletError) else "INTERNAL"
+    return "OK" if isinstance(outcome, Done) else "AGAIN"
 
 
 def _nothing_written(batch: Sequence[Command], error: WalletError) -> list[Outcome | Deferred]:

@@ -1,7 +1,8 @@
 """Group reads: questions that arrive while a read of the same place is in flight form the next one.
 
-One round trip then answers all of them, as one commit takes many commands. There is no timer: a single question is sent
-at once. A group is read after its members have asked, so each sees every write that was answered before it asked (G7).
+One round trip then answers all of them, as one commit takes many commands. Nothing waits for more to come: a single
+question is sent at once. A group is read after its members have asked, so each sees every write that was answered
+before it asked (G7).
 
 A bad question does not fail other members: if a group fails, its members are read one by one, unless the store is
 `Unavailable`, which concerns all of them. If a member is cancelled, the group goes on for the others. The group runs
@@ -23,10 +24,32 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 AT_ONCE: Final = 2
-"""The most groups of one lane in flight: with more than one, a slow group does not delay the others."""
+"""The most groups of one lane in flight."""
+
+SLOW_SECONDS: Final = 0.002
+"""A question that has waited so long for the group in flight is asked beside it: a slow group must not delay others."""
 
 GROUP_MAX: Final = 64
 """The most questions in one group."""
+
+
+class _Lane(Generic[Q, A]):
+    """The questions of one lane that wait, and the groups in flight."""
+
+    __slots__ = ("hurry", "key", "running", "waiting")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        self.running: set[asyncio.Task[None]] = set()
+        self.hurry: asyncio.TimerHandle | None = None
+        """What begins another group if the one in flight is slow."""
+
+    def calm(self) -> None:
+        """Forget the timer: what waited is being read."""
+        if self.hurry is not None:
+            self.hurry.cancel()
+            self.hurry = None
 
 
 class GroupRead(Generic[Q, A]):
@@ -36,48 +59,63 @@ class GroupRead(Generic[Q, A]):
         """`read` answers several questions of a lane, in order. A WalletError that it raises is for all of them."""
         self.counters = Counters()
         self._read = read
-        self._waiting: dict[Hashable, deque[tuple[Q, asyncio.Future[A]]]] = {}
-        self._running: dict[Hashable, set[asyncio.Task[None]]] = {}
+        self._lanes: dict[Hashable, _Lane[Q, A]] = {}
 
     async def ask(self, lane: Hashable, question: Q) -> A:
         """The answer to one question. Raises what `read` raises for it."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
-        waiting = self._waiting.get(lane)
-        if waiting is None:
-            waiting = self._waiting[lane] = deque()
-        waiting.append((question, answer))
-        running = self._running.setdefault(lane, set())
-        if len(running) < AT_ONCE:
-            running.add(loop.create_task(self._run(lane, waiting, running), context=Context()))
+        found = self._lanes.get(lane)
+        if found is None:
+            found = self._lanes[lane] = _Lane(lane)
+        found.waiting.append((question, answer))
+        if found.running:
+            self._hurry(found)
+        else:
+            self._start(found)
         return await answer
+
+    def _hurry(self, lane: _Lane[Q, A]) -> None:
+        """See to it that what waits is not delayed by a slow group."""
+        if lane.hurry is None and len(lane.running) < AT_ONCE:
+            lane.hurry = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._start, lane, context=Context())
+
+    def _start(self, lane: _Lane[Q, A]) -> None:
+        """Begin to read what is waiting."""
+        lane.calm()
+        task = asyncio.get_running_loop().create_task(self._run(lane), context=Context())
+        lane.running.add(task)
 
     async def close(self) -> None:
         """Let the reads in flight end."""
-        while self._running:
-            await asyncio.gather(*(task for tasks in self._running.values() for task in tasks), return_exceptions=True)
+        while self._lanes:
+            tasks = [task for lane in self._lanes.values() for task in lane.running]
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(
-        self, lane: Hashable, waiting: deque[tuple[Q, asyncio.Future[A]]], running: set[asyncio.Task[None]]
-    ) -> None:
+    async def _run(self, lane: _Lane[Q, A]) -> None:
         """Read one group after another, until no question is waiting."""
         group: list[tuple[Q, asyncio.Future[A]]] = []
+        waiting = lane.waiting
         try:
             while waiting:
+                lane.calm()
                 while waiting and len(group) < GROUP_MAX:
                     asked = waiting.popleft()
                     if not asked[1].done():
                         group.append(asked)
-                await self._answer(lane, group)
+                if waiting:
+                    self._hurry(lane)
+                await self._answer(lane.key, group)
                 group.clear()
         finally:
             for _, answer in group:  # the loop is closing
                 answer.cancel()
             task = asyncio.current_task()
             assert task is not None
-            running.discard(task)
-            if not running:
-                del self._running[lane], self._waiting[lane]
+            lane.running.discard(task)
+            if not lane.running:
+                lane.calm()
+                del self._lanes[lane.key]
 
     async def _answer(self, lane: Hashable, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         """Read the whole group at once; if that fails because of a single member, read each member separately."""

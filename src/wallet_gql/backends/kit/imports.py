@@ -16,11 +16,12 @@ from .nodes import NodeMap
 _LISTS = {kind: name for name, kind in ADDED.items()}
 
 
-def sorted_by_node(items: Iterable[ScanItem], nodes: NodeMap) -> dict[str, Writes]:
+def sorted_by_node(items: Iterable[ScanItem], nodes: NodeMap, *, keeps_pending: bool = False) -> dict[str, Writes]:
     """The items by the node that they belong to, without nodes that get nothing.
 
     Raises:
-        InvariantViolated: an entry does not follow from its transfer's header, or a record comes twice.
+        InvariantViolated: an entry does not follow from its transfer's header, or a record comes twice, or a credit is
+            pending and the store keeps none so.
     """
     parts: dict[str, Writes] = {}
 
@@ -30,9 +31,13 @@ def sorted_by_node(items: Iterable[ScanItem], nodes: NodeMap) -> dict[str, Write
     for item in items:
         if isinstance(item, JournalItem):
             item.check()
+            if item.pending and not keeps_pending:
+                raise InvariantViolated(f"the credit of {item.transfer.id} was never received; import it into nodes")
             for entry in item.entries:
                 part(slot_of(entry.account_id)).entries.append(entry)
-            for name in {nodes.home(slot_of(entry.account_id)) for entry in item.entries}:
+            for credit in item.pending:
+                part(slot_of(credit.account_id)).pending.append(credit)
+            for name in {nodes.home(slot_of(line.account_id)) for line in item.lines}:
                 parts[name].transfers.append(item.transfer)
         elif isinstance(item, Record):
             records = part(item.slot).records
@@ -47,7 +52,8 @@ def sorted_by_node(items: Iterable[ScanItem], nodes: NodeMap) -> dict[str, Write
 
 def unknown_accounts(writes: Writes) -> list[str]:
     """The accounts of imported entries that are not imported with them: the node must already have them."""
-    return list({entry.account_id for entry in writes.entries} - {account.id for account in writes.opened})
+    named = {entry.account_id for entry in writes.entries} | {credit.account_id for credit in writes.pending}
+    return list(named - {account.id for account in writes.opened})
 
 
 def completed(writes: Writes, known: Collection[str], node: str, nodes: NodeMap) -> Writes:

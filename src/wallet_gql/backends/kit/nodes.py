@@ -21,7 +21,7 @@ def _weight(slot: int, node: str) -> bytes:
 
 
 @lru_cache(maxsize=16)
-def _homes(names: tuple[str, ...]) -> list[str]:
+def _homes(names: tuple[str, ...]) -> Sequence[str]:
     """The node of each slot. It takes milliseconds, and every store of a process asks for the same nodes."""
     return [max(names, key=lambda name: _weight(slot, name)) for slot in range(SLOTS)]
 
@@ -29,12 +29,16 @@ def _homes(names: tuple[str, ...]) -> list[str]:
 class NodeMap:
     """The home of each slot among the named nodes. It depends on the names, not on their order."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        """Raises ConfigurationError if there are no names, or the same name twice."""
+    def __init__(self, names: Sequence[str], homes: Sequence[str] | None = None) -> None:
+        """`homes` has the node of each slot, where that is stored.
+
+        Raises:
+            ConfigurationError: there are no names, or the same name twice.
+        """
         if not names or len(set(names)) != len(names):
             raise ConfigurationError(f"node names must be given and differ: {list(names)}")
         self.names = tuple(sorted(names))
-        self._home = _homes(self.names)
+        self._home = _homes(self.names) if homes is None else homes
 
     def home(self, slot: int) -> str:
         """The node of a slot."""

@@ -32,7 +32,7 @@ class Wanted:
     @classmethod
     def of(cls, scopes: Iterable[ReadSet | Scope]) -> Wanted:
         """Join the scopes of commands, or the read sets of reads."""
-        wanted = cls()
+        wanted = cls(set(), set(), set(), set(), set(), set(), set())  # a third of the steps of the defaults
         for scope in scopes:
             wanted.accounts.update(scope.accounts)
             wanted.receipts.update(scope.receipt_names)
@@ -104,3 +104,11 @@ def answered(scope: Scope, state: State) -> set[TransferId]:
     """The transfers that receipts of the scope name, whether they were loaded or a command before has written them."""
     receipts = (state.receipts.get((scope.home, actor, key)) for actor, key in scope.receipts)
     return {receipt.transfer_id for receipt in receipts if receipt is not None and receipt.transfer_id is not None}
+
+
+def command_of(transfer: Transfer) -> tuple[object, ...]:
+    """What all transfers of one command have in common, such as those of a payment with splits.
+
+    A receipt names only the first of them.
+    """
+    return transfer.debit_account_id, transfer.actor, transfer.at

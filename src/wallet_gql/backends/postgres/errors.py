@@ -9,12 +9,16 @@ import asyncpg
 
 from ...domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 from ..kit.driver_errors import Meaning, store_failed
+from .placement import OtherEpoch
 
 log = logging.getLogger("wallet_gql.postgres")
 
 WRONG_EPOCH: Final = "WG001"
 CLAIMED_SINCE: Final = "WG003"
 """Another process has claimed the rows meanwhile."""
+
+ON_ITS_WAY: Final = "WG004"
+"""A credit is on its way to an account that is to be closed, or was closed before the credit came."""
 
 _RACED: Final = ("accounts_one_in_use", "receipts_pkey", "records_pkey", "decisions_pkey")
 """Unique keys that a concurrent commit may have taken first; reloading shows what it wrote."""
@@ -23,7 +27,7 @@ _MEANINGS: Final = {
     # connection, shutdown, time-outs that end the connection, unknown completion
     **dict.fromkeys(("08", "57P", "25P03", "25P04", "40003", "53300"), Meaning.GONE),
     # locks, deadlocks, cancelled by a time limit, an object in use, a snapshot too old
-    **dict.fromkeys(("40", "55006", "55P03", "57014", "72", CLAIMED_SINCE), Meaning.BUSY),
+    **dict.fromkeys(("40", "55006", "55P03", "57014", "72", CLAIMED_SINCE, ON_ITS_WAY), Meaning.BUSY),
     # password or pg_hba, read-only, no such database or schema, no right, resources, not in this state, intervention
     **dict.fromkeys(("28", "25006", "3D", "3F", "42501", "53", "55", "57", "F0", WRONG_EPOCH), Meaning.REFUSED),
     # a table, column, function or type is missing; a pooler has mixed up prepared statements
@@ -73,7 +77,7 @@ def translate(error: Exception, node: str) -> WalletError:
     if meaning is Meaning.OURS:
         return InvariantViolated(f"node {node} refused: {said}")
     if getattr(error, "sqlstate", None) == WRONG_EPOCH:
-        said = "it has another node list; restart with the current one"
+        return OtherEpoch(f"node {node}: {said}")
     text = store_failed(log, f"node {node}", meaning, error, said)
     return NodeUnavailable(node) if meaning is Meaning.GONE else Unavailable(text)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import orjson
 
 from ...domain.changes import State, Writes
-from ...domain.codec import to_micros
-from ..kit.kinds import ACCOUNT, ADDED, HOLD, RECEIPT, RECORD, TRANSFER, Kind
+from ...domain.codec import from_micros, to_micros
+from ...domain.frozen import frozen
+from ...domain.model import PendingCredit
+from ..kit.kinds import ACCOUNT, ADDED, HOLD, RECEIPT, RECORD, TRANSFER, Row
 from ..kit.wanted import Wanted, load_found
 from ..relational import rows
 
@@ -35,20 +38,44 @@ def wish(wanted: Wanted, **more: Any) -> str:
 
 
 def fill(state: State, wanted: Wanted, found: dict[str, Any]) -> None:
-    """Put the output of `wallet_load` into the state."""
-
-    def read(kind: Kind[R], name: str) -> Iterator[R]:
-        return map(kind.from_row, found[name] or ())
-
+    """Put the output of `wallet_load` into the state. Pending credits that it lists become entries."""
     load_found(
         state,
         wanted,
-        accounts=read(ACCOUNT, "accounts"),
-        holds=chain(read(HOLD, "open_holds"), read(HOLD, "holds")),
-        transfers=((TRANSFER.from_row(row[:-1]), row[-1]) for row in found["transfers"] or ()),
-        receipts=read(RECEIPT, "receipts"),
-        records=read(RECORD, "records"),
+        accounts=map(ACCOUNT.from_row, found["accounts"] or ()),
+        holds=map(HOLD.from_row, chain(found["open_holds"] or (), found["holds"] or ())),
+        transfers=[(TRANSFER.from_row(row[:-1]), row[-1]) for row in found["transfers"] or ()],
+        receipts=map(RECEIPT.from_row, found["receipts"] or ()),
+        records=map(RECORD.from_row, found["records"] or ()),
     )
+    pending = found.get("pending") or {}
+    state.pending.update((account_id, (int(text), count)) for account_id, text, count in pending.get("sums") or ())
+    if pending.get("credits"):
+        _receive(state, pending["share"], pending["credits"])
+
+
+@frozen
+class StoredCredit(PendingCredit):
+    """A pending credit as stored; its key is the account with the arrival."""
+
+    arrival: int
+
+
+def _receive(state: State, share: int, found: Sequence[Row]) -> None:
+    """Receive each account's share. One more row of an account says that it has a backlog."""
+    of_each = [list(rows_) for _, rows_ in groupby(found, itemgetter(0))]
+    first = [row for some in of_each for row in some[:share]]
+    state.receive_pending(map(_stored, first), (some[0][0] for some in of_each if len(some) > share))
+
+
+def _stored(row: Row) -> StoredCredit:
+    account_id, transfer_id, amount_minor, at, arrival = row
+    return StoredCredit(account_id, transfer_id, amount_minor, from_micros(at), arrival)
+
+
+def _key(credit: PendingCredit) -> tuple[str, int]:
+    assert isinstance(credit, StoredCredit), "what is received was read from the table"
+    return credit.account_id, credit.arrival
 
 
 def given(writes: Writes, **more: Any) -> str:
@@ -61,6 +88,8 @@ def given(writes: Writes, **more: Any) -> str:
         "closed": list(map(rows.closing_row, writes.closed)),
         "created": [RECORD.to_row(after) for _, (before, after) in changed if before is None and after is not None],
         "updated": [(*RECORD.to_row(after), before.version) for before, after in updated],
+        "pending": [(c.account_id, c.transfer_id, c.amount_minor, to_micros(c.at)) for c in writes.pending],
+        "received": list(map(_key, writes.received)),
         "removed": [(k.kind, k.id, k.slot) for k, (before, after) in changed if before is not None and after is None],
     }
     return orjson.dumps({**{name: found for name, found in named.items() if found}, **more}).decode()

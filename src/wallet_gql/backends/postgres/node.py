@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeVar
 
 import asyncpg
 
@@ -20,7 +20,11 @@ from ...domain.errors import NodeUnavailable, Unavailable
 from ...metrics import CONNECTION_SECONDS, CONNECTIONS, CONNECTIONS_MAX
 from ...urls import parse
 from .errors import translate
+from .hosts import Hosts
 from .parameters import POOL, pool_of
+from .pool import Pool
+
+T = TypeVar("T")
 
 log = logging.getLogger("wallet_gql.postgres")
 
@@ -80,21 +84,27 @@ class PgNode:
         asked = parse(url)
         self.name = name
         self.url = asked.without(frozenset({POOL}))
+        each = parse(self.url).each_host
+        self.hosts = Hosts(name, each, self._expire) if len(each) > 1 else None
+        """The primary and its standbys, if the URL names several hosts."""
         self.pool_max = pool_of(asked)
         """How many connections there are for commands."""
-        self._pools: dict[str, asyncpg.Pool] = {}
+        self._pools: dict[str, Pool] = {}
         self.is_strict = False
         """Whether new connections must have durable settings; not yet while the node is opened."""
         self.unsafe = ""
         """The durability settings that the newest connection or `check_settings` found off."""
         self._silent_until = 0.0
+        self.is_gone = False
+        """Whether the ledger has drained the node: nothing is asked of it any more."""
 
     async def open(self) -> None:
         """Make the pools, which connect when first used. Raises Unavailable."""
         try:
             for purpose, most in (("commands", self.pool_max), ("reads", READS_MAX), ("aside", ASIDE_MAX)):
-                self._pools[purpose] = await asyncpg.create_pool(
+                pool = await asyncpg.create_pool(
                     self.url,
+                    connect=None if self.hosts is None else self.hosts.connect,
                     min_size=0,
                     max_size=most,
                     timeout=CONNECT_SECONDS,
@@ -104,6 +114,7 @@ class PgNode:
                     max_inactive_connection_lifetime=60,
                     max_queries=QUERIES_MAX,
                 )
+                self._pools[purpose] = Pool(pool)
                 CONNECTIONS_MAX.set(most, self.name, purpose)
         except Exception as error:
             raise translate(error, self.name) from error
@@ -123,8 +134,13 @@ class PgNode:
     async def check_settings(self, seconds: float) -> None:
         """Check the durability settings again. Raises Unavailable."""
         if self.unsafe:  # a new connection says whether that is still so
-            await self._pools["reads"].expire_connections()
+            await self._pools["reads"].expire()
         self._note(await self.ask(UNSAFE, seconds=seconds))
+
+    async def _expire(self) -> None:
+        """Use no connection any more that was made until now."""
+        for pool in self._pools.values():
+            await pool.expire()
 
     async def close(self) -> None:
         """Close the pools. Connections that do not end by themselves are terminated."""
@@ -133,7 +149,7 @@ class PgNode:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await pool.close()
             except Exception:  # noqa: BLE001 - whatever the driver raises, the pools are closed
-                pool.terminate()
+                pool.pool.terminate()
 
     @asynccontextmanager
     async def connection(
@@ -151,7 +167,7 @@ class PgNode:
         if loop.time() < self._silent_until and not aside:
             raise NodeUnavailable(self.name)
         try:
-            raw = await pool.acquire(timeout=max(deadline - loop.time(), 0.001))
+            raw = await pool.acquire(max(deadline - loop.time(), 0.001))
         except Unavailable:
             raise
         except Exception as error:
@@ -171,12 +187,11 @@ class PgNode:
             CONNECTIONS.add(-1, self.name, purpose)
             await self._give_back(pool, raw, doubtful=connection.doubtful)
 
-    async def _give_back(self, pool: asyncpg.Pool, raw: Any, *, doubtful: bool) -> None:
+    async def _give_back(self, pool: Pool, raw: Any, *, doubtful: bool) -> None:
         """Return the connection to the pool. Never raises an Exception: the server's answer stands in any case."""
         try:
-            if doubtful or raw.is_in_transaction():
-                raw.terminate()
-            await pool.release(raw, timeout=CONNECT_SECONDS)
+            unfit = doubtful or raw.is_in_transaction()
+            await pool.give_back(raw, doubtful=unfit, seconds=CONNECT_SECONDS)
         except asyncpg.InterfaceError:
             pass  # a lost connection has left the pool by itself
         except Exception as error:  # noqa: BLE001 - see the docstring
@@ -189,8 +204,7 @@ class PgNode:
 
     async def ask(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> Any:
         """One value from one statement in a transaction of its own. Raises Unavailable."""
-        async with self.connection(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as connection:
-            return await connection.value(statement, *values)
+        return await self._read("value", statement, values, seconds, aside=aside)
 
     async def run(self, statements: str, *, seconds: float) -> None:
         """Run several statements without values, in one transaction. Raises Unavailable."""
@@ -199,8 +213,29 @@ class PgNode:
 
     async def rows(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> list[Any]:
         """Rows of one statement. Raises Unavailable."""
-        async with self.connection(asyncio.get_running_loop().time() + seconds, aside=aside, reads=True) as connection:
-            return await connection.rows(statement, *values)
+        found: list[Any] = await self._read("rows", statement, values, seconds, aside=aside)
+        return found
+
+    async def _read(
+        self, how: Literal["value", "rows"], statement: str, values: Sequence[Any], seconds: float, *, aside: bool
+    ) -> Any:
+        """One statement, on a connection for reads. Most take one that is at hand, and few steps."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        pool = self._pools["reads"]
+        raw = None if aside or deadline - seconds < self._silent_until else pool.take()
+        if raw is None:
+            async with self.connection(deadline, aside=aside, reads=True) as connection:
+                return await getattr(connection, how)(statement, *values)
+        CONNECTIONS.add(1, self.name, "reads")
+        doubtful = True
+        try:
+            found = await getattr(Connection(self.name, raw, deadline), how)(statement, *values)
+            doubtful = False
+        finally:
+            CONNECTIONS.add(-1, self.name, "reads")
+            await self._give_back(pool, raw, doubtful=doubtful)
+        return found
 
 
 class Connection:
@@ -225,7 +260,15 @@ class Connection:
             raise translate(error, self.node) from error
 
     async def begin(self, statement: str) -> None:
-        """Run a statement that waits for no lock: a node that does not answer it soon is down.
+        """`run` a statement as `_soon` does."""
+        await self._soon(self.run(statement))
+
+    async def rows_soon(self, statement: str, *values: Any) -> list[Any]:
+        """All rows of a statement, as `_soon` runs it."""
+        return await self._soon(self._raw.fetch(statement, *values))
+
+    async def _soon(self, asked: Awaitable[T]) -> T:
+        """Run what waits for no lock: a node that does not answer it soon is down.
 
         Raises:
             NodeUnavailable: no answer. Contended: no answer, but less than `SILENT_SECONDS` were left, which proves
@@ -233,8 +276,8 @@ class Connection:
         """
         given = self.deadline - asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self.run(statement)
+            async with asyncio.timeout(min(given, CONNECT_SECONDS)):
+                return await asked
         except TimeoutError as error:
             if given < SILENT_SECONDS:
                 raise translate(error, self.node) from error

@@ -37,6 +37,10 @@ _TAKEN: Final = frozenset(
 )
 """The parameters that asyncpg takes from a URL with libpq's meaning."""
 
+SESSION: Final = "target_session_attrs"
+SESSION_WRITES: Final = "read-write"
+"""Which server is wanted if the URL names several hosts."""
+
 POOL: Final = "connections"
 """How many connections to the node a process has for commands; read by `PgNode`."""
 
@@ -72,7 +76,7 @@ _VALUES: Final = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "sslnegotiation": ("postgres", "direct"),
     "sslsni": ("1",),
-    "target_session_attrs": ("any", "primary", "read-write"),
+    SESSION: ("any", "primary", "read-write"),
 }
 """The allowed values: no demand that is not met (`channel_binding=require`), and no demand for a read-only server."""
 
@@ -87,8 +91,7 @@ def for_driver(url: Url) -> str:
     """
     url.check_parameters(_TAKEN | _OURS | _IGNORED | {POOL})
     pool_of(url)
-    if "," in url.hosts:
-        raise ConfigurationError("a node has one host: write one URL for each node, with commas between them")
+    _check_hosts(url)
     for name, value in url.parameters.items():
         allowed = _VALUES.get(name)
         if allowed is not None and value not in allowed:
@@ -96,6 +99,17 @@ def for_driver(url: Url) -> str:
         if name in _FILES and not Path(value).is_file():
             raise ConfigurationError(f"{name}: there is no such file, or it cannot be read")
     return url.without(_OURS | _IGNORED)
+
+
+def _check_hosts(url: Url) -> None:
+    """Several hosts are a primary and its standbys, of which only the primary can be used."""
+    given = url.parameters
+    if any("," in given.get(name, "") for name in ("host", "port")):
+        raise ConfigurationError("write several hosts before the database: postgres://user@a:5432,b:5432/db")
+    if "," in url.hosts and not all(url.hosts.split(",")):
+        raise ConfigurationError("one of the hosts is missing: there is a comma too many")
+    if "," in url.hosts and given.get(SESSION, SESSION_WRITES) == "any":
+        raise ConfigurationError(f"{SESSION}: of several hosts only one can be written; write {SESSION_WRITES}")
 
 
 def pool_of(url: Url) -> int:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import secrets
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ...domain.errors import ConfigurationError
 from ...urls import Url, parse, parse_all
-from ..kit.store import no_ledger
-from ..relational.migrations import HEAD, VERSION_TABLE, script
-from .node import DURABLE, Connection, PgNode
+from .node import DURABLE, PgNode
 from .parameters import for_driver
+from .placement import GONE, OF_NODE, Member, Told, all_members, hashed, members_text, told_by
 from .sessions import check_sessions
+
+log = logging.getLogger("wallet_gql.postgres")
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 ONLY: Final = "n1"
@@ -29,15 +32,15 @@ ONLY: Final = "n1"
 _JOIN: Final = (
     "INSERT INTO node (cluster_id, name, nodes, epoch) SELECT $1, $2, $3, 1 WHERE NOT EXISTS (SELECT 1 FROM node)"
 )
+_PLACE: Final = "UPDATE node SET here = $1, members = $2 WHERE here IS NULL"
 _TAKE: Final = "UPDATE node SET protocol = $1 WHERE protocol IS NULL"
-_IS_THERE: Final = (  # not to_regclass: it may answer from a cache that is older than the lock
-    "SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-    " WHERE c.relname = $1 AND n.nspname = ANY (current_schemas(false)))"
+ALONE: Final = (
+    "SELECT current_setting('synchronous_standby_names') = '' OR current_setting('synchronous_commit') = 'local'"
 )
-_MIGRATION_LOCK: Final = 7205759403792795
+"""Whether commits wait for no standby."""
 _IDENTITY_LOCK: Final = 7205759403792796
-_MIGRATION_SECONDS: Final = 30.0
-_PATIENT: Final = "; ".join(
+_IDENTITY_SECONDS: Final = 30.0
+PATIENT: Final = "; ".join(
     f"SET LOCAL {name} = 0" for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
 )
 _VERSION_MIN: Final = 140000
@@ -97,8 +100,8 @@ def _checked(nodes: list[tuple[str, str]]) -> dict[str, str]:
     return dict(nodes)
 
 
-async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
-    """Check the server's settings, bring the schema up to date. Raises ConfigurationError with the line to change."""
+async def check_node(node: PgNode, *, two_phase: bool) -> None:
+    """Check the server's settings. Raises ConfigurationError with the line to change, Unavailable."""
     await check_sessions(node)
     names = ("server_version_num", *DURABLE, "max_prepared_transactions")
     found = {name: await node.ask("SELECT current_setting($1)", name) for name in names}
@@ -109,68 +112,43 @@ async def prepare_node(node: PgNode, *, two_phase: bool, creates: bool) -> None:
         faults.append(f"server version {found['server_version_num']}; use 14 or newer")
     if faults:
         raise ConfigurationError("\n".join(f"node {node.name} has {fault}" for fault in faults))
-    await _migrate(node, creates=creates)
-    node.is_strict = True
+    if node.hosts is not None and await node.ask(ALONE):
+        log.warning("node %s: commits do not wait for a standby, so a fail-over may lose payments", node.name)
 
 
-async def _migrate(node: PgNode, *, creates: bool) -> None:
-    async with node.connection(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as connection:
-        found = await _version(connection)
-    if found == HEAD:
-        return
-    if found is None and not creates:
-        raise no_ledger(f"node {node.name}")
-    if found is not None and found > HEAD:
-        raise ConfigurationError(f"node {node.name} has schema version {found}, this program knows {HEAD}; upgrade it")
-    async with node.connection(asyncio.get_running_loop().time() + _MIGRATION_SECONDS) as connection:
-        await connection.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-        found = await _version(connection)  # another process may have upgraded it first
-        if found != HEAD:
-            await connection.do(script("postgresql", found))
-        await connection.do("COMMIT")
+async def identify(nodes: list[PgNode], protocol: str) -> dict[str, Told]:
+    """What the nodes say of themselves. If all nodes are blank, they become a new cluster.
 
-
-async def _version(connection: Connection) -> str | None:
-    if not await connection.value(_IS_THERE, VERSION_TABLE):
-        return None
-    found = await connection.value(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
-    return None if found is None else str(found)
-
-
-async def identify(nodes: list[PgNode], protocol: str) -> tuple[str, int]:
-    """The cluster's id and the epoch of its node list. If all nodes are blank, they become a new cluster.
-
-    The first store that opens a ledger's nodes sets the `protocol` that writes them from then on.
+    The first store that opens a ledger's nodes sets the `protocol` that writes them from then on. The first one of a
+    release that stores the slots of each node stores those that the nodes have by the hash of their names.
 
     Raises:
         ConfigurationError: a node belongs to another cluster, has another name, knows another list, or is written by
             another protocol.
     """
-    deadline = asyncio.get_running_loop().time() + _MIGRATION_SECONDS
+    deadline = asyncio.get_running_loop().time() + _IDENTITY_SECONDS
     # of processes that start at once on blank nodes, one names them
     async with nodes[0].connection(deadline) as connection:
-        await connection.do(f"BEGIN; {_PATIENT}; SELECT pg_advisory_xact_lock({_IDENTITY_LOCK})")
+        await connection.do(f"BEGIN; {PATIENT}; SELECT pg_advisory_xact_lock({_IDENTITY_LOCK})")
         found = await _identify(nodes, protocol)
         await connection.do("COMMIT")
     return found
 
 
-async def _identify(nodes: list[PgNode], protocol: str) -> tuple[str, int]:
+async def _identify(nodes: list[PgNode], protocol: str) -> dict[str, Told]:
     names = [node.name for node in nodes]
-    known = {node.name: await _identity(node) for node in nodes}
-    blank = [name for name, row in known.items() if row is None]
-    told = next((row for row in known.values() if row is not None), None)
-    if told is None or (blank and not await _has_users(nodes)):
-        cluster = str(told["cluster_id"]) if told is not None else secrets.token_hex(8)
+    known = {node.name: await identity_of(node) for node in nodes}
+    blank = [name for name, told in known.items() if told is None]
+    first = next((told for told in known.values() if told is not None), None)
+    if first is None or (blank and set(first.members) == set(names) and not await _has_users(nodes)):
+        cluster = first.cluster_id if first is not None else secrets.token_hex(8)
         for node in nodes:
             await node.rows(_JOIN, cluster, node.name, json.dumps(names))
-        known = {node.name: await _identity(node) for node in nodes}
+        known = {node.name: await identity_of(node) for node in nodes}
         blank = []
     if blank:
         raise ConfigurationError(f"node {blank[0]} is blank while others hold data: is its URL right?")
-    first = next(iter(known.values()))
-    for name, row in known.items():
-        _check_identity(name, row, first, names)
+    check_identities(known)
     for node in nodes:
         await node.rows(_TAKE, protocol)
         written_by = await node.ask("SELECT protocol FROM node")
@@ -179,31 +157,53 @@ async def _identify(nodes: list[PgNode], protocol: str) -> tuple[str, int]:
                 f"node {node.name} is written with {written_by}, this store would write it with {protocol}: "
                 f"the two must not meet; to change over, see docs/backends/redis.md"
             )
-    return str(first["cluster_id"]), int(first["epoch"])
+    return {node.name: await _placed(node) for node in nodes}
 
 
-async def _identity(node: PgNode) -> Any:
-    found = await node.rows("SELECT cluster_id, name, nodes, epoch FROM node")
-    return found[0] if found else None
+async def _placed(node: PgNode) -> Told:
+    """What the node says; its slots and members are stored if no release before has done so."""
+    told = await identity_of(node)
+    assert told is not None
+    if told.here is None:
+        here = hashed(list(told.members))[node.name]
+        await node.rows(_PLACE, f"{here:x}", members_text(told.members))
+        told = await identity_of(node)
+        assert told is not None
+    return told
+
+
+async def identity_of(node: PgNode) -> Told | None:
+    """What a node says of itself; None if it is blank. Raises Unavailable."""
+    found = await node.rows(OF_NODE)
+    return told_by(found[0]) if found else None
 
 
 async def _has_users(nodes: list[PgNode]) -> bool:
     return any([await node.ask("SELECT EXISTS (SELECT 1 FROM records)") for node in nodes])
 
 
-def _check_identity(name: str, row: Any, first: Any, names: list[str]) -> None:
-    if row["name"] != name:
+def check_identities(known: Mapping[str, Told | None]) -> None:
+    """Raises ConfigurationError if a node is not the one of that name, or the nodes do not make one ledger."""
+    told = {name: one for name, one in known.items() if one is not None}
+    first = next(iter(told.values()))
+    for name, one in told.items():
+        if one.name != name:
+            raise ConfigurationError(
+                f"the database given as node {name} is node {one.name}: its URL is swapped or doubled; correct it"
+            )
+        if one.cluster_id != first.cluster_id:
+            belongs = f"node {name} belongs to cluster {one.cluster_id}, not to {first.cluster_id}"
+            raise ConfigurationError(f"{belongs}: is its URL right?")
+    members = all_members(told.values())
+    serving = sorted(name for name, member in members.items() if member.state != GONE)
+    if not _suffices(list(known), members, serving):
         raise ConfigurationError(
-            f"the database given as node {name} is node {row['name']}: its URL is swapped or doubled; correct it"
+            f"node {first.name} belongs to the nodes {', '.join(serving)}; given are {', '.join(known)}: name them all"
         )
-    if row["cluster_id"] != first["cluster_id"]:
-        belongs = f"node {name} belongs to cluster {row['cluster_id']}, not to {first['cluster_id']}"
-        raise ConfigurationError(f"{belongs}: is its URL right?")
-    if json.loads(row["nodes"]) != names:
-        listed = ", ".join(json.loads(row["nodes"]))
-        raise ConfigurationError(
-            f"node {name} belongs to the nodes {listed}; given are {', '.join(names)}: name them all"
-        )
-    if row["epoch"] != first["epoch"]:
-        epochs = f"node {name} is at epoch {row['epoch']} of the node list, others at {first['epoch']}"
-        raise ConfigurationError(f"{epochs}: finish changing the list first")
+
+
+def _suffices(names: list[str], members: Mapping[str, Member], serving: list[str]) -> bool:
+    """Whether nodes are given from which all others can be found."""
+    missing = [name for name in serving if name not in names]
+    few = len(names) == 1 and len(serving) > 1
+    return not few and all(name in members for name in names) and all(members[name].address for name in missing)

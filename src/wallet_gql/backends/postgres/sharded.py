@@ -8,87 +8,111 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, ClassVar, Final, Literal
+from collections.abc import AsyncIterator, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import orjson
 
-from ...background import run_for_ever
-from ...domain.changes import ReadSet, State, Writes
+from ...background import log_once_a_minute, run_for_ever
+from ...domain.changes import State, Writes
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
-from ...domain.ids import AccountId
-from ...storage import NodeVitals, PageRequest
-from ..kit.group_commit import LanePolicy
+from ...domain.frozen import frozen
+from ...domain.ids import AccountId, TransferId, is_system, slot_of
+from ...storage import NodeVitals
+from ..kit.credits import CREDIT_SECONDS
+from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.imports import completed, unknown_accounts
-from ..kit.kinds import Row
-from ..kit.nodes import NodeMap
-from ..kit.store import PageAsked
 from ..kit.wanted import Wanted
-from ..relational.store import RelationalStore
 from . import text as sql
 from .commit import Branch, decide
-from .json_text import fill, given, wish
+from .json_text import fill, given
 from .node import Connection, PgNode
-from .setup import identify, prepare_node
+from .placement import OtherEpoch, Placement, Told
+from .reading import PgReads
+from .setup import check_node, identify, identity_of
+from .upgrade import is_due, prepare_node, settling
 from .vitals import vitals_of
 
 log = logging.getLogger("wallet_gql.postgres")
+
+R = TypeVar("R")
 
 RECOVER_EVERY_SECONDS: Final = 0.5
 
 PING_SECONDS: Final = 2.0
 
-_FETCH_SECONDS: Final = 2.0
-"""How long a node may take for a few named records; commands look these up before they begin."""
-
 _IMPORT_SECONDS: Final = 60.0
 """How long one node's part of an import may take."""
+
+RECEIVE_SECONDS: Final = 2.0
+"""How long one node's pending credits are received in one go."""
+
+RECEIVE_ACCOUNTS_MAX: Final = 64
+"""How many accounts one commit of the receiver locks."""
+
+_LOCKED_SECONDS: Final = 0.05
+"""The pause before the receiver tries again accounts that were locked."""
 
 _GATE_SECONDS: Final = 10.0
 """How long `gate` waits for one node's commits to end; how long it stays closed has no bound."""
 
 
-class PgStore(RelationalStore):
+@frozen
+class Elsewhere:
+    """A lane of commands that must wait for a newer placement than this one, and then go to other lanes."""
+
+    homes: Placement
+
+
+class PgStore(PgReads):
     """A ledger on named Postgres nodes; subclasses commit and recover."""
 
-    statements = sql.STATEMENTS
     protocol: ClassVar[Literal["two-phase commit", "leases"]]
     """How commits reach several nodes. For two-phase commit the nodes must allow prepared transactions."""
 
-    def __init__(self, urls: Mapping[str, str], policy: LanePolicy | None = None) -> None:
-        """`urls` maps the nodes' names to their URLs. Raises ConfigurationError."""
-        super().__init__(policy)
-        self._nodes = {name: PgNode(name, url) for name, url in urls.items()}
-        self._map = NodeMap(list(self._nodes))
-        self._epoch = 1
+    def __init__(self, url: str, policy: LanePolicy) -> None:
+        """`url` is that of one or several nodes, or of a file that lists them. Raises ConfigurationError."""
+        super().__init__(url, policy)
         self._cluster = ""
         self._recovering: asyncio.Task[None] | None = None
+        self._received: dict[str, str] = {}
+        """The account up to which a sweep has received, by node, if it was cut off."""
 
     # Opening and closing
 
     async def _open(self) -> None:
-        many = len(self._nodes) > 1
+        nodes = list(self._nodes.values())
+        many = len(nodes) > 1
+        two_phase = many and self.protocol == "two-phase commit"
         try:
-            for name in self._map.names:
-                node = self._nodes[name]
-                try:
+            due = False
+            for node in nodes:
+                with _usable(node):
                     await node.open()
-                    two_phase = many and self.protocol == "two-phase commit"
-                    await prepare_node(node, two_phase=two_phase, creates=self.creates)
-                except Contended:
-                    raise
-                except Unavailable as error:
-                    fault = "does not answer" if isinstance(error, NodeUnavailable) else "cannot be used"
-                    remedy = "start it, or correct its URL"
-                    raise ConfigurationError(f"node {name} {fault} ({error.__cause__!r}); {remedy}") from error
-            self._cluster, self._epoch = await identify([self._nodes[name] for name in self._map.names], self.protocol)
+                    await check_node(node, two_phase=two_phase)
+                    due |= await is_due(node, creates=self.creates)
+            async with settling(nodes, two_phase=two_phase) if due else nullcontext():
+                for node in nodes:
+                    with _usable(node):
+                        await prepare_node(node, creates=self.creates)
+            told = await identify(nodes, self.protocol)
+            self._cluster = next(iter(told.values())).cluster_id
+            await self._begin_placement(told, two_phase=two_phase)
             await self._opened()
         except BaseException:
             await self._close()
             raise
         if many:
             self._recovering = asyncio.create_task(self._recover_for_ever())
+
+    async def _begin_placement(self, told: Mapping[str, Told], *, two_phase: bool) -> None:
+        """Learn which node has which slot, and the nodes that only the ledger names. Raises ConfigurationError."""
+        try:
+            await self._learning.begin(told, two_phase=two_phase)
+        except Unavailable as error:
+            text = f"a node that was added cannot be used, or a move is under way: {error.detail or error.message}"
+            raise ConfigurationError(f"{text}; start the node, or try again") from error
 
     @abstractmethod
     async def _opened(self) -> None:
@@ -110,98 +134,223 @@ class PgStore(RelationalStore):
             self._recovering.cancel()
             await asyncio.gather(self._recovering, return_exceptions=True)
         await self._finish()
+        await self._learning.close()
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
 
     # Reading
 
     async def _load(
-        self, connection: Connection, state: State, wanted: Wanted, mode: str, **more: Any
+        self, homes: Placement, connection: Connection, state: State, wanted: Wanted, mode: str, **more: Any
     ) -> dict[str, Any]:
         """Load `wanted` into the state, with the locks of the mode. Returns the node's whole answer."""
-        text = await connection.value("SELECT wallet_load($1, $2)", wish(wanted, epoch=self._epoch, **more), mode)
+        asked = self._wish(wanted, mode, homes.epochs[connection.node], **more)
+        text = await connection.value("SELECT wallet_load($1, $2)", asked, mode)
         found: dict[str, Any] = orjson.loads(text)
         fill(state, wanted, found)
         return found
 
-    def _read_lane(self, reads: ReadSet) -> Hashable:
-        """Fetches from the same nodes are read together."""
-        return None if len(self._nodes) == 1 else frozenset(Wanted.of((reads,)).split(self._map.home))
+    async def _receive(self, patience_seconds: float) -> None:
+        """Receive what is pending on the nodes that answer; wait at most so long for accounts that others have locked.
 
-    def _page_lane(self, account_id: AccountId, page: PageRequest) -> Hashable:
-        """Pages of one node and one direction are read together."""
-        return self._home(account_id), page.newest_first
+        Raises nothing: what fails is received later.
+        """
+        await asyncio.gather(*(self._receive_on(self._nodes[name], patience_seconds) for name in self._map.names))
 
-    async def _fetch(self, wanted: Wanted) -> State:
-        """See `GroupStore._fetch`. Each node's part is read at one moment; the moments of two nodes may differ."""
-        state = State("", lambda _: None)
-        parts = wanted.split(self._map.home)
+    async def _receive_on(self, node: PgNode, patience_seconds: float) -> None:
+        now, homes = asyncio.get_running_loop().time(), self._map
+        try:
+            async with node.connection(now + RECEIVE_SECONDS) as connection:
+                await self._receive_all(connection, now + patience_seconds)
+        except OtherEpoch:
+            await self._learning.learn(homes)
+        except WalletError as error:
+            log.info("pending credits on %s are received later: %s", node.name, error)
 
-        async def read(name: str, part: Wanted) -> None:
-            deadline = asyncio.get_running_loop().time() + _FETCH_SECONDS
-            async with self._nodes[name].connection(deadline, reads=True) as connection:
-                await self._load(connection, state, part, "read")
+    async def _receive_all(self, connection: Connection, until: float) -> None:
+        """Receive all pending credits of a node in bounded commits. Raises Unavailable, Contended.
 
-        await asyncio.gather(*(read(name, part) for name, part in parts.items()))
-        return state
+        Accounts that others have locked are left out, and tried again `until` a moment on the loop's clock. No account
+        is waited for: whoever waits for one while it holds others stops them too.
+        """
+        while await self._receive_once(connection):
+            await asyncio.sleep(_LOCKED_SECONDS)
+            if asyncio.get_running_loop().time() >= until:
+                return
 
-    async def _ask_pages(self, node: str, asked: Sequence[PageAsked]) -> list[list[Row]]:
-        """See `RelationalStore._ask_pages`. One statement for a single page, another one for several."""
-        if len(asked) == 1:
-            text, values = self.statements.history_page(*asked[0])
-            return [await self._nodes[node].rows(text, *values)]
-        newest_first = asked[0][1].newest_first
-        bounds = [sql.bounds(page) for _, page in asked]
-        values = ([account_id for account_id, _ in asked], *map(list, zip(*bounds, strict=True)))
-        found: list[list[Row]] = [[] for _ in asked]
-        for row in await self._nodes[node].rows(sql.PAGES[newest_first], *values):
-            found[row[0] - 1].append(row[1:])
+    async def _receive_once(self, connection: Connection) -> bool:
+        """Receive every account's pending credits, some accounts at a time. Returns whether accounts were locked.
+
+        It begins where the last sweep of the node was cut off: else the first accounts could keep the others waiting.
+        """
+        begin = self._received.pop(connection.node, "")
+        were_locked = await self._receive_between(connection, begin, None)
+        if begin:
+            were_locked |= await self._receive_between(connection, "", begin)
+        self._received.pop(connection.node, None)  # another sweep may run beside this one
+        return were_locked
+
+    async def _receive_between(self, connection: Connection, after: str, last: str | None) -> bool:
+        """The accounts after one, by id, up to the `last`."""
+        were_locked = False
+        self._received[connection.node] = after
+        while found := await connection.rows(sql.WITH_PENDING, after, RECEIVE_ACCOUNTS_MAX):
+            homes = self._map
+            those = (AccountId(row[0]) for row in found if last is None or row[0] <= last)
+            names = {name for name in those if _is_at(homes, name, connection.node)}
+            while names:
+                left, busy = await self._receive_some(homes, connection, names)
+                were_locked |= busy
+                names = left
+            self._received[connection.node] = after = found[-1][0]
+            if last is not None and after >= last:
+                break
+        return were_locked
+
+    async def _receive_some(
+        self, homes: Placement, connection: Connection, names: set[AccountId]
+    ) -> tuple[set[AccountId], bool]:
+        """One commit. Returns the accounts that have more to receive, and whether some were locked."""
+        await connection.begin("BEGIN")
+        state = State(connection.node, homes.peer_of(connection.node))
+        found = await self._load(homes, connection, state, Wanted(accounts=names), "skip")
+        pending = found["pending"] or {"payees": ()}
+        for account_id in set(pending["payees"]) - {row[0] for row in pending.get("credits") or ()}:
+            text = f"credits of {account_id} stay pending: with the next one its balance would pass 64 bits"
+            log_once_a_minute(log, logging.WARNING, f"pending {account_id}", text)
+        if not state.writes:
+            await connection.do("ROLLBACK")
+            return set(), bool(found["busy"])
+        await decide(Branch(connection, given(state.writes)))
+        self._hint(state.writes.accounts)
+        return {credit.account_id for credit in state.writes.received} & state.backlog, bool(found["busy"])
+
+    async def _credits_of(
+        self, homes: Placement, leader: Connection, names: Collection[TransferId]
+    ) -> dict[TransferId, dict[TransferId, str]]:
+        """The credits of commands on other nodes, with these nodes, by the commands' first transfers.
+
+        Raises:
+            Unavailable, Contended.
+        """
+        found: dict[TransferId, dict[TransferId, str]] = {name: {} for name in names}
+        for first, name, payee in await leader.rows(sql.CREDITS_OF, list(names)) if names else ():
+            home = leader.node if is_system(payee) else homes.home(slot_of(payee))
+            if home != leader.node:
+                found[first][name] = home
         return found
 
-    async def _ask(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
-        return await self._nodes[node].rows(statement, *values)
+    async def _have_arrived(self, credits_: Mapping[TransferId, str]) -> bool:
+        """Whether all credits are on their nodes. A node that does not answer soon has not got them."""
 
-    async def _ask_for_sweep(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
-        """See `RelationalStore`. A node that does not answer is skipped."""
-        try:
-            return await self._ask(node, statement, *values)
-        except WalletError:
-            return ()
+        async def has(node: str) -> bool:
+            names = [name for name, home in credits_.items() if home == node]
+            try:
+                known = await self._nodes[node].rows(self.statements.known_transfers, names, seconds=CREDIT_SECONDS)
+            except WalletError:
+                return False
+            return len(known) == len(names)
+
+        return all(await asyncio.gather(*map(has, set(credits_.values()))))
+
+    # Writing
+
+    @asynccontextmanager
+    async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
+        """See `LanePolicy.turn`. Commands of the lane `Elsewhere` wait for a newer placement."""
+        if isinstance(lane, Elsewhere):
+            await self._learning.learn(lane.homes)
+        yield
+
+    def _again(self, batch: Sequence[Command]) -> list[Deferred]:
+        """Send commands to the lanes that they belong to by now."""
+        return [Deferred(self._lane(command.scope)) for command in batch]
 
     # Maintenance
 
     @asynccontextmanager
     async def gate(self) -> AsyncIterator[None]:
-        """See `Store.gate`: an advisory lock on every node, which each commit shares from PREPARE to its end."""
-        async with AsyncExitStack() as stack:
-            for name in self._map.names:
-                deadline = asyncio.get_running_loop().time() + _GATE_SECONDS
-                connection = await stack.enter_async_context(self._nodes[name].connection(deadline))
-                await connection.begin("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
-                await connection.do(sql.CLOSE_GATE)
-            yield
+        """See `Store.gate`: an advisory lock on every node, which each commit shares until its end.
+
+        Inside it nothing is pending, except for credits that no account can take, and no slot moves.
+        """
+        until = asyncio.get_running_loop().time() + _GATE_SECONDS
+        while True:
+            async with AsyncExitStack() as stack:
+                homes = self._map
+                if await self._close_gates(stack, homes):
+                    yield
+                    return
+            if asyncio.get_running_loop().time() > until:
+                raise Contended("slots are moving between nodes")
+            await self._learning.learn(homes)
+
+    async def _close_gates(self, stack: AsyncExitStack, homes: Placement) -> bool:
+        """Close every node's gate. Returns whether the placement is still this one, with no slot on its way."""
+        for name in homes.names:
+            deadline = asyncio.get_running_loop().time() + _GATE_SECONDS
+            connection = await stack.enter_async_context(self._nodes[name].connection(deadline))
+            connection.doubtful = True  # the lock ends with the session
+            await connection.do(sql.CLOSE_GATE)
+            try:
+                await self._receive_all(connection, deadline)
+            except OtherEpoch:
+                return False
+        told = await asyncio.gather(*(identity_of(self._nodes[name]) for name in homes.names))
+        still = {one.name: one.epoch for one in told if one is not None} == homes.epochs
+        return still and not homes.moving and not homes.left
+
+    async def _check_epoch(self, homes: Placement, connection: Connection) -> None:
+        """Until the transaction ends the node's slots stay as known. Raises Unavailable if they are others by now."""
+        try:
+            await self._load(homes, connection, State(connection.node, lambda _: None), Wanted(), "skip")
+        except OtherEpoch as error:
+            raise Unavailable(error.detail) from error
 
     async def _import(self, node: str, writes: Writes) -> None:
-        deadline = asyncio.get_running_loop().time() + _IMPORT_SECONDS
+        deadline, homes = asyncio.get_running_loop().time() + _IMPORT_SECONDS, self._homes()
         async with self._nodes[node].connection(deadline) as connection:
             await connection.begin("BEGIN")
+            await self._check_epoch(homes, connection)
             strangers = unknown_accounts(writes)
             if await connection.value(self.statements.count_accounts, strangers) != len(strangers):
                 raise InvariantViolated("an imported entry is of an unknown account")
             names = [transfer.id for transfer in writes.transfers]
             known = {row[0] for row in await connection.rows(self.statements.known_transfers, names)}
             try:
-                await decide(Branch(connection, given(completed(writes, known, node, self._map))))
+                await decide(Branch(connection, given(completed(writes, known, node, homes))))
             except WalletError as error:
                 raise InvariantViolated(f"an item cannot be imported: {error}") from error
 
+    def _present(self) -> list[PgNode]:
+        return [self._nodes[name] for name in self._map.names]
+
     async def vitals(self) -> Sequence[NodeVitals]:
         """See `Observed.vitals`."""
-        found = await asyncio.gather(*map(vitals_of, self._nodes.values()))
+        found = await asyncio.gather(*map(vitals_of, self._present()))
         return [one for some in found for one in some]
 
     async def ping(self) -> None:
         """Every node could write now. Raises Unavailable."""
-        await asyncio.gather(*map(_ping, self._nodes.values()))
+        await asyncio.gather(*map(_ping, self._present()))
+
+
+def _is_at(homes: Placement, account_id: AccountId, node: str) -> bool:
+    """Whether the node may write the account now."""
+    slot = slot_of(account_id)
+    return homes.home(slot) == node and not homes.is_moving((slot,))
+
+
+@contextmanager
+def _usable(node: PgNode) -> Iterator[None]:
+    """Raises ConfigurationError if the node turns out to be unusable while it is opened."""
+    try:
+        yield
+    except Contended:
+        raise
+    except Unavailable as error:
+        fault = "does not answer" if isinstance(error, NodeUnavailable) else "cannot be used"
+        remedy = "start it, or correct its URL"
+        raise ConfigurationError(f"node {node.name} {fault} ({error.__cause__!r}); {remedy}") from error
 
 
 async def _ping(node: PgNode) -> None:

@@ -4,21 +4,15 @@ One node: `postgres://user@host/db`. Several: URLs joined by commas, each with a
 `postgres://?nodes=nodes.toml`, a file with `[nodes] n1 = "postgres://…"`.
 
 Flush setting (G3): `synchronous_commit` and `fsync` must be on, else the store refuses to start. Isolation (G2): row
-locks, waited for in one global order (node, then account id), taken before anything is read; READ COMMITTED; relative
-updates of rows that must still be as loaded, under a CHECK. A command whose rows are on one node is one local
-transaction; a credit on another node goes by two-phase commit (`two_phase.py`), the leader's commit being the
-decision.
+locks on the leader alone, waited for in the order of account ids, taken before anything is read; READ COMMITTED;
+relative updates of rows that must still be as loaded, under a CHECK. A command whose rows are on one node is one local
+transaction; a credit on another node is inserted there by two-phase commit (`two_phase.py`), the leader's commit being
+the decision. It stays pending until its account is next locked.
 
-Accounts that another transaction has locked do not stop a batch. Each batch takes its accounts in one of three ways:
-
-| way      | used by                         | takes                                                          |
-|----------|---------------------------------|----------------------------------------------------------------|
-| skip     | ordinary lanes                  | the accounts that are free; other commands are deferred        |
-| in order | lanes behind a locked account   | all accounts by id, waiting `BRIEF_MS` for each                |
-| alone    | lanes behind a stuck account    | that account first, holding no other; then those that are free |
-
-A command that was deferred more than `DEFERRALS_MAX` times waits in order and for up to `LOCK_MS_MAX`. So an account in
-doubt delays the commands that need others only for a moment.
+Accounts and records that another transaction has locked do not stop a batch: it takes those that are free, and defers
+the commands that need others to a lane that waits. Such a lane first locks all its rows in order, records before
+accounts, and waits up to `BRIEF_MS` for each; if that fails, it takes what is free, too, and defers the others to lanes
+*behind* the locked rows, one for each. So a row that stays locked delays commands that need others only for a moment.
 """
 
 from __future__ import annotations
@@ -27,43 +21,52 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import asyncpg
 
-from ...domain.changes import Done, Outcome, Scope, State, credit_peer, decide_all
+from ...domain.changes import Decide, Done, Outcome, Scope, State, credit_peer, decide_all
 from ...domain.errors import Contended, NodeUnavailable
 from ...domain.frozen import frozen
-from ...domain.ids import AccountId, slot_of
-from ...domain.model import AccountFacts
-from ...storage import Capabilities, Recovered
+from ...domain.ids import AccountId, TransferId, is_system, slot_of
+from ...domain.model import AccountFacts, AccountStatus, RecordKey
+from ...failpoints import before_decision
+from ...storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
+from ..kit.credits import Arrivals, replied, sending
 from ..kit.group_commit import BATCH_MAX, Command, Deferred, LanePolicy
-from ..kit.wanted import Wanted
+from ..kit.wanted import Wanted, answered, command_of
 from . import node as nodes
+from . import text as sql
 from .commit import Branch
 from .hot_accounts import HotAccounts
 from .json_text import given
-from .node import Connection, literal
-from .setup import parse_url
-from .sharded import PgStore
-from .two_phase import Gid, Recovery, commit_across, commit_one, fail_point
+from .moves import Moves
+from .node import Connection
+from .placement import OtherEpoch, Placement
+from .sharded import RECEIVE_SECONDS, Elsewhere, PgStore
+from .two_phase import Gid, Recovery, commit_across, commit_one
+
+R = TypeVar("R")
 
 ACROSS_MAX: Final = 64
 """The maximum number of commands in a batch that spans nodes."""
 
 LOCK_MS_MAX: Final = 2_000
-"""How long a batch waits for one lock, in milliseconds."""
+"""How long a batch waits for the gate and for what it writes, in milliseconds."""
 
 BRIEF_MS: Final = 100
-"""How long a batch waits for an account while it holds others, in milliseconds."""
+"""How long a batch waits for a row, in milliseconds: it may hold others."""
 
-DEFERRALS_MAX: Final = 3
-"""A command that was deferred this often waits for all its accounts in order and for long.
+Row = AccountId | RecordKey
+"""What a batch locks."""
 
-Otherwise, where many accounts are always busy, it would rarely find one free while it holds another.
-"""
+ANY: Final = AccountId("")
+"""Commands first wait together, behind whatever row: mostly all are soon free. Alone they would make small batches."""
+
+Credits = dict[TransferId, str]
+"""The credits of one command on other nodes, and these nodes."""
 
 PRUNE_EVERY_SECONDS: Final = 3_600.0
 
@@ -76,30 +79,21 @@ _COMMIT_SECONDS_MIN: Final = 0.05
 """Below this, refuse: a late COMMIT would be InDoubt."""
 
 
-_How = Literal["skip", "in order", "alone"]
-"""How a batch takes its accounts: see the module."""
-
-
 @frozen
 class _Lane:
-    """What commits together: a leader and the nodes it credits. A lane with `behind` waits for that account."""
+    """What commits together: a leader and the nodes it credits. A lane with `behind` waits for that row.
 
+    All its commands go by one placement, `homes`.
+    """
+
+    homes: Placement
     leader: str
     others: tuple[str, ...]
-    behind: AccountId | None = None
+    behind: Row | None = None
 
 
 def _batch_max(lane: Hashable) -> int:
     return ACROSS_MAX if isinstance(lane, _Lane) and lane.others else BATCH_MAX
-
-
-@dataclass(slots=True)
-class _Part:
-    """One node's part of a batch while it is decided."""
-
-    connection: Connection
-    state: State
-    busy: list[tuple[AccountId, str]]
 
 
 class PostgresStore(PgStore):
@@ -110,212 +104,265 @@ class PostgresStore(PgStore):
 
     def __init__(self, url: str) -> None:
         """See the module for URLs. Raises ConfigurationError."""
-        super().__init__(parse_url(url), LanePolicy(_batch_max, self._turn))
+        super().__init__(url, LanePolicy(_batch_max, self._turn))
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
-        self._waiting = {
-            (name, long): asyncio.Semaphore(waiting_max(node))
-            for name, node in self._nodes.items()
-            for long in (False, True)
-        }
+        self._waiting = {name: asyncio.Semaphore(waiting_max(node)) for name, node in self._nodes.items()}
         self._hot = HotAccounts(time.monotonic)
         self._recovery: Recovery | None = None
+        self.moves: Moves
+        """The steps of a move of slots, once the store is open."""
         self._prune_at = 0.0
-        many = len(self._nodes) > 1
+        self.keeps_pending = many = len(self._nodes) > 1
         self.capabilities = Capabilities(
             durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="atomic"
         )
 
+    def _place(self, homes: Placement) -> None:
+        super()._place(homes)
+        for name in homes.names:
+            self._waiting.setdefault(name, asyncio.Semaphore(waiting_max(self._nodes[name])))
+
     async def _opened(self) -> None:
         self._recovery = Recovery(self._cluster, self._nodes)
+        self.moves = Moves(self._cluster, self._nodes, self._recovery)
 
     async def _sweep(self) -> None:
         assert self._recovery is not None
-        await self._recovery.run(_RECOVER_MAX)
+        await asyncio.gather(self._recovery.run(_RECOVER_MAX), self._receive(0))
+        if self._map.moving or self._map.left:
+            await self._learning.learn_now()  # a batch between two nodes does not wait for a third one that is down
+            await self._finish_moves(self._map)
         now = asyncio.get_running_loop().time()
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY_SECONDS
             await self._recovery.prune()
 
+    # Moving slots
+
+    @property
+    def placement(self) -> Placement:
+        """The placement of slots that this process goes by."""
+        return self._map
+
+    async def relearn(self) -> None:
+        """Read the placement again, from every node. Raises Unavailable."""
+        await self._learning.learn_all()
+
+    def node(self, name: str) -> nodes.PgNode:
+        """A node of the ledger. Raises KeyError."""
+        return self._nodes[name]
+
+    async def _finish_moves(self, homes: Placement) -> None:
+        await self.moves.finish(homes)
+
     # Writing
 
+    async def execute(
+        self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Committed[R]:
+        """See `Store.execute`. A replay asks the payees' nodes whether they have the credits."""
+        return await replied(super().execute(scope, decide, timeout_seconds=timeout_seconds), timeout_seconds)
+
     def _lane(self, scope: Scope) -> Hashable:
-        behind = self._hot.awaited((*scope.accounts, *scope.credits))
-        return _Lane(self._map.home(scope.home), self._map.participants(scope), behind)
+        homes = self._map
+        if homes.moving and homes.is_moving(slots_of(scope)):
+            return Elsewhere(homes)
+        others = homes.participants(scope)
+        named = scope.accounts if others else (*scope.accounts, *scope.credits)
+        return _Lane(homes, homes.home(scope.home), others, self._hot.hottest(named))
 
     async def _commit(
         self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
     ) -> Sequence[Outcome | Deferred]:
-        assert isinstance(lane, _Lane)
+        if not isinstance(lane, _Lane) or lane.homes is not self._map:
+            return self._again(batch)
         if wait_seconds < _COMMIT_SECONDS_MIN:
             raise Contended("there was no time left to try again")
+        try:
+            return await self._commit_lane(lane, batch, wait_seconds)
+        except OtherEpoch:  # certainly nothing was written
+            return [Deferred(Elsewhere(lane.homes)) for _ in batch]
+
+    async def _commit_lane(
+        self, lane: _Lane, batch: Sequence[Command], wait_seconds: float
+    ) -> Sequence[Outcome | Deferred]:
         deadline = asyncio.get_running_loop().time() + wait_seconds * _PATIENCE_SHARE
-        if lane.behind is None:
-            return await self._once(lane, batch, deadline, "skip") or ()
-        insists = any(command.deferrals > DEFERRALS_MAX for command in batch)
-        if self._hot.is_stuck(lane.behind) and not insists:
-            return await self._once(lane, batch, deadline, "alone") or ()
-        outcomes = await self._once(lane, batch, deadline, "in order", LOCK_MS_MAX if insists else BRIEF_MS)
-        if outcomes is not None:
-            return outcomes
-        if insists:
-            for command in batch:
-                command.deferrals = 0
-        if insists or deadline - asyncio.get_running_loop().time() < _COMMIT_SECONDS_MIN:
-            raise Contended("one of the accounts was locked all the time given")
-        outcomes = await self._once(lane, batch, deadline, "alone", BRIEF_MS) or ()
-        # The batch waited for this account a moment ago, among other accounts, and did not get it.
-        behind = (outcome.lane.behind for outcome in outcomes if isinstance(outcome, Deferred))  # type: ignore[attr-defined]  # lanes of ours
-        self._hot.stuck(behind)
-        return outcomes
+        if lane.behind is not None:
+            outcomes = await self._once(lane, batch, deadline, waits=True)
+            if outcomes is not None:
+                return outcomes
+            if deadline - asyncio.get_running_loop().time() < _COMMIT_SECONDS_MIN:
+                raise Contended("a row was locked all the time given")
+        return await self._once(lane, batch, deadline, waits=False) or ()
 
     async def _once(
-        self, lane: _Lane, batch: Sequence[Command], deadline: float, how: _How, wait_ms: int = LOCK_MS_MAX
+        self, lane: _Lane, batch: Sequence[Command], deadline: float, *, waits: bool
     ) -> Sequence[Outcome | Deferred] | None:
-        """One transaction on each of the lane's nodes. None if it was to wait in order, and an account was not free.
-
-        Waits up to `wait_ms` for each account.
-        """
+        """One transaction on the leader, prepared ones on the others. None if it waited for a row in vain."""
         wanted = Wanted.of(command.scope for command in batch)
+        state = State(lane.leader, lane.homes.peer_of(lane.leader))
         async with AsyncExitStack() as stack:
-            connections = await self._begin(stack, lock_order(lane.leader, lane.others), deadline)
-            parts = await self._take(lane, connections, wanted, how, min(wait_ms, _patience_ms(deadline)))
-            if parts is None:
+            others: dict[str, Connection] = {}
+            for name in lock_order(lane.leader, lane.others):
+                others[name] = await stack.enter_async_context(self._nodes[name].connection(deadline))
+            leader = others.pop(lane.leader)
+            await self._begin(lane.homes, leader, others, state, wanted)
+            busy = await self._take(lane.homes, leader, state, wanted, waits=waits)
+            if busy is None:
                 return None
-            fail_point("postgres.loaded")
-            leader = parts[lane.leader]
-            for name in lane.others:
-                for account in parts[name].state.accounts.values():
-                    facts = AccountFacts(account.id, account.owner, account.currency, account.status)
-                    leader.state.facts[account.id] = facts
-            outcomes = self._decide(lane, batch, parts)
-            fail_point("postgres.decided")
-            late = await self._write(lane, parts)
-            self._hint(account_id for part in parts.values() for account_id in part.state.writes.accounts)
-        return [_without_reached(outcome, late) for outcome in outcomes]
+            before_decision("postgres.loaded")
+            outcomes = self._decide(lane, batch, state, busy)
+            before_decision("postgres.decided")
+            sent = await self._credits(lane.homes, leader, state) if self.keeps_pending else {}
+            late = await self._write(lane.homes, leader, others, state)
+        self._hint(state.writes.accounts)
+        if not sent:
+            return outcomes
+        fresh = {credit.transfer.id for credit in state.writes.credits}
+        named = ([sent.get(name, {}) for name in answered(command.scope, state)] for command in batch)
+        return [self._answer(outcome, late, fresh, credits_) for outcome, credits_ in zip(outcomes, named, strict=True)]
 
     @asynccontextmanager
     async def _turn(self, lane: Hashable) -> AsyncIterator[None]:
-        """Let one lane at a time commit between the same nodes and behind the same account.
+        """Let one lane at a time commit between the same nodes and behind the same row.
 
-        Otherwise lanes would lock each other's accounts. Only a few batches that wait for an account may hold
-        connections to a node, so that other batches find connections however many accounts are locked. Batches that
-        wait for a stuck account take long and have a limit of their own. A command that waits here too long fails at
-        its deadline.
+        This makes larger batches. Only a few lanes that wait for a row may hold connections to a node, so that
+        others find connections however many rows are locked. A command that waits here too long fails at its
+        deadline.
         """
-        assert isinstance(lane, _Lane)
-        names = lock_order(lane.leader, lane.others)
         async with AsyncExitStack() as stack:
+            if not isinstance(lane, _Lane):
+                await stack.enter_async_context(super()._turn(lane))
+                yield
+                return
+            names = lock_order(lane.leader, lane.others)
             if lane.others:  # the lock lives as long as a lane holds it or waits for it
                 turn = self._turns.setdefault((*names, lane.behind), asyncio.Lock())
                 await stack.enter_async_context(turn)
-            while lane.behind is not None:
-                turns = await stack.enter_async_context(AsyncExitStack())
-                long = self._hot.is_stuck(lane.behind)
-                for name in names:  # in one order, so that no two lanes wait for each other
-                    await turns.enter_async_context(self._waiting[name, long])
-                if long == self._hot.is_stuck(lane.behind):
-                    break
-                await turns.aclose()  # it has changed while this lane waited
+            for name in names if lane.behind is not None else ():
+                await stack.enter_async_context(self._waiting[name])
             yield
 
-    async def _begin(self, stack: AsyncExitStack, names: Sequence[str], deadline: float) -> dict[str, Connection]:
-        """Begin on every node before locking on any: then a node that hangs keeps no lock of another one waiting."""
-        connections = {name: await stack.enter_async_context(self._nodes[name].connection(deadline)) for name in names}
-        statement = f"BEGIN; SET LOCAL lock_timeout = {_patience_ms(deadline)}"
-        begun = await asyncio.gather(*(one.begin(statement) for one in connections.values()), return_exceptions=True)
-        for name, failure in zip(connections, begun, strict=True):
-            if isinstance(failure, NodeUnavailable) and isinstance(failure.__cause__, TimeoutError):
+    async def _begin(
+        self, homes: Placement, leader: Connection, others: Mapping[str, Connection], state: State, wanted: Wanted
+    ) -> None:
+        """Begin on the leader, and ask the other nodes for what decisions may know of the accounts that they credit.
+
+        Nothing is locked yet, so a node that hangs keeps no account waiting.
+        """
+        begin = leader.begin(f"BEGIN; SET LOCAL lock_timeout = {_patience_ms(leader.deadline)}")
+        asked = (self._facts(homes, connection, wanted) for connection in others.values())
+        answers = await asyncio.gather(begin, *asked, return_exceptions=True)
+        for name, answer in zip((leader.node, *others), answers, strict=True):
+            if isinstance(answer, NodeUnavailable) and isinstance(answer.__cause__, TimeoutError):
                 self._nodes[name].silent()
-            if isinstance(failure, BaseException):
-                raise failure
-        return connections
+            if isinstance(answer, BaseException):
+                raise answer
+            state.facts.update(answer or ())
+
+    async def _facts(self, homes: Placement, connection: Connection, wanted: Wanted) -> dict[AccountId, AccountFacts]:
+        """The facts of the credited accounts of a node, read without locks. Raises Unavailable."""
+        mine = [account_id for account_id in wanted.credits if homes.home(slot_of(account_id)) == connection.node]
+        rows = await connection.rows_soon(sql.FACTS, mine, homes.epochs[connection.node])
+        return {name: AccountFacts(name, owner, currency, AccountStatus(word)) for name, owner, currency, word in rows}
 
     async def _take(
-        self, lane: _Lane, connections: Mapping[str, Connection], wanted: Wanted, how: _How, wait_ms: int
-    ) -> dict[str, _Part] | None:
-        """Lock and load on each node. None if it was to wait in order, and an account was not free in time.
+        self, homes: Placement, leader: Connection, state: State, wanted: Wanted, *, waits: bool
+    ) -> dict[Row, str] | None:
+        """Lock and load on the leader. Returns the rows that others have locked, with the owners of accounts.
 
-        A batch that waits alone holds nothing while it waits, and then takes only accounts that are free. This excludes
-        deadlocks: in order, no batch needs an account before those that it holds; alone, it needs no second one.
+        None if it was to wait, and a row was not free in time. All batches wait in one order, so none needs a row
+        before those that it holds: there are no deadlocks.
         """
-        if how == "alone":
-            await self._await(connections, lane.behind, wait_ms)
-        mode = "wait" if how == "in order" else "skip"
+        local = {account_id for account_id in wanted.credits if account_id not in state.facts}
+        patience_ms = min(BRIEF_MS, _patience_ms(leader.deadline))
         try:
-            return {
-                name: await self._load_part(connection, lane, wanted, mode, wait_ms)
-                for name, connection in connections.items()
-            }
+            mine = replace(wanted, credits=local)
+            mode = "wait" if waits else "skip"
+            found = await self._load(homes, leader, state, mine, mode, patience_ms=patience_ms)
         except Contended as error:
-            if how != "in order" or not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+            if not waits or not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
                 raise
-        # An explicit ROLLBACK frees the locks of the other nodes now, not when they notice a lost connection.
-        await asyncio.gather(*(connection.do("ROLLBACK") for connection in connections.values()))
-        return None
+            return None
+        busy: dict[Row, str] = {AccountId(account_id): owner for account_id, owner in found["busy"] or ()}
+        busy.update((RecordKey(*key), "") for key in found["busy_records"] or ())
+        return busy
 
-    async def _await(self, connections: Mapping[str, Connection], account_id: AccountId | None, wait_ms: int) -> None:
-        """Lock one account. Raises Contended."""
-        assert account_id is not None
-        connection = connections[self._map.home(slot_of(account_id))]
-        lock = f"SELECT FROM accounts WHERE id = {literal(account_id)} FOR UPDATE"
-        after = f"SET LOCAL lock_timeout = {_patience_ms(connection.deadline)}"
-        try:
-            await connection.do(f"SET LOCAL lock_timeout = {wait_ms}; {lock}; {after}")
-        except Contended as error:
-            if isinstance(error.__cause__, asyncpg.LockNotAvailableError) and wait_ms >= BRIEF_MS:
-                self._hot.stuck([account_id])
-            raise
-        self._hot.free(account_id)
-
-    async def _load_part(self, connection: Connection, lane: _Lane, wanted: Wanted, mode: str, wait_ms: int) -> _Part:
-        """Lock and load on one node: all of the scope on the leader, the credited accounts elsewhere."""
-        name = connection.node
-        mine = {i for i in wanted.credits if self._map.home(slot_of(i)) == name}
-        part = replace(wanted, credits=mine) if name == lane.leader else Wanted(accounts=mine)
-        state = State(name, self._map.peer_of(name))
-        found = await self._load(connection, state, part, mode, patience_ms=wait_ms)
-        return _Part(connection, state, [(AccountId(i), owner) for i, owner in found.get("busy") or ()])
-
-    def _decide(self, lane: _Lane, batch: Sequence[Command], parts: dict[str, _Part]) -> list[Outcome | Deferred]:
-        """Run the decisions whose accounts are all loaded, defer the others, and give each node's part its credits."""
-        busy = dict(pair for part in parts.values() for pair in part.busy)
+    def _decide(
+        self, lane: _Lane, batch: Sequence[Command], state: State, busy: dict[Row, str]
+    ) -> list[Outcome | Deferred]:
+        """Run the decisions whose rows are all locked, and defer the others."""
         blocked = [_blocked(command.scope, busy) for command in batch]
-        self._hot.saw({by for by in blocked if by is not None})
-        leader = parts[lane.leader].state
+        self._hot.saw({by for by in blocked if isinstance(by, str)})
         free = [(command.scope, command.decide) for command, by in zip(batch, blocked, strict=True) if by is None]
-        decided = iter(decide_all(leader, free))
-        for credit in leader.writes.credits:
-            parts[credit_peer(leader, credit)].state.receive(credit)
-        return [next(decided) if by is None else Deferred(replace(lane, behind=by)) for by in blocked]
+        decided = iter(decide_all(state, free))
+        apart = lane.behind is not None
+        return [next(decided) if by is None else Deferred(replace(lane, behind=by if apart else ANY)) for by in blocked]
 
-    async def _write(self, lane: _Lane, parts: dict[str, _Part]) -> frozenset[str]:
+    async def _credits(self, homes: Placement, leader: Connection, state: State) -> dict[TransferId, Credits]:
+        """What the commands that receipts name have credited on other nodes, by the first transfer of each command.
+
+        It is read before the commit, so that nothing can fail between the commit and the answers.
+        """
+        written = {transfer.id: transfer for transfer in state.writes.transfers}
+        named = {receipt.transfer_id for receipt in state.receipts.values() if receipt.transfer_id is not None}
+        found = await self._credits_of(homes, leader, named - written.keys())
+        sent: dict[object, Credits] = {}
+        for credit in state.writes.credits:
+            sent.setdefault(command_of(credit.transfer), {})[credit.transfer.id] = credit_peer(state, credit)
+        if sent:
+            found |= {name: sent.get(command_of(transfer), {}) for name, transfer in written.items()}
+        return found
+
+    def _answer(
+        self, outcome: Outcome | Deferred, late: frozenset[str], fresh: set[TransferId], credits_: Iterable[Credits]
+    ) -> Outcome | Deferred:
+        """Name the peers that have not confirmed the command's credits; ask them if any was sent before this commit."""
+        if not isinstance(outcome, Done):
+            return outcome
+        homes = {name: home for some in credits_ for name, home in some.items()}
+        if homes.keys() <= fresh:
+            return Done(outcome.result, late & outcome.peers.union(homes.values()), outcome.accounts)
+        return sending(outcome, list(homes.items()), self._arrivals)
+
+    def _arrivals(self, credits_: Sequence[tuple[TransferId, str]]) -> Arrivals:
+        return [asyncio.create_task(self._have_arrived(dict(credits_)))]
+
+    async def _write(
+        self, homes: Placement, leader: Connection, others: Mapping[str, Connection], state: State
+    ) -> frozenset[str]:
         """Commit what was decided. Returns the nodes that have not confirmed their credits yet."""
-        leader = parts[lane.leader]
-        if not leader.state.writes:
-            for part in parts.values():
-                await part.connection.do("ROLLBACK")
+        if not state.writes:
+            await leader.do("ROLLBACK")
             return frozenset()
-        touched = [parts[name] for name in lane.others if parts[name].state.writes]
-        for name in lane.others:
-            if not parts[name].state.writes:
-                await parts[name].connection.do("ROLLBACK")
-        if not touched:
-            await commit_one(Branch(leader.connection, given(leader.state.writes)))
+        branch = Branch(leader, given(state.writes))
+        remote = {name: State(name, homes.peer_of(name)) for name in others}
+        for credit in state.writes.credits:
+            remote[credit_peer(state, credit)].pend(credit)
+        branches = [
+            Branch(others[name], given(part.writes, epoch=homes.epochs[name]))
+            for name, part in remote.items()
+            if part.writes
+        ]
+        if not branches:
+            await commit_one(branch)
             return frozenset()
-        gid = Gid.new(self._cluster, lane.leader)
-        branch = Branch(leader.connection, given(leader.state.writes))
-        others = [Branch(part.connection, given(part.state.writes)) for part in touched]
-        return await commit_across(gid, branch, others)
+        return await commit_across(Gid.new(self._cluster, leader.node), branch, branches)
 
     async def recover(self, limit: int) -> Recovered:
-        """See `Store.recover`: fence and settle prepared transactions; new ones only at a second look."""
+        """See `Store.recover`: settle prepared transactions, new ones only at a second look.
+
+        Then receive what is pending: afterwards nothing is, except where somebody keeps an account locked.
+        """
         assert self._recovery is not None
         done = await self._recovery.run(limit)
-        if not self._recovery.unripe:
-            return done
-        await asyncio.sleep(_RIPE_SECONDS)
-        more = await self._recovery.run(limit)
-        return Recovered(done.committed + more.committed, done.rolled_back + more.rolled_back)
+        if self._recovery.unripe:
+            await asyncio.sleep(_RIPE_SECONDS)
+            more = await self._recovery.run(limit)
+            done = Recovered(done.committed + more.committed, done.rolled_back + more.rolled_back)
+        if len(self._nodes) > 1:
+            await self._receive(RECEIVE_SECONDS)
+        return done
 
 
 def _patience_ms(deadline: float) -> int:
@@ -325,26 +372,24 @@ def _patience_ms(deadline: float) -> int:
 
 
 def waiting_max(node: nodes.PgNode) -> int:
-    """How many batches that wait for an account may hold a connection to a node; as many again for stuck ones."""
+    """How many lanes that wait for a row may hold a connection to a node."""
     return max(node.pool_max // 4, 1)
 
 
 def lock_order(leader: str, others: Sequence[str]) -> list[str]:
-    """The order in which every batch locks its nodes, whichever of them leads: opposite transfers never deadlock."""
+    """The order in which every batch takes connections and turns, so that no two lanes wait for each other."""
     return sorted((leader, *others))
 
 
-def _blocked(scope: Scope, busy: dict[AccountId, str]) -> AccountId | None:
-    """The first account of the scope that another transaction has locked."""
+def slots_of(scope: Scope) -> list[int]:
+    """The slots that a command writes."""
+    return [scope.home, *(slot_of(account_id) for account_id in scope.credits if not is_system(account_id))]
+
+
+def _blocked(scope: Scope, busy: dict[Row, str]) -> Row | None:
+    """The first row of the scope that another transaction has locked."""
     if not busy:
         return None
-    named: Iterable[AccountId] = (*scope.accounts, *scope.credits)
+    named: Iterable[Row] = (*scope.accounts, *scope.credits, *scope.records)
     by_name = next((account_id for account_id in named if account_id in busy), None)
     return by_name or next((i for i, owner in busy.items() if owner in scope.wallets), None)
-
-
-def _without_reached(outcome: Outcome | Deferred, late: frozenset[str]) -> Outcome | Deferred:
-    """Keep only those of a command's peers that have not confirmed its credit."""
-    if isinstance(outcome, Done) and outcome.peers:
-        return Done(outcome.result, outcome.peers & late, outcome.accounts)
-    return outcome

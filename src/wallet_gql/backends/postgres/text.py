@@ -10,7 +10,12 @@ from ..kit.kinds import ACCOUNT, ENTRY, HOLD, RECEIPT, RECORD, TRANSFER, Kind
 from ..relational.statements import Dialect, Statements
 
 STATEMENTS: Final = Statements(
-    Dialect(mark="${}".format, among=lambda column, mark: f"{column} = ANY({mark})", listing=list)
+    Dialect(
+        mark="${}".format,
+        among=lambda column, mark: f"{column} = ANY({mark})",
+        listing=list,
+        pending="pending_credits",
+    )
 )
 
 _PAGE: Final = f"""
@@ -24,13 +29,13 @@ _ASKED: Final = "unnest($1::text[], $2::bigint[], $3::bigint[], $4::int[]) WITH 
 def _pages(order: str) -> str:
     page = f"{_PAGE} ORDER BY e.sequence {order} LIMIT a.most"
     return (
-        f"SELECT a.place, x.* FROM {_ASKED} (account_id, before, after, most, place) "  # noqa: S608 - as above
+        f"SELECT x.*, a.place FROM {_ASKED} (account_id, before, after, most, place) "  # noqa: S608 - as above
         f"CROSS JOIN LATERAL ({page}) AS x ORDER BY a.place, x.sequence {order}"
     )
 
 
 PAGES: Final = {True: _pages("DESC"), False: _pages("ASC")}
-"""Several pages of history at once, newest first or oldest first. Each row begins with its page's place, from 1.
+"""Several pages of history at once, newest first or oldest first. Each row ends with its page's place, from 1.
 
 The values are the accounts and, for each of them, the values that `bounds` returns.
 """
@@ -42,7 +47,27 @@ def bounds(page: PageRequest) -> tuple[int, int, int]:
     return before, -1 if page.after is None else page.after, page.limit + 1
 
 
-CLOSE_GATE: Final = "SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock(7205759403792794)"
+CLOSE_GATE: Final = "SET lock_timeout = '10s'; SET idle_session_timeout = 0; SELECT pg_advisory_lock(7205759403792794)"
+"""Until the session ends, so that the session itself may still receive credits. It is idle meanwhile."""
+
+FACTS: Final = "SELECT id, owner, currency, status FROM accounts WHERE id = ANY ($1) AND wallet_at($2)"
+
+COMMAND_MAX: Final = 32
+"""The most transfers of one command, such as a payment with splits."""
+
+CREDITS_OF: Final = f"""
+SELECT first.id, other.id, other.credit_account_id
+FROM transfers AS first
+JOIN entries AS e ON e.transfer_id = first.id AND e.account_id = first.debit_account_id
+JOIN entries AS x ON x.account_id = e.account_id AND x.sequence BETWEEN e.sequence AND e.sequence + {COMMAND_MAX}
+JOIN transfers AS other ON other.id = x.transfer_id AND other.debit_account_id = first.debit_account_id
+                           AND other.actor = first.actor AND other.at = first.at
+WHERE first.id = ANY ($1)
+"""  # noqa: S608 - a number of ours
+"""The transfers of the commands whose first transfers are named: they debit one account, one after the other."""
+
+WITH_PENDING: Final = "SELECT wallet_with_pending($1, $2)"
+"""The next accounts after one that have pending credits, by id, at most so many."""
 
 _INTENT: Final = f"SELECT {TRANSFER.names('t.')} FROM intents AS i JOIN transfers AS t ON t.id = i.transfer_id"  # noqa: S608 - names of our own tables
 _FIRST: Final = f"{_INTENT} WHERE i.peer = p.peer ORDER BY i.transfer_id LIMIT $2"
@@ -74,3 +99,8 @@ CAN_WRITE: Final = "; ".join(
     ]
 )
 """Writes and locks no row, but fails where a commit would fail: on a standby, if read-only, without a right."""
+
+
+def at_epoch(statement: str, count: int) -> str:
+    """A read with `count` values, and the node's epoch as one more. The node refuses another epoch, in one snapshot."""
+    return f"SELECT q.* FROM ({statement}) AS q WHERE wallet_at(${count + 1})"  # noqa: S608 - statements of ours

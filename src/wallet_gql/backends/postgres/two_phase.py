@@ -1,10 +1,12 @@
 """Two-phase commit between Postgres nodes: prepare, decide, commit, recover.
 
 The leader's ordinary commit *is* the decision: it contains the debit, the receipts and the decision record. Only the
-other nodes prepare. Recovery runs on every process, beside live coordinators. For each prepared transaction it first
-*fences* the decision: it inserts `abort` under the decision's unique key on the leader. If the leader has committed,
-the insert finds `commit`; otherwise the fence is in, and the leader can never commit. Nothing depends on ages or
-clocks.
+other nodes prepare, and what they prepare brings inserts only: the credits, which stay pending there until somebody
+locks the payees' accounts anyway. So a payment in doubt locks nobody but its payers.
+
+Recovery runs on every process, beside live coordinators. For each prepared transaction it first *fences* the decision:
+it inserts `abort` under the decision's unique key on the leader. If the leader has committed, the insert finds
+`commit`; otherwise the fence is in, and the leader can never commit. Nothing depends on ages or clocks.
 
 Recovery settles a prepared transaction only from its second sighting on, so that it does not keep killing batches that
 are just between their two phases. This only serves liveness; the fence gives safety.
@@ -23,11 +25,12 @@ from typing import Final
 import asyncpg
 
 from ...domain.errors import InDoubt, InvariantViolated, Unavailable, WalletError
-from ...failpoints import FailpointError, reach
+from ...failpoints import after_decision, before_decision
 from ...storage import Recovered
 from .commit import Branch, commit_by, decide
 from .errors import translate
 from .node import PgNode, literal
+from .placement import GONE, OF_NODE, all_members, told_by
 
 log = logging.getLogger("wallet_gql.two_phase")
 
@@ -82,27 +85,11 @@ async def commit_one(branch: Branch) -> None:
         WalletError: nothing was written. InDoubt: the reply was lost.
     """
     await decide(branch)
-    _after("postgres.committed")
-
-
-def fail_point(name: str) -> None:
-    """A failpoint before the decision: nothing has been written. Raises Unavailable."""
-    try:
-        reach(name)
-    except FailpointError as error:
-        raise Unavailable(f"failpoint {name}") from error
-
-
-def _after(name: str) -> None:
-    """A failpoint after the decision: the caller does not know the outcome. Raises InDoubt."""
-    try:
-        reach(name)
-    except FailpointError as error:
-        raise InDoubt(f"failpoint {name}") from error
+    after_decision("postgres.committed")
 
 
 async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> frozenset[str]:
-    """Write on all nodes, prepare the other nodes, commit the leader, commit the others.
+    """Write on the leader and prepare the others' credits, commit the leader, commit the others.
 
     Returns the nodes that have not confirmed the second phase yet.
 
@@ -110,14 +97,14 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
         WalletError: it failed before the decision; prepared transactions are rolled back here or by recovery.
         InDoubt: the leader's reply was lost.
     """
-    # All nodes at once: each has already locked the accounts that it writes. Other waits, such as for a receipt that
-    # another process writes under the same key, happen only on the leader, where nobody waits for this batch in turn.
+    # All nodes at once: the leader has locked the accounts that it writes, the others lock none. Other waits, such as
+    # for a receipt that another process writes under the same key, happen only on the leader.
     prepared: list[Branch] = []
 
     async def prepare(other: Branch) -> None:
         await _prepare(other, gid)
         prepared.append(other)
-        fail_point("postgres.prepared")
+        before_decision("postgres.prepared")
 
     answers = await asyncio.gather(_write(leader), *map(prepare, others), return_exceptions=True)
     try:
@@ -130,15 +117,15 @@ async def commit_across(gid: Gid, leader: Branch, others: Sequence[Branch]) -> f
     except WalletError:  # certainly not committed; after any other error, such as a cancellation, only recovery knows
         await asyncio.gather(*(_roll_back(branch, gid) for branch in prepared))
         raise
-    _after("postgres.committed")
+    after_decision("postgres.committed")
     finished = await asyncio.gather(*(_finish(branch, gid) for branch in prepared))
-    _after("postgres.finished")
+    after_decision("postgres.finished")
     return frozenset(branch.connection.node for branch, done in zip(prepared, finished, strict=True) if not done)
 
 
 async def _write(leader: Branch) -> None:
     await leader.connection.do(f"SELECT wallet_write({literal(leader.writes)})")
-    fail_point("postgres.written")
+    before_decision("postgres.written")
 
 
 async def _decide(leader: Branch, gid: Gid) -> None:
@@ -147,7 +134,9 @@ async def _decide(leader: Branch, gid: Gid) -> None:
 
 
 async def _prepare(branch: Branch, gid: Gid) -> None:
-    tag = await branch.connection.do(f"SELECT wallet_write({literal(branch.writes)}); PREPARE TRANSACTION '{gid.text}'")
+    """Begin, insert and prepare in one message."""
+    pend = f"BEGIN; SELECT wallet_pend({literal(branch.writes)})"
+    tag = await branch.connection.do(f"{pend}; PREPARE TRANSACTION '{gid.text}'")
     if tag != "PREPARE TRANSACTION":  # Postgres answers COMMIT in a failed transaction with ROLLBACK, not with an error
         raise InvariantViolated(f"node {branch.connection.node} answered {tag} to PREPARE TRANSACTION")
 
@@ -183,7 +172,7 @@ class Recovery:
     def __init__(self, cluster: str, nodes: Mapping[str, PgNode]) -> None:
         self._cluster = cluster
         self._nodes = nodes
-        self._seen: dict[str, set[str]] = {name: set() for name in nodes}
+        self._seen: dict[str, set[str]] = {}
         self.unripe = False
         """Whether the last run skipped a transaction because it saw it for the first time."""
 
@@ -193,7 +182,7 @@ class Recovery:
         A node that does not answer is skipped; what depends on it stays until it is back.
         """
         self.unripe = False
-        results = await asyncio.gather(*(self._node(node, limit, at_once=at_once) for node in self._nodes.values()))
+        results = await asyncio.gather(*(self._node(node, limit, at_once=at_once) for node in self._present()))
         return Recovered(
             committed=sum(committed for committed, _ in results), rolled_back=sum(back for _, back in results)
         )
@@ -204,8 +193,9 @@ class Recovery:
         except WalletError as error:
             log.info("recovery passes %s over: %s", node.name, error)
             return 0, 0
-        ripe = sorted(found if at_once else found & self._seen[node.name])[:limit]
-        self.unripe |= not at_once and bool(found - self._seen[node.name])
+        seen = self._seen.get(node.name, set())
+        ripe = sorted(found if at_once else found & seen)[:limit]
+        self.unripe |= not at_once and bool(found - seen)
         self._seen[node.name] = found
         leaders: dict[str, list[Gid]] = {}
         for text in ripe:
@@ -217,6 +207,9 @@ class Recovery:
         verdicts = await asyncio.gather(*(self._settle_all(node, gids) for gids in leaders.values()))
         settled = [verdict for some in verdicts for verdict in some]
         return settled.count("commit"), settled.count("abort")
+
+    def _present(self) -> list[PgNode]:
+        return [node for node in self._nodes.values() if not node.is_gone]
 
     async def _prepared(self, node: PgNode) -> set[str]:
         rows = await node.rows(_PREPARED, f"wgql:{self._cluster}:%", seconds=FINISH_SECONDS, aside=True)
@@ -238,7 +231,7 @@ class Recovery:
         leader = self._nodes[gid.leader]
         await leader.rows(_FENCE, gid.attempt, seconds=FINISH_SECONDS, aside=True)
         verdict = str(await leader.ask(_VERDICT, gid.attempt, seconds=FINISH_SECONDS, aside=True))
-        fail_point("postgres.fenced")
+        before_decision("postgres.fenced")
         word = "COMMIT" if verdict == "commit" else "ROLLBACK"
         await self._carry_out(node, f"{word} PREPARED '{gid.text}'")
         return verdict
@@ -247,12 +240,18 @@ class Recovery:
         """Delete old decisions that no prepared transaction waits for. Returns how many.
 
         Raises:
-            Unavailable: a node did not list its prepared transactions, so nothing was deleted.
+            Unavailable: a node did not list its prepared transactions, or is not known here, so nothing was deleted.
         """
-        listed = await asyncio.gather(*(self._prepared(node) for node in self._nodes.values()))
+        nodes = self._present()
+        told = await asyncio.gather(*(node.rows(OF_NODE, aside=True) for node in nodes))
+        members = all_members(told_by(row) for rows in told for row in rows)
+        unknown = {name for name, member in members.items() if member.state != GONE} - {node.name for node in nodes}
+        if unknown:
+            raise Unavailable(f"decisions stay, because nodes {', '.join(sorted(unknown))} have never answered here")
+        listed = await asyncio.gather(*map(self._prepared, nodes))
         open_now = [gid.attempt for text in set().union(*listed) if (gid := Gid.parse(text)) is not None]
         values = (float(older_than_seconds), open_now, _PRUNE_MAX)
-        gone = await asyncio.gather(*(node.rows(_PRUNE, *values, aside=True) for node in self._nodes.values()))
+        gone = await asyncio.gather(*(node.rows(_PRUNE, *values, aside=True) for node in nodes))
         return sum(map(len, gone))
 
     async def _carry_out(self, node: PgNode, statement: str) -> None:

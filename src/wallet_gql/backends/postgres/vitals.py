@@ -12,8 +12,9 @@ from .node import Connection, PgNode
 
 WAIT_SECONDS: Final = 3.0
 
-_HAS_INTENTS: Final = "SELECT to_regclass('intents') IS NOT NULL"
+_HAS: Final = "SELECT to_regclass($1) IS NOT NULL"
 _INTENTS: Final = "SELECT count(*), extract(epoch FROM max(clock_timestamp() - decided_at))::float FROM intents"
+_PENDING: Final = "SELECT count(*), extract(epoch FROM clock_timestamp())::float - min(at) / 1e6 FROM pending_credits"
 _DOUBT: Final = """
 SELECT count(*), extract(epoch FROM max(clock_timestamp() - prepared))::float FROM pg_prepared_xacts
 WHERE database = current_database() AND gid LIKE 'wgql:%'
@@ -27,10 +28,24 @@ async def vitals(connection: Connection) -> NodeVitals:
     clock = float(await connection.value(_CLOCK))
     ended = time.time()
     ((in_doubt, oldest),) = await connection.rows(_DOUBT)
-    has_intents = await connection.value(_HAS_INTENTS)
-    ((intents, open_for),) = await connection.rows(_INTENTS) if has_intents else [(0, None)]
-    unsettled_seconds = max(oldest or 0.0, open_for or 0.0)
-    return NodeVitals(connection.node, clock - (began + ended) / 2, int(in_doubt), int(intents), unsettled_seconds)
+    intents, open_for = await _counted(connection, "intents", _INTENTS)
+    pending, pending_for = await _counted(connection, "pending_credits", _PENDING)
+    unsettled_seconds = max(oldest or 0.0, open_for, pending_for)
+    off_seconds = clock - (began + ended) / 2
+    return NodeVitals(connection.node, off_seconds, int(in_doubt), intents, pending, unsettled_seconds)
+
+
+async def has(connection: Connection, table: str) -> bool:
+    """Whether the node has the table: while releases change, its schema may be older. Raises Unavailable."""
+    return bool(await connection.value(_HAS, table))
+
+
+async def _counted(connection: Connection, table: str, statement: str) -> tuple[int, float]:
+    """The number of rows and the age of the oldest; zeros if the schema is too old to have the table."""
+    if not await has(connection, table):
+        return 0, 0.0
+    ((count, seconds),) = await connection.rows(statement)
+    return int(count), float(seconds or 0.0)
 
 
 async def vitals_of(node: PgNode) -> list[NodeVitals]:

@@ -51,7 +51,7 @@ async def claim(connection: Connection, leases: Leases, held: Held, state: State
     Raises:
         Contended: a row has seen this token or a higher one. Unavailable: the node does not answer.
     """
-    asked = wish(wanted, patience_ms=_patience_ms(connection))
+    asked = wish(wanted, receive=None, patience_ms=_patience_ms(connection))
     found: dict[str, Any] = orjson.loads(await connection.value(CLAIM, asked, held.token))
     if "stale" in found:
         await leases.raise_token(held.node, found["stale"])

@@ -61,7 +61,7 @@ class Credits:
         self.hint: Callable[[Iterable[AccountId]], None] = lambda _: None
         """Called with the accounts that were credited."""
         self._nodes = nodes
-        self._homes = homes
+        self.homes = homes
         self._leases = leases
         self._queues: dict[str, deque[_Sending]] = {name: deque() for name in nodes}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -84,7 +84,7 @@ class Credits:
             if sending is None:
                 sending = _Sending(credit, loop.create_future(), loop.time() + CREDIT_SECONDS)
                 self._pending[credit.transfer.id] = sending
-                self._enqueue(self._homes.home(slot_of(credit.account_id)), sending)
+                self._enqueue(self.homes.home(slot_of(credit.account_id)), sending)
             sent.append(sending.arrived)
         return sent
 
@@ -149,7 +149,7 @@ class Credits:
                 accounts={credit.account_id for credit in free}, transfers={credit.transfer.id for credit in free}
             )
             async with self._nodes[peer].connection(deadline, aside=True) as connection:
-                state = State(peer, self._homes.peer_of(peer))
+                state = State(peer, self.homes.peer_of(peer))
                 claimed = await claim(connection, self._leases, held, state, wanted)
                 reach("redis.credit.claimed")
                 done = _receive(state, free)

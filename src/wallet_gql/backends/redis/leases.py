@@ -125,15 +125,16 @@ class Leases:
         """
         self.cluster = cluster
         until = asyncio.get_running_loop().time() + OPEN_SECONDS
+        told = ""
         while True:
             try:
                 await self._rehearse()
                 break
             except Unavailable as error:
                 refused = isinstance(error.__cause__, ResponseError | AuthenticationError)
+                told = str(error.__cause__ or "") or told or str(error)  # a time-out tells nothing: keep what was told
                 if refused or asyncio.get_running_loop().time() > until:
-                    said = f"{error.__cause__ or error}"
-                    raise ConfigurationError(f"{self.address}: {said}; start it, or correct the URL") from error
+                    raise ConfigurationError(f"{self.address}: {told}; start it, or correct the URL") from error
             await asyncio.sleep(PAUSE_SECONDS_MAX)  # it may be restarting
         self._renewing = asyncio.create_task(self._renew_for_ever())
 

@@ -28,13 +28,13 @@ from ...domain.model import AccountFacts
 from ...failpoints import after_decision, before_decision
 from ...storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
 from ..kit.credits import replied, sending
-from ..kit.group_commit import Command, Deferred
+from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.kinds import TRANSFER
-from ..kit.wanted import Wanted, answered
+from ..kit.wanted import Wanted, answered, command_of
 from ..postgres import text as sql
 from ..postgres.node import Connection
-from ..postgres.setup import parse_url
-from ..postgres.sharded import PgStore
+from ..postgres.placement import OtherEpoch, Placement
+from ..postgres.sharded import Elsewhere, PgStore
 from .claim import PATIENCE_SHARE, claim, write
 from .credits import Credits, account_row
 from .leases import Held, Leases
@@ -57,8 +57,12 @@ _COMMIT_SECONDS_MIN: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
-    """What commits together: a leader and the nodes it may credit. A lane with `behind` waits for that row."""
+    """What commits together: a leader and the nodes it may credit. A lane with `behind` waits for that row.
 
+    All its commands go by one placement, `homes`.
+    """
+
+    homes: Placement
     leader: str
     others: tuple[str, ...]
     behind: str | None = None
@@ -73,7 +77,7 @@ class RedisStore(PgStore):
     def __init__(self, url: str) -> None:
         """See the module for URLs. Raises ConfigurationError."""
         address, nodes = parse_redis_url(url)
-        super().__init__(parse_url(nodes))
+        super().__init__(nodes, LanePolicy(turn=self._turn))
         self.leases = Leases(address)
         self._credits: Credits | None = None
         self._silent: dict[str, float] = {}
@@ -81,6 +85,11 @@ class RedisStore(PgStore):
         self.capabilities = Capabilities(
             durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="eventual"
         )
+
+    def _place(self, homes: Placement) -> None:
+        super()._place(homes)
+        if self._credits is not None:
+            self._credits.homes = homes
 
     async def _opened(self) -> None:
         await self.leases.open(self._cluster)
@@ -99,7 +108,8 @@ class RedisStore(PgStore):
     # Writing
 
     def _lane(self, scope: Scope) -> Hashable:
-        return _Lane(self._map.home(scope.home), self._map.participants(scope))
+        homes = self._map
+        return _Lane(homes, homes.home(scope.home), homes.participants(scope))
 
     async def execute(
         self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
@@ -110,13 +120,22 @@ class RedisStore(PgStore):
     async def _commit(
         self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
     ) -> Sequence[Outcome | Deferred]:
-        assert isinstance(lane, _Lane)
+        if not isinstance(lane, _Lane) or lane.homes is not self._map:
+            return self._again(batch)
         if wait_seconds < _COMMIT_SECONDS_MIN:
             raise Contended("there was no time left to try again")
+        try:
+            return await self._commit_lane(lane, batch, wait_seconds)
+        except OtherEpoch:  # certainly nothing was written
+            return [Deferred(Elsewhere(lane.homes)) for _ in batch]
+
+    async def _commit_lane(
+        self, lane: _Lane, batch: Sequence[Command], wait_seconds: float
+    ) -> Sequence[Outcome | Deferred]:
         deadline = asyncio.get_running_loop().time() + wait_seconds * PATIENCE_SHARE
         facts = await self._facts(lane, batch, deadline)
-        wallets = await self._accounts_of(lane.leader, batch)
-        wishes = [self._rows(lane.leader, command.scope, wallets) for command in batch]
+        wallets = await self._accounts_of(lane, batch)
+        wishes = [self._rows(lane, command.scope, wallets) for command in batch]
         async with self._hold(lane, wishes, deadline) as held:
             before_decision("redis.leased")
             free = [command for command, by in zip(batch, held.busy, strict=True) if by is None]
@@ -128,20 +147,20 @@ class RedisStore(PgStore):
             return self.leases.hold(lane.leader, wishes)
         return self.leases.wait(lane.leader, wishes, deadline)
 
-    def _rows(self, leader: str, scope: Scope, wallets: dict[UserId, list[AccountId]]) -> list[str]:
+    def _rows(self, lane: _Lane, scope: Scope, wallets: dict[UserId, list[AccountId]]) -> list[str]:
         """The leases that a command needs on its leader: the rows it may update and the wallets it may add to."""
-        own = [i for i in scope.credits if not is_system(i) and self._map.home(slot_of(i)) == leader]
+        own = [i for i in scope.credits if not is_system(i) and lane.homes.home(slot_of(i)) == lane.leader]
         found = {account_row(i) for i in (*scope.accounts, *own)}
         for owner in scope.wallets:
             found |= {f"w:{owner}", *(account_row(i) for i in wallets.get(owner, ()))}
         return sorted(found | {f"r:{key.slot}:{key.kind}:{key.id}" for key in scope.records})
 
-    async def _accounts_of(self, leader: str, batch: Sequence[Command]) -> dict[UserId, list[AccountId]]:
+    async def _accounts_of(self, lane: _Lane, batch: Sequence[Command]) -> dict[UserId, list[AccountId]]:
         """The accounts of the wallets in the batch, as known now. The claim reads them again and finds newer ones."""
         wanted = Wanted(wallets={owner for command in batch for owner in command.scope.wallets})
         if not wanted.wallets:
             return {}
-        state = await self._read(leader, wanted, _FACTS_SECONDS)
+        state = await self._read(lane.homes, lane.leader, wanted, _FACTS_SECONDS)
         return state.wallets
 
     async def _facts(self, lane: _Lane, batch: Sequence[Command], deadline: float) -> dict[AccountId, AccountFacts]:
@@ -151,26 +170,26 @@ class RedisStore(PgStore):
         wanted: dict[str, Wanted] = {name: Wanted() for name in lane.others}
         for command in batch:
             for account_id in command.scope.credits:
-                home = None if is_system(account_id) else self._map.home(slot_of(account_id))
+                home = None if is_system(account_id) else lane.homes.home(slot_of(account_id))
                 if home in wanted:
                     wanted[home].accounts.add(account_id)
         seconds = min(deadline - asyncio.get_running_loop().time(), _FACTS_SECONDS)
-        states = await asyncio.gather(*(self._read(name, part, seconds) for name, part in wanted.items()))
+        states = await asyncio.gather(*(self._read(lane.homes, name, part, seconds) for name, part in wanted.items()))
         return {
             account.id: AccountFacts(account.id, account.owner, account.currency, account.status)
             for state in states
             for account in state.accounts.values()
         }
 
-    async def _read(self, name: str, wanted: Wanted, seconds: float) -> State:
+    async def _read(self, homes: Placement, name: str, wanted: Wanted, seconds: float) -> State:
         """Read without locks. A node that was just silent is not asked. Raises NodeUnavailable."""
         loop = asyncio.get_running_loop()
         if self._silent.get(name, 0.0) > loop.time():
             raise NodeUnavailable(name)
-        state = State(name, self._map.peer_of(name))
+        state = State(name, homes.peer_of(name))
         try:
             async with self._nodes[name].connection(loop.time() + seconds) as connection:
-                await self._load(connection, state, wanted, "read")
+                await self._load(homes, connection, state, wanted, "read")
         except Contended as error:
             # a shorter wait does not prove that the node is silent
             if isinstance(error.__cause__, TimeoutError) and seconds >= _SILENT_SECONDS:
@@ -183,9 +202,9 @@ class RedisStore(PgStore):
         self, lane: _Lane, held: Held, batch: Sequence[Command], facts: dict[AccountId, AccountFacts], deadline: float
     ) -> list[Outcome]:
         """Claim, read, decide and commit on the leader, then send the credits."""
-        state = State(lane.leader, self._map.peer_of(lane.leader))
+        state = State(lane.leader, lane.homes.peer_of(lane.leader))
         wanted = Wanted.of(command.scope for command in batch)
-        wanted.credits = {i for i in wanted.credits if self._map.home(slot_of(i)) == lane.leader}
+        wanted.credits = {i for i in wanted.credits if lane.homes.home(slot_of(i)) == lane.leader}
         async with self._nodes[lane.leader].connection(deadline) as connection:
             claimed = await claim(connection, self.leases, held, state, wanted)
             before_decision("redis.claimed")
@@ -194,30 +213,37 @@ class RedisStore(PgStore):
             before_decision("redis.decided")
             on_their_way = await self._on_their_way(connection, lane, batch, state)
             if state.writes:
-                intents = [(self._map.home(slot_of(c.account_id)), c.transfer.id) for c in state.writes.credits]
-                await write(connection, claimed, intents, epoch=self._epoch)
+                intents = [(lane.homes.home(slot_of(c.account_id)), c.transfer.id) for c in state.writes.credits]
+                await write(connection, claimed, intents, epoch=lane.homes.epochs[lane.leader])
                 after_decision("redis.committed")
         self._hint(state.writes.accounts)
         sent = []
         for command, (outcome, credits_) in zip(batch, both, strict=True):
-            found = (on_their_way.get(name) for name in answered(command.scope, state))
-            sent.append(self._sent(outcome, credits_ or [credit for credit in found if credit is not None]))
+            again = [credit for name in answered(command.scope, state) for credit in on_their_way.get(name, ())]
+            each = {credit.transfer.id: credit for credit in (*credits_, *again)}
+            sent.append(self._sent(outcome, list(each.values())))
         return sent
 
     async def _on_their_way(
         self, connection: Connection, lane: _Lane, batch: Sequence[Command], state: State
-    ) -> dict[TransferId, Credit]:
-        """The credits that the batch sends, and the open credits of transfers that the batch's receipts name.
+    ) -> dict[TransferId, list[Credit]]:
+        """The credits that the batch sends, and the open credits of commands that its receipts name.
 
-        Sending the latter again lets a replayed answer say whether the payee has been credited.
+        They come by the first transfers of the commands. Sending them again lets a replayed answer say whether the
+        payees have been credited.
         """
-        found = {credit.transfer.id: credit for credit in state.writes.credits}
+        sent: dict[tuple[object, ...], list[Credit]] = {}
+        for credit in state.writes.credits:
+            sent.setdefault(command_of(credit.transfer), []).append(credit)
+        found = {transfer.id: sent.get(command_of(transfer), []) for transfer in state.writes.transfers}
         names = {name for command in batch for name in answered(command.scope, state)}
-        names -= {transfer.id for transfer in state.writes.transfers}
-        if names and lane.others:
-            opened = await connection.rows(sql.OPEN_AMONG, list(lane.others), list(names))
-            for transfer in map(TRANSFER.from_row, opened):
-                found[transfer.id] = Credit(transfer.credit_account_id, transfer.net_minor, transfer, lane.leader)
+        earlier = await self._credits_of(lane.homes, connection, names - found.keys())
+        homes = {name: home for credits_ in earlier.values() for name, home in credits_.items()}
+        rows = await connection.rows(sql.OPEN_AMONG, list({*homes.values()}), list(homes)) if homes else ()
+        opened = {transfer.id: transfer for transfer in map(TRANSFER.from_row, rows)}
+        for first, credits_ in earlier.items():
+            open_ = (opened[name] for name in credits_ if name in opened)
+            found[first] = [Credit(t.credit_account_id, t.net_minor, t, lane.leader) for t in open_]
         return found
 
     def _sent(self, outcome: Outcome, credits_: Sequence[Credit]) -> Outcome:

@@ -26,6 +26,8 @@ class Dialect:
     """Convert a list to the one value that `among` takes."""
     join: str = "JOIN"
     """A join that reads the left table first."""
+    pending: str = ""
+    """The table of pending credits, if there is one."""
     by_owner: str = ""
     """Added after `records` where they are listed by owner, such as an index to use."""
 
@@ -47,7 +49,8 @@ class Statements:
             HOLD, f"WHERE state = 'open' AND expires_at <= {one} ORDER BY expires_at, id LIMIT {two}"
         )
         self.due_records = select(RECORD, f"WHERE kind = {one} AND due_at <= {two} ORDER BY due_at, id LIMIT {three}")
-        self.entries_of = select(ENTRY, f"WHERE {dialect.among('transfer_id', one)}")
+        self.entries_of = self._lines_of(f"WHERE {dialect.among('transfer_id', one)}")
+        """Entries, and pending credits as entries of sequence 0: one statement, so at one moment."""
         self.system_entries_of = select(SYSTEM_ENTRY, f"WHERE {dialect.among('transfer_id', one)}")
         self.count_accounts = f"SELECT count(*) FROM accounts WHERE {dialect.among('id', one)}"  # noqa: S608 - own names
         self.known_transfers = f"SELECT id FROM transfers WHERE {dialect.among('id', one)}"  # noqa: S608 - own names
@@ -55,6 +58,17 @@ class Statements:
         columns = f"{ENTRY.names('e.')}, {TRANSFER.names('t.')}"
         both = f"entries AS e {dialect.join} transfers AS t ON t.id = e.transfer_id"
         self._history = self._pages(f"SELECT {columns} FROM {both}")  # noqa: S608 - own names
+
+    def _lines_of(self, rest: str) -> str:
+        entries, pending = select(ENTRY, rest), self.dialect.pending
+        if not pending:
+            return entries
+        return f"{entries} UNION ALL SELECT account_id, 0, transfer_id, amount_minor, 0, at FROM {pending} {rest}"  # noqa: S608 - own names
+
+    @property
+    def totals(self) -> str:
+        """The sums of each currency: customers' money, system entries, and the clearing entries among the latter."""
+        return _TOTALS.format(pending=_PENDING.format(self.dialect.pending) if self.dialect.pending else "")
 
     def scan(self, kind: ScanKind) -> str:
         """Select the key and the columns of a kind above a key, in key order. Values: the key's parts and the limit."""
@@ -91,13 +105,18 @@ class Statements:
         return texts
 
 
-TOTALS: Final = """
-SELECT currency, CAST(sum(customer) AS BIGINT), CAST(sum(system) AS BIGINT), CAST(sum(clearing) AS BIGINT) FROM (
-  SELECT currency, sum(posted_minor) AS customer, 0 AS system, 0 AS clearing FROM accounts GROUP BY currency
+_PENDING: Final = """
+  UNION ALL
+  SELECT a.currency, p.amount_minor, 0, 0 FROM {} AS p JOIN accounts AS a ON a.id = p.account_id
+"""
+
+_TOTALS: Final = """
+SELECT currency, sum(customer), sum(system), sum(clearing) FROM (
+  SELECT currency, posted_minor AS customer, 0 AS system, 0 AS clearing FROM accounts
+  {pending}
   UNION ALL
   SELECT substr(account_id, length(account_id) - 2) AS currency, 0, sum(amount_minor),
          sum(CASE WHEN account_id LIKE 'sys:clearing/%' THEN amount_minor ELSE 0 END)
   FROM system_entries GROUP BY 1
 ) AS parts GROUP BY currency ORDER BY currency
 """
-"""The sums of each currency: customers' balances, system entries, and the clearing entries among the latter."""

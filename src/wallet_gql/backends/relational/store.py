@@ -12,12 +12,11 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from ...domain.changes import Writes
-from ...domain.codec import to_micros
-from ...domain.ids import slot_of
-from ...domain.model import Entry, Hold, Record, SystemEntry
+from ...domain.codec import from_micros, to_micros
+from ...domain.model import Entry, Hold, PendingCredit, Record, SystemEntry
 from ...storage import (
     PAGE_MAX,
     HistoryLine,
@@ -30,21 +29,17 @@ from ...storage import (
 )
 from ..kit.imports import sorted_by_node
 from ..kit.kinds import ENTRY, HOLD, RECORD, SCANNED, SYSTEM_ENTRY, TRANSFER, Row
+from ..kit.lines import stored_line
 from ..kit.nodes import NodeMap
 from ..kit.store import GroupStore, PageAsked, page_of, start_of
-from .statements import TOTALS, Statements
-
-_ENTRY_WIDTH: Final = len(ENTRY.columns)
-
-
-def _line(row: Row) -> HistoryLine:
-    """An entry's columns, and its transfer's."""
-    return HistoryLine(ENTRY.from_row(row[:_ENTRY_WIDTH]), TRANSFER.from_row(row[_ENTRY_WIDTH:]))
+from .statements import Statements
 
 
 class RelationalStore(GroupStore):
     """A ledger in the tables of this package, on one or several nodes."""
 
+    keeps_pending = False
+    """Whether credits may stay pending."""
     statements: ClassVar[Statements]
     _map: NodeMap
 
@@ -56,21 +51,22 @@ class RelationalStore(GroupStore):
         """Like `_ask`, for a sweep. A subclass may skip a node that does not answer, because the sweep runs again."""
         return await self._ask(node, statement, *values)
 
-    def _home(self, identifier: str) -> str:
-        return self._map.home(slot_of(identifier))
+    def _homes(self) -> NodeMap:
+        """The nodes by which the read that is running goes from its beginning to its end."""
+        return self._map
 
     async def _everywhere(self, statement: str, *values: Any) -> list[Sequence[Row]]:
-        return await asyncio.gather(*(self._ask(name, statement, *values) for name in self._map.names))
+        return await asyncio.gather(*(self._ask(name, statement, *values) for name in self._homes().names))
 
     # Reading
 
     async def _pages(self, asked: Sequence[PageAsked]) -> list[Page[HistoryLine]]:
         """See `GroupStore._pages`."""
-        found = await self._ask_pages(self._home(asked[0][0]), asked)
-        return [page_of(list(map(_line, rows)), page.limit) for rows, (_, page) in zip(found, asked, strict=True)]
+        found = await self._ask_pages(asked)
+        return [page_of(list(map(stored_line, rows)), page.limit) for rows, (_, page) in zip(found, asked, strict=True)]
 
     @abstractmethod
-    async def _ask_pages(self, node: str, asked: Sequence[PageAsked]) -> Sequence[Sequence[Row]]:
+    async def _ask_pages(self, asked: Sequence[PageAsked]) -> Sequence[Sequence[Row]]:
         """The rows of `Statements.history_page` for each page, all of one lane. Raises WalletError."""
 
     async def list_records(
@@ -90,7 +86,7 @@ class RelationalStore(GroupStore):
         holds = kind == "hold"
         statement = self.statements.due_holds if holds else self.statements.due_records
         values = (micros, limit) if holds else (kind, micros, limit)
-        asked = (self._ask_for_sweep(name, statement, *values) for name in self._map.names)
+        asked = (self._ask_for_sweep(name, statement, *values) for name in self._homes().names)
         found = [row for part in await asyncio.gather(*asked) for row in part]
         if holds:
             return sorted(map(HOLD.from_row, found), key=lambda h: (h.expires_at or before, h.id))[:limit]
@@ -100,7 +96,8 @@ class RelationalStore(GroupStore):
         """See `Store.scan`. Goes node by node, by primary key. The cursor is JSON: node number and last key."""
         scanned = SCANNED[kind]
         index, cursor = json.loads(after) if after else (0, scanned.lowest)
-        node, width = self._map.names[index], len(scanned.key)
+        names = self._homes().names
+        node, width = names[index], len(scanned.key)
         found = await self._ask(node, self.statements.scan(kind), *cursor, limit)
         if kind == "journal":
             items: Sequence[ScanItem] = await self._journal(node, [row[width:] for row in found])
@@ -109,32 +106,39 @@ class RelationalStore(GroupStore):
         following = None
         if len(found) == limit:
             following = json.dumps([index, found[-1][:width]])
-        elif index + 1 < len(self._map.names):
+        elif index + 1 < len(names):
             following = json.dumps([index + 1, scanned.lowest])
         return ScanPage(tuple(items), following)
 
     async def _journal(self, node: str, found: Iterable[Row]) -> list[ScanItem]:
-        """Transfers with their entries on a node. Two reads are safe: entries commit with their transfer."""
+        """Transfers with their entries on a node. Several reads are safe: a transfer never comes without its lines."""
         transfers = list(map(TRANSFER.from_row, found))
         names = self.statements.dialect.listing([transfer.id for transfer in transfers])
         entries: dict[str, list[Entry]] = {}
-        for entry in map(ENTRY.from_row, await self._ask(node, self.statements.entries_of, names)):
-            entries.setdefault(entry.transfer_id, []).append(entry)
+        pending: dict[str, list[PendingCredit]] = {}
+        for row in await self._ask(node, self.statements.entries_of, names):
+            account_id, sequence, transfer_id, amount_minor, _, at = row
+            if sequence:
+                entries.setdefault(transfer_id, []).append(ENTRY.from_row(row))
+            else:
+                credit = PendingCredit(account_id, transfer_id, amount_minor, from_micros(at))
+                pending.setdefault(transfer_id, []).append(credit)
         system: dict[str, list[SystemEntry]] = {}
         for line in map(SYSTEM_ENTRY.from_row, await self._ask(node, self.statements.system_entries_of, names)):
             system.setdefault(line.transfer_id, []).append(line)
-        return [JournalItem(node, t, tuple(entries.get(t.id, ())), tuple(system.get(t.id, ()))) for t in transfers]
+        parts: tuple[dict[str, list[Any]], ...] = (entries, system, pending)
+        return [JournalItem(node, t, *(tuple(part.get(t.id, ())) for part in parts)) for t in transfers]
 
     async def totals(self) -> Sequence[NodeTotal]:
         """See `Store.totals`."""
-        both = zip(self._map.names, await self._everywhere(TOTALS), strict=True)
-        return [NodeTotal(name, *row) for name, part in both for row in part]
+        both = zip(self._homes().names, await self._everywhere(self.statements.totals), strict=True)
+        return [NodeTotal(name, row[0], *map(int, row[1:])) for name, part in both for row in part]
 
     # Importing
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
         """See `Store.load_raw`: one transaction per node."""
-        for name, writes in sorted_by_node(items, self._map).items():
+        for name, writes in sorted_by_node(items, self._homes(), keeps_pending=self.keeps_pending).items():
             await self._import(name, writes)
 
     @abstractmethod

@@ -52,7 +52,7 @@ accounts = _table(
 entries = _table(
     kinds.ENTRY,
     CheckConstraint("balance_minor >= 0", name="entries_floor"),
-    Index("entries_by_transfer", "transfer_id"),
+    Index("entries_by_transfer", "transfer_id", "account_id", unique=True),
 )
 
 system_entries = _table(kinds.SYSTEM_ENTRY)

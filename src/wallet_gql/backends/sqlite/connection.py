@@ -7,9 +7,18 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from ...domain.errors import Contended
 from .errors import code_of
+
+_FIRST_LOOK_SECONDS: Final = 1.0
+"""A connection that closes keeps new ones out for a moment: it tries whether it is the last one."""
+
+
+_CACHE_KIB: Final = 1_024
+"""How much of the file each of the five connections of a store keeps in this process's memory between transactions. The
+system keeps the file, too, so that a page that is not here costs a copy and no wait."""
 
 
 def connect(path: Path, patience_seconds: float = 0, *, mode: str = "rwc") -> sqlite3.Connection:
@@ -20,12 +29,18 @@ def connect(path: Path, patience_seconds: float = 0, *, mode: str = "rwc") -> sq
     """
     name = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256)
-    connection.execute(f"PRAGMA busy_timeout={int(patience_seconds * 1000)}")
-    connection.execute("PRAGMA synchronous=FULL")
+    _wait_at_most(connection, max(patience_seconds, _FIRST_LOOK_SECONDS))
+    connection.execute("PRAGMA synchronous=FULL")  # the first one that needs a lock on the file
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA cache_size=-32000")
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    connection.execute("PRAGMA cache_spill=OFF")  # a large batch is written once, when it commits
     connection.execute("PRAGMA wal_autocheckpoint=0")  # `file.LedgerFile` makes them
+    _wait_at_most(connection, patience_seconds)
     return connection
+
+
+def _wait_at_most(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
 
 
 def begin(connection: sqlite3.Connection, deadline: float) -> None:

@@ -25,6 +25,7 @@ def migrate(path: Path) -> bool:
     """
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # only the owner may read password hashes
     with closing(connect(path)) as connection:
+        connection.execute("PRAGMA cache_spill=ON")  # an upgrade may write a table anew, which need not fit into memory
         deadline = time.monotonic() + _OPEN_WAIT_SECONDS
         patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"), deadline)
         return version_of(connection) != HEAD and _upgrade(connection, path, deadline)

@@ -246,7 +246,7 @@ class SqliteStore(RelationalStore):
         await self._read(lambda connection: batches.load(connection, state, wanted))
         return state
 
-    async def _ask_pages(self, node: str, asked: Sequence[PageAsked]) -> list[list[Row]]:
+    async def _ask_pages(self, asked: Sequence[PageAsked]) -> list[list[Row]]:
         """See `RelationalStore._ask_pages`: one after the other, in one snapshot."""
         statements = [self.statements.history_page(*one) for one in asked]
         return await self._read(lambda connection: [connection.execute(*one).fetchall() for one in statements])

@@ -10,7 +10,7 @@ what those before it wrote; the backend writes `state.writes`. Everything that f
 """
 
 from .posting import Trial, decide_all, post
-from .scope import Changes, Credit, Decision, Done, Failed, Outcome, ReadSet, Scope
+from .scope import Changes, Credit, Decision, Done, Failed, Outcome, ReadSet, Scope, Unreceived
 from .snapshot import Decide, Snapshot
 from .state import State, Writes, credit_peer
 
@@ -27,6 +27,7 @@ __all__ = [
     "Snapshot",
     "State",
     "Trial",
+    "Unreceived",
     "Writes",
     "credit_peer",
     "decide_all",

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
-from ..errors import InvariantViolated, WalletError
+from ..errors import Contended, InvariantViolated, WalletError
 from ..ids import AccountId, HoldId, TransferId, actor_slot, clearing_account, is_system, slot_of
 from ..model import (
+    MICROSECOND,
     Account,
     Entry,
     Hold,
@@ -19,7 +20,7 @@ from ..model import (
     SystemEntry,
     Transfer,
 )
-from .scope import Changes, Credit, Done, Failed, Outcome, Scope
+from .scope import Changes, Credit, Done, Failed, Outcome, Scope, Unreceived
 from .snapshot import Decide, Snapshot
 from .state import State, apply_entry, credit_peer
 
@@ -45,7 +46,7 @@ class _Posting:
         for account in changes.opened:
             self._open(account)
         for account_id, status in changes.statuses:
-            self._put(replace(self._own(account_id), status=status))
+            self._change(self._own(account_id), status=status)
         for hold in changes.closed:
             self._release(hold)
         for transfer in changes.transfers:
@@ -104,6 +105,10 @@ class _Posting:
     def _put(self, account: Account) -> None:
         self.accounts[account.id] = account
 
+    def _change(self, account: Account, **values: Any) -> None:
+        """A change without an entry: the account's version grows all the same."""
+        self._put(replace(account, changed_at=account.changed_at + MICROSECOND, **values))
+
     def _open(self, account: Account) -> None:
         others = self.state.wallets.get(account.owner)
         seen = others is not None and account.owner in self.scope.wallets
@@ -137,7 +142,7 @@ class _Posting:
     def _enter(self, account: Account, transfer: Transfer, amount_minor: int) -> None:
         if account.currency != transfer.currency:
             raise self._broken(f"enters {transfer.currency} on {account}")
-        after, entry = apply_entry(account, transfer, amount_minor)
+        after, entry = apply_entry(account, transfer.id, transfer.at, amount_minor)
         self._put(after)
         self.entries.append(entry)
 
@@ -163,7 +168,7 @@ class _Posting:
         self.holds[hold.id] = hold
         account = self._own(hold.account_id)
         self._check(account.currency == hold.currency, "holds {} on {}", hold.currency, account)
-        self._put(replace(account, held_minor=account.held_minor + hold.amount_minor))
+        self._change(account, held_minor=account.held_minor + hold.amount_minor)
 
     def _release(self, hold: Hold) -> None:
         current = self.holds.get(hold.id) or self.state.holds.get(hold.id)
@@ -176,7 +181,7 @@ class _Posting:
         self._check(as_placed, "closes hold {} as another than was placed", hold.id)
         self.holds[hold.id] = hold
         account = self._own(hold.account_id)
-        self._put(replace(account, held_minor=account.held_minor - hold.amount_minor))
+        self._change(account, held_minor=account.held_minor - hold.amount_minor)
 
     def _receipt(self, receipt: Receipt) -> None:
         key = (receipt.slot, receipt.actor, receipt.key)
@@ -239,6 +244,9 @@ def decide_all(state: State, commands: Iterable[tuple[Scope, Decide[Any]]]) -> l
     """Run decisions in order over one growing state. An exception is that decision's outcome; the others go on."""
     outcomes: list[Outcome] = []
     for scope, decide in commands:
+        if state.backlog and state.awaits(scope):
+            outcomes.append(Unreceived(Contended("credits have to be received first")))
+            continue
         try:
             decision = decide(Snapshot(state, scope))
             peers = post(state, scope, decision.changes)

@@ -169,4 +169,9 @@ class Failed:
     error: BaseException
 
 
+@frozen
+class Unreceived(Failed):
+    """Not decided: an account has more pending credits than one batch receives. The command goes into the next one."""
+
+
 Outcome = Done[Any] | Failed

@@ -38,7 +38,12 @@ class Snapshot:
             raise _unseen(name)
 
     def account(self, account_id: AccountId) -> Account | None:
-        """A full account of `scope.accounts`."""
+        """A full account of `scope.accounts`, with its pending credits in the balance."""
+        account = self.received_account(account_id)
+        return account if account is None or not self._state.pending else self._state.seen(account)
+
+    def received_account(self, account_id: AccountId) -> Account | None:
+        """A full account of `scope.accounts` without its pending credits: what its entries add up to."""
         if account_id not in self._scope.accounts:
             raise _unseen(account_id)
         return self._state.accounts.get(account_id)
@@ -55,7 +60,13 @@ class Snapshot:
     def wallet(self, owner: UserId) -> tuple[Account, ...]:
         """All accounts of a user of `scope.wallets`, oldest first."""
         self._named(owner, self._scope.wallets)
-        return tuple(self._state.accounts[i] for i in self._state.wallets.get(owner, ()))
+        state = self._state
+        return tuple(state.seen(state.accounts[i]) for i in state.wallets.get(owner, ()))
+
+    def awaits_entries(self, owner: UserId) -> bool:
+        """Whether a user of `scope.wallets` has pending credits, whose entries come soon."""
+        self._named(owner, self._scope.wallets)
+        return not self._state.pending.keys().isdisjoint(self._state.wallets.get(owner, ()))
 
     def hold(self, hold_id: HoldId) -> Hold | None:
         """A hold of `scope.holds`."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 
 from ..errors import InvariantViolated
 from ..ids import AccountId, HoldId, TransferId, UserId, clearing_account, slot_of
@@ -12,13 +14,15 @@ from ..model import (
     AccountFacts,
     Entry,
     Hold,
+    PendingCredit,
     Receipt,
     Record,
     RecordKey,
     SystemEntry,
     Transfer,
 )
-from .scope import Credit
+from ..money import BALANCE_MAX_MINOR
+from .scope import Credit, Scope
 
 
 @dataclass(slots=True)
@@ -40,10 +44,14 @@ class Writes:
     records: dict[RecordKey, tuple[Record | None, Record | None]] = field(default_factory=dict)
     credits: list[Credit] = field(default_factory=list)
     """Credits for other nodes; the leader never applies them itself."""
+    pending: list[PendingCredit] = field(default_factory=list)
+    """Credits from other nodes that arrive on this one."""
+    received: list[PendingCredit] = field(default_factory=list)
+    """Credits that are pending no more: `entries` has an entry for each."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to commit."""
-        return any(getattr(self, f.name) for f in fields(self))
+        return any(map(self.__getattribute__, self.__slots__))
 
 
 class State:
@@ -62,7 +70,15 @@ class State:
         self.reversed_minor: dict[TransferId, int] = {}
         self.receipts: dict[tuple[int, str, str], Receipt] = {}
         self.records: dict[RecordKey, Record] = {}
-        self.writes = Writes()
+        self.pending: dict[AccountId, tuple[int, int]] = {}
+        """The sum and the number of the pending credits, by account, where nothing is received; none is zero."""
+        self.backlog: set[AccountId] = set()
+        """The accounts that have more to receive than this commit receives."""
+
+    @cached_property
+    def writes(self) -> Writes:
+        """What the decisions change; made when the first one does, for most states are only read."""
+        return Writes()
 
     def load_account(self, account: Account) -> None:
         """Add an account that the store has read and isolated for this batch."""
@@ -103,7 +119,7 @@ class State:
         return copy
 
     def receive(self, credit: Credit) -> None:
-        """Apply a credit from another node: the payee's entry, against the clearing account of the sender.
+        """Apply a credit from another node at once: the payee's entry, against the clearing account of the sender.
 
         Raises:
             InvariantViolated: the account is not on this node. A credit never opens an account.
@@ -111,14 +127,54 @@ class State:
         account = self.accounts.get(credit.account_id)
         if account is None:
             raise InvariantViolated(f"node {self.node} has no account {credit.account_id} to credit")
-        after, entry = apply_entry(account, credit.transfer, credit.amount_minor)
-        clearing = clearing_account(credit.leader, credit.transfer.currency)
+        transfer = credit.transfer
+        after, entry = apply_entry(account, transfer.id, transfer.at, credit.amount_minor)
         self.writes.entries.append(entry)
-        self.writes.system_entries.append(
-            SystemEntry(clearing, credit.transfer.id, -credit.amount_minor, credit.transfer.at)
-        )
-        self.writes.transfers.append(credit.transfer)
+        self._bring(credit)
         self.store_account(after)
+
+    def pend(self, credit: Credit) -> None:
+        """Take in a credit from another node without its account, as a pending credit."""
+        transfer = credit.transfer
+        self.writes.pending.append(PendingCredit(credit.account_id, transfer.id, credit.amount_minor, transfer.at))
+        self._bring(credit)
+
+    def _bring(self, credit: Credit) -> None:
+        """The credit's header and its line on the sender's clearing account."""
+        transfer = credit.transfer
+        clearing = clearing_account(credit.leader, transfer.currency)
+        self.writes.system_entries.append(SystemEntry(clearing, transfer.id, -credit.amount_minor, transfer.at))
+        self.writes.transfers.append(transfer)
+
+    def receive_pending(self, pending: Iterable[PendingCredit], backlog: Iterable[AccountId] = ()) -> None:
+        """Give pending credits of isolated accounts their entries, in the given order.
+
+        `backlog` names the accounts that have more of them: no command is decided on these before the rest is received.
+        Credits that the account has no room for must not count as more, as they are never received.
+        """
+        self.backlog.update(backlog)
+        for credit in pending:
+            if not self.has_room(credit):
+                continue
+            account = self.accounts[credit.account_id]
+            after, entry = apply_entry(account, credit.transfer_id, credit.at, credit.amount_minor)
+            self.writes.entries.append(entry)
+            self.writes.received.append(credit)
+            self.store_account(after)
+
+    def has_room(self, credit: PendingCredit) -> bool:
+        """Whether the account's balance would stay within 64 bits. If not, the credit stays pending."""
+        return self.accounts[credit.account_id].posted_minor + credit.amount_minor <= BALANCE_MAX_MINOR
+
+    def awaits(self, scope: Scope) -> bool:
+        """Whether an account that the command names has a backlog of pending credits."""
+        owned = (account_id for owner in scope.wallets for account_id in self.wallets.get(owner, ()))
+        return not self.backlog.isdisjoint((*scope.accounts, *scope.credits, *owned))
+
+    def seen(self, account: Account) -> Account:
+        """The account as reads see it: pending credits are part of its balance."""
+        pending = self.pending.get(account.id)
+        return account if pending is None else account.with_pending(*pending)
 
     def store_account(self, after: Account) -> None:
         """Store the account's new values, and keep what was loaded unless this commit opens it."""
@@ -149,10 +205,10 @@ def credit_peer(state: State, credit: Credit) -> str:
     return peer
 
 
-def apply_entry(account: Account, transfer: Transfer, amount_minor: int) -> tuple[Account, Entry]:
+def apply_entry(account: Account, transfer_id: TransferId, at: datetime, amount_minor: int) -> tuple[Account, Entry]:
     """One entry on one account: the next sequence, the new balance, a time that never goes back."""
-    at = max(transfer.at, account.changed_at)
+    at = max(at, account.changed_at)
     sequence, balance_minor = account.sequence + 1, account.posted_minor + amount_minor
     names = (account.id, account.owner, account.currency, account.created_at)  # replace() takes twice as long
     after = Account(*names, at, account.status, balance_minor, account.held_minor, sequence)
-    return after, Entry(account.id, sequence, transfer.id, amount_minor, balance_minor, at)
+    return after, Entry(account.id, sequence, transfer_id, amount_minor, balance_minor, at)

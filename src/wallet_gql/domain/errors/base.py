@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from enum import Enum, auto
 from typing import ClassVar, dataclass_transform
 
+from ..words import Amount, Tell, Worded, fill
+
 __all__ = [
     "Category",
     "ConfigurationError",
@@ -51,6 +53,8 @@ class Category(Enum):
         return self in {Category.RATE_LIMITED, Category.UNAVAILABLE, Category.IN_DOUBT}
 
 
+_MINOR = "_minor"
+
 _NOT_FIELDS = frozenset({"message", "detail", "problems"})
 """Options of an error's constructor: its message, and details for the log."""
 
@@ -68,9 +72,11 @@ class WalletError(Exception):
     """Stable and documented."""
     category: ClassVar[Category] = Category.INTERNAL
     words: ClassVar[str] = ""
-    """The message, with the names of fields in braces."""
+    """The message, with the names of fields in braces; `{held}` is the amount of `held_minor` and `currency`."""
     retryable: ClassVar[bool] = False
     """Whether to send the request again, with the same idempotency key. Follows from the category."""
+    stays_inside: ClassVar[bool] = False
+    """Whether a store deals with the error itself, so that no caller ever gets it and no list of errors names it."""
     field_types: ClassVar[Mapping[str, str]] = {}
     """The name and the type (`str`, `int`, `str | None`) of each value, in the constructor's order."""
     fields: dict[str, Field]
@@ -92,13 +98,23 @@ class WalletError(Exception):
         self.message = self.text()
         super().__init__(self.message)
 
-    def text(self) -> str:
-        """The message: `words` with the values. A value that is None is left out, with the space before it."""
-        words = self.words
-        for name, value in self.fields.items():
-            if value is None:
-                words = words.replace(f" {{{name}}}", "")
-        return words.format(**vars(self))
+    def text(self, tell: Tell = fill) -> str:
+        """The message: `words` with the values, in the language of `tell`."""
+        return tell(self.words, self.shown())
+
+    def shown(self) -> dict[str, object]:
+        """What `words` may name: the fields; amounts without their `_minor`."""
+        currency = self.fields.get("currency")
+        amounts = {
+            name.removesuffix(_MINOR): Amount(int(minor), None if currency is None else str(currency))
+            for name, minor in self.fields.items()
+            if name.endswith(_MINOR) and minor is not None
+        }
+        return {**vars(self), **amounts}
+
+    def worded(self) -> Worded:
+        """The message with what it is made of; its reason is the code."""
+        return Worded.of(self.code, self.words, self.shown())
 
     def __str__(self) -> str:
         """For the log: the message with the detail."""
@@ -117,10 +133,11 @@ class Rejected(WalletError):
 
 
 def error_classes(root: type[WalletError] = WalletError) -> list[type[WalletError]]:
-    """Every error class below `root`, parents before children, in the order of definition."""
+    """Every error class below `root` that callers may get, parents before children, in the order of definition."""
     found: list[type[WalletError]] = []
     for child in root.__subclasses__():
-        found += [child, *error_classes(child)]
+        if not child.stays_inside:
+            found += [child, *error_classes(child)]
     return found
 
 

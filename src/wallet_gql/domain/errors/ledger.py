@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from ..words import Tell, Worded, fill
 from .base import Category, Rejected
 
 
@@ -16,9 +18,19 @@ class Problem:
     code: str
     message: str
 
+    @property
+    def reason(self) -> str:
+        """Why, for programs: more exact than the code."""
+        return self.message.reason if isinstance(self.message, Worded) else self.code
+
     def at(self, path: tuple[str, ...]) -> Problem:
         """The same at another place."""
         return Problem(path, self.code, self.message)
+
+    def told(self, tell: Tell) -> Problem:
+        """The same in the language of `tell`, as far as it knows what the message is made of."""
+        text = self.message
+        return Problem(self.path, self.code, tell(text.words, text.values)) if isinstance(text, Worded) else self
 
 
 class InvalidInput(Rejected):
@@ -43,10 +55,10 @@ class InvalidInput(Rejected):
         """The error of some problems, at least one."""
         return cls(".".join(problems[0].path), problems[0].message, tuple(problems))
 
-    def text(self) -> str:
+    def text(self, tell: Tell = fill) -> str:
         """All problems, each with its path."""
         each = ({"field": ".".join(one.path), "reason": one.message} for one in self.problems)
-        return "; ".join(self.words.format(**one) for one in each)
+        return "; ".join(tell(self.words, one) for one in each)
 
 
 class InvalidAmount(Rejected):
@@ -66,7 +78,7 @@ class IdempotencyKeyReused(Rejected):
     code = "IDEMPOTENCY_KEY_REUSED"
     category = Category.CONTRADICTION
     remembered = False
-    words = "idempotency key {key!r} was already used with another input; use a new key"
+    words = "this idempotency key was already used with another input; use a new one"
     key: str
 
 
@@ -75,7 +87,7 @@ class InsufficientFunds(Rejected):
 
     code = "INSUFFICIENT_FUNDS"
     category = Category.CONFLICT
-    words = "account {account_id} has {available_minor} {currency} minor units available, {required_minor} are needed"
+    words = "{required} is needed, and {available} is available"
     account_id: str
     available_minor: int
     required_minor: int
@@ -97,7 +109,7 @@ class SpendingLimitExceeded(Rejected):
 
     code = "SPENDING_LIMIT_EXCEEDED"
     category = Category.CONFLICT
-    words = "spending limit {limit}: {remaining_minor} of {maximum_minor} {currency} minor units remain"
+    words = "of your spending limit of {maximum} ({limit}) {remaining} remains"
     limit: str
     """`payment`, `day` or `newPayee`."""
     maximum_minor: int
@@ -112,7 +124,7 @@ class CurrencyMismatch(Rejected):
 
     code = "CURRENCY_MISMATCH"
     category = Category.CONTRADICTION
-    words = "account {account_id} holds {expected}, the request says {given}"
+    words = "the account holds {expected}, the request says {given}"
     account_id: str
     expected: str
     given: str
@@ -123,7 +135,7 @@ class SameAccount(Rejected):
 
     code = "SAME_ACCOUNT"
     category = Category.CONTRADICTION
-    words = "payer and payee are the same account {account_id}"
+    words = "payer and payee are the same account; choose another payee"
     account_id: str
 
 
@@ -132,7 +144,7 @@ class AccountNotFound(Rejected):
 
     code = "ACCOUNT_NOT_FOUND"
     category = Category.NOT_FOUND
-    words = "you have no account {account_id}; list yours with `viewer`"
+    words = "you have no such account"
     account_id: str
 
 
@@ -141,13 +153,10 @@ class AccountExists(Rejected):
 
     code = "ACCOUNT_EXISTS"
     category = Category.CONFLICT
-    words = (
-        "you already have the {currency} account {account_id}, which is {account_status}; "
-        "close it before you open another"
-    )
+    words = "you already have a {currency} account, which is {account_state}; close it before you open another"
     account_id: str
     currency: str
-    account_status: str
+    account_state: str
 
 
 class AccountFrozen(Rejected):
@@ -155,7 +164,7 @@ class AccountFrozen(Rejected):
 
     code = "ACCOUNT_FROZEN"
     category = Category.CONFLICT
-    words = "account {account_id} is frozen; ask support"
+    words = "the account is frozen; ask support"
     account_id: str
 
 
@@ -164,7 +173,7 @@ class AccountClosed(Rejected):
 
     code = "ACCOUNT_CLOSED"
     category = Category.CONFLICT
-    words = "account {account_id} is closed; use another account"
+    words = "the account is closed; use another one"
     account_id: str
 
 
@@ -173,10 +182,7 @@ class AccountNotEmpty(Rejected):
 
     code = "ACCOUNT_NOT_EMPTY"
     category = Category.CONFLICT
-    words = (
-        "account {account_id} still has {posted_minor} posted and {held_minor} held {currency} minor units; "
-        "empty it first"
-    )
+    words = "the account still has {posted}, of which {held} is reserved; empty it first"
     account_id: str
     posted_minor: int
     held_minor: int
@@ -202,6 +208,10 @@ class PayeeCannotReceive(Rejected):
     currency: str
 
 
+ACTS: Final = {"deposit": "make a deposit"}
+"""How an act is told where its name alone would read as a thing."""
+
+
 class NotPermitted(Rejected):
     """You may see it, but this act belongs to somebody else (the payee, or an operator)."""
 
@@ -211,13 +221,17 @@ class NotPermitted(Rejected):
     action: str
     allowed: str
 
+    def shown(self) -> dict[str, object]:
+        """See `WalletError.shown`. What is kept of a refusal stays as it always was."""
+        return {**super().shown(), "action": ACTS.get(self.action, self.action)}
+
 
 class HoldNotFound(Rejected):
     """There is no such hold that concerns you."""
 
     code = "HOLD_NOT_FOUND"
     category = Category.NOT_FOUND
-    words = "there is no hold {hold_id} that you may see"
+    words = "there is no such hold that you may see"
     hold_id: str
 
 
@@ -226,7 +240,7 @@ class HoldNotOpen(Rejected):
 
     code = "HOLD_NOT_OPEN"
     category = Category.CONFLICT
-    words = "hold {hold_id} is {state} and stays so; place a new one"
+    words = "the hold is {state} and stays so; place a new one"
     hold_id: str
     state: str
 
@@ -236,7 +250,7 @@ class CaptureExceedsHold(Rejected):
 
     code = "CAPTURE_EXCEEDS_HOLD"
     category = Category.CONTRADICTION
-    words = "hold {hold_id} holds {held_minor} {currency} minor units, {requested_minor} were asked for"
+    words = "the hold reserves {held}, and {requested} was asked for"
     hold_id: str
     held_minor: int
     requested_minor: int
@@ -249,7 +263,7 @@ class TransferNotFound(Rejected):
 
     code = "TRANSFER_NOT_FOUND"
     category = Category.NOT_FOUND
-    words = "there is no transfer {transfer_id} that you may see"
+    words = "there is no such transfer that you may see"
     transfer_id: str
 
 
@@ -258,7 +272,7 @@ class NotReversible(Rejected):
 
     code = "NOT_REVERSIBLE"
     category = Category.CONTRADICTION
-    words = "transfer {transfer_id} is a {kind}; it cannot be reversed"
+    words = "a {kind} cannot be sent back"
     transfer_id: str
     kind: str
 
@@ -268,9 +282,7 @@ class ReversalExceedsOriginal(Rejected):
 
     code = "REVERSAL_EXCEEDS_ORIGINAL"
     category = Category.CONFLICT
-    words = (
-        "of transfer {transfer_id} {remaining_minor} {currency} minor units are left to reverse, not {requested_minor}"
-    )
+    words = "{remaining} of this transfer can still be sent back, not {requested}"
     transfer_id: str
     remaining_minor: int
     requested_minor: int

@@ -19,7 +19,7 @@ class MerchantExists(Rejected):
 
     code = "MERCHANT_EXISTS"
     category = Category.CONFLICT
-    words = "{merchant_id} is a merchant already; update it instead"
+    words = "you are a merchant already; update that instead"
     merchant_id: str
 
 

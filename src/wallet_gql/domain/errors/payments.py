@@ -10,7 +10,7 @@ class TopUpNotFound(Rejected):
 
     code = "TOP_UP_NOT_FOUND"
     category = Category.NOT_FOUND
-    words = "you have no top-up {top_up_id}"
+    words = "you have no such top-up"
     top_up_id: str
 
 
@@ -19,7 +19,7 @@ class WithdrawalNotFound(Rejected):
 
     code = "WITHDRAWAL_NOT_FOUND"
     category = Category.NOT_FOUND
-    words = "you have no withdrawal {withdrawal_id}"
+    words = "you have no such withdrawal"
     withdrawal_id: str
 
 
@@ -28,7 +28,7 @@ class PayoutAccountMissing(Rejected):
 
     code = "PAYOUT_ACCOUNT_MISSING"
     category = Category.CONFLICT
-    words = "user {owner} has no account to be paid out to; ask support"
+    words = "you have no account to be paid out to; ask support"
     owner: str
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import field
+from typing import Final
 
 from .base import Category, WalletError
+
+_SO: Final = "; nothing changed: retry, with the same idempotency key where there is one"
 
 
 class Unauthenticated(WalletError):
@@ -20,19 +23,16 @@ class Unavailable(WalletError):
 
     code = "UNAVAILABLE"
     category = Category.UNAVAILABLE
-    words = "the wallet cannot do this now"
+    words = f"the wallet cannot do this now{_SO}"
+    """Of each class the same, so that nothing a backend says can reach clients."""
     detail: str = ""
-
-    def text(self) -> str:
-        """What clients are told: of each class the same, so that nothing a backend says can reach them."""
-        return f"{super().text()}; nothing changed: retry, with the same idempotency key where there is one"
 
 
 class Contended(Unavailable):
     """Too many commands wanted the same rows in the time given. Nothing changed; retry with the same key."""
 
     code = "CONTENDED"
-    words = "too busy in the time given"
+    words = f"too busy in the time given{_SO}"
 
 
 class RateLimited(Unavailable):
@@ -40,7 +40,7 @@ class RateLimited(Unavailable):
 
     code = "RATE_LIMITED"
     category = Category.RATE_LIMITED
-    words = "too many requests: wait {retry_after_seconds} seconds"
+    words = "too many requests: wait {retry_after_seconds} seconds" + _SO
     detail: str = field(default="", init=False)
     retry_after_seconds: int
 
@@ -49,7 +49,7 @@ class NodeUnavailable(Unavailable):
     """A server of the store does not answer. Nothing changed; retry with the same key."""
 
     code = "NODE_UNAVAILABLE"
-    words = "a server of the wallet does not answer"
+    words = f"a server of the wallet does not answer{_SO}"
 
 
 class InDoubt(WalletError):

@@ -14,7 +14,7 @@ from typing import Final
 
 from ..changes import Changes, Snapshot, Trial
 from ..commands import CaptureHold, HoldForMerchant, MoveMoney, Payee, PayMerchant, ReverseTransfer, SplitPart
-from ..errors import InvalidInput, NotAMerchant
+from ..errors import InvalidInput, NotAMerchant, reasons
 from ..merchants import (
     WHOLE_BASIS_POINTS,
     Terms,
@@ -59,9 +59,9 @@ def pay_merchant(snapshot: Snapshot, command: PayMerchant, now: datetime) -> Cha
     fee_minor = fee_of(command.amount_minor, command.fee_basis_points)
     transfers.transfer(snapshot, _whole(command), now)
     if fee_minor >= parts[0] or not all(parts):
-        raise InvalidInput("splits", "each part must be at least one minor unit, the merchant's more than the fee")
+        raise InvalidInput("splits", reasons.SPLITS_PARTS())
     if any(split.payee.account_id == command.payee.account_id for split in command.splits):
-        raise InvalidInput("splits", "the merchant has what the splits leave, and is not one of them")
+        raise InvalidInput("splits", reasons.SPLITS_MERCHANT())
     first = transfers.transfer(snapshot, replace(_whole(command), amount_minor=parts[0], fee_minor=fee_minor), now)
     changes = _as(first, TransferKind.PAYMENT)
     if not command.splits:

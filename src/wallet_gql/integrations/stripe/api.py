@@ -13,6 +13,7 @@ from typing import Any, Final
 import stripe
 from stripe import HTTPXClient, StripeClient, StripeError
 
+from ... import traces
 from ...domain.topups import ClawbackSeen, IntentSeen, TopUp
 from ...domain.withdrawals import PayoutSeen, Withdrawal
 from .provider import Declined, Intent, Movement, NoAnswer
@@ -189,11 +190,13 @@ class StripeApi:
 
     async def _write(self, call: Awaitable[Any]) -> dict[str, Any]:
         """Make a writing call; returns its answer."""
-        return await _answer(call)
+        with traces.call("stripe write"):
+            return await _answer(call)
 
     async def _read(self, call: Awaitable[Any]) -> dict[str, Any]:
         """Make a reading call; returns its answer."""
-        return await _answer(call)
+        with traces.call("stripe read"):
+            return await _answer(call)
 
     async def _all(self, list_async: Any, where: Mapping[str, Any], options: Any = None) -> AsyncIterator[Any]:
         after: dict[str, str] = {}

@@ -14,7 +14,7 @@ from ...domain.errors import InDoubt, InvariantViolated, PaymentsNotConfigured, 
 from ...domain.ids import OPERATOR, UserId, is_id, slot_of
 from ...domain.model import Record, RecordKey
 from ...domain.payments import Alarm, Step
-from ...records import SweepKind, Swept
+from ...records import SweepKind, Swept, page_of_records
 from ...storage import PAGE_MAX, Page
 from ...verbs.keyed import Posted
 from .desk import Desk, Flow, already_noted, read_flow
@@ -58,9 +58,11 @@ class Flows(ABC, Generic[Id, F]):
             raise self._kind.missing(flow_id)
         return found
 
-    async def list(self, owner: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[F]:
-        """The user's flows older than the one with the id `after`, newest first."""
-        page = await self._desk.store.list_records(self._kind.record, owner, after=after, limit=limit, descending=True)
+    async def list(self, owner: UserId, *, after: str = "", limit: int = PAGE_MAX, backward: bool = False) -> Page[F]:
+        """The user's flows older than the one with the id `after`, or newer if `backward`; newest first."""
+        page = await page_of_records(
+            self._desk.store, self._kind.record, owner, limit, behind=after, descending=True, backward=backward
+        )
         return Page(tuple(map(self._kind.read, page.items)), page.has_more)
 
     @abstractmethod

@@ -24,13 +24,13 @@ from time import monotonic
 from typing import Final, Protocol
 
 from ...domain.changes import Changes, Decision, ReadSet, Scope, Snapshot
-from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant
+from ...domain.errors import AccountNotFound, InvalidInput, NotAMerchant, reasons
 from ...domain.ids import AccountId, UserId
 from ...domain.merchants import Delivery, Merchant, delivery_key, merchant_key
 from ...domain.model import Account, Record, RecordKey
 from ...failpoints import reach
 from ...metrics import WEBHOOK_AGE_SECONDS, WEBHOOKS
-from ...records import Backlog, Swept, change_seen, read
+from ...records import Backlog, Swept, change_seen, page_of_records, read
 from ...storage import PAGE_MAX, HistoryLine, Page, PageRequest, Store
 from .dead_letters import DEAD, DeadLetter, dead_key
 from .events import Event, NotSent, SendFailed, event_of
@@ -162,7 +162,10 @@ class Webhooks:
             return 0
         accounts, seen = snapshot.wallet(merchant_id), Delivery.from_record(record)
         if not _pending(seen, accounts):
-            await self._rest(record, seen)
+            if snapshot.awaits_entries(merchant_id):
+                self.wake(merchant_id)
+            else:
+                await self._rest(record, seen)
             return 0
         token = secrets.token_hex(8)
         taken = await self._take(merchant_id, token)
@@ -335,13 +338,15 @@ class Webhooks:
 
     async def delivery(self, merchant_id: UserId) -> Delivery | None:
         """A merchant's delivery: the positions sent so far; None if the user is not a merchant."""
-        key = delivery_key(merchant_id)
-        record = await read(self.store, key)
+        record = await read(self.store, delivery_key(merchant_id))
         return None if record is None else Delivery.from_record(record)
 
-    async def dead_letters(self, merchant_id: UserId, *, after: str = "", limit: int = PAGE_MAX) -> Page[DeadLetter]:
-        """A merchant's dead letters behind the one with the id `after`, account by account, newest first."""
-        page = await self.store.list_records(DEAD, merchant_id, after=after, limit=limit, descending=True)
+    async def dead_letters(
+        self, merchant_id: UserId, *, after: str = "", limit: int = PAGE_MAX, backward: bool = False
+    ) -> Page[DeadLetter]:
+        """A merchant's dead letters behind the id `after`, or in front of it: account by account, newest first."""
+        way = {"descending": True, "backward": backward}
+        page = await page_of_records(self.store, DEAD, merchant_id, limit, behind=after, **way)
         return Page(tuple(map(DeadLetter.from_record, page.items)), page.has_more)
 
     async def all_dead_letters(self, limit: int) -> Sequence[DeadLetter]:
@@ -369,7 +374,7 @@ class Webhooks:
             if account is None:
                 raise AccountNotFound(account_id)
             if not 1 <= from_sequence <= account.sequence + 1:
-                raise InvalidInput("fromSequence", f"1 to {account.sequence + 1}")
+                raise InvalidInput("fromSequence", reasons.RANGE(least=1, most=account.sequence + 1))
             gone = tuple(letter for letter in letters if snapshot.record(letter) is not None)
             found = Delivery.from_record(record).told(account_id, from_sequence - 1)
             due_at = now if merchant.webhook_url else None

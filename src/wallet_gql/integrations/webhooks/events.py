@@ -11,7 +11,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from ... import __version__
+from ... import __version__, traces
 from ...domain.ids import AccountId
 from ...domain.model import TransferKind
 from ...storage import HistoryLine
@@ -108,8 +108,9 @@ class HttpSender:
                 request = client.build_request(
                     "POST", target.url, content=event.body.encode(), headers=headers, extensions=extensions
                 )
-                answer = await client.send(request, stream=True)
-                await answer.aclose()
+                with traces.call("webhook"):
+                    answer = await client.send(request, stream=True)
+                    await answer.aclose()
                 return answer.status_code
         except NotLookedUp as error:
             raise NotSent(str(error)) from error

@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from ...domain.errors import InvalidInput
+from ...domain.errors import InvalidInput, reasons
 from ...domain.merchants import URL_MAX
 
 log = logging.getLogger("wallet_gql.webhooks")
@@ -71,7 +71,7 @@ def check_url(url: str, *, allow_private: bool = False) -> str:
     Raises:
         InvalidInput: it is not an https URL, or has a user, a fragment, or an address that is not public.
     """
-    refused = InvalidInput("webhookUrl", "an https URL of a public server, such as https://shop.example/events")
+    refused = InvalidInput("webhookUrl", reasons.WEBHOOK_URL())
     if len(url) > URL_MAX or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise refused
     try:

@@ -15,8 +15,9 @@ from ...domain.ids import OPERATOR, SLOTS
 from ...domain.model import AccountStatus, Hold, Record, RecordKey
 from ...storage import SCAN_KINDS, JournalItem, ScanItem, Store
 from ..books import faults, read_books, scan_all
+from ..raw import counter_key, increment, written
 from ..world import CURRENCY, Person, World
-from .suite import Suite, counter_key, increment, kinds, written
+from .suite import Suite, kinds
 
 SLOTS_TRIED: Final = 100  # as many drawn slots leave out none of a few nodes
 GATED_SECONDS: Final = 0.3  # what a command inside the gate is given

@@ -7,18 +7,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import cycle, islice
-from typing import Final
+from typing import Any, Final
 
+import pytest
+
+from ...domain.annotations import ANNOTATION, PAIR_NAME_MAX, PAIR_VALUE_MAX, UNANNOTATED, Annotation, Side
 from ...domain.changes import Changes, ReadSet, Scope
-from ...domain.ids import OPERATOR, system_account
-from ...domain.model import CASH, Receipt, Record, RecordKey, Transfer, TransferKind
+from ...domain.errors import InsufficientFunds
+from ...domain.ids import OPERATOR
+from ...domain.model import MICROSECOND, AccountStatus, Receipt, Record, RecordKey, Transfer
 from ...domain.money import BALANCE_MAX_MINOR
 from ...storage import PAGE_MAX, PageRequest
+from ...verbs.annotations import annotate, annotations_of
+from ...verbs.ledger import To
 from ..data import TEXTS, Text
+from ..patience import insist
+from ..raw import endow, movement, receipt_of, written
 from ..world import CURRENCY, Person, World
 from ._protocol import closed, holding
-from .suite import Suite, movement, receipt_of, written
+from .suite import Suite, kinds
 
 PLAIN: Final = "".join(map(chr, range(0x21, 0x7F)))
 ANY: Final = "\U0001f600\U00020000e\u0301\u00e9\u4f60\u0130\u00dfZz \\'\"%_\u200d\uffff\U0010fffd"
@@ -106,6 +115,24 @@ class Data(Suite):
         assert [record.id for record in listed] == sorted(LIKE)
         assert (await world.store.list_records("like", "owner", descending=True)).items == listed[::-1]
 
+    async def test_data_every_change_of_an_account_counts(self, world: World) -> None:
+        """Its version grows, also where nothing is entered: holds, a freeze. Answers are put in order by it."""
+        ann, bob = await world.people(2, 1_000)
+        versions = [(await world.account(ann)).version]
+        for _ in range(2):
+            await world.pay(ann, bob, 1)
+            versions.append((await world.account(ann)).version)
+            held = await world.hold(ann, bob, 1)
+            versions.append((await world.account(ann)).version)
+            await world.ledger.void_hold(bob.id, world.key(), held.id)
+            versions.append((await world.account(ann)).version)
+            for status in (AccountStatus.FROZEN, AccountStatus.OPEN):
+                await world.ledger.set_account_status(OPERATOR, ann.account, status)
+                versions.append((await world.account(ann)).version)
+            await world.pay(bob, ann, 1)
+            versions.append((await world.account(ann)).version)
+        assert versions == sorted(set(versions))
+
     async def test_data_times_to_the_microsecond(self, world: World) -> None:
         """Times keep their microseconds, also in the check whether a record is due."""
         ann, bob = await world.people(2, 1_000)
@@ -116,7 +143,8 @@ class Data(Suite):
             account = await world.account(ann)
             (line,) = (await world.store.list_transfers(ann.account, PageRequest(1))).items
             hold = (await world.store.fetch(ReadSet(holds=(placed.id,)))).hold(placed.id)
-            assert {moved.at, line.entry.at, line.transfer.at, account.changed_at} == {world.clock.now}
+            assert {moved.at, line.entry.at, line.transfer.at} == {world.clock.now}
+            assert account.changed_at == world.clock.now + MICROSECOND  # the hold is a change without an entry
             assert hold is not None
             assert (hold.created_at, hold.expires_at) == (placed.created_at, placed.expires_at)
         times = [world.clock.now + timedelta(microseconds=after) for after in range(4)]
@@ -132,18 +160,7 @@ class Data(Suite):
         ann, bob = await world.people(2)
         large_minor = 2**62 + 1
         for person, amount_minor in ((ann, large_minor), (bob, BALANCE_MAX_MINOR - large_minor)):
-            key = world.key()
-            moved = replace(
-                movement(world, person, person, amount_minor, key),
-                kind=TransferKind.DEPOSIT,
-                actor=OPERATOR,
-                debit_account_id=system_account(CASH, CURRENCY),
-                credit_account_id=person.account,
-            )
-            receipt = replace(receipt_of(world, person, key, moved), actor=OPERATOR)
-            scope = Scope(person.slot, accounts=(person.account,), credits=(person.account,))
-            scope = replace(scope, receipts=((OPERATOR, key),))
-            await world.execute(scope, Changes(transfers=(moved,), receipts=(receipt,)))
+            await endow(world, person, amount_minor)
         hold = holding(world, ann, bob, large_minor)
         own = Scope(ann.slot, accounts=(ann.account,), holds=(hold.id,))
         await world.execute(own, Changes(placed=(hold,)))
@@ -153,6 +170,36 @@ class Data(Suite):
         totals = [total for total in await world.store.totals() if total.currency == CURRENCY]
         assert sum(total.customer_minor for total in totals) == BALANCE_MAX_MINOR
         assert sum(total.system_minor for total in totals) == -BALANCE_MAX_MINOR
+
+    async def test_data_notes_on_a_transfer(self, world: World) -> None:
+        """A payment and its payer's notes are one commit; each side's are its own, and changes at once all count."""
+        ann, bob = await world.people(2, 1_000)
+        noted = Annotation("groceries", ((ANY[:PAIR_NAME_MAX], ANY[:PAIR_VALUE_MAX]), ("invoice", "42")))
+        given: dict[str, Any] = {"source": ann.account, "to": To(bob.account), "currency": CURRENCY}
+        key = world.key()
+        paid, again = [
+            await world.ledger.transfer(ann.id, key, amount_minor=5, annotation=noted, **given) for _ in range(2)
+        ]
+        assert (paid.replayed, again.replayed, again.result) == (False, True, paid.result)
+        with pytest.raises(InsufficientFunds):
+            await world.ledger.transfer(ann.id, world.key(), amount_minor=1_000, annotation=noted, **given)
+        own, other = Side(ann.account, paid.result.id), Side(bob.account, paid.result.id)
+        kept = Annotation(noted.category, tuple(sorted(noted.metadata)), 1)
+        assert await annotations_of(world.store, (own, other)) == {own: kept, other: UNANNOTATED}
+        ledgers = [world.ledger_on(store) for store in await world.stores(2)]
+        named: list[tuple[Person, str | None, tuple[tuple[str, str], ...] | None]] = [
+            (ann, "rent", None), (ann, None, ()), (bob, "income", None), (bob, None, (("a", "1"),)),
+        ]  # fmt: skip
+        commands = [
+            insist(partial(annotate, ledger, person.id, own.transfer_id, category, metadata))
+            for ledger in ledgers
+            for person, category, metadata in named
+        ]
+        assert kinds(await world.together(commands)) == ["ok"] * len(commands)
+        assert await annotations_of(world.store, (own, other)) == {
+            own: Annotation("rent", (), 3), other: Annotation("income", (("a", "1"),), 2),
+        }  # fmt: skip
+        assert sum(record.kind == ANNOTATION for record in (await world.books()).records.values()) == 2
 
     async def test_data_bodies_of_every_shape(self, world: World) -> None:
         """A record's body is plain JSON: nested, empty, large numbers, and text of any kind in names and values."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ...domain.changes import Scope
+from ..raw import flushed
 from ..world import World
-from .suite import Suite, counter_key, increment, kinds
+from .suite import Suite, kinds
 
 COMMITS: Final = 20
 
@@ -35,15 +35,8 @@ class Durability(Suite):
 
     async def test_g3_every_answer_has_waited_for_a_flush(self, world: World) -> None:
         """Each of several consecutive commands is flushed, as counted from outside the store."""
-        ann = await world.person()
-        key = counter_key(ann)
-        async with world.harness.flushes(COMMITS) as flushes:
-            for _ in range(COMMITS):
-                await world.store.execute(Scope(ann.slot, records=(key,)), increment(key))
-            await world.reopen()  # some servers count a connection's flushes only at its end
-        if not world.store.capabilities.durable:
-            world.not_tried.append("flushes, for it is not durable")
-        elif flushes.count is None:
+        flushes = await flushed(world, COMMITS)
+        if flushes.count is None:
             world.not_tried.append(f"a loss of power, for flushes cannot be counted: {flushes.why}")
         else:
             assert flushes.count >= COMMITS, f"{COMMITS} commands were answered after {flushes.count} flushes"

@@ -16,9 +16,10 @@ from ...domain.model import Account, Record, RecordKey
 from ...storage import PageRequest, Store
 from ...verbs.ledger import To
 from ..patience import insist
+from ..raw import movement, number, receipt_of
 from ..world import CURRENCY, Person, World
 from ._protocol import closed, holding
-from .suite import Suite, movement, number, receipt_of
+from .suite import Suite
 
 STEPS: Final = 30
 STEPS_MAX: Final = 60

@@ -16,22 +16,10 @@ from ...domain.model import CASH, RecordKey, TransferKind
 from ...storage import Store
 from ..books import read_books
 from ..patience import patience, within
+from ..raw import counter_key, increment, movement, number, paying, receipt_of, written
 from ..world import CURRENCY, Person, World
 from ._freshness import BASE_MINOR, Steps
-from .suite import (
-    PARALLEL,
-    Suite,
-    counter_key,
-    failpoints_of,
-    increment,
-    kinds,
-    movement,
-    number,
-    paying,
-    raised,
-    receipt_of,
-    written,
-)
+from .suite import PARALLEL, Suite, failpoints_of, kinds, raised
 
 
 class Guarantees(Suite):

@@ -19,8 +19,9 @@ from ...domain.errors import WalletError
 from ...storage import SCAN_KINDS, PageRequest, Store
 from ..harness import Server
 from ..patience import within
+from ..raw import counter_key, increment, written
 from ..world import Person, World
-from .suite import Suite, counter_key, increment, pay, written
+from .suite import Suite, pay
 
 TIMEOUT_SECONDS: Final = 1.0
 """What `execute` is given."""

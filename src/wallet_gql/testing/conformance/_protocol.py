@@ -14,8 +14,9 @@ from ...domain.changes import Changes, Decide, Decision, Scope, Snapshot
 from ...domain.errors import InvariantViolated
 from ...domain.ids import OPERATOR, AccountId, make_account_id, make_hold_id
 from ...domain.model import Account, AccountStatus, Hold, HoldState, Record, Transfer
+from ..raw import counter_key, movement, paying, receipt_of, written
 from ..world import CURRENCY, Person, World
-from .suite import Suite, counter_key, kinds, movement, paying, receipt_of, written
+from .suite import Suite, kinds
 
 CROWD = 4
 

@@ -14,7 +14,6 @@ from ..patience import insist, patience, within
 from ..world import CURRENCY, Person, World
 from .suite import PARALLEL, Suite, hold, kinds, pay
 
-ROUNDS = 5
 HOLD_SECONDS = 60
 DEADLINE_SECONDS = 30
 """Long enough for a busy machine; otherwise some commands would be refused as `Contended`."""
@@ -43,7 +42,7 @@ class Races(Suite):
     async def test_race_around_a_ring(self, world: World) -> None:
         """Everybody pays the next person at once; the sum is unchanged, and nobody is below zero."""
         people = await world.people(6, 100)
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             outcomes = await within(
                 30,
                 world.together(
@@ -57,7 +56,7 @@ class Races(Suite):
     async def test_race_for_the_whole_balance(self, world: World) -> None:
         """Of 50 payments of the whole balance, one is made."""
         ledgers = [world.ledger_on(store) for store in await world.stores(3)]
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             ann, bob = await world.people(2)
             await world.fund(ann, 500)
             outcomes = await world.together(
@@ -69,7 +68,7 @@ class Races(Suite):
     async def test_race_of_different_verbs_for_the_whole_balance(self, world: World) -> None:
         """Of payments, withdrawals and holds of the whole balance at once, one is made."""
         ledgers = [world.ledger_on(store) for store in await world.stores(3)]
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             ann, bob = await world.people(2)
             await world.fund(ann, 500)
             outcomes = await world.together(
@@ -81,7 +80,7 @@ class Races(Suite):
         """Of 50 payments and holds, as many succeed as fit within the day's limit; and all that is left then fits."""
         stores = await world.stores(3)
         ledgers = [world.ledger_on(store, limits=Limits(day=75)) for store in stores]
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             ann, bob, cid = await world.people(3)
             await world.fund(ann, 1_000)
             outcomes = await world.together(
@@ -122,7 +121,7 @@ class Races(Suite):
         states = set()
         ledgers = [world.ledger_on(store) for store in await world.stores(2)]
         late = [world.ledger_on(ledger.store, late_seconds=2 * HOLD_SECONDS) for ledger in ledgers]
-        for i in range(ROUNDS):
+        for i in range(self.rounds):
             ann, bob, cem = await world.people(3)
             await world.fund(ann, 100)
             placed = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)
@@ -142,7 +141,7 @@ class Races(Suite):
 
     async def test_race_hold_capture(self, world: World) -> None:
         """The money that a smaller capture releases can be held once, and not before the capture."""
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
             placed = await world.hold(ann, bob, 100)
@@ -158,7 +157,7 @@ class Races(Suite):
 
     async def test_race_hold_void(self, world: World) -> None:
         """The money that a void releases can be held once."""
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
             placed = await world.hold(ann, bob, 100)
@@ -173,7 +172,7 @@ class Races(Suite):
     async def test_race_hold_expiry(self, world: World) -> None:
         """The money of an expired hold can be held once, whether the sweep or the new hold closes the old one."""
         late = world.ledger_on(world.store, late_seconds=2 * HOLD_SECONDS)
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
             old = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)
@@ -187,14 +186,14 @@ class Races(Suite):
     async def test_race_reversals(self, world: World) -> None:
         """Reversals of one transfer add up to at most its amount."""
         ann, bob = await world.people(2, 1_000)
-        for _ in range(ROUNDS):
-            paid = (await world.pay(ann, bob, 100)).result
+        for _ in range(self.rounds):
+            paid = await world.paid(ann, bob, 100)
             outcomes = await world.together(_reverse(world, bob, paid, 30) for _ in range(PARALLEL))
             assert kinds(outcomes) == ["REVERSAL_EXCEEDS_ORIGINAL"] * (PARALLEL - 3) + ["ok"] * 3
 
     async def test_race_freeze_transfer(self, world: World) -> None:
         """After a freeze was answered no payment leaves; payments before it are complete."""
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             ann, bob = await world.people(2)
             await world.fund(ann, 1_000)
             payments = [asyncio.ensure_future(world.together([pay(world, ann, bob, 1)])) for _ in range(PARALLEL)]
@@ -209,7 +208,7 @@ class Races(Suite):
 
     async def test_race_close_credit(self, world: World) -> None:
         """An account that is closed while money is on its way is closed at zero, or receives what was decided."""
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
             close = world.ledger.set_account_status(bob.id, bob.account, AccountStatus.CLOSED)
@@ -223,7 +222,7 @@ class Races(Suite):
     async def _close(self, world: World, one: Closer, other: Closer, expected: set[HoldState]) -> None:
         """Close the same hold in two ways, 25 times each, all at once; exactly one of them does it."""
         stores = await world.stores(2)
-        for i in range(ROUNDS):
+        for i in range(self.rounds):
             ann, bob = await world.people(2)
             await world.fund(ann, 100)
             placed = await world.hold(ann, bob, 100, seconds=HOLD_SECONDS)

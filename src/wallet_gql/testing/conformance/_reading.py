@@ -42,7 +42,7 @@ class Reading(Suite):
         """Each line of history has the header of its transfer, on the payer's side and on the payee's."""
         ann, bob = await world.people(2, 1_000)
         placed = await world.hold(ann, bob, 50)
-        moved = [(await world.pay(ann, bob, i)).result for i in range(1, 6)]
+        moved = [await world.paid(ann, bob, amount_minor) for amount_minor in range(1, 6)]
         moved.append((await world.ledger.capture_hold(bob.id, world.key(), placed.id)).result)
         moved.append((await world.ledger.reverse_transfer(bob.id, world.key(), moved[0].id)).result)
         await world.settle()
@@ -186,6 +186,7 @@ class Reading(Suite):
         ]
         await asyncio.sleep(0.01)
         await world.together(world.pay(ann, bob, 1) for _ in range(20))
+        await world.settle()
         for lines in await asyncio.gather(*watching):
             assert [line.entry.sequence for line in lines] == list(range(1, 22))
 

@@ -10,7 +10,7 @@ from ...domain.model import Hold, HoldState, Transfer
 from ...verbs.ledger import Ledger
 from ..patience import insist, patience
 from ..world import Person, World
-from ._races import DEADLINE_SECONDS, HOLD_SECONDS, ROUNDS
+from ._races import DEADLINE_SECONDS, HOLD_SECONDS
 from .suite import PARALLEL, Suite, kinds
 
 HALF = PARALLEL // 2
@@ -85,7 +85,7 @@ async def receive(world: World, *, held: bool) -> Received:
     """New people, and 100 for the player."""
     payer, player, payee = await world.people(3)
     await world.fund(payer, 100)
-    paid = (await world.pay(payer, player, 100)).result
+    paid = await world.paid(payer, player, 100)
     hold = await world.hold(player, payee, 100, seconds=HOLD_SECONDS) if held else None
     return Received(world, payer, player, payee, paid, hold)
 
@@ -95,7 +95,7 @@ class Reversals(Suite):
 
     async def test_race_reversal_reversal(self, world: World) -> None:
         """Of 50 reversals of all of a transfer, one sends it back."""
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             received = await receive(world, held=False)
             some, others = await received.race(received.reverse)
             assert sorted(some + others) == ["REVERSAL_EXCEEDS_ORIGINAL"] * (PARALLEL - 1) + ["ok"]
@@ -103,7 +103,7 @@ class Reversals(Suite):
 
     async def test_race_reversal_hold(self, world: World) -> None:
         """The received money is sent back or held for a payee, never both."""
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             received = await receive(world, held=False)
             reversals, holds = await received.race(received.place)
             assert set(reversals) | set(holds) <= {"ok", *REFUSALS}
@@ -112,7 +112,7 @@ class Reversals(Suite):
 
     async def test_race_reversal_capture(self, world: World) -> None:
         """Money that is held is captured; it cannot be sent back."""
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             received = await receive(world, held=True)
             reversals, captures = await received.race(received.capture)
             assert reversals == ["INSUFFICIENT_FUNDS"] * HALF
@@ -121,7 +121,7 @@ class Reversals(Suite):
 
     async def test_race_reversal_void(self, world: World) -> None:
         """The money that a void releases is sent back once, and not before the void."""
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             received = await receive(world, held=True)
             reversals, voids = await received.race(received.void)
             assert voids == ["HOLD_NOT_OPEN"] * (HALF - 1) + ["ok"]
@@ -131,7 +131,7 @@ class Reversals(Suite):
 
     async def test_race_reversal_expiry(self, world: World) -> None:
         """The money of an expired hold is sent back once, whether the sweep or the reversal closes the hold."""
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             received = await receive(world, held=True)
             reversals, sweeps = await received.race(received.expire, late_seconds=2 * HOLD_SECONDS)
             assert reversals == ["REVERSAL_EXCEEDS_ORIGINAL"] * (HALF - 1) + ["ok"]

@@ -11,16 +11,12 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 import pytest_asyncio
 
-from ...domain.changes import Changes, Decide, Decision, Scope, Snapshot
 from ...domain.errors import WalletError
-from ...domain.ids import make_transfer_id, system_account
-from ...domain.model import CASH, Receipt, Record, RecordKey, Transfer, TransferKind
-from ...idempotency import fingerprint
 from ...verbs.ledger import Ledger
 from ..harness import Harness, harness_for
 from ..missing import server_or_skip
 from ..patience import insist
-from ..world import CURRENCY, Person, World
+from ..world import Person, World
 
 T = TypeVar("T")
 
@@ -41,6 +37,9 @@ class OfBackend:
 @pytest.mark.asyncio
 class Suite(OfBackend):
     """Base of the parts of `StoreConformance`."""
+
+    rounds: ClassVar[int] = 5
+    """How often each race is run, with other people each time."""
 
     @pytest_asyncio.fixture
     async def world(self, tmp_path: Path, record_property: Callable[[str, object], None]) -> AsyncIterator[World]:
@@ -65,62 +64,6 @@ def failpoints_of(world: World) -> Sequence[str]:
     if not world.harness.failpoints:
         world.not_tried.append("a fault at each failpoint, of which it has none")
     return world.harness.failpoints
-
-
-def counter_key(person: Person, name: str = "counter") -> RecordKey:
-    """The key of a record in a person's slot."""
-    return RecordKey("test", f"{name}:{person.id}", person.slot)
-
-
-def written(key: RecordKey, version: int, **body: object) -> Record:
-    """A record as a decision writes it."""
-    return Record(key.kind, key.id, key.slot, "tests", version, body)
-
-
-def number(record: Record | None, name: str = "n") -> int:
-    """A whole number in a record's body; 0 if there is no record."""
-    return 0 if record is None else int(str(record.body[name]))
-
-
-def increment(key: RecordKey) -> Decide[int]:
-    """Increment a record's number and return it. A commit of another command between load and apply shows as a loss."""
-
-    def decide(snapshot: Snapshot) -> Decision[int]:
-        before = snapshot.record(key)
-        after = number(before) + 1
-        return Decision(Changes(records=(written(key, (before.version if before else 0) + 1, n=after),)), after)
-
-    return decide
-
-
-def movement(world: World, payer: Person, payee: Person, amount_minor: int, key: str) -> Transfer:
-    """The header of a transfer, for raw commands; a transfer to the payer is a withdrawal to cash."""
-    target = payee.account if payee is not payer else system_account(CASH, CURRENCY)
-    return Transfer(
-        id=make_transfer_id(payer.slot, 1_767_225_600_000, world.entropy()),
-        kind=TransferKind.TRANSFER,
-        debit_account_id=payer.account,
-        credit_account_id=target,
-        amount_minor=amount_minor,
-        currency=CURRENCY,
-        at=world.clock(),
-        actor=payer.id,
-        idempotency_key=key,
-    )
-
-
-def receipt_of(world: World, person: Person, key: str, transfer: Transfer | None = None) -> Receipt:
-    """A receipt of a person's key in their own slot."""
-    moved = transfer.id if transfer else None
-    return Receipt(person.slot, person.id, key, "test", fingerprint("test", {}), world.clock(), moved, '{"ok":{}}')
-
-
-def paying(world: World, payer: Person, payee: Person, amount_minor: int) -> tuple[Scope, Changes]:
-    """A valid raw transfer with its receipt; tests break one part of it."""
-    key = world.key()
-    moved = movement(world, payer, payee, amount_minor, key)
-    scope = Scope(payer.slot, accounts=(payer.account,), credits=(payee.account,), receipts=((payer.id, key),))
-    return scope, Changes(transfers=(moved,), receipts=(receipt_of(world, payer, key, moved),))
 
 
 async def pay(world: World, payer: Person, payee: Person, amount_minor: int, ledger: Ledger | None = None) -> object:

@@ -110,7 +110,8 @@ class Mongod(OwnServer):
         data = self.folder / "data"
         data.mkdir()
         give(data)
-        self._command = [str(program()), "--dbpath", str(data), "--port", str(self.port), *_OPTIONS, *options]
+        self.options = (*_OPTIONS, *options)
+        self._command = [str(program()), "--dbpath", str(data), "--port", str(self.port), *self.options]
 
     @property
     def address(self) -> str:
@@ -290,6 +291,12 @@ class MongoHarness(Harness):
         """Those of the primary."""
         primary = await asyncio.to_thread(self.set.primary)
         return await asyncio.to_thread(primary.counters)
+
+    async def about(self) -> Mapping[str, str]:
+        """The version, and what the primary was started with."""
+        primary = await asyncio.to_thread(self.set.primary)
+        told = await asyncio.to_thread(primary.ask, "buildInfo")
+        return {"version": str(told["version"]), "members": str(self._members), "options": " ".join(primary.options)}
 
     def as_written(self, url: str) -> str:
         """Without the name of the set, by which the driver asks for the members' addresses."""

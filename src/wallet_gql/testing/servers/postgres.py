@@ -22,6 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Self
 
+from ...backends.postgres.node import DURABLE
 from ..flushes import COUNTER_SECONDS, Flushes, counted_by_server
 from ..harness import Harness, Server
 from ..levels import Claims, Level
@@ -49,12 +50,14 @@ _SETTINGS: Final = {
     "log_min_messages": "warning",
     "max_wal_size": "4GB",
 }
+_OF_THIS_RUN: Final = ("listen_addresses", "unix_socket_directories")
 _EMPTY: Final = """
 SET lock_timeout = '2s';
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
 SET synchronous_commit = off;
 DELETE FROM accounts; DELETE FROM entries; DELETE FROM system_entries; DELETE FROM transfers; DELETE FROM holds;
-DELETE FROM receipts; DELETE FROM records; DELETE FROM decisions; DELETE FROM intents; DELETE FROM node;
+DELETE FROM receipts; DELETE FROM records; DELETE FROM decisions; DELETE FROM intents; DELETE FROM pending_credits;
+DELETE FROM node;
 """
 """Of a small ledger this is quicker than TRUNCATE, which makes every table and index a new file."""
 _COUNTED_AS_IO: Final = 180_000
@@ -101,15 +104,35 @@ def _blank() -> Path:
 class PostgresServer:
     """One node: started at once, killable, pausable, restartable on the same data and port."""
 
-    def __init__(self, name: str, settings: dict[str, str] | None = None) -> None:
-        """`settings` are added to the defaults. Raises ServerMissing."""
+    def __init__(self, name: str, settings: dict[str, str] | None = None, primary: Self | None = None) -> None:
+        """`settings` are added to the defaults. A standby if there is a `primary`. Raises ServerMissing."""
         self.name = name
         self.port = free_port()
+        self.standbys: list[int] = []
+        """The ports of other servers that `url` names as hosts of this node."""
         self.folder = own_folder(f"wallet-postgres-{name}-")
         self._settings = {**_SETTINGS, **(settings or {})}
-        command = ["cp", "-a", str(_blank()), str(self.folder / "data")]
+        data = str(self.folder / "data")
+        command = ["cp", "-a", str(_blank()), data]
+        if primary is not None:
+            copy = [str(binaries() / "pg_basebackup"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+            command = [*copy, "-h", "127.0.0.1", "-p", str(primary.port), "-U", USER, "-D", data]
         subprocess.run(command, check=True, **identity())  # type: ignore[call-overload]  # user and group, or nothing
         self._process = self._start()
+
+    def add_standby(self) -> PostgresServer:
+        """Start a hot standby, which has every commit from now on before it is answered."""
+        made = PostgresServer(self.name, self._settings, self)
+        self.standbys.append(made.port)
+        self.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.run("SELECT pg_reload_conf()")
+        asked = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+        wait_until(lambda: self.run(asked) == "1", START_SECONDS_MAX, "the standby does not follow")
+        return made
+
+    def promote(self) -> None:
+        """Make this standby the primary."""
+        self.run("SELECT pg_promote()")
 
     def _start(self) -> ServerProcess:
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
@@ -159,8 +182,9 @@ class PostgresServer:
         return {"commits": int(self.run(commits)), "log bytes": int(self.run(written))}
 
     def url(self, database: str) -> str:
-        """The URL of a database of this node."""
-        return f"postgres://{USER}@127.0.0.1:{self.port}/{database}?node={self.name}"
+        """The URL of a database of this node, with its standbys."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in (self.port, *self.standbys))
+        return f"postgres://{USER}@{hosts}/{database}?node={self.name}"
 
     def kill(self) -> None:
         """`kill -9` the postmaster and all its children; return when none of them uses the data any more.
@@ -254,6 +278,14 @@ class PostgresCluster:
         for node in self.nodes:
             node.stop()
 
+    def about(self) -> dict[str, str]:
+        """The version of the nodes, and the settings that they are started with or that durability depends on."""
+        names = (*DURABLE, *_SETTINGS, "server_version", "wal_level", "wal_sync_method")
+        listed = ", ".join(f"'{name}'" for name in names if name not in _OF_THIS_RUN)
+        asked = f"SELECT name || '=' || current_setting(name) FROM pg_settings WHERE name IN ({listed}) ORDER BY name"  # noqa: S608 - names of ours
+        lines = self.nodes[0].run(asked).splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
 
 @cache
 def shared_cluster(size: int) -> PostgresCluster:
@@ -278,7 +310,9 @@ class PostgresHarness(Harness):
         super().__init__("postgres://", "postgres" if size == 1 else f"postgres-{size}")
         across = ("postgres.written", "postgres.prepared", "postgres.finished") if size > 1 else ()
         self.failpoints = ("postgres.loaded", "postgres.decided", "postgres.committed", *across)
-        self.claims = Claims(across=Level.PL_2)  # a fetch reads node after node, and may see a part of a transfer
+        # Each node receives credits of others in an order of its own, and history has them a moment after the balance.
+        late = Claims(account=Level.PL_3, node=Level.PL_2, across=Level.PL_0, keeps_pending=True)
+        self.claims = Claims() if size == 1 else late
         self._size = size
         self._cluster = cluster
         self._database: str | None = None
@@ -309,6 +343,10 @@ class PostgresHarness(Harness):
         """Commits and log bytes of all nodes."""
         assert self._database is not None
         return await asyncio.to_thread(self.cluster.counters, self._database)
+
+    async def about(self) -> Mapping[str, str]:
+        """See `Harness.about`."""
+        return await asyncio.to_thread(self.cluster.about)
 
     @asynccontextmanager
     async def flushes(self, least: int) -> AsyncIterator[Flushes]:

@@ -186,6 +186,14 @@ class RedisHarness(Harness):
         redis = {} if self._server is None else {"Redis commands": await asyncio.to_thread(self._server.commands)}
         return {**counted, **redis}
 
+    async def about(self) -> Mapping[str, str]:
+        """The nodes', and of the Redis what tells its version and kind, unless it is somebody else's."""
+        assert self._taken is not None
+        nodes = await asyncio.to_thread(self._taken[0].about)
+        told = "" if self._server is None else await asyncio.to_thread(self._server.tell, "INFO", "server")
+        redis = dict(line.split(":", 1) for line in told.splitlines() if line.startswith(("redis_", "valkey_version")))
+        return {**{f"postgres {name}": value for name, value in nodes.items()}, **redis}
+
     @asynccontextmanager
     async def flushes(self, least: int) -> AsyncIterator[Flushes]:
         """See `Harness.flushes`: the nodes count them; the Redis has nothing that must last."""

@@ -8,21 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from http import HTTPStatus
 from typing import Any, Final
 
 from ...domain.errors import (
+    AccountExists,
     Category,
+    Field,
+    HoldNotOpen,
     InDoubt,
+    InvalidAmount,
     InvalidInput,
     InvariantViolated,
     LimitExceeded,
+    NotReversible,
     Rejected,
+    SpendingLimitExceeded,
     Unavailable,
     WalletError,
     error_classes,
 )
+from ...domain.model import AccountStatus, HoldState, TransferKind
+from ...domain.spending import SpendingLimitKind
+from ...domain.words import Tell, Worded, fill
 
 STATUS: Final[Mapping[Category, HTTPStatus]] = {
     Category.MALFORMED: HTTPStatus.BAD_REQUEST,
@@ -46,6 +55,14 @@ ANSWERS: Final[tuple[type[WalletError], ...]] = tuple(
 PROBLEMS_MAX: Final = 50
 """The most problems that are told of one input. Only a batch can have more."""
 
+ENUMS: Final[Mapping[tuple[type[WalletError], str], type[StrEnum]]] = {
+    (AccountExists, "account_state"): AccountStatus,
+    (HoldNotOpen, "state"): HoldState,
+    (NotReversible, "kind"): TransferKind,
+    (SpendingLimitExceeded, "limit"): SpendingLimitKind,
+}
+"""The values of errors that are members of an enum. They are sent by name, in capitals, as everywhere."""
+
 _MINOR: Final = "_minor"
 
 
@@ -65,15 +82,21 @@ def is_money(name: str) -> bool:
     return name.endswith(_MINOR)
 
 
-def values_of(error: WalletError) -> dict[str, Any]:
-    """An error's own values, as REST sends them."""
-    values: dict[str, Any] = {
-        camel(name): str(value) if is_money(name) and value is not None else value
-        for name, value in error.fields.items()
-    }
-    return (
-        {**values, "problems": [asdict(one) for one in error.problems]} if isinstance(error, InvalidInput) else values
-    )
+def values_of(error: WalletError, tell: Tell = fill) -> dict[str, Any]:
+    """An error's own values, as REST sends them; texts for people in the language of `tell`."""
+    values: dict[str, Any] = {camel(name): _value(type(error), name, value) for name, value in error.fields.items()}
+    if isinstance(error, InvalidInput):
+        problems = [{**asdict(one.told(tell)), "reason": one.reason} for one in error.problems]
+        return {**values, "reason": problems[0]["message"], "problems": problems}
+    if isinstance(error, InvalidAmount) and isinstance(error.reason, Worded):
+        return {**values, "reason": tell(error.reason.words, error.reason.values)}
+    return values
+
+
+def _value(kind: type[WalletError], name: str, value: Field) -> Field:
+    if value is not None and is_money(name):
+        return str(value)
+    return next((one.name for one in ENUMS.get((kind, name), ()) if one.value == value), value)
 
 
 class Where(Enum):

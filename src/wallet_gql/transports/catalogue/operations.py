@@ -119,11 +119,12 @@ _USERS: Final = (
     Operation("logOut", _INPUT, session=False, untyped=_INPUT),
     Operation("logOutEverywhere", _INPUT),
     Operation("revokeSession", _INPUT),
+    Operation("listSessions", _INPUT, reads=True),
     Operation("readUser", _INPUT, reads=True),
     Operation("listEvents", _INPUT, reads=True),
     Operation("viewer", reads=True),
     Operation("user", reads=True),
-    Operation("payee", reads=True),
+    Operation("payee", (InvalidInput, PayeeNotFound), reads=True),
 )
 _ACCOUNTS: Final = (
     Operation("openAccount", (InvalidInput, AccountExists, LimitExceeded)),
@@ -131,24 +132,30 @@ _ACCOUNTS: Final = (
     Operation("listAccounts", _INPUT, reads=True),
     Operation("readAccount", (InvalidInput, AccountNotFound), reads=True),
     Operation("listEntries", (InvalidInput, AccountNotFound), reads=True),
+    Operation("listHistory", _INPUT, reads=True),
+    Operation("readStatement", (InvalidInput, AccountNotFound), reads=True),
+    Operation("exportStatement", (InvalidInput, AccountNotFound), reads=True),
+    Operation("readSummary", (InvalidInput, AccountNotFound), reads=True),
     Operation("listSpendingLimits", _INPUT, reads=True),
     Operation("setSpendingLimits", (InvalidInput, InvalidAmount, FreshLogInRequired)),
     Operation("account", reads=True),
     Operation("accountEvents"),
-    Operation("viewerEvents"),
+    Operation("viewerEvents", _INPUT),
 )
 _MONEY: Final = (
     Operation("transfer", _PAYING, keyed="transfer"),
     Operation("transferBatch", _KEYED, keyed="transferBatch"),
     Operation("findTransfer", (InvalidInput, IdempotencyKeyReused), codes=(KEY_UNKNOWN,), reads=True),
     Operation("transferByIdempotencyKey", reads=True),
-    Operation("preview", reads=True),
+    Operation("preview", (InvalidInput, InvalidAmount), reads=True),
     Operation("readTransfer", (InvalidInput, TransferNotFound), reads=True),
+    Operation("annotateTransfer", (InvalidInput, TransferNotFound)),
     Operation(
         "reverseTransfer", (*_SENDING_BACK, LimitExceeded), keyed="reverseTransfer", unlisted=(PayeeCannotReceive,)
     ),
     Operation("placeHold", _PAYING, keyed="placeHold"),
     Operation("readHold", (InvalidInput, HoldNotFound), reads=True),
+    Operation("listHolds", _INPUT, reads=True),
     Operation("hold", reads=True),
     Operation(
         "captureHold",
@@ -205,7 +212,7 @@ _MERCHANTS: Final = (
 _REST_OF_GRAPHQL: Final = (
     Operation("node", reads=True),
     Operation("nodes", reads=True),
-    Operation("currencies", session=False, reads=True),
+    Operation("currencies", _INPUT, session=False, reads=True),
     Operation("backend", session=False, reads=True),
 )
 
@@ -237,6 +244,9 @@ LIST_SIZE: Final = 10
 
 FILTER_COST: Final = 1_000
 """The additional cost of a filter: a filtered page may examine 2,000 entries."""
+
+CATEGORY_COST: Final = 5_000
+"""The additional cost of a summary by category: it reads what was noted about each of up to 5,000 entries."""
 
 READS: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.reads)
 """What only reads."""

@@ -169,7 +169,7 @@ def _set_status(account: str, status: AccountStatus, *, as_json: bool) -> None:
         await wallet.ledger.set_account_status(OPERATOR, account_id, status)
         now = await wallet.ledger.account(OPERATOR, account_id)
         posted = format_decimal(now.posted_minor, now.currency)
-        plain = {"account": now.id, "status": now.status, "posted": posted, "currency": now.currency}
+        plain = {"account": now.id, "state": now.status, "posted": posted, "currency": now.currency}
         tell(_account_line(now), plain, as_json=as_json)
 
     with_wallet(work)
@@ -229,7 +229,7 @@ def _tell_line(line: HistoryLine, names: dict[AccountId, str], *, as_json: bool)
     if as_json:
         plain = {
             "id": transfer.id,
-            "at": entry.at.isoformat(),
+            "createdAt": entry.at.isoformat(),
             "account": entry.account_id,
             "sequence": entry.sequence,
             "kind": transfer.kind,

@@ -26,6 +26,7 @@ from . import data as cli_data
 from . import merchants as cli_merchants
 from . import nodes as cli_nodes
 from . import spending as cli_spending
+from . import stand_in as cli_stand_in
 from . import stripe as cli_stripe
 
 SCHEMA_FILE: Final = Path("schema.graphql")
@@ -42,7 +43,7 @@ _EXIT_CODES: Final = """\
 130  interrupted with Ctrl-C
 """
 
-_WITHOUT_SETTINGS: Final = frozenset({"certificate", "lab", "openapi", "schema"})
+_WITHOUT_SETTINGS: Final = frozenset({"certificate", "lab", "openapi", "schema", "stripe-stand-in"})
 """Commands that read no settings. `options` refuses misspelt names of settings for them; the others do on reading."""
 
 app = typer.Typer(
@@ -184,6 +185,7 @@ app.add_typer(cli_accounts.app)
 app.add_typer(cli_spending.app)
 app.add_typer(cli_config.app, name="config")
 app.add_typer(cli_stripe.app)
+app.add_typer(cli_stand_in.app)
 app.add_typer(cli_stripe.group, name="payments")
 app.add_typer(cli_nodes.app, name="nodes")
 app.add_typer(cli_merchants.app, name="merchants")

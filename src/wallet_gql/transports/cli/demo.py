@@ -9,8 +9,10 @@ import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -22,10 +24,12 @@ from ...domain.ids import OPERATOR, HoldId
 from ...domain.model import Account
 from ...domain.money import parse_decimal
 from ...domain.users import SessionKind, User
+from ...integrations.stripe_stand_in.running import running
 from ...runtime import Wallet, open_wallet
 from ...settings import Settings, load_settings
 from ...verbs.ledger import To
 from ..graphql.cursors import cursor_of
+from ..http.webhooks import PATH as WEBHOOK
 from ..server.serving import listen, run, serve_wallet, url_of
 from ..web.graphiql import PATH, Tab, demo_tabs
 from ..web.pages import TRANSFER, curl
@@ -59,24 +63,41 @@ def demo(port: int | None, *, browser: bool) -> None:
     try:
         with TemporaryDirectory(prefix="wallet-demo-") as folder:
             storage = f"sqlite:///{Path(folder) / 'wallet.db'}"
-            settings = load_settings(
-                storage=storage,
-                host=HOST,
-                log_level="warning",
-                workers=1,
-                merchant_fee_basis_points=_FEE_BASIS_POINTS,
-            )
-            with _listener(settings, port) as listener:
+            usual = load_settings(storage=storage).port  # what the environment says must be right, also of Stripe
+            with _listener(port, usual) as listener, _stripe(url_of(listener)) as stripe:
+                settings = load_settings(
+                    storage=storage,
+                    host=HOST,
+                    log_level="warning",
+                    workers=1,
+                    merchant_fee_basis_points=_FEE_BASIS_POINTS,
+                    **stripe,
+                )
                 run(settings, lambda: _serve(settings, listener, browser=browser))
     except KeyboardInterrupt:
         pass
 
 
-def _listener(settings: Settings, port: int | None) -> socket.socket:
+@contextmanager
+def _stripe(wallet: str) -> Iterator[dict[str, str]]:
+    """Run the stand-in for Stripe beside the wallet; the settings that lead to it, none without Stripe's library."""
+    if find_spec("stripe") is None:
+        yield {"stripe_api_key": "", "stripe_webhook_secrets": ""}
+        return
+    secret = f"whsec_{secrets.token_urlsafe(24)}"
+    with running(wallet + WEBHOOK, (secret,)) as stand_in:
+        yield {
+            "stripe_api_key": stand_in.key,
+            "stripe_api_base": stand_in.url,
+            "stripe_webhook_secrets": secret,
+        }
+
+
+def _listener(port: int | None, usual: int) -> socket.socket:
     if port is not None:
         return listen(HOST, port)
     try:
-        return listen(HOST, settings.port)
+        return listen(HOST, usual)
     except ConfigurationError:
         return listen(HOST, 0)
 
@@ -120,6 +141,8 @@ async def _furnish(wallet: Wallet) -> dict[str, Person]:
         except InsufficientFunds:
             continue  # bob has spent everything; he gets some back soon
     await _buy(wallet, people["alice"], people[_CAFE])
+    for name, person in people.items():
+        await wallet.payments.withdrawals.set_payout_account(person.user.id, f"acct_{name}Bank")
     return people
 
 

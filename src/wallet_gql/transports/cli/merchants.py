@@ -68,9 +68,10 @@ def dead_letters(
 
     async def work(wallet: Wallet) -> None:
         for letter in await wallet.webhooks.all_dead_letters(first):
-            at = letter.at.isoformat(timespec="seconds")
+            plain = asdict(letter)
+            at = plain.pop("at").isoformat(timespec="seconds")
             text = f"{at}  {letter.merchant_id}  {letter.account_id}  {letter.sequence:>8}  {shown(letter.error)}"
-            tell(text, {**asdict(letter), "at": at}, as_json=as_json)
+            tell(text, {**plain, "created_at": at}, as_json=as_json)
 
     with_wallet(work)
 

@@ -1,10 +1,14 @@
-"""`nodes status`: asks each node of a sharded store separately, so that one that is down does not hide the others."""
+"""The nodes of a sharded store: their state, and slots that move when a node is added or drained.
+
+`nodes status` asks each node separately, so that one that is down does not hide the others.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -14,10 +18,17 @@ from rich.table import Table
 from ...domain.errors import ConfigurationError
 from ...settings import load_settings
 from ...urls import parse_all
-from .common import AsJson, tell
+from .common import AsJson, progress, tell
 
 if TYPE_CHECKING:
+    from ...backends.postgres.membership import Membership, Part
+    from ...backends.postgres.membership import Progress as Moved
     from ...backends.postgres.status import NodeStatus
+
+T = TypeVar("T")
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would move.")]
+Rate = Annotated[float, typer.Option(min=0.0, help="At most so many rows a second; 0: no limit.")]
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -31,11 +42,8 @@ _SCHEMES: Final = ("postgres", "postgresql", "redis+postgres", "rediss+postgres"
 
 @app.command(epilog="Example:  WALLET_STORAGE='postgres://?nodes=nodes.toml' wallet-gql nodes status --json")
 def status(*, as_json: AsJson = False) -> None:
-    """Show each node: whether it answers, its users, what is in doubt, its sum; exit 1 unless all is well."""
-    storage = load_settings().storage
-    scheme = parse_all(storage)[0].scheme
-    if scheme not in _SCHEMES:
-        raise ConfigurationError(f"WALLET_STORAGE is {scheme}://; nodes are of postgres://")
+    """Show each node: whether it answers, its slots and users, what is in doubt, its sum; exit 1 unless all is well."""
+    storage = _storage()
     from ...backends.postgres.status import survey  # noqa: PLC0415 - needs the driver, which other stores do not need
 
     found = asyncio.run(survey(storage))
@@ -47,9 +55,110 @@ def status(*, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example:  wallet-gql nodes add n4 postgres://wallet@db4.example/wallet --dry-run")
+def add(name: str, url: str, *, dry_run: DryRun = False, rate: Rate = 0.0, as_json: AsJson = False) -> None:
+    """Make an empty database a node of the ledger, and move its share of the slots to it while the wallet serves."""
+
+    async def work(members: Membership) -> None:
+        if dry_run:
+            _tell_plan(await members.measured(members.plan_adding(name)), as_json=as_json)
+            return
+        await members.add(name, url)
+        await _rebalance(members, rate, as_json=as_json)
+
+    _with_members(work)
+
+
+@app.command(epilog="Example:  wallet-gql nodes drain n2 --rate 20000")
+def drain(name: str, *, dry_run: DryRun = False, rate: Rate = 0.0, as_json: AsJson = False) -> None:
+    """Move everything off a node while the wallet serves. Then it is no longer needed, and its name is used up."""
+
+    async def work(members: Membership) -> None:
+        if dry_run:
+            _tell_plan(await members.measured(members.plan_draining(name)), as_json=as_json)
+            return
+        await members.drain(name)
+        await _rebalance(members, rate, as_json=as_json)
+
+    _with_members(work)
+
+
+@app.command(epilog="Example:  wallet-gql nodes rebalance")
+def rebalance(*, dry_run: DryRun = False, rate: Rate = 0.0, as_json: AsJson = False) -> None:
+    """Go on with a move that was stopped or killed; without one there is nothing to do."""
+
+    async def work(members: Membership) -> None:
+        if dry_run:
+            _tell_plan(await members.plan(), as_json=as_json)
+            return
+        await _rebalance(members, rate, as_json=as_json)
+
+    _with_members(work)
+
+
+def _storage() -> str:
+    storage = load_settings().storage
+    scheme = parse_all(storage)[0].scheme
+    if scheme not in _SCHEMES:
+        raise ConfigurationError(f"WALLET_STORAGE is {scheme}://; nodes are of postgres://")
+    return storage
+
+
+def _with_members(work: Callable[[Membership], Awaitable[T]]) -> T:
+    storage = _storage()
+    from ...backends import open_store  # noqa: PLC0415 - as below
+    from ...backends.postgres.membership import Membership  # noqa: PLC0415 - needs the driver
+    from ...backends.postgres.store import PostgresStore  # noqa: PLC0415 - as above
+
+    async def run() -> T:
+        store = open_store(storage, creates=False)
+        if not isinstance(store, PostgresStore):
+            raise ConfigurationError(
+                "slots move only under two-phase commit (postgres://), not under leases: "
+                "export, and import into a ledger with the nodes that you want"
+            )
+        async with store:
+            return await work(Membership(store, storage))
+
+    return asyncio.run(run())
+
+
+async def _rebalance(members: Membership, rate: float, *, as_json: bool) -> None:
+    parts = await members.plan()
+    with progress("moving", sum(len(part.slots) for part in parts)) as update:
+        done = await members.rebalance(
+            lambda now: update(now.moved, f"slots, {now.rows_per_second:,.0f} rows/s"), rate=rate
+        )
+    _tell_done(done, as_json=as_json)
+
+
+def _tell_done(done: Moved, *, as_json: bool) -> None:
+    text = (
+        f"moved {done.moved:,} slots with {done.rows:,} rows, {done.rows_per_second:,.0f} a second; "
+        f"none was unavailable for longer than {done.frozen_seconds_max:.2f} s"
+    )
+    plain = {
+        "slots": done.moved,
+        "rows": done.rows,
+        "rowsPerSecond": round(done.rows_per_second, 1),
+        "frozenSecondsMax": round(done.frozen_seconds_max, 3),
+    }
+    tell(text, plain, as_json=as_json)
+
+
+def _tell_plan(parts: list[Part], *, as_json: bool) -> None:
+    lines = [
+        f"{part.source} -> {part.target}: {len(part.slots):,} slots, {part.users:,} users, {part.accounts:,} accounts, "
+        f"{part.entries:,} entries, about {part.size_bytes / 2**20:,.0f} MiB"
+        for part in parts
+    ]
+    plain = [{**asdict(part), "slots": len(part.slots)} for part in parts]
+    tell("\n".join(lines) or "no slot would move", {"parts": plain}, as_json=as_json)
+
+
 def _table(found: list[NodeStatus]) -> Table:
     table = Table()
-    for name in ("node", "reachable", "users", "prepared", "intents", "oldest in doubt", "sum"):
+    for name in ("node", "reachable", "slots", "users", "prepared", "intents", "oldest in doubt", "sum"):
         table.add_column(name, justify="left" if name in ("node", "reachable") else "right")
     for node in found:
         if not node.reachable:
@@ -57,7 +166,7 @@ def _table(found: list[NodeStatus]) -> Table:
             continue
         oldest = "" if node.oldest_in_doubt_seconds is None else f"{node.oldest_in_doubt_seconds:.1f} s"
         sums = ", ".join(f"{minor} {currency}" for currency, minor in node.sums_minor.items() if minor) or "0"
-        table.add_row(
-            node.node, "[green]yes[/]", f"{node.users:,}", str(node.prepared), str(node.intents), oldest, sums
-        )
+        slots = f"{node.slots:,}" + (f" ({node.slots_leaving} leave)" if node.slots_leaving else "")
+        counts = (f"{node.users:,}", str(node.prepared), str(node.intents))
+        table.add_row(node.node, f"[green]yes[/] {node.state}", slots, *counts, oldest, sums)
     return table

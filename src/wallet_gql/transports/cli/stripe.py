@@ -80,7 +80,7 @@ def alarms(*, as_json: AsJson = False) -> None:
     async def work(wallet: Wallet) -> None:
         for alarm, at in await wallet.payments.alarms():
             text = f"{at:%Y-%m-%d %H:%M}  {shown(alarm.about):30}  {alarm.flow_id or '-'}  {shown(alarm.reason)}"
-            plain = {"at": at.isoformat(), "about": alarm.about, "flow": alarm.flow_id, "reason": alarm.reason}
+            plain = {"createdAt": at.isoformat(), "about": alarm.about, "flow": alarm.flow_id, "reason": alarm.reason}
             tell(text, plain, as_json=as_json)
 
     with_wallet(work)

@@ -17,13 +17,14 @@ from ...verbs.history import EVERYTHING, balance_at
 from ...verbs.parties import Direction, PartyKind, payee_called
 from ...verbs.reading import open_holds
 from ...verbs.summary import SummaryBy
+from ..catalogue.lists import ListOrder
 from .context import Context, Info
-from .describe import about, argument, object_type
+from .describe import about, argument, made_at, object_type, read_at
 from .filters import HistoryFilterInput, filter_of
 from .history import Entry, filtered_page_of, page_of, page_of_all
 from .holds import Hold, listed_holds
 from .merchants import Merchant, own_merchant
-from .pages import Connection, check_first
+from .pages import After, Before, Connection, First, Last, OrderBy, asked, check_first
 from .payments import TopUp, Withdrawal, top_ups_of, withdrawals_of
 from .scalars import BigInt, CurrencyCode
 from .security_events import SecurityEvent, events_of
@@ -31,33 +32,48 @@ from .sessions import Session, sessions_of
 from .spending import SpendingLimits, spending_limits_of
 from .statements import Statement, statement_of
 from .summaries import Summary, summary_of
-from .types import Money, Node
+from .types import Money, Node, Versioned
 
 log = logging.getLogger(__name__)
 
 
+def _money(amount: str) -> dict[str, str]:
+    """Where the parts of one of an account's amounts stand."""
+    return {"minor_units": f"account.{amount}", "currency": "account.currency"}
+
+
 @object_type
-class Account(Node):
+class Account(Node, Versioned):
     """Holds one currency for one user."""
 
-    currency: CurrencyCode = about("The currency it holds.")
-    status: model.AccountStatus = about("What it may still do.")
-    posted: Money = about("The balance: all entries together.")
-    held: Money = about("The part of `posted` that is reserved for payees.")
-    available: Money = about("What can be spent now: `posted` less `held`.")
-    sequence: BigInt = about(
-        "The newest entry that `posted` has; 0 if none. Of two answers the one with more is the newer; `accountEvents` "
-        "goes on from here."
+    currency: CurrencyCode = read_at("account.currency", "The currency it holds.")
+    state: model.AccountStatus = read_at("account.status", "What it may still do.")
+    posted: Money = made_at(Money, "The balance: all entries together.", _money("posted_minor"))
+    held: Money = made_at(Money, "The part of `posted` that is reserved for payees.", _money("held_minor"))
+    available: Money = made_at(Money, "What can be spent now: `posted` less `held`.", _money("available_minor"))
+    sequence: BigInt = read_at(
+        "account.sequence",
+        "Its newest entry; 0 if none. `posted` may already have credits whose entries follow within about a second. "
+        "`accountEvents` goes on from here.",
     )
-    created_at: datetime = about("When it was opened, UTC.")
+    created_at: datetime = read_at("account.created_at", "When it was opened, UTC.")
     account: strawberry.Private[model.Account]
+
+    @strawberry.field
+    def version(self) -> BigInt:
+        """Grows with every change: entries, holds, `state`. Keep the answer with the greater one."""
+        return BigInt(self.account.version)
 
     @strawberry.field
     async def history(
         self,
         info: Info,
-        first: Annotated[int, argument("How many entries at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only entries older than the one with this cursor.")] = strawberry.UNSET,
+        *,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
         where: Annotated[
             HistoryFilterInput | None, argument("Which entries to keep; all if absent.", name="filter")
         ] = None,
@@ -66,19 +82,19 @@ class Account(Node):
 
         One page of a filtered history looks at 2,000 entries at most. So it may have fewer edges than `first`, even
         none, while `pageInfo.hasNextPage` is true: go on with `pageInfo.endCursor` until it is false.
+        It is the same with `last`, `hasPreviousPage` and `startCursor`.
         """
-        behind = None if after is strawberry.UNSET else after
+        page = asked(first, after, last, before, order_by)
         if where is None:
-            return await page_of(info.context.ledger, self.account, first, behind)
-        kept = await filter_of(info.context, where)
-        return await filtered_page_of(info.context.ledger, self.account, first, behind, kept)
+            return await page_of(info.context.ledger, self.account, page)
+        return await filtered_page_of(info.context.ledger, self.account, page, await filter_of(info.context, where))
 
     @strawberry.field
     async def balance_at(
         self, info: Info, at: Annotated[datetime, argument("The moment; in the future it is as of now.")]
     ) -> Money:
         """What `posted` was at a moment, with all entries of that very moment; zero before the first."""
-        return Money.of(await balance_at(info.context.ledger.store, self.account, at), self.currency)
+        return Money.of(await balance_at(info.context.ledger.store, self.account, at), self.account.currency)
 
     @strawberry.field
     async def statement(
@@ -114,17 +130,7 @@ class Account(Node):
     @classmethod
     def of(cls, account: model.Account) -> Account:
         """An account as its owner sees it."""
-        return cls(
-            id=strawberry.ID(account.id),
-            currency=CurrencyCode(account.currency),
-            status=account.status,
-            posted=Money.of(account.posted_minor, account.currency),
-            held=Money.of(account.held_minor, account.currency),
-            available=Money.of(account.available_minor, account.currency),
-            sequence=BigInt(account.sequence),
-            created_at=account.created_at,
-            account=account,
-        )
+        return cls(id=strawberry.ID(account.id), account=account)
 
     @classmethod
     async def find(cls, context: Context, user_id: UserId, account_id: str) -> Account | None:
@@ -136,12 +142,18 @@ class Account(Node):
 
 
 @object_type
-class User(Node):
+class User(Node, Versioned):
     """Somebody who signed up. Only the user sees this."""
 
     username: str = about("Others pay the user under this name.")
     email: str = about("The address the user logs in with; never shown to others.")
     created_at: datetime = about("When the user signed up, UTC.")
+    user: strawberry.Private[DomainUser]
+
+    @strawberry.field
+    def version(self) -> BigInt:
+        """Grows with every change of the user, also of the password. Keep the answer with the greater one."""
+        return BigInt(self.user.version)
 
     @strawberry.field
     async def accounts(self, info: Info) -> list[Account]:
@@ -159,22 +171,31 @@ class User(Node):
     async def history(
         self,
         info: Info,
-        first: Annotated[int, argument("How many entries at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only entries older than the one with this cursor.")] = None,
+        *,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
         where: Annotated[
             HistoryFilterInput | None, argument("Which entries to keep; all if absent.", name="filter")
         ] = None,
     ) -> Connection[Entry]:
         """What happened on all accounts together, newest first; pages of a filter may be short, as an account's are."""
+        page = asked(first, after, last, before, order_by)
         kept = EVERYTHING if where is None else await filter_of(info.context, where)
-        return await page_of_all(info.context.ledger, UserId(self.id), first, after, kept)
+        return await page_of_all(info.context.ledger, UserId(self.id), page, kept)
 
     @strawberry.field
     async def holds(
         self,
         info: Info,
-        first: Annotated[int, argument("How many holds at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only holds older than the one with this cursor.")] = None,
+        *,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
         direction: Annotated[Direction | None, argument("`IN` for those that you may capture; both if absent.")] = None,
         states: Annotated[list[model.HoldState] | None, argument("In any of these; in all if absent.")] = None,
     ) -> Connection[Hold]:
@@ -182,50 +203,67 @@ class User(Node):
 
         With `states` a page may be short, as that of a filtered history.
         """
-        return await listed_holds(info.context, UserId(self.id), first, after, direction, states)
+        page = asked(first, after, last, before, order_by)
+        return await listed_holds(info.context, UserId(self.id), page, direction, states)
 
     @strawberry.field
     async def sessions(
         self,
         info: Info,
-        first: Annotated[int, argument("How many sessions at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only sessions older than the one with this cursor.")] = None,
+        *,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
     ) -> Connection[Session]:
         """Where the user is logged in, newest first; `revokeSession` ends one."""
-        return await sessions_of(info, UserId(self.id), first, after)
+        return await sessions_of(info, UserId(self.id), asked(first, after, last, before, order_by))
 
     @strawberry.field
     async def security_events(
         self,
         info: Info,
-        first: Annotated[int, argument("How many events at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only events older than the one with this cursor.")] = strawberry.UNSET,
+        *,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
     ) -> Connection[SecurityEvent]:
         """What happened to the user's access, newest first: log-ins and failed ones, new passwords, ended sessions.
 
         Events are kept for 180 days.
         """
-        return await events_of(info, UserId(self.id), first, None if after is strawberry.UNSET else after)
+        return await events_of(info, UserId(self.id), asked(first, after, last, before, order_by))
 
     @strawberry.field
     async def top_ups(
         self,
         info: Info,
-        first: Annotated[int, argument("How many top-ups at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only those older than the one with this cursor.")] = None,
+        *,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
     ) -> Connection[TopUp]:
         """The money that the user brought in, or began to, newest first."""
-        return await top_ups_of(info.context, UserId(self.id), first, after)
+        return await top_ups_of(info.context, UserId(self.id), asked(first, after, last, before, order_by))
 
     @strawberry.field
     async def withdrawals(
         self,
         info: Info,
-        first: Annotated[int, argument("How many withdrawals at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only those older than the one with this cursor.")] = None,
+        *,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
     ) -> Connection[Withdrawal]:
         """The money that the user took out, or began to, newest first."""
-        return await withdrawals_of(info.context, UserId(self.id), first, after)
+        return await withdrawals_of(info.context, UserId(self.id), asked(first, after, last, before, order_by))
 
     @strawberry.field
     async def merchant(self, info: Info) -> Merchant | None:
@@ -235,7 +273,8 @@ class User(Node):
     @classmethod
     def of(cls, user: DomainUser) -> User:
         """A user as the user."""
-        return cls(id=strawberry.ID(user.id), username=user.username, email=user.email, created_at=user.created_at)
+        own = strawberry.ID(user.id)
+        return cls(id=own, username=user.username, email=user.email, created_at=user.created_at, user=user)
 
 
 @object_type

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final
 
 import orjson
 
+from ...domain.frozen import frozen
 from ..catalogue.errors import LIMIT_EXCEEDED
 from .failures import Fault, Unanswerable
 
@@ -18,11 +19,20 @@ VALUES_MAX: Final = 3_000
 TEXT_MAX: Final = 65_536
 """The most characters that the texts in variables may have together."""
 
-_OBJECTS: Final = ("variables", "extensions")
-_STRINGS: Final = ("query", "operationName", "documentId")
+_KINDS: Final[Mapping[str, type]] = {
+    "query": str,
+    "variables": dict,
+    "operationName": str,
+    "extensions": dict,
+    "documentId": str,
+}
+_FITTING: Final = frozenset(product(*((kind, type(None)) for kind in _KINDS.values())))
+"""The types that their values may have together."""
+
+_SHOWN: Final[Mapping[type, str]] = {str: "a string", dict: "an object"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """The parameters of a request; `documentId` or `extensions.persistedQuery` may stand in for `query`."""
 
@@ -39,18 +49,13 @@ class Asked:
         """Parse decoded JSON, which may have any shape. Raises Unanswerable."""
         if not isinstance(given, Mapping):
             raise Unanswerable(Fault.REQUEST, 'Send a JSON object such as {"query": "{ … }"}.')
-        for names, kind, shown in ((_STRINGS, str, "a string"), (_OBJECTS, dict, "an object")):
-            for name in names:
-                if not isinstance(given.get(name), kind | None):
-                    raise Unanswerable(Fault.REQUEST, f"{name} must be {shown} or null.")
-        return cls(
-            given.get("query"),
-            given.get("variables"),
-            given.get("operationName"),
-            given.get("extensions"),
-            given.get("documentId"),
-            check_size(given.get("variables")),
-        )
+        found = [given.get(name) for name in _KINDS]
+        if tuple(map(type, found)) not in _FITTING:
+            for (name, kind), value in zip(_KINDS.items(), found, strict=True):
+                if value is not None and not isinstance(value, kind):
+                    raise Unanswerable(Fault.REQUEST, f"{name} must be {_SHOWN[kind]} or null.")
+        query, variables, operation_name, extensions, document_id = found
+        return cls(query, variables, operation_name, extensions, document_id, check_size(variables))
 
     @classmethod
     def of_body(cls, body: bytes) -> Asked:
@@ -61,7 +66,7 @@ class Asked:
     def of_query(cls, parameters: Mapping[str, str]) -> Asked:
         """Parse the query string of a GET, in which objects are JSON text. Raises Unanswerable."""
         given: dict[str, Any] = dict(parameters)
-        for name in _OBJECTS:
+        for name in [name for name, kind in _KINDS.items() if kind is dict]:
             if name in given:
                 given[name] = decode(given[name]) if given[name] else None
         return cls.of(given)
@@ -75,17 +80,21 @@ def check_size(variables: object) -> int:
     Raises:
         Unanswerable: too many values, or too much text.
     """
-    pending, values, characters = [] if variables is None else [variables], 0, 0
+    if not variables:
+        return 0 if variables is None else 1
+    pending: list[Any] = [variables]
+    values = characters = 0
     while pending:
         value = pending.pop()
         values += 1
-        if isinstance(value, str):
+        kind = value.__class__  # what JSON is decoded to has these classes, and no others
+        if kind is str:
             characters += len(value)
-        elif isinstance(value, dict):
+        elif kind is dict:
             characters += sum(map(len, value))
-            pending.extend(value.values())
-        elif isinstance(value, list):
-            pending.extend(value)
+            pending += value.values()
+        elif kind is list:
+            pending += value
         if values + len(pending) > VALUES_MAX or characters > TEXT_MAX:
             message = f"The variables have more than {VALUES_MAX} values, or more than {TEXT_MAX} characters of text."
             raise Unanswerable(Fault.VARIABLES, message, LIMIT_EXCEEDED)

@@ -9,9 +9,11 @@ import strawberry
 from starlette.responses import Response
 from strawberry.dataloader import DataLoader
 
+from ...domain.annotations import Annotation, Side
 from ...domain.ids import AccountId, UserId
 from ...idempotency import key_of
 from ...runtime import Wallet
+from ...verbs.annotations import annotations_of
 from ...verbs.ledger import Ledger
 from ...verbs.parties import Party, parties_of
 from ..http.auth import Caller
@@ -35,6 +37,7 @@ class Context:
     event_id: str | None = None
     """The id of the newest event of a subscription."""
     _parties: DataLoader[AccountId, Party | None] | None = None
+    _annotations: DataLoader[Side, Annotation] | None = None
 
     @property
     def response(self) -> Response:
@@ -55,6 +58,13 @@ class Context:
         if self._parties is None:
             self._parties = DataLoader(load_fn=self._load_parties)
         return self._parties
+
+    @property
+    def annotations(self) -> DataLoader[Side, Annotation]:
+        """What sides of transfers have noted. All that are requested together take one read; nothing is remembered."""
+        if self._annotations is None:
+            self._annotations = DataLoader(load_fn=self._load_annotations, cache=False)
+        return self._annotations
 
     @property
     def ledger(self) -> Ledger:
@@ -79,6 +89,17 @@ class Context:
         Raises OverLimit, RateLimited.
         """
         await self.caller.spend(self.cost.add(name, items))
+
+    async def charge(self, more: int) -> None:
+        """Deduct a cost that shows only when the operation runs, before the work is done.
+
+        Raises OverLimit, RateLimited.
+        """
+        await self.caller.spend(self.cost.charge(more))
+
+    async def _load_annotations(self, sides: list[Side]) -> list[Annotation]:
+        known = await annotations_of(self.wallet.store, sides)
+        return [known[side] for side in sides]
 
     async def _load_parties(self, account_ids: list[AccountId]) -> list[Party | None]:
         known = await parties_of(self.wallet.store, account_ids)

@@ -1,10 +1,10 @@
 """The cost of an operation before it runs: the number of fields it may resolve, if every page is full.
 
-`extensions.cost` of each response shows `requested` and `maximum`. The items of a connection are counted `first` times,
-those of `nodes` once per id, the results of a batch once per item, and those of any other list `LIST_SIZE` times. Lists
-of what a user has (`HELD`) are counted like other lists at first; if one turns out to be longer, the rest is added
-before any of its items is resolved. Each fragment is measured once, so measuring costs no more than the document is
-long.
+`extensions.cost` of each response shows `requested` and `maximum`. The items of a connection are counted `first` or
+`last` times, those of `nodes` once per id, the results of a batch once per item, and those of any other list
+`LIST_SIZE` times. Lists of what a user has (`HELD`) are counted like other lists at first; if one turns out to be
+longer, the rest is added before any of its items is resolved. What `@skip` or `@include` leaves out costs nothing. Each
+fragment is measured once, so measuring costs no more than the document is long.
 
 The cost of an operation is deducted from the budgets `cost` and `addressCost` of `WALLET_RATE_LIMITS`.
 """
@@ -18,6 +18,8 @@ from typing import Any, Final
 
 from graphql import (
     ArgumentNode,
+    BooleanValueNode,
+    DirectiveNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
@@ -42,6 +44,7 @@ from graphql import (
 )
 from strawberry.extensions import SchemaExtension
 
+from ...domain.annotations import PAIRS_MAX
 from ...domain.merchants import SPLITS_MAX
 from ...domain.money import EXPONENTS
 from ...storage import PAGE_MAX
@@ -74,6 +77,7 @@ FIXED: Final[Mapping[str, int]] = {
     "PayMerchantSuccess.entryEdges": SPLITS_MAX + 1,
     "InvalidInput.problems": PROBLEMS_MAX,
     "Summary.groups": GROUPS_MAX,
+    "Transfer.metadata": PAIRS_MAX,
 }
 """Lists with a known greatest length."""
 
@@ -90,6 +94,7 @@ _READS: Final[Mapping[str, tuple[str, ...]]] = {
 WORK: Final[Mapping[str, int]] = {
     **{f"{kind}.{name}": 10 for kind, names in _READS.items() for name in names},
     "Transfer.reversible": 100,
+    **dict.fromkeys(("Transfer.version", "Versioned.version"), 100),
     **{f"{name}.entryEdges": 100 for name in (*_ONE_ENTRY, "PayMerchantSuccess")},
     "Account.statement": 200,
     "User.history": 200,
@@ -100,7 +105,7 @@ WORK: Final[Mapping[str, int]] = {
 }
 """The additional cost of fields that read more than they return, or that hash a password."""
 
-_SIZES: Final = ("first", "ids")
+_SIZES: Final = ("first", "last", "ids")
 _FILTERS: Final = ("filter", "states")
 _MEASURED: Final = frozenset({*_SIZES, *_FILTERS, "input"})
 
@@ -154,7 +159,10 @@ class Price:
 
     def add(self, name: str, length: int) -> int:
         """The cost of the items of a list that were not counted. Raises OverLimit: it is too high."""
-        more = max(length - LIST_SIZE, 0) * self.items.get(name, 0)
+        return self.charge(max(length - LIST_SIZE, 0) * self.items.get(name, 0))
+
+    def charge(self, more: int) -> int:
+        """A cost that shows only when the operation runs. Raises OverLimit: it is too high."""
         self.requested = (self.requested or 0) + more
         if more and self.requested > COST_MAX:
             raise _too_dear(self.requested)
@@ -207,6 +215,10 @@ class _SizesSeeker(Visitor):
                 elif isinstance(value, ObjectValueNode):
                     pending.extend(one.value for one in value.fields)
 
+    def enter_directive(self, node: DirectiveNode, *_: object) -> None:
+        """Note those that decide whether something is left out."""
+        self.names.update(one.value.name.value for one in node.arguments or () if isinstance(one.value, VariableNode))
+
 
 def _as_measured(value: object) -> object:
     """The size of a variable as `Meter` sees it, as a key: variables of one size are measured once."""
@@ -245,11 +257,24 @@ class Meter:
         return sum(self._of_selection(node, parent, page) for node in selections)
 
     def _of_selection(self, node: Any, parent: GraphQLCompositeType, page: int | None) -> int:
+        if any(map(self._leaves_out, node.directives or ())):
+            return 0
         if isinstance(node, FragmentSpreadNode):
             return self._of_fragment(node.name.value, page)
         if isinstance(node, InlineFragmentNode):
             return self._of(node.selection_set, self._condition(node) or parent, page)
         return self._of_field(node, parent, page)
+
+    def _leaves_out(self, directive: DirectiveNode) -> bool:
+        """Whether a directive is known to leave out what it stands at."""
+        at = {"skip": True, "include": False}.get(directive.name.value)
+        for argument in (directive.arguments or ()) if at is not None else ():
+            value: Any = argument.value
+            if isinstance(value, VariableNode):
+                name = value.name.value
+                value = self._variables[name] if name in self._variables else self._defaults.get(name)
+            return (value.value if isinstance(value, BooleanValueNode) else value) is at
+        return False
 
     def _of_fragment(self, name: str, page: int | None) -> int:
         key = name, page
@@ -288,13 +313,20 @@ class Meter:
         return given is not None and not isinstance(given, NullValueNode)
 
     def _size(self, node: FieldNode) -> int | None:
-        """The size that a field asks for; None if it names none."""
-        for argument in node.arguments or ():
-            if argument.name.value in _SIZES:
-                return self._number(argument.value)
-            if argument.name.value == "input":
-                return self._items_of(argument.value)
-        return None
+        """The size that a field asks for; None if it names none. Of `first` and `last` one may be there and null."""
+        given = {argument.name.value: argument.value for argument in node.arguments or ()}
+        if "input" in given:
+            return self._items_of(given["input"])
+        sizes = [value for name, value in given.items() if name in _SIZES]
+        told = [self._number(value) for value in sizes if not self._is_null(value)]
+        return max(told, default=PAGE_MAX if sizes else None)
+
+    def _is_null(self, value: ValueNode) -> bool:
+        """Whether an argument is null or, being a variable without a value or default, absent."""
+        if isinstance(value, VariableNode):
+            name = value.name.value
+            return (self._variables[name] if name in self._variables else self._defaults.get(name)) is None
+        return isinstance(value, NullValueNode)
 
     def _items_of(self, value: ValueNode | None) -> int | None:
         """The number of items in the input of a batch; None if it is not a batch."""

@@ -7,7 +7,7 @@ it runs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -45,8 +45,14 @@ class Verbs:
             if each.default_value is not None
         }
 
-    def of(self, given: Mapping[str, Any]) -> Iterator[str]:
+        names = tuple(self.places.values())
+        self._always = None if self._is_mutation and not KEYED.isdisjoint(names) else names
+
+    def of(self, given: Mapping[str, Any]) -> tuple[str, ...]:
         """The verbs with these variables, each as often as it counts."""
+        return self._always or tuple(self._counted(given))
+
+    def _counted(self, given: Mapping[str, Any]) -> Iterator[str]:
         variables = {**self._defaults, **given}
         for field in self._fields:
             name = field.name.value
@@ -65,11 +71,10 @@ def _payments(field: FieldNode, variables: dict[str, Any]) -> int:
     return 1
 
 
-async def count(context: Context, verbs: Iterable[str], places: Mapping[str, str]) -> None:
+async def count(context: Context, verbs: Sequence[str], places: Mapping[str, str]) -> None:
     """Count the verbs and pay the cost before anything runs. Raises RateLimited; `Retry-After` says how long."""
     record = current()
-    record.verbs = verbs = tuple(verbs)
-    record.places = places
+    record.verbs, record.places = verbs, places
     try:
         await context.caller.count(*verbs)
         await context.caller.spend(context.cost.take())

@@ -12,8 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import strawberry
-
 from ...domain.ids import AccountId
 from ...verbs.history import Place
 from .failures import BadRequest
@@ -33,15 +31,15 @@ def cursor_of(place: str | int | Place) -> str:
     return place if isinstance(place, str) else _encoded("2:" + _listed(place))
 
 
-def before_of(after: str | None) -> int | None:
-    """The sequence that a page begins below; None for the first page. Raises BadRequest."""
-    return None if after is None or after is strawberry.UNSET else int(_decoded(after, _CURSOR)["sequence"])
+def sequence_of(cursor: str | None) -> int | None:
+    """The sequence of a cursor of one account; None of none. Raises BadRequest."""
+    return None if cursor is None else int(_decoded(cursor, _CURSOR)["sequence"])
 
 
 def place_of(cursor: str, account_ids: Iterable[AccountId]) -> Place:
     """The place of a cursor in several accounts. Raises BadRequest."""
-    told = _unlisted(_decoded(cursor, _PLACE))
-    return {account_id: told[account_id[_NAME]] for account_id in account_ids if account_id[_NAME] in told}
+    told, named = _unlisted(_decoded(cursor, _PLACE)), {account_id[_NAME]: account_id for account_id in account_ids}
+    return {named[name]: sequence for name, sequence in told.items() if name in named}  # the first one stays the first
 
 
 def sequences_cursor(sequences: Mapping[AccountId, int]) -> str:
@@ -57,7 +55,7 @@ def sequences_of(cursor: str, account_ids: Iterable[AccountId]) -> dict[AccountI
 
 def not_a_cursor() -> BadRequest:
     """The error for a text that is no cursor of the list."""
-    return BadRequest("after is no cursor of this list; take one from a page's pageInfo or edges")
+    return BadRequest("this is no cursor of this list; take one from a page's pageInfo or edges")
 
 
 def _listed(sequences: Mapping[AccountId, int]) -> str:

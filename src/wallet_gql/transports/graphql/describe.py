@@ -10,12 +10,24 @@ from typing import Any, TypeVar, dataclass_transform
 import strawberry
 from strawberry.types.field import StrawberryField
 
+from ...graphql_plans import along, made_along
+
 C = TypeVar("C", bound=type)
 
 
 def about(description: str) -> Any:
     """A plain field with its description."""
     return strawberry.field(description=description)
+
+
+def read_at(path: str, description: str) -> Any:
+    """A field that is read along a path of attributes; see `graphql_plans.along`."""
+    return strawberry.field(resolver=along(path), description=description)
+
+
+def made_at(kind: type, description: str, parts: Mapping[str, str]) -> Any:
+    """A field whose object is made of what stands at these paths, by its attributes; see `graphql_plans.along`."""
+    return strawberry.field(resolver=made_along(kind, parts), description=description)
 
 
 def argument(description: str, name: str | None = None) -> Any:
@@ -41,9 +53,9 @@ def input_type(cls: C) -> C:
     return strawberry.input(cls, description=_text(cls))
 
 
-def enum_type(cls: EnumMeta, description: str, values: Mapping[str, str]) -> None:
-    """Show an enum of the domain under its own name; `values` describes each member by its name."""
-    made = strawberry.enum(cls, description=description)
+def enum_type(cls: EnumMeta, description: str, values: Mapping[str, str], name: str | None = None) -> None:
+    """Show an enum of the domain under its own name or `name`; `values` describes each member by its name."""
+    made = strawberry.enum(cls, name=name, description=description)
     for value in made.__strawberry_definition__.values:  # type: ignore[attr-defined]  # set by Strawberry
         value.description = cleandoc(values[value.name])
 

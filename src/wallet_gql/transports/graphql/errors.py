@@ -22,6 +22,7 @@ from ...domain import errors as domain
 from ...domain import model
 from ...domain.spending import SpendingLimitKind
 from ..catalogue.errors import ANSWERS
+from ..http.language import message_of, tell
 from ..http.logs import log_answer
 from ..http.record import current
 from .describe import about, enum_type, interface_type, object_type
@@ -48,13 +49,19 @@ class WalletError:
     """What every error has. Match `... on WalletError` last, and errors added later are handled too."""
 
     code: ErrorCode = about("What went wrong, for programs.")
-    message: str = about("What went wrong and what to do next, in English, for people.")
+    message: str = about(
+        "What went wrong and what to do next, for people, in the language that `Accept-Language` wants."
+    )
     retryable: bool = about("Whether the same request, with the same idempotency key, may succeed later.")
 
     @classmethod
     def of(cls, error: domain.WalletError) -> Self:
         """From what the ledger raised."""
-        common: dict[str, Any] = {"code": ErrorCode(error.code), "message": error.message, "retryable": error.retryable}
+        common: dict[str, Any] = {
+            "code": ErrorCode(error.code),
+            "message": message_of(error),
+            "retryable": error.retryable,
+        }
         return cls(**common, **cls._data(error))
 
     @classmethod
@@ -114,7 +121,14 @@ class InputProblem:
 
     path: list[str] = about("Where it is in the `input`, such as `amount`, `currency`; an index of a list is a number.")
     code: ErrorCode = about("What is wrong, for programs.")
-    message: str = about("What it must look like, in English, for people.")
+    reason: str = about("Why, for programs that have texts of their own: see the docs of errors; new ones may come.")
+    message: str = about("What it must look like, for people, in the language that `Accept-Language` wants.")
+
+    @classmethod
+    def of(cls, problem: domain.Problem) -> InputProblem:
+        """A problem of the domain."""
+        code = ErrorCode(problem.code)
+        return cls(path=list(problem.path), code=code, reason=problem.reason, message=problem.message)
 
 
 @error_type(domain.InvalidInput)
@@ -126,9 +140,9 @@ class InvalidInput(WalletError):
     @classmethod
     def _data(cls, error: domain.WalletError) -> dict[str, Any]:
         assert isinstance(error, domain.InvalidInput | domain.InvalidAmount)
-        found = problems_of(error)
-        problems = [InputProblem(path=list(one.path), code=ErrorCode(one.code), message=one.message) for one in found]
-        return {"problems": problems}
+        speak = tell()
+        found = [one.told(speak) for one in problems_of(error)]
+        return {"problems": [InputProblem.of(one) for one in found]}
 
 
 TYPES[domain.InvalidAmount] = InvalidInput
@@ -196,7 +210,7 @@ class AccountExists(WalletError):
 
     account_id: strawberry.ID = about("The account you have.")
     currency: CurrencyCode = about("Its currency.")
-    account_status: model.AccountStatus = about("What it may still do.")
+    account_state: model.AccountStatus = about("What it may still do.")
 
 
 @error_type(domain.AccountNotEmpty)

@@ -19,6 +19,7 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from ...domain.errors import InDoubt, RateLimited, Rejected, Unauthenticated, Unavailable, WalletError
 from ..catalogue.errors import BAD_REQUEST, INTERNAL, LIMIT_EXCEEDED, Code
+from ..http.language import message_of
 from ..http.logs import REQUEST_ID, log_answer
 from ..http.record import current
 
@@ -143,7 +144,7 @@ def public(error: GraphQLError) -> GraphQLError:
     cause = cause_of(error)
     message, code, retryable = cut(_HINT.sub("", error.message[: 2 * MESSAGE_MAX])), _code_of(error), False
     if isinstance(cause, _TELLABLE):
-        message, code, retryable = cut(cause.message), cause.code, cause.retryable
+        message, code, retryable = cut(message_of(cause)), cause.code, cause.retryable
     elif isinstance(cause, InvalidOperationTypeError):
         message, code = f"a {cause.operation_type.value} is not run here; send it by HTTP POST", BAD_REQUEST.name
     elif isinstance(cause, CannotGetOperationTypeError):

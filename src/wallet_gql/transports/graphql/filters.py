@@ -8,9 +8,6 @@ import strawberry
 
 from ...domain.ids import AccountId
 from ...domain.model import TransferKind
-from ...domain.users import User
-from ...identity.access import NOBODY
-from ...people import user_called
 from ...verbs.attempts import REFERENCE_MAX
 from ...verbs.history import HistoryFilter
 from ...verbs.reading import account_ids_of
@@ -18,7 +15,7 @@ from . import types as _types  # noqa: F401 - describes TransferKind, which must
 from .context import Context
 from .describe import input_type
 from .failures import BadRequest
-from .scalars import BigInt
+from .scalars import BigInt, refuse_unreadable
 
 
 @input_type
@@ -47,6 +44,8 @@ async def filter_of(context: Context, given: HistoryFilterInput) -> HistoryFilte
     """Convert to the filter of the history. Raises BadRequest, Unavailable."""
     if given.reference is not None and len(given.reference) > REFERENCE_MAX:
         raise BadRequest(f"filter.reference must have at most {REFERENCE_MAX} characters")
+    refuse_unreadable("filter.minMinorUnits", given.min_minor_units)
+    refuse_unreadable("filter.maxMinorUnits", given.max_minor_units)
     return HistoryFilter(
         kinds=None if given.kinds is None else frozenset(given.kinds),
         counterparties=None if given.counterparty is None else await _accounts_of(context, given.counterparty),
@@ -58,14 +57,8 @@ async def filter_of(context: Context, given: HistoryFilterInput) -> HistoryFilte
     )
 
 
-async def find_user(context: Context, username: str) -> User | None:
-    """A user by username. An e-mail address finds nobody, so that nobody can find out whose address it is."""
-    user_id = await user_called(context.wallet.store, username)
-    return await context.wallet.identity.user(user_id or NOBODY)  # two reads in both cases
-
-
 async def _accounts_of(context: Context, username: str) -> frozenset[AccountId]:
-    user = await find_user(context, username)
+    user = await context.wallet.identity.called(username)
     if user is None:
         return frozenset()
     return await account_ids_of(context.wallet.store, user.id)

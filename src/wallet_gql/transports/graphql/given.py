@@ -58,17 +58,21 @@ async def check_given(context: Context, value: object, path: Path = ()) -> None:
 
 
 async def _check(context: Context, value: object, path: Path, problems: list[Problem]) -> None:
-    for field, inner, here in _fields(value, path):
-        if field.check is not None:
+    for field in _fields_of(type(value)):
+        inner = _sent(value, field)
+        if inner is None:
+            continue
+        check = field.check
+        if check is not None:
             try:
-                if not isinstance(field.check, ByContext):
-                    field.check(inner)
-                elif isawaitable(checked := field.check.run(context, inner)):
+                if not isinstance(check, ByContext):
+                    check(inner)
+                elif isawaitable(checked := check.run(context, inner)):
                     await checked
             except (InvalidInput, InvalidAmount) as error:
-                problems.append(problems_of(error)[0].at(here))
-        if not field.is_own:
-            for part, place in _parts(inner, here):
+                problems.append(problems_of(error)[0].at((*path, field.name)))
+        if not field.is_own and type(inner) not in _WHOLE:
+            for part, place in _parts(inner, (*path, field.name)):
                 await _check(context, part, place, problems)
 
 
@@ -133,13 +137,23 @@ def _field(field: StrawberryField) -> _Field:
     return _Field(field.python_name, name, field.metadata.get(_CHECK), bool(field.metadata.get(_OWN)))
 
 
+_WHOLE: Final = frozenset({str, int, bool})
+"""The classes of most values that have no inputs inside."""
+
+
+def _sent(value: object, field: _Field) -> Any:
+    """A field of an input, without what wraps it; None if it is null or was not sent."""
+    inner = getattr(value, field.python_name)
+    if isinstance(inner, strawberry.Some):
+        inner = inner.value
+    return None if inner is strawberry.UNSET else inner
+
+
 def _fields(value: object, path: Path) -> Iterator[tuple[_Field, Any, Path]]:
     """The fields of an input that were sent, with their values and paths."""
     for field in _fields_of(type(value)):
-        inner = getattr(value, field.python_name)
-        if isinstance(inner, strawberry.Some):
-            inner = inner.value
-        if inner is not None and inner is not strawberry.UNSET:
+        inner = _sent(value, field)
+        if inner is not None:
             yield field, inner, (*path, field.name)
 
 

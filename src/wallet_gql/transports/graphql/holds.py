@@ -11,19 +11,20 @@ import strawberry
 from ...domain import model
 from ...domain.errors import HoldNotFound
 from ...domain.ids import AccountId, HoldId, UserId, is_id
-from ...verbs.hold_lists import holds_of, state_at
+from ...verbs.hold_lists import holds_of, state_at, version_of
 from ...verbs.lookups import header_of
 from ...verbs.parties import Direction
 from .context import Context, Info
 from .describe import about, object_type
 from .later import ACCOUNT, found, later
-from .pages import Connection, Edge, check_page, connection
+from .pages import Asked, Connection, Edge, connection
+from .scalars import BigInt
 from .transfers import Transfer
-from .types import Money, Node, Party
+from .types import Money, Node, Party, Versioned
 
 
 @object_type
-class Hold(Node):
+class Hold(Node, Versioned):
     """Money reserved for a payee, who captures or voids it; else it is the payer's again when its time is over."""
 
     direction: Direction = about("`OUT` if it is your money, `IN` if it is reserved for you.")
@@ -42,6 +43,11 @@ class Hold(Node):
     def _own_id(self) -> AccountId:
         is_in = self.direction is Direction.IN
         return self.hold.payee_account_id if is_in else self.hold.account_id
+
+    @strawberry.field
+    def version(self) -> BigInt:
+        """Grows with every change. Keep the answer with the greater one."""
+        return BigInt(version_of(self.hold, self.state))
 
     @later(ACCOUNT)
     async def account(self, info: Info) -> Any:
@@ -100,26 +106,26 @@ class Hold(Node):
         return cls.of(hold, user_id, context.ledger.clock())
 
 
-async def listed_holds(  # noqa: PLR0917 - the arguments of the field
+async def listed_holds(
     context: Context,
     user_id: UserId,
-    first: int,
-    after: str | None,
+    asked: Asked,
     direction: Direction | None,
     states: list[model.HoldState] | None,
 ) -> Connection[Hold]:
     """A page of the user's holds, newest first. Raises BadRequest, Unavailable."""
-    check_page(first, after, partial(is_id, "hld"))
+    asked.checked(partial(is_id, "hld"))
     now = context.ledger.clock()
     page = await holds_of(
         context.wallet.store,
         user_id,
-        first,
+        asked.size,
         now,
-        after=after or "",
+        after=asked.cursor or "",
+        backward=asked.is_backward,
         directions=tuple(Direction) if direction is None else (direction,),
         states=tuple(model.HoldState) if states is None else states,
     )
     edges = [Edge(place=hold.id, node=Hold.of(hold, user_id, now)) for hold in page.holds]
     end = page.goes_on_behind
-    return connection(edges, is_first=after is None, has_more=end is not None, goes_on_at=end)
+    return connection(edges, asked, has_more=end is not None, goes_on_at=end)

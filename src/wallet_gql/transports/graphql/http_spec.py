@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from strawberry.types.execution import ExecutionResult
 
 from ...settings import GraphqlProfile
+from ..catalogue import texts
 from ..catalogue.errors import NOT_ACCEPTABLE, UNSUPPORTED_MEDIA_TYPE
 from ..http.problems import Problem
 from .failures import Fault, Refused
@@ -125,7 +126,7 @@ def wanted_by(accept: str | None) -> Wanted:
         return Wanted(json, stream=True, stream_first=json is None or stream > ranked[json])
     if json is None:
         offered = f"{RESPONSE_JSON}, {JSON}, {EVENT_STREAM}"
-        raise Problem(NOT_ACCEPTABLE, f"the answer can be one of: {offered}")
+        raise Problem(NOT_ACCEPTABLE, texts.ACCEPT(offered=offered))
     return Wanted(json)
 
 
@@ -165,6 +166,6 @@ def check_body_type(headers: Headers) -> None:
     if media_type.strip().lower() != JSON or encoding != "identity" or not all(map(_CHARSET.fullmatch, charsets)):
         raise Problem(
             UNSUPPORTED_MEDIA_TYPE,
-            f"send the body as {JSON} in UTF-8",
+            texts.BODY_TYPE(wanted=JSON),
             {"Accept-Post": JSON},
         )

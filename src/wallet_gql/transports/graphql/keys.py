@@ -18,7 +18,7 @@ class KeyOutcome:
     """What a key stands for, for good: a transfer, a hold or a refusal."""
 
     operation: str = about("What was asked for under the key: `transfer`, `captureHold`, `reverseTransfer` …")
-    at: datetime = about("When it was decided, UTC.")
+    created_at: datetime = about("When it was decided, UTC.")
     transfer: Transfer | None = about("The transfer that was made.")
     hold: Hold | None = about("The hold that was placed or voided, as it is now.")
     refusal: WalletError | None = about("Why it was refused; no money moved, and under this key none ever will.")
@@ -29,7 +29,7 @@ class KeyOutcome:
         moved = known.transfer
         return cls(
             operation=known.operation,
-            at=known.at,
+            created_at=known.at,
             transfer=await Transfer.seen(context, viewer_id, moved) if moved else None,
             hold=Hold.of(known.hold, viewer_id, context.ledger.clock()) if known.hold else None,
             refusal=as_data(known.refusal) if known.refusal else None,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
 
 from ...domain.ids import HoldId, UserId
 from ...domain.security_events import Visitor
 from ...verbs.whole import Whole
 from .failures import OverLimit
+from .feeds import Feeds
 from .rounds import Rounds
 
-T = TypeVar("T")
 K = TypeVar("K", bound=str)
 
 ROUND_SECONDS: Final = 0.5
@@ -36,6 +36,8 @@ class Live:
         """Set when the server begins to stop. Streams then end, so that their clients reconnect elsewhere."""
         self.rounds: Rounds[UserId, HoldId, Whole] = Rounds(ROUND_SECONDS)
         """What `viewerEvents` read."""
+        self.feeds = Feeds()
+        """What `accountEvents` read."""
         self._per_user_max = per_user_max
         self._open: Counter[UserId] = Counter()
         self._sockets: Counter[str] = Counter()
@@ -69,40 +71,3 @@ def _one_more(open_: Counter[K], key: K) -> Iterator[None]:
         open_[key] -= 1
         if not open_[key]:
             del open_[key]
-
-
-async def ticking(source: AsyncIterator[T], seconds: float) -> AsyncGenerator[T | None, None]:
-    """The items of a source, and None whenever it was silent for `seconds`. Closes the source at the end."""
-    pending: asyncio.Task[T] | None = None
-    try:
-        while True:
-            pending = pending or asyncio.ensure_future(_next(source))
-            done, _ = await asyncio.wait({pending}, timeout=seconds)
-            if not done:
-                yield None
-                continue
-            try:
-                item = pending.result()
-            except StopAsyncIteration:
-                return
-            finally:
-                pending = None
-            yield item
-    finally:
-        if pending is not None:
-            await cancelled(pending)
-        if isinstance(source, AsyncGenerator):
-            await source.aclose()
-
-
-async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait until they have cleaned up; ignore what they raise."""
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError, Exception):
-            await task
-
-
-async def _next(source: AsyncIterator[T]) -> T:
-    return await anext(source)

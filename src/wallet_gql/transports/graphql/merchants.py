@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import strawberry
 
@@ -12,10 +12,11 @@ from ...domain.merchants import Delivery
 from ...domain.merchants import Merchant as DomainMerchant
 from ...integrations.webhooks.dead_letters import DeadLetter as DomainLetter
 from ...integrations.webhooks.dead_letters import is_letter_id
+from ..catalogue.lists import ListOrder
 from .context import Info
-from .describe import about, argument, object_type
+from .describe import about, object_type
 from .later import ACCOUNT, found, later
-from .pages import Connection, Edge, check_page, connection
+from .pages import After, Before, Connection, Edge, First, Last, OrderBy, asked, connection
 from .scalars import BigInt
 from .transfers import Transfer
 from .types import PublicMerchant
@@ -40,9 +41,9 @@ class DeadLetter:
     """An event that was given up. `replayEvents` from its sequence tells it again."""
 
     sequence: BigInt = about("The entry that was not told.")
-    event_id: strawberry.ID = about("The event's `webhook-id`.")
+    id: strawberry.ID = about("The event's `webhook-id`.")
     error: str = about("What went wrong the last time.")
-    at: datetime = about("When it was given up, UTC.")
+    created_at: datetime = about("When it was given up, UTC.")
     letter: strawberry.Private[DomainLetter]
     merchant_id: strawberry.Private[UserId]
 
@@ -61,9 +62,9 @@ class DeadLetter:
         """As the merchant sees it."""
         return cls(
             sequence=BigInt(letter.sequence),
-            event_id=strawberry.ID(letter.event_id),
+            id=strawberry.ID(letter.event_id),
             error=letter.error,
-            at=letter.at,
+            created_at=letter.at,
             letter=letter,
             merchant_id=merchant_id,
         )
@@ -91,15 +92,20 @@ class EventDelivery:
     async def dead_letters(
         self,
         info: Info,
-        first: Annotated[int, argument("How many at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only those behind the one with this cursor.")] = None,
+        *,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
     ) -> Connection[DeadLetter]:
         """Events that were given up, account by account, newest first."""
-        check_page(first, after, is_letter_id)
-        merchant_id = self.delivery.merchant_id
-        page = await info.context.wallet.webhooks.dead_letters(merchant_id, after=after or "", limit=first)
-        edges = [Edge(place=letter.id, node=DeadLetter.of(letter, merchant_id)) for letter in page.items]
-        return connection(edges, is_first=after is None, has_more=page.has_more)
+        page, merchant_id = asked(first, after, last, before, order_by).checked(is_letter_id), self.delivery.merchant_id
+        found = await info.context.wallet.webhooks.dead_letters(
+            merchant_id, after=page.cursor or "", limit=page.size, backward=page.is_backward
+        )
+        edges = [Edge(place=letter.id, node=DeadLetter.of(letter, merchant_id)) for letter in found.items]
+        return connection(edges, page, has_more=found.has_more, total=self.delivery.dead)
 
     @classmethod
     def of(cls, delivery: Delivery) -> EventDelivery:

@@ -11,13 +11,15 @@ import strawberry
 from ...domain import topups, withdrawals
 from ...domain.errors import TopUpNotFound, WithdrawalNotFound
 from ...domain.ids import UserId, is_id
+from ..http.record import current
 from .context import Context, Info
 from .describe import about, enum_type, object_type
 from .holds import Hold
 from .later import ACCOUNT, found, later
-from .pages import Connection, Edge, check_page, connection
+from .pages import Asked, Connection, Edge, connection
+from .scalars import BigInt
 from .transfers import Transfer
-from .types import Money, Node
+from .types import Money, Node, Versioned
 
 enum_type(
     topups.TopUpState,
@@ -49,7 +51,7 @@ enum_type(
 
 
 @object_type
-class TopUp(Node):
+class TopUp(Node, Versioned):
     """Money on its way in."""
 
     state: topups.TopUpState = about("How far it has come.")
@@ -58,6 +60,11 @@ class TopUp(Node):
     failure: str | None = about("Why the provider did not take it, in the provider's words.")
     created_at: datetime = about("When it was asked for, UTC.")
     top_up: strawberry.Private[topups.TopUp]
+
+    @strawberry.field
+    def version(self) -> BigInt:
+        """Grows with every change. Keep the answer with the greater one."""
+        return BigInt(self.top_up.version)
 
     @later(ACCOUNT)
     async def account(self, info: Info) -> Any:
@@ -75,6 +82,7 @@ class TopUp(Node):
 
         Keep it out of logs, URLs and storage.
         """
+        current().has_secret = True
         return await info.context.wallet.payments.top_ups.client_secret(self.top_up)
 
     @classmethod
@@ -100,7 +108,7 @@ class TopUp(Node):
 
 
 @object_type
-class Withdrawal(Node):
+class Withdrawal(Node, Versioned):
     """Money on its way out, to the bank account that is known of you."""
 
     state: withdrawals.WithdrawalState = about("How far it has come.")
@@ -108,6 +116,11 @@ class Withdrawal(Node):
     failure: str | None = about("Why it did not work, in the provider's words; null unless it failed or came back.")
     created_at: datetime = about("When it was asked for, UTC.")
     withdrawal: strawberry.Private[withdrawals.Withdrawal]
+
+    @strawberry.field
+    def version(self) -> BigInt:
+        """Grows with every change. Keep the answer with the greater one."""
+        return BigInt(self.withdrawal.version)
 
     @later(ACCOUNT)
     async def account(self, info: Info) -> Any:
@@ -145,17 +158,19 @@ class Withdrawal(Node):
             return None
 
 
-async def top_ups_of(context: Context, user_id: UserId, first: int, after: str | None) -> Connection[TopUp]:
+async def top_ups_of(context: Context, user_id: UserId, asked: Asked) -> Connection[TopUp]:
     """A page of the user's top-ups, newest first. Raises BadRequest, Unavailable."""
-    check_page(first, after, partial(is_id, "top"))
-    page = await context.wallet.payments.top_ups.list(user_id, after=after or "", limit=first)
+    asked.checked(partial(is_id, "top"))
+    flows, after = context.wallet.payments.top_ups, asked.cursor or ""
+    page = await flows.list(user_id, after=after, limit=asked.size, backward=asked.is_backward)
     edges = [Edge(place=one.id, node=TopUp.of(one)) for one in page.items]
-    return connection(edges, is_first=after is None, has_more=page.has_more)
+    return connection(edges, asked, has_more=page.has_more)
 
 
-async def withdrawals_of(context: Context, user_id: UserId, first: int, after: str | None) -> Connection[Withdrawal]:
+async def withdrawals_of(context: Context, user_id: UserId, asked: Asked) -> Connection[Withdrawal]:
     """A page of the user's withdrawals, newest first. Raises BadRequest, Unavailable."""
-    check_page(first, after, partial(is_id, "wdr"))
-    page = await context.wallet.payments.withdrawals.list(user_id, after=after or "", limit=first)
+    asked.checked(partial(is_id, "wdr"))
+    flows, after = context.wallet.payments.withdrawals, asked.cursor or ""
+    page = await flows.list(user_id, after=after, limit=asked.size, backward=asked.is_backward)
     edges = [Edge(place=one.id, node=Withdrawal.of(one)) for one in page.items]
-    return connection(edges, is_first=after is None, has_more=page.has_more)
+    return connection(edges, asked, has_more=page.has_more)

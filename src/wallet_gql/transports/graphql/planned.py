@@ -9,13 +9,13 @@ anything has run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from graphql import DocumentNode, ExecutionResult, get_operation_ast
 from strawberry import Schema
 from strawberry.types.graphql import OperationType
 
+from ...domain.frozen import frozen
 from ...graphql_plans import Inputs, NotCoveredError, Plan
 from ...graphql_plans.plan import Prepared
 from .context import Context
@@ -23,7 +23,7 @@ from .cost import COST_MAX, Pricing
 from .counting import Verbs, count
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Planned:
     """One operation of a valid document that goes beyond no limit."""
 
@@ -54,10 +54,10 @@ class Planned:
         except NotCoveredError:
             return None
         verbs, is_mutation = self.verbs, self.kind is OperationType.MUTATION
-        return Ready(prepared, cost, items, tuple(verbs.of(variables)), verbs.places, is_mutation)
+        return Ready(prepared, cost, items, verbs.of(variables), verbs.places, is_mutation)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ready:
     """An operation with the variables of one request. Nothing has run, and nothing was counted."""
 

@@ -1,6 +1,8 @@
-"""Previews: what a payment would do if it were sent now."""
+"""Previews: what a payment or a hold would do if it were sent now."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import strawberry
 
@@ -14,6 +16,7 @@ from .errors import WalletError, as_data
 from .given import as_placed, check_given, given
 from .types import Money
 from .verbs.inputs import MoneyInput
+from .verbs.merchants import HoldInput
 
 
 @strawberry.input(one_of=True, description="Whom a previewed payment is to: exactly one of these.")
@@ -27,22 +30,26 @@ class PreviewRecipient:
 
 @input_type
 class PreviewInput:
-    """A payment that is not made yet."""
+    """A payment that is not made yet, or a hold that is not placed."""
 
     from_account_id: strawberry.ID = given("Your account that would pay.", parse_account_id)
     to: PreviewRecipient = about("Whom it would pay.")
     amount: MoneyInput = about("How much.")
+    hold: HoldInput | None = strawberry.field(
+        description="If given: what the hold would do, as in `placeHold` or `payMerchant`.",
+        default=None,
+    )
 
 
 @object_type
 class Preview:
-    """What a payment would do if it were sent now. Nothing is reserved: the payment itself may come out otherwise."""
+    """What a payment or a hold would do if it were sent now. Nothing is reserved: it may come out otherwise."""
 
     refusal: WalletError | None = about(
         "Why it would be refused; null if it would go through. Then the amounts are null, else they are not."
     )
-    amount: Money | None = about("What would leave your account.")
-    fee: Money | None = about("The part of `amount` that the wallet would keep.")
+    amount: Money | None = about("What would leave your account, or be reserved.")
+    fee: Money | None = about("The part of `amount` that the wallet would keep; of a hold if all of it is taken.")
     received: Money | None = about("What the payee would get.")
     remaining: Money | None = about("What you could still spend.")
 
@@ -70,13 +77,19 @@ class Preview:
 
 
 async def _preview(context: Context, user_id: UserId, asked: PreviewInput) -> domain.Preview | Rejected:
-    wallet, source, to = context.wallet, AccountId(asked.from_account_id), asked.to
-    minor, currency = asked.amount.minor_units, asked.amount.currency
+    to, merchants, ledger = asked.to, context.wallet.merchants, context.wallet.ledger
+    paid: dict[str, Any] = {
+        "source": AccountId(asked.from_account_id),
+        "amount_minor": asked.amount.minor_units,
+        "currency": asked.amount.currency,
+    }
+    held: dict[str, Any] = {} if asked.hold is None else {"expires_in_seconds": asked.hold.expires_in_seconds}
+    if to.merchant is not None and held:
+        return await merchants.preview_hold(user_id, merchant=to.merchant.value, **paid, **held)
     if to.merchant is not None:
-        name = to.merchant.value
-        return await wallet.merchants.preview(
-            user_id, source=source, merchant=name, amount_minor=minor, currency=currency
-        )
+        return await merchants.preview(user_id, merchant=to.merchant.value, **paid)
     account_id = None if to.account_id is None else AccountId(to.account_id.value)
     payee = To(account_id, None if to.username is None else to.username.value)
-    return await wallet.ledger.preview_transfer(user_id, source=source, to=payee, amount_minor=minor, currency=currency)
+    if held:
+        return await ledger.preview_hold(user_id, to=payee, **paid, **held)
+    return await ledger.preview_transfer(user_id, to=payee, **paid)

@@ -12,7 +12,6 @@ from .accounts import Account, Payee, PublicUser, User
 from .backend import Backend
 from .context import Info
 from .describe import about, argument, object_type
-from .filters import find_user
 from .holds import Hold
 from .keys import KeyOutcome
 from .merchants import find_merchant
@@ -108,7 +107,7 @@ class Query:
     ) -> PublicUser | None:
         """What everybody may know of a user; null if there is none of that name."""
         await info.context.user_id()
-        found = await find_user(info.context, username)
+        found = await info.context.wallet.identity.called(username)
         return PublicUser.of(found) if found else None
 
     @strawberry.field

@@ -1,4 +1,8 @@
-"""Scalars: a 64-bit integer that survives JavaScript, and the currency code."""
+"""Scalars: a 64-bit integer that survives JavaScript, and the currency code.
+
+What was sent in place of a number or a currency is not refused here: the check of its field does it, so that a form
+gets all its problems at once, each with its path.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
+from ...graphql_plans import leave_to_json
+from .failures import BadRequest
+
 BigInt = NewType("BigInt", int)
 CurrencyCode = NewType("CurrencyCode", str)
 
@@ -19,30 +26,30 @@ _MIN: Final = -(2**63)
 _MAX: Final = 2**63 - 1
 
 
-def parse_big_int(value: object) -> int:
+class Unreadable(str):
+    """What was sent where a whole number belongs: no check of a number accepts it."""
+
+    __slots__ = ()
+
+
+def parse_big_int(value: object) -> int | Unreadable:
     """An int, or text of digits with an optional minus sign, within 64 bits.
 
-    Raises:
-        GraphQLError: anything else: a float, a bool, an exponent, too many digits.
+    Anything else is unreadable: a float, a bool, an exponent, too many digits.
     """
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        value = int(value)
-    if type(value) is not int:
-        raise GraphQLError(f"BigInt takes a whole number, as an integer or as text of digits, not {_shown(value)}.")
-    if not _MIN <= value <= _MAX:
-        raise GraphQLError(f"BigInt takes 64 bits, {_MIN} to {_MAX}, not {_shown(value)}.")
-    return value
+    number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+    return number if type(number) is int and _MIN <= number <= _MAX else Unreadable(_shown(value))
+
+
+def refuse_unreadable(name: str, value: object) -> None:
+    """Where no check of an input does it. Raises BadRequest."""
+    if isinstance(value, Unreadable):
+        raise BadRequest(f"{name} must be a whole number of 64 bits, as an integer or as text of digits, not {value}")
 
 
 def parse_currency(value: object) -> str:
-    """Text; whether it is a currency is the ledger's answer.
-
-    Raises:
-        GraphQLError: anything else.
-    """
-    if not isinstance(value, str):
-        raise GraphQLError(f"CurrencyCode takes text such as EUR, not {_shown(value)}.")
-    return value
+    """Text; whether it is a currency is the ledger's answer."""
+    return value if isinstance(value, str) else _shown(value)
 
 
 def parse_datetime(value: object) -> datetime:
@@ -60,6 +67,7 @@ def parse_datetime(value: object) -> datetime:
     raise GraphQLError(f"DateTime takes text such as 2026-11-22T14:20:00Z, not {_shown(value)}.")
 
 
+@leave_to_json(datetime)
 def show_datetime(at: datetime) -> str:
     """The same as `isoformat`, which takes twice as long: a page of history has 50 times."""
     return orjson.dumps(at)[1:-1].decode()
@@ -76,7 +84,7 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         description=(
             "A whole number of 64 bits. It comes as a string, because JSON numbers above 2^53 lose digits in "
             "JavaScript; it may be sent as a string of digits or as an integer. Fractions, exponents and floats are "
-            "refused."
+            "refused, in the input of a mutation with `InvalidInput`."
         ),
         specified_by_url="https://scalars.graphql.org/jakobmerrild/long",
         serialize=str,

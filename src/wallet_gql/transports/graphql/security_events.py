@@ -11,7 +11,7 @@ from ...domain.security_events import EventKind, is_event_id
 from ...domain.security_events import SecurityEvent as DomainEvent
 from .context import Info
 from .describe import about, enum_type, object_type
-from .pages import Connection, Edge, check_page, connection
+from .pages import Asked, Connection, Edge, connection
 
 enum_type(
     EventKind,
@@ -40,7 +40,7 @@ class SecurityEvent:
 
     id: strawberry.ID = about("Names the event; also its place in the list.")
     kind: EventKind = about("What happened.")
-    at: datetime = about("When, UTC.")
+    created_at: datetime = about("When, UTC.")
     address: str | None = about("The IP address it came from; null if it came from none, such as the operator's.")
     user_agent: str | None = about("What the client called itself, shortened; null if nothing.")
     subject: strawberry.ID | None = about("The id of the session or account that it was done to; null for others.")
@@ -52,16 +52,17 @@ class SecurityEvent:
         return cls(
             id=strawberry.ID(event.id),
             kind=event.kind,
-            at=event.at,
+            created_at=event.at,
             address=(visitor.address or None) if visitor else None,
             user_agent=(visitor.user_agent or None) if visitor else None,
             subject=None if event.subject is None else strawberry.ID(event.subject),
         )
 
 
-async def events_of(info: Info, user_id: UserId, first: int, after: str | None) -> Connection[SecurityEvent]:
-    """A page of the user's events: the first `first` (1 to 100) behind the cursor `after`. Raises BadRequest."""
-    check_page(first, after, is_event_id)
-    page = await info.context.wallet.identity.events.page(user_id, first, after=after or "")
+async def events_of(info: Info, user_id: UserId, asked: Asked) -> Connection[SecurityEvent]:
+    """A page of the user's events, newest first. Raises BadRequest, Unavailable."""
+    asked.checked(is_event_id)
+    events, after = info.context.wallet.identity.events, asked.cursor or ""
+    page = await events.page(user_id, asked.size, after=after, backward=asked.is_backward)
     edges = [Edge(place=event.id, node=SecurityEvent.of(event)) for event in page.items]
-    return connection(edges, is_first=after is None, has_more=page.has_more)
+    return connection(edges, asked, has_more=page.has_more)

@@ -11,11 +11,11 @@ import strawberry
 from ...domain.codec import to_micros
 from ...domain.errors import Unauthenticated
 from ...domain.ids import UserId
+from ...domain.users import FirstSession, SessionKind
 from ...domain.users import Session as DomainSession
-from ...domain.users import SessionKind
 from .context import Info
 from .describe import about, enum_type, object_type
-from .pages import Connection, Edge, check_page, connection
+from .pages import Asked, Connection, Edge, connection
 
 _CURSOR: Final = re.compile(r"[0-9]{20}:.{1,100}", re.ASCII)
 
@@ -29,6 +29,15 @@ enum_type(
         "days.",
     },
 )
+enum_type(
+    FirstSession,
+    "The session that somebody who signs up begins with.",
+    {
+        "COOKIE": "As `SessionKind.COOKIE`, for browsers.",
+        "BEARER": "As `SessionKind.BEARER`, for other clients.",
+        "NONE": "None: log in later.",
+    },
+)
 
 
 @object_type
@@ -39,7 +48,7 @@ class Session:
     kind: SessionKind = about("How it is kept.")
     created_at: datetime = about("When the user logged in, UTC.")
     last_seen_at: datetime = about("When it was last used, UTC, to about a minute.")
-    expires_at: datetime = about("When it ends unless it is used before, UTC.")
+    expires_at: datetime = about("When it ends, UTC. It moves with use of a cookie alone.")
     address: str | None = about("The IP address that the log-in came from; null if it is not known.")
     user_agent: str | None = about("What the client called itself when it logged in; null if nothing.")
     current: bool = about("Whether it is the one that this request came with.")
@@ -60,17 +69,22 @@ class Session:
         )
 
 
-async def sessions_of(info: Info, user_id: UserId, first: int, after: str | None) -> Connection[Session]:
+async def sessions_of(info: Info, user_id: UserId, asked: Asked) -> Connection[Session]:
     """A page of a user's live sessions, newest first. Raises BadRequest, Unavailable."""
-    check_page(first, after, _CURSOR.fullmatch)
+    asked.checked(_CURSOR.fullmatch)
     try:
         current = (await info.context.caller.session()).id
     except Unauthenticated:  # just signed up or logged in: this request itself has no session
         current = None
     live = await info.context.wallet.identity.sessions(user_id)
-    behind = [session for session in live if after is None or _cursor(session) < after]
-    edges = [Edge(place=_cursor(one), node=Session.of(one, current=one.id == current)) for one in behind[:first]]
-    return connection(edges, is_first=after is None, has_more=len(behind) > first)
+    if asked.is_backward:
+        left = [one for one in live if asked.cursor is None or _cursor(one) > asked.cursor]
+        shown = left[-asked.size :]
+    else:
+        left = [one for one in live if asked.cursor is None or _cursor(one) < asked.cursor]
+        shown = left[: asked.size]
+    edges = [Edge(place=_cursor(one), node=Session.of(one, current=one.id == current)) for one in shown]
+    return connection(edges, asked, has_more=len(left) > asked.size, total=len(live))
 
 
 def _cursor(session: DomainSession) -> str:

@@ -2,9 +2,10 @@
 
 It serves queries and subscriptions; mutations must use HTTP, where a lost connection does not cut them off. The session
 comes with the handshake (cookie or `Authorization`) or in the payload of `connection_init`: `{"authorization": "Bearer
-…"}`. Close codes are those of the protocol: 4400 a malformed message, 4401 an operation before `connection_ack`, 4403
-the session is not or no longer valid, 4406 another subprotocol, 4408 no `connection_init` in time, or no request for a
-while without a session, 4409 an id that is in use, 4429 a second `connection_init`; 1012 the server restarts.
+…"}`; so does the language of messages (`Accept-Language`). Close codes are those of the protocol: 4400 a malformed
+message, 4401 an operation before `connection_ack`, 4403 the session is not or no longer valid, 4406 another
+subprotocol, 4408 no `connection_init` in time, or no request for a while without a session, 4409 an id that is in use,
+4429 a second `connection_init`; 1012 the server restarts.
 """
 
 from __future__ import annotations
@@ -26,18 +27,21 @@ from strawberry.types.graphql import OperationType
 
 from ...domain.errors import RateLimited, Unauthenticated, WalletError
 from ...runtime import Wallet
+from ..catalogue.languages import wanted
 from ..http.auth import Caller, caller_of, token_of
+from ..http.language import ACCEPT_LANGUAGE
 from ..http.logs import REQUEST_ID
 from ..http.rate_limits import visitor_of
-from ..http.record import RECORD, RequestRecord
+from ..http.record import RECORD, RequestRecord, traced
 from .asked import Asked
 from .context import Context
 from .documents import Documents
 from .failures import Fault, OverLimit, Refused, Unanswerable
 from .http_spec import payload
-from .live import Live, cancelled
+from .live import Live
 from .reading import pay_for_reading
 from .schema import schema
+from .ticks import cancelled
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +96,7 @@ class Connection:
         self._documents = documents
         self._live = live
         self._token = token_of(socket)
+        self._headers = dict(reversed(socket.scope["headers"]))
         self._acknowledged = False
         self._used_at = time.monotonic()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -203,6 +208,8 @@ class Connection:
                 if not isinstance(value, str) or not value.lower().startswith(_BEARER):
                     raise Closed(FORBIDDEN, "authorization must be Bearer and a token")
                 self._token = value[len(_BEARER) :].strip()
+            elif name.lower() == "accept-language" and isinstance(value, str):
+                self._headers[ACCEPT_LANGUAGE] = wanted(value).encode()  # short, for it is kept
         if self._token is not None:
             try:
                 await self._caller().session()
@@ -234,8 +241,12 @@ class Connection:
 
     async def _operate(self, name: str, given: dict[str, Any]) -> None:
         """Run one operation to its end, and send its results."""
+        with traced({}):  # nobody has checked who sent the headers
+            await self._operate_traced(name, given)
+
+    async def _operate_traced(self, name: str, given: dict[str, Any]) -> None:
         REQUEST_ID.set(uuid.uuid4().hex)
-        record = RequestRecord("graphql", is_stream=True)
+        record = RequestRecord("graphql", is_stream=True, headers=self._headers)
         RECORD.set(record)
         try:
             if await self._run(name, given):

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 from starlette.datastructures import MutableHeaders
@@ -22,7 +22,7 @@ from strawberry.types.execution import ExecutionResult
 
 from .context import Context
 from .http_spec import EVENT_STREAM, payload
-from .live import cancelled, ticking
+from .ticks import cancelled, ticking
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,10 @@ _EVENT_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,40000}", re.ASCII)
 class EventStream:
     """An ASGI response that sends results as they come, until they end, the client leaves or the server stops."""
 
-    def __init__(self, results: AsyncGenerator[ExecutionResult, None], context: Context) -> None:
+    end: ClassVar[bytes] = b"event: complete\ndata: \n\n"
+    """What is sent when the results have ended."""
+
+    def __init__(self, results: AsyncGenerator[Any, None], context: Context) -> None:
         self._results = results
         self._context = context
 
@@ -77,10 +80,15 @@ class EventStream:
                 if result is None:
                     await _send(send, b":\n\n")
                     continue
-                event_id = self._context.event_id
-                number = b"" if event_id is None else b"id: %b\n" % event_id.encode()
-                await _send(send, number + b"event: next\ndata: " + orjson.dumps(payload(result)) + b"\n\n")
-        await _send(send, b"event: complete\ndata: \n\n")
+                await _send(send, self.event(result))
+        if self.end:
+            await _send(send, self.end)
+
+    def event(self, result: Any) -> bytes:
+        """A result as it is sent."""
+        event_id = self._context.event_id
+        number = b"" if event_id is None else b"id: %b\n" % event_id.encode()
+        return number + b"event: next\ndata: " + orjson.dumps(payload(result)) + b"\n\n"
 
 
 def last_event_id(request: Request) -> str | None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
 
 import strawberry
 
 from ...domain.model import Account
-from ...storage import PageRequest
 from ...verbs.history import Statement as Span
 from ...verbs.history import statement
+from ..catalogue.lists import ListOrder
 from .context import Info
-from .cursors import before_of
-from .describe import about, argument, object_type
+from .describe import about, object_type
 from .failures import BadRequest
-from .history import Entry, connection_of
-from .pages import Connection, check_first
+from .history import Entry, page_between
+from .pages import After, Before, Connection, First, Last, OrderBy, asked
 from .types import Money
 
 
@@ -35,18 +33,16 @@ class Statement:
     async def entries(
         self,
         info: Info,
-        first: Annotated[int, argument("How many entries at most: 1 to 100.")],
-        after: Annotated[str | None, argument("Only entries older than the one with this cursor.")] = strawberry.UNSET,
+        *,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        order_by: OrderBy = ListOrder.NEWEST_FIRST,
     ) -> Connection[Entry]:
         """The entries of the span, newest first."""
-        check_first(first)
-        before, end = before_of(after), self.span.last_sequence + 1
-        reach = PageRequest(
-            first, before=end if before is None else min(before, end), after=self.span.first_sequence - 1
-        )
-        page = await info.context.ledger.history(self.account, reach)
-        goes_on_below = page.items[-1].entry.sequence if page.has_more else None
-        return connection_of(self.account, page.items, is_first=before is None, goes_on_below=goes_on_below)
+        page, span = asked(first, after, last, before, order_by), self.span
+        return await page_between(info.context.ledger, self.account, page, span.first_sequence, span.last_sequence)
 
 
 async def statement_of(info: Info, account: Account, since: datetime, until: datetime) -> Statement:

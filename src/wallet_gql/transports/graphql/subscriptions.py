@@ -1,8 +1,9 @@
 """What can be watched: an account's events, resumable by sequence number.
 
 First comes the account as it is, also when a client resumes: a hold or a freeze meanwhile has no entry. Then every
-entry comes once, in order, whichever process wrote it, and between them changes of the account's state. The session and
-the ownership are checked before each event, and at least every `CHECK_SECONDS`: a revoked session sees nothing more.
+entry comes once, in order, whichever process wrote it, and between them changes of the account's state. Whose
+account it is, which never changes, is checked at the beginning; the session before each event, and at least every
+second: a revoked session sees nothing more. All who watch an account share what is read (`feeds`).
 """
 
 from __future__ import annotations
@@ -23,14 +24,10 @@ from .context import Context, Info
 from .describe import about, argument, object_type
 from .failures import BadRequest
 from .history import Entry
-from .live import ticking
-from .scalars import BigInt
+from .scalars import BigInt, refuse_unreadable
 from .viewer_events import ViewerEvent, follow_viewer
 
 _SEQUENCE: Final = re.compile("[0-9]{1,18}", re.ASCII)
-
-CHECK_SECONDS: Final = 1.0
-"""How long a revoked session, a hold or a freeze may go unnoticed while there are no entries."""
 
 
 @object_type
@@ -105,6 +102,7 @@ async def follow(
         Unavailable: the store does not answer; subscribe again with the last sequence.
         RateLimited: the events cost more than the budget allows; subscribe again with the last sequence, later.
     """
+    refuse_unreadable("afterSequence", after_sequence)
     session = await context.caller.session()
     with context.live.place(session.user_id):
         shown = await context.ledger.account(session.user_id, account_id)
@@ -113,21 +111,28 @@ async def follow(
         if after is not None and not 0 <= after <= shown.sequence:
             raise BadRequest(f"afterSequence must be 0 to {shown.sequence} on this account, not {after}")
         sent = shown.sequence if after is None else after
-        yield _event(context, sent, None, shown)
-        async with aclosing(ticking(context.wallet.store.watch(account_id, sent), CHECK_SECONDS)) as lines:
-            async for line in lines:
-                await context.caller.check_again()
-                account = await context.ledger.account(session.user_id, account_id)
-                if line is not None or _state(account) != _state(shown):
+        async with context.live.feeds.of(context.ledger, shown) as feed:
+            turn: int | None = feed.number
+            account = shown
+            yield _event(context, sent, None, shown)
+            while turn is not None:
+                lines = await feed.lines_above(account, sent)
+                for line in lines:
+                    await context.caller.check_again()
                     await context.pay_again()
-                if line is not None:
-                    if line.entry.sequence != sent + 1:
-                        raise InvariantViolated(f"{account_id}: entry {line.entry.sequence} came after {sent}")
-                    sent += 1
+                    if line.sequence != sent + 1:
+                        raise InvariantViolated(f"{account_id}: entry {line.sequence} came after {sent}")
+                    sent, shown = sent + 1, account
                     yield _event(context, sent, line, account)
-                elif account.sequence == sent and _state(account) != _state(shown):
+                if lines:
+                    continue
+                if account.sequence == sent and _state(account) != _state(shown):
+                    await context.pay_again()
+                    shown = account
                     yield _event(context, sent, None, account)
-                shown = account
+                turn = await feed.turn_after(turn)
+                await context.caller.check_again()
+                account = max(shown, feed.account, key=_version)
 
 
 def _event(context: Context, sequence: int, line: HistoryLine | None, account: model.Account) -> AccountEvent:
@@ -138,6 +143,10 @@ def _event(context: Context, sequence: int, line: HistoryLine | None, account: m
         entry=None if line is None else Entry(line=line, owned=account),
         account=Account.of(account),
     )
+
+
+def _version(account: model.Account) -> int:
+    return account.version
 
 
 def _state(account: model.Account) -> tuple[object, ...]:

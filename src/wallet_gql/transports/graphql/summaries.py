@@ -8,6 +8,7 @@ import strawberry
 
 from ...domain import model
 from ...verbs import summary as domain
+from ..catalogue.operations import CATEGORY_COST
 from .context import Info
 from .describe import about, enum_type, object_type
 from .failures import BadRequest
@@ -20,6 +21,7 @@ enum_type(
         "MONTH": "Entries of the same month, UTC.",
         "COUNTERPARTY": "Entries with the same other account.",
         "KIND": "Entries of the same kind.",
+        "CATEGORY": "Entries that you filed under the same category; those without one are a group, too.",
     },
 )
 
@@ -33,6 +35,7 @@ class SummaryGroup:
     spent: Money = about("What went out; positive.")
     month: str | None = about("The month, such as `2026-11`, if they are grouped by it.")
     kind: model.TransferKind | None = about("The kind, if they are grouped by it.")
+    category: str | None = about("Your category, if they are grouped by it; null for those without one.")
     group: strawberry.Private[domain.Group]
 
     @strawberry.field
@@ -54,9 +57,16 @@ class Summary:
 async def summary_of(
     info: Info, account: model.Account, since: datetime, until: datetime, by: domain.SummaryBy
 ) -> Summary:
-    """The account from `since` (inclusive) to `until` (exclusive). Raises BadRequest, Unavailable."""
+    """The account from `since` (inclusive) to `until` (exclusive).
+
+    Raises:
+        BadRequest: the span ends before it begins. OverLimit, RateLimited: it costs too much.
+        Unavailable: the store does not answer.
+    """
     if since > until:
         raise BadRequest("since must not be later than until")
+    if by is domain.SummaryBy.CATEGORY:
+        await info.context.charge(CATEGORY_COST)
     found = await domain.summary(info.context.ledger.store, account, since, until, by)
     groups = [
         SummaryGroup(
@@ -65,6 +75,7 @@ async def summary_of(
             spent=Money.of(one.spent_minor, account.currency),
             month=one.month,
             kind=one.kind,
+            category=one.category,
             group=one,
         )
         for one in found.groups

@@ -2,61 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
 import strawberry
 
 from ...domain import model
+from ...domain.annotations import Annotation, Side
 from ...domain.ids import AccountId, TransferId, UserId, is_id
 from ...verbs import links, parties
 from ...verbs.lookups import header_of, own_side
 from .context import Context, Info
-from .describe import object_type
+from .describe import about, made_at, object_type, read_at
 from .later import ACCOUNT, HOLD, TOP_UP, WITHDRAWAL, found, later
-from .types import Money, Node, Party, PublicMerchant
+from .scalars import BigInt
+from .types import Money, Node, Party, PublicMerchant, Versioned
 
 
 @object_type
-class Transfer(Node):
-    """One movement of money. It never changes; a reversal is a transfer of its own."""
+class MetadataPair:
+    """A piece of metadata."""
+
+    name: str = about("What it is called; no other pair of yours has the same name.")
+    value: str = about("What it says.")
+
+
+@object_type
+class Transfer(Node, Versioned):
+    """One movement of money. `reversible` and what you note about it change; a reversal is a transfer of its own."""
 
     viewer_id: strawberry.Private[UserId]
     account_id: strawberry.Private[AccountId]
     transfer: strawberry.Private[model.Transfer]
     owned: strawberry.Private[model.Account | None] = None
     """The account, where it was read already."""
+    reading: strawberry.Private[asyncio.Task[int] | None] = None
+    """Of what can be sent back."""
+    noting: strawberry.Private[asyncio.Task[Annotation] | None] = None
+    """The reading of what its owner has noted."""
 
-    @strawberry.field
-    def kind(self) -> model.TransferKind:
-        """Why the money moved."""
-        return self.transfer.kind
+    kind: model.TransferKind = read_at("transfer.kind", "Why the money moved.")
+    reference: str = read_at("transfer.reference", "What the payer wrote; empty if nothing.")
+    created_at: datetime = read_at("transfer.at", "When it was decided, UTC.")
+    amount: Money = made_at(
+        Money,
+        "What left the payer's account; always positive.",
+        {"minor_units": "transfer.amount_minor", "currency": "transfer.currency"},
+    )
+    fee: Money = made_at(
+        Money,
+        "The part of `amount` that the wallet kept; the payee received the rest.",
+        {"minor_units": "transfer.fee_minor", "currency": "transfer.currency"},
+    )
 
     @strawberry.field
     def direction(self) -> parties.Direction:
         """Whether you received or paid it."""
         is_paid = self.transfer.debit_account_id == self.account_id
         return parties.Direction.OUT if is_paid else parties.Direction.IN
-
-    @strawberry.field
-    def reference(self) -> str:
-        """What the payer wrote; empty if nothing."""
-        return self.transfer.reference
-
-    @strawberry.field
-    def at(self) -> datetime:
-        """When it was decided, UTC."""
-        return self.transfer.at
-
-    @strawberry.field
-    def amount(self) -> Money:
-        """What left the payer's account; always positive."""
-        return Money.of(self.transfer.amount_minor, self.transfer.currency)
-
-    @strawberry.field
-    def fee(self) -> Money:
-        """The part of `amount` that the wallet kept; the payee received the rest."""
-        return Money.of(self.transfer.fee_minor, self.transfer.currency)
 
     @later(ACCOUNT)
     async def account(self, info: Info) -> Any:
@@ -84,8 +88,43 @@ class Transfer(Node):
     @strawberry.field
     async def reversible(self, info: Info) -> Money | None:
         """How much of it you can still send back; zero if you paid it, or if its kind is never sent back."""
-        left_minor = await links.reversible_minor(info.context.ledger, self.account_id, self.transfer)
-        return Money.of(left_minor, self.transfer.currency)
+        return Money.of(await self._left_minor(info), self.transfer.currency)
+
+    @strawberry.field
+    async def category(self, info: Info) -> str | None:
+        """What you filed it under; null if nothing. The other side has a category of its own and never sees yours."""
+        return (await self._annotation(info)).category or None
+
+    @strawberry.field
+    async def metadata(self, info: Info) -> list[MetadataPair] | None:
+        """What else you have noted about it, in the order of the names; null only where it cannot be read now.
+
+        The other side never sees it.
+        """
+        return [MetadataPair(name=name, value=value) for name, value in (await self._annotation(info)).metadata]
+
+    @strawberry.field
+    async def version(self, info: Info) -> BigInt | None:
+        """Grows when `reversible` shrinks and when your notes change: ask for it together with either.
+
+        Null if it cannot be read now.
+        """
+        left_minor, noted = await asyncio.gather(self._left_minor(info), self._annotation(info))
+        return BigInt(self.transfer.amount_minor - left_minor + noted.version)
+
+    async def _left_minor(self, info: Info) -> int:
+        """What can be sent back, read once, so that all fields of one answer agree. Raises Unavailable."""
+        if self.reading is None:
+            read = links.reversible_minor(info.context.ledger, self.account_id, self.transfer)
+            self.reading = asyncio.ensure_future(read)
+        return await self.reading
+
+    async def _annotation(self, info: Info) -> Annotation:
+        """What the owner of the account has noted, read once as well. Raises Unavailable."""
+        if self.noting is None:
+            read = info.context.annotations.load(Side(self.account_id, self.transfer.id))
+            self.noting = asyncio.ensure_future(read)
+        return await self.noting
 
     @later(HOLD)
     async def hold(self, info: Info) -> Any:

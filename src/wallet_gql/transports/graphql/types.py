@@ -20,6 +20,7 @@ enum_type(
         "FROZEN": "Receives, but neither pays, holds nor captures until an operator unfreezes it.",
         "CLOSED": "Closed for good; only a credit that was already decided still arrives.",
     },
+    name="AccountState",
 )
 
 enum_type(
@@ -87,6 +88,20 @@ class Node:
     """Anything with an id that is unique in the whole wallet; `node(id:)` finds it again."""
 
     id: strawberry.ID = about("Opaque and permanent.")
+
+
+@interface_type
+class Versioned:
+    """Anything that changes while its `id` stays.
+
+    Answers may arrive in another order than that in which they were made: of two about the same object keep the one
+    with the greater `version`. It is about the object's own fields, not about other objects that it leads to.
+    """
+
+    @strawberry.field
+    def version(self) -> BigInt | None:
+        """Grows with every change, not always by one. Null only where it could not be read."""
+        raise NotImplementedError  # never called: each type that implements the interface has its own resolver
 
 
 @object_type

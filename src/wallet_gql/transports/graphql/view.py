@@ -5,24 +5,27 @@ HTTP: POST with a JSON body, or GET for queries only; no multipart, no batches. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import orjson
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types.execution import ExecutionResult
 from strawberry.types.graphql import OperationType
 
+from ...domain.frozen import frozen
+from ...runtime import Wallet
 from ...settings import Settings
+from ..catalogue import texts
 from ..catalogue.errors import METHOD_NOT_ALLOWED, NOT_ACCEPTABLE
-from ..http.auth import caller_of, caller_with, check_same_site
+from ..http.auth import Caller, caller_of, check_same_site
 from ..http.finishing import Finishing
 from ..http.problems import Problem
 from ..http.rate_limits import visitor_of
 from ..http.record import current
+from ..http.whole import Whole
 from .asked import Asked
 from .context import Context
 from .documents import Documents
@@ -104,20 +107,24 @@ class WalletView:
         ready = schema.ready(query, asked.variables, asked.operation_name, _AT_ONCE["POST"], self._compile_after)
         return None if ready is None else Prepared(ready, asked)
 
-    async def run_prepared(self, prepared: Prepared, scope: Scope, token: str, media_type: str) -> ASGIApp:
+    async def run_prepared(self, prepared: Prepared, wallet: Wallet, caller: Caller, media_type: str) -> Whole:
         """The answer to it. A mutation is run to its end, even if its client hangs up."""
         current().api = "graphql"
-        state, ready, asked = scope["app"].state, prepared.ready, prepared.asked
-        context = Context(state.wallet, caller_with(HTTPConnection(scope), token), live=self.live)
+        ready, asked = prepared.ready, prepared.asked
+        context = Context(wallet, caller, live=self.live)
         context.cost.unpaid = asked.values
         running = schema.run(ready, context, asked.extensions)
         result = await (self._finishing.to_the_end(running) if ready.is_mutation else running)
-        return self._answer(result, Wanted(media_type), context)
+        return self._whole(result, media_type, context)
 
     def _answer(self, result: ExecutionResult, wanted: Wanted, context: Context) -> ASGIApp:
         if wanted.stream_first or wanted.json is None:
             return EventStream(single(result), context)
-        return Whole(status_of(result, wanted.json, self._profile), wanted.json, payload(result), context.headers)
+        return self._whole(result, wanted.json, context)
+
+    def _whole(self, result: ExecutionResult, media_type: str, context: Context) -> Whole:
+        status = status_of(result, media_type, self._profile)
+        return Whole(status, media_type, orjson.dumps(payload(result)), context.headers)
 
     async def _connect(self, socket: WebSocket) -> None:
         try:
@@ -137,28 +144,12 @@ class WalletView:
         return context
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prepared:
     """A request whose document has a plan, with its variables checked."""
 
     ready: Ready
     asked: Asked
-
-
-class Whole:
-    """An answer of JSON, sent as it is."""
-
-    def __init__(self, status: int, media_type: str, shown: object, headers: list[tuple[bytes, bytes]]) -> None:
-        self._body = orjson.dumps(shown)
-        length = b"%d" % len(self._body)
-        kind = f"{media_type}; charset=utf-8".encode()
-        self._headers = [(b"content-length", length), (b"content-type", kind), *headers]
-        self._status = status
-
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Send it."""
-        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-        await send({"type": "http.response.body", "body": self._body})
 
 
 async def _read(request: Request) -> Asked:
@@ -180,13 +171,11 @@ async def _execute(query: str, asked: Asked, context: Context, allowed: tuple[Op
 
 async def _subscribe(query: str, asked: Asked, context: Context, wanted: Wanted) -> ASGIApp:
     if not wanted.stream:
-        detail = f"a subscription is answered as a stream: accept {EVENT_STREAM}, or use a WebSocket"
-        raise Problem(NOT_ACCEPTABLE, detail)
+        raise Problem(NOT_ACCEPTABLE, texts.ACCEPT_STREAM(offered=EVENT_STREAM))
     current().is_stream = True
     results = await schema.follow(query, asked, context, (OperationType.SUBSCRIPTION,))
     return EventStream(results, context)
 
 
 def _only_by_post() -> Problem:
-    detail = "only queries can be sent with GET; send mutations with POST"
-    return Problem(METHOD_NOT_ALLOWED, detail, {"Allow": "POST"})
+    return Problem(METHOD_NOT_ALLOWED, texts.ONLY_BY_POST(), {"Allow": "POST"})

@@ -8,12 +8,11 @@ cookie `wallet-dev` is set, which is not Secure. Anywhere else without TLS, use 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
+from starlette.types import Scope
 
 from ...domain.errors import RateLimited, Unauthenticated, Unavailable
 from ...domain.ids import UserId
@@ -79,7 +78,7 @@ def check_same_site(connection: HTTPConnection) -> None:
 class Caller:
     """The sender of one request. The session is read once, when it is first needed.
 
-    Without `limits` (and so without a network) nothing is counted.
+    Without `limits` (and so without a network) nothing is counted. Without its `scope`, only the usual cookie is set.
     """
 
     def __init__(
@@ -89,18 +88,18 @@ class Caller:
         *,
         visitor: Visitor | None = None,
         limits: Limits | None = None,
-        plain_loopback: Callable[[], bool] = lambda: False,
+        scope: Scope | None = None,
     ) -> None:
         self.visitor = visitor
         self._identity = identity
         self._token = token
         self._limits = limits
-        self._plain_loopback = plain_loopback
+        self._scope = scope
         self._only_reads = self._is_recent = False
         self._session: Session | None = None
         self._lock = asyncio.Lock()
         self._looked_up: set[str] = set()
-        self._looking_up = asyncio.Lock()
+        self._looking_up: asyncio.Lock | None = None
 
     def announce(self, *verbs: str) -> None:
         """Tell what the request is going to do. Unless it only reads, its session is read from the store."""
@@ -179,6 +178,7 @@ class Caller:
         """Count a look-up by name; each name counts once per request. Raises RateLimited."""
         if self._limits is None:
             return
+        self._looking_up = self._looking_up or asyncio.Lock()
         async with self._looking_up:
             if name not in self._looked_up:
                 await self._limits.count_lookup(await self._user_if_any(), self.visitor, name)
@@ -196,14 +196,17 @@ class Caller:
         """Set the session's cookie; it expires at the session's latest end."""
         lasts = int(ABSOLUTE[SessionKind.COOKIE].total_seconds())
         response.set_cookie(COOKIE, token, max_age=lasts, path="/", secure=True, httponly=True, samesite="lax")
-        if self._plain_loopback():
+        if self._is_plain_loopback():
             response.set_cookie(DEV_COOKIE, token, max_age=lasts, path="/", httponly=True, samesite="lax")
 
     def forget(self, response: Response) -> None:
         """Delete the session's cookie."""
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
-        if self._plain_loopback():
+        if self._is_plain_loopback():
             response.delete_cookie(DEV_COOKIE, path="/", httponly=True, samesite="lax")
+
+    def _is_plain_loopback(self) -> bool:
+        return self._scope is not None and is_plain_loopback(HTTPConnection(self._scope))
 
     async def log_out(self) -> bool:
         """End the session at once, also for the rest of this request; returns whether there was a live one."""
@@ -222,17 +225,16 @@ def caller_of(connection: HTTPConnection, token: str | None = None) -> Caller:
 
 
 def caller_with(connection: HTTPConnection, token: str | None) -> Caller:
-    """The sender of a request with this token.
+    """The sender of a request with this token."""
+    return caller_of_token(connection.scope, token, visitor_of(connection))
+
+
+def caller_of_token(scope: Scope, token: str | None, visitor: Visitor) -> Caller:
+    """The sender of a request with this token, who comes from there.
 
     For the rest of the request, every look-up by name, at any depth, counts for this caller.
     """
-    state = connection.app.state
-    caller = Caller(
-        state.wallet.identity,
-        token,
-        visitor=visitor_of(connection),
-        limits=state.limits,
-        plain_loopback=partial(is_plain_loopback, connection),
-    )
+    state = scope["app"].state
+    caller = Caller(state.wallet.identity, token, visitor=visitor, limits=state.limits, scope=scope)
     LOOKING_UP.set(caller.look_up)
     return caller

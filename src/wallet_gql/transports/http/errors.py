@@ -23,6 +23,7 @@ from starlette.responses import Response
 
 from ...domain.errors import Category, WalletError
 from ..catalogue.errors import status_of, values_of
+from .language import message_of, tell
 from .problems import answer
 
 RETRY_SECONDS: Final = 1
@@ -46,4 +47,5 @@ def problem(error: WalletError) -> Response:
         headers["WWW-Authenticate"] = CHALLENGE
     if error.retryable:
         headers["Retry-After"] = str(error.fields.get("retry_after_seconds", RETRY_SECONDS))
-    return answer(status, error.code, error.message, values_of(error), headers, retryable=error.retryable)
+    values = values_of(error, tell())
+    return answer(status, error.code, message_of(error), values, headers, retryable=error.retryable)

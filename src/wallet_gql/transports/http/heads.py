@@ -8,29 +8,36 @@ counted: what callbacks have reported of one message, and what the parser has re
 Uvicorn does not limit the time in which a request may arrive, and any byte ends its keep-alive timeout. So a connection
 whose head or body is late is answered 408 and closed, and one that does not read its answer is cut.
 
-This is also the only place that knows the real peer, so it drops `X-Request-Id` from anybody but trusted proxies. Later
-the client's address may be one that a proxy has forwarded.
+This is also the only place that knows the real peer, so it drops `X-Request-Id` and the headers of traces from anybody
+but trusted proxies. Later the client's address may be one that a proxy has forwarded.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from ... import traces
 from ..catalogue.errors import HEADERS_TOO_LARGE, REQUEST_TIMEOUT, Code
 from .joined import Joined
 from .logs import REQUEST_ID_HEADER
+from .whole import WHOLE
 
 HEAD_MAX: Final = 64 * 1024
 """The largest head of a request, in bytes. Each header counts `_EACH` bytes more, for its memory."""
 
 _EACH: Final = 32
-_NAME: Final = REQUEST_ID_HEADER.lower().encode()
+_OF_PROXIES: Final = frozenset(name.lower().encode() for name in (REQUEST_ID_HEADER, *traces.HEADERS))
+_EXPECT: Final = b"expect"
+_ENDS: Final = {True: b"\r\n", False: b"connection: close\r\n\r\n"}
+"""How a head ends, by whether the connection stays open."""
 
 
 def _refusal(code: Code, detail: str) -> bytes:
@@ -135,8 +142,11 @@ class BoundedHeads(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header or trailer is complete."""
         self._count(len(name) + len(value) + _EACH)
-        if self._is_proxy or name.lower() != _NAME:
+        name = name.lower()
+        if name == _EXPECT:
             super().on_header(name, value)
+        elif self._is_proxy or name not in _OF_PROXIES:
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
@@ -177,7 +187,25 @@ class BoundedHeads(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
         cycle.transport = self._joined  # type: ignore[assignment]  # as much of it as a cycle uses
+        cycle.scope[WHOLE] = partial(self._write_whole, cycle)  # type: ignore[typeddict-unknown-key]
         super()._start_asgi_task(cycle, app)
+
+    def _write_whole(self, cycle: RequestResponseCycle, status: int, head: bytes, body: bytes) -> bool:
+        """Send a request's whole answer at once; False if it has to be sent in ASGI's way. See `whole`."""
+        if cycle.response_started or cycle.disconnected or self.flow.write_paused:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"".join((STATUS_LINE[status], *self._defaults(), head, _ENDS[cycle.keep_alive], body)))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
+
+    def _defaults(self) -> Iterator[bytes]:
+        """The headers that uvicorn adds to each answer, such as the date."""
+        for name, value in self.server_state.default_headers:
+            yield from (name, b": ", value, b"\r\n")
 
     def on_response_complete(self) -> None:
         """An answer is written; the last one of a connection may still have to be read."""

@@ -9,12 +9,22 @@ from urllib.parse import urlsplit, urlunsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..catalogue import texts
 from ..catalogue.errors import BAD_REQUEST, MISDIRECTED_REQUEST
 from .problems import Problem, refuse
 
 _HOST: Final = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+_HOST_MAX: Final = 262
+"""The longest name that DNS allows, with a port."""
+
 _PROBES: Final = ("/healthz", "/readyz")
 """Balancers and orchestrators request these by address, or by HTTP/1.0 without a host. Their answers name no host."""
+
+
+def is_allowed(host: bytes | None, allowed: frozenset[str]) -> bool:
+    """Whether a Host header, the only one, is valid and this server's."""
+    name = None if host is None else _name(host)
+    return name is not None and (not allowed or name in allowed)
 
 
 class Hosts:
@@ -39,15 +49,19 @@ class Hosts:
             return None
         name = _name(hosts[0]) if len(hosts) == 1 else None
         if name is None:
-            return Problem(BAD_REQUEST, "the request must have one Host header, with a name or an address")
+            return Problem(BAD_REQUEST, texts.HOST())
         if not is_for_any and name not in self._allowed:
-            return Problem(MISDIRECTED_REQUEST, "this server is not for that host; see WALLET_ALLOWED_HOSTS")
+            return Problem(MISDIRECTED_REQUEST, texts.OTHER_HOST())
         return None
 
 
-@lru_cache(maxsize=256)
 def _name(host: bytes) -> str | None:
     """The name or address in a Host header, in lower case; None if it is malformed."""
+    return None if len(host) > _HOST_MAX else _known_name(host)
+
+
+@lru_cache(maxsize=256)
+def _known_name(host: bytes) -> str | None:
     found = _HOST.fullmatch(host.decode("latin-1"))
     return found["name"].lower() if found else None
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from ... import traces
 from ...domain.errors import InDoubt, RateLimited, Unavailable, WalletError
 from ...settings import LogFormat
 from .record import RECORD, RequestRecord
@@ -44,6 +45,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            "traceId": traces.trace_id(),
             "requestId": REQUEST_ID.get().removeprefix("-"),
             "userId": request.user_id,
             "verb": ",".join(dict.fromkeys(request.known)),
@@ -77,6 +79,9 @@ def log_config(level: str, form: LogFormat = LogFormat.TEXT) -> dict[str, Any]:
         "filters": {"request_id": {"()": RequestIdFilter}},
         "formatters": {"text": text, "json": {"()": JsonLines}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": form.value, "filters": ["request_id"]}},
-        "loggers": {name: {"level": "WARNING"} for name in ("uvicorn", *_TELL_URLS)},
+        "loggers": {
+            **{name: {"level": "WARNING"} for name in ("uvicorn", *_TELL_URLS)},
+            "opentelemetry": {"level": "ERROR"},  # each new attempt to reach a collector is a warning
+        },
         "root": {"level": level.upper(), "handlers": ["stderr"]},
     }

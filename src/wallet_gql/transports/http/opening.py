@@ -21,6 +21,7 @@ from ...domain.errors import WalletError
 from ...runtime import Wallet, open_wallet
 from ...settings import Settings
 from ...urls import hidden
+from ..catalogue import texts
 from ..catalogue.errors import NOT_OPEN
 from .problems import Problem, refuse
 from .siblings import Siblings
@@ -146,5 +147,4 @@ class UntilOpen:
         if scope["type"] == "lifespan" or scope["app"].state.wallet is not None or scope["path"] in _NEEDS_NO_WALLET:
             await self._app(scope, receive, send)
             return
-        detail = "the wallet waits for its store; nothing was done, so send the same request again"
-        await refuse(Problem(NOT_OPEN, detail, {"Retry-After": "1"}), scope, receive, send)
+        await refuse(Problem(NOT_OPEN, texts.OPENING(), {"Retry-After": "1"}), scope, receive, send)

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 
 from ...setting_values import origin_of
 from ...settings import Mode, Settings
+from ..catalogue import texts
 from ..catalogue.errors import CROSS_SITE
 from .problems import Problem
 
@@ -53,11 +54,7 @@ def is_same_site(connection: HTTPConnection, *, has_cookie: bool) -> bool:
 
 def cross_site() -> Problem:
     """The refusal of other sites: 403."""
-    detail = (
-        "the request comes from another site, or does not say from where; send it from the wallet's own origin or one "
-        "of WALLET_ALLOWED_ORIGINS, or use a bearer token"
-    )
-    return Problem(CROSS_SITE, detail)
+    return Problem(CROSS_SITE, texts.OTHER_SITE())
 
 
 def is_plain_loopback(connection: HTTPConnection) -> bool:

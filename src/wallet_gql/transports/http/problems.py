@@ -13,7 +13,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from ..catalogue.errors import NOT_FOUND, REQUEST_ENTITY_TOO_LARGE, Code, code_of
+from ...domain.words import Worded
+from ..catalogue import texts
+from ..catalogue.errors import METHOD_NOT_ALLOWED, NOT_FOUND, REQUEST_ENTITY_TOO_LARGE, Code, code_of
+from .language import tell
 from .logs import REQUEST_ID
 from .record import current
 
@@ -22,15 +25,16 @@ BODY_MAX: Final = 256 * 1024
 """The largest request body, in bytes."""
 
 _DETAILS: Final = {
-    REQUEST_ENTITY_TOO_LARGE: f"the body is larger than {BODY_MAX} bytes",
-    NOT_FOUND: "there is nothing at this path; the API is at /graphql and /v1",
+    REQUEST_ENTITY_TOO_LARGE: texts.BODY_SIZE(most=BODY_MAX),
+    NOT_FOUND: texts.NO_PATH(),
+    METHOD_NOT_ALLOWED: texts.METHOD(),
 }
 
 
 class Problem(Exception):
-    """A request that is refused with a code of the catalogue. `detail` says what is wrong and what to do."""
+    """A request that is refused with a code of the catalogue. `detail` is one of `texts`."""
 
-    def __init__(self, code: Code, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, code: Code, detail: Worded, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
@@ -38,9 +42,10 @@ class Problem(Exception):
 
 
 def respond(problem: Problem) -> Response:
-    """The response to a problem."""
-    code = problem.code
-    return answer(code.status, code.name, problem.detail, {}, problem.headers, retryable=code.retryable)
+    """The response to a problem, in the language that the request wants."""
+    code, text = problem.code, problem.detail
+    detail = tell()(text.words, text.values)
+    return answer(code.status, code.name, detail, {}, problem.headers, retryable=code.retryable)
 
 
 def answer(
@@ -77,7 +82,8 @@ async def on_http_exception(_request: Request, error: Exception) -> Response:
     """Starlette's handler for its own refusals: no such path, wrong method, a body that is too large."""
     assert isinstance(error, HTTPException)
     code = code_of(HTTPStatus(error.status_code))
-    return respond(Problem(code, _DETAILS.get(code, error.detail), error.headers))
+    detail = _DETAILS.get(code) or Worded.of(code.name, code.docs, {})
+    return respond(Problem(code, detail, error.headers))
 
 
 def too_large() -> Problem:

@@ -17,9 +17,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.storage import storage_from_string
 from starlette.requests import HTTPConnection
@@ -27,11 +27,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...domain.errors import ConfigurationError, RateLimited
 from ...domain.ids import UserId
-from ...domain.security_events import UNKNOWN_NETWORK, Visitor
+from ...domain.security_events import UNKNOWN_NETWORK, USER_AGENT_MAX, Visitor
 from ...setting_values import Rate, rates_of
 from ...settings import Settings
 from .errors import problem
-from .windows import Window, Windows
+from .windows import Limit, Window, Windows
 
 if TYPE_CHECKING:
     from limits.aio.storage import Storage
@@ -63,7 +63,7 @@ _PREFIX: Final = "wallet-rate"
 _VISITOR: Final = "wallet.visitor"
 """Where a request's scope keeps where it comes from, once that is known."""
 
-_KNOWN: Final = RateLimitItemPerSecond(1, 600, namespace=f"{_PREFIX}-known")
+_KNOWN: Final = Limit(1, 600, f"{_PREFIX}-known")
 """Names that were looked up recently: repeating a look-up reveals nothing new, so it does not count."""
 
 
@@ -72,7 +72,8 @@ class Limits:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` is that of the counters in memory: seconds that never go back."""
-        self._items = {name: _item(rate) for name, rate in rates_of(settings.rate_limits).items()}
+        self._limits = {name: _limit(rate) for name, rate in rates_of(settings.rate_limits).items()}
+        self._verbs = self._limits.keys() - {LOG_IN}
         self._alone = Windows(clock)
         self._shared = _shared(settings.rate_limit_storage)
         self._alone_until = 0.0
@@ -93,8 +94,10 @@ class Limits:
 
     async def count_verbs(self, user_id: UserId | None, visitor: Visitor | None, verbs: Iterable[str]) -> None:
         """Count the verbs of a request, and their groups, before it runs. Raises RateLimited."""
+        if self._verbs.isdisjoint(verbs):
+            return
         for verb, times in Counter(verbs).items():
-            if verb not in self._items or verb == LOG_IN:
+            if verb not in self._verbs:
                 continue
             network = visitor.network if visitor else ""
             who = network if user_id is None or verb in _BY_ADDRESS else user_id
@@ -116,10 +119,10 @@ class Limits:
     async def count_lookup(self, user_id: UserId | None, visitor: Visitor | None, name: str) -> None:
         """Count a look-up by name. The same name is free for ten minutes, at least. Raises RateLimited."""
         who = user_id or (visitor.network if visitor else "")
-        if LOOKUP not in self._items or not who or await self._knows(who, name):
+        if LOOKUP not in self._limits or not who or await self._knows(who, name):
             return
         await self._hit(LOOKUP, who)
-        await self._add(_KNOWN, LOOKUP, who, name)
+        await self._add(_KNOWN, (LOOKUP, who, name))
 
     async def close(self) -> None:
         """Close the connection to Redis."""
@@ -129,42 +132,43 @@ class Limits:
 
     async def _hit(self, name: str, who: str, *more: str, times: int = 1) -> None:
         """Count `times` hits by `who` and `more`; only `who` is logged. Raises RateLimited."""
-        item = self._items.get(name)
-        if item is None or (self._shared is None and self._alone.add(item, name, who, *more, times=times)):
+        limit = self._limits.get(name)
+        if limit is None:
             return
-        if self._shared is not None and await self._add(item, name, who, *more, times=times):
+        key = name, who, *more
+        if self._alone.add(limit, key, times) if self._shared is None else await self._add(limit, key, times):
             return
-        wait_seconds = _wait_seconds(await self._window(item, name, who, *more), item, times)
+        wait_seconds = _wait_seconds(await self._window(limit, key), limit, times)
         log.info("%s of %s is over its limit", name, who)
         if name in _NETWORKS:
             await asyncio.sleep(PAUSE_SECONDS)
-        raise RateLimited(min(max(1, math.ceil(wait_seconds)), 2 * item.get_expiry()))
+        raise RateLimited(min(max(1, math.ceil(wait_seconds)), 2 * limit.span))
 
-    async def _add(self, item: RateLimitItem, *key: str, times: int = 1) -> bool:
+    async def _add(self, limit: Limit, key: tuple[str, ...], times: int = 1) -> bool:
         """Count hits by the shared counters; while they do not answer, by this process's own."""
         shared = self._limiter()
         if shared is not None:
             try:
-                return await shared.hit(item, *key, cost=times)
+                return await shared.hit(limit.item, *key, cost=times)
             except Exception as error:  # noqa: BLE001 - whatever Redis or its driver raises
                 self._fall_back(error)
-        return self._alone.add(item, *key, times=times)
+        return self._alone.add(limit, key, times)
 
     async def _knows(self, who: str, name: str) -> bool:
         """Whether a name was looked up in the last ten minutes, or up to ten before those."""
-        before, _, current, _ = await self._window(_KNOWN, LOOKUP, who, name)
+        before, _, current, _ = await self._window(_KNOWN, (LOOKUP, who, name))
         return bool(before or current)
 
-    async def _window(self, item: RateLimitItem, *key: str) -> Window:
+    async def _window(self, limit: Limit, key: tuple[str, ...]) -> Window:
         """What is counted now."""
         shared = self._limiter()
         if shared is not None:
             storage: Any = shared.storage
             try:
-                return cast("Window", await storage.get_sliding_window(item.key_for(*key), item.get_expiry()))
+                return cast("Window", await storage.get_sliding_window(limit.item.key_for(*key), limit.span))
             except Exception as error:  # noqa: BLE001 - same
                 self._fall_back(error)
-        return self._alone.window(item, *key)
+        return self._alone.window(limit, key)
 
     def _limiter(self) -> SlidingWindowCounterRateLimiter | None:
         """The shared counters; None if this process counts alone."""
@@ -174,6 +178,15 @@ class Limits:
         kind = type(error.__cause__ or error).__name__
         log.warning("Redis does not count requests, this process does it alone for a while: %s", kind)
         self._alone_until = time.monotonic() + _REDIS_PAUSE_SECONDS
+
+
+async def count_request(scope: Scope, limits: Limits) -> Visitor:
+    """Count a request of its sender's network, once; returns the sender. Raises RateLimited."""
+    visitor: Visitor | None = scope.get(_VISITOR)
+    if visitor is None:
+        scope[_VISITOR] = visitor = _visitor(scope)
+        await limits.count_address(visitor)
+    return visitor
 
 
 class CountRequests:
@@ -186,8 +199,7 @@ class CountRequests:
         """Pass the request on, or answer 429; a WebSocket over the limit is not accepted."""
         if scope["type"] in ("http", "websocket") and scope["path"].startswith(COUNTED_PATHS):
             try:
-                scope[_VISITOR] = visitor = _visitor(scope)
-                await scope["app"].state.limits.count_address(visitor)
+                await count_request(scope, scope["app"].state.limits)
             except RateLimited as error:
                 if scope["type"] == "websocket":
                     await send({"type": "websocket.close", "code": 1013, "reason": "too many requests"})
@@ -206,7 +218,12 @@ def visitor_of(connection: HTTPConnection) -> Visitor:
 def _visitor(scope: Scope) -> Visitor:
     client = scope.get("client")
     agent = dict(reversed(scope["headers"])).get(b"user-agent", b"")  # of several, the first counts
-    return Visitor.of(client[0] if client else "", agent.decode("latin-1"))
+    return _known_visitor(client[0] if client else "", agent[:USER_AGENT_MAX])
+
+
+@lru_cache(maxsize=1_024)
+def _known_visitor(address: str, agent: bytes) -> Visitor:
+    return Visitor.of(address, agent.decode("latin-1"))
 
 
 def check_names(settings: Settings, verbs: Iterable[str]) -> None:
@@ -222,23 +239,23 @@ def check_storage(settings: Settings) -> None:
     _shared(settings.rate_limit_storage)
 
 
-def _wait_seconds(window: Window, item: RateLimitItem, times: int) -> float:
+def _wait_seconds(window: Window, limit: Limit, times: int) -> float:
     """How many seconds until `times` more hits fit into the limit. The library only says when one more hit fits.
 
     The present window and the share of the one before that lies within the time count. The present window stops
     counting at `now_ends`, one span after its end.
     """
-    span = item.get_expiry()
+    span = limit.span
     before, before_ends, now, now_ends = window
     share = before * before_ends / span
-    excess = share + now + times - item.amount
+    excess = share + now + times - limit.most
     if before and excess <= share:
         return float(excess * span / before)
-    return float(max(now_ends - span, 0) + max(now + times - item.amount, 0) * span / max(now, 1))
+    return float(max(now_ends - span, 0) + max(now + times - limit.most, 0) * span / max(now, 1))
 
 
-def _item(rate: Rate) -> RateLimitItem:
-    return RateLimitItemPerSecond(rate.most, rate.seconds, namespace=_PREFIX)
+def _limit(rate: Rate) -> Limit:
+    return Limit(rate.most, rate.seconds, _PREFIX)
 
 
 def _shared(url: str) -> SlidingWindowCounterRateLimiter | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
+from ... import traces
 from ...domain.errors import InDoubt
 from ...metrics import ANSWER_SECONDS, ANSWERS
 from ..catalogue.errors import INTERNAL
@@ -46,6 +48,12 @@ class RequestRecord:
     """Whether it is a subscription, which lasts as long as its client listens."""
     outcome: str = ""
     """The first failure's code, or `OK`, once it has ended."""
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    """What the client sent in the head, by lower-case names."""
+    language: str = ""
+    """The language in which a message was told; empty if there was none."""
+    has_secret: bool = False
+    """Whether the answer has a secret, so that it must not be compressed."""
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
     """The verb of each failure so far, by its place and its code."""
 
@@ -84,6 +92,23 @@ class RequestRecord:
 
 
 RECORD: Final[ContextVar[RequestRecord | None]] = ContextVar("wallet_request", default=None)
+
+
+@contextmanager
+def traced(headers: Mapping[str, str]) -> Iterator[None]:
+    """A span around what makes its own record, which says what the span was."""
+    with traces.operation(headers) as span:
+        RECORD.set(None)
+        try:
+            yield
+        finally:
+            record = RECORD.get()
+            if span is not None and record is not None:
+                verbs = ",".join(dict.fromkeys(record.known))
+                span.update_name(verbs or record.api)
+                span.set_attributes({"wallet.api": record.api, "wallet.outcome": record.outcome})
+                if record.outcome == INTERNAL.name:
+                    traces.fail(span)
 
 
 def current() -> RequestRecord:

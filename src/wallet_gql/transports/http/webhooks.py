@@ -22,6 +22,7 @@ from ...domain.errors import WalletError
 from ...integrations.stripe.events import NotAnEvent
 from ...integrations.stripe.signature import BadSignature
 from ...runtime import Wallet
+from ..catalogue import texts
 from ..catalogue.errors import BAD_EVENT, NOT_FOUND
 from .errors import problem
 from .problems import Problem
@@ -42,13 +43,13 @@ async def receive(request: Request) -> Response:
     wallet: Wallet = request.app.state.wallet
     events = wallet.payments.events
     if not events.is_open:
-        raise Problem(NOT_FOUND, "this wallet takes no events from Stripe")
+        raise Problem(NOT_FOUND, texts.NO_STRIPE())
     raw = await request.body()
     try:
         about = await events.receive(raw, request.headers.get("stripe-signature"))
     except (BadSignature, NotAnEvent) as error:
         log.warning("a webhook was refused: %s", error)
-        raise Problem(BAD_EVENT, f"this is no event of Stripe's: {error}") from None
+        raise Problem(BAD_EVENT, texts.NO_EVENT(error=error)) from None
     except WalletError as error:
         log.warning("a webhook was not taken in and will come again: %s", error)
         return problem(error)

@@ -12,10 +12,25 @@ from typing import Any, Final, Protocol, get_args, get_origin
 
 from pydantic import BaseModel
 
+from ...domain.money import EXPONENTS
+from ...verbs.summary import GROUPS_MAX
 from ..catalogue.operations import FILTER_COST, HASHING, LIST_SIZE, PASSWORD_COST
+from .values import Given
 
 _SIZE: Final = "first"
-_FILTERS: Final = ("kind", "since", "until")
+_FILTERS: Final = frozenset(
+    ("kind", "since", "until", "state", "counterparty", "reference", "min_minor_units", "max_minor_units")
+)
+_WORK: Final = {
+    "listHistory": 200,
+    "readStatement": 200,
+    "exportStatement": 200,
+    "readSummary": 2_500,
+    "preview": 50,
+}
+"""The additional cost of operations that read more than they return."""
+_LENGTHS: Final = {"groups": GROUPS_MAX, "currencies": len(EXPONENTS)}
+"""Lists with a known greatest length."""
 
 Sizes = tuple[tuple[str, int], ...]
 
@@ -28,23 +43,24 @@ class Priced(Protocol):
         """Its name in the catalogue."""
 
     @property
-    def answers(self) -> Mapping[HTTPStatus, type[BaseModel] | None]:
+    def models(self) -> Mapping[HTTPStatus, type[BaseModel]]:
         """What it may be answered with."""
 
 
-def cost_of(operation: Priced, query: BaseModel | None) -> int:
-    """What a request of an operation costs that has this query."""
-    given = {} if query is None else dict(query)
-    sizes = tuple((name, value) for name, value in given.items() if type(value) is int)
-    filtered = FILTER_COST if any(given.get(name) for name in _FILTERS) else 0
-    work = 1 + filtered + (PASSWORD_COST if operation.name in HASHING else 0)
-    return work + max((_members(model, sizes) for model in operation.answers.values() if model is not None), default=0)
+def cost_of(operation: Priced, given: Given | None) -> int:
+    """What a request of an operation costs that has this body or query."""
+    sizes = () if given is None else tuple(given.sizes().items())
+    is_list = operation.name.startswith("list")
+    is_filtered = is_list and given is not None and not _FILTERS.isdisjoint(given.model_fields_set)
+    work = 1 + _WORK.get(operation.name, 0) + (PASSWORD_COST if operation.name in HASHING else 0)
+    work += FILTER_COST if is_filtered else 0
+    return work + max((_members(model, sizes) for model in operation.models.values()), default=0)
 
 
 @cache
 def _members(model: type[BaseModel], sizes: Sizes) -> int:
     """How many members an answer has at most; a list is as long as the query says under its name, or else `first`."""
-    known = dict(sizes)
+    known = {**_LENGTHS, **dict(sizes)}
     total = 0
     for name, field in model.model_fields.items():
         inner = [_members(kind, sizes) for kind in _models(field.annotation)]

@@ -10,8 +10,21 @@ from pydantic import Field, WithJsonSchema
 from ...domain import merchants as domain
 from ...storage import PAGE_MAX
 from ...verbs.ledger import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX
-from .models import Transfer
-from .values import AccountIdText, Count, Given, GivenMoney, Recipient, Reference, Text, Told
+from .models import Noted, Transfer
+from .values import (
+    AccountIdText,
+    Count,
+    Given,
+    GivenMoney,
+    LetterIdText,
+    Ordered,
+    Place,
+    Recipient,
+    Reference,
+    Sequence,
+    Text,
+    Told,
+)
 
 Name = Annotated[Text, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": domain.NAME_MAX})]
 Url = Annotated[Text, WithJsonSchema({"type": "string", "format": "uri", "maxLength": domain.URL_MAX})]
@@ -39,7 +52,7 @@ class ReplayEvents(Given):
     """From where to tell events again."""
 
     account_id: AccountIdText = Field(description="Your account.")
-    from_sequence: Annotated[int, Field(ge=1, le=10**18 - 1)] = Field(description="The first entry to tell again.")
+    from_sequence: Place = Field(description="The first entry to tell again.")
 
 
 class GivenSplit(Given):
@@ -49,7 +62,7 @@ class GivenSplit(Given):
     basis_points: Annotated[int, Field(ge=1, lt=domain.WHOLE_BASIS_POINTS)] = Field(description="1/10,000 of it.")
 
 
-class PayMerchant(Given):
+class PayMerchant(Noted):
     """A payment to a merchant from one of your accounts."""
 
     from_account_id: AccountIdText = Field(description="Your account that pays.")
@@ -73,11 +86,11 @@ class HoldForMerchant(Given):
     ] = Field(HOLD_SECONDS_DEFAULT, description="How long it lasts, counted from its acceptance.")
 
 
-class LettersQuery(Given):
+class LettersQuery(Ordered):
     """Which page of dead letters."""
 
     first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many at most.")
-    after: Text | None = Field(None, description="Only those behind this one: `next` of the page before.")
+    after: LetterIdText | None = Field(None, description="Only those behind this one: `next` of the page before.")
 
 
 class MerchantQuery(Given):
@@ -100,7 +113,7 @@ class Position(Told):
     """How far you have been told of an account."""
 
     account_id: str
-    sequence: int = Field(ge=0, description="The last entry that was told; zero if none was.")
+    sequence: Sequence = Field(description="The last entry that was told; zero if none was.")
 
 
 class Delivery(Told):
@@ -134,15 +147,15 @@ class DeadLetter(Told):
     """An event that was given up; a replay from its sequence tells it again."""
 
     account_id: str
-    sequence: int
-    event_id: str
+    sequence: Sequence
+    id: str = Field(description="The event's `webhook-id`.")
     transfer_id: str
     error: str
-    at: datetime
+    created_at: datetime
 
 
 class DeadLetters(Told):
-    """Events that were given up, account by account, newest first."""
+    """Events that were given up, account by account."""
 
     dead_letters: list[DeadLetter]
     next: str | None = Field(description="Pass it as `after` to go on; null at the end.")

@@ -85,19 +85,22 @@ async def replay_events(call: Call, given: ReplayEvents) -> Reply:
 async def list_dead_letters(call: Call, given: LettersQuery) -> Reply:
     """Events that were given up, account by account, newest first."""
     merchant_id = (await _own(call)).id
-    page = await call.wallet.webhooks.dead_letters(merchant_id, after=given.after or "", limit=given.first)
+    page = await call.wallet.webhooks.dead_letters(
+        merchant_id, after=given.after or "", limit=given.first, backward=given.backward
+    )
+    listed = given.turned(page.items)
     letters = [
         DeadLetter(
             account_id=one.account_id,
-            sequence=one.sequence,
-            event_id=one.event_id,
+            sequence=str(one.sequence),
+            id=one.event_id,
             transfer_id=one.transfer_id,
             error=one.error,
-            at=one.at,
+            created_at=one.at,
         )
-        for one in page.items
+        for one in listed
     ]
-    return Reply(DeadLetters(dead_letters=letters, next=page.items[-1].id if page.has_more else None))
+    return Reply(DeadLetters(dead_letters=letters, next=listed[-1].id if page.has_more else None))
 
 
 async def pay_merchant(call: Call, given: PayMerchant) -> Reply:
@@ -112,6 +115,7 @@ async def pay_merchant(call: Call, given: PayMerchant) -> Reply:
         currency=given.amount.currency,
         splits=[Split(one.to.to(), one.basis_points) for one in given.splits],
         reference=given.reference,
+        annotation=given.annotation(),
     )
     made = await posted_view(call.wallet, user_id, paid.payment, paid=True)
     splits = await _splits(call, user_id, paid)
@@ -184,7 +188,9 @@ async def _view(call: Call, merchant: domain.Merchant) -> Merchant:
 
 
 def _delivery(delivery: domain.Delivery) -> Delivery:
-    positions = [Position(account_id=name, sequence=sequence) for name, sequence in sorted(delivery.positions.items())]
+    positions = [
+        Position(account_id=name, sequence=str(sequence)) for name, sequence in sorted(delivery.positions.items())
+    ]
     return Delivery(
         positions=positions,
         failures=delivery.attempts,

@@ -3,62 +3,49 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from ...domain.model import AccountStatus, HoldState, TransferKind
-from ...domain.security_events import EventKind
-from ...domain.users import EMAIL_MAX, PASSWORD_MAX, PASSWORD_MIN
+from ...domain.annotations import Annotation
+from ...domain.model import AccountStatus
 from ...storage import PAGE_MAX
+from ...verbs.attempts import REFERENCE_MAX
 from ...verbs.ledger import HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX
-from ...verbs.parties import Direction, PartyKind
+from ...verbs.parties import PartyKind
 from .values import (
+    BY_NAME,
     AccountIdText,
+    Category,
     Count,
     CurrencyText,
-    EventIdText,
+    DirectionName,
     Given,
     GivenMoney,
+    HoldIdText,
+    HoldStateName,
+    KeyText,
+    Metadata,
     MinorUnits,
     Moment,
     Money,
+    Ordered,
     Recipient,
     Reference,
+    Sequence,
     Text,
     Told,
+    TransferKindName,
+    Version,
 )
+
+AccountStateName = Annotated[AccountStatus, BY_NAME]
+PartyKindName = Annotated[PartyKind, BY_NAME]
 
 LAST_MAX: Final = 20
 """The most entries per account in a list of accounts."""
 
 # What comes in
-
-
-class SignUp(Given):
-    """Who wants to join."""
-
-    username: Annotated[Text, WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]{2,31}$"})] = (
-        Field(description="3 to 32 letters, digits, dots, dashes or underscores; others pay you under it.")
-    )
-    email: Annotated[Text, WithJsonSchema({"type": "string", "format": "email", "maxLength": EMAIL_MAX})] = Field(
-        description="An e-mail address; nobody else sees it."
-    )
-    password: Annotated[
-        Text, WithJsonSchema({"type": "string", "minLength": PASSWORD_MIN, "maxLength": PASSWORD_MAX})
-    ] = Field(description=f"{PASSWORD_MIN} to {PASSWORD_MAX} characters, hard to guess.")
-
-
-class LogIn(Given):
-    """Who wants a session."""
-
-    login: Text = Field(description="The username or the e-mail address.")
-    password: Text = Field(description="The password.")
-    session: Literal["cookie", "bearer"] = Field(
-        "cookie",
-        description="`cookie`: for browsers, in a cookie that scripts cannot read. `bearer`: for other clients, the "
-        "token comes in the answer.",
-    )
 
 
 class OpenAccount(Given):
@@ -67,8 +54,8 @@ class OpenAccount(Given):
     currency: CurrencyText = Field(description="The currency it shall hold.")
 
 
-class Payment(Given):
-    """A payment from one of your accounts."""
+class FromAccount(Given):
+    """Whom to pay what from one of your accounts."""
 
     from_account_id: AccountIdText = Field(description="Your account that pays.")
     to: Recipient = Field(description="Whom to pay.")
@@ -76,7 +63,31 @@ class Payment(Given):
     reference: Reference = ""
 
 
-class PlaceHold(Payment):
+class Noted(Given):
+    """What the payer notes about a payment."""
+
+    category: Category = Field("", description="What you file it under, such as `groceries`; only you see it.")
+    metadata: Metadata = Field({}, description="What else you note about it, by names of yours; only you see it.")
+
+    def annotation(self) -> Annotation:
+        """What the payer notes about it."""
+        return Annotation(self.category, tuple(self.metadata.items()))
+
+
+class Payment(FromAccount, Noted):
+    """A payment from one of your accounts."""
+
+
+class AnnotateTransfer(Given):
+    """What to note about a transfer. What is null or left out stays as it is."""
+
+    category: Category | None = Field(None, description="What you file it under; empty for nothing.")
+    metadata: Metadata | None = Field(
+        None, description="All that you note besides, by names of yours; it may be empty."
+    )
+
+
+class PlaceHold(FromAccount):
     """Money to reserve for a payee, who captures or voids it; the payer waits for its end."""
 
     expires_in_seconds: Annotated[
@@ -97,10 +108,6 @@ class Reverse(Given):
     reference: Reference = ""
 
 
-class NoQuery(Given):
-    """No parameters."""
-
-
 class AccountsQuery(Given):
     """Which accounts, and how much of their past."""
 
@@ -109,110 +116,99 @@ class AccountsQuery(Given):
     entries: Annotated[Count, Field(ge=0, le=LAST_MAX)] = Field(5, description="How many last entries of each.")
 
 
-class EntriesQuery(Given):
-    """Which part of an account's history."""
+class HistoryQuery(Ordered):
+    """Which entries, of those that fit all that is given."""
 
     first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many entries at most.")
-    before: Annotated[Count, Field(ge=1, le=10**18 - 1)] | None = Field(
-        None, description="Only entries with a smaller sequence: `next` of the page before."
-    )
-    kind: list[Annotated[TransferKind, Field(strict=False)]] = Field([], description="Only these kinds; repeat it.")
+    kind: list[TransferKindName] = Field([], description="Only these kinds; repeat it.")
+    counterparty: Text | None = Field(None, description="Only with this other side, by username.")
     since: Moment | None = Field(None, description="Not earlier than this moment.")
     until: Moment | None = Field(None, description="Earlier than this moment.")
+    min_minor_units: Count | None = Field(None, description="At least so much, without the sign.")
+    max_minor_units: Count | None = Field(None, description="At most so much, without the sign.")
+    reference: Annotated[Text, Field(max_length=REFERENCE_MAX)] | None = Field(
+        None, description="Only with this part in the reference, in any case."
+    )
 
 
-class EventsQuery(Given):
-    """Which of your security events."""
+class EntriesQuery(HistoryQuery):
+    """Which part of an account's history."""
 
-    first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many events at most.")
-    after: EventIdText | None = Field(None, description="Only events older than this one: `next` of the page before.")
+    after: Annotated[Count, Field(ge=1, le=10**18 - 1)] | None = Field(
+        None, description="Only entries behind this one: `next` of the page before."
+    )
+
+
+class AllEntriesQuery(HistoryQuery):
+    """Which part of the history of all accounts."""
+
+    after: Text | None = Field(None, description="Only entries behind these: `next` of the page before.")
+
+
+class HoldsQuery(Ordered):
+    """Which holds."""
+
+    first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many holds at most.")
+    after: HoldIdText | None = Field(None, description="Only holds behind this one: `next` of the page before.")
+    direction: DirectionName | None = Field(None, description="`IN` for those that you may capture; both if left out.")
+    state: list[HoldStateName] = Field([], description="Only in these states; repeat it.")
 
 
 class KeyQuery(Given):
     """Which key to ask about."""
 
-    idempotency_key: Annotated[
-        Text, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"})
-    ] = Field(description="The key of the first request, as it was sent.")
+    idempotency_key: KeyText = Field(description="The key of the first request, as it was sent.")
 
 
 # What goes out
 
 
-class User(Told):
-    """You."""
-
-    id: str
-    username: str = Field(description="Others pay you under this name.")
-    email: str = Field(description="Never shown to others.")
-    created_at: datetime
-
-
-class Session(Told):
-    """You are logged in."""
-
-    user: User
-    token: str | None = Field(description="For `bearer`, told only now; goes into `Authorization: Bearer …`.")
-    expires_at: datetime = Field(description="When the session ends unless it is used before.")
-
-
-class Event(Told):
-    """Something that happened to your access."""
-
-    id: str
-    kind: EventKind
-    at: datetime
-    address: str | None = Field(description="The IP address it came from; null if it came from none.")
-    user_agent: str | None = Field(description="What the client called itself, shortened; null if nothing.")
-    subject: str | None = Field(description="The id of the session or account that it was done to; null for others.")
-
-
-class Events(Told):
-    """A page of your events."""
-
-    events: list[Event]
-    next: str | None = Field(description="`after` of the next page; null at the end.")
-
-
 class Party(Told):
     """Somebody on one side of a transfer or a hold."""
 
-    kind: PartyKind = Field(description="What it is. Show it beside `name`, which anybody could choose.")
+    kind: PartyKindName = Field(description="What it is. Show it beside `name`, which anybody could choose.")
     name: str = Field(description="What to show: a merchant's name, or a username; `system` for the wallet.")
     username: str | None = Field(description="Whom one can pay under this name; null for the wallet.")
 
 
 class Transfer(Told):
-    """One movement of money, as one of its two parties sees it. It never changes."""
+    """One movement of money, as one of its two parties sees it. Only what you note about it changes."""
 
     id: str
-    kind: TransferKind
-    direction: Direction = Field(description="Whether you received or paid it.")
+    kind: TransferKindName
+    direction: DirectionName = Field(description="Whether you received or paid it.")
     account_id: str = Field(description="Your account.")
     counterparty: Party | None = Field(description="The other side; null if it is not known any more.")
     amount: Money = Field(description="What left the payer's account.")
     fee: Money = Field(description="The part of `amount` that the wallet kept; the payee received the rest.")
     reference: str
-    at: datetime = Field(description="When it was decided.")
+    created_at: datetime = Field(description="When it was decided.")
     reverses_id: str | None = Field(description="The transfer that this one sends back.")
     hold_id: str | None = Field(description="The hold that this one captured.")
+    category: str | None = Field(
+        description="What you filed it under; null if nothing, and where `metadata` is. The other side never sees it."
+    )
+    metadata: dict[str, str] | None = Field(
+        description="What else you have noted about it; null only where it cannot be read now. The other side never "
+        "sees it."
+    )
 
 
 class Entry(Told):
     """One line of an account's history: what a transfer did to this account."""
 
-    sequence: int = Field(ge=1, description="Its place in the account's order: 1, 2, 3 … without gaps.")
+    sequence: Sequence = Field(description="Its place in the account's order: 1, 2, 3 … without gaps.")
     amount: Money = Field(description="What the account gained, or lost if it is negative.")
     balance_after: Money
-    at: datetime = Field(description="When it was entered; never earlier than the entry before.")
+    created_at: datetime = Field(description="When it was entered; never earlier than the entry before.")
     transfer: Transfer
 
 
 class Entries(Told):
-    """A page of history, newest first."""
+    """A page of history."""
 
     entries: list[Entry]
-    next: int | None = Field(description="Pass it as `before` to go on; null at the end. A filtered page may be short.")
+    next: str | None = Field(description="Pass it as `after` to go on; null at the end. A filtered page may be short.")
 
 
 class Account(Told):
@@ -220,11 +216,21 @@ class Account(Told):
 
     id: str
     currency: str
-    status: AccountStatus
+    state: AccountStateName
     posted: Money = Field(description="The balance: all entries together.")
     held: Money = Field(description="The part of `posted` that is reserved for payees.")
     available: Money = Field(description="What can be spent now: `posted` less `held`.")
+    sequence: Sequence = Field(
+        description="Its newest entry; 0 if none. `posted` may already have credits whose entries come a moment later."
+    )
+    version: Version
     created_at: datetime
+
+
+class ClosedAccount(Told):
+    """The account is closed for good."""
+
+    account: Account | None = Field(description="The account; null if it could not be read: it is closed all the same.")
 
 
 class AccountWithEntries(Account):
@@ -252,8 +258,8 @@ class Hold(Told):
     """Money of the payer that is reserved for the payee."""
 
     id: str
-    state: HoldState
-    direction: Direction = Field(description="`out` if it is your money, `in` if it is reserved for you.")
+    state: HoldStateName = Field(description="What became of it; `EXPIRED` as soon as its time is over.")
+    direction: DirectionName = Field(description="`OUT` if it is your money, `IN` if it is reserved for you.")
     payer: Party | None = Field(description="Whose money it is; null if that is not known any more.")
     payee: Party | None = Field(description="Whom it is reserved for; null if that is not known any more.")
     account_id: str = Field(description="The account whose money is reserved.")
@@ -265,6 +271,17 @@ class Hold(Told):
     created_at: datetime
     expires_at: datetime | None
     closed_at: datetime | None
+    version: Version
+    closable: bool = Field(description="Whether you may capture or void it now: you are its payee, and it is open.")
+
+
+class Holds(Told):
+    """A page of your holds."""
+
+    holds: list[Hold]
+    next: str | None = Field(
+        description="Pass it as `after` to go on; null at the end. A page of some states may be short."
+    )
 
 
 class HoldAnswer(Told):
@@ -275,19 +292,20 @@ class HoldAnswer(Told):
 
 
 class Refusal(Told):
-    """A refusal that is kept under a key."""
+    """A refusal, with its own values beside these members."""
 
     model_config = ConfigDict(extra="allow")
 
     code: str
     message: str
+    retryable: bool = Field(description="Whether the same request, with the same key, may succeed later.")
 
 
 class Outcome(Told):
     """What a key stands for."""
 
     operation: str = Field(description="What was asked for under it, such as `transfer` or `placeHold`.")
-    at: datetime = Field(description="When it was decided.")
+    created_at: datetime = Field(description="When it was decided.")
     transfer: Transfer | None = Field(description="The transfer it made; null for a hold or a refusal.")
     hold: Hold | None = Field(description="The hold it placed or voided, as it is now.")
     refusal: Refusal | None = Field(description="Why it was refused, if it was.")

@@ -14,38 +14,43 @@ from pydantic.json_schema import models_json_schema
 from ... import __version__
 from ...domain.errors import InvalidInput, WalletError
 from ...idempotency.keys import HEADER, KEY_MAX
-from ..catalogue.errors import ANY_BODY, ANY_REQUEST, Code, camel, is_money, status_of
+from ..catalogue.errors import ANY_BODY, ANY_REQUEST, ENUMS, Code, camel, is_money, status_of
 from ..http.auth import COOKIE
 from ..http.problems import MEDIA_TYPE
-from .routing import JSON, REPLAYED, Operation
+from .routing import JSON, REPLAYED, Content, Operation
+from .values import id_pattern
 
 VERSION: Final = "3.1.0"
 
-_PREFIXES: Final = {
-    "account_id": "acc",
-    "transfer_id": "trf",
-    "hold_id": "hld",
-    "top_up_id": "top",
-    "withdrawal_id": "wdr",
+_PATTERNS: Final = {
+    "account_id": id_pattern("acc"),
+    "transfer_id": id_pattern("trf"),
+    "hold_id": id_pattern("hld"),
+    "top_up_id": id_pattern("top"),
+    "withdrawal_id": id_pattern("wdr"),
+    "session_id": "^[0-9a-f]{64}$",
 }
 _TYPES: Final = {"str": "string", "int": "integer", "str | None": ["string", "null"]}
-_PROBLEM: Final = {
-    "type": "object",
-    "description": "What went wrong and what to do next (RFC 9457).",
-    "required": ["type", "title", "status", "detail", "code", "requestId", "retryable"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string", "description": "What the status means."},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What went wrong and what to do, in English, for people."},
-        "code": {"type": "string", "description": "What went wrong, for programs; stable."},
-        "requestId": {"type": "string", "description": "Helps us find it in the log."},
-        "retryable": {
-            "type": "boolean",
-            "description": "Whether the same request, with the same idempotency key, may succeed later.",
-        },
+_BOUNDS: Final = {"ge": "minimum", "le": "maximum"}
+"""Pydantic's names of the bounds of a number that is written with digits."""
+
+PROBLEM: Final[dict[str, dict[str, Any]]] = {
+    "type": {"type": "string"},
+    "title": {"type": "string", "description": "What the status means."},
+    "status": {"type": "integer"},
+    "detail": {
+        "type": "string",
+        "description": "What to do, for people; see `Accept-Language`.",
+    },
+    "code": {"type": "string", "description": "What went wrong, for programs; stable."},
+    "requestId": {"type": "string", "description": "Helps us find it in the log."},
+    "retryable": {
+        "type": "boolean",
+        "description": "Whether the same request, with the same idempotency key, may succeed later.",
     },
 }
+"""What every problem has (RFC 9457)."""
+
 KEY_PATTERN: Final = r'^([!#-+\--:<-~]+|"[!#-\[\]-~]([ !#-\[\]-~]*[!#-\[\]-~])?")$'
 """The keys that `header_key` accepts, as far as a pattern can express them; keys with escapes are not covered."""
 
@@ -75,7 +80,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": {"Problem": _PROBLEM, **_models(operations), **_errors(operations)},
+            "schemas": {**_models(operations), **_errors(operations)},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
@@ -105,22 +110,20 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _path_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
     for name in re.findall(r"{(\w+)}", operation.path):
-        pattern = rf"^{_PREFIXES[name]}_[0-9a-f]{{12}}7[0-9a-f]{{3}}[89ab][0-9a-f]{{15}}$"
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": pattern}}
+        schema = {"type": "string", "pattern": _PATTERNS[name]}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _query_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
     if operation.query is None:
         return
     schema = operation.query.model_json_schema(ref_template="#/components/schemas/{model}")
-    inlined = schema.get("$defs", {})
     required = schema.get("required", [])
     for name, given in schema["properties"].items():
         about = {key: value for key, value in given.items() if key not in ("title", "default", "description", "anyOf")}
         if "anyOf" in given:  # an optional parameter may be left out, but is never null
             about |= next(option for option in given["anyOf"] if option.get("type") != "null")
-        if "items" in about and "$ref" in about["items"]:
-            about["items"] = inlined[about["items"]["$ref"].rpartition("/")[2]]
+        about = {_BOUNDS.get(key, key): value for key, value in about.items()}
         if given.get("default") not in (None, []):
             about["default"] = given["default"]
         found: dict[str, Any] = {"name": name, "in": "query", "required": name in required}
@@ -128,7 +131,7 @@ def _query_parameters(operation: Operation) -> Iterable[dict[str, Any]]:
 
 
 def _key_parameter(operation: Operation) -> Iterable[dict[str, Any]]:
-    if operation.entry.keyed:
+    if operation.takes_key:
         yield {
             "name": HEADER,
             "in": "header",
@@ -141,14 +144,16 @@ def _key_parameter(operation: Operation) -> Iterable[dict[str, Any]]:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for status, model in operation.answers.items():
+    for status, told in operation.answers.items():
         answer: dict[str, Any] = {"description": status.phrase}
-        if model is not None:
-            answer["content"] = {JSON: {"schema": _ref(model.__name__)}}
+        if isinstance(told, Content):
+            answer["content"] = {told.media_type: {"schema": _schema_of(told)}}
+        elif told is not None:
+            answer["content"] = {JSON: {"schema": _ref(told.__name__)}}
         headers = {}
         if status is HTTPStatus.CREATED:
             headers["Location"] = _header("Where what was made is found.")
-        if operation.entry.keyed and status is HTTPStatus.OK:
+        if operation.takes_key and status is HTTPStatus.OK:
             about = "`true` if the key was used before: then nothing was done now."
             is_always = HTTPStatus.CREATED in operation.answers
             headers[REPLAYED] = {**_header(about), "required": is_always}
@@ -169,6 +174,13 @@ def _responses(operation: Operation) -> dict[str, Any]:
     return found
 
 
+def _schema_of(content: Content) -> dict[str, Any]:
+    """Text; of a stream, whose events are JSON, also what each of them has."""
+    if content.model is None:
+        return {"type": "string"}
+    return {"type": "string", "contentMediaType": JSON, "contentSchema": _ref(content.model.__name__)}
+
+
 def _refusals(operation: Operation) -> dict[HTTPStatus, list[str]]:
     """The names of the schemas of the operation's refusals, by status."""
     found: dict[HTTPStatus, list[str]] = {}
@@ -181,12 +193,13 @@ def _refusals(operation: Operation) -> dict[HTTPStatus, list[str]]:
 
 def _models(operations: Sequence[Operation]) -> dict[str, Any]:
     given: list[type[BaseModel]] = [one.body for one in operations if one.body is not None]
-    told: list[type[BaseModel]] = [model for one in operations for model in one.answers.values() if model is not None]
+    given += [one.query for one in operations if one.query is not None]
+    told: list[type[BaseModel]] = [model for one in operations for model in one.models.values()]
     inputs = [(model, "validation") for model in dict.fromkeys(given)]
     outputs = [(model, "serialization") for model in dict.fromkeys(told)]
     _, made = models_json_schema([*inputs, *outputs], ref_template="#/components/schemas/{model}")  # type: ignore[list-item]  # a tuple of literals
-    definitions: dict[str, Any] = made["$defs"]
-    return definitions
+    queries = {one.query.__name__ for one in operations if one.query is not None}
+    return {name: one for name, one in made["$defs"].items() if name not in queries}
 
 
 def _errors(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -209,32 +222,37 @@ _PROBLEMS: Final = {
         "type": "object",
         "properties": {
             "path": {"type": "array", "items": {"type": "string"}, "description": "Such as `amount`, `currency`."},
-            "code": {"type": "string"},
-            "message": {"type": "string"},
+            "code": {"type": "string", "description": "What is wrong, for programs."},
+            "reason": {
+                "type": "string",
+                "description": "Why, for programs with texts of their own.",
+            },
+            "message": {"type": "string", "description": "For people, in the language that `Accept-Language` wants."},
         },
-        "required": ["path", "code", "message"],
+        "required": ["path", "code", "reason", "message"],
     },
 }
 
 
 def _error(kind: type[WalletError]) -> dict[str, Any]:
     schema = _coded(kind.code, inspect.cleandoc(kind.__doc__ or ""))
-    own = schema["allOf"][1]
-    own["properties"]["retryable"] = {"const": kind.retryable}
+    own = schema["properties"]
+    own["retryable"] = {"const": kind.retryable, **own["retryable"]}
     for name, hint in kind.field_types.items():
-        own["properties"][camel(name)] = {"type": "string" if is_money(name) else _TYPES[hint]}
-    own["required"] = [camel(name) for name in kind.field_types]
+        own[camel(name)] = {"type": "string" if is_money(name) else _TYPES[hint]}
+        if (kind, name) in ENUMS:
+            own[camel(name)]["enum"] = list(ENUMS[kind, name].__members__)
+        schema["required"].append(camel(name))
     if kind is InvalidInput:
-        own["properties"]["problems"] = _PROBLEMS
-        own["required"].append("problems")
+        own["problems"] = _PROBLEMS
+        schema["required"].append("problems")
     return schema
 
 
 def _coded(code: str, about: str) -> dict[str, Any]:
-    return {
-        "description": about,
-        "allOf": [_ref("Problem"), {"type": "object", "properties": {"code": {"const": code}}}],
-    }
+    """A problem of its own. It repeats what all have: generators of clients cannot merge it from elsewhere."""
+    properties = {**PROBLEM, "code": {"const": code, **PROBLEM["code"]}}
+    return {"type": "object", "description": about, "required": list(PROBLEM), "properties": properties}
 
 
 def _error_name(kind: type[WalletError]) -> str:

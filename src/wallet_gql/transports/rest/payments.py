@@ -14,7 +14,20 @@ from ...domain.topups import TopUpState
 from ...domain.withdrawals import WithdrawalState
 from ...storage import PAGE_MAX
 from .routing import REPLAYED, Call, Operation, Reply
-from .values import AccountIdText, Count, Given, GivenMoney, Money, Reference, Text, Told
+from .values import (
+    BY_NAME,
+    AccountIdText,
+    Count,
+    Given,
+    GivenMoney,
+    Money,
+    Ordered,
+    Reference,
+    Told,
+    TopUpIdText,
+    Version,
+    WithdrawalIdText,
+)
 
 # What comes in
 
@@ -34,27 +47,39 @@ class Withdraw(Given):
     reference: Reference = ""
 
 
-class PageQuery(Given):
-    """Which page, newest first."""
+class PageQuery(Ordered):
+    """How long a page is."""
 
     first: Annotated[Count, Field(ge=1, le=PAGE_MAX)] = Field(20, description="How many at most.")
-    after: Text | None = Field(None, description="Only those behind this one: `next` of the page before.")
+
+
+class TopUpsQuery(PageQuery):
+    """Which page of top-ups."""
+
+    after: TopUpIdText | None = Field(None, description="Only those behind this one: `next` of the page before.")
+
+
+class WithdrawalsQuery(PageQuery):
+    """Which page of withdrawals."""
+
+    after: WithdrawalIdText | None = Field(None, description="Only those behind this one: `next` of the page before.")
 
 
 # What goes out
 
 
 class TopUp(Told):
-    """Money on its way in. Only `succeeded` means that the account has it."""
+    """Money on its way in. Only `SUCCEEDED` means that the account has it."""
 
     id: str
-    state: TopUpState
+    state: Annotated[TopUpState, BY_NAME]
     amount: Money = Field(description="How much was asked for.")
     account_id: str = Field(description="The account that gets it.")
     transfer_id: str | None = Field(description="The transfer that brought it, once it has succeeded.")
     taken_back: Money = Field(description="What refunds and disputes took back of it and have not given up again.")
     failure: str | None = Field(description="Why the provider did not take it, in the provider's words.")
     created_at: datetime
+    version: Version
 
 
 class TopUpAnswer(Told):
@@ -69,23 +94,24 @@ class TopUpAnswer(Told):
 
 
 class TopUps(Told):
-    """A page of your top-ups, oldest first."""
+    """A page of your top-ups."""
 
     top_ups: list[TopUp]
     next: str | None = Field(description="Pass it as `after` to go on; null at the end.")
 
 
 class Withdrawal(Told):
-    """Money on its way out. Until it is `paid` or `failed` it is held."""
+    """Money on its way out. Until it is `PAID` or `FAILED` it is held."""
 
     id: str
-    state: WithdrawalState
+    state: Annotated[WithdrawalState, BY_NAME]
     amount: Money
     account_id: str = Field(description="The account that it leaves.")
     hold_id: str = Field(description="The hold that keeps the money until it has left.")
     transfer_id: str | None = Field(description="The transfer by which it left, once it was paid.")
     failure: str | None = Field(description="Why it did not work, in the provider's words.")
     created_at: datetime
+    version: Version
 
 
 class WithdrawalAnswer(Told):
@@ -96,7 +122,7 @@ class WithdrawalAnswer(Told):
 
 
 class Withdrawals(Told):
-    """A page of your withdrawals, oldest first."""
+    """A page of your withdrawals."""
 
     withdrawals: list[Withdrawal]
     next: str | None = Field(description="Pass it as `after` to go on; null at the end.")
@@ -108,19 +134,22 @@ async def begin_top_up(call: Call, given: BeginTopUp) -> Reply:
     top_ups = call.wallet.payments.top_ups
     account_id = AccountId(given.to_account_id)
     started = await top_ups.request(user_id, await call.key(), account_id, amount.minor_units, amount.currency)
-    body = TopUpAnswer(top_up=_top_up(started.top_up), client_secret=started.client_secret, replayed=started.replayed)
+    body = TopUpAnswer(
+        top_up=top_up_view(started.top_up), client_secret=started.client_secret, replayed=started.replayed
+    )
     return _keyed(body, f"/v1/top-up/{started.top_up.id}", replayed=started.replayed)
 
 
 async def read_top_up(call: Call, _: None) -> Reply:
     """One of your top-ups."""
-    return Reply(_top_up(await call.wallet.payments.top_ups.get(await call.user_id(), call.path("top_up_id"))))
+    return Reply(top_up_view(await call.wallet.payments.top_ups.get(await call.user_id(), call.path("top_up_id"))))
 
 
-async def list_top_ups(call: Call, given: PageQuery) -> Reply:
+async def list_top_ups(call: Call, given: TopUpsQuery) -> Reply:
     """Your top-ups, newest first."""
-    page = await call.wallet.payments.top_ups.list(await call.user_id(), after=given.after or "", limit=given.first)
-    body = [_top_up(one) for one in page.items]
+    found, user_id = call.wallet.payments.top_ups, await call.user_id()
+    page = await found.list(user_id, after=given.after or "", limit=given.first, backward=given.backward)
+    body = [top_up_view(one) for one in given.turned(page.items)]
     return Reply(TopUps(top_ups=body, next=body[-1].id if page.has_more else None))
 
 
@@ -138,25 +167,26 @@ async def withdraw(call: Call, given: Withdraw) -> Reply:
         given.amount.currency,
         reference=given.reference,
     )
-    body = WithdrawalAnswer(withdrawal=_withdrawal(asked.withdrawal), replayed=asked.replayed)
+    body = WithdrawalAnswer(withdrawal=withdrawal_view(asked.withdrawal), replayed=asked.replayed)
     return _keyed(body, f"/v1/withdrawal/{asked.withdrawal.id}", replayed=asked.replayed)
 
 
 async def read_withdrawal(call: Call, _: None) -> Reply:
     """One of your withdrawals."""
     found = await call.wallet.payments.withdrawals.get(await call.user_id(), call.path("withdrawal_id"))
-    return Reply(_withdrawal(found))
+    return Reply(withdrawal_view(found))
 
 
-async def list_withdrawals(call: Call, given: PageQuery) -> Reply:
+async def list_withdrawals(call: Call, given: WithdrawalsQuery) -> Reply:
     """Your withdrawals, newest first."""
-    found = call.wallet.payments.withdrawals
-    page = await found.list(await call.user_id(), after=given.after or "", limit=given.first)
-    body = [_withdrawal(one) for one in page.items]
+    found, user_id = call.wallet.payments.withdrawals, await call.user_id()
+    page = await found.list(user_id, after=given.after or "", limit=given.first, backward=given.backward)
+    body = [withdrawal_view(one) for one in given.turned(page.items)]
     return Reply(Withdrawals(withdrawals=body, next=body[-1].id if page.has_more else None))
 
 
-def _top_up(one: topups.TopUp) -> TopUp:
+def top_up_view(one: topups.TopUp) -> TopUp:
+    """A top-up, as its user sees it."""
     return TopUp(
         id=one.id,
         state=one.state,
@@ -166,10 +196,12 @@ def _top_up(one: topups.TopUp) -> TopUp:
         taken_back=Money.of(one.taken_back_minor, one.currency),
         failure=one.reason if one.state is TopUpState.FAILED else None,
         created_at=one.created_at,
+        version=str(one.version),
     )
 
 
-def _withdrawal(one: withdrawals.Withdrawal) -> Withdrawal:
+def withdrawal_view(one: withdrawals.Withdrawal) -> Withdrawal:
+    """A withdrawal, as its user sees it."""
     return Withdrawal(
         id=one.id,
         state=one.state,
@@ -179,6 +211,7 @@ def _withdrawal(one: withdrawals.Withdrawal) -> Withdrawal:
         transfer_id=one.transfer_id,
         failure=one.reason or None,
         created_at=one.created_at,
+        version=str(one.version),
     )
 
 
@@ -193,9 +226,9 @@ _CREATED, _OK = HTTPStatus.CREATED, HTTPStatus.OK
 
 OPERATIONS: Final = (
     Operation("POST", "/v1/top-up", begin_top_up, {_CREATED: TopUpAnswer, _OK: TopUpAnswer}, BeginTopUp),
-    Operation("GET", "/v1/top-up", list_top_ups, {_OK: TopUps}, query=PageQuery),
+    Operation("GET", "/v1/top-up", list_top_ups, {_OK: TopUps}, query=TopUpsQuery),
     Operation("GET", "/v1/top-up/{top_up_id}", read_top_up, {_OK: TopUp}),
     Operation("POST", "/v1/withdrawal", withdraw, {_CREATED: WithdrawalAnswer, _OK: WithdrawalAnswer}, Withdraw),
-    Operation("GET", "/v1/withdrawal", list_withdrawals, {_OK: Withdrawals}, query=PageQuery),
+    Operation("GET", "/v1/withdrawal", list_withdrawals, {_OK: Withdrawals}, query=WithdrawalsQuery),
     Operation("GET", "/v1/withdrawal/{withdrawal_id}", read_withdrawal, {_OK: Withdrawal}),
 )

@@ -7,6 +7,7 @@ has 200 and `Idempotent-Replayed: true`. `catalogue.operations` lists what each 
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from http import HTTPStatus
 from typing import Final
@@ -16,89 +17,45 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ...domain.errors import HoldNotFound, TransferNotFound, Unauthenticated
+from ...domain.errors import HoldNotFound, TransferNotFound, WalletError
 from ...domain.ids import AccountId, HoldId, TransferId, is_id
-from ...domain.model import Hold, Transfer
-from ...domain.users import SessionKind
+from ...domain.model import AccountStatus, Hold, HoldState, Transfer
 from ...idempotency import key_of
-from ...identity import LoggedIn
-from ...verbs.history import HistoryFilter, page_of_history
+from ...verbs.annotations import annotate
+from ...verbs.history import page_of_history
+from ...verbs.hold_lists import holds_of
 from ...verbs.ledger import Posted
+from ...verbs.parties import Direction
+from ..catalogue import texts
 from ..catalogue.errors import KEY_UNKNOWN
 from ..http.problems import Problem
+from . import events as rest_events
+from . import history as rest_history
 from . import merchants as rest_merchants
 from . import models as told
 from . import payments as rest_payments
+from . import planning as rest_planning
 from . import spending as rest_spending
+from . import users as rest_users
 from .models import (
     AccountsQuery,
+    AnnotateTransfer,
     Capture,
-    EntriesQuery,
-    EventsQuery,
+    HoldsQuery,
     KeyQuery,
-    LogIn,
     OpenAccount,
     Payment,
     PlaceHold,
     Reverse,
-    SignUp,
 )
 from .openapi import document
 from .routing import JSON, Call, Operation, Reply, keyed_reply, routes_of
-from .views import View, account_view, event_view, held_view, outcome_view, posted_view, user_view
+from .views import View, account_view, held_view, outcome_view, posted_view
+
+log = logging.getLogger(__name__)
 
 CREATED: Final = HTTPStatus.CREATED
 OK: Final = HTTPStatus.OK
-
-
-async def sign_up(call: Call, given: SignUp) -> Reply:
-    """Create a user. Log in next."""
-    user = await call.wallet.identity.sign_up(given.username, given.email, given.password, call.caller.visitor)
-    return Reply(user_view(user), CREATED, {"Location": "/v1/user"})
-
-
-async def read_user(call: Call, _: None) -> Reply:
-    """The user who asks."""
-    user = await call.wallet.identity.user(await call.user_id())
-    if user is None:
-        raise Unauthenticated
-    return Reply(user_view(user))
-
-
-async def log_in(call: Call, given: LogIn) -> Reply:
-    """Start a session: in a cookie for browsers, as a bearer token for other clients. It cannot be replayed."""
-    await call.caller.count_log_in(given.login)
-    kind = SessionKind(given.session)
-    made = await call.wallet.identity.log_in(given.login, given.password, kind, call.caller.visitor)
-    return _begun(call, made, CREATED)
-
-
-async def renew_session(call: Call, _: None) -> Reply:
-    """Get a new token for your session; the old one ends at once. A bearer token lasts another 30 days."""
-    session = await call.caller.session()
-    return _begun(call, await call.wallet.identity.renew(session, call.caller.visitor), CREATED)
-
-
-def _begun(call: Call, made: LoggedIn, status: HTTPStatus) -> Reply:
-    is_cookie = made.session.kind is SessionKind.COOKIE
-    body = told.Session(
-        user=user_view(made.user), token=None if is_cookie else made.token, expires_at=made.session.expires_at
-    )
-    adorn = (lambda response: call.caller.keep(response, made.token)) if is_cookie else None
-    return Reply(body, status, {"Location": "/v1/session"}, adorn)
-
-
-async def log_out(call: Call, _: None) -> Reply:
-    """End the session at once, on every server. Without a session there is nothing to do, and that is no error."""
-    await call.caller.log_out()
-    return Reply(None, HTTPStatus.NO_CONTENT, adorn=call.caller.forget)
-
-
-async def list_events(call: Call, given: EventsQuery) -> Reply:
-    """What happened to your access, newest first: log-ins and failed ones, new passwords, ended sessions, freezes."""
-    page = await call.wallet.identity.events.page(await call.user_id(), given.first, after=given.after or "")
-    events = [event_view(event) for event in page.items]
-    return Reply(told.Events(events=events, next=events[-1].id if page.has_more else None))
 
 
 async def list_accounts(call: Call, given: AccountsQuery) -> Reply:
@@ -130,14 +87,19 @@ async def read_account(call: Call, _: None) -> Reply:
     return Reply(account_view(account))
 
 
-async def list_entries(call: Call, given: EntriesQuery) -> Reply:
-    """What happened on an account, newest first. Entries that arrive while you page shift nothing."""
-    user_id = await call.user_id()
-    account = await call.ledger.account(user_id, AccountId(call.path("account_id")))
-    where = HistoryFilter(frozenset(given.kind) or None, since=given.since, until=given.until)
-    page = await page_of_history(call.wallet.store, account, given.first, before=given.before, where=where)
-    view = await View.of(call.wallet, user_id, [line.transfer for line in page.lines])
-    return Reply(told.Entries(entries=[view.entry(line) for line in page.lines], next=page.next_sequence))
+async def close_account(call: Call, _: None) -> Reply:
+    """Close an account of yours for good, at zero and without open holds. It moves no money, so it needs no key.
+
+    If the answer is lost send it again: `ACCOUNT_CLOSED` then says that it is done.
+    """
+    user_id, account_id = await call.user_id(), AccountId(call.path("account_id"))
+    await call.ledger.set_account_status(user_id, account_id, AccountStatus.CLOSED)
+    try:
+        account = account_view(await call.ledger.account(user_id, account_id))
+    except WalletError as error:
+        log.warning("account %s could not be read after it was closed: %s", account_id, error)
+        account = None
+    return Reply(told.ClosedAccount(account=account))
 
 
 async def transfer(call: Call, given: Payment) -> Reply:
@@ -151,6 +113,7 @@ async def transfer(call: Call, given: Payment) -> Reply:
         amount_minor=given.amount.minor_units,
         currency=given.amount.currency,
         reference=given.reference,
+        annotation=given.annotation(),
     )
     return await _moved(call, posted, paid=True)
 
@@ -163,16 +126,24 @@ async def read_transfer(call: Call, _: None) -> Reply:
     return Reply(view.transfer(found))
 
 
+async def annotate_transfer(call: Call, given: AnnotateTransfer) -> Reply:
+    """Note something about a transfer that you paid or received. Only you see it; the other side has its own notes.
+
+    The same again changes nothing.
+    """
+    user_id, transfer_id = await call.user_id(), TransferId(call.path("transfer_id"))
+    pairs = None if given.metadata is None else given.metadata.items()
+    found, side = await annotate(call.ledger, user_id, transfer_id, given.category, pairs)
+    view = await View.after(call.wallet, user_id, [found])
+    return Reply(view.transfer(found, paid=side.account_id == found.debit_account_id))
+
+
 async def find_transfer(call: Call, given: KeyQuery) -> Reply:
     """What became of one of your keys. Not finding it proves nothing: the request may still be on its way."""
     user_id = await call.user_id()
     known = await call.ledger.outcome(user_id, await key_of(call.wallet.store, user_id, given.idempotency_key))
     if known is None:
-        detail = (
-            "nothing is known of this key, which does not prove that nothing happened or will happen; to be certain, "
-            "send the first request again with the same key"
-        )
-        raise Problem(KEY_UNKNOWN, detail)
+        raise Problem(KEY_UNKNOWN, texts.KEY_UNKNOWN())
     return Reply(await outcome_view(call.wallet, user_id, known))
 
 
@@ -213,6 +184,23 @@ async def read_hold(call: Call, _: None) -> Reply:
     return Reply((await View.of(call.wallet, user_id, [hold])).hold(hold))
 
 
+async def list_holds(call: Call, given: HoldsQuery) -> Reply:
+    """The holds that you placed, and those that others placed for you, newest first."""
+    user_id = await call.user_id()
+    page = await holds_of(
+        call.wallet.store,
+        user_id,
+        given.first,
+        call.ledger.clock(),
+        after=given.after or "",
+        directions=tuple(Direction) if given.direction is None else (given.direction,),
+        states=given.state or tuple(HoldState),
+        backward=given.backward,
+    )
+    view = await View.of(call.wallet, user_id, page.holds)
+    return Reply(told.Holds(holds=[view.hold(hold) for hold in given.turned(page.holds)], next=page.goes_on_behind))
+
+
 async def capture_hold(call: Call, given: Capture) -> Reply:
     """Take the money of a hold that names you payee, all of it or a part; the rest is released."""
     posted = await call.ledger.capture_hold(
@@ -247,27 +235,27 @@ async def _held(call: Call, posted: Posted[Hold], status: HTTPStatus) -> Reply:
 _MOVED: Final = {CREATED: told.Posted, OK: told.Posted}
 
 OPERATIONS: Final = (
-    Operation("POST", "/v1/user", sign_up, {CREATED: told.User}, SignUp),
-    Operation("GET", "/v1/user", read_user, {OK: told.User}),
-    Operation("POST", "/v1/session", log_in, {CREATED: told.Session}, LogIn),
-    Operation("POST", "/v1/session/renewal", renew_session, {CREATED: told.Session}),
-    Operation("GET", "/v1/event", list_events, {OK: told.Events}, query=EventsQuery),
-    Operation("DELETE", "/v1/session", log_out, {HTTPStatus.NO_CONTENT: None}),
+    *rest_users.OPERATIONS,
     Operation("GET", "/v1/account", list_accounts, {OK: told.Accounts}, query=AccountsQuery),
     Operation("POST", "/v1/account", open_account, {CREATED: told.Account}, OpenAccount),
     Operation("GET", "/v1/account/{account_id}", read_account, {OK: told.Account}),
-    Operation("GET", "/v1/account/{account_id}/entry", list_entries, {OK: told.Entries}, query=EntriesQuery),
+    Operation("POST", "/v1/account/{account_id}/close", close_account, {OK: told.ClosedAccount}),
+    *rest_history.OPERATIONS,
     Operation("POST", "/v1/transfer", transfer, _MOVED, Payment),
     Operation("GET", "/v1/transfer", find_transfer, {OK: told.Outcome}, query=KeyQuery),
     Operation("GET", "/v1/transfer/{transfer_id}", read_transfer, {OK: told.Transfer}),
+    Operation("PATCH", "/v1/transfer/{transfer_id}", annotate_transfer, {OK: told.Transfer}, AnnotateTransfer),
     Operation("POST", "/v1/transfer/{transfer_id}/reversal", reverse_transfer, _MOVED, Reverse),
     Operation("POST", "/v1/hold", place_hold, {CREATED: told.HoldAnswer, OK: told.HoldAnswer}, PlaceHold),
+    Operation("GET", "/v1/hold", list_holds, {OK: told.Holds}, query=HoldsQuery),
     Operation("GET", "/v1/hold/{hold_id}", read_hold, {OK: told.Hold}),
     Operation("POST", "/v1/hold/{hold_id}/capture", capture_hold, _MOVED, Capture),
     Operation("POST", "/v1/hold/{hold_id}/void", void_hold, {OK: told.HoldAnswer}),
+    *rest_planning.OPERATIONS,
     *rest_payments.OPERATIONS,
     *rest_merchants.OPERATIONS,
     *rest_spending.OPERATIONS,
+    *rest_events.OPERATIONS,
 )
 
 

@@ -17,13 +17,15 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from ...domain.errors import InDoubt, InvalidInput, Unauthenticated, WalletError
+from ...domain.errors import InDoubt, InvalidInput, Unauthenticated, WalletError, reasons
 from ...domain.ids import UserId
 from ...idempotency.keys import HEADER, header_key_of, header_value
 from ...runtime import Wallet
 from ...verbs.ledger import Ledger
 from ..catalogue import operations as catalogue
+from ..catalogue import texts
 from ..catalogue.errors import BAD_REQUEST, UNSUPPORTED_MEDIA_TYPE, camel
 from ..catalogue.operations import OUTAGES, Errors
 from ..http.auth import Caller, caller_of, check_same_site
@@ -41,18 +43,31 @@ log = logging.getLogger(__name__)
 JSON: Final = "application/json"
 REPLAYED: Final = "Idempotent-Replayed"
 BYTES_A_COST: Final = 64
-"""How many bytes of a body are read for a cost of 1."""
+"""How many bytes of a body and of a query are read for a cost of 1."""
+
+PARAMETERS_MAX: Final = 100
+"""The most parameters of a query. No list of a query needs more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An answer that is no JSON. `model` is what each event of a stream tells."""
+
+    media_type: str
+    model: type[Told] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer of an operation."""
+    """The answer of an operation. A text as `body` is sent as it is, with the media type of the `headers`."""
 
-    body: Told | None
+    body: Told | str | None
     status: HTTPStatus = HTTPStatus.OK
     headers: Mapping[str, str] = field(default_factory=dict)
     adorn: Callable[[Response], None] | None = None
     """Changes the response before it is sent, for example to set the cookie."""
+    stream: ASGIApp | None = None
+    """What is sent instead of all that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +118,11 @@ class Operation:
     method: str
     path: str
     handler: Handler
-    answers: Mapping[HTTPStatus, type[Told] | None]
+    answers: Mapping[HTTPStatus, type[Told] | Content | None]
     body: type[Given] | None = None
     query: type[Given] | None = None
+    has_keys_in_body: bool = False
+    """Whether its body has a key for each payment, so that the header would say nothing."""
 
     entry: catalogue.Operation = field(init=False)
     """The operation's entry in the catalogue."""
@@ -119,12 +136,23 @@ class Operation:
         return self.entry.name
 
     @property
+    def takes_key(self) -> bool:
+        """Whether it needs the header with the idempotency key."""
+        return bool(self.entry.keyed) and not self.has_keys_in_body
+
+    @property
+    def models(self) -> Mapping[HTTPStatus, type[Told]]:
+        """Its answers that have members."""
+        found = {status: one.model if isinstance(one, Content) else one for status, one in self.answers.items()}
+        return {status: model for status, model in found.items() if model is not None}
+
+    @property
     def all_errors(self) -> Errors:
         """Every error that it may raise."""
         found = [*self.entry.refusals, *OUTAGES]
         if self.entry.session:
             found.append(Unauthenticated)
-        if self.method != "GET":
+        if self.method != "GET" and not self.entry.reads:
             found.append(InDoubt)
         return tuple(dict.fromkeys(found))
 
@@ -138,7 +166,7 @@ def routes_of(operations: Sequence[Operation]) -> list[Route]:
 
 
 def _route(path: str, methods: Mapping[str, Operation]) -> Route:
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request) -> ASGIApp:
         operation = methods[request.method]
         if request.method == "GET":
             return await _answer(operation, request)
@@ -151,7 +179,7 @@ def _route(path: str, methods: Mapping[str, Operation]) -> Route:
     return route
 
 
-async def _answer(operation: Operation, request: Request) -> Response:
+async def _answer(operation: Operation, request: Request) -> ASGIApp:
     """Check a request, run its handler, and make a response of the result or the error. Raises Problem."""
     record = current()
     record.api, record.verbs = "rest", (operation.name,)
@@ -164,19 +192,25 @@ async def _answer(operation: Operation, request: Request) -> Response:
         if operation.entry.session:
             call.caller.announce(operation.name)
             await call.caller.session()
-        await call.caller.spend(len(await request.body()) // BYTES_A_COST)
+        sent = len(await request.body()) + len(request.scope["query_string"])
+        await call.caller.spend(sent // BYTES_A_COST)
         given = await _given(operation, request)
-        await call.caller.count(operation.name, *((MONEY,) if operation.entry.keyed else ()))
-        await call.caller.spend(cost_of(operation, None if operation.query is None else given))
+        payments = given.payments() if given is not None else 1
+        await call.caller.count(operation.name, *((MONEY,) * payments if operation.entry.keyed else ()))
+        await call.caller.spend(cost_of(operation, given))
         reply = await operation.handler(call, given)
     except WalletError as error:
         if type(error) not in (*operation.all_errors, *operation.entry.unlisted):
             log.error("%s is not documented to answer with %s", operation.name, error.code)  # noqa: TRY400 - not a bug
         log_answer(operation.name, error)
         return problem(error)
+    return reply.stream or _response(reply)
+
+
+def _response(reply: Reply) -> Response:
     headers = dict(reply.headers)
-    if reply.body is None:
-        response = Response(status_code=reply.status, headers=headers)
+    if reply.body is None or isinstance(reply.body, str):
+        response = Response(reply.body, reply.status, headers)
     else:
         response = Response(reply.body.model_dump_json(by_alias=True), reply.status, headers, JSON)
     if reply.adorn is not None:
@@ -188,35 +222,37 @@ def check_media_type(request: Request) -> None:
     """Refuse any body but JSON: other sites can make a browser send forms and plain text. Raises Problem (415)."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != JSON:
-        raise Problem(UNSUPPORTED_MEDIA_TYPE, f"send the body as {JSON}", {"Accept-Post": JSON})
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, texts.BODY_TYPE(wanted=JSON), {"Accept-Post": JSON})
 
 
 async def _given(operation: Operation, request: Request) -> Given | None:
     """The operation's input, checked. Raises InvalidInput, InvalidAmount, Problem (400)."""
     query = None if operation.query is None else read(operation.query, _query_values(operation.query, request))
     if operation.query is None and request.query_params:
-        raise InvalidInput("query", "this takes no parameters")
+        raise InvalidInput("query", reasons.NO_PARAMETERS())
     raw = await request.body()
     if operation.body is None:
         if raw:
-            raise InvalidInput("body", "this takes none")
+            raise InvalidInput("body", reasons.NO_BODY())
         return query
     try:
         values = orjson.loads(raw)
     except JSONDecodeError as error:
-        raise Problem(BAD_REQUEST, f"this is not valid JSON: {error}") from error
+        raise Problem(BAD_REQUEST, texts.BODY_JSON(error=error)) from error
     if not isinstance(values, dict):
-        raise Problem(BAD_REQUEST, "send a JSON object")
+        raise Problem(BAD_REQUEST, texts.BODY_OBJECT())
     return read(operation.body, values)
 
 
 def _query_values(model: type[Given], request: Request) -> dict[str, str | list[str]]:
     """The parameters by name. One that is not a list may come only once. Raises InvalidInput."""
+    if request.scope["query_string"].count(b"&") >= PARAMETERS_MAX:  # before they are parsed
+        raise InvalidInput("query", reasons.PARAMETERS(most=PARAMETERS_MAX))
     lists = {one.alias or name for name, one in model.model_fields.items() if get_origin(one.annotation) is list}
-    values: dict[str, str | list[str]] = {}
-    for name in request.query_params:
-        given = request.query_params.getlist(name)
+    values: dict[str, list[str]] = {}
+    for name, value in request.query_params.multi_items():
+        values.setdefault(name, []).append(value)
+    for name, given in values.items():
         if name not in lists and len(given) > 1:
-            raise InvalidInput(name[:40], "send it once")
-        values[name] = given if name in lists else given[0]
-    return values
+            raise InvalidInput(name[:40], reasons.ONCE())
+    return {name: given if name in lists else given[0] for name, given in values.items()}

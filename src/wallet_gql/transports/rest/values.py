@@ -1,26 +1,51 @@
 """The JSON of REST. Input is checked strictly: no unknown member, no float, no conversion between types.
 
-Members are camelCase. An amount is `{"minorUnits": "1230", "currency": "EUR"}`. Minor units are sent as text, because
-JSON numbers above 2^53 lose digits in JavaScript; they are accepted as text of digits or as an integer.
+Members are camelCase. An amount is `{"minorUnits": "1230", "currency": "EUR"}`. Minor units and sequences are sent as
+text, because JSON numbers above 2^53 lose digits in JavaScript; they are accepted as text of digits or as an integer.
+Enums are written by the names of their members, such as `OPEN`. All of it is as in GraphQL.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Items
 from datetime import datetime
-from typing import Annotated, Any, Final
+from enum import Enum
+from functools import partial
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import ErrorDetails, core_schema
 
-from ...domain.errors import InvalidAmount, InvalidInput, Problem
-from ...domain.ids import AccountId, is_id
+from ...domain.annotations import CATEGORY_MAX, PAIR_NAME_MAX, PAIR_VALUE_MAX, PAIRS_MAX
+from ...domain.errors import InvalidAmount, InvalidInput, Problem, reasons
+from ...domain.ids import AccountId, is_id, no_id
+from ...domain.model import HoldState, TransferKind
 from ...domain.money import AMOUNT_MAX_MINOR, EXPONENTS, format_decimal
 from ...domain.security_events import is_event_id
+from ...domain.words import Reason, Worded
+from ...idempotency.keys import KEY_MAX
+from ...integrations.webhooks.dead_letters import is_letter_id
 from ...verbs.attempts import REFERENCE_MAX
 from ...verbs.ledger import To
+from ...verbs.parties import Direction
 from ..catalogue.errors import PROBLEMS_MAX
+from ..catalogue.lists import ListOrder
+
+T = TypeVar("T")
 
 _DIGITS: Final = re.compile(r"-?(0|[1-9][0-9]{0,39})", re.ASCII)
 _COUNT: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -30,7 +55,8 @@ _MOMENT: Final = re.compile(
 )
 
 
-def _id_pattern(prefix: str) -> str:
+def id_pattern(prefix: str) -> str:
+    """What ids with this prefix look like."""
     return f"^{prefix}_[0-9a-f]{{12}}7[0-9a-f]{{3}}[89ab][0-9a-f]{{15}}$"
 
 
@@ -41,46 +67,134 @@ def _minor_units(value: object) -> int:
     if type(value) is int:
         return value
     if isinstance(value, str | float | bool):
-        raise InvalidAmount(str(value)[:40], 'it must be a whole number of minor units, such as 1230 or "1230"')
-    raise ValueError('must be a whole number of minor units, such as 1230 or "1230"')
+        raise InvalidAmount(str(value)[:40], reasons.AMOUNT_WHOLE())
+    raise ValueError(reasons.AMOUNT_WHOLE())
 
 
 def _count(value: object) -> int:
     if not isinstance(value, str) or _COUNT.fullmatch(value) is None:
-        raise ValueError("must be a whole number, written with digits")
+        raise ValueError(reasons.NUMBER())
     return int(value)
+
+
+def _above_zero(value: object) -> int:
+    if isinstance(value, str) and _COUNT.fullmatch(value):
+        return int(value)
+    if type(value) is int:
+        return value
+    raise ValueError(reasons.NUMBER())
 
 
 def _moment(value: object) -> datetime:
     if not isinstance(value, str) or _MOMENT.fullmatch(value) is None:
-        raise ValueError("must be a moment with its offset from UTC, such as 2026-11-22T14:20:00Z")
+        raise ValueError(reasons.MOMENT())
     return datetime.fromisoformat(value)
 
 
-def _account_id(value: str) -> str:
-    if not is_id("acc", value):
-        raise ValueError("must be an account id such as acc_0193…")
-    return value
+def _must_be(is_one: Callable[[str], bool], why: Callable[[str], Worded]) -> AfterValidator:
+    """A check of ids: no other text is looked for in the store."""
+
+    def check(value: str) -> str:
+        if not is_one(value):
+            raise ValueError(why(value))
+        return value
+
+    return AfterValidator(check)
 
 
-def _event_id(value: str) -> str:
-    if not is_event_id(value):
-        raise ValueError("must be the id of an event, such as evt_0193…")
-    return value
+def _id(prefix: str) -> AfterValidator:
+    return _must_be(partial(is_id, prefix), partial(no_id, prefix))
 
+
+def _no_cursor(_: str) -> Worded:
+    return reasons.CURSOR()
+
+
+class ByName:
+    """Marks an enum that is written by the names of its members: `OPEN`, not `open`."""
+
+    def __get_pydantic_core_schema__(self, source: type[Enum], handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Take and give names."""
+        assert all(one.name == str(one.value).upper() for one in source)
+
+        def member(value: object) -> Enum:
+            if isinstance(value, source):
+                return value
+            if isinstance(value, str) and value in source.__members__:
+                return source[value]
+            raise ValueError(reasons.CHOICE(choices=", ".join(source.__members__)))
+
+        name = core_schema.plain_serializer_function_ser_schema(lambda one: one.name)
+        return core_schema.no_info_before_validator_function(member, handler(source), serialization=name)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.BeforeValidatorFunctionSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The enum's schema, with the names."""
+        found = handler(schema["schema"])
+        kind = handler.resolve_ref_schema(found)
+        kind["enum"] = [str(value).upper() for value in kind["enum"]]
+        return found
+
+
+BY_NAME: Final = ByName()
+TransferKindName = Annotated[TransferKind, BY_NAME]
+HoldStateName = Annotated[HoldState, BY_NAME]
+DirectionName = Annotated[Direction, BY_NAME]
+ListOrderName = Annotated[ListOrder, BY_NAME]
 
 Text = Annotated[str, WithJsonSchema({"type": "string"})]
+Sequence = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9]+$"})]
+Version = Annotated[
+    str,
+    Field(description="Grows with every change. Keep the answer with the greater one."),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+$"}),
+]
 Count = Annotated[int, BeforeValidator(_count)]
+Place = Annotated[
+    int,
+    BeforeValidator(_above_zero),
+    Field(ge=1, le=10**18 - 1),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"type": "string", "pattern": "^[1-9][0-9]{0,17}$"},
+                {"type": "integer", "minimum": 1, "maximum": 10**18 - 1},
+            ]
+        }
+    ),
+]
+"""A sequence, as text of digits or as an integer."""
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 AccountIdText = Annotated[
     str,
-    AfterValidator(_account_id),
-    WithJsonSchema({"type": "string", "pattern": _id_pattern("acc")}),
+    _id("acc"),
+    WithJsonSchema({"type": "string", "pattern": id_pattern("acc")}),
+]
+HoldIdText = Annotated[
+    str,
+    _id("hld"),
+    WithJsonSchema({"type": "string", "pattern": id_pattern("hld")}),
 ]
 EventIdText = Annotated[
     str,
-    AfterValidator(_event_id),
+    _must_be(is_event_id, _no_cursor),
     WithJsonSchema({"type": "string", "pattern": "^evt_[0-9a-f]{32}$"}),
+]
+TopUpIdText = Annotated[
+    str,
+    _id("top"),
+    WithJsonSchema({"type": "string", "pattern": id_pattern("top")}),
+]
+WithdrawalIdText = Annotated[
+    str,
+    _id("wdr"),
+    WithJsonSchema({"type": "string", "pattern": id_pattern("wdr")}),
+]
+LetterIdText = Annotated[
+    str,
+    _must_be(is_letter_id, _no_cursor),
+    WithJsonSchema({"type": "string", "pattern": f"{id_pattern('acc').removesuffix('$')}:[0-9]{{20}}$"}),
 ]
 CurrencyText = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(EXPONENTS)})]
 MinorUnits = Annotated[
@@ -98,10 +212,26 @@ MinorUnits = Annotated[
         }
     ),
 ]
+KeyText = Annotated[
+    str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": KEY_MAX, "pattern": "^[ -~]+$"})
+]
 Reference = Annotated[
     str,
     Field(description=f"What it is for, at most {REFERENCE_MAX} printable characters; the payee sees it."),
     WithJsonSchema({"type": "string", "maxLength": REFERENCE_MAX}),
+]
+
+Category = Annotated[str, WithJsonSchema({"type": "string", "maxLength": CATEGORY_MAX})]
+Metadata = Annotated[
+    dict[str, str],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": PAIRS_MAX,
+            "propertyNames": {"minLength": 1, "maxLength": PAIR_NAME_MAX},
+            "additionalProperties": {"type": "string", "maxLength": PAIR_VALUE_MAX},
+        }
+    ),
 ]
 
 
@@ -111,6 +241,31 @@ class Given(BaseModel):
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
     )
+
+    def sizes(self) -> dict[str, int]:
+        """How long lists of the answer may be, by their names; `first` is for those that it does not name."""
+        return {name: value for name in ("first", "entries") if (value := getattr(self, name, None)) is not None}
+
+    def payments(self) -> int:
+        """How many payments it asks for, if it asks for any."""
+        return 1
+
+
+class Ordered(Given):
+    """In which order a list comes. Pages in both orders take the same `after`."""
+
+    order_by: ListOrderName | None = Field(
+        None, description="`OLDEST_FIRST` for the oldest item first; the newest comes first if it is left out."
+    )
+
+    @property
+    def backward(self) -> bool:
+        """Whether the oldest item comes first."""
+        return self.order_by is ListOrder.OLDEST_FIRST
+
+    def turned(self, items: Items[T]) -> Items[T]:
+        """Items that were read newest first, in this order."""
+        return items[::-1] if self.backward else items
 
 
 class Told(BaseModel):
@@ -126,10 +281,27 @@ class GivenMoney(Given):
     currency: CurrencyText = Field(description="The currency; it must be the account's.")
 
 
+def one_of(schema: dict[str, Any]) -> None:
+    """Rewrite an object's schema: exactly one of its members. Generators of clients make a union of it."""
+    kinds = [
+        {
+            "title": f"{schema['title']}{name[:1].upper()}{name[1:]}",
+            "type": "object",
+            "additionalProperties": False,
+            "required": [name],
+            "properties": {name: {key: value for key, value in about.items() if key != "default"}},
+        }
+        for name, about in schema["properties"].items()
+    ]
+    about = {key: schema[key] for key in ("title", "description")}
+    schema.clear()
+    schema.update(about, oneOf=kinds)
+
+
 class Recipient(Given):
     """Whom to pay: exactly one of these."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["accountId"]}, {"required": ["username"]}]})
+    model_config = ConfigDict(json_schema_extra=one_of)
 
     account_id: AccountIdText = Field("", description="An account by its id.")
     username: Text = Field("", description="A user, into the account that holds the currency.")
@@ -159,12 +331,43 @@ def read(model: type[Given], values: Mapping[str, Any]) -> Given:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)[:PROBLEMS_MAX]
-        problems = [
-            Problem(_path(fault["loc"]), InvalidInput.code, fault["msg"].removeprefix("Value error, "))
-            for fault in faults
-        ]
+        faults = error.errors(include_url=False, include_input=False)[:PROBLEMS_MAX]
+        problems = [Problem(_path(fault["loc"]), InvalidInput.code, _why(fault)) for fault in faults]
         raise InvalidInput.of(problems) from None
+
+
+_SHAPES: Final[Mapping[str, Reason]] = {
+    "missing": reasons.MISSING,
+    "extra_forbidden": reasons.UNKNOWN,
+    "string_type": reasons.TEXT,
+    "int_type": reasons.NUMBER,
+    "bool_type": reasons.YES_NO,
+    "model_type": reasons.OBJECT,
+    "dict_type": reasons.OBJECT,
+    "list_type": reasons.LIST,
+}
+"""What Pydantic calls the faults of types."""
+
+_BOUNDS: Final[Mapping[str, tuple[Reason, str, str]]] = {
+    "greater_than_equal": (reasons.AT_LEAST, "least", "ge"),
+    "less_than_equal": (reasons.AT_MOST, "most", "le"),
+    "too_short": (reasons.AT_LEAST, "least", "min_length"),
+    "too_long": (reasons.AT_MOST, "most", "max_length"),
+    "string_too_long": (reasons.TOO_LONG, "most", "max_length"),
+}
+"""What Pydantic calls the faults of bounds; how our reason and Pydantic name the bound."""
+
+
+def _why(fault: ErrorDetails) -> Worded:
+    """Why a value was refused."""
+    about = fault.get("ctx", {})
+    told = getattr(about.get("error"), "args", ())
+    if told and isinstance(told[0], Worded):
+        return told[0]
+    if fault["type"] in _BOUNDS:
+        reason, ours, theirs = _BOUNDS[fault["type"]]
+        return reason(**{ours: about[theirs]})
+    return _SHAPES.get(fault["type"], reasons.SHAPE)()
 
 
 def _path(place: tuple[int | str, ...]) -> tuple[str, ...]:

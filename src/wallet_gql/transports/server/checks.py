@@ -11,6 +11,7 @@ from ...domain.errors import ConfigurationError
 from ...integrations.stripe.payments import check_library
 from ...integrations.webhooks.sealing import check_library as check_sealing_library
 from ...settings import Check, Settings
+from ...traces import check_library as check_tracing_library
 from ...urls import hidden
 from ..catalogue.operations import NAMES
 from ..graphql.documents import Documents
@@ -60,6 +61,7 @@ CHECKS: Final = (
     TRANSPORT,
     _check("WALLET_HOST", "host", by=lambda settings: _check_host(settings.host)),
     _check("WALLET_METRICS_ADDRESS", "metrics_address", by=_check_metrics),
+    _check("WALLET_TRACES_URL", "traces_url", by=lambda settings: check_tracing_library(settings.traces_url)),
     _check("WALLET_TRUSTED_DOCUMENTS_FILE", "trusted_documents", "trusted_documents_file", by=Documents.load),
     _check("WALLET_RATE_LIMITS", "rate_limits", by=lambda settings: check_names(settings, NAMES)),
     _check("WALLET_RATE_LIMIT_STORAGE", "rate_limit_storage", by=check_storage),

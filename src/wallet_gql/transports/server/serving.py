@@ -8,8 +8,9 @@ import logging.config
 import math
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
@@ -29,6 +30,9 @@ from ..web.wallet import Person
 from .app import create_app, playground
 from .workers import Workers
 
+if sys.platform != "win32":
+    import resource
+
 log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 2048
@@ -42,12 +46,24 @@ Ready = Callable[[str], None]
 def serve(settings: Settings, ready: Ready) -> None:
     """Serve until SIGINT or SIGTERM. Raises ConfigurationError."""
     check_transport(settings)
+    _allow_files()
     listener = listen(settings.host, settings.port)
     with _measuring(settings):
         if settings.workers == 1:
             run(settings, lambda: _open_and_serve(settings, listener, ready))
         else:
             _serve_many(settings, listener, ready)
+
+
+def _allow_files() -> None:
+    """Let this process and its workers open as many files as the system lets them: each connection is one.
+
+    Many systems begin with 1,024, which that many idle connections would use up.
+    """
+    if sys.platform != "win32":
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):  # macOS says that there is no limit, and takes less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

@@ -42,8 +42,11 @@ def curl(url: str, query: str, variables: Mapping[str, object] | None = None, to
     return shlex.join([*parts, "--data", json.dumps(body)])
 
 
-def start_page(base_url: str) -> str:
-    """The page, with commands that fit this server's address, and a password that nobody else was shown."""
+def start_page(base_url: str, *, has_pages: bool = False) -> str:
+    """The page, with commands that fit this server's address, and a password that nobody else was shown.
+
+    `has_pages`: the wallet for people is at `/`, and GraphiQL at `/graphiql`.
+    """
     url, password = f"{base_url}graphql", secrets.token_urlsafe(12)
     ann = {"username": "ann", "email": "ann@example.org", "password": password}
     log_in = {"login": "ann", "password": password, "session": "BEARER"}
@@ -54,8 +57,14 @@ def start_page(base_url: str) -> str:
         ("Look", curl(url, VIEWER, token="TOKEN")),  # noqa: S106 - a placeholder
     ]
     listed = "\n".join(f"<li>{escape(title)}<pre>{escape(command)}</pre></li>" for title, command in steps)
-    return _PAGE.format(version=escape(__version__), url=escape(url), steps=listed, style=_STYLE)
+    pages = _PAGES.format(base=escape(base_url)) if has_pages else ""
+    return _PAGE.format(pages=pages, version=escape(__version__), url=escape(url), steps=listed, style=_STYLE)
 
+
+_PAGES: Final = """
+<p>In a browser: <a href="{base}">the wallet for people</a>, and <a href="{base}graphiql">GraphiQL</a>, which has
+examples to begin with. <code>wallet-gql demo</code> shows both with users and money.
+"""
 
 _STYLE: Final = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
@@ -79,12 +88,15 @@ _PAGE: Final = """<!doctype html>
 <body>
 <h1>wallet-gql {version}</h1>
 <p>A payment wallet. Its GraphQL API is at <code>{url}</code>; point any GraphQL client there.
-<p>From a shell:
+{pages}<p>From a shell:
 <ol>
 {steps}
 </ol>
 <p>Browsers log in with <code>session: COOKIE</code>. Money comes from an operator:
 <code>wallet-gql deposit ann 100.00 EUR</code>.
+<p>How to go on, in the files of wallet-gql: <code>docs/first-transfer.md</code> pays somebody,
+<code>docs/frontends.md</code> has recipes for a page or an app, <code>examples/web</code> is such a page,
+<code>docs/operations.md</code> is for who runs it. REST is described at <code>/openapi.json</code>.
 </body>
 </html>
 """

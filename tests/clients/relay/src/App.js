@@ -21,6 +21,7 @@ export const history = graphql`
     history(first: $first, after: $after) @connection(key: "App_history_history") {
       edges {
         node {
+          id
           sequence
           amount {
             minorUnits

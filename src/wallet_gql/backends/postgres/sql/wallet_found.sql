@@ -1,6 +1,8 @@
--- The answer of `wallet_load` and `wallet_read`: the accounts that they have read, and everything else that is wanted.
+-- The answer of `wallet_load` and `wallet_read`: the accounts that they have read, `ids`, and everything else that is
+-- wanted.
 -- The function is STABLE, so all of it is read at one moment.
-CREATE OR REPLACE FUNCTION wallet_found(want jsonb, holding text[], accounts json, busy json) RETURNS text
+CREATE OR REPLACE FUNCTION wallet_found(want jsonb, ids text[], holding text[], accounts json, busy json,
+                                        busy_records json) RETURNS text
 LANGUAGE plpgsql STABLE AS $wallet$
 DECLARE
   due_at bigint := (want ->> 'due_at')::bigint;
@@ -10,6 +12,7 @@ DECLARE
   transfers json;
   receipts json;
   records json;
+  pending json;
 BEGIN
   IF (all_open OR due_at IS NOT NULL) AND holding IS NOT NULL THEN
     open_holds := (SELECT json_agg(
@@ -44,7 +47,11 @@ BEGIN
                 CROSS JOIN LATERAL (SELECT * FROM records AS r WHERE r.kind = w ->> 0 AND r.id = w ->> 1
                                                                      AND r.slot = (w ->> 2)::bigint OFFSET 0) AS r);
   END IF;
-  RETURN json_build_object('accounts', accounts, 'busy', busy, 'open_holds', open_holds, 'holds', holds,
-                           'transfers', transfers, 'receipts', receipts, 'records', records)::text;
+  IF want ->> 'receive' IS NOT NULL AND EXISTS (SELECT FROM pending_credits AS p WHERE p.account_id = ANY (ids)) THEN
+    pending := wallet_pending(ids, (want ->> 'receive')::bigint);
+  END IF;
+  RETURN json_build_object('accounts', accounts, 'busy', busy, 'busy_records', busy_records,
+                           'open_holds', open_holds, 'holds', holds,
+                           'transfers', transfers, 'receipts', receipts, 'records', records, 'pending', pending)::text;
 END
 $wallet$;

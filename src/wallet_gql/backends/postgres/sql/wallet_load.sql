@@ -3,8 +3,9 @@
 -- statement that locks and reads would, after a wait, return old receipts and holds beside new balances. Accounts are
 -- read by the statement that locks them: it returns the newest version of the locked rows.
 --
--- mode 'read': no locks. 'skip': accounts that another transaction has locked are left out and named in 'busy'. 'wait':
--- wait for each account up to `patience_ms`; the gate, records and later writes wait as the transaction says.
+-- mode 'read': no locks. 'skip': accounts that another transaction has locked are left out and named in 'busy', records
+-- in 'busy_records'. 'wait': wait for each of them up to `patience_ms`; the gate and later writes wait as the transaction
+-- says.
 --
 -- The settings force one plan, by the indexes, for all batch sizes. Planning each call took five times as long as the
 -- load of a single payment, and with stale statistics a join read all receipts.
@@ -18,8 +19,13 @@ DECLARE
   holding text[];
   accounts json;
   busy json;
+  held text[];
+  busy_records json;
   patience text := current_setting('lock_timeout');
 BEGIN
+  IF NOT want ? 'receive' THEN  -- a process that knows of pending credits says how many it receives
+    RAISE EXCEPTION 'the ledger was upgraded; restart this process with the release that did it' USING ERRCODE = 'WG001';
+  END IF;
   IF mode = 'read' THEN
     RETURN wallet_read(want);
   END IF;
@@ -29,7 +35,21 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'this process knows epoch % of the node list', want ->> 'epoch' USING ERRCODE = 'WG001';
   END IF;
-  IF want -> 'records' <> '[]' THEN
+  IF mode = 'wait' THEN
+    PERFORM set_config('lock_timeout', coalesce(want ->> 'patience_ms', patience), true);
+  END IF;
+  IF want -> 'records' = '[]' THEN
+  ELSIF mode = 'skip' THEN
+    SELECT array_agg(r.key) INTO held FROM (
+      SELECT json_build_array(r.kind, r.id, r.slot)::text AS key FROM records AS r
+      WHERE (r.kind, r.id, r.slot) IN (SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint
+                                       FROM jsonb_array_elements(want -> 'records') AS w)
+      ORDER BY r.kind, r.id, r.slot FOR UPDATE SKIP LOCKED) AS r;
+    busy_records := (SELECT json_agg(json_build_array(r.kind, r.id, r.slot)) FROM records AS r
+                     WHERE (r.kind, r.id, r.slot) IN (SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint
+                                                      FROM jsonb_array_elements(want -> 'records') AS w)
+                           AND json_build_array(r.kind, r.id, r.slot)::text <> ALL (coalesce(held, '{}')));
+  ELSE
     PERFORM 1 FROM records AS r
     WHERE (r.kind, r.id, r.slot) IN (SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint
                                      FROM jsonb_array_elements(want -> 'records') AS w)
@@ -51,15 +71,14 @@ BEGIN
                      AND a.id <> ALL (coalesce(locked, '{}')));
     END IF;
   ELSIF mode = 'wait' THEN
-    PERFORM set_config('lock_timeout', coalesce(want ->> 'patience_ms', patience), true);
     WITH a AS (SELECT * FROM accounts AS a WHERE a.id = ANY (wanted_accounts) OR a.owner = ANY (wanted_owners)
                ORDER BY a.id FOR UPDATE)
     SELECT array_agg(a.id), array_agg(a.id) FILTER (WHERE a.held_minor > 0), json_agg(
       json_build_array(a.id, a.owner, a.currency, a.created_at, a.changed_at, a.status, a.posted_minor, a.held_minor,
                        a.sequence))
     INTO locked, holding, accounts FROM a;
-    PERFORM set_config('lock_timeout', patience, true);
   END IF;
-  RETURN wallet_found(want, holding, accounts, busy);
+  PERFORM set_config('lock_timeout', patience, true);
+  RETURN wallet_found(want, locked, holding, accounts, busy, busy_records);
 END
 $wallet$;

@@ -5,6 +5,7 @@ CREATE OR REPLACE FUNCTION wallet_write(given jsonb) RETURNS void LANGUAGE plpgs
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $wallet$
 DECLARE
+  closing text[] := ARRAY(SELECT w ->> 5 FROM jsonb_array_elements(given -> 'accounts') AS w WHERE w ->> 4 = 'closed');
   wanted bigint;
   done bigint;
 BEGIN
@@ -82,6 +83,31 @@ BEGIN
   IF given ? 'removed' THEN
     DELETE FROM records AS r USING jsonb_array_elements(given -> 'removed') AS w
     WHERE r.kind = w ->> 0 AND r.id = w ->> 1 AND r.slot = (w ->> 2)::bigint;
+  END IF;
+  IF given ? 'pending' THEN
+    INSERT INTO pending_credits (account_id, transfer_id, amount_minor, at)
+    SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint, (w ->> 3)::bigint
+    FROM jsonb_array_elements(given -> 'pending') WITH ORDINALITY AS t(w, place) ORDER BY place;
+  END IF;
+  IF given ? 'received' THEN
+    DELETE FROM pending_credits AS p USING jsonb_array_elements(given -> 'received') AS w
+    WHERE p.account_id = w ->> 0 AND p.arrival = (w ->> 1)::bigint;
+    GET DIAGNOSTICS done = ROW_COUNT;
+    wanted := jsonb_array_length(given -> 'received');
+    IF done <> wanted THEN
+      RAISE EXCEPTION '% of % credits were pending', done, wanted USING ERRCODE = 'WG002';
+    END IF;
+  END IF;
+  -- An account is not closed while a credit is on its way to it: `wallet_pend` shares this lock.
+  IF cardinality(closing) > 0 THEN
+    IF NOT (SELECT bool_and(pg_try_advisory_xact_lock(hashtextextended(account_id, 0)))
+            FROM unnest(closing) AS account_id) THEN
+      RAISE EXCEPTION 'a credit is on its way to an account to be closed' USING ERRCODE = 'WG004';
+    END IF;
+    PERFORM 1 FROM pending_credits WHERE account_id = ANY (closing);
+    IF FOUND THEN
+      RAISE EXCEPTION 'a credit has come to an account to be closed' USING ERRCODE = 'WG004';
+    END IF;
   END IF;
   IF given ? 'decision' THEN
     INSERT INTO decisions (attempt, verdict) VALUES (given ->> 'decision', 'commit');

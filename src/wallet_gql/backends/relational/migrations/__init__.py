@@ -9,21 +9,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD: Final = "0006"
+HEAD: Final = "0008"
 VERSION_TABLE: Final = "alembic_version"
+
+_ONE_AT_A_TIME: Final = Lock()
+"""Alembic keeps the migration that runs in globals: two threads would write into one database."""
 
 
 def upgrade(connection: Connection) -> None:
     """Bring the database to `HEAD`, inside the transaction that `connection` is in."""
     from alembic import command  # noqa: PLC0415 - costs a fifth of a second, rarely needed
 
-    command.upgrade(_config(connection=connection), HEAD)
+    with _ONE_AT_A_TIME:
+        command.upgrade(_config(connection=connection), HEAD)
 
 
 @contextmanager
@@ -45,7 +50,8 @@ def script(dialect: str, found: str | None) -> str:
     from alembic import command  # noqa: PLC0415 - costs a fifth of a second, rarely needed
 
     buffer = StringIO()
-    command.upgrade(_config(dialect=dialect, buffer=buffer), f"{found or 'base'}:{HEAD}", sql=True)
+    with _ONE_AT_A_TIME:
+        command.upgrade(_config(dialect=dialect, buffer=buffer), f"{found or 'base'}:{HEAD}", sql=True)
     return buffer.getvalue()
 
 

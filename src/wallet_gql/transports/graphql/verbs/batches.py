@@ -23,6 +23,7 @@ from ..errors import (
 )
 from ..given import as_placed, check_given, own
 from ..operations import error_types, list_of, mutation, union
+from .inputs import annotation_of
 from .transfers import TransferInput, TransferSuccess
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class BatchMutations:
         """
         user_id = await info.context.user_id()
         if len(given.items) > BATCH_MAX:
-            raise domain.InvalidInput("items", f"1 to {BATCH_MAX} transfers")
+            raise domain.InvalidInput("items", domain.reasons.BATCH_SIZE(least=1, most=BATCH_MAX))
         items = [await _item(info.context, place, item) for place, item in enumerate(given.items)]
         problems = [one for item in items if isinstance(item, domain.InvalidInput) for one in item.problems]
         if problems and given.mode is BatchMode.ATOMIC:
@@ -104,6 +105,7 @@ async def _item(context: Context, place: int, given: TransferInput) -> BatchItem
         amount_minor=given.amount.minor_units,
         currency=given.amount.currency,
         reference=given.reference or "",
+        annotation=annotation_of(given.category, given.metadata),
     )
 
 

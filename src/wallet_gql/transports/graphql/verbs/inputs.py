@@ -1,11 +1,21 @@
-"""Inputs that several mutations share: money, a payee, ids."""
+"""Inputs that several mutations share: money, a payee, ids, notes."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import strawberry
 
+from ....domain.annotations import (
+    CATEGORY_MAX,
+    PAIR_NAME_MAX,
+    PAIR_VALUE_MAX,
+    PAIRS_MAX,
+    Annotation,
+    check_category,
+    check_pair_name,
+    check_pair_value,
+)
 from ....domain.ids import AccountId, parse_account_id
 from ....domain.money import check_amount, check_currency
 from ....verbs.ledger import To
@@ -41,3 +51,35 @@ class Recipient:
         if self.account_id is not None:
             return To(account_id=AccountId(self.account_id.value))
         return To(username=self.username.value if self.username is not None else None)
+
+
+@input_type
+class MetadataPairInput:
+    """A piece of metadata."""
+
+    name: str = given(f"What it is called: 1 to {PAIR_NAME_MAX} characters.", check_pair_name)
+    value: str = given(f"What it says: at most {PAIR_VALUE_MAX} characters.", check_pair_value)
+
+
+def category_given() -> Any:
+    """The field of a payment's category."""
+    about_it = f"What you file it under, at most {CATEGORY_MAX} characters, such as `groceries`; only you see it."
+    return given(about_it, check_category, default="")
+
+
+def metadata_given() -> Any:
+    """The field of a payment's metadata. The verb checks how many pairs there are."""
+    about_it = (
+        f"What else you note about it: at most {PAIRS_MAX} pairs, each with a name of its own; only you see them."
+    )
+    return strawberry.field(description=about_it, default=None)
+
+
+def pairs_of(metadata: list[MetadataPairInput] | None) -> tuple[tuple[str, str], ...] | None:
+    """Metadata as the verbs take it."""
+    return None if metadata is None else tuple((pair.name, pair.value) for pair in metadata)
+
+
+def annotation_of(category: str | None, metadata: list[MetadataPairInput] | None) -> Annotation:
+    """What the payer notes about a payment."""
+    return Annotation(category or "", pairs_of(metadata) or ())

@@ -10,6 +10,7 @@ import strawberry
 
 from ....domain.errors import InvalidInput as DomainInvalidInput
 from ....domain.errors import WalletError as DomainError
+from ....domain.errors import reasons
 from ....domain.ids import AccountId, TransferId, UserId, parse_account_id, parse_transfer_id
 from ....domain.merchants import SPLITS_MAX, check_name, check_share
 from ....domain.model import Hold as DomainHold
@@ -29,7 +30,7 @@ from ..operations import mutation
 from ..scalars import BigInt
 from ..transfers import Transfer
 from .answers import MadeEntries
-from .inputs import KEY, MoneyInput, Recipient
+from .inputs import KEY, MetadataPairInput, MoneyInput, Recipient, annotation_of, category_given, metadata_given
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,10 @@ URL_CHECK: Final = ByContext(lambda context, url: context.wallet.merchants.check
 
 
 def _check_sequence(sequence: int) -> None:
+    if type(sequence) is not int:
+        raise DomainInvalidInput("fromSequence", reasons.NUMBER())
     if sequence < 1:
-        raise DomainInvalidInput("fromSequence", "1 or more")
+        raise DomainInvalidInput("fromSequence", reasons.AT_LEAST(least=1))
 
 
 @input_type
@@ -107,6 +110,8 @@ class PayMerchantInput:
     reference: str | None = given(
         "What it is for, at most 140 characters; the merchant sees it.", check_reference, default=""
     )
+    category: str | None = category_given()
+    metadata: list[MetadataPairInput] | None = metadata_given()
 
 
 @input_type
@@ -302,10 +307,13 @@ class MerchantMutations:
                 currency=currency,
                 splits=[Split(one.to.as_to(), one.basis_points) for one in given.splits or ()],
                 reference=given.reference or "",
+                annotation=annotation_of(given.category, given.metadata),
             )
             return PayMerchantSuccess.of_payment(paid, user_id)
         if given.splits:
-            raise DomainInvalidInput("splits", "a payment by a hold cannot be split; leave one of the two out")
+            raise DomainInvalidInput("splits", reasons.SPLITS_HOLD())
+        if given.category or given.metadata:
+            raise DomainInvalidInput("category" if given.category else "metadata", reasons.NOTES_HOLD())
         placed = await merchants.hold(
             user_id,
             await info.context.key(given.idempotency_key),

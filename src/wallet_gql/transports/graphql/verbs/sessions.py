@@ -44,7 +44,7 @@ class LogInSuccess:
 
     user: User | None = about("You.")
     token: str | None = about("For a `BEARER` session, told only now. Null for a `COOKIE` session.")
-    expires_at: datetime = about("When the session ends unless it is used before, UTC.")
+    expires_at: datetime = about("When the session ends, UTC. It moves with use of a cookie alone.")
 
 
 @object_type
@@ -52,7 +52,7 @@ class RenewSessionSuccess:
     """Your session goes on under a new token; the old one is dead."""
 
     token: str | None = about("For a `BEARER` session, told only now. Null for a `COOKIE` session.")
-    expires_at: datetime = about("When the session ends unless it is used before, UTC.")
+    expires_at: datetime = about("When the session ends, UTC. It moves with use of a cookie alone.")
 
 
 @object_type
@@ -91,7 +91,9 @@ class SessionMutations:
         context = info.context
         await context.caller.count_log_in(given.login)
         made = await context.wallet.identity.log_in(given.login, given.password, given.session, context.caller.visitor)
-        return LogInSuccess(user=User.of(made.user), token=_told(context, made), expires_at=made.session.expires_at)
+        return LogInSuccess(
+            user=User.of(made.user), token=told_token(context, made), expires_at=made.session.expires_at
+        )
 
     @mutation
     async def renew_session(self, info: Info) -> RenewSessionSuccess:
@@ -103,7 +105,7 @@ class SessionMutations:
         context = info.context
         session = await context.caller.session()
         made = await context.wallet.identity.renew(session, context.caller.visitor)
-        return RenewSessionSuccess(token=_told(context, made), expires_at=made.session.expires_at)
+        return RenewSessionSuccess(token=told_token(context, made), expires_at=made.session.expires_at)
 
     @mutation
     async def log_out(self, info: Info) -> LogOutSuccess:
@@ -143,7 +145,7 @@ async def _log_out(context: Context) -> bool:
     return ended
 
 
-def _told(context: Context, made: LoggedIn) -> str | None:
+def told_token(context: Context, made: LoggedIn) -> str | None:
     """The token for the answer's body; None for browsers, which get it in the cookie."""
     if made.session.kind is SessionKind.BEARER:
         return made.token

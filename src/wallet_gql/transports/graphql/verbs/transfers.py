@@ -6,8 +6,10 @@ from typing import Annotated
 
 import strawberry
 
+from ....domain.annotations import CATEGORY_MAX, PAIRS_MAX, check_category
 from ....domain.ids import AccountId, TransferId, parse_account_id, parse_transfer_id
 from ....domain.money import check_amount
+from ....verbs.annotations import annotate
 from ....verbs.attempts import check_reference
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
@@ -16,7 +18,16 @@ from ..operations import mutation
 from ..scalars import BigInt
 from ..transfers import Transfer
 from .answers import FromAccount, Moved
-from .inputs import KEY, MoneyInput, Recipient
+from .inputs import (
+    KEY,
+    MetadataPairInput,
+    MoneyInput,
+    Recipient,
+    annotation_of,
+    category_given,
+    metadata_given,
+    pairs_of,
+)
 
 
 @input_type
@@ -29,6 +40,21 @@ class TransferInput:
     amount: MoneyInput = about("How much.")
     reference: str | None = given(
         "What it is for, at most 140 characters; the payee sees it.", check_reference, default=""
+    )
+    category: str | None = category_given()
+    metadata: list[MetadataPairInput] | None = metadata_given()
+
+
+@input_type
+class AnnotateTransferInput:
+    """What to note about a transfer. What is null or absent stays as it is."""
+
+    transfer_id: strawberry.ID = given("The transfer, which you paid or received.", parse_transfer_id)
+    category: str | None = given(
+        f"What you file it under, at most {CATEGORY_MAX} characters; empty for nothing.", check_category, default=None
+    )
+    metadata: list[MetadataPairInput] | None = strawberry.field(
+        description=f"All that you note besides, at most {PAIRS_MAX} pairs; an empty list for nothing.", default=None
     )
 
 
@@ -60,6 +86,13 @@ class ReverseTransferSuccess(Moved, FromAccount):
 
 
 @object_type
+class AnnotateTransferSuccess:
+    """It is noted."""
+
+    transfer: Transfer | None = about("The transfer with what you have noted.")
+
+
+@object_type
 class TransferMutations:
     """What moves money at once."""
 
@@ -77,6 +110,7 @@ class TransferMutations:
             amount_minor=given.amount.minor_units,
             currency=given.amount.currency,
             reference=given.reference or "",
+            annotation=annotation_of(given.category, given.metadata),
         )
         return TransferSuccess.of(posted, posted.result.debit_account_id, user_id)
 
@@ -97,3 +131,17 @@ class TransferMutations:
             reference=given.reference or "",
         )
         return ReverseTransferSuccess.of(posted, posted.result.debit_account_id, user_id)
+
+    @mutation
+    async def annotate_transfer(
+        self, info: Info, given: Annotated[AnnotateTransferInput, argument("What to note.", name="input")]
+    ) -> AnnotateTransferSuccess:
+        """Note something about a transfer that you paid or received. Only you see it; the other side has its own notes.
+
+        Of two that come at once the second one counts, field by field. The same again changes nothing, so send it again
+        if the answer is lost.
+        """
+        user_id, ledger = await info.context.user_id(), info.context.ledger
+        pairs = pairs_of(given.metadata)
+        found, side = await annotate(ledger, user_id, TransferId(given.transfer_id), given.category, pairs)
+        return AnnotateTransferSuccess(transfer=Transfer.of(found, user_id, side.account_id))

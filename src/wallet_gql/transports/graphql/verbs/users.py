@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
+
+import strawberry
 
 from ....domain.errors import EmailTaken, Problem, UsernameTaken
 from ....domain.errors import InvalidInput as InvalidInputError
 from ....domain.reserved import refuse_reserved
-from ....domain.users import check_email, check_password, check_username
+from ....domain.users import FirstSession, SessionKind, check_email, check_password, check_username
 from ..accounts import User
 from ..context import Info
 from ..describe import about, argument, input_type, object_type
 from ..given import given
 from ..operations import mutation
+from .sessions import told_token
 
 
 def _check_password(text: str) -> None:
@@ -30,6 +34,9 @@ class SignUpInput:
     )
     email: str = given("An e-mail address; nobody else sees it.", check_email)
     password: str = given("8 to 128 characters, hard to guess.", _check_password)
+    session: FirstSession = strawberry.field(
+        description="The session to begin with. By default there is none: log in next.", default=FirstSession.NONE
+    )
 
 
 @input_type
@@ -42,9 +49,11 @@ class ChangePasswordInput:
 
 @object_type
 class SignUpSuccess:
-    """You have joined. Log in next."""
+    """You have joined. If you did not ask for a session, log in next."""
 
     user: User | None = about("You.")
+    token: str | None = about("Of a `BEARER` session, told only now; else null.")
+    expires_at: datetime | None = about("When the session ends, UTC; null without one.")
 
 
 @object_type
@@ -62,15 +71,22 @@ class UserMutations:
     async def sign_up(
         self, info: Info, given: Annotated[SignUpInput, argument("Who wants to join.", name="input")]
     ) -> SignUpSuccess:
-        """Create a user. Names that are taken are problems with the codes `USERNAME_TAKEN` and `EMAIL_TAKEN`."""
+        """Create a user, and log in if a session is asked for: both are done, or neither.
+
+        Names that are taken are problems with the codes `USERNAME_TAKEN` and `EMAIL_TAKEN`.
+        """
         context, identity = info.context, info.context.wallet.identity
+        who, visitor = (given.username, given.email, given.password), context.caller.visitor
         try:
-            user = await identity.sign_up(given.username, given.email, given.password, context.caller.visitor)
+            if given.session is FirstSession.NONE:
+                return SignUpSuccess(user=User.of(await identity.sign_up(*who, visitor)), token=None, expires_at=None)
+            made = await identity.join(*who, SessionKind(given.session), visitor)
         except (UsernameTaken, EmailTaken) as error:
             taken = await identity.names.taken(given.username, given.email) or [error]
-            problems = [Problem(tuple(one.fields), one.code, one.message) for one in taken]
+            problems = [Problem(tuple(one.fields), one.code, one.worded()) for one in taken]
             raise InvalidInputError.of(problems) from error
-        return SignUpSuccess(user=User.of(user))
+        expires_at = made.session.expires_at
+        return SignUpSuccess(user=User.of(made.user), token=told_token(context, made), expires_at=expires_at)
 
     @mutation
     async def change_password(
@@ -86,5 +102,5 @@ class UserMutations:
                 session, given.old_password, given.new_password, info.context.caller.visitor
             )
         except InvalidInputError as error:
-            raise InvalidInputError("newPassword", str(error.fields["reason"])) from error
+            raise InvalidInputError("newPassword", error.reason) from error
         return ChangePasswordSuccess(user=User.of(changed))

@@ -22,9 +22,9 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from .assets import load_assets, template
-from .tabs import Tab, demo_tabs
+from .tabs import Tab, demo_tabs, start_tabs
 
-__all__ = ["PATH", "POLICY", "Tab", "demo_tabs", "routes"]
+__all__ = ["PATH", "POLICY", "Tab", "demo_tabs", "routes", "start_tabs"]
 
 PATH: Final = "/graphiql"
 

@@ -13,6 +13,8 @@ from typing import Final
 
 from starlette.responses import Response
 
+from ...http.compression import accepts_gzip
+
 _OWN: Final = ("boot.js", "page.css")
 _VENDORED: Final = (
     "react.production.min.js",
@@ -58,16 +60,6 @@ def load_assets() -> dict[str, Asset]:
 def template() -> str:
     """The page, with placeholders for `string.Template`."""
     return files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-
-
-def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether a client with this `Accept-Encoding` accepts gzip."""
-    wanted = {}
-    for part in accept_encoding.lower().split(","):
-        name, _, weight = part.partition(";")
-        wanted[name.strip()] = weight.replace(" ", "")
-    weight = wanted.get("gzip", wanted.get("*", "q=0"))
-    return not weight or weight.removeprefix("q=").strip("0.") != ""
 
 
 def asset_of(name: str, gzipped: bytes) -> Asset:

@@ -86,6 +86,50 @@ def demo_tabs(
     ]
 
 
+def start_tabs() -> list[Tab]:
+    """How to begin in a wallet whose users are not known; the visitor fills in names and passwords."""
+    ann = {"username": "ann", "email": "ann@example.org", "password": ""}
+    return [
+        Tab("SignUp", _SIGN_UP, {"input": ann}),
+        Tab("LogIn", _LOG_IN, {"input": {"login": "ann", "password": ""}}),
+        Tab("OpenAccount", _OPEN_ACCOUNT, {"input": {"currency": "EUR"}}),
+        Tab("WhoAmI", _WHO_AM_I),
+        Tab("Balances", _BALANCES),
+    ]
+
+
+_SIGN_UP: Final = """\
+# Begin here: choose a password under Variables, then
+# press the triangle, or Ctrl-Enter. A password that is
+# easy to guess is an answer with problems.
+#
+# How to go on: the tabs from left to right. Money comes
+# from an operator: wallet-gql deposit ann 100.00 EUR
+# `wallet-gql demo` is a wallet with users, money and
+# many more tabs. The wallet for people is at /
+# Docs: docs/first-transfer.md, docs/frontends.md;
+# the code of a page: examples/web
+mutation SignUp($input: SignUpInput!) {
+  signUp(input: $input) {
+    __typename
+    ... on SignUpSuccess { user { id username } }
+    ... on InvalidInput { problems { path code message } }
+    ... on WalletError { code message retryable }
+  }
+}
+"""
+
+_OPEN_ACCOUNT: Final = """\
+# One account in each currency, to be paid and to pay.
+mutation OpenAccount($input: OpenAccountInput!) {
+  openAccount(input: $input) {
+    __typename
+    ... on OpenAccountSuccess { account { id currency } }
+    ... on WalletError { code message retryable }
+  }
+}
+"""
+
 _LOG_IN: Final = """\
 # Start here: press the triangle, or Ctrl-Enter.
 # The answer sets a cookie that scripts cannot read;
@@ -122,7 +166,7 @@ query Balances {
   viewer {
     accounts {
       id
-      status
+      state
       available { ...Amount }
       held { ...Amount }
       posted { ...Amount }
@@ -138,7 +182,7 @@ _ENTRIES: Final = """\
       edges {
         node {
           sequence
-          at
+          createdAt
           amount { decimal currency }
           balanceAfter { decimal }
           transfer { kind reference counterparty { name } }
@@ -178,7 +222,7 @@ _PAYMENT: Final = """\
       replayed
       transfer {
         id
-        at
+        createdAt
         amount { decimal currency }
         counterparty { name }
       }
@@ -286,7 +330,7 @@ subscription AccountEvents(
       transfer { kind reference counterparty { name } }
     }
     account {
-      status
+      state
       available { decimal currency }
     }
   }

@@ -48,6 +48,8 @@ class StripeState:
         self.events: list[Body] = []
         """All events, oldest first."""
         self.refuse_payouts = False
+        self.knows_every_account = False
+        """Every connected account is known without `connect`."""
         self._count = 0
 
     def of_kind(self, kind: str) -> list[Body]:
@@ -157,19 +159,21 @@ class StripeState:
     def answer(self, method: str, path: str, params: Mapping[str, Any], account: str) -> Body:
         """Carry out a request. Raises Refusal."""
         parts = path.strip("/").split("/")[1:]
-        if account and account not in self.accounts:
+        if account and not self._is_connected(account):
             raise Refusal(403, "account_invalid")
-        if method == "GET" and len(parts) == 1:
-            return self._list(parts[0], params, account)
-        if method == "GET" and len(parts) == 2:
-            return deepcopy(self._found(parts[1], account))
-        if method == "POST" and len(parts) == 1 and parts[0] in _PREFIXES:
-            return deepcopy(self._create(parts[0], params, account))
-        if method == "POST" and len(parts) == 3 and parts[2] == "cancel":
-            return deepcopy(self._cancel(self._found(parts[1], account)))
-        if method == "POST" and len(parts) == 3 and parts[2] == "reversals":
-            return deepcopy(self._reverse(self._found(parts[1], account), params))
-        raise Refusal(404, "url_invalid")
+        match method, parts:
+            case "GET", [kind]:
+                return self._list(kind, params, account)
+            case "GET", [_, name]:
+                return deepcopy(self._found(name, account))
+            case "POST", [kind] if kind in _PREFIXES:
+                return deepcopy(self._create(kind, params, account))
+            case "POST", [_, name, "cancel"]:
+                return deepcopy(self._cancel(self._found(name, account)))
+            case "POST", [_, name, "reversals"]:
+                return deepcopy(self._reverse(self._found(name, account), params))
+            case _:
+                raise Refusal(404, "url_invalid")
 
     def _create(self, kind: str, params: Mapping[str, Any], account: str) -> Body:
         missing = [name for name in _REQUIRED[kind] if name not in params]
@@ -199,7 +203,7 @@ class StripeState:
 
     def _create_transfer(self, common: Body, params: Mapping[str, Any]) -> Body:
         destination, group = str(params["destination"]), params.get("transfer_group")
-        if destination not in self.accounts:
+        if not self._is_connected(destination):
             raise Refusal(400, "resource_missing")
         if self.balances[PLATFORM, common["currency"]] < common["amount"]:
             raise Refusal(400, "balance_insufficient", stored=True)
@@ -261,6 +265,9 @@ class StripeState:
         return {"object": "list", "data": found[:limit], "has_more": len(found) > limit, "url": f"/v1/{kind}"}
 
     # Bookkeeping
+
+    def _is_connected(self, account: str) -> bool:
+        return self.knows_every_account or account in self.accounts
 
     def _found(self, name: str, account: str) -> Body:
         found = self.objects.get(name)

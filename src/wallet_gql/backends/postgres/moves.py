@@ -1,0 +1,235 @@
+"""Moving slots between Postgres nodes while the wallet serves: freeze, copy and activate, forget.
+
+1. *Freeze*, a commit on the source: it waits for every commit that is open or prepared there. From then on nobody
+   writes or reads the batch's slots: every process is refused by the node's new epoch, and learns that they are moving.
+2. *Settle*: credits that the source has sent to the target and that are prepared there are committed or rolled back.
+3. *Activate*, one commit on the target: all rows of the slots, the decision record of this attempt, and the slots
+   themselves. This commit is the decision. There is no moment at which the target has the slots without their rows.
+4. *Forget*, one commit on the source: the rows go, and what remains of shared transfers sums to zero again.
+
+If the mover dies, any process goes on. It first *fences* the attempt: it inserts `abort` under the decision's unique
+key on the target. If the target has the slots, they are forgotten at the source; else the source serves them again, and
+the dead mover can never activate them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from ...domain.errors import Contended, Unavailable
+from ...domain.frozen import frozen
+from ...domain.ids import SLOTS
+from ...failpoints import after_decision, before_decision
+from ..kit.nodes import NodeMap
+from .commit import commit_by
+from .move_rows import forget_slots, read_slots, write_slots
+from .node import Connection, PgNode
+from .placement import OF_NODE, Leaving, Placement, Told, leaving_text, listed, slots_of, told_by
+from .two_phase import Recovery
+
+GATE: Final = 7205759403792794
+"""The advisory lock that each commit shares until its end."""
+
+MOVER: Final = 7205759403792797
+"""The advisory lock that a mover holds on every node."""
+
+FREEZE_MS: Final = 300
+"""How long a freeze waits for commits in flight, in milliseconds: others wait behind it meanwhile."""
+
+STEP_SECONDS: Final = 120.0
+"""How long one step of a move may take."""
+
+ACTIVATE_SECONDS: Final = 3600.0
+"""How long after its beginning a move can still be decided, by the target's clock.
+
+A mover may be stopped for days and go on. By then the `abort` with which others have fenced it may have been removed as
+an old decision (`two_phase.PRUNE_AFTER_SECONDS`); this is far less.
+"""
+
+STOPPED_SECONDS: Final = 30.0
+"""A mover that has its batch frozen for longer than this counts as gone, even if its sessions live."""
+
+SETTLE_SECONDS: Final = 5.0
+_SETTLE_PAUSE: Final = 0.02
+_SETTLE_MAX: Final = 1_000
+_LIMITS: Final = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+_PLAN: Final = "SET LOCAL enable_seqscan = off"
+_PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE $1"
+_FENCE: Final = "INSERT INTO decisions (attempt, verdict) VALUES ($1, 'abort') ON CONFLICT (attempt) DO NOTHING"
+_NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
+_DECIDE: Final = """
+INSERT INTO decisions (attempt, verdict) SELECT $1, 'commit' WHERE clock_timestamp() < to_timestamp($2) RETURNING 1
+"""
+_VERDICT: Final = "SELECT verdict FROM decisions WHERE attempt = $1"
+_SHARE_GATE: Final = f"SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock_shared({GATE})"
+
+
+@frozen
+class Batch:
+    """What was moved: how many rows, and for how many seconds nobody served their slots."""
+
+    rows: int = 0
+    frozen_seconds: float = 0.0
+
+
+class Moves:
+    """The steps of a move, and how any process finishes one that its mover has left."""
+
+    def __init__(self, cluster: str, nodes: Mapping[str, PgNode], recovery: Recovery) -> None:
+        """The `nodes` must be open."""
+        self._cluster = cluster
+        self._nodes = nodes
+        self._recovery = recovery
+        self._since: dict[str, float] = {}
+        """When this process first saw an attempt that was on its way, on the loop's clock."""
+
+    async def move(self, homes: Placement, source: str, target: str, slots: int) -> Batch:
+        """Move slots.
+
+        Raises:
+            Contended: commits in flight did not end soon, or another process has ended the attempt; nothing has moved.
+            InDoubt, Unavailable: a node did not answer; `finish` says what has become of it.
+        """
+        leaving = Leaving(secrets.token_hex(16), target, slots)
+        after = moved(homes, leaving)
+        until = await self._nodes[target].ask(_NOW) + ACTIVATE_SECONDS
+        await self._freeze(homes, source, leaving)
+        began = time.monotonic()
+        before_decision("moves.frozen")
+        await self._settle(source, target)
+        before_decision("moves.settled")
+        rows = await self._activate(source, leaving, after, until)
+        batch = Batch(rows, time.monotonic() - began)
+        after_decision("moves.activated")
+        await self._forget(source, leaving, after)
+        after_decision("moves.forgotten")
+        return batch
+
+    async def _freeze(self, homes: Placement, source: str, leaving: Leaving) -> None:
+        async with self._step(source) as connection:
+            await connection.do(f"SET LOCAL lock_timeout = '{FREEZE_MS}ms'; SELECT pg_advisory_xact_lock({GATE})")
+            told = await _locked(connection)
+            if told.leaving is not None:
+                raise Contended(f"other slots are leaving node {source}")
+            _check_here(told, homes)
+            here = f"{(told.here or 0) & ~leaving.slots:x}"
+            await connection.rows(
+                "UPDATE node SET epoch = epoch + 1, here = $1, leaving = $2", here, leaving_text(leaving)
+            )
+
+    async def _settle(self, source: str, target: str) -> None:
+        """See to it that nothing which the source has led is prepared on the target. Raises Contended."""
+        until = asyncio.get_running_loop().time() + SETTLE_SECONDS
+        asked = f"wgql:{self._cluster}:{source}:%"
+        left = now = {row[0] for row in await self._nodes[target].rows(_PREPARED, asked, aside=True)}
+        while left:
+            if asyncio.get_running_loop().time() > until:
+                raise Contended(f"credits from {source} are in doubt on {target}")
+            await asyncio.sleep(_SETTLE_PAUSE)
+            await self._recovery.run(_SETTLE_MAX)
+            left = now & {row[0] for row in await self._nodes[target].rows(_PREPARED, asked, aside=True)}
+
+    async def _activate(self, source: str, leaving: Leaving, after: NodeMap, until: float) -> int:
+        async with self._nodes[source].connection(_deadline()) as connection:
+            await connection.begin(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}; {_PLAN}")
+            found = await read_slots(connection, listed(leaving.slots))
+            await connection.do("COMMIT")
+        before_decision("moves.copied")
+        async with self._step(leaving.peer) as connection:
+            await connection.do(f"{_SHARE_GATE}; {_PLAN}")
+            if not await connection.rows(_DECIDE, leaving.attempt, until):
+                raise Contended(f"moving slots to {leaving.peer} took too long; nothing has moved")
+            told = await _locked(connection)
+            _check_here(told, after, less=leaving.slots)
+            await write_slots(connection, leaving.peer, after, found)
+            here = (told.here or 0) | leaving.slots
+            await connection.rows("UPDATE node SET epoch = epoch + 1, here = $1", f"{here:x}")
+            before_decision("moves.written")
+        return found.count
+
+    async def _forget(self, source: str, leaving: Leaving, after: NodeMap) -> None:
+        async with self._step(source) as connection:
+            await connection.do(f"{_SHARE_GATE}; {_PLAN}")
+            told = await _locked(connection)
+            if told.leaving == leaving:
+                _check_here(told, after)
+                await forget_slots(connection, source, after, listed(leaving.slots))
+                await connection.rows("UPDATE node SET epoch = epoch + 1, leaving = NULL")
+
+    async def _serve_again(self, source: str, leaving: Leaving) -> None:
+        async with self._step(source) as connection:
+            await connection.do(_SHARE_GATE)
+            told = await _locked(connection)
+            if told.leaving == leaving:
+                here = f"{(told.here or 0) | leaving.slots:x}"
+                await connection.rows("UPDATE node SET epoch = epoch + 1, here = $1, leaving = NULL", here)
+
+    async def finish(self, homes: Placement, *, is_mover: bool = False) -> None:
+        """End every batch that is on its way and whose mover is gone. Raises Unavailable: a node does not answer."""
+        found = {name: leaving for name in homes.names if (leaving := homes.told[name].leaving) is not None}
+        now = asyncio.get_running_loop().time()
+        self._since = {leaving.attempt: self._since.get(leaving.attempt, now) for leaving in found.values()}
+        for source, leaving in found.items():
+            is_stopped = now - self._since[leaving.attempt] > STOPPED_SECONDS
+            if is_mover or is_stopped or not await self._has_mover(source):
+                await self._finish(homes, source, leaving)
+
+    async def _finish(self, homes: Placement, source: str, leaving: Leaving) -> None:
+        if leaving.peer not in self._nodes:
+            raise Unavailable(f"node {leaving.peer}, which slots of {source} go to, is not known here yet")
+        target = self._nodes[leaving.peer]
+        await target.rows(_FENCE, leaving.attempt, aside=True)
+        verdict = await target.ask(_VERDICT, leaving.attempt, aside=True)
+        (row,) = await target.rows(OF_NODE, aside=True)
+        before_decision("moves.fenced")
+        if verdict == "commit" or (told_by(row).here or 0) & leaving.slots:
+            await self._forget(source, leaving, moved(homes, leaving))
+        else:
+            await self._serve_again(source, leaving)
+
+    async def _has_mover(self, name: str) -> bool:
+        """Whether a mover is at work: it holds a lock on every node until its sessions end."""
+        asked = "SELECT NOT pg_try_advisory_xact_lock_shared($1)"
+        return bool(await self._nodes[name].ask(asked, MOVER, aside=True))
+
+    @asynccontextmanager
+    async def _step(self, name: str) -> AsyncIterator[Connection]:
+        """A transaction on a node, committed at the end. Raises WalletError: nothing was written. InDoubt."""
+        async with self._nodes[name].connection(_deadline()) as connection:
+            await connection.begin(f"BEGIN; {_LIMITS}")
+            yield connection
+            await commit_by(connection, "COMMIT", "COMMIT")
+
+
+def _deadline() -> float:
+    return asyncio.get_running_loop().time() + STEP_SECONDS
+
+
+async def _locked(connection: Connection) -> Told:
+    """What the node says of itself, which nobody else changes until the transaction ends."""
+    await connection.rows("SELECT FROM node FOR UPDATE")
+    (row,) = await connection.rows(OF_NODE)
+    return told_by(row)
+
+
+def _check_here(told: Told, homes: NodeMap, *, less: int = 0) -> None:
+    """Raise Contended unless a node has the slots whose home it is, but for `less`.
+
+    The parts of a transfer on a node follow from which of its two slots are there. So this is asked under the lock that
+    keeps others from changing it.
+    """
+    if told.here != slots_of(homes, told.name) & ~less:
+        raise Contended(f"node {told.name} has other slots by now; read the placement again")
+
+
+def moved(homes: Placement, leaving: Leaving) -> NodeMap:
+    """The homes as they are once the slots are on their new node. Raises Unavailable: some node was not asked."""
+    if homes.unowned:
+        raise Unavailable("a node does not say which slots it has, so none can move")
+    slots = leaving.slots
+    return NodeMap(homes.names, [leaving.peer if slots >> s & 1 else homes.home(s) for s in range(SLOTS)])

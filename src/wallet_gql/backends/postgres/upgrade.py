@@ -1,0 +1,110 @@
+"""Bringing the schema of Postgres nodes up to date.
+
+An upgrade waits for whatever holds the tables. A transaction that a coordinator of the older release has left prepared
+would hold them for ever, so the upgrade settles such ones meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+from ...background import run_for_ever
+from ...domain.errors import ConfigurationError
+from ..kit.store import no_ledger
+from ..relational.migrations import HEAD, VERSION_TABLE, script
+from .node import Connection, PgNode
+from .placement import Told
+from .setup import PATIENT, check_identities, identity_of
+from .two_phase import Gid, Recovery
+
+log = logging.getLogger("wallet_gql.postgres")
+
+ASK_SECONDS: Final = 30.0
+"""How long a node may take to tell its version."""
+
+UPGRADE_SECONDS: Final = 7 * 24 * 3600.0
+"""As good as no limit: whoever gave an upgrade up would have to begin it again, and stop the writers again."""
+
+SETTLE_EVERY_SECONDS: Final = 0.5
+_SETTLE_MAX: Final = 1_000
+_MIGRATION_LOCK: Final = 7205759403792795
+_IS_THERE: Final = (  # not to_regclass: it may answer from a cache that is older than the lock
+    "SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+    " WHERE c.relname = $1 AND n.nspname = ANY (current_schemas(false)))"
+)
+_PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid"
+
+
+async def is_due(node: PgNode, *, creates: bool) -> bool:
+    """Whether the schema is older than this program's. Raises ConfigurationError: missing or newer; Unavailable."""
+    async with node.connection(asyncio.get_running_loop().time() + ASK_SECONDS) as connection:
+        found = await _version(connection)
+    if found is None and not creates:
+        raise no_ledger(f"node {node.name}")
+    if found is not None and found > HEAD:
+        raise ConfigurationError(f"node {node.name} has schema version {found}, this program knows {HEAD}; upgrade it")
+    return found != HEAD
+
+
+async def prepare_node(node: PgNode, *, creates: bool) -> None:
+    """Bring the schema up to date, however long that takes. Raises ConfigurationError, Unavailable."""
+    if await is_due(node, creates=creates):
+        async with node.connection(asyncio.get_running_loop().time() + UPGRADE_SECONDS) as connection:
+            await connection.do(f"BEGIN; {PATIENT}; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            found = await _version(connection)  # another process may have upgraded it first
+            if found != HEAD:
+                await connection.do(script("postgresql", found))
+            await connection.do("COMMIT")
+    node.is_strict = True
+
+
+async def _version(connection: Connection) -> str | None:
+    if not await connection.value(_IS_THERE, VERSION_TABLE):
+        return None
+    found = await connection.value(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608 - a constant
+    return None if found is None else str(found)
+
+
+@asynccontextmanager
+async def settling(nodes: Sequence[PgNode], *, two_phase: bool) -> AsyncIterator[None]:
+    """Settle meanwhile what is prepared, as recovery does.
+
+    Raises:
+        ConfigurationError: something is prepared that this store cannot settle; or the nodes do not belong together:
+            a verdict must not be asked of the wrong node.
+        Unavailable.
+    """
+    prepared = [(node.name, row["gid"]) for node in nodes for row in await node.rows(_PREPARED)]
+    known = await _identities(nodes)  # afterwards: whoever has prepared ours had named the nodes before
+    cluster = known[nodes[0].name].cluster_id if known else ""
+    leaders = {node.name: node for node in nodes} if known and two_phase else {}
+    for name, text in prepared:
+        gid = Gid.parse(text)
+        if gid is None or gid.cluster != cluster or gid.leader not in leaders:
+            raise ConfigurationError(
+                f"node {name}: the prepared transaction {text} would block the upgrade; "
+                f"let the program that prepared it end it, then start again"
+            )
+    recovery = Recovery(cluster, leaders)
+    step = partial(recovery.run, _SETTLE_MAX)
+    task = asyncio.create_task(run_for_ever(log, "recovery", step, every_seconds=SETTLE_EVERY_SECONDS, at_once=True))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _identities(nodes: Sequence[PgNode]) -> dict[str, Told]:
+    """The nodes' identities; none if a node is blank. Raises ConfigurationError if they are of several clusters."""
+    found = {node.name: await identity_of(node) if await node.ask(_IS_THERE, "node") else None for node in nodes}
+    known = {name: told for name, told in found.items() if told is not None}
+    if len(known) < len(found):
+        return {}
+    check_identities(known)
+    return known

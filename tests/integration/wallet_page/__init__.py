@@ -1,0 +1,1 @@
+"""The wallet's page, driven by a browser on each store; one wallet serves all tests of this folder."""
