@@ -56,6 +56,19 @@ def chromium() -> str:
     pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is on PATH; run make test-deps")  # not in CI
 
 
+WATCH_CLICK: Final = """
+    window.clicked = false;
+    window.removeEventListener("click", window.onAimedClick, true);
+    window.onAimedClick = (event) => {
+      window.removeEventListener("click", window.onAimedClick, true);
+      window.clicked = element.contains(event.target);
+      if (!window.clicked) { event.stopImmediatePropagation(); event.preventDefault(); }
+    };
+    window.addEventListener("click", window.onAimedClick, true);
+"""
+"""Let the next click through only if it meets `element`, and keep in `clicked` whether it did."""
+
+
 class DevToolsError(Exception):
     """Chromium refused a command."""
 
@@ -250,21 +263,42 @@ class Page:
         self.check()
         raise AssertionError(f"not within {seconds} s: {expression}")
 
-    def click(self, selector: str, text: str | None = None) -> None:
-        """Click the first element that matches a CSS selector (and shows exactly this text), where it can be seen."""
+    def click(self, selector: str, text: str | None = None, unless: str = "false") -> None:
+        """Click the first element that matches a CSS selector (and shows exactly this text), where it can be seen.
+
+        A click that meets something else, because the page was drawn anew meanwhile, does nothing and is made again.
+        Where the page may take the element away by itself, `unless` says by which expression that is known.
+        """
         wanted = "" if text is None else f".filter(e => e.innerText.trim() === {json.dumps(text)})"
-        element = f"[...document.querySelectorAll({json.dumps(selector)})]{wanted}[0]"
-        self.wait_for(f"Boolean({element})")
-        where = self.wait_for(f"""(() => {{
-            const element = {element};
+        aimed = f"""(() => {{
+            if ({unless}) return "gone";
+            const element = [...document.querySelectorAll({json.dumps(selector)})]{wanted}[0];
+            if (!element) return null;
             element.scrollIntoView({{block: "nearest", inline: "nearest", behavior: "instant"}});
             const box = element.getBoundingClientRect();
             const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
-            return element.contains(document.elementFromPoint(x, y)) && {{x, y}};
-        }})()""")
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", **where)
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **where)
+            if (!element.contains(document.elementFromPoint(x, y))) return null;
+            {WATCH_CLICK}
+            return {{x, y, from: location.hash, to: element.closest("a")?.hash || location.hash}};
+        }})()"""
+        began = time.monotonic()
+        while time.monotonic() - began < patience(WAIT_SECONDS):
+            where = self.wait_for(aimed)
+            if where == "gone":
+                return
+            point = {"x": where["x"], "y": where["y"]}
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", **point)
+            for kind in ("mousePressed", "mouseReleased"):
+                self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **point)
+            try:
+                clicked = self.evaluate("window.clicked")
+            except DevToolsError:  # the page that it led to is on its way
+                return
+            if clicked and where["from"] != where["to"]:  # or else a hash that is set next may come before
+                self.wait_for(f"location.hash !== {json.dumps(where['from'])}")
+            if clicked is not False:  # undefined on another page
+                return
+        raise AssertionError(f"no click reached {selector} {text or ''}")
 
     def write(self, text: str) -> None:
         """Type text into what has the focus."""

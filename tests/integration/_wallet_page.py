@@ -156,8 +156,7 @@ def has(page: Page, cents: int) -> None:
 def fill(page: Page, label: str, text: str) -> None:
     """Type into the input with that label."""
     found = f"[...document.querySelectorAll('label')].find((label) => label.innerText.startsWith({json.dumps(label)}))"
-    page.wait_for(f"Boolean({found})", 30)
-    page.evaluate(f"{found}.control.focus()")
+    page.wait_for(f"(({found})?.control.focus(), Boolean({found}))", 30)
     page.write(text)
 
 
@@ -165,9 +164,9 @@ def choose(page: Page, label: str, value: str) -> None:
     """Choose in the select with that label."""
     name = "(select.ariaLabel ?? select.labels[0].innerText)"
     found = f"[...document.querySelectorAll('select')].find((select) => {name} === {json.dumps(label)})"
-    page.wait_for(f"Boolean({found})", 30)
-    page.evaluate(f"{found}.focus(), {found}.value = {json.dumps(value)}")
-    page.evaluate(f"{found}.dispatchEvent(new Event('change', {{bubbles: true}}))")
+    changed = "select.dispatchEvent(new Event('change', {bubbles: true}))"
+    chosen = f"select.focus(), select.value = {json.dumps(value)}, {changed}"
+    page.wait_for(f"(() => {{ const select = {found}; return Boolean(select && ({chosen})); }})()", 30)
 
 
 def check(page: Page, to: str, amount: str) -> None:
