@@ -7,13 +7,13 @@ the decisions, retries and the checks of what is written are shared code (`domai
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from .domain.changes import Decide, ReadSet, Scope, Snapshot
-from .domain.errors import InvariantViolated
+from .domain.errors import InvariantViolated, Unavailable
 from .domain.frozen import frozen
 from .domain.ids import AccountId, TransferId, is_system
 from .domain.model import Account, Entry, Hold, PendingCredit, Receipt, Record, RecordKey, SystemEntry, Transfer
@@ -33,6 +33,9 @@ SCAN_MAX: Final = 1_000
 
 ScanKind = Literal["account", "journal", "hold", "receipt", "record"]
 SCAN_KINDS: Final[tuple[ScanKind, ...]] = ("account", "journal", "hold", "receipt", "record")
+
+Away = Mapping[str, Unavailable]
+"""The parts of a store that cannot write now, by name, and why."""
 
 
 @frozen
@@ -320,6 +323,18 @@ class Store(Protocol):
         """Settle at most `limit` pieces of in-doubt work. May run at any time, in any process, repeatedly."""
         ...
 
-    async def ping(self) -> None:
-        """Raise Unavailable unless every part of the store can write now. Cheap, and changes nothing."""
+    async def ping(self) -> Away:
+        """Whether the store can write now. Cheap, and changes nothing.
+
+        Returns the parts that cannot, none if all is well. A store of one part has none to name.
+
+        Raises:
+            Unavailable: nothing can be written.
+        """
         ...
+
+
+async def check_writable(store: Store) -> None:
+    """Raise Unavailable unless every part of the store can write now."""
+    for error in (await store.ping()).values():
+        raise error

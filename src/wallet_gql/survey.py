@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Final, get_args
 
@@ -30,7 +31,7 @@ from .metrics import (
     WRITABLE,
 )
 from .records import SweepKind
-from .storage import Observed, Store
+from .storage import Observed, Store, check_writable
 
 if sys.platform != "win32":
     import fcntl
@@ -67,7 +68,7 @@ class Survey:
         """Look once, if this process is the one that looks. A part that fails does not stop the others."""
         if not self._is_ours():
             return
-        WRITABLE.set(await attempt(log, "the check whether the store can write", self._store.ping))
+        WRITABLE.set(await attempt(log, "the check whether the store can write", partial(check_writable, self._store)))
         await attempt(log, "looking for overdue records", self._overdue)
         await attempt(log, "looking at the nodes", self._nodes)
         await self._now_and_then("counting dead letters", self._dead_letters, _DEAD_SECONDS)

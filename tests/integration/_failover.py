@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from wallet_gql.domain.errors import Unavailable, WalletError
+from wallet_gql.storage import check_writable
 from wallet_gql.testing.patience import insist, until
 from wallet_gql.testing.world import Person, World
 
@@ -73,9 +74,9 @@ class Load:
 
 
 async def ready(world: World) -> bool:
-    """What `/readyz` answers."""
+    """Whether every part of the store can write."""
     try:
-        await world.store.ping()
+        await check_writable(world.store)
     except Unavailable:
         return False
     return True

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -29,6 +30,7 @@ from wallet_gql.backends.postgres.sharded import PgStore
 from wallet_gql.backends.sqlite import connection as sqlite
 from wallet_gql.backends.sqlite.store import SqliteStore
 from wallet_gql.domain.changes import Changes, Decision, Scope
+from wallet_gql.domain.errors import NodeUnavailable
 from wallet_gql.domain.ids import slot_of
 from wallet_gql.domain.merchants import delivery_key
 from wallet_gql.domain.model import Record
@@ -283,7 +285,18 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize(("trouble", "reason"), [(read_only, "readonly database"), (full_disk, "disk I/O error")])
+@contextmanager
+def node_away() -> Iterator[None]:
+    """One of several nodes cannot write; `/readyz` is no reason to look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SqliteStore, "ping", AsyncMock(return_value={"n2": NodeUnavailable("n2")}))
+        yield
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [(read_only, "readonly database"), (full_disk, "disk I/O error"), (node_away, "does not answer")],
+)
 async def test_a_store_that_cannot_write(
     trouble: Callable[[], Any],
     reason: str,

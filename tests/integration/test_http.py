@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import urlsplit
 
 import httpx
@@ -34,7 +35,8 @@ from tests.integration._server import (
     settle_all,
     wait_for_commit,
 )
-from wallet_gql.domain.errors import Unavailable
+from wallet_gql.domain.errors import NodeUnavailable, Unavailable
+from wallet_gql.storage import Away
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.graphql.view import WalletView
 from wallet_gql.transports.server import app as http
@@ -268,6 +270,8 @@ async def test_not_ready_without_the_store(
     monkeypatch.setattr(http, "READY_FOR_SECONDS", 0)
     monkeypatch.setattr(app.state.wallet.store, "ping", fail)
     assert (await local.get("/readyz")).status_code == 503
+    monkeypatch.setattr(app.state.wallet.store, "ping", AsyncMock(return_value={"n2": NodeUnavailable("n2")}))
+    assert (await local.get("/readyz")).json() == {"status": "partly ready"}
     monkeypatch.setattr(app.state.wallet.ledger, "accounts", fail)
     body = (await local.post("/graphql", json={"query": VIEWER})).json()
     assert body["data"] == {"viewer": None}
@@ -281,9 +285,10 @@ async def test_asking_whether_it_is_ready_costs_the_store_nothing(
     """A hundred at once and one after the other are one question a second; that it drains is told at once."""
     asked: list[float] = []
 
-    async def ping() -> None:
+    async def ping() -> Away:
         asked.append(time.monotonic())
         await asyncio.sleep(0.01)
+        return {}
 
     monkeypatch.setattr(app.state.wallet.store, "ping", ping)
     monkeypatch.setattr(http, "READY_FOR_SECONDS", 0.5)

@@ -15,6 +15,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.integration._clusters import NAMES, one_each, quieted, store_of, timed
@@ -30,12 +31,14 @@ from wallet_gql.backends.postgres.two_phase import Gid, Recovery, commit_across
 from wallet_gql.backends.relational.migrations import HEAD
 from wallet_gql.domain.changes import ReadSet
 from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, Unavailable, WalletError
-from wallet_gql.storage import PageRequest
+from wallet_gql.settings import load_settings
+from wallet_gql.storage import PageRequest, check_writable
 from wallet_gql.testing.nodes import opposite, send
 from wallet_gql.testing.patience import patience, wait_until
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness, PostgresServer
 from wallet_gql.testing.world import START, World
+from wallet_gql.transports.server import app as server
 
 pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
 
@@ -196,7 +199,7 @@ async def test_node_lists_in_a_file(world: World, tmp_path: Path) -> None:
     path.write_text("[nodes]\n" + "".join(f'{name} = "{url}"\n' for name, url in zip(NAMES, plain, strict=True)))
     async with open_store(f"postgres://?nodes={path}") as store:
         assert [total.node for total in await store.totals()] == []
-        await store.ping()
+        assert await store.ping() == {}
     for text, says in (
         ("nodes = 3", "write [nodes]"),
         ("[nodes]", "node names must be given"),
@@ -276,7 +279,6 @@ async def test_a_node_down_stops_only_what_needs_it(world: World, kind: str) -> 
                 world.pay(third, first, 1, ledger=patient),
                 world.ledger.account(third.id, third.account),
                 world.store.list_transfers(third.account, PageRequest(10)),
-                world.store.ping(),
             )
         ]
         await asyncio.sleep(0.2)
@@ -284,8 +286,11 @@ async def test_a_node_down_stops_only_what_needs_it(world: World, kind: str) -> 
         assert (await world.pay(second, first, 5, ledger=patient)).credited
         assert (await world.ledger.account(first.id, first.account)).posted_minor == 995
         due = await world.store.list_due("hold", START, 10)
+        away = await world.store.ping()
         outcomes = await asyncio.gather(*needing)
     assert list(due) == []
+    assert away.keys() == {NAMES[2]}
+    assert isinstance(away[NAMES[2]], Unavailable)
     for outcome, _ in outcomes:
         assert isinstance(outcome, Unavailable), outcome
     assert max(took for _, took in outcomes) < patience(READ_SECONDS_MAX)
@@ -294,6 +299,37 @@ async def test_a_node_down_stops_only_what_needs_it(world: World, kind: str) -> 
     while isinstance((await timed(world.pay(first, third, 7, "again", ledger=patient)))[0], Unavailable):
         assert time.monotonic() - began < patience(BACK_SECONDS_MAX)
     assert (await world.account(third)).posted_minor == 1_007
+
+
+@pytest.mark.trial
+@pytest.mark.parametrize("kind", ["kill", "stop"])
+async def test_a_node_down_takes_no_server_out_of_service(
+    world: World, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`/readyz` says 200 while any node can write, for all servers share the nodes; the check and the alarm say no."""
+    monkeypatch.setattr(server, "READY_FOR_SECONDS", 0)
+    nodes = store_cluster(world).nodes
+    app = server.create_app(load_settings(storage=world.harness.url, mode="test"))
+    transport = httpx.ASGITransport(app)
+    local = httpx.AsyncClient(transport=transport, base_url="http://wallet.test")
+    async with app.router.lifespan_context(app), local as client:
+
+        async def told() -> tuple[int, str]:
+            answer = await client.get("/readyz")
+            return answer.status_code, answer.json().get("status", "")
+
+        assert await told() == (200, "ready")
+        async with down(nodes[2], kind):
+            assert await told() == (200, "partly ready")
+            with pytest.raises(Unavailable):
+                await check_writable(app.state.wallet.store)
+            async with down(nodes[0], kind), down(nodes[1], kind):
+                assert (await told())[0] == 503
+        async with asyncio.timeout(patience(BACK_SECONDS_MAX)):
+            while True:
+                if await told() == (200, "ready"):
+                    break
+                await asyncio.sleep(0.05)
 
 
 @pytest.mark.trial

@@ -24,7 +24,7 @@ from wallet_gql import background
 from wallet_gql.backends.sqlite import connection as sqlite
 from wallet_gql.backends.sqlite.store import SqliteStore
 from wallet_gql.domain.errors import InDoubt, Unavailable, WalletError
-from wallet_gql.storage import Store
+from wallet_gql.storage import Store, check_writable
 from wallet_gql.testing.harness import HARNESSES, Harness
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.postgres import USER, PostgresCluster, PostgresServer
@@ -183,7 +183,7 @@ async def until_it_writes(store: Store) -> None:
     async with asyncio.timeout(patience(AGAIN_SECONDS)):
         while True:
             try:
-                await store.ping()
+                await check_writable(store)
             except Unavailable:
                 await asyncio.sleep(0.05)
             else:
@@ -195,7 +195,7 @@ async def until_it_does_not_write(store: Store) -> None:
     async with asyncio.timeout(patience(AGAIN_SECONDS)):
         while True:
             try:
-                await store.ping()
+                await check_writable(store)
             except Unavailable:
                 return
             await asyncio.sleep(0.05)

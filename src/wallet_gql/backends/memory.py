@@ -27,6 +27,7 @@ from ..domain.model import (
 )
 from ..storage import (
     PAGE_MAX,
+    Away,
     Capabilities,
     HistoryLine,
     NodeTotal,
@@ -269,8 +270,9 @@ class MemoryStore(GroupStore):
             received = self._settle(arriving=0)
         return Recovered(credited=arriving)
 
-    async def ping(self) -> None:
+    async def ping(self) -> Away:
         """Return at once: memory is always ready."""
+        return {}
 
 
 def _waiting_for(outcome: Outcome, late: frozenset[str], repeated: frozenset[str]) -> Outcome:

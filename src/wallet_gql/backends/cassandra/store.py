@@ -27,6 +27,7 @@ from ...domain.model import Hold, Record
 from ...storage import (
     PAGE_MAX,
     TIMEOUT_SECONDS,
+    Away,
     Capabilities,
     Committed,
     HistoryLine,
@@ -262,11 +263,12 @@ class CassandraStore(GroupStore):
             credited += await self._reading(self._credits.settle(limit))
         return Recovered(credited=credited)
 
-    async def ping(self) -> None:
+    async def ping(self) -> Away:
         """Write a row that nobody reads, to a majority's disks. Raises Unavailable."""
         if not self._opened:
             raise Unavailable("the store is not open")
         await self._reading(self._client.write([("marker", ["ping", 1])], 1))
+        return {}
 
 
 def _is_several(wanted: Wanted) -> bool:

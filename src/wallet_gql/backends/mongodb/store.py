@@ -34,6 +34,7 @@ from ...domain.model import Hold, Record
 from ...failpoints import after_decision, before_decision
 from ...storage import (
     PAGE_MAX,
+    Away,
     Capabilities,
     HistoryLine,
     NodeTotal,
@@ -283,7 +284,7 @@ class MongoStore(GroupStore):
         except Exception as error:
             raise translate(error) from error
 
-    async def ping(self) -> None:
+    async def ping(self) -> Away:
         """Write as a commit does, to a majority's disks. Raises Unavailable."""
         self._running()
         try:
@@ -291,6 +292,7 @@ class MongoStore(GroupStore):
                 await self._gate.rehearse()
         except Exception as error:
             raise translate(error) from error
+        return {}
 
     def _running(self) -> MongoServer:
         if self._server is None:

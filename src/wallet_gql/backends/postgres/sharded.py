@@ -19,7 +19,7 @@ from ...domain.changes import State, Writes
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 from ...domain.frozen import frozen
 from ...domain.ids import AccountId, TransferId, is_system, slot_of
-from ...storage import NodeVitals
+from ...storage import Away, NodeVitals
 from ..kit.credits import CREDIT_SECONDS
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.imports import completed, unknown_accounts
@@ -329,9 +329,14 @@ class PgStore(PgReads):
         found = await asyncio.gather(*map(vitals_of, self._present()))
         return [one for some in found for one in some]
 
-    async def ping(self) -> None:
-        """Every node could write now. Raises Unavailable."""
-        await asyncio.gather(*map(_ping, self._present()))
+    async def ping(self) -> Away:
+        """The nodes that cannot write now. Raises Unavailable if none can."""
+        names = [node.name for node in self._present()]
+        found = await asyncio.gather(*map(_ping, self._present()))
+        away = {name: error for name, error in zip(names, found, strict=True) if error is not None}
+        if len(away) == len(names):
+            raise away[names[0]]
+        return away
 
 
 def _is_at(homes: Placement, account_id: AccountId, node: str) -> bool:
@@ -353,6 +358,14 @@ def _usable(node: PgNode) -> Iterator[None]:
         raise ConfigurationError(f"node {node.name} {fault} ({error.__cause__!r}); {remedy}") from error
 
 
-async def _ping(node: PgNode) -> None:
-    await node.run(sql.CAN_WRITE, seconds=PING_SECONDS)
-    await node.check_settings(PING_SECONDS)
+async def _ping(node: PgNode) -> Unavailable | None:
+    """Why the node cannot write now."""
+    try:
+        async with asyncio.timeout(PING_SECONDS):
+            await node.run(sql.CAN_WRITE, seconds=PING_SECONDS)
+            await node.check_settings(PING_SECONDS)
+    except Unavailable as error:
+        return error
+    except TimeoutError:
+        return NodeUnavailable(node.name)
+    return None

@@ -26,7 +26,7 @@ from ...domain.errors import Contended, NodeUnavailable
 from ...domain.ids import AccountId, TransferId, UserId, is_system, slot_of
 from ...domain.model import AccountFacts
 from ...failpoints import after_decision, before_decision
-from ...storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
+from ...storage import TIMEOUT_SECONDS, Away, Capabilities, Committed, Recovered
 from ..kit.credits import replied, sending
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.kinds import TRANSFER
@@ -275,9 +275,10 @@ class RedisStore(PgStore):
                 await self._credits.settle(_RECOVER_MAX, at_once=True)
             yield
 
-    async def ping(self) -> None:
-        """Check that every node and the Redis can write now. Raises Unavailable."""
-        await asyncio.gather(super().ping(), self.leases.ping())
+    async def ping(self) -> Away:
+        """The nodes that cannot write now. Raises Unavailable if none can, or the Redis cannot."""
+        away, _ = await asyncio.gather(super().ping(), self.leases.ping())
+        return away
 
 
 def _decide(state: State, command: Command) -> tuple[Outcome, list[Credit]]:

@@ -28,7 +28,7 @@ from ...background import attempt
 from ...domain.changes import Outcome, State, Writes, decide_all
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, Unavailable, WalletError
 from ...failpoints import after_decision, before_decision
-from ...storage import Capabilities, Recovered
+from ...storage import Away, Capabilities, Recovered
 from ...urls import parse
 from ..kit.group_commit import Command
 from ..kit.imports import completed, unknown_accounts
@@ -294,7 +294,7 @@ class SqliteStore(RelationalStore):
         """Return at once: nothing is in doubt, as SQLite rolls back an unfinished commit when it opens the file."""
         return Recovered()
 
-    async def ping(self) -> None:
+    async def ping(self) -> Away:
         """Open the file again and commit a write that changes nothing. Raises Unavailable.
 
         Only a commit detects a full disk.
@@ -308,6 +308,7 @@ class SqliteStore(RelationalStore):
             await self._inspect()
         self._file.raise_if_lost()
         await self._on(self._readers, self._rehearse)
+        return {}
 
     def _rehearse(self) -> None:
         try:

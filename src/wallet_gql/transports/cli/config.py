@@ -12,6 +12,7 @@ from ...backends import open_store
 from ...domain.errors import ConfigurationError, WalletError
 from ...environment import origin, variable
 from ...settings import Settings, load_settings
+from ...storage import check_writable
 from ...urls import hidden, redacted
 from .common import AsJson, tell
 
@@ -74,7 +75,7 @@ async def _open(storage: str) -> None:
     """Open the store and ping it. Raises ConfigurationError."""
     try:
         async with open_store(storage) as store:
-            await store.ping()
+            await check_writable(store)
     except WalletError as error:
         lines = error.message.splitlines()
         raise ConfigurationError("\n".join(f"{variable('storage')}: {line}" for line in lines)) from error

@@ -30,7 +30,7 @@ from ... import traces
 from ...background import attempt
 from ...runtime import Wallet
 from ...settings import Mode, Settings
-from ...storage import Store
+from ...storage import Away, Store
 from ..catalogue import texts
 from ..catalogue.errors import DRAINING, NOT_OPEN
 from ..catalogue.operations import NAMES
@@ -54,7 +54,7 @@ from .traced import Traced
 
 log = logging.getLogger(__name__)
 
-READY_SECONDS: Final = 2.0
+READY_SECONDS: Final = 3.0
 """How long `/readyz` waits for the store."""
 
 READY_FOR_SECONDS: Final = 1.0
@@ -178,13 +178,17 @@ async def healthz(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 if the store can write. 503 if it cannot, if it does not answer in time, and while the server stops."""
+    """200 if the store can write, or a part of it. 503 if it cannot or does not answer in time, and while stopping.
+
+    All servers share the store. If one node that is down made all of them unready, nobody would serve the users of the
+    other nodes.
+    """
     state = request.app.state
     if state.draining:
         raise Problem(DRAINING, texts.STOPPING())
     if not await state.readiness.of(state.wallet.store):
         raise Problem(NOT_OPEN, texts.NOT_WRITABLE())
-    return JSONResponse({"status": "ready"})
+    return JSONResponse({"status": "partly ready" if state.readiness.away else "ready"})
 
 
 class Readiness:
@@ -194,19 +198,20 @@ class Readiness:
         self._lock = asyncio.Lock()
         self._asked_at = -math.inf
         self._is_ready = False
+        self.away: Away = {}
+        """The parts of the store that could not write when it was asked last."""
 
     async def of(self, store: Store) -> bool:
         """Ping the store, or reuse the last answer."""
         async with self._lock:
             if time.monotonic() - self._asked_at >= READY_FOR_SECONDS:
-                self._is_ready = await attempt(log, "the check whether the store can write", lambda: _ping(store))
+                self._is_ready = await attempt(log, "the check whether the store can write", lambda: self._ping(store))
                 self._asked_at = time.monotonic()
             return self._is_ready
 
-
-async def _ping(store: Store) -> None:
-    async with asyncio.timeout(READY_SECONDS):
-        await store.ping()
+    async def _ping(self, store: Store) -> None:
+        async with asyncio.timeout(READY_SECONDS):
+            self.away = await store.ping()
 
 
 @contextmanager
