@@ -97,7 +97,8 @@ async def test_a_transfer_between_nodes_costs_more(tmp_path: Path) -> None:
     near, far = await costs("postgres-3", tmp_path)
     for cell in (near, far):
         check_counted(cell)
-    for name in ("syncs", "commits", "round trips", "log bytes", "wire bytes"):
+    # Not the bytes of the log: after a checkpoint, which comes at any time, each page is logged whole once.
+    for name in ("syncs", "commits", "round trips", "wire bytes"):
         here, there = near.figures[name], far.figures[name]
         assert here is not None
         assert there is not None

@@ -33,6 +33,7 @@ from wallet_gql.books.exchange import digest_of
 from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, NodeUnavailable, Unavailable
 from wallet_gql.domain.ids import SLOTS
 from wallet_gql.testing.patience import insist
+from wallet_gql.testing.raw import between_systems
 from wallet_gql.testing.servers.postgres import PostgresHarness
 from wallet_gql.testing.world import Person, World
 
@@ -75,6 +76,8 @@ async def a_past(world: World) -> list[Person]:
         await world.pay(payer, people[(number + 1) % len(people)], number + 1)
         await world.pay(payer, people[(number + 5) % len(people)], number + 1)
     await world.hold(people[0], people[1], 5)
+    for person in people:
+        await between_systems(world, person, 3)
     return people
 
 

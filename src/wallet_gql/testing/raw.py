@@ -11,6 +11,7 @@ from functools import partial
 from ..domain.changes import Changes, Decide, Decision, Scope, Snapshot
 from ..domain.ids import OPERATOR, make_transfer_id, system_account
 from ..domain.model import CASH, Receipt, Record, RecordKey, Transfer, TransferKind
+from ..domain.payments import RECEIVABLE
 from ..idempotency import fingerprint
 from .flushes import Flushes
 from .patience import insist
@@ -86,6 +87,16 @@ async def endow(world: World, person: Person, amount_minor: int) -> None:
     receipt = replace(receipt_of(world, person, key, moved), actor=OPERATOR)
     scope = Scope(person.slot, accounts=(person.account,), credits=(person.account,), receipts=((OPERATOR, key),))
     await world.execute(scope, Changes(transfers=(moved,), receipts=(receipt,)))
+
+
+async def between_systems(world: World, person: Person, amount_minor: int) -> None:
+    """A transfer in a person's slot that has no entry of theirs, such as what a dispute takes that is spent already."""
+    key = world.key()
+    moved = replace(
+        movement(world, person, person, amount_minor, key), debit_account_id=system_account(RECEIVABLE, CURRENCY)
+    )
+    scope = Scope(person.slot, receipts=((person.id, key),))
+    await world.execute(scope, Changes(transfers=(moved,), receipts=(receipt_of(world, person, key, moved),)))
 
 
 async def flushed(world: World, commands: int) -> Flushes:

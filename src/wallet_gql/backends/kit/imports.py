@@ -37,8 +37,10 @@ def sorted_by_node(items: Iterable[ScanItem], nodes: NodeMap, *, keeps_pending: 
                 part(slot_of(entry.account_id)).entries.append(entry)
             for credit in item.pending:
                 part(slot_of(credit.account_id)).pending.append(credit)
-            for name in {nodes.home(slot_of(line.account_id)) for line in item.lines}:
-                parts[name].transfers.append(item.transfer)
+            # Between two system accounts nothing but the header says where it belongs.
+            slots = [slot_of(line.account_id) for line in item.lines] or [item.transfer.slot]
+            for name in {nodes.home(slot) for slot in slots}:
+                parts.setdefault(name, Writes()).transfers.append(item.transfer)
         elif isinstance(item, Record):
             records = part(item.slot).records
             if item.key in records:

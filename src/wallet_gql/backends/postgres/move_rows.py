@@ -41,6 +41,9 @@ INDEXES: Final = {
 }
 """Made on a node while slots leave it; otherwise nothing asks for these."""
 
+_NAME: Final = [column.name for column in TRANSFER.columns].index("id")
+"""Where a transfer's row has its id."""
+
 _KEPT: Final = ("accounts", "entries", "system_entries", "transfers", "holds", "receipts", "records", "pending_credits")
 IS_EMPTY: Final = f"SELECT NOT ({' OR '.join(f'EXISTS (SELECT FROM {table})' for table in _KEPT)})"  # noqa: S608 - own names
 """Whether a node has no rows of any slot."""
@@ -79,23 +82,28 @@ async def read_slots(connection: Connection, slots: Sequence[int]) -> SlotRows:
     names = [row[0] for row in found["opened"]]
     found["entries"] = await connection.rows(select(ENTRY, _BY_ACCOUNT), names)
     found["pending"] = await connection.rows(_PENDING, names)
-    place = [column.name for column in ENTRY.columns].index("transfer_id")
-    touched = {row[place] for row in found["entries"]} | {row[1] for row in found["pending"]}
-    found["transfers"] = await connection.rows(select(TRANSFER, "WHERE id = ANY ($1)"), list(touched))
-    if len(found["transfers"]) != len(touched):
+    touched = {*_transfers(ENTRY, found["entries"]), *(row[1] for row in found["pending"])}
+    # Between two system accounts there are no entries: its receipt, in the slot that led it, is what names a transfer.
+    led = {*_transfers(RECEIPT, found["receipts"])} - {None}
+    found["transfers"] = await connection.rows(select(TRANSFER, "WHERE id = ANY ($1)"), list(touched | led))
+    if touched - {row[_NAME] for row in found["transfers"]}:
         raise AssertionError(f"node {connection.node} has entries of transfers that it does not have")
     return SlotRows(found)
 
 
+def _transfers(kind: Kind[Any], rows: Iterable[Row]) -> Iterator[Any]:
+    place = [column.name for column in kind.columns].index("transfer_id")
+    return (row[place] for row in rows)
+
+
 async def write_slots(connection: Connection, node: str, homes: NodeMap, found: SlotRows) -> None:
     """Write the rows on a node, in a transaction, as `homes` will have it. Of some transfers it has a part already."""
-    place = [column.name for column in TRANSFER.columns].index("id")
     rows = dict(found.rows)
     await _write(connection, "opened", rows.pop("opened"))
     for transfers, part in zip(found.transfers, _parts(rows.pop("transfers")), strict=True):
         known = await _known(connection, transfers)
         await connection.rows("DELETE FROM system_entries WHERE transfer_id = ANY ($1)", list(known))
-        await _write(connection, "transfers", [row for row in part if row[place] not in known])
+        await _write(connection, "transfers", [row for row in part if row[_NAME] not in known])
         await _write(connection, "system_entries", _lines(homes, node, transfers))
     for name, others in rows.items():
         await _write(connection, name, others)

@@ -15,7 +15,7 @@ from ...domain.ids import OPERATOR, SLOTS
 from ...domain.model import AccountStatus, Hold, Record, RecordKey
 from ...storage import SCAN_KINDS, JournalItem, ScanItem, Store
 from ..books import faults, read_books, scan_all
-from ..raw import counter_key, increment, written
+from ..raw import between_systems, counter_key, increment, written
 from ..world import CURRENCY, Person, World
 from .suite import Suite, kinds
 
@@ -185,5 +185,7 @@ async def _populate(world: World) -> tuple[Person, Person, Hold]:
     await world.together([world.pay(ann, bob, 10**9)])
     await world.ledger.set_account_status(OPERATOR, cem.account, AccountStatus.FROZEN)
     await world.identity().sign_up("somebody", "some@example.org", "a good password")
+    for person in (ann, bob, cem):
+        await between_systems(world, person, 30)
     await world.put(Record("due", "r", ann.slot, "owner", 1, {"a": [1, {"b": None}]}, world.clock()))
     return ann, bob, holds[3]
