@@ -194,7 +194,7 @@ CONNECTIONS_MAX: Final = Level(
 CONNECTION_SECONDS: Final = Spread(
     "wallet_store_connection_seconds", "How long requests waited for a connection.", "node", "pool", buckets=SECONDS
 )
-WRITABLE: Final = Level("wallet_store_writable", "Whether every node of the store can write: 1 or 0.", of_all="livemostrecent")
+WRITABLE: Final = Level("wallet_store_writable", "Whether all of the store can write: 1 or 0.", of_all="livemostrecent")
 BOOKS_OFF: Final = Level(
     "wallet_books_off_minor",
     "The sum of all entries of a node, which must be zero, in minor units.",

@@ -304,7 +304,11 @@ class Store(Protocol):
     def gate(self) -> AbstractAsyncContextManager[None]:
         """Hold back every commit of every process inside the `with` block, so that an export sees one moment.
 
-        Writers wait, and get `Contended` at their deadline. Raises Contended if the gate cannot be closed in time.
+        Writers wait, and get `Contended` at their deadline.
+
+        Raises:
+            Contended: the gate cannot be closed in time.
+            Unavailable: at the end of the block, the gate was lost meanwhile, so others may have written.
         """
         ...
 

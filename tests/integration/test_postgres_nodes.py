@@ -29,6 +29,7 @@ from wallet_gql.backends.postgres.node import Connection
 from wallet_gql.backends.postgres.store import PostgresStore
 from wallet_gql.backends.postgres.two_phase import Gid, Recovery, commit_across
 from wallet_gql.backends.relational.migrations import HEAD
+from wallet_gql.books.exchange import export_lines
 from wallet_gql.domain.changes import ReadSet
 from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, Unavailable, WalletError
 from wallet_gql.settings import load_settings
@@ -330,6 +331,26 @@ async def test_a_node_down_takes_no_server_out_of_service(
                 if await told() == (200, "ready"):
                     break
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.trial
+async def test_an_export_that_has_lost_its_gate_is_none(world: World) -> None:
+    """A server that ends sessions has let commits pass: the lines end with an error, before the digest."""
+    await one_each(world)
+    lines: list[str] = []
+
+    async def export() -> None:
+        async for line in export_lines(world.store):
+            if len(lines) == 1:
+                gates = "pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
+                store_cluster(world).nodes[1].run(f"SELECT pg_terminate_backend(pid) FROM {gates}")
+            lines.append(line)
+
+    with pytest.raises(Unavailable, match="the gate was lost"):
+        await export()
+    assert len(lines) > 1
+    assert '"digest"' not in lines[-1]
+    assert [line async for line in export_lines(world.store)][:2] == lines[:2]
 
 
 @pytest.mark.trial

@@ -189,6 +189,21 @@ class TestExternal:
         assert world.current(anna).posted_minor == 200
         assert [e.amount_minor for e in world.state.writes.system_entries] == [-500, 200, 100]
 
+    def test_an_operator_takes_what_reached_a_closed_account(self, world: World) -> None:
+        """A credit that was decided before the account was closed may come later; the owner cannot move it."""
+        anna = world.account(10)
+        world.set_status(anna, AccountStatus.CLOSED)
+        with pytest.raises(errors.AccountClosed):
+            world.external(rules.withdraw, anna, 10, actor=anna.owner)
+        with pytest.raises(errors.CurrencyMismatch):
+            world.external(rules.withdraw, anna, 10, currency="USD")
+        with pytest.raises(errors.InsufficientFunds):
+            world.external(rules.withdraw, anna, 11)
+        world.external(rules.withdraw, anna, 10)
+        assert world.current(anna).posted_minor == 0
+        with pytest.raises(errors.AccountClosed):
+            world.external(rules.withdraw, anna, 1)
+
     def test_refusals(self, world: World) -> None:
         """Users make no money; closed, foreign, absent accounts, other currencies, limits and empty accounts refuse."""
         anna, bert = world.account(10), world.account()

@@ -23,6 +23,7 @@ from ...storage import Away, NodeVitals
 from ..kit.credits import CREDIT_SECONDS
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.imports import completed, unknown_accounts
+from ..kit.nodes import NodeMap
 from ..kit.wanted import Wanted
 from . import text as sql
 from .commit import Branch, decide
@@ -272,25 +273,33 @@ class PgStore(PgReads):
         """See `Store.gate`: an advisory lock on every node, which each commit shares until its end.
 
         Inside it nothing is pending, except for credits that no account can take, and no slot moves.
+
+        Raises:
+            Contended: slots are moving, or it cannot be had. Unavailable: at the end, it was lost meanwhile.
         """
         until = asyncio.get_running_loop().time() + _GATE_SECONDS
         while True:
             async with AsyncExitStack() as stack:
-                homes = self._map
-                if await self._close_gates(stack, homes):
+                homes, held = self._map, list[Connection]()
+                if await self._close_gates(stack, homes, held):
                     yield
+                    await _check_held(held)
                     return
             if asyncio.get_running_loop().time() > until:
                 raise Contended("slots are moving between nodes")
             await self._learning.learn(homes)
 
-    async def _close_gates(self, stack: AsyncExitStack, homes: Placement) -> bool:
-        """Close every node's gate. Returns whether the placement is still this one, with no slot on its way."""
+    async def _close_gates(self, stack: AsyncExitStack, homes: Placement, held: list[Connection]) -> bool:
+        """Close every node's gate. Returns whether the placement is still this one, with no slot on its way.
+
+        The sessions that hold them are added to `held`.
+        """
         for name in homes.names:
             deadline = asyncio.get_running_loop().time() + _GATE_SECONDS
             connection = await stack.enter_async_context(self._nodes[name].connection(deadline))
             connection.doubtful = True  # the lock ends with the session
             await connection.do(sql.CLOSE_GATE)
+            held.append(connection)
             try:
                 await self._receive_all(connection, deadline)
             except OtherEpoch:
@@ -306,8 +315,11 @@ class PgStore(PgReads):
         except OtherEpoch as error:
             raise Unavailable(error.detail) from error
 
-    async def _import(self, node: str, writes: Writes) -> None:
-        deadline, homes = asyncio.get_running_loop().time() + _IMPORT_SECONDS, self._homes()
+    async def _import(self, node: str, writes: Writes, homes: NodeMap) -> None:
+        assert isinstance(homes, Placement)
+        if homes.moving:
+            raise Contended("slots are moving between nodes")
+        deadline = asyncio.get_running_loop().time() + _IMPORT_SECONDS
         async with self._nodes[node].connection(deadline) as connection:
             await connection.begin("BEGIN")
             await self._check_epoch(homes, connection)
@@ -337,6 +349,16 @@ class PgStore(PgReads):
         if len(away) == len(names):
             raise away[names[0]]
         return away
+
+
+async def _check_held(sessions: Sequence[Connection]) -> None:
+    """Raise Unavailable if a session has ended, and its lock with it: commits may have passed."""
+    for session in sessions:
+        session.deadline = asyncio.get_running_loop().time() + PING_SECONDS
+        try:
+            await session.value("SELECT 1")
+        except WalletError as error:
+            raise Unavailable("the gate was lost while it was held, so others may have written") from error
 
 
 def _is_at(homes: Placement, account_id: AccountId, node: str) -> bool:

@@ -138,9 +138,10 @@ class RelationalStore(GroupStore):
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
         """See `Store.load_raw`: one transaction per node."""
-        for name, writes in sorted_by_node(items, self._homes(), keeps_pending=self.keeps_pending).items():
-            await self._import(name, writes)
+        homes = self._homes()
+        for name, writes in sorted_by_node(items, homes, keeps_pending=self.keeps_pending).items():
+            await self._import(name, writes, homes)
 
     @abstractmethod
-    async def _import(self, node: str, writes: Writes) -> None:
+    async def _import(self, node: str, writes: Writes, homes: NodeMap) -> None:
         """Write imported records on a node, in one transaction, as `_to_import` says. Raises InvariantViolated."""

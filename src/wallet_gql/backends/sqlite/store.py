@@ -277,7 +277,7 @@ class SqliteStore(RelationalStore):
             raise translate(error) from error
         return connection
 
-    async def _import(self, node: str, writes: Writes) -> None:
+    async def _import(self, node: str, writes: Writes, homes: NodeMap) -> None:
         def work(connection: sqlite3.Connection) -> None:
             def column(statement: str, names: Sequence[str]) -> list[Any]:
                 return [value for (value,) in connection.execute(statement, (json.dumps(names),))]
