@@ -6,6 +6,7 @@ import atexit
 import errno
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -23,36 +24,57 @@ from .keeper import keep, keep_folder
 PLAIN_USER: Final = "nobody"
 """The user that servers run as if the tests run as root: several servers refuse to run as root."""
 
+_EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_PORTS_BEGIN: Final = 10_240
+_chance: Final = random.SystemRandom()  # tests seed the common one, and would draw the same ports at once
+
 
 class ServerMissing(Exception):
     """There is no such server on this machine; the message says what to install or set."""
 
 
 def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that is free now, and that only a server which is given it will take."""
+    (port,) = free_ports(1, 1)
+    return port
 
 
 def free_ports(wanted: int, nodes: int) -> list[int]:
     """Ports that nobody listens on, on any of the nodes' addresses. Raises ServerMissing where those are not ours."""
     found: list[int] = []
     while len(found) < wanted:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                for node in range(2, nodes + 1):
-                    with socket.socket() as other:
-                        other.bind((f"127.0.0.{node}", port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    remedy = "give the loopback interface more addresses"
-                    raise ServerMissing(f"127.0.0.2 cannot be listened on ({error}); {remedy}") from error
-                continue
+        port = _drawn_port()
+        if port not in found and all(_is_free(f"127.0.0.{node}", port) for node in range(1, nodes + 1)):
             found.append(port)
     return found
+
+
+def _is_free(address: str, port: int) -> bool:
+    """Whether nobody listens there. Raises ServerMissing where nobody can."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            remedy = "give the loopback interface more addresses"
+            raise ServerMissing(f"{address} cannot be listened on ({error}); {remedy}") from error
+    return True
+
+
+def _drawn_port() -> int:
+    """A port that the system gives to no connection by itself.
+
+    A server listens some time after its port was chosen, and again after it was killed. Meanwhile another process could
+    be given one of the others, for any connection that it makes.
+    """
+    with suppress(OSError, ValueError, IndexError):
+        first_of_the_system = int(_EPHEMERAL.read_text(encoding="ascii").split()[0])
+        if first_of_the_system > _PORTS_BEGIN:
+            return _chance.randrange(_PORTS_BEGIN, first_of_the_system)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def own_folder(prefix: str) -> Path:
@@ -114,6 +136,14 @@ def ended(pid: int) -> bool:
         return True
     except FileNotFoundError:  # gone meanwhile, or no /proc on this system
         return Path("/proc/self/stat").exists()
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal, as the third field of its `stat` tells (`man 5 proc`)."""
+    path = Path("/proc") / str(pid) / "stat"
+    with suppress(OSError):
+        return path.read_text().rpartition(")")[2].split()[0] == "T"
+    return False
 
 
 def wait_until_ended(pids: Sequence[int], seconds: float = 10.0) -> None:
