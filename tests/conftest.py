@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
@@ -43,6 +46,9 @@ SHORTER: Final = ("cassandra",)
 
 SHORT_IN_CI: Final = ("postgres", "redis")
 """Of these, on one node, the short part is a trial and the rest is for `make soak`: on three nodes all of it runs."""
+
+ANSWER_SECONDS: Final = 30
+"""How long a test waits for a server's answer if it does not say."""
 
 # Under CI Hypothesis would derandomise by itself; here every plain run does, and `soak` alone is random.
 settings.register_profile(
@@ -78,7 +84,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "backend(name): belongs to that backend alone")
     with ExitStack() as stack:
         stack.enter_context(leaks.watching())
+        stack.enter_context(patient_clients())
         config.add_cleanup(stack.pop_all().close)
+
+
+@contextmanager
+def patient_clients() -> Iterator[None]:
+    """Let HTTP clients that are given no time limit be patient: a busy machine takes more than httpx's five seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (httpx.Client, httpx.AsyncClient):
+            _lend_patience(patch, kind)
+        yield
+
+
+def _lend_patience(patch: pytest.MonkeyPatch, kind: type) -> None:
+    begin = kind.__init__  # type: ignore[misc]  # of a class that is not extended
+    unasked = signature(begin).parameters["timeout"].default
+
+    @wraps(begin)
+    def patient(self: object, *, timeout: Any = unasked, **more: Any) -> None:
+        begin(self, timeout=patience(ANSWER_SECONDS) if timeout is unasked else timeout, **more)
+
+    patch.setattr(kind, "__init__", patient)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
