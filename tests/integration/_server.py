@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,7 +18,6 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import httpx
-import pytest
 
 from tests import leaks
 from tests.integration._forking import start
@@ -27,8 +25,9 @@ from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.testing.patience import patience
+from wallet_gql.testing.patience import patience, wait_until
 from wallet_gql.testing.servers.keeper import keep
+from wallet_gql.testing.servers.process import is_stopped
 
 START_SECONDS: Final = 30
 CHOSEN: Final = ("WALLET_GRAPHQL_COMPILE_AFTER",)
@@ -286,15 +285,13 @@ def counted(path: Path, *tables: str) -> dict[str, int]:
         return found
 
 
-def wait_for_commit(path: Path) -> None:
-    """Return once some process holds the file's write lock: a commit has begun."""
-    deadline = time.monotonic() + patience(START_SECONDS)
-    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
-        while time.monotonic() < deadline:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return
-            connection.execute("ROLLBACK")
-            time.sleep(0.01)
-    pytest.fail("no commit began")
+STOPS_IN_COMMIT: Final = {"failpoints": "sqlite.decided=stop,sqlite.written=sleep:0.5"}
+"""The server stops in its first commit. Once it goes on, that commit takes half a second longer."""
+
+
+@contextmanager
+def during_commit(server: Server) -> Iterator[None]:
+    """The block runs while the first commit of a server that `STOPS_IN_COMMIT` is under way."""
+    wait_until(lambda: is_stopped(server.process.pid), START_SECONDS, "no commit began")
+    yield
+    server.process.send_signal(signal.SIGCONT)

@@ -13,7 +13,6 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -26,6 +25,7 @@ from wallet_gql.domain.spending import Limits
 from wallet_gql.testing.nodes import send
 from wallet_gql.testing.patience import patience, wait_until
 from wallet_gql.testing.servers.postgres import PostgresHarness, PostgresServer
+from wallet_gql.testing.servers.process import is_stopped
 from wallet_gql.testing.world import CURRENCY, Person, World
 
 pytestmark = [pytest.mark.trial, pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
@@ -123,8 +123,7 @@ def stopped_coordinator(world: World, point: str, payer: Person, payee: Person) 
     """Another process that was stopped at the point of a payment; it dies in the end."""
     victim = subprocess.Popen(coordinator(world, point, "stop", payer, payee))
     try:
-        stat = Path(f"/proc/{victim.pid}/stat")
-        wait_until(lambda: stat.read_text().rpartition(") ")[2].startswith("T"), 30, "the coordinator did not stop")
+        wait_until(lambda: is_stopped(victim.pid), 30, "the coordinator did not stop")
         yield
     finally:
         victim.kill()

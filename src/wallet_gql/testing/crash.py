@@ -31,6 +31,7 @@ from .harness import Harness
 from .history import Operations, Recorder, check, read_history
 from .patience import patience
 from .servers.keeper import keep
+from .servers.process import is_stopped
 from .world import CURRENCY, World
 from .writer import ask
 
@@ -259,7 +260,7 @@ async def _one_life(lives: _Lives, kill: Kill, tally: Tally) -> None:
     process = await lives.start("victim", point=f"{kill.point}={action}@{kill.hit}")
     if kill.stop:
         try:
-            await _until(lambda: _is_stopped(process), process)
+            await _until(lambda: is_stopped(process.pid), process)
         except TimeoutError:
             tally.missed += 1
             await _murder(process, RANDOM, tally)
@@ -321,12 +322,6 @@ async def _until(seen: Callable[[], bool], process: Process) -> None:
     async with asyncio.timeout(patience(DEATH_WAIT_SECONDS)):
         while not seen() and process.returncode is None:  # noqa: ASYNC110 - other processes cannot set an event here
             await asyncio.sleep(0.005)
-
-
-def _is_stopped(process: Process) -> bool:
-    """Whether the process is stopped, as the third field of its /proc stat tells (`man 5 proc`)."""
-    path = Path(f"/proc/{process.pid}/stat")
-    return path.exists() and path.read_text(encoding="ascii").rpartition(")")[2].split()[0] == "T"
 
 
 def _count(tally: Tally, operations: Operations) -> None:
