@@ -42,7 +42,8 @@ FLAGS: Final = (
     "--remote-debugging-port=0",
 )
 START_SECONDS: Final = 30.0
-WAIT_SECONDS: Final = 15.0
+WAIT_SECONDS: Final = 30.0
+"""More than twice what the page takes by itself: it asks again for up to twelve seconds before it gives up."""
 POLL_SECONDS: Final = 0.03
 KEYS: Final = {"Enter": 13, "Tab": 9}
 CONTROL: Final = 2
@@ -67,6 +68,10 @@ WATCH_CLICK: Final = """
     window.addEventListener("click", window.onAimedClick, true);
 """
 """Let the next click through only if it meets `element`, and keep in `clicked` whether it did."""
+
+
+LOADED: Final = "!window.isOld && document.readyState === 'complete'"
+"""The page that was told that it is old has gone, and another one is there."""
 
 
 class DevToolsError(Exception):
@@ -232,16 +237,24 @@ class Page:
     def goto(self, url: str) -> None:
         """Open an address, and wait until the page and what it names has been loaded."""
         self.hosts.add(urlsplit(url).netloc)
+        self.evaluate("window.isOld = true")
         result = self.call("Page.navigate", url=url)
         assert "errorText" not in result, f"{url}: {result['errorText']}"
-        self.wait_for("document.readyState === 'complete'")
+        self.wait_for(LOADED if "loaderId" in result else "true")  # or only the part behind # is another
+
+    def reload(self) -> None:
+        """Load the page anew, and wait until it and what it names has been loaded: nothing is asked of the old one."""
+        self.evaluate("window.isOld = true")
+        self.call("Page.reload")
+        self.wait_for(LOADED)
 
     def resize(self, width: int, height: int, scheme: str | None = None) -> None:
-        """Give the window another size, and the reader a preference: `light` or `dark`."""
+        """Give the window another size, and the reader a preference: `light` or `dark`; wait until the page has it."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"} if scheme else {}
         self.call("Emulation.setEmulatedMedia", features=[{"name": name, "value": wanted[name]} for name in wanted])
+        self.wait_for(f"innerWidth === {width}")
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, which must fit into JSON; a promise is awaited."""

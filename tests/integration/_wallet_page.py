@@ -23,6 +23,7 @@ from wallet_gql.integrations.stripe_stand_in.running import running
 from wallet_gql.records import change
 from wallet_gql.runtime import Wallet, open_wallet
 from wallet_gql.settings import load_settings
+from wallet_gql.testing.patience import wait_until
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.transports.http.webhooks import PATH as WEBHOOK
 
@@ -100,6 +101,10 @@ class House:
             (account,) = client.run(AVAILABLE)["accounts"]
         return int(account["available"]["minorUnits"])
 
+    def gets(self, person: Person, cents: int) -> None:
+        """Wait until the server says that somebody has so much: between nodes a credit may come after the answer."""
+        wait_until(lambda: self.available(person) == cents, 30, f"{self.available(person)} and not {cents} are there")
+
     def agrees(self, page: Page, person: Person, cents: int) -> None:
         """Wait until the page shows so much, and look whether that is what the server says."""
         page.evaluate("location.hash = '#/'")
@@ -154,10 +159,15 @@ def has(page: Page, cents: int) -> None:
 
 
 def fill(page: Page, label: str, text: str) -> None:
-    """Type into the input with that label."""
+    """Type into the input with that label; again, if what the page did meanwhile has taken the focus away."""
     found = f"[...document.querySelectorAll('label')].find((label) => label.innerText.startsWith({json.dumps(label)}))"
-    page.wait_for(f"(({found})?.control.focus(), Boolean({found}))", 30)
-    page.write(text)
+
+    def typed() -> bool:
+        page.wait_for(f"(({found})?.control.focus(), Boolean({found}))", 30)
+        page.write(text)
+        return str(page.evaluate(f"({found})?.control.value")).endswith(text)
+
+    wait_until(typed, 30, f"nothing can be typed into {label}")
 
 
 def choose(page: Page, label: str, value: str) -> None:

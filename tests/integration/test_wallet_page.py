@@ -230,7 +230,7 @@ def test_an_old_payment_is_not_sent_by_itself(demo: Demo, browser: Browser) -> N
         log_in(page, demo, "alice")
         had = balance(page)
         page.evaluate(KEEP_OLD)
-        page.call("Page.reload")
+        page.reload()
         shows(page, "It was not done.")
         shows(page, "€2.22")
         page.click(".unanswered button", "Discard")
@@ -279,7 +279,7 @@ def test_home_is_one_request_and_the_focus_follows(demo: Demo, browser: Browser)
     """Loaded anew it asks once. The heading takes the focus from the menu, a wrong field takes it from the button."""
     with browser.page() as page:
         log_in(page, demo, "bob")
-        page.call("Page.reload")
+        page.reload()
         balance(page)
         page.wait_for(LIVE, 30)
         assert page.evaluate(ASKED) == 1
@@ -295,6 +295,8 @@ def test_home_is_one_request_and_the_focus_follows(demo: Demo, browser: Browser)
 
 
 STOPS_MAX: Final = 30
+ON_HEADING: Final = "document.activeElement.tagName === 'H1'"
+"""The heading has taken the focus, which it does a moment after it is drawn."""
 
 
 def tab_to(page: Page, name: str) -> None:
@@ -314,16 +316,16 @@ def test_one_pays_by_keyboard_alone(demo: Demo, browser: Browser) -> None:
         page.wait_for("document.querySelector('.demo button') !== null", 30)
         tab_to(page, "Try it as alice")
         page.press("Enter")
-        page.wait_for(LIVE, 30)
+        page.wait_for(f"{LIVE} && {ON_HEADING}", 30)
         tab_to(page, "Pay")
         page.press("Enter")
-        page.wait_for(f"{FOCUS} === 'Pay' && document.activeElement.tagName === 'H1'", 30)
+        page.wait_for(f"{FOCUS} === 'Pay' && {ON_HEADING}", 30)
         tab_to(page, "Pay to")
         page.write("bob")
         tab_to(page, "Amount")
         page.write("0.50")
         page.press("Enter")
-        page.wait_for("document.title === 'Check and confirm · Wallet'", 30)
+        page.wait_for(f"document.title === 'Check and confirm · Wallet' && {ON_HEADING}", 30)
         tab_to(page, "Pay €0.50")
         page.press("Enter")
         shows(page, "Paid")

@@ -177,6 +177,7 @@ def test_sessions_are_ended_one_by_one_and_all(house: House, browser: Browser) -
         one.click("button", "Log out everywhere")
         shows(one, "Welcome back")
         shows(two, "Ihre Sitzung")
-        two.call("Page.reload")
+        two.reload()
         shows(two, "Willkommen zurück")
-        assert two.evaluate(f"!({LIVE}) && document.documentElement.lang") == "de"
+        two.wait_for("document.documentElement.lang === 'de'", 30)
+        assert two.evaluate(f"!({LIVE})")

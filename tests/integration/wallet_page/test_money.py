@@ -39,8 +39,8 @@ def begin(page: Page, way: str, amount: str, button: str) -> None:
 
 def is_at(page: Page, way: str, state: str) -> None:
     """Wait until the newest line says so, without asking."""
-    page.wait_for(f"document.querySelector('.lines li')?.dataset.state === '{state}'", 30)
-    assert page.evaluate("document.querySelector('.lines li strong').innerText") == way
+    line = "document.querySelector('.lines li')"
+    page.wait_for(f"{line}?.dataset.state === '{state}' && {line}.querySelector('strong').innerText === '{way}'", 30)
 
 
 def test_a_card_brings_money_in(house: House, browser: Browser) -> None:
