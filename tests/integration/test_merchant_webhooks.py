@@ -593,12 +593,10 @@ def slow_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], thr
     def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
         asked.append(host)
         if host.startswith("slow"):
-            answered.wait(20)
+            answered.wait(patience(60))
         return [(2, 1, 6, "", ("93.184.216.34", 0))]
 
     monkeypatch.setattr(merchant_targets, "_look_up", LookUps(2, 1))
-    monkeypatch.setattr(merchant_targets, "QUEUE_SECONDS", 0.2)
-    monkeypatch.setattr(merchant_targets, "RESOLVE_SECONDS", 0.1)
     with monkeypatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", getaddrinfo)
         try:
@@ -607,28 +605,39 @@ def slow_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], thr
             answered.set()
 
 
+@contextmanager
+def looking_up_for(*, queue_seconds: float = 10.0, resolve_seconds: float = 10.0) -> Iterator[None]:
+    """Look-ups get so much time; as many seconds as the machine is slow, where none are told."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, seconds in (("QUEUE_SECONDS", queue_seconds), ("RESOLVE_SECONDS", resolve_seconds)):
+            patch.setattr(merchant_targets, name, seconds if seconds < 1 else patience(seconds))
+        yield
+
+
 async def test_slow_names_fail_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look-up that gets no thread is no failure of its merchant; slow hosts get threads of their own after that."""
     with slow_names(monkeypatch) as (asked, answered):
         slow = [f"https://slow{n}.example/" for n in range(2)]
-        for one in await asyncio.gather(*map(resolve, slow * 3), return_exceptions=True):
-            assert isinstance(one, TargetRefused)
-        assert sorted(asked) == ["slow0.example", "slow1.example"], "a host was looked up twice at once"
-        with pytest.raises(NotSent):
-            await HttpSender()("https://honest.example/", EVENT, [SECRET], 0)
-        answered.set()
-        assert (await resolve("https://honest.example/")).name == "honest.example"
-        # Who asks before the first look-ups have ended would get their answers.
-        while merchant_targets._look_up._under_way:  # noqa: ASYNC110 - threads empty it
-            await asyncio.sleep(0.01)
+        with looking_up_for(resolve_seconds=0.1):
+            for one in await asyncio.gather(*map(resolve, slow * 3), return_exceptions=True):
+                assert isinstance(one, TargetRefused)
+            assert sorted(asked) == ["slow0.example", "slow1.example"], "a host was looked up twice at once"
+            with looking_up_for(queue_seconds=0.2), pytest.raises(NotSent):
+                await HttpSender()("https://honest.example/", EVENT, [SECRET], 0)
+            answered.set()
+            # Who asks before the first look-ups have ended would get their answers.
+            while merchant_targets._look_up._under_way:  # noqa: ASYNC110 - threads empty it
+                await asyncio.sleep(0.01)
+        with looking_up_for():
+            assert (await resolve("https://honest.example/")).name == "honest.example"
         answered.clear()
-        again = [asyncio.create_task(resolve(url)) for url in slow]
-        await asyncio.sleep(0.01)
-        assert (await resolve("https://other.example/")).name == "other.example"
-        for one in await asyncio.gather(*again, return_exceptions=True):
-            assert isinstance(one, TargetRefused | NotLookedUp)
-        answered.set()
-        assert (await resolve("https://slow1.example/")).url == "https://93.184.216.34:443/"
+        with looking_up_for(queue_seconds=0.2, resolve_seconds=0.1):
+            for one in await asyncio.gather(*map(resolve, slow), return_exceptions=True):
+                assert isinstance(one, TargetRefused | NotLookedUp)
+        with looking_up_for():  # the thread for slow hosts is still taken
+            assert (await resolve("https://other.example/")).name == "other.example"
+            answered.set()
+            assert (await resolve("https://slow1.example/")).url == "https://93.184.216.34:443/"
 
 
 # Over real sockets
