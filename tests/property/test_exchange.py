@@ -13,6 +13,7 @@ from wallet_gql.books.exchange import digest_of, export_lines, import_lines
 from wallet_gql.domain.errors import Contended, InDoubt, InsufficientFunds, InvalidInput, InvariantViolated
 from wallet_gql.domain.ids import OPERATOR, AccountId, UserId
 from wallet_gql.identity import Identity
+from wallet_gql.testing.patience import patience
 from wallet_gql.verbs.ledger import Ledger, To, utc_now
 
 
@@ -102,8 +103,8 @@ async def test_the_gate_holds_writers_back(url: str, tmp_path: Path) -> None:
     """Inside the gate no commit happens; a writer is answered in time, and his key has one effect afterwards."""
     async with open_store(url.format(tmp=tmp_path)) as store:
         _, ((anna, a), (_, b)) = await _books(store)
-        hasty = Ledger(store, timeout_seconds=0.3)
-        entries = (await hasty.account(OPERATOR, AccountId(b))).sequence
+        hasty, patient = Ledger(store, timeout_seconds=0.3), Ledger(store, timeout_seconds=patience(10))
+        entries = (await patient.account(OPERATOR, AccountId(b))).sequence
         values = {"source": AccountId(a), "to": To(AccountId(b)), "amount_minor": 1, "currency": "EUR"}
         open_question = False
         async with store.gate():
@@ -111,7 +112,7 @@ async def test_the_gate_holds_writers_back(url: str, tmp_path: Path) -> None:
                 with pytest.raises((Contended, InDoubt)) as caught:
                     await hasty.transfer(UserId(anna), "g", **values)  # type: ignore[arg-type]  # as in the books
                 open_question = caught.type is InDoubt  # then it may still go through once the gate opens
-                assert (await hasty.account(OPERATOR, AccountId(b))).sequence == entries
-        last = await hasty.transfer(UserId(anna), "g", **values)  # type: ignore[arg-type]  # as in the books
+                assert (await patient.account(OPERATOR, AccountId(b))).sequence == entries
+        last = await patient.transfer(UserId(anna), "g", **values)  # type: ignore[arg-type]  # as in the books
         assert open_question or not last.replayed
-        assert (await hasty.account(OPERATOR, AccountId(b))).sequence == entries + 1
+        assert (await patient.account(OPERATOR, AccountId(b))).sequence == entries + 1
