@@ -7,6 +7,7 @@ A module states its needs by marks. `backend("postgres-3")` sets what `cluster`,
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from tests.integration._server import Client, Person, Server, run_cli, serving, 
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
 from wallet_gql.testing.harness import Harness, harness_for
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness
 from wallet_gql.testing.servers.redis import FORBIDDEN, RedisHarness, RedisServer
 from wallet_gql.testing.world import World
@@ -103,6 +105,25 @@ def _around_mongodb(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     with around_a_test():
+        yield
+
+
+ARRIVING: Final = {
+    "postgres": ("kit.credits.CREDIT_SECONDS", "postgres.sharded.CREDIT_SECONDS", "postgres.two_phase.FINISH_SECONDS"),
+    "redis": ("kit.credits.CREDIT_SECONDS", "redis.credits.CREDIT_SECONDS"),
+}
+"""How long an answer waits for credits on other nodes, before it says that they come later."""
+
+
+@pytest.fixture(autouse=True)
+def _credits_may_take_time(request: pytest.FixtureRequest) -> Iterator[None]:
+    """On a busy machine answers wait longer: tests tell that a credit has come from that it has not."""
+    kind = _backend(request.node)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ARRIVING.get(kind, ()):
+            where, _, limit = f"wallet_gql.backends.{name}".rpartition(".")
+            module = import_module(where)
+            patch.setattr(module, limit, patience(getattr(module, limit)))
         yield
 
 

@@ -113,7 +113,7 @@ async def test_a_locked_record_keeps_no_neighbour_waiting(world: World) -> None:
     payer, payee, other = await world.people(3, 100)
     limits = Limits(payment=50, day=50)
     patient = world.ledger_on(world.store, patience(30), limits=limits)
-    hasty = world.ledger_on(world.store, patience(1.5), limits=limits)
+    hasty = world.ledger_on(world.store, patience(6), limits=limits)  # the lock lasts longer than any deadline
     await world.pay(payer, payee, 1, ledger=patient)
     key = spending_key(payer.id, CURRENCY)
     lock = f"SELECT FROM records WHERE kind = '{key.kind}' AND id = '{key.id}' FOR UPDATE"

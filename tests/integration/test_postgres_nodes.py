@@ -393,7 +393,7 @@ async def test_a_replay_knows_a_credit_in_doubt(world: World, quiet: World, monk
     with monkeypatch.context() as patch:
         patch.setattr(_two_phase, "_finish", finish)
         assert not (await world.pay(first, third, 30, "doubt")).credited
-    patient = world.ledger_on(world.store, patience(1))
+    patient = world.ledger_on(world.store, patience(6))
     again = await world.pay(first, third, 30, "doubt", ledger=patient)
     assert (len(left), again.credited, again.replayed) == (1, False, True)
     await quiet.store.recover(10)
