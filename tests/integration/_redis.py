@@ -30,7 +30,7 @@ from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.model import AccountStatus
 from wallet_gql.storage import Store
 from wallet_gql.testing.crash import Kill, Tally, Trial, run_trial
-from wallet_gql.testing.patience import insist, patience
+from wallet_gql.testing.patience import insist, patience, until
 from wallet_gql.testing.servers.postgres import PostgresCluster
 from wallet_gql.testing.servers.redis import FORBIDDEN, RedisHarness, RedisServer
 from wallet_gql.testing.world import Person, World
@@ -227,15 +227,16 @@ async def paused_trial(
             if forgetting:
                 tasks.append(asyncio.ensure_future(_forget_for_ever(made.redis)))
             paying = [
-                asyncio.ensure_future(_pay_for_long(world, ledger, ann, drawn.choice((bob, cem)), drawn))
+                asyncio.ensure_future(_pay_for_long(world, ledger, (ann, drawn.choice((bob, cem))), drawn, tally))
                 for ledger in ledgers
                 for _ in range(3)
             ]
             try:
                 await asyncio.sleep(drawn.uniform(0.05, 0.3))
+                await until(lambda: tally.paid > 1 or all(one.done() for one in paying), 60, f"{seed}: nobody pays")
                 await insist(lambda: ledgers[1].set_account_status(OPERATOR, ann.account, AccountStatus.FROZEN))
                 frozen = await world.ledger.account(ann.id, ann.account)
-                tally.paid = sum(await asyncio.gather(*paying))
+                await asyncio.gather(*paying)
             finally:
                 for task in (*tasks, *paying):
                     task.cancel()
@@ -247,18 +248,18 @@ async def paused_trial(
     return tally
 
 
-async def _pay_for_long(world: World, ledger: Ledger, payer: Person, payee: Person, drawn: random.Random) -> int:
-    """Pay, now and then twice under one key, until the account is frozen; how many were answered."""
-    paid = 0
+async def _pay_for_long(
+    world: World, ledger: Ledger, pair: tuple[Person, Person], drawn: random.Random, tally: PausedTally
+) -> None:
+    """Pay, now and then twice under one key, until the account is frozen."""
     for _ in range(8):
         key = world.key()
         try:
             for _ in range(drawn.choice((1, 1, 2))):
-                await insist(lambda key=key: world.pay(payer, payee, 1, key, ledger))  # type: ignore[misc]  # bound now
+                await insist(lambda key=key: world.pay(*pair, 1, key, ledger))  # type: ignore[misc]  # bound now
         except AccountFrozen:
             break
-        paid += 1
-    return paid
+        tally.paid += 1
 
 
 async def _recover_for_ever(store: Store) -> None:
