@@ -12,6 +12,7 @@ import pytest
 from tests.integration._cassandra import need_server
 from tests.integration._server import Client, Person, Server, new_key, run_cli, serving, settle_all
 from tests.integration.test_export import through_a_pipe
+from wallet_gql.testing.patience import wait_until
 from wallet_gql.testing.servers.cassandra import shared_cluster
 
 pytestmark = [pytest.mark.backend("cassandra"), pytest.mark.trial, pytest.mark.timeout(300)]
@@ -43,6 +44,7 @@ def server(keyspaces: list[str], people: list[Person], tmp_path_factory: pytest.
     """Two workers over the first ledger."""
     assert people
     with serving(tmp_path_factory.mktemp("served"), workers="2", storage=keyspaces[0]) as server:
+        wait_until(lambda: server.log.count("the wallet is open now") == 2, 120, "not both workers serve")
         yield server
         assert server.log.count("the wallet is open now") == 2
 
