@@ -80,6 +80,7 @@ async def talking(url: str, token: str | None = None, *, begin: bool = True, **o
     address = url.replace("http", "ws", 1) + "/graphql"
     options.setdefault("subprotocols", [PROTOCOL])
     options.setdefault("open_timeout", patience(2 * SECONDS))
+    options.setdefault("ping_interval", None)  # a server that is slow for 20 s is no server that is gone
     async with connect(address, **options) as socket:
         talk = Talk(socket)
         if begin:
