@@ -84,7 +84,7 @@ class Trial:
                     await asyncio.sleep(self.random.uniform(0.05, 0.5))
                     server.process.kill()
                 await asyncio.wait_for(asyncio.gather(*clients), patience(60))
-            assert server.process.wait(10) == -9
+            assert server.process.wait(patience(10)) == -9
             self.killed[point] += 1
 
     async def finish(self, folder: Path) -> None:

@@ -137,16 +137,16 @@ async def test_an_idle_connection_of_nobody_is_closed(app: Starlette, monkeypatc
     person = await settle(app.state.wallet)
     init: dict[str, Any] = {"type": "connection_init"}
 
-    async def closing(first: dict[str, Any]) -> int | None:
-        async with asyncio.timeout(patience(1)), aclosing(speak(app, first, {"type": "ping"})) as said:
+    async def closing(first: dict[str, Any], seconds: float) -> int | None:
+        async with asyncio.timeout(patience(seconds)), aclosing(speak(app, first, {"type": "ping"})) as said:
             async for message in said:
                 if message["type"] == "websocket.close":
                     return int(message["code"])
         return None
 
-    assert await closing(init) == 4408
+    assert await closing(init, 10) == 4408
     with pytest.raises(TimeoutError):
-        await closing({**init, "payload": {"authorization": f"Bearer {person.token}"}})
+        await closing({**init, "payload": {"authorization": f"Bearer {person.token}"}}, 1)
 
 
 async def test_a_network_has_so_many_connections(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:

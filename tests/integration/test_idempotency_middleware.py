@@ -503,11 +503,12 @@ def test_a_joined_effect_survives_kill_9_once(tmp_path: Path, point: str) -> Non
 @pytest.mark.parametrize(("point", "sent"), [("guard.claimed", 0), ("tickets.mailed", 1)])
 def test_an_outside_effect_is_in_doubt_after_kill_9(tmp_path: Path, point: str, sent: int) -> None:
     """Killed before or behind the mail: the key is in doubt until the completer has looked; then there is one mail."""
-    with tickets(tmp_path, f"{point}=kill") as (process, url):
+    lease_seconds = patience(2)  # longer than a request takes, or its mail may leave twice
+    with tickets(tmp_path, f"{point}=kill", lease_seconds) as (process, url):
         assert post(url, "/mails/", {"text": "hello"}, "k") is None
         assert process.wait(patience(10)) == -signal.SIGKILL
     assert mails_of(tmp_path) == ["hello"] * sent
-    with tickets(tmp_path) as (_, url):
+    with tickets(tmp_path, "", lease_seconds) as (_, url):
         statuses: list[int] = []
         deadline = time.monotonic() + patience(20)
         while time.monotonic() < deadline:

@@ -292,7 +292,7 @@ def test_b7_a_worker_notices_the_end_of_its_parent(monkeypatch: pytest.MonkeyPat
     workers.end_with_parent()
     monkeypatch.setattr("multiprocessing.parent_process", lambda: SimpleNamespace(join=lambda: None))
     workers.end_with_parent()
-    assert told.wait(patience(2))
+    assert told.wait(patience(30))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

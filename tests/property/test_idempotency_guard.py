@@ -18,6 +18,7 @@ from wallet_gql.domain.model import Record, RecordKey
 from wallet_gql.idempotency import Effects, Guard, Joined, NothingDone, Outcome, Settled, StillRunning, Turn, Unfinished
 from wallet_gql.idempotency.turns import Ask
 from wallet_gql.storage import Store
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.world import Clock
 
 COUNTER = RecordKey("counter", "effects", 7)
@@ -59,7 +60,7 @@ async def count(guard: Guard, key: str = "k", values: dict[str, Any] | None = No
 
 async def fifty_duplicates(guard: Guard) -> None:
     """Fifty at once under one key. Raises AssertionError unless there is one effect and one answer."""
-    found = await asyncio.gather(*(count(guard, wait_seconds=5) for _ in range(50)), return_exceptions=True)
+    found = await asyncio.gather(*(count(guard, wait_seconds=patience(30)) for _ in range(50)), return_exceptions=True)
     answers = [one.value for one in found if isinstance(one, Outcome)]
     assert answers == [{"count": 1}] * 50
     assert sum(not one.replayed for one in found if isinstance(one, Outcome)) == 1
@@ -126,7 +127,7 @@ async def test_still_running(store: Store) -> None:
         await count(guard)
     with pytest.raises(StillRunning):
         await count(guard, wait_seconds=0.05)
-    waiting = asyncio.create_task(count(guard, wait_seconds=5))
+    waiting = asyncio.create_task(count(guard, wait_seconds=patience(30)))
     await asyncio.sleep(0.02)
     gate.set()
     assert (await first).replayed is False
@@ -149,7 +150,7 @@ async def test_a_cancelled_caller_does_not_stop_the_work(store: Store, pause: fl
     with pytest.raises(asyncio.CancelledError):
         await first
     gate.set()
-    assert (await count(guard, wait_seconds=5)).replayed is True
+    assert (await count(guard, wait_seconds=patience(30))).replayed is True
     assert await effects_of(store) == 1
 
 
