@@ -108,22 +108,25 @@ def _around_mongodb(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-ARRIVING: Final = {
-    "postgres": ("kit.credits.CREDIT_SECONDS", "postgres.sharded.CREDIT_SECONDS", "postgres.two_phase.FINISH_SECONDS"),
-    "redis": ("kit.credits.CREDIT_SECONDS", "redis.credits.CREDIT_SECONDS"),
+NODES: Final = ("kit.credits.CREDIT_SECONDS", "postgres.node.CONNECT_SECONDS", "postgres.reading._FETCH_SECONDS")
+PHASES: Final = ("sharded.CREDIT_SECONDS", "two_phase.FINISH_SECONDS", "moves.FREEZE_MS", "moves.SETTLE_SECONDS")
+LIMITS: Final = {
+    "postgres": (*NODES, *(f"postgres.{limit}" for limit in PHASES)),
+    "redis": (*NODES, "redis.credits.CREDIT_SECONDS"),
 }
-"""How long an answer waits for credits on other nodes, before it says that they come later."""
+"""How long stores wait for nodes before they say that these do not answer, or that credits come later."""
 
 
 @pytest.fixture(autouse=True)
-def _credits_may_take_time(request: pytest.FixtureRequest) -> Iterator[None]:
-    """On a busy machine answers wait longer: tests tell that a credit has come from that it has not."""
+def _nodes_may_take_time(request: pytest.FixtureRequest) -> Iterator[None]:
+    """On a busy machine stores wait longer: tests tell that a node has answered from that it has not."""
     kind = _backend(request.node)[0]
     with pytest.MonkeyPatch.context() as patch:
-        for name in ARRIVING.get(kind, ()):
+        for name in LIMITS.get(kind, ()):
             where, _, limit = f"wallet_gql.backends.{name}".rpartition(".")
             module = import_module(where)
-            patch.setattr(module, limit, patience(getattr(module, limit)))
+            given = getattr(module, limit)
+            patch.setattr(module, limit, type(given)(patience(given)))
         yield
 
 
