@@ -23,7 +23,7 @@ from wallet_gql.testing.servers.postgres import PostgresCluster
 from wallet_gql.testing.servers.redis import RedisServer
 from wallet_gql.testing.world import World
 
-LEASES = "lease_seconds=0.3"
+LEASES = "lease_seconds=1"  # whoever is kept from running for so long has lost his, and rightly so
 AGAIN_SECONDS = 60.0
 
 

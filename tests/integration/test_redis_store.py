@@ -229,7 +229,7 @@ async def test_only_the_owner_releases_and_renews(world: World, redis_server: Re
 async def test_leases_are_renewed_while_work_goes_on(world: World) -> None:
     """A holder who takes three times as long as a lease lasts still has it."""
     (ann, *_) = await one_each(world)
-    lease_seconds = patience(0.3)
+    lease_seconds = patience(1)  # whoever is kept from running for so long has lost it, and rightly so
     url = world.harness.url.replace("/0,", f"/0?lease_seconds={lease_seconds:.1f},")
     async with open_store(url) as store:
         assert isinstance(store, RedisStore)
