@@ -1,8 +1,10 @@
 """Group commit: batching, deadlines, failure and cancellation, with a commit that the test controls."""
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextlib import nullcontext
+from inspect import signature
+from typing import Any
 
 import pytest
 
@@ -52,6 +54,20 @@ def commit() -> FakeCommit:
     return FakeCommit()
 
 
+def on_a_jumping_clock(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """The test, on a clock that no load slows: it goes on only when nothing else is left to be done."""
+
+    def run() -> None:
+        async def work() -> None:
+            await test(*(FakeCommit() for _ in signature(test).parameters))
+
+        with asyncio.Runner(loop_factory=lambda: ShuffledLoop(1)) as runner:
+            runner.run(work())
+
+    run.__doc__ = test.__doc__
+    return run
+
+
 async def test_what_arrives_during_a_commit_forms_the_next_batch(commit: FakeCommit) -> None:
     """One alone, then all that waited, at most `batch_max` at once; other lanes do not wait."""
     commit.groups.batch_max = 4
@@ -99,6 +115,7 @@ async def test_a_drivers_exception_never_leaves(commit: FakeCommit) -> None:
     assert commit.sizes == [1]
 
 
+@on_a_jumping_clock
 async def test_not_begun_by_the_deadline_is_contended_and_begun_is_doubt(commit: FakeCommit) -> None:
     """The first waits in its commit, the second in the queue; the queued one is never run."""
     commit.gate.clear()
@@ -113,6 +130,7 @@ async def test_not_begun_by_the_deadline_is_contended_and_begun_is_doubt(commit:
     assert commit.sizes == [1]
 
 
+@on_a_jumping_clock
 async def test_who_has_given_up_is_not_tried_again(commit: FakeCommit) -> None:
     """The first attempt wrote nothing, but it ended after the caller's deadline; his neighbour goes on without him."""
     commit.script = [Unavailable()]
@@ -245,6 +263,7 @@ async def test_each_attempt_waits_for_a_turn_of_its_own() -> None:
     assert order.count("a") == 5
 
 
+@on_a_jumping_clock
 async def test_a_turn_that_never_comes_ends_with_the_deadline() -> None:
     """Nothing was begun, and the lane goes on afterwards."""
     turn = asyncio.Lock()
@@ -257,6 +276,7 @@ async def test_a_turn_that_never_comes_ends_with_the_deadline() -> None:
     assert commit.sizes == [1]
 
 
+@on_a_jumping_clock
 async def test_one_in_a_hurry_does_not_hurry_the_others(commit: FakeCommit) -> None:
     """A nearly expired command is refused; the others form one batch with all of their time."""
     commit.gate.clear()
@@ -272,6 +292,7 @@ async def test_one_in_a_hurry_does_not_hurry_the_others(commit: FakeCommit) -> N
     assert commit.sizes == [1, 8]
 
 
+@on_a_jumping_clock
 async def test_deferred_commands_find_no_more_room_than_others() -> None:
     """A lane that is full refuses them too; those whose callers have given up take no room."""
     stuck = asyncio.Lock()
