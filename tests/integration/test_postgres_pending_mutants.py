@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.integration import test_postgres_old_snapshot as old_snapshot
 from tests.integration import test_postgres_pending as pending
 from tests.integration._clusters import one_each, store_of
 from tests.integration._mistakes import Check, Spoil, notice, run
@@ -154,6 +155,62 @@ def closing_in_between(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Connection, "run", short)
 
 
+def header_checked_afterwards(patch: pytest.MonkeyPatch) -> None:
+    """The header is written only when the credit is received."""
+    pend, receive = State.pend, State.receive_pending
+    late: dict[str, Any] = {}
+
+    def short(state: State, credit: Credit) -> None:
+        pend(state, credit)
+        late[credit.transfer.id] = state.writes.transfers.pop()
+
+    def with_header(state: State, credits_: Iterable[PendingCredit], *sums: Any) -> None:
+        receive(state, credits_, *sums)
+        state.writes.transfers += [late[credit.transfer_id] for credit in state.writes.received]
+
+    patch.setattr(State, "pend", short)
+    patch.setattr(State, "receive_pending", with_header)
+
+
+def _looked_up_from(patch: pytest.MonkeyPatch, begin: str) -> None:
+    """Whoever receives says otherwise where to look for pending credits from now on."""
+    run = Connection.run
+    change = f"UPDATE accounts SET pending_from = {begin} WHERE pending_from > 0"
+
+    async def wrong(connection: Connection, statement: str) -> str:
+        text, commits, _ = statement.partition("; COMMIT")
+        own = text.startswith("SELECT wallet_write(")
+        return await run(connection, f"{text}; {change}{commits}" if own else statement)
+
+    patch.setattr(Connection, "run", wrong)
+
+
+def looked_up_from_the_beginning(patch: pytest.MonkeyPatch) -> None:
+    """A look-up passes all that was ever received."""
+    _looked_up_from(patch, "1")
+
+
+def looked_up_behind_what_is_on_its_way(patch: pytest.MonkeyPatch) -> None:
+    """From the newest transaction on, as if none before it could still bring a credit."""
+    _looked_up_from(patch, "pg_current_xact_id()::text::bigint")
+
+
+def looked_up_behind_what_is_left(patch: pytest.MonkeyPatch) -> None:
+    """From the oldest transaction under way, as if everything had been received."""
+    _looked_up_from(patch, "pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+
+
+def put_before_the_beginning(patch: pytest.MonkeyPatch) -> None:
+    """A credit goes by its transaction's number alone."""
+    do = Connection.do
+
+    async def low(connection: Connection, statement: str) -> str:
+        change = "UPDATE pending_credits SET inserted_by = pg_current_xact_id()::text::bigint WHERE inserted_by > 2^60"
+        return await do(connection, statement.replace("; PREPARE", f"; {change}; PREPARE"))
+
+    patch.setattr(Connection, "do", low)
+
+
 def everything_at_once(patch: pytest.MonkeyPatch) -> None:
     """One commit receives the whole backlog."""
 
@@ -175,7 +232,7 @@ def no_header(patch: pytest.MonkeyPatch) -> None:
 
 
 MISTAKES: Final[Mapping[Spoil, tuple[Check, str]]] = {
-    received_from_an_early_read: (two_processes_receive_once, "entries_by_transfer"),
+    received_from_an_early_read: (two_processes_receive_once, "0 of 1 credits were pending"),
     received_out_of_order: (pending.test_what_is_pending_is_money, r"\[1000, 3, 2, 1"),
     left_out_of_a_balance: (pending.test_what_is_pending_is_money, r"\(1000, 1\)"),
     left_out_of_the_totals: (pending.test_what_is_pending_is_money, "all"),
@@ -185,6 +242,11 @@ MISTAKES: Final[Mapping[Spoil, tuple[Check, str]]] = {
     closing_in_between: (pending.test_no_account_closes_under_a_credit, "DID NOT RAISE"),
     everything_at_once: (pending.test_a_backlog_is_received_in_parts, "== "),
     no_header: (a_credit_comes_once, "transfers_pkey"),
+    header_checked_afterwards: (a_credit_comes_once, "transfers_pkey"),
+    looked_up_from_the_beginning: (old_snapshot.test_look_ups_pass_over_what_was_received, "== "),
+    looked_up_behind_what_is_on_its_way: (pending.test_a_payee_in_doubt_pays_and_is_paid, "== "),
+    looked_up_behind_what_is_left: (old_snapshot.test_each_part_of_a_backlog_costs_the_same, "25 == 0"),
+    put_before_the_beginning: (old_snapshot.test_credits_come_also_after_transactions_are_counted_anew, "== "),
 }
 """Each with the check that notices it, and what that says."""
 

@@ -56,9 +56,9 @@ def fill(state: State, wanted: Wanted, found: dict[str, Any]) -> None:
 
 @frozen
 class StoredCredit(PendingCredit):
-    """A pending credit as stored; its key is the account with the arrival."""
+    """A pending credit as stored, with its place in the table."""
 
-    arrival: int
+    place: str
 
 
 def _receive(state: State, share: int, found: Sequence[Row]) -> None:
@@ -69,13 +69,13 @@ def _receive(state: State, share: int, found: Sequence[Row]) -> None:
 
 
 def _stored(row: Row) -> StoredCredit:
-    account_id, transfer_id, amount_minor, at, arrival = row
-    return StoredCredit(account_id, transfer_id, amount_minor, from_micros(at), arrival)
+    account_id, transfer_id, amount_minor, at, place = row
+    return StoredCredit(account_id, transfer_id, amount_minor, from_micros(at), place)
 
 
-def _key(credit: PendingCredit) -> tuple[str, int]:
+def _place(credit: PendingCredit) -> str:
     assert isinstance(credit, StoredCredit), "what is received was read from the table"
-    return credit.account_id, credit.arrival
+    return credit.place
 
 
 def given(writes: Writes, **more: Any) -> str:
@@ -89,7 +89,7 @@ def given(writes: Writes, **more: Any) -> str:
         "created": [RECORD.to_row(after) for _, (before, after) in changed if before is None and after is not None],
         "updated": [(*RECORD.to_row(after), before.version) for before, after in updated],
         "pending": [(c.account_id, c.transfer_id, c.amount_minor, to_micros(c.at)) for c in writes.pending],
-        "received": list(map(_key, writes.received)),
+        "received": list(map(_place, writes.received)),
         "removed": [(k.kind, k.id, k.slot) for k, (before, after) in changed if before is not None and after is None],
     }
     return orjson.dumps({**{name: found for name, found in named.items() if found}, **more}).decode()

@@ -1,7 +1,7 @@
--- The answer of `wallet_load` and `wallet_read`: the accounts that they have read, `ids`, and everything else that is
--- wanted.
+-- The answer of `wallet_load` and `wallet_read`: the accounts that they have read, `ids`, each with its `pending_from`, and
+-- everything else that is wanted.
 -- The function is STABLE, so all of it is read at one moment.
-CREATE OR REPLACE FUNCTION wallet_found(want jsonb, ids text[], holding text[], accounts json, busy json,
+CREATE OR REPLACE FUNCTION wallet_found(want jsonb, ids text[], since bigint[], holding text[], accounts json, busy json,
                                         busy_records json) RETURNS text
 LANGUAGE plpgsql STABLE AS $wallet$
 DECLARE
@@ -47,7 +47,10 @@ BEGIN
                 CROSS JOIN LATERAL (SELECT * FROM records AS r WHERE r.kind = w ->> 0 AND r.id = w ->> 1
                                                                      AND r.slot = (w ->> 2)::bigint OFFSET 0) AS r);
   END IF;
-  IF want ->> 'receive' IS NOT NULL AND EXISTS (SELECT FROM pending_credits AS p WHERE p.account_id = ANY (ids)) THEN
+  IF want ->> 'receive' IS NOT NULL AND EXISTS (
+    SELECT FROM unnest(ids, since) AS a (id, since)
+    CROSS JOIN LATERAL (SELECT FROM pending_credits AS p WHERE p.account_id = a.id AND p.inserted_by >= a.since
+                        ORDER BY p.inserted_by LIMIT 1) AS p) THEN
     pending := wallet_pending(ids, (want ->> 'receive')::bigint);
   END IF;
   RETURN json_build_object('accounts', accounts, 'busy', busy, 'busy_records', busy_records,

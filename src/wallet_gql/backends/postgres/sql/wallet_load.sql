@@ -16,6 +16,7 @@ DECLARE
   wanted_accounts text[] := ARRAY(SELECT jsonb_array_elements_text(want -> 'accounts'));
   wanted_owners text[] := ARRAY(SELECT jsonb_array_elements_text(want -> 'wallets'));
   locked text[];
+  since bigint[];
   holding text[];
   accounts json;
   busy json;
@@ -61,10 +62,10 @@ BEGIN
   ELSIF mode = 'skip' THEN
     WITH a AS (SELECT * FROM accounts AS a WHERE a.id = ANY (wanted_accounts) OR a.owner = ANY (wanted_owners)
                ORDER BY a.id FOR UPDATE SKIP LOCKED)
-    SELECT array_agg(a.id), array_agg(a.id) FILTER (WHERE a.held_minor > 0), json_agg(
+    SELECT array_agg(a.id), array_agg(a.pending_from), array_agg(a.id) FILTER (WHERE a.held_minor > 0), json_agg(
       json_build_array(a.id, a.owner, a.currency, a.created_at, a.changed_at, a.status, a.posted_minor, a.held_minor,
                        a.sequence))
-    INTO locked, holding, accounts FROM a;
+    INTO locked, since, holding, accounts FROM a;
     IF cardinality(wanted_owners) > 0 OR cardinality(wanted_accounts) > coalesce(cardinality(locked), 0) THEN
       busy := (SELECT json_agg(json_build_array(a.id, a.owner)) FROM accounts AS a
                WHERE (a.id = ANY (wanted_accounts) OR a.owner = ANY (wanted_owners))
@@ -73,12 +74,12 @@ BEGIN
   ELSIF mode = 'wait' THEN
     WITH a AS (SELECT * FROM accounts AS a WHERE a.id = ANY (wanted_accounts) OR a.owner = ANY (wanted_owners)
                ORDER BY a.id FOR UPDATE)
-    SELECT array_agg(a.id), array_agg(a.id) FILTER (WHERE a.held_minor > 0), json_agg(
+    SELECT array_agg(a.id), array_agg(a.pending_from), array_agg(a.id) FILTER (WHERE a.held_minor > 0), json_agg(
       json_build_array(a.id, a.owner, a.currency, a.created_at, a.changed_at, a.status, a.posted_minor, a.held_minor,
                        a.sequence))
-    INTO locked, holding, accounts FROM a;
+    INTO locked, since, holding, accounts FROM a;
   END IF;
   PERFORM set_config('lock_timeout', patience, true);
-  RETURN wallet_found(want, locked, holding, accounts, busy, busy_records);
+  RETURN wallet_found(want, locked, since, holding, accounts, busy, busy_records);
 END
 $wallet$;

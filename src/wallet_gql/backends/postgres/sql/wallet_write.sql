@@ -1,18 +1,43 @@
 -- Write a batch: relative updates of rows that must still be as loaded, inserts in sorted order. A row that is
 -- not as loaded raises. The input leaves out what the batch does not write. Changed accounts come before new ones: a
 -- batch may close an account so that another one can be opened.
+--
+-- Credits are received by their places in the table. These stay what they are: a pending credit is never updated, and only
+-- who has locked its account deletes it.
+--
+-- Whoever receives moves the account's `pending_from` up to the first credit that is left, but not past any transaction
+-- that has not ended: that may still bring one. So look-ups pass over what was received, which stays in the index while
+-- somebody has an old snapshot. A credit is never put before `pending_from`, not even on a server that a dump was
+-- restored to, and that counts its transactions from the beginning again.
 CREATE OR REPLACE FUNCTION wallet_write(given jsonb) RETURNS void LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $wallet$
 DECLARE
   closing text[] := ARRAY(SELECT w ->> 5 FROM jsonb_array_elements(given -> 'accounts') AS w WHERE w ->> 4 = 'closed');
+  receiving text[] := '{}';
   wanted bigint;
   done bigint;
 BEGIN
+  IF given ? 'received' THEN
+    WITH gone AS (
+      DELETE FROM pending_credits AS p
+      WHERE p.ctid = ANY (ARRAY(SELECT place::tid FROM jsonb_array_elements_text(given -> 'received') AS place))
+      RETURNING p.account_id)
+    SELECT count(*), array_agg(DISTINCT account_id) INTO done, receiving FROM gone;
+    wanted := jsonb_array_length(given -> 'received');
+    IF done <> wanted THEN
+      RAISE EXCEPTION '% of % credits were pending', done, wanted USING ERRCODE = 'WG002';
+    END IF;
+  END IF;
   IF given ? 'accounts' THEN
     UPDATE accounts AS a SET posted_minor = a.posted_minor + (w ->> 0)::bigint,
                              held_minor = a.held_minor + (w ->> 1)::bigint,
-                             sequence = (w ->> 2)::bigint, changed_at = (w ->> 3)::bigint, status = w ->> 4
+                             sequence = (w ->> 2)::bigint, changed_at = (w ->> 3)::bigint, status = w ->> 4,
+                             pending_from = CASE WHEN a.id <> ALL (receiving) THEN a.pending_from ELSE least(
+                               pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+                               (SELECT p.inserted_by FROM pending_credits AS p
+                                WHERE p.account_id = a.id AND p.inserted_by >= a.pending_from
+                                ORDER BY p.inserted_by LIMIT 1)) END
     FROM jsonb_array_elements(given -> 'accounts') AS w WHERE a.id = w ->> 5 AND a.sequence = (w ->> 6)::bigint;
     GET DIAGNOSTICS done = ROW_COUNT;
     wanted := jsonb_array_length(given -> 'accounts');
@@ -85,18 +110,11 @@ BEGIN
     WHERE r.kind = w ->> 0 AND r.id = w ->> 1 AND r.slot = (w ->> 2)::bigint;
   END IF;
   IF given ? 'pending' THEN
-    INSERT INTO pending_credits (account_id, transfer_id, amount_minor, at)
-    SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint, (w ->> 3)::bigint
+    INSERT INTO pending_credits (account_id, inserted_by, transfer_id, amount_minor, at)
+    SELECT w ->> 0, greatest(pg_current_xact_id()::text::bigint,
+                             (SELECT a.pending_from FROM accounts AS a WHERE a.id = w ->> 0)),
+           w ->> 1, (w ->> 2)::bigint, (w ->> 3)::bigint
     FROM jsonb_array_elements(given -> 'pending') WITH ORDINALITY AS t(w, place) ORDER BY place;
-  END IF;
-  IF given ? 'received' THEN
-    DELETE FROM pending_credits AS p USING jsonb_array_elements(given -> 'received') AS w
-    WHERE p.account_id = w ->> 0 AND p.arrival = (w ->> 1)::bigint;
-    GET DIAGNOSTICS done = ROW_COUNT;
-    wanted := jsonb_array_length(given -> 'received');
-    IF done <> wanted THEN
-      RAISE EXCEPTION '% of % credits were pending', done, wanted USING ERRCODE = 'WG002';
-    END IF;
   END IF;
   -- An account is not closed while a credit is on its way to it: `wallet_pend` shares this lock.
   IF cardinality(closing) > 0 THEN
