@@ -280,8 +280,9 @@ async def run_all(
     folder: Path,
     trials: Sequence[Trial],
     kinds: Sequence[str] = (),
+    **more: Any,
 ) -> Tally:
-    """Run trials one after the other, each on an empty ledger, under faults of those kinds.
+    """Run trials one after the other, each on an empty ledger, under faults of those kinds; `more` is for each trial.
 
     Raises:
         AssertionError: a contradiction, an intent that is left open, or an answer that says that a promise was broken.
@@ -296,7 +297,7 @@ async def run_all(
                 weather = made.weather(kinds, trial.seed, place / "history-victim.jsonl")
                 await stack.enter_async_context(weather)
             try:
-                tally.add(await run_trial(harness, place, trial))
+                tally.add(await run_trial(harness, place, trial, **more))
             finally:
                 broken = sorted(
                     path.name for path in place.glob("history-*") if b'"code":"INTERNAL"' in path.read_bytes()

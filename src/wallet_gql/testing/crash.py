@@ -17,7 +17,8 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -78,6 +79,10 @@ class Trial:
     seed: int
     kills: tuple[Kill, ...]
     companion: bool
+
+
+Beside = Callable[[World], AbstractAsyncContextManager[None]]
+"""Something that goes on in the trial's ledger beside the writers."""
 
 
 @dataclass(slots=True)
@@ -148,10 +153,19 @@ def _draw_kill(drawn: random.Random, window: str) -> Kill:
     return Kill(window, hit=drawn.randint(1, HIT_MAX), stop=window != FULL_DISK and drawn.random() < 0.1)
 
 
-async def run_trial(harness: Harness, folder: Path, trial: Trial, *, command: Sequence[str] = ()) -> Tally:
+@asynccontextmanager
+async def _nothing(world: World) -> AsyncIterator[None]:
+    del world
+    yield
+
+
+async def run_trial(
+    harness: Harness, folder: Path, trial: Trial, *, command: Sequence[str] = (), beside: Beside = _nothing
+) -> Tally:
     """Run one trial in an empty folder of its own.
 
-    `command` replaces the victim's command line up to its arguments, for tests of the trial itself.
+    `command` replaces the victim's command line up to its arguments, for tests of the trial itself. `beside` runs while
+    the writers do.
 
     Raises:
         AssertionError: names the seed and every contradiction found.
@@ -162,7 +176,8 @@ async def run_trial(harness: Harness, folder: Path, trial: Trial, *, command: Se
         await _prepare(world, lives.setup)
         lives.url = harness.url
         try:
-            await _kill_all(lives, trial, tally)
+            async with beside(world):
+                await _kill_all(lives, trial, tally)
         finally:
             await lives.end()
         operations = read_history([lives.setup, *lives.histories])

@@ -31,6 +31,7 @@ from ..storage import Store
 from ..verbs.ledger import Ledger, Posted, To
 from .books import scan_all
 from .history import Operation, Recorder, read_history
+from .patience import insist
 from .world import CURRENCY
 
 AMOUNT_MAX_MINOR: Final = 60
@@ -184,9 +185,10 @@ async def write(options: Options) -> None:
     async with open_store(options.url) as store:
         with Recorder(options.history) as recorder:
             ledger = Ledger(store, timeout_seconds=options.timeout_seconds)
-            found = [a for a in await scan_all(store, "account") if isinstance(a, Account) and a.currency == CURRENCY]
+            accounts = await insist(lambda: scan_all(store, "account"))  # where slots move, a scan may be refused
+            found = [a for a in accounts if isinstance(a, Account) and a.currency == CURRENCY]
             writer = Writer(ledger, recorder, found, name=options.name, seed=options.seed)
-            holds = [hold for hold in await scan_all(store, "hold") if isinstance(hold, Hold)]
+            holds = [hold for hold in await insist(lambda: scan_all(store, "hold")) if isinstance(hold, Hold)]
             writer.take_up([hold for hold in holds if not is_system(hold.payee_account_id)], [])
             sweeping = asyncio.create_task(_sweep(store, ledger))
             await writer.retry(unanswered)
