@@ -58,6 +58,12 @@ def store_of(world: World, kind: type[S]) -> S:
     return world.store
 
 
+def sharded(world: World) -> PgStore:
+    """The world's store on several nodes, whatever protocol writes them."""
+    assert isinstance(world.store, PgStore)
+    return world.store
+
+
 def quieted(world: World) -> World:
     """The world, whose store neither recovers nor receives by itself: what is in doubt stays so."""
     assert isinstance(world.store, PgStore)

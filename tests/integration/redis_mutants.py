@@ -17,6 +17,7 @@ import pytest
 from wallet_gql.backends.postgres import sharded as _pg_store
 from wallet_gql.backends.postgres import upgrade as _pg_upgrade
 from wallet_gql.backends.postgres.node import PgNode
+from wallet_gql.backends.postgres.placement import Placement
 from wallet_gql.backends.redis import claim as _redis_claim
 from wallet_gql.backends.redis import credits as _redis_credits
 from wallet_gql.backends.redis.credits import Credits
@@ -155,12 +156,12 @@ def check_then_credit(patch: pytest.MonkeyPatch) -> None:
     known: ContextVar[set[str]] = ContextVar("known")
     whole = Credits._apply
 
-    async def apply(self: Credits, peer: str, batch: Sequence[Any], me: str) -> set[TransferId]:
+    async def apply(self: Credits, homes: Placement, peer: str, batch: Sequence[Any], me: str) -> set[TransferId]:
         names = [sending.credit.transfer.id for sending in batch]
         found = await self._nodes[peer].rows("SELECT id FROM transfers WHERE id = ANY($1)", names)
         known.set({row[0] for row in found})
         await asyncio.sleep(0.02)
-        return await whole(self, peer, batch, me)
+        return await whole(self, homes, peer, batch, me)
 
     def receive(state: State, credits_: Sequence[Credit]) -> set[TransferId]:
         for credit in credits_:

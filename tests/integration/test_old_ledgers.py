@@ -29,7 +29,7 @@ from tests.integration._old_ledgers import (
     wallet_on,
 )
 from wallet_gql.backends.postgres.placement import slots_of
-from wallet_gql.backends.postgres.store import PostgresStore
+from wallet_gql.backends.postgres.sharded import PgStore
 from wallet_gql.books.audit import audit
 from wallet_gql.books.exchange import digest_of
 from wallet_gql.domain.errors import IdempotencyKeyReused, InvalidCredentials, Unauthenticated
@@ -113,7 +113,7 @@ async def test_an_old_ledger_goes_on(old: Old) -> None:
 async def slots_move(old: Old) -> None:
     """Where there are nodes whose slots can move, all of one node's go to another, and the ledger stays what it was."""
     store = old.parts.store
-    if not isinstance(store, PostgresStore) or len(store.placement.names) == 1:
+    if not isinstance(store, PgStore) or len(store.placement.names) == 1:
         return
     before = await old.digest()
     slots = slots_of(store.placement, "n1")

@@ -85,7 +85,7 @@ async def test_no_slot_moves_beside_a_standby_that_may_lag(tmp_path: Path) -> No
     async with World(PostgresHarness(2, cluster), tmp_path) as world:
         async with open_store(world.harness.url) as store:
             assert isinstance(store, PostgresStore)
-            members = Membership(store, world.harness.url)
+            members = Membership(store)
             await members.rebalance()
             primary.run("ALTER SYSTEM SET synchronous_standby_names = ''")
             primary.run("SELECT pg_reload_conf()")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration._clusters import one_each, quieted, store_of
+from tests.integration._clusters import one_each, quieted, sharded
 from wallet_gql import failpoints
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import membership, move_rows
@@ -26,7 +26,7 @@ from wallet_gql.backends.postgres import moves as moves_module
 from wallet_gql.backends.postgres.membership import Membership
 from wallet_gql.backends.postgres.node import PgNode, literal
 from wallet_gql.backends.postgres.placement import GONE, SERVING, Leaving, Told
-from wallet_gql.backends.postgres.store import PostgresStore
+from wallet_gql.backends.postgres.sharded import PgStore
 from wallet_gql.backends.postgres.two_phase import Recovery
 from wallet_gql.books.audit import audit
 from wallet_gql.books.exchange import digest_of
@@ -34,7 +34,7 @@ from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, Nod
 from wallet_gql.domain.ids import SLOTS
 from wallet_gql.testing.patience import insist
 from wallet_gql.testing.raw import between_systems
-from wallet_gql.testing.servers.postgres import PostgresHarness
+from wallet_gql.testing.servers.postgres import PostgresServer
 from wallet_gql.testing.world import Person, World
 
 pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres"), pytest.mark.trial]
@@ -42,16 +42,17 @@ pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")
 STEPS = ("moves.frozen", "moves.settled", "moves.copied", "moves.written", "moves.activated", "moves.forgotten")
 
 
-def database_of(world: World) -> str:
-    """The name of the ledger's database on every node."""
-    return world.harness.url.split("?")[0].rpartition("/")[2]
+def addresses(world: World) -> list[str]:
+    """The nodes' URLs."""
+    return [url.partition("?")[0] for url in sharded(world).nodes_url.split(",")]
 
 
 @pytest.fixture
 def fourth(world: World) -> str:
     """The URL of an empty database for another node. It is not dropped: the world's ledger is on it until the end."""
-    assert isinstance(world.harness, PostgresHarness)
-    server, name = world.harness.cluster.nodes[2], f"{database_of(world)}_{time.monotonic_ns()}"
+    server, first = world.harness.servers()[2], addresses(world)[0]
+    assert isinstance(server, PostgresServer)
+    name = f"{first.rpartition('/')[2]}_{time.monotonic_ns()}"
     server.run(f"CREATE DATABASE {name}")
     return server.url(name).partition("?")[0]
 
@@ -60,11 +61,11 @@ def fourth(world: World) -> str:
 async def moving(world: World) -> AsyncIterator[Membership]:
     """A mover, with a store of its own, as the command line has one."""
     async with open_store(world.harness.url) as store:
-        assert isinstance(store, PostgresStore)
-        yield Membership(store, world.harness.url)
+        assert isinstance(store, PgStore)
+        yield Membership(store)
 
 
-def slots_on(store: PostgresStore, name: str) -> int:
+def slots_on(store: PgStore, name: str) -> int:
     """How many slots a node has."""
     return sum(store.placement.home(slot) == name for slot in range(4096))
 
@@ -111,7 +112,7 @@ async def test_a_node_comes_and_goes(world: World, fourth: str) -> None:
     """Nothing of the ledger changes; other processes learn it by themselves; what is left on no node is gone."""
     people = await a_past(world)
     await world.settle()
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     before = await digest_of(store)
     async with moving(world) as members:
         await members.add("n4", fourth)
@@ -136,7 +137,7 @@ async def test_rows_are_written_some_at_a_time(world: World, monkeypatch: pytest
     """However many a slot has, no statement has more than so many, and all of them arrive."""
     people = await a_past(world)
     await world.settle()
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     before = await digest_of(store)
     written: list[str] = []
 
@@ -160,7 +161,7 @@ async def test_a_node_that_was_not_reached_is_not_gone(
     world: World, fourth: str, monkeypatch: pytest.MonkeyPatch, answers: int
 ) -> None:
     """Decisions stay, for credits may be prepared there. Who was met and then does not answer is asked again."""
-    store = store_of(quieted(world), PostgresStore)
+    store = sharded(quieted(world))
     recovery = Recovery(store._cluster, store._nodes)
     await store.node("n1").rows("INSERT INTO decisions (attempt, verdict) VALUES ($1, 'commit')", "a" * 32)
     ask, met = store._learning._of, bool(answers)
@@ -193,7 +194,7 @@ async def test_a_mover_that_was_stopped_for_long_decides_nothing(
 ) -> None:
     """Others have taken its batch back, and the record of that may have been removed since."""
     people = await a_past(world)
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     async with moving(world) as members:
         await members.add("n4", fourth)
         await members._store.relearn()
@@ -224,7 +225,7 @@ async def test_a_mover_that_has_stopped_does_not_keep_its_slots(
     """Although its sessions, and so its locks, live on."""
     monkeypatch.setattr(moves_module, "STOPPED_SECONDS", 0.2)
     people = await a_past(world)
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     async with moving(world) as members:
         await members.add("n4", fourth)
         async with members._alone():
@@ -239,7 +240,7 @@ async def test_a_third_node_that_is_down_keeps_no_batch_from_its_node(
 ) -> None:
     """The mover of a batch between two others has died; their servers end it."""
     first, second, _ = await one_each(world)
-    store = store_of(quieted(world), PostgresStore)  # the one sweep below is what counts
+    store = sharded(quieted(world))  # the one sweep below is what counts
     answers = store._learning._of
 
     async def but_n3(node: PgNode) -> Told:
@@ -259,7 +260,7 @@ async def test_a_third_node_that_is_down_keeps_no_batch_from_its_node(
 async def test_any_process_ends_what_a_mover_has_left(world: World, fourth: str, step: str) -> None:
     """The mover stops at a step; the servers go on with it or take it back. They need no more than their sweeps."""
     people = await a_past(world)
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     async with moving(world) as members:
         await members.add("n4", fourth)
         await members._store.relearn()
@@ -275,7 +276,7 @@ async def test_any_process_ends_what_a_mover_has_left(world: World, fourth: str,
         await insist(partial(world.pay, payer, people[0 if payer is not people[0] else 1], 1, key=f"after {payer.id}"))
     assert (await audit(store)).clean
     await store.relearn()
-    moved = STEPS.index(step) >= STEPS.index("moves.activated")
+    moved = step in STEPS[STEPS.index("moves.activated") :]
     homes = {store.placement.home(person.slot) for person in people if slots >> person.slot & 1}
     assert homes == {"n4" if moved else "n1"}
     assert store.placement.told["n1"].leaving is None
@@ -295,10 +296,10 @@ async def test_payments_go_on_meanwhile(world: World, fourth: str, monkeypatch: 
 
 async def test_what_is_refused(world: World, fourth: str) -> None:
     """Each with its remedy, and nothing has moved."""
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     await a_past(world)
     before = dict(store.placement.epochs)
-    first, second, _ = (url.partition("?")[0] for url in world.harness.url.split(","))
+    first, second, _ = addresses(world)
     async with moving(world) as members, moving(world) as others:
         for name, url, says in (
             ("n 4", fourth, "letters, digits, dashes or underscores"),
@@ -366,7 +367,7 @@ async def suffer(world: World, fourth: str, kills: Sequence[tuple[str, str]]) ->
             codes[code] += 1
             again = await insist(partial(world.pay, people[0], people[3], 2, key="before"))
             assert again.result == first.result
-        store, said = store_of(world, PostgresStore), ""
+        store, said = sharded(world), ""
         for words in (f"add n4 {fourth}", "drain n2", "rebalance --json"):
             await store.relearn()
             if "drain" not in words or "n2" in store.placement.names:
@@ -400,10 +401,10 @@ async def test_movers_are_killed_anywhere(world: World, fourth: str, seed: int) 
 async def test_a_plan_comes_first(world: World, fourth: str) -> None:
     """`--dry-run` says what would move, and changes nothing."""
     await a_past(world)
-    epochs = dict(store_of(world, PostgresStore).placement.epochs)
+    epochs = dict(sharded(world).placement.epochs)
     code, said = await asyncio.to_thread(ran, world, "add", "n4", fourth, "--dry-run", "--json")
     parts = json.loads(said)["parts"]
     assert (code, {part["target"] for part in parts}, len(parts)) == (0, {"n4"}, 3)
     assert sum(part["accounts"] for part in parts) < SLOTS / 5 < sum(part["slots"] for part in parts)
-    await store_of(world, PostgresStore).relearn()
-    assert store_of(world, PostgresStore).placement.epochs == epochs
+    await sharded(world).relearn()
+    assert sharded(world).placement.epochs == epochs

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.integration._clusters import one_each, store_of
+from tests.integration._clusters import one_each, sharded
 from tests.integration._mistakes import Check, Spoil, notice, run
 from wallet_gql import failpoints
 from wallet_gql.backends.kit.wanted import Wanted
@@ -17,7 +17,7 @@ from wallet_gql.backends.postgres import move_rows, moves
 from wallet_gql.backends.postgres import text as sql
 from wallet_gql.backends.postgres.moves import Moves
 from wallet_gql.backends.postgres.placement import Leaving
-from wallet_gql.backends.postgres.store import PostgresStore
+from wallet_gql.backends.postgres.sharded import PgStore
 from wallet_gql.domain.changes import State
 from wallet_gql.domain.errors import Contended, Unavailable
 from wallet_gql.storage import PageRequest
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.trial, pytest.mark.backend("postgres-3"), pytest.mark.
 
 async def carry(world: World, person: Person, target: str) -> None:
     """Move a person's slot to another node."""
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     await store.relearn()
     await store.moves.move(store.placement, store.placement.home(person.slot), target, 1 << person.slot)
     await store.relearn()
@@ -63,7 +63,7 @@ async def another_process_reads_where_the_slot_is(world: World) -> None:
     first, second, _ = await one_each(world)
     await world.pay(first, second, 7)
     other = await world.another()
-    assert isinstance(other, PostgresStore)
+    assert isinstance(other, PgStore)
     assert other._recovering is not None
     other._recovering.cancel()  # its sweep would hear of it
     page = PageRequest(10)
@@ -82,7 +82,7 @@ async def what_fails_before_its_commit_has_not_happened(world: World) -> None:
             await carry(world, first, "n2")
     finally:
         failpoints.arm("")
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     await store.relearn()
     await store.moves.finish(store.placement)
     await store.relearn()
@@ -93,7 +93,7 @@ async def what_fails_before_its_commit_has_not_happened(world: World) -> None:
 async def a_freeze_waits_for_open_commits(world: World) -> None:
     """Whoever has seen the old epoch may still write. If he does not end in time, nothing moves."""
     first, _, _ = await one_each(world)
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     node = store.node("n1")
     async with node.connection(asyncio.get_running_loop().time() + patience(60)) as connection:
         await connection.begin("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -107,7 +107,7 @@ async def a_freeze_waits_for_open_commits(world: World) -> None:
 async def an_old_placement_moves_nothing(world: World) -> None:
     """What a payment leaves on a node follows from where its other side is, and that has changed."""
     first, _, _ = await one_each(world)
-    store = store_of(world, PostgresStore)
+    store = sharded(world)
     old = store.placement
     many = await world.people(30, 500)
     fellow = next(one for one in many if old.home(one.slot) == "n1" and one.slot != first.slot)

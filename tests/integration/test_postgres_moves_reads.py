@@ -10,10 +10,9 @@ from typing import Any, Final
 import pytest
 
 from tests.integration import test_postgres_moves as moves_tests
-from tests.integration._clusters import one_each, quieted, store_of
+from tests.integration._clusters import one_each, quieted, sharded
 from wallet_gql.backends.postgres import moves, reading
 from wallet_gql.backends.postgres.placement import Leaving
-from wallet_gql.backends.postgres.store import PostgresStore
 from wallet_gql.domain.changes import ReadSet
 from wallet_gql.domain.errors import NodeUnavailable, Unavailable
 from wallet_gql.storage import PageRequest, Store
@@ -43,7 +42,7 @@ async def test_a_node_that_was_never_reached_is_not_left_out(
     """A process that cannot reach an added node refuses reads of all nodes, before and after slots have moved there."""
     person = (await one_each(world))[0]
     await world.settle()
-    store = store_of(quieted(world), PostgresStore)
+    store = sharded(quieted(world))
 
     async def cannot(name: str, _: Any) -> None:
         raise NodeUnavailable(name)
@@ -74,7 +73,7 @@ async def neighbours(world: World) -> tuple[Person, Person]:
     known: dict[str, Person] = {}
     while True:
         for person in await world.people(4, 10):
-            other = known.setdefault(store_of(world, PostgresStore).placement.home(person.slot), person)
+            other = known.setdefault(sharded(world).placement.home(person.slot), person)
             if other.slot != person.slot:
                 return other, person
 
@@ -92,7 +91,7 @@ async def test_who_waits_for_a_moving_slot_keeps_nobody_waiting(
     monkeypatch.setattr(reading, "MOVE_SECONDS", patience(90))
     monkeypatch.setattr(moves, "STOPPED_SECONDS", 3_600.0)
     frozen, other = await neighbours(world)
-    store = store_of(quieted(world), PostgresStore)
+    store = sharded(quieted(world))
     async with moves_tests.moving(world) as members, members._alone():
         mover = members._store
         source = mover.placement.home(frozen.slot)

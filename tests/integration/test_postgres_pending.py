@@ -96,7 +96,6 @@ async def test_replays_say_the_truth(quiet: World, monkeypatch: pytest.MonkeyPat
         leave_in_doubt(patch)
         again = await split_payment(quiet, payer, shop, other)
     store = store_of(quiet, PostgresStore)
-    assert store._recovery is not None
     for name, arrived in (("n2", False), ("n3", True)):
         assert not (await again()).credited
         assert await store._recovery._node(store._nodes[name], 10, at_once=True) == (1, 0)

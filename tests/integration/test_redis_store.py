@@ -141,7 +141,8 @@ async def claiming(world: World, person: Person, holder: Held) -> AsyncIterator[
     node = store._nodes[holder.node]
     state = State(holder.node, store._map.peer_of(holder.node))
     async with node.connection(asyncio.get_running_loop().time() + patience(5)) as connection:
-        yield connection, await claim(connection, store.leases, holder, state, Wanted(accounts={person.account}))
+        wanted, epoch = Wanted(accounts={person.account}), store.placement.epochs[holder.node]
+        yield connection, await claim(connection, store.leases, holder, state, wanted, epoch=epoch)
 
 
 async def freeze(claimed: Claimed, person: Person) -> None:

@@ -25,7 +25,7 @@ from .node import PgNode
 from .parameters import for_driver
 from .placement import DRAINING, GONE, SERVING, Member, Placement, listed, members_text, slots_of
 from .setup import ALONE, NAME, check_node, identity_of, parse_url
-from .store import PostgresStore
+from .sharded import PgStore
 from .upgrade import prepare_node
 
 log = logging.getLogger("wallet_gql.postgres")
@@ -110,10 +110,9 @@ def misplaced(homes: Placement, *, more: Sequence[str] = (), less: Sequence[str]
 class Membership:
     """The operator's commands on an open store."""
 
-    def __init__(self, store: PostgresStore, url: str) -> None:
-        """`url` is the store's: a file that it names may have the URLs of new nodes."""
+    def __init__(self, store: PgStore) -> None:
+        """The store must be open."""
         self._store = store
-        self._url = url
 
     # Plans
 
@@ -156,7 +155,7 @@ class Membership:
             node = PgNode(name, full)
             try:
                 await node.open()
-                await check_node(node, two_phase=True)
+                await check_node(node, two_phase=self._store.protocol == "two-phase commit")
                 if await node.ask(_IS_FOREIGN):
                     raise ConfigurationError(f"node {name}: the database is not empty; give it an empty one")
                 await prepare_node(node, creates=True)
@@ -184,12 +183,12 @@ class Membership:
         if asked.scheme not in ("postgres", "postgresql") or asked.parameters.get("node", name) != name:
             raise ConfigurationError(f"write postgres://user@host/db; the node is called {name}")
         full = for_driver(asked)
-        listed_as = parse_url(self._url).get(name)
+        listed_as = parse_url(self._store.nodes_url).get(name)  # a file of nodes may have been changed meanwhile
         has_secret = asked.password is not None or any("pass" in key for key in asked.parameters)
         if has_secret and listed_as != full:
             raise ConfigurationError(
                 f"a password is never stored in the ledger: put the URL of {name} into the file that "
-                "WALLET_STORAGE=postgres://?nodes=FILE names, on every server; or let the driver find the password "
+                "postgres://?nodes=FILE in WALLET_STORAGE names, on every server; or let the driver find the password "
                 "(~/.pgpass, PGPASSWORD) and leave it out"
             )
         return "" if listed_as == full else full, full
@@ -203,7 +202,7 @@ class Membership:
             if not await node.ask(IS_EMPTY):
                 raise ConfigurationError(f"node {node.name}: the database is not empty; give it an empty one")
             names = f'["{node.name}"]'
-            await node.rows(_JOIN, first.cluster_id, node.name, names, "two-phase commit", members_text(members))
+            await node.rows(_JOIN, first.cluster_id, node.name, names, self._store.protocol, members_text(members))
             told = await identity_of(node)
         if told is None or told.cluster_id != first.cluster_id or told.name != node.name:
             raise ConfigurationError(

@@ -44,7 +44,17 @@ INDEXES: Final = {
 _NAME: Final = [column.name for column in TRANSFER.columns].index("id")
 """Where a transfer's row has its id."""
 
-_KEPT: Final = ("accounts", "entries", "system_entries", "transfers", "holds", "receipts", "records", "pending_credits")
+_KEPT: Final = (
+    "accounts",
+    "entries",
+    "system_entries",
+    "transfers",
+    "holds",
+    "receipts",
+    "records",
+    "pending_credits",
+    "intents",
+)
 IS_EMPTY: Final = f"SELECT NOT ({' OR '.join(f'EXISTS (SELECT FROM {table})' for table in _KEPT)})"  # noqa: S608 - own names
 """Whether a node has no rows of any slot."""
 
@@ -110,7 +120,10 @@ async def write_slots(connection: Connection, node: str, homes: NodeMap, found: 
 
 
 async def forget_slots(connection: Connection, node: str, homes: NodeMap, slots: Sequence[int]) -> None:
-    """Delete some slots' rows on a node that they have left, in a transaction. What is left sums to zero again."""
+    """Delete some slots' rows on a node that they have left, in a transaction. What is left sums to zero again.
+
+    An intent that is still there was closed before the copy, and a crash of the node has opened it again.
+    """
     found = await read_slots(connection, slots)
     names = [row[0] for row in found.rows["opened"]]
     for table in ("entries", "pending_credits"):
@@ -126,6 +139,7 @@ async def forget_slots(connection: Connection, node: str, homes: NodeMap, slots:
         gone = {*touched} - {transfer.id for transfer in stay}
         await connection.rows("DELETE FROM system_entries WHERE transfer_id = ANY ($1)", touched)
         await connection.rows("DELETE FROM transfers WHERE id = ANY ($1)", list(gone))
+        await connection.rows("DELETE FROM intents WHERE transfer_id = ANY ($1)", touched)
         await _write(connection, "system_entries", _lines(homes, node, stay))
 
 

@@ -101,7 +101,7 @@ class Moves:
         await self._freeze(homes, source, leaving)
         began = time.monotonic()
         before_decision("moves.frozen")
-        await self._settle(source, target)
+        await self._settle(homes, source, leaving)
         before_decision("moves.settled")
         rows = await self._activate(source, leaving, after, until)
         batch = Batch(rows, time.monotonic() - began)
@@ -112,7 +112,7 @@ class Moves:
 
     async def _freeze(self, homes: Placement, source: str, leaving: Leaving) -> None:
         async with self._step(source) as connection:
-            await connection.do(f"SET LOCAL lock_timeout = '{FREEZE_MS}ms'; SELECT pg_advisory_xact_lock({GATE})")
+            await close_gate(connection)
             told = await _locked(connection)
             if told.leaving is not None:
                 raise Contended(f"other slots are leaving node {source}")
@@ -122,8 +122,10 @@ class Moves:
                 "UPDATE node SET epoch = epoch + 1, here = $1, leaving = $2", here, leaving_text(leaving)
             )
 
-    async def _settle(self, source: str, target: str) -> None:
+    async def _settle(self, homes: Placement, source: str, leaving: Leaving) -> None:
         """See to it that nothing which the source has led is prepared on the target. Raises Contended."""
+        del homes
+        target = leaving.peer
         until = asyncio.get_running_loop().time() + SETTLE_SECONDS
         asked = f"wgql:{self._cluster}:{source}:%"
         left = now = {row[0] for row in await self._nodes[target].rows(_PREPARED, asked, aside=True)}
@@ -147,10 +149,14 @@ class Moves:
             told = await _locked(connection)
             _check_here(told, after, less=leaving.slots)
             await write_slots(connection, leaving.peer, after, found)
+            await self._carry(connection, source, leaving)
             here = (told.here or 0) | leaving.slots
             await connection.rows("UPDATE node SET epoch = epoch + 1, here = $1", f"{here:x}")
             before_decision("moves.written")
         return found.count
+
+    async def _carry(self, target: Connection, source: str, leaving: Leaving) -> None:
+        """Take along what rows have beside their content, in the target's transaction: nothing in this protocol."""
 
     async def _forget(self, source: str, leaving: Leaving, after: NodeMap) -> None:
         async with self._step(source) as connection:
@@ -208,6 +214,11 @@ class Moves:
 
 def _deadline() -> float:
     return asyncio.get_running_loop().time() + STEP_SECONDS
+
+
+async def close_gate(connection: Connection) -> None:
+    """Wait until no commit of the node is open, and let none begin until the transaction ends. Raises Contended."""
+    await connection.do(f"SET LOCAL lock_timeout = '{FREEZE_MS}ms'; SELECT pg_advisory_xact_lock({GATE})")
 
 
 async def _locked(connection: Connection) -> Told:

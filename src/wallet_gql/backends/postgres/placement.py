@@ -12,9 +12,10 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from ...domain.changes import Scope
 from ...domain.errors import Unavailable
 from ...domain.frozen import frozen
-from ...domain.ids import SLOTS
+from ...domain.ids import SLOTS, is_system, slot_of
 from ..kit.nodes import NodeMap
 
 ALL: Final = (1 << SLOTS) - 1
@@ -169,6 +170,12 @@ class Placement(NodeMap):
     def is_moving(self, slots: Iterable[int]) -> bool:
         """Whether one of the slots is served by nobody now."""
         return any(self.moving >> slot & 1 for slot in slots)
+
+    def awaits(self, scope: Scope) -> bool:
+        """Whether a command writes a slot that is served by nobody now."""
+        if not self.moving:
+            return False
+        return self.is_moving([scope.home, *(slot_of(name) for name in scope.credits if not is_system(name))])
 
     def served(self, slot: int) -> str:
         """The node that reads of a slot go to. Raises SlotMoving."""

@@ -7,6 +7,7 @@ a node that slots have left cannot answer for them. The read is then done again,
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import ContextVar
 from datetime import datetime
@@ -55,6 +56,8 @@ class PgReads(RelationalStore):
     def __init__(self, url: str, policy: LanePolicy) -> None:
         """See `PgStore`."""
         super().__init__(policy)
+        self.nodes_url = url
+        """The address of the nodes alone."""
         self._nodes = {name: PgNode(name, node_url) for name, node_url in sorted(parse_url(url).items())}
         self._learning = Learning(url, self._nodes, self._place)
         self._map = self._learning.known
@@ -62,6 +65,19 @@ class PgReads(RelationalStore):
     def _place(self, homes: Placement) -> None:
         """From now on go by a newer placement."""
         self._map = homes
+
+    @property
+    def placement(self) -> Placement:
+        """The placement of slots that this process goes by."""
+        return self._map
+
+    async def relearn(self) -> None:
+        """Read the placement again, from every node. Raises Unavailable."""
+        await self._learning.learn_all()
+
+    def node(self, name: str) -> PgNode:
+        """A node of the ledger. Raises KeyError."""
+        return self._nodes[name]
 
     async def _by_placement(self, read: Callable[[Placement], Awaitable[R]]) -> R:
         """Read by the placement that is known; again by a newer one if a node refuses it, or slots are moving.
@@ -101,8 +117,9 @@ class PgReads(RelationalStore):
 
         return await self._by_placement(by)
 
+    @abstractmethod
     async def _finish_moves(self, homes: Placement) -> None:
-        """End what a move that has stopped has left, if this store can. Raises Unavailable."""
+        """End what a move that has stopped has left. Raises Unavailable."""
 
     def _homes(self) -> Placement:
         return _READING.get() or self._map

@@ -19,7 +19,7 @@ from ...domain.changes import State, Writes
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 from ...domain.frozen import frozen
 from ...domain.ids import AccountId, TransferId, is_system, slot_of
-from ...storage import Away, NodeVitals
+from ...storage import Away, Capabilities, NodeVitals, Recovered
 from ..kit.credits import CREDIT_SECONDS
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.imports import completed, unknown_accounts
@@ -28,20 +28,21 @@ from ..kit.wanted import Wanted
 from . import text as sql
 from .commit import Branch, decide
 from .json_text import fill, given
+from .moves import Moves
 from .node import Connection, PgNode
 from .placement import OtherEpoch, Placement, Told
 from .reading import PgReads
 from .setup import check_node, identify, identity_of
+from .two_phase import Recovery
 from .upgrade import is_due, prepare_node, settling
-from .vitals import vitals_of
+from .vitals import check_held, vitals_of, why_away
 
 log = logging.getLogger("wallet_gql.postgres")
 
 R = TypeVar("R")
 
 RECOVER_EVERY_SECONDS: Final = 0.5
-
-PING_SECONDS: Final = 2.0
+PRUNE_EVERY_SECONDS: Final = 3_600.0
 
 _IMPORT_SECONDS: Final = 60.0
 """How long one node's part of an import may take."""
@@ -69,6 +70,8 @@ class Elsewhere:
 class PgStore(PgReads):
     """A ledger on named Postgres nodes; subclasses commit and recover."""
 
+    name: str
+    capabilities: Capabilities
     protocol: ClassVar[Literal["two-phase commit", "leases"]]
     """How commits reach several nodes. For two-phase commit the nodes must allow prepared transactions."""
 
@@ -77,6 +80,10 @@ class PgStore(PgReads):
         super().__init__(url, policy)
         self._cluster = ""
         self._recovering: asyncio.Task[None] | None = None
+        self._recovery: Recovery
+        self.moves: Moves
+        """The steps of a move of slots, once the store is open."""
+        self._prune_at = 0.0
         self._received: dict[str, str] = {}
         """The account up to which a sweep has received, by node, if it was cut off."""
 
@@ -115,16 +122,33 @@ class PgStore(PgReads):
             text = f"a node that was added cannot be used, or a move is under way: {error.detail or error.message}"
             raise ConfigurationError(f"{text}; start the node, or try again") from error
 
-    @abstractmethod
     async def _opened(self) -> None:
-        """Set up what else the backend needs. The nodes are open and belong together."""
+        """Set up what else the backend needs, `moves` among it. The nodes are open and belong together."""
+        self._recovery = Recovery(self._cluster, self._nodes)
 
     async def _finish(self) -> None:
         """Close what `_opened` set up. The sweep has ended and the nodes are still open."""
 
     @abstractmethod
+    async def recover(self, limit: int) -> Recovered:
+        """See `Store.recover`."""
+
+    @abstractmethod
     async def _sweep(self) -> None:
         """Settle what any process left unfinished, as far as possible now."""
+
+    async def _sweep_moves(self) -> None:
+        """End what a move that has stopped has left. Remove old decisions."""
+        if self._map.moving or self._map.left:
+            await self._learning.learn_now()  # a batch between two nodes does not wait for a third one that is down
+            await self._finish_moves(self._map)
+        now = asyncio.get_running_loop().time()
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_EVERY_SECONDS
+            await self._recovery.prune()
+
+    async def _finish_moves(self, homes: Placement) -> None:
+        await self.moves.finish(homes)
 
     async def _recover_for_ever(self) -> None:
         """Sweep for ever: every process settles what any process left unfinished."""
@@ -283,7 +307,7 @@ class PgStore(PgReads):
                 homes, held = self._map, list[Connection]()
                 if await self._close_gates(stack, homes, held):
                     yield
-                    await _check_held(held)
+                    await check_held(held)
                     return
             if asyncio.get_running_loop().time() > until:
                 raise Contended("slots are moving between nodes")
@@ -344,21 +368,11 @@ class PgStore(PgReads):
     async def ping(self) -> Away:
         """The nodes that cannot write now. Raises Unavailable if none can."""
         names = [node.name for node in self._present()]
-        found = await asyncio.gather(*map(_ping, self._present()))
+        found = await asyncio.gather(*map(why_away, self._present()))
         away = {name: error for name, error in zip(names, found, strict=True) if error is not None}
         if len(away) == len(names):
             raise away[names[0]]
         return away
-
-
-async def _check_held(sessions: Sequence[Connection]) -> None:
-    """Raise Unavailable if a session has ended, and its lock with it: commits may have passed."""
-    for session in sessions:
-        session.deadline = asyncio.get_running_loop().time() + PING_SECONDS
-        try:
-            await session.value("SELECT 1")
-        except WalletError as error:
-            raise Unavailable("the gate was lost while it was held, so others may have written") from error
 
 
 def _is_at(homes: Placement, account_id: AccountId, node: str) -> bool:
@@ -378,16 +392,3 @@ def _usable(node: PgNode) -> Iterator[None]:
         fault = "does not answer" if isinstance(error, NodeUnavailable) else "cannot be used"
         remedy = "start it, or correct its URL"
         raise ConfigurationError(f"node {node.name} {fault} ({error.__cause__!r}); {remedy}") from error
-
-
-async def _ping(node: PgNode) -> Unavailable | None:
-    """Why the node cannot write now."""
-    try:
-        async with asyncio.timeout(PING_SECONDS):
-            await node.run(sql.CAN_WRITE, seconds=PING_SECONDS)
-            await node.check_settings(PING_SECONDS)
-    except Unavailable as error:
-        return error
-    except TimeoutError:
-        return NodeUnavailable(node.name)
-    return None

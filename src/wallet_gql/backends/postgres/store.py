@@ -30,7 +30,7 @@ import asyncpg
 from ...domain.changes import Decide, Done, Outcome, Scope, State, credit_peer, decide_all
 from ...domain.errors import Contended, NodeUnavailable
 from ...domain.frozen import frozen
-from ...domain.ids import AccountId, TransferId, is_system, slot_of
+from ...domain.ids import AccountId, TransferId, slot_of
 from ...domain.model import AccountFacts, AccountStatus, RecordKey
 from ...failpoints import before_decision
 from ...storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
@@ -46,7 +46,7 @@ from .moves import Moves
 from .node import Connection
 from .placement import OtherEpoch, Placement
 from .sharded import RECEIVE_SECONDS, Elsewhere, PgStore
-from .two_phase import Gid, Recovery, commit_across, commit_one
+from .two_phase import Gid, commit_across, commit_one
 
 R = TypeVar("R")
 
@@ -67,8 +67,6 @@ ANY: Final = AccountId("")
 
 Credits = dict[TransferId, str]
 """The credits of one command on other nodes, and these nodes."""
-
-PRUNE_EVERY_SECONDS: Final = 3_600.0
 
 _RECOVER_MAX: Final = 1_000
 _RIPE_SECONDS: Final = 0.1
@@ -108,10 +106,6 @@ class PostgresStore(PgStore):
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
         self._waiting = {name: asyncio.Semaphore(waiting_max(node)) for name, node in self._nodes.items()}
         self._hot = HotAccounts(time.monotonic)
-        self._recovery: Recovery | None = None
-        self.moves: Moves
-        """The steps of a move of slots, once the store is open."""
-        self._prune_at = 0.0
         self.keeps_pending = many = len(self._nodes) > 1
         self.capabilities = Capabilities(
             durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="atomic"
@@ -123,37 +117,12 @@ class PostgresStore(PgStore):
             self._waiting.setdefault(name, asyncio.Semaphore(waiting_max(self._nodes[name])))
 
     async def _opened(self) -> None:
-        self._recovery = Recovery(self._cluster, self._nodes)
+        await super()._opened()
         self.moves = Moves(self._cluster, self._nodes, self._recovery)
 
     async def _sweep(self) -> None:
-        assert self._recovery is not None
         await asyncio.gather(self._recovery.run(_RECOVER_MAX), self._receive(0))
-        if self._map.moving or self._map.left:
-            await self._learning.learn_now()  # a batch between two nodes does not wait for a third one that is down
-            await self._finish_moves(self._map)
-        now = asyncio.get_running_loop().time()
-        if now >= self._prune_at:
-            self._prune_at = now + PRUNE_EVERY_SECONDS
-            await self._recovery.prune()
-
-    # Moving slots
-
-    @property
-    def placement(self) -> Placement:
-        """The placement of slots that this process goes by."""
-        return self._map
-
-    async def relearn(self) -> None:
-        """Read the placement again, from every node. Raises Unavailable."""
-        await self._learning.learn_all()
-
-    def node(self, name: str) -> nodes.PgNode:
-        """A node of the ledger. Raises KeyError."""
-        return self._nodes[name]
-
-    async def _finish_moves(self, homes: Placement) -> None:
-        await self.moves.finish(homes)
+        await self._sweep_moves()
 
     # Writing
 
@@ -165,7 +134,7 @@ class PostgresStore(PgStore):
 
     def _lane(self, scope: Scope) -> Hashable:
         homes = self._map
-        if homes.moving and homes.is_moving(slots_of(scope)):
+        if homes.awaits(scope):
             return Elsewhere(homes)
         others = homes.participants(scope)
         named = scope.accounts if others else (*scope.accounts, *scope.credits)
@@ -354,7 +323,6 @@ class PostgresStore(PgStore):
 
         Then receive what is pending: afterwards nothing is, except where somebody keeps an account locked.
         """
-        assert self._recovery is not None
         done = await self._recovery.run(limit)
         if self._recovery.unripe:
             await asyncio.sleep(_RIPE_SECONDS)
@@ -379,11 +347,6 @@ def waiting_max(node: nodes.PgNode) -> int:
 def lock_order(leader: str, others: Sequence[str]) -> list[str]:
     """The order in which every batch takes connections and turns, so that no two lanes wait for each other."""
     return sorted((leader, *others))
-
-
-def slots_of(scope: Scope) -> list[int]:
-    """The slots that a command writes."""
-    return [scope.home, *(slot_of(account_id) for account_id in scope.credits if not is_system(account_id))]
 
 
 def _blocked(scope: Scope, busy: dict[Row, str]) -> Row | None:

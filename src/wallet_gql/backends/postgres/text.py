@@ -71,15 +71,21 @@ WITH_PENDING: Final = "SELECT wallet_with_pending($1, $2)"
 
 _INTENT: Final = f"SELECT {TRANSFER.names('t.')} FROM intents AS i JOIN transfers AS t ON t.id = i.transfer_id"  # noqa: S608 - names of our own tables
 _FIRST: Final = f"{_INTENT} WHERE i.peer = p.peer ORDER BY i.transfer_id LIMIT $2"
+_OF_SLOTS: Final = "substr(i.transfer_id, 18, 3) = ANY ($1) OR substr(t.credit_account_id, 18, 3) = ANY ($1)"
+INTENTS_OF: Final = f"{_INTENT} WHERE {_OF_SLOTS}"
+"""Those whose payer or payee is in one of the slots, which are written as ids have them."""
 OPEN_AMONG: Final = f"{_INTENT} WHERE i.peer = ANY ($1) AND i.transfer_id = ANY ($2)"
 OPEN_INTENTS: Final = f"SELECT x.* FROM unnest($1::text[]) AS p(peer) CROSS JOIN LATERAL ({_FIRST}) AS x"  # noqa: S608 - as above
 """At most this many per peer, so that a peer that is down does not hide the intents of others."""
 
 CLOSE_INTENTS: Final = """
 WITH lazily AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
-DELETE FROM intents USING lazily WHERE peer = $1 AND transfer_id = ANY($2)
+DELETE FROM intents USING lazily WHERE peer = ANY ($1) AND transfer_id = ANY ($2)
 """
-"""This need not reach the disk: an intent that a crash opens again is found applied, and closed again."""
+"""`peer` is where the payee was when the payment was decided; its slot may have moved since.
+
+This need not reach the disk: an intent that a crash opens again is found applied, and closed again.
+"""
 
 COUNT_INTENTS: Final = "SELECT count(*) FROM intents"
 

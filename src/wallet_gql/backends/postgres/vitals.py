@@ -1,16 +1,19 @@
-"""What an operator must know of a node: commits in doubt, credits on their way, and its clock."""
+"""What an operator must know of a node: commits in doubt, credits on their way, its clock, and whether it can write."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final
 
-from ...domain.errors import WalletError
+from ...domain.errors import NodeUnavailable, Unavailable, WalletError
 from ...storage import NodeVitals
 from .node import Connection, PgNode
+from .text import CAN_WRITE
 
 WAIT_SECONDS: Final = 3.0
+PING_SECONDS: Final = 2.0
 
 _HAS: Final = "SELECT to_regclass($1) IS NOT NULL"
 _INTENTS: Final = "SELECT count(*), extract(epoch FROM max(clock_timestamp() - decided_at))::float FROM intents"
@@ -55,3 +58,26 @@ async def vitals_of(node: PgNode) -> list[NodeVitals]:
             return [await vitals(connection)]
     except WalletError:
         return []
+
+
+async def check_held(sessions: Sequence[Connection]) -> None:
+    """Raise Unavailable if a session has ended, and its lock with it: commits may have passed."""
+    for session in sessions:
+        session.deadline = asyncio.get_running_loop().time() + PING_SECONDS
+        try:
+            await session.value("SELECT 1")
+        except WalletError as error:
+            raise Unavailable("the gate was lost while it was held, so others may have written") from error
+
+
+async def why_away(node: PgNode) -> Unavailable | None:
+    """Why the node cannot write now."""
+    try:
+        async with asyncio.timeout(PING_SECONDS):
+            await node.run(CAN_WRITE, seconds=PING_SECONDS)
+            await node.check_settings(PING_SECONDS)
+    except Unavailable as error:
+        return error
+    except TimeoutError:
+        return NodeUnavailable(node.name)
+    return None

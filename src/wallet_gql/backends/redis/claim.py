@@ -45,13 +45,16 @@ class Claimed:
     records: Sequence[RecordKey]
 
 
-async def claim(connection: Connection, leases: Leases, held: Held, state: State, wanted: Wanted) -> Claimed:
-    """Put the token into the rows, then read them into `state`.
+async def claim(
+    connection: Connection, leases: Leases, held: Held, state: State, wanted: Wanted, *, epoch: int
+) -> Claimed:
+    """Put the token into the rows, then read them into `state`, at the node's `epoch`.
 
     Raises:
-        Contended: a row has seen this token or a higher one. Unavailable: the node does not answer.
+        Contended: a row has seen this token or a higher one. OtherEpoch: the node has other slots by now. Unavailable:
+            it does not answer.
     """
-    asked = wish(wanted, receive=None, patience_ms=_patience_ms(connection))
+    asked = wish(wanted, receive=None, patience_ms=_patience_ms(connection), epoch=epoch)
     found: dict[str, Any] = orjson.loads(await connection.value(CLAIM, asked, held.token))
     if "stale" in found:
         await leases.raise_token(held.node, found["stale"])

@@ -5,6 +5,9 @@ transfer's header under its id, and the unique key refuses a second one. So any 
 credit at any time: the leader, a recovering process, or a process that was asleep. After the credit is applied, the
 intent is closed.
 
+A credit goes to the node that has the payee's slot now. While an intent is open, neither its payer's slot moves nor its
+payee's (`moves.py`). So a node that has the slot and the header has the credit: the header cannot be the leader's own.
+
 Each node has one queue of credits in this process, and one commit carries many of them. A row that another process has
 leased delays only the credits for that row.
 """
@@ -14,22 +17,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ...domain.changes import Credit, State
 from ...domain.errors import Contended, InDoubt, InvariantViolated, WalletError
 from ...domain.ids import AccountId, TransferId, slot_of
+from ...domain.model import Transfer
 from ...failpoints import reach
 from ..kit.credits import CREDIT_SECONDS
 from ..kit.group_commit import BATCH_MAX
 from ..kit.kinds import TRANSFER
-from ..kit.nodes import NodeMap
 from ..kit.wanted import Wanted
 from ..postgres import text as sql
 from ..postgres.node import PgNode
+from ..postgres.placement import OtherEpoch, Placement
 from .claim import claim, write
 from .leases import PAUSE_SECONDS_MAX, Leases
 
@@ -37,6 +41,11 @@ log = logging.getLogger("wallet_gql.redis")
 
 LOOK_SECONDS: Final = 2.0
 """How long to wait for a node's list of open intents."""
+
+SETTLE_SECONDS: Final = 5.0
+"""How long a move waits for the credits of its slots."""
+
+_SETTLE_PAUSE: Final = 0.02
 
 
 def account_row(account_id: AccountId) -> str:
@@ -56,19 +65,26 @@ class _Sending:
 class Credits:
     """The credits that this process sends, and the unsent ones that it finds."""
 
-    def __init__(self, nodes: Mapping[str, PgNode], homes: NodeMap, leases: Leases) -> None:
-        """The `nodes` must be open."""
+    def __init__(
+        self,
+        nodes: Mapping[str, PgNode],
+        homes: Placement,
+        leases: Leases,
+        learn: Callable[[Placement], Awaitable[None]],
+    ) -> None:
+        """The `nodes` must be open. `learn` reads a newer placement than a given one, and sets `homes`."""
         self.hint: Callable[[Iterable[AccountId]], None] = lambda _: None
         """Called with the accounts that were credited."""
         self._nodes = nodes
         self.homes = homes
         self._leases = leases
-        self._queues: dict[str, deque[_Sending]] = {name: deque() for name in nodes}
+        self._learn = learn
+        self._queues: defaultdict[str, deque[_Sending]] = defaultdict(deque)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._pending: dict[TransferId, _Sending] = {}
-        self._unclosed: dict[tuple[str, str], set[TransferId]] = {}
+        self._unclosed: defaultdict[str, set[TransferId]] = defaultdict(set)
         self._closing: dict[str, asyncio.Task[None]] = {}
-        self._seen: dict[str, set[TransferId]] = {name: set() for name in nodes}
+        self._seen: dict[str, set[TransferId]] = {}
         self.unripe = False
         """Whether the last `settle` skipped an intent because it saw it for the first time."""
 
@@ -84,11 +100,17 @@ class Credits:
             if sending is None:
                 sending = _Sending(credit, loop.create_future(), loop.time() + CREDIT_SECONDS)
                 self._pending[credit.transfer.id] = sending
-                self._enqueue(self.homes.home(slot_of(credit.account_id)), sending)
+                self._enqueue(sending)
             sent.append(sending.arrived)
         return sent
 
-    def _enqueue(self, peer: str, sending: _Sending) -> None:
+    def _enqueue(self, sending: _Sending) -> None:
+        """Send it to the node that has the payee's slot. If no node says so, the sweep tries again."""
+        slot = slot_of(sending.credit.account_id)
+        if self.homes.unowned >> slot & 1:
+            self._end(sending, arrived=False)
+            return
+        peer = self.homes.home(slot)
         self._queues[peer].append(sending)
         if peer not in self._running:
             self._running[peer] = asyncio.get_running_loop().create_task(self._run(peer))
@@ -108,34 +130,52 @@ class Credits:
         queue, me = self._queues[peer], secrets.token_hex(8)
         try:
             while queue:
-                batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]
+                homes, batch = self.homes, self._batch(peer)
                 try:
-                    done, again = await self._apply(peer, batch, me), True
+                    done, again = await self._apply(homes, peer, batch, me) if batch else set(), True
+                except OtherEpoch:
+                    await self._learn(homes)
+                    done, again = set(), True
                 except (Contended, InDoubt) as error:
                     log.info("credits for %s are tried again: %s", peer, error)
                     done, again = set(), True
                 except Exception as error:  # noqa: BLE001 - the credit is decided: the sweep finishes it
                     log.warning("credits for %s are left to the sweep: %s", peer, error)
                     done, again = set(), False
-                self._tell(peer, batch, done, again=again)
+                self._tell(batch, done, again=again)
         finally:
             del self._running[peer]
 
-    def _tell(self, peer: str, batch: Sequence[_Sending], done: set[TransferId], *, again: bool) -> None:
+    def _batch(self, peer: str) -> list[_Sending]:
+        """The next credits for a node. Those whose slots have moved meanwhile go to other queues."""
+        queue, homes = self._queues[peer], self.homes
+        batch = []
+        for sending in [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]:
+            slot = slot_of(sending.credit.account_id)
+            if homes.home(slot) == peer and not homes.unowned >> slot & 1:
+                batch.append(sending)
+            else:
+                self._enqueue(sending)
+        return batch
+
+    def _tell(self, batch: Sequence[_Sending], done: set[TransferId], *, again: bool) -> None:
         now = asyncio.get_running_loop().time()
         for sending in batch:
             transfer_id = sending.credit.transfer.id
             arrived = transfer_id in done
             if not arrived and again and now < sending.until:
-                self._queues[peer].append(sending)
+                self._enqueue(sending)
                 continue
-            del self._pending[transfer_id]
-            if not sending.arrived.done():
-                sending.arrived.set_result(arrived)
+            self._end(sending, arrived=arrived)
             if arrived:
-                self._close_intent(sending.credit.leader, peer, transfer_id)
+                self._close_intent(sending.credit.leader, transfer_id)
 
-    async def _apply(self, peer: str, batch: Sequence[_Sending], me: str) -> set[TransferId]:
+    def _end(self, sending: _Sending, *, arrived: bool) -> None:
+        del self._pending[sending.credit.transfer.id]
+        if not sending.arrived.done():
+            sending.arrived.set_result(arrived)
+
+    async def _apply(self, homes: Placement, peer: str, batch: Sequence[_Sending], me: str) -> set[TransferId]:
         """Apply the credits whose rows can be leased. Returns the transfers now credited. Raises WalletError."""
         deadline = max(sending.until for sending in batch)
         wishes = [[account_row(sending.credit.account_id)] for sending in batch]
@@ -149,8 +189,8 @@ class Credits:
                 accounts={credit.account_id for credit in free}, transfers={credit.transfer.id for credit in free}
             )
             async with self._nodes[peer].connection(deadline, aside=True) as connection:
-                state = State(peer, self.homes.peer_of(peer))
-                claimed = await claim(connection, self._leases, held, state, wanted)
+                state = State(peer, homes.peer_of(peer))
+                claimed = await claim(connection, self._leases, held, state, wanted, epoch=homes.epochs[peer])
                 reach("redis.credit.claimed")
                 done = _receive(state, free)
                 if state.writes:
@@ -161,23 +201,25 @@ class Credits:
 
     # Closing
 
-    def _close_intent(self, leader: str, peer: str, transfer_id: TransferId) -> None:
-        self._unclosed.setdefault((leader, peer), set()).add(transfer_id)
+    def _close_intent(self, leader: str, transfer_id: TransferId) -> None:
+        self._unclosed[leader].add(transfer_id)
         if leader not in self._closing:
             self._closing[leader] = asyncio.get_running_loop().create_task(self._close_all(leader))
 
     async def _close_all(self, leader: str) -> None:
         """Close the intents of applied credits. A failure is harmless: the next sweep closes them."""
         try:
-            while mine := [pair for pair in self._unclosed if pair[0] == leader]:
-                for pair in mine:
-                    names = self._unclosed.pop(pair)
-                    await self._nodes[leader].rows(sql.CLOSE_INTENTS, pair[1], list(names), aside=True)
-                    reach("redis.closed")
+            while names := self._unclosed.pop(leader, None):
+                await self._nodes[leader].rows(sql.CLOSE_INTENTS, self._peers(leader), list(names), aside=True)
+                reach("redis.closed")
         except Exception as error:  # noqa: BLE001 - a failure is harmless, see the docstring
             log.info("intents on %s stay open for now: %s", leader, error)
         finally:
             del self._closing[leader]
+
+    def _peers(self, leader: str) -> list[str]:
+        """The nodes that intents of a leader may name: also those that are gone."""
+        return [name for name in self.homes.members if name != leader]
 
     async def closed(self) -> None:
         """Wait until the intents of all applied credits are closed, or have failed to close."""
@@ -193,7 +235,7 @@ class Credits:
         skipped; its intents stay open until it is back.
         """
         self.unripe = False
-        found = await asyncio.gather(*(self._open_on(name, limit, at_once=at_once) for name in self._nodes))
+        found = await asyncio.gather(*(self._open_on(name, limit, at_once=at_once) for name in self.homes.names))
         sent = self.send(credit for part in found for credit in part)
         if sent:
             await asyncio.wait(sent)  # unlike gather, wait does not cancel the futures: others wait for them, too
@@ -201,29 +243,63 @@ class Credits:
         return sum(arrived.result() for arrived in sent)
 
     async def _open_on(self, leader: str, limit: int, *, at_once: bool) -> list[Credit]:
-        others = [name for name in self._nodes if name != leader]
+        asked = (self._peers(leader), limit)
         try:
-            found = await self._nodes[leader].rows(sql.OPEN_INTENTS, others, limit, seconds=LOOK_SECONDS, aside=True)
+            found = await self._nodes[leader].rows(sql.OPEN_INTENTS, *asked, seconds=LOOK_SECONDS, aside=True)
         except WalletError as error:
             log.info("the sweep passes %s over: %s", leader, error)
             return []
         open_ = [TRANSFER.from_row(row) for row in found]
-        ripe = [t for t in open_ if at_once or t.id in self._seen[leader]]
+        seen = self._seen.get(leader, set())
+        ripe = [t for t in open_ if at_once or t.id in seen]
         self.unripe |= len(ripe) < len(open_)
         self._seen[leader] = {transfer.id for transfer in open_}
-        return [Credit(t.credit_account_id, t.net_minor, t, leader) for t in ripe]
+        return _credits(leader, ripe)
+
+    async def settle_slots(self, slots: Sequence[int]) -> None:
+        """Apply every credit from or to these slots that is open now.
+
+        Raises:
+            Contended: one of them did not arrive in time. Unavailable: a node does not answer.
+        """
+        until = asyncio.get_running_loop().time() + SETTLE_SECONDS
+        left = await self._open_of(slots)
+        while left:
+            if asyncio.get_running_loop().time() > until:
+                raise Contended("credits from or to slots that move do not arrive")
+            await asyncio.wait(self.send(left.values()))
+            await self.closed()
+            found = await self._open_of(slots)
+            left = {name: credit for name, credit in left.items() if name in found}
+            if left:
+                await asyncio.sleep(_SETTLE_PAUSE)
+
+    async def _open_of(self, slots: Sequence[int]) -> dict[TransferId, Credit]:
+        texts = [f"{slot:03x}" for slot in slots]
+
+        async def on(leader: str) -> list[Credit]:
+            found = await self._nodes[leader].rows(sql.INTENTS_OF, texts, aside=True)
+            return _credits(leader, map(TRANSFER.from_row, found))
+
+        found = await asyncio.gather(*map(on, self.homes.names))
+        return {credit.transfer.id: credit for some in found for credit in some}
 
     async def open_intents(self) -> int:
         """The number of open intents on all nodes. Raises Unavailable."""
-        found = await asyncio.gather(*(node.ask(sql.COUNT_INTENTS, aside=True) for node in self._nodes.values()))
+        nodes = (self._nodes[name] for name in self.homes.names)
+        found = await asyncio.gather(*(node.ask(sql.COUNT_INTENTS, aside=True) for node in nodes))
         return sum(int(count) for count in found)
+
+
+def _credits(leader: str, transfers: Iterable[Transfer]) -> list[Credit]:
+    return [Credit(t.credit_account_id, t.net_minor, t, leader) for t in transfers]
 
 
 def _receive(state: State, credits_: Sequence[Credit]) -> set[TransferId]:
     """Post the credits that are not yet applied. Returns the transfers that are credited once this is written."""
     done: set[TransferId] = set()
     for credit in credits_:
-        if credit.transfer.id not in state.transfers:
+        if credit.transfer.id not in state.transfers or credit.account_id not in state.accounts:
             try:
                 state.receive(credit)
             except InvariantViolated:

@@ -38,6 +38,7 @@ from ..postgres.sharded import Elsewhere, PgStore
 from .claim import PATIENCE_SHARE, claim, write
 from .credits import Credits, account_row
 from .leases import Held, Leases
+from .moves import LeaseMoves
 from .url import parse_redis_url
 
 R = TypeVar("R")
@@ -92,13 +93,16 @@ class RedisStore(PgStore):
             self._credits.homes = homes
 
     async def _opened(self) -> None:
+        await super()._opened()
         await self.leases.open(self._cluster)
-        self._credits = Credits(self._nodes, self._map, self.leases)
+        self._credits = Credits(self._nodes, self._map, self.leases, self._learning.learn)
         self._credits.hint = self._hint
+        self.moves = LeaseMoves(self._cluster, self._nodes, self._recovery, self._credits, self.leases)
 
     async def _sweep(self) -> None:
         assert self._credits is not None
         await self._credits.settle(_RECOVER_MAX)
+        await self._sweep_moves()
 
     async def _finish(self) -> None:
         if self._credits is not None:
@@ -109,6 +113,8 @@ class RedisStore(PgStore):
 
     def _lane(self, scope: Scope) -> Hashable:
         homes = self._map
+        if homes.awaits(scope):
+            return Elsewhere(homes)
         return _Lane(homes, homes.home(scope.home), homes.participants(scope))
 
     async def execute(
@@ -206,7 +212,8 @@ class RedisStore(PgStore):
         wanted = Wanted.of(command.scope for command in batch)
         wanted.credits = {i for i in wanted.credits if lane.homes.home(slot_of(i)) == lane.leader}
         async with self._nodes[lane.leader].connection(deadline) as connection:
-            claimed = await claim(connection, self.leases, held, state, wanted)
+            epoch = lane.homes.epochs[lane.leader]
+            claimed = await claim(connection, self.leases, held, state, wanted, epoch=epoch)
             before_decision("redis.claimed")
             state.facts.update(facts)
             both = [_decide(state, command) for command in batch]
@@ -214,7 +221,7 @@ class RedisStore(PgStore):
             on_their_way = await self._on_their_way(connection, lane, batch, state)
             if state.writes:
                 intents = [(lane.homes.home(slot_of(c.account_id)), c.transfer.id) for c in state.writes.credits]
-                await write(connection, claimed, intents, epoch=lane.homes.epochs[lane.leader])
+                await write(connection, claimed, intents, epoch=epoch)
                 after_decision("redis.committed")
         self._hint(state.writes.accounts)
         sent = []

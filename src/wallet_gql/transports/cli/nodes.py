@@ -100,7 +100,7 @@ def _storage() -> str:
     storage = load_settings().storage
     scheme = parse_all(storage)[0].scheme
     if scheme not in _SCHEMES:
-        raise ConfigurationError(f"WALLET_STORAGE is {scheme}://; nodes are of postgres://")
+        raise ConfigurationError(f"WALLET_STORAGE is {scheme}://; nodes are of postgres:// and redis+postgres://")
     return storage
 
 
@@ -108,17 +108,13 @@ def _with_members(work: Callable[[Membership], Awaitable[T]]) -> T:
     storage = _storage()
     from ...backends import open_store  # noqa: PLC0415 - as below
     from ...backends.postgres.membership import Membership  # noqa: PLC0415 - needs the driver
-    from ...backends.postgres.store import PostgresStore  # noqa: PLC0415 - as above
+    from ...backends.postgres.sharded import PgStore  # noqa: PLC0415 - as above
 
     async def run() -> T:
         store = open_store(storage, creates=False)
-        if not isinstance(store, PostgresStore):
-            raise ConfigurationError(
-                "slots move only under two-phase commit (postgres://), not under leases: "
-                "export, and import into a ledger with the nodes that you want"
-            )
+        assert isinstance(store, PgStore), "the scheme is one of `_SCHEMES`"
         async with store:
-            return await work(Membership(store, storage))
+            return await work(Membership(store))
 
     return asyncio.run(run())
 

@@ -1,0 +1,81 @@
+"""Moving slots between nodes under leases: as under two-phase commit, but for what crosses nodes and who may write.
+
+Here a payment across nodes is a commit on the payer's node, which leaves an intent, and a later one on the payee's. The
+payee's node does not take part in the first. So the freeze is *announced*: every other node gets a new epoch, after all
+its open commits have ended. From then on no node decides a payment to the slots: a process that has a node's new epoch
+asks for the payee's facts after the freeze, and is refused; one that has not is refused at the commit. All credits from
+or to the slots that can ever be are then open intents, and they are applied before any row is copied.
+
+Fencing tokens go with their rows, so that a token which a row has refused at the source is refused at the target, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from ...failpoints import before_decision
+from ..postgres.moves import Moves, close_gate
+from ..postgres.node import Connection, PgNode
+from ..postgres.placement import Leaving, Placement, listed
+from ..postgres.two_phase import Recovery
+from .credits import Credits
+from .leases import Leases
+
+_ANNOUNCE: Final = "UPDATE node SET epoch = epoch + 1"
+_OF_ACCOUNTS: Final = "SELECT id, fence FROM accounts WHERE substr(id, 18, 3) = ANY ($1) AND fence > 0"
+_OF_RECORDS: Final = "SELECT kind, id, slot, fence FROM records WHERE slot = ANY ($1) AND fence > 0"
+_TO_ACCOUNTS: Final = """
+UPDATE accounts AS a SET fence = t.fence FROM unnest($1::text[], $2::bigint[]) AS t (id, fence) WHERE a.id = t.id
+"""
+_TO_RECORDS: Final = """
+UPDATE records AS r SET fence = t.fence
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS t (kind, id, slot, fence)
+WHERE r.kind = t.kind AND r.id = t.id AND r.slot = t.slot
+"""
+
+
+class LeaseMoves(Moves):
+    """The steps of a move on nodes that are written under leases."""
+
+    def __init__(
+        self, cluster: str, nodes: Mapping[str, PgNode], recovery: Recovery, credits_: Credits, leases: Leases
+    ) -> None:
+        """See `Moves`."""
+        super().__init__(cluster, nodes, recovery)
+        self._credits = credits_
+        self._leases = leases
+
+    async def _freeze(self, homes: Placement, source: str, leaving: Leaving) -> None:
+        # what is open is applied before, so that the slots are not frozen for a payee whose row or node takes long
+        await self._credits.settle_slots(listed(leaving.slots))
+        await super()._freeze(homes, source, leaving)
+
+    async def _settle(self, homes: Placement, source: str, leaving: Leaving) -> None:
+        """Announce the freeze. Then apply all that is open from or to the slots. Raises Contended, Unavailable."""
+        others = [name for name in homes.names if name != source]
+        for answer in await asyncio.gather(*map(self._announce, others), return_exceptions=True):
+            if answer is not None:
+                raise answer
+        await self._credits.settle_slots(listed(leaving.slots))
+
+    async def _announce(self, name: str) -> None:
+        """Wait for the open commits of a node, and refuse those that begin without having heard of the freeze."""
+        async with self._step(name) as connection:
+            await close_gate(connection)
+            await connection.rows(_ANNOUNCE)
+        before_decision("moves.announced")
+
+    async def _carry(self, target: Connection, source: str, leaving: Leaving) -> None:
+        """Take the fencing tokens along, and have the Redis give higher ones."""
+        slots = listed(leaving.slots)
+        accounts = await self._nodes[source].rows(_OF_ACCOUNTS, [f"{slot:03x}" for slot in slots], aside=True)
+        records = await self._nodes[source].rows(_OF_RECORDS, slots, aside=True)
+        if accounts:
+            await target.rows(_TO_ACCOUNTS, *map(list, zip(*accounts, strict=True)))
+        if records:
+            await target.rows(_TO_RECORDS, *map(list, zip(*records, strict=True)))
+        tokens = [row["fence"] for row in (*accounts, *records)]
+        if tokens:
+            await self._leases.raise_token(leaving.peer, max(tokens))

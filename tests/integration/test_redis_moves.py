@@ -1,0 +1,35 @@
+"""Nodes come and go under Redis leases: the tests of two-phase commit, and what only leases have."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+import pytest
+
+from tests.integration import test_postgres_moves as moves_tests
+from tests.integration import test_postgres_moves_reads as reads_tests
+from wallet_gql.testing.world import World
+
+pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis"), pytest.mark.trial]
+
+for module in (moves_tests, reads_tests):
+    globals().update({name: value for name, value in vars(module).items() if name.startswith("test_")})
+fourth = moves_tests.fourth
+
+KILLS: Final = (
+    ("add n4 URL", "moves.announced=kill@1"),
+    ("rebalance", "moves.announced=kill@5"),
+    ("rebalance", "moves.settled=kill@3"),
+    ("drain n2", "moves.announced=kill@4"),
+)
+
+
+async def test_any_process_ends_what_is_half_announced(world: World, fourth: str) -> None:
+    """Some nodes know of the freeze, and the mover is gone: the slots are served again."""
+    await moves_tests.test_any_process_ends_what_a_mover_has_left(world, fourth, "moves.announced")
+
+
+async def test_movers_are_killed_between_the_steps_of_leases(world: World, fourth: str) -> None:
+    """As `test_movers_are_killed_at_every_step`."""
+    assert await moves_tests.suffer(world, fourth, KILLS) == {-signal.SIGKILL: len(KILLS)}
