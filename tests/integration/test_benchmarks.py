@@ -159,3 +159,16 @@ def test_the_placement_of_slots_is_simulated() -> None:
     shown = run("placement.py", "--nodes=1,3", "--users=10000")
     assert "10,000 users" in shown
     assert shown.count("%") >= 2 * 4
+
+
+@pytest.mark.trial
+@pytest.mark.service("postgres")
+def test_payments_beside_a_move_are_compared(tmp_path: Path) -> None:
+    """With what they were before it, and the books are proved."""
+    found = tmp_path / "found.json"
+    shown = run("moves.py", "--entries=60", "--accounts=24", "--seconds=0.5", "--in-flight=4", f"--json={found}")
+    kept = json.loads(found.read_text())["found"]
+    assert re.search(r"[\d,]+ entries in [\d.]+ s: [\d,]+ entries/s", shown)
+    assert kept["slots"] > 900
+    assert kept["rows"] > 60 * 4
+    assert kept["ratio"] > 0

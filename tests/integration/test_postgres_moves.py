@@ -39,7 +39,8 @@ from wallet_gql.testing.world import Person, World
 
 pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres"), pytest.mark.trial]
 
-STEPS = ("moves.frozen", "moves.settled", "moves.copied", "moves.written", "moves.activated", "moves.forgotten")
+BEFORE = ("moves.ahead", "moves.frozen", "moves.settled", "moves.copied", "moves.written")
+STEPS = (*BEFORE, "moves.activated", "moves.forgotten")
 
 
 def addresses(world: World) -> list[str]:
@@ -276,7 +277,7 @@ async def test_any_process_ends_what_a_mover_has_left(world: World, fourth: str,
         await insist(partial(world.pay, payer, people[0 if payer is not people[0] else 1], 1, key=f"after {payer.id}"))
     assert (await audit(store)).clean
     await store.relearn()
-    moved = step in STEPS[STEPS.index("moves.activated") :]
+    moved = step not in BEFORE
     homes = {store.placement.home(person.slot) for person in people if slots >> person.slot & 1}
     assert homes == {"n4" if moved else "n1"}
     assert store.placement.told["n1"].leaving is None
@@ -346,6 +347,7 @@ KILLS = (
     ("add n4 URL", "moves.joined=kill"),
     ("add n4 URL", "moves.told=kill@2"),
     ("add n4 URL", "moves.frozen=kill@2"),
+    ("rebalance", "moves.ahead=kill@3"),
     ("rebalance", "moves.written=kill@3"),
     ("rebalance", "moves.activated=kill@4"),
     ("rebalance", "moves.forgotten=kill@4"),

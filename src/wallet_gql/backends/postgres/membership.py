@@ -18,10 +18,12 @@ from ...domain.ids import SLOTS
 from ...failpoints import reach
 from ...urls import parse
 from ..kit.nodes import NodeMap
+from .ahead import DROP_ALL
 from .move_rows import IS_EMPTY
 from .mover import alone, for_long, indexed
 from .moves import Batch
 from .node import PgNode
+from .pace import SHARE, Pace
 from .parameters import for_driver
 from .placement import DRAINING, GONE, SERVING, Member, Placement, listed, members_text, slots_of
 from .setup import ALONE, NAME, check_node, identity_of, parse_url
@@ -238,8 +240,15 @@ class Membership:
                 )
             await self._tell({**homes.members, name: Member(homes.members[name].address, DRAINING)})
 
-    async def rebalance(self, told: Callable[[Progress], None] = lambda _: None, *, rate: float = 0.0) -> Progress:
-        """Move every slot to where the hash places it, at most `rate` rows a second if that is not 0.
+    async def rebalance(
+        self, told: Callable[[Progress], None] = lambda _: None, *, rate: float = 0.0, share: float = SHARE
+    ) -> Progress:
+        """Move every slot to where the hash places it.
+
+        Args:
+            told: gets the progress after each batch.
+            rate: the most rows a second, if that is not 0.
+            share: of the time, above 0 and at most 1: the mover rests for the others, so that the wallet serves.
 
         Raises:
             ConfigurationError: a standby may lack the newest commits, so a fail-over could undo half a move.
@@ -248,12 +257,15 @@ class Membership:
         async with self._alone() as beat:
             await self._check_standbys()
             await self._store.moves.finish(await self._fresh(), is_mover=True)
+            for name in self._store.placement.names:
+                await self._store.node(name).rows(DROP_ALL)
+            pace = Pace(share, rate)
             parts = misplaced(await self._fresh())
             progress = Progress(sum(len(part.slots) for part in parts))
             told(progress)
             for part in parts:
                 async with indexed(self._store.node(part.source)):
-                    await self._move(part, progress, told, rate, beat)
+                    await self._move(part, progress, told, pace, beat)
             await self._drop_drained()
             return progress
 
@@ -271,14 +283,14 @@ class Membership:
         part: Part,
         progress: Progress,
         told: Callable[[Progress], None],
-        rate: float,
+        pace: Pace,
         beat: Callable[[], Awaitable[None]],
     ) -> None:
         most, left = 1, list(part.slots)
         while left:
             slots = sum(1 << slot for slot in left[:most])
             await beat()
-            done = await self._attempt(part, slots)
+            done = await self._attempt(part, slots, pace)
             left = left[most:]
             if done.rows > BATCH_ROWS or done.frozen_seconds > FROZEN_SECONDS:
                 most = max(most // 2, 1)
@@ -288,15 +300,13 @@ class Membership:
             progress.rows += done.rows
             progress.frozen_seconds_max = max(progress.frozen_seconds_max, done.frozen_seconds)
             told(progress)
-            if rate:
-                await asyncio.sleep(max(progress.rows / rate - (time.monotonic() - progress.began), 0.0))
 
-    async def _attempt(self, part: Part, slots: int) -> Batch:
+    async def _attempt(self, part: Part, slots: int, pace: Pace) -> Batch:
         failure: Contended | InDoubt | Unavailable | None = None
         for left in reversed(range(ATTEMPTS_MAX)):
             homes = await self._fresh()
             try:
-                return await self._store.moves.move(homes, part.source, part.target, slots)
+                return await self._store.moves.move(homes, part.source, part.target, slots, pace)
             except (Contended, InDoubt, Unavailable) as error:
                 log.info("a batch of slots from %s to %s is tried again: %s", part.source, part.target, error)
                 failure = error

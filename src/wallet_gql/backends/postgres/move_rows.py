@@ -8,35 +8,36 @@ one. Only a third node's clearing entry still names the node to which the money 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from ...domain.model import Transfer
-from ..kit.kinds import ACCOUNT, ENTRY, HOLD, RECEIPT, RECORD, SYSTEM_ENTRY, TRANSFER, Kind, Row
+from ..kit.kinds import ACCOUNT, ENTRY, HOLD, RECEIPT, RECORD, TRANSFER, Kind, Row
 from ..kit.nodes import NodeMap
 from ..relational.statements import select
+from .ahead import ENTRIES, NAMES, NEW, RECEIPTS, Ahead, between_systems, headers, lines, pieces
 from .node import Connection, literal
 
 _BY_ID: Final = "WHERE substr(id, 18, 3) = ANY ($1)"
 _BY_SLOT: Final = "WHERE slot = ANY ($1)"
 _BY_ACCOUNT: Final = "WHERE account_id = ANY ($1)"
 _TAKEN_BY: Final[dict[str, tuple[Kind[Any], str]]] = {
-    "placed": (HOLD, _BY_ID),
-    "receipts": (RECEIPT, _BY_SLOT),
+    "placed": (HOLD, f"{_BY_ID} AND (state = 'open' OR {NEW.format(2)})"),
+    "receipts": (RECEIPT, f"{_BY_SLOT} AND {NEW.format(2)}"),
     "created": (RECORD, _BY_SLOT),
 }
-"""What is found by its own slot, by the name that `wallet_write` has for it."""
+"""What is found by its own slot, by the name that `wallet_write` has for it: what may not be staged."""
 
 _PENDING: Final = (
-    f"SELECT account_id, transfer_id, amount_minor, at FROM pending_credits {_BY_ACCOUNT} ORDER BY arrival"  # noqa: S608 - own names
+    f"SELECT account_id, transfer_id, amount_minor, at FROM pending_credits {_BY_ACCOUNT} ORDER BY inserted_by, arrival"  # noqa: S608 - own names
 )
 
 INDEXES: Final = {
     "accounts_by_slot": "accounts (substr(id, 18, 3))",
-    "holds_by_slot": "holds (substr(id, 18, 3))",
+    "holds_by_slot": "holds (substr(id, 18, 3), id)",
     "records_by_slot": "records (slot)",
 }
 """Made on a node while slots leave it; otherwise nothing asks for these."""
@@ -59,13 +60,16 @@ IS_EMPTY: Final = f"SELECT NOT ({' OR '.join(f'EXISTS (SELECT FROM {table})' for
 """Whether a node has no rows of any slot."""
 
 
+_OF_TRANSFER: Final = [column.name for column in ENTRY.columns].index("transfer_id")
+_COUNT: Final = [column.name for column in ACCOUNT.columns].index("sequence")
+
 WRITE_ROWS: Final = 10_000
 """How many rows one statement writes: Postgres refuses a JSON array of more than 268 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotRows:
-    """Everything of some slots that one node has. `rows` are by the names that `wallet_write` has for them."""
+    """What one node has of some slots and has not staged. `rows` are by the names that `wallet_write` has for them."""
 
     rows: dict[str, Sequence[Row]]
 
@@ -81,29 +85,33 @@ class SlotRows:
         return sum(map(len, self.rows.values()))
 
 
-async def read_slots(connection: Connection, slots: Sequence[int]) -> SlotRows:
-    """Read all that a node has of some slots, inside a transaction in which nobody else writes them."""
-    texts = [f"{slot:03x}" for slot in slots]
-    found: dict[str, Sequence[Row]] = {
-        name: await connection.rows(select(kind, rest), texts if rest is _BY_ID else list(slots))
-        for name, (kind, rest) in _TAKEN_BY.items()
-    }
-    found["opened"] = await connection.rows(select(ACCOUNT, _BY_ID), texts)
-    names = [row[0] for row in found["opened"]]
-    found["entries"] = await connection.rows(select(ENTRY, _BY_ACCOUNT), names)
-    found["pending"] = await connection.rows(_PENDING, names)
-    touched = {*_transfers(ENTRY, found["entries"]), *(row[1] for row in found["pending"])}
-    # Between two system accounts there are no entries: its receipt, in the slot that led it, is what names a transfer.
-    led = {*_transfers(RECEIPT, found["receipts"])} - {None}
-    found["transfers"] = await connection.rows(select(TRANSFER, "WHERE id = ANY ($1)"), list(touched | led))
+async def read_slots(connection: Connection, ahead: Ahead) -> SlotRows:
+    """Read what a node has of some slots and has not staged, inside a transaction in which nobody else writes them."""
+    read = connection.rows
+    found: dict[str, Sequence[Row]] = {}
+    for name, (kind, rest) in _TAKEN_BY.items():
+        values = (ahead.texts if _BY_ID in rest else list(ahead.slots), ahead.since)
+        found[name] = await read(select(kind, rest), *values[: rest.count("$")])
+    found["opened"] = await read(select(ACCOUNT, _BY_ID), ahead.texts)
+    found["entries"] = await _entries_left(connection, ahead, found["opened"])
+    found["pending"] = await read(_PENDING, [row[0] for row in found["opened"]])
+    touched = {row[_OF_TRANSFER] for row in found["entries"]} | {row[1] for row in found["pending"]}
+    found["transfers"] = [*await headers(read, touched), *await between_systems(read, found["receipts"])]
     if touched - {row[_NAME] for row in found["transfers"]}:
         raise AssertionError(f"node {connection.node} has entries of transfers that it does not have")
     return SlotRows(found)
 
 
-def _transfers(kind: Kind[Any], rows: Iterable[Row]) -> Iterator[Any]:
-    place = [column.name for column in kind.columns].index("transfer_id")
-    return (row[place] for row in rows)
+async def _entries_left(connection: Connection, ahead: Ahead, opened: Sequence[Row]) -> list[Row]:
+    """The entries behind those that are staged; an account's `sequence` is the number of its entries."""
+    counts = {row[0]: row[_COUNT] for row in opened}
+    left = {name: ahead.positions.get(name, (0,)) for name, count in counts.items()}
+    left = {name: position for name, position in left.items() if position != (counts[name],)}
+    found = [row async for rows in pieces(connection.rows, ENTRIES, left, WRITE_ROWS) for row in rows]
+    wrong = [name for name, position in left.items() if position != (counts[name],)]
+    if wrong:
+        raise AssertionError(f"account {wrong[0]} on node {connection.node} has not as many entries as it counts")
+    return found
 
 
 async def write_slots(connection: Connection, node: str, homes: NodeMap, found: SlotRows) -> None:
@@ -114,7 +122,7 @@ async def write_slots(connection: Connection, node: str, homes: NodeMap, found: 
         known = await _known(connection, transfers)
         await connection.rows("DELETE FROM system_entries WHERE transfer_id = ANY ($1)", list(known))
         await _write(connection, "transfers", [row for row in part if row[_NAME] not in known])
-        await _write(connection, "system_entries", _lines(homes, node, transfers))
+        await _write(connection, "system_entries", lines(homes, node, transfers))
     for name, others in rows.items():
         await _write(connection, name, others)
 
@@ -124,28 +132,31 @@ async def forget_slots(connection: Connection, node: str, homes: NodeMap, slots:
 
     An intent that is still there was closed before the copy, and a crash of the node has opened it again.
     """
-    found = await read_slots(connection, slots)
-    names = [row[0] for row in found.rows["opened"]]
+    texts = [f"{slot:03x}" for slot in slots]
+    names = [row[0] for row in await connection.rows(NAMES, texts)]
+    async for ids in _touched(connection, names, slots):
+        transfers = [TRANSFER.from_row(row) for row in await headers(connection.rows, ids)]
+        stay = [transfer for transfer in transfers if node in homes.touched(transfer)]
+        gone = ids - {transfer.id for transfer in stay}
+        await connection.rows("DELETE FROM system_entries WHERE transfer_id = ANY ($1)", list(ids))
+        await connection.rows("DELETE FROM transfers WHERE id = ANY ($1)", list(gone))
+        await connection.rows("DELETE FROM intents WHERE transfer_id = ANY ($1)", list(ids))
+        await _write(connection, "system_entries", lines(homes, node, stay))
     for table in ("entries", "pending_credits"):
         await connection.rows(f"DELETE FROM {table} {_BY_ACCOUNT}", names)  # noqa: S608 - names of our own tables
-    texts = [f"{slot:03x}" for slot in slots]
     for table in ("accounts", "holds"):
         await connection.rows(f"DELETE FROM {table} {_BY_ID}", texts)  # noqa: S608 - as above
     for table in ("receipts", "records"):
         await connection.rows(f"DELETE FROM {table} {_BY_SLOT}", list(slots))  # noqa: S608 - as above
-    for transfers in found.transfers:
-        stay = [transfer for transfer in transfers if node in homes.touched(transfer)]
-        touched = [transfer.id for transfer in transfers]
-        gone = {*touched} - {transfer.id for transfer in stay}
-        await connection.rows("DELETE FROM system_entries WHERE transfer_id = ANY ($1)", touched)
-        await connection.rows("DELETE FROM transfers WHERE id = ANY ($1)", list(gone))
-        await connection.rows("DELETE FROM intents WHERE transfer_id = ANY ($1)", touched)
-        await _write(connection, "system_entries", _lines(homes, node, stay))
 
 
-def _lines(homes: NodeMap, node: str, transfers: Iterable[Transfer]) -> list[Row]:
-    lines = (line for transfer in transfers for line in homes.system_lines(transfer, node))
-    return [SYSTEM_ENTRY.to_row(line) for line in lines]
+async def _touched(connection: Connection, names: Sequence[str], slots: Sequence[int]) -> AsyncIterator[set[str]]:
+    """The transfers of some accounts and slots, some at a time. One between two of them may come twice."""
+    async for rows in pieces(connection.rows, ENTRIES, dict.fromkeys(names, (0,)), WRITE_ROWS):
+        yield {row[_OF_TRANSFER] for row in rows}
+    yield {row[1] for row in await connection.rows(_PENDING, list(names))}
+    async for rows in pieces(connection.rows, RECEIPTS, dict.fromkeys(slots, ("", "")), WRITE_ROWS):
+        yield {row[_NAME] for row in await between_systems(connection.rows, rows)}
 
 
 async def _known(connection: Connection, transfers: Sequence[Transfer]) -> set[str]:

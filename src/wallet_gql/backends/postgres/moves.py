@@ -1,15 +1,17 @@
-"""Moving slots between Postgres nodes while the wallet serves: freeze, copy and activate, forget.
+"""Moving slots between Postgres nodes while the wallet serves: copy ahead, freeze, copy and activate, forget.
 
+0. *Copy ahead* what never changes again, to where the target does not use it (`ahead`). The slots are served meanwhile.
 1. *Freeze*, a commit on the source: it waits for every commit that is open or prepared there. From then on nobody
    writes or reads the batch's slots: every process is refused by the node's new epoch, and learns that they are moving.
 2. *Settle*: credits that the source has sent to the target and that are prepared there are committed or rolled back.
-3. *Activate*, one commit on the target: all rows of the slots, the decision record of this attempt, and the slots
-   themselves. This commit is the decision. There is no moment at which the target has the slots without their rows.
+3. *Activate*, one commit on the target: the rows that were left, those that were copied ahead, the decision record of
+   this attempt, and the slots themselves. This commit is the decision. There is no moment at which the target has the
+   slots without their rows.
 4. *Forget*, one commit on the source: the rows go, and what remains of shared transfers sums to zero again.
 
 If the mover dies, any process goes on. It first *fences* the attempt: it inserts `abort` under the decision's unique
 key on the target. If the target has the slots, they are forgotten at the source; else the source serves them again, and
-the dead mover can never activate them.
+the dead mover can never activate them. What was copied ahead is dropped by whoever fences, and else by the next mover.
 """
 
 from __future__ import annotations
@@ -19,16 +21,18 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from ...domain.errors import Contended, Unavailable
 from ...domain.frozen import frozen
 from ...domain.ids import SLOTS
 from ...failpoints import after_decision, before_decision
 from ..kit.nodes import NodeMap
+from .ahead import DROP, DROP_ALL, Ahead, unstage
 from .commit import commit_by
 from .move_rows import forget_slots, read_slots, write_slots
 from .node import Connection, PgNode
+from .pace import Pace
 from .placement import OF_NODE, Leaving, Placement, Told, leaving_text, listed, slots_of, told_by
 from .two_phase import Recovery
 
@@ -41,8 +45,13 @@ MOVER: Final = 7205759403792797
 FREEZE_MS: Final = 300
 """How long a freeze waits for commits in flight, in milliseconds: others wait behind it meanwhile."""
 
-STEP_SECONDS: Final = 120.0
+STEP_SECONDS: Final = 600.0
 """How long one step of a move may take."""
+
+FREEZE_TRIES: Final = 5
+"""How often a freeze is tried before what was copied ahead is given up."""
+
+_FREEZE_PAUSE: Final = 0.2
 
 ACTIVATE_SECONDS: Final = 3600.0
 """How long after its beginning a move can still be decided, by the target's clock.
@@ -58,6 +67,11 @@ SETTLE_SECONDS: Final = 5.0
 _SETTLE_PAUSE: Final = 0.02
 _SETTLE_MAX: Final = 1_000
 _LIMITS: Final = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '60s'"
+_LAZILY: Final = "SET LOCAL synchronous_commit = off"
+"""What is staged need not outlive a crash."""
+_READING: Final = "SET statement_timeout = 0; SET enable_seqscan = off"
+_AS_BEFORE: Final = "RESET statement_timeout; RESET enable_seqscan"
+_AT_ONCE: Final = Pace()
 _PLAN: Final = "SET LOCAL enable_seqscan = off"
 _PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE $1"
 _FENCE: Final = "INSERT INTO decisions (attempt, verdict) VALUES ($1, 'abort') ON CONFLICT (attempt) DO NOTHING"
@@ -88,27 +102,61 @@ class Moves:
         self._since: dict[str, float] = {}
         """When this process first saw an attempt that was on its way, on the loop's clock."""
 
-    async def move(self, homes: Placement, source: str, target: str, slots: int) -> Batch:
-        """Move slots.
+    async def move(self, homes: Placement, source: str, target: str, slots: int, pace: Pace = _AT_ONCE) -> Batch:
+        """Move slots. Until they are frozen, and again when they are forgotten, the mover rests as the `pace` says.
 
         Raises:
             Contended: commits in flight did not end soon, or another process has ended the attempt; nothing has moved.
             InDoubt, Unavailable: a node did not answer; `finish` says what has become of it.
         """
         leaving = Leaving(secrets.token_hex(16), target, slots)
-        after = moved(homes, leaving)
+        ahead = Ahead(leaving.attempt, listed(slots), target, moved(homes, leaving))
+        await self._copy_ahead(source, ahead, pace)
         until = await self._nodes[target].ask(_NOW) + ACTIVATE_SECONDS
-        await self._freeze(homes, source, leaving)
+        await self._freeze_soon(homes, source, leaving)
         began = time.monotonic()
         before_decision("moves.frozen")
         await self._settle(homes, source, leaving)
         before_decision("moves.settled")
-        rows = await self._activate(source, leaving, after, until)
-        batch = Batch(rows, time.monotonic() - began)
+        rows = await self._activate(source, leaving, ahead, until)
+        batch = Batch(ahead.rows + rows, time.monotonic() - began)
         after_decision("moves.activated")
-        await self._forget(source, leaving, after)
+        await self._forget(source, leaving, ahead.homes)
         after_decision("moves.forgotten")
+        await pace.rest(rows)
         return batch
+
+    async def _copy_ahead(self, source: str, ahead: Ahead, pace: Pace) -> None:
+        """Stage on the target what never changes again, piece by piece, while the source serves the slots."""
+        pace.begin()
+        target = self._nodes[ahead.node]
+        async with self._nodes[source].connection(_deadline()) as connection:
+
+            async def read(statement: str, *values: object) -> list[Any]:
+                connection.deadline = _deadline()
+                return await connection.rows(statement, *values)
+
+            async def stage(statement: str, rows: int) -> None:
+                async with target.connection(_deadline()) as other:
+                    await other.do(f"BEGIN; {_LIMITS}; {_LAZILY}; {statement}; COMMIT")
+                before_decision("moves.ahead")
+                await pace.rest(rows)
+
+            await target.rows(DROP_ALL)  # of attempts that have ended before they froze anything
+            await connection.do(_READING)
+            await ahead.copy(read, stage)
+            await connection.do(_AS_BEFORE)
+
+    async def _freeze_soon(self, homes: Placement, source: str, leaving: Leaving) -> None:
+        """`_freeze`, and again if others do not let it: each try keeps them waiting for a moment only."""
+        for left in reversed(range(FREEZE_TRIES)):
+            try:
+                return await self._freeze(homes, source, leaving)
+            except Contended:
+                if not left:
+                    raise
+            await asyncio.sleep(_FREEZE_PAUSE)
+        raise AssertionError("the last try returns or raises")
 
     async def _freeze(self, homes: Placement, source: str, leaving: Leaving) -> None:
         async with self._step(source) as connection:
@@ -136,10 +184,11 @@ class Moves:
             await self._recovery.run(_SETTLE_MAX)
             left = now & {row[0] for row in await self._nodes[target].rows(_PREPARED, asked, aside=True)}
 
-    async def _activate(self, source: str, leaving: Leaving, after: NodeMap, until: float) -> int:
+    async def _activate(self, source: str, leaving: Leaving, ahead: Ahead, until: float) -> int:
+        """Returns how many rows were left to copy."""
         async with self._nodes[source].connection(_deadline()) as connection:
             await connection.begin(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}; {_PLAN}")
-            found = await read_slots(connection, listed(leaving.slots))
+            found = await read_slots(connection, ahead)
             await connection.do("COMMIT")
         before_decision("moves.copied")
         async with self._step(leaving.peer) as connection:
@@ -147,8 +196,9 @@ class Moves:
             if not await connection.rows(_DECIDE, leaving.attempt, until):
                 raise Contended(f"moving slots to {leaving.peer} took too long; nothing has moved")
             told = await _locked(connection)
-            _check_here(told, after, less=leaving.slots)
-            await write_slots(connection, leaving.peer, after, found)
+            _check_here(told, ahead.homes, less=leaving.slots)
+            await write_slots(connection, leaving.peer, ahead.homes, found)
+            await unstage(connection, ahead)
             await self._carry(connection, source, leaving)
             here = (told.here or 0) | leaving.slots
             await connection.rows("UPDATE node SET epoch = epoch + 1, here = $1", f"{here:x}")
@@ -197,6 +247,7 @@ class Moves:
             await self._forget(source, leaving, moved(homes, leaving))
         else:
             await self._serve_again(source, leaving)
+        await target.rows(DROP, leaving.attempt, aside=True)
 
     async def _has_mover(self, name: str) -> bool:
         """Whether a mover is at work: it holds a lock on every node until its sessions end."""

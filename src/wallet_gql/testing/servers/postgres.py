@@ -57,7 +57,7 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_d
 SET synchronous_commit = off;
 DELETE FROM accounts; DELETE FROM entries; DELETE FROM system_entries; DELETE FROM transfers; DELETE FROM holds;
 DELETE FROM receipts; DELETE FROM records; DELETE FROM decisions; DELETE FROM intents; DELETE FROM pending_credits;
-DELETE FROM node;
+DELETE FROM node; DELETE FROM staged;
 """
 """Of a small ledger this is quicker than TRUNCATE, which makes every table and index a new file."""
 _COUNTED_AS_IO: Final = 180_000

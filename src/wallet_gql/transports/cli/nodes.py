@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ...backends.postgres.pace import SHARE
 from ...domain.errors import ConfigurationError
 from ...settings import load_settings
 from ...urls import parse_all
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would move.")]
 Rate = Annotated[float, typer.Option(min=0.0, help="At most so many rows a second; 0: no limit.")]
+Share = Annotated[
+    float, typer.Option(min=0.01, max=1.0, help="The share of the time to work in; the rest is left to who pays.")
+]
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -56,7 +60,9 @@ def status(*, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example:  wallet-gql nodes add n4 postgres://wallet@db4.example/wallet --dry-run")
-def add(name: str, url: str, *, dry_run: DryRun = False, rate: Rate = 0.0, as_json: AsJson = False) -> None:
+def add(
+    name: str, url: str, *, dry_run: DryRun = False, share: Share = SHARE, rate: Rate = 0.0, as_json: AsJson = False
+) -> None:
     """Make an empty database a node of the ledger, and move its share of the slots to it while the wallet serves."""
 
     async def work(members: Membership) -> None:
@@ -64,13 +70,15 @@ def add(name: str, url: str, *, dry_run: DryRun = False, rate: Rate = 0.0, as_js
             _tell_plan(await members.measured(members.plan_adding(name)), as_json=as_json)
             return
         await members.add(name, url)
-        await _rebalance(members, rate, as_json=as_json)
+        await _rebalance(members, share, rate, as_json=as_json)
 
     _with_members(work)
 
 
 @app.command(epilog="Example:  wallet-gql nodes drain n2 --rate 20000")
-def drain(name: str, *, dry_run: DryRun = False, rate: Rate = 0.0, as_json: AsJson = False) -> None:
+def drain(
+    name: str, *, dry_run: DryRun = False, share: Share = SHARE, rate: Rate = 0.0, as_json: AsJson = False
+) -> None:
     """Move everything off a node while the wallet serves. Then it is no longer needed, and its name is used up."""
 
     async def work(members: Membership) -> None:
@@ -78,20 +86,20 @@ def drain(name: str, *, dry_run: DryRun = False, rate: Rate = 0.0, as_json: AsJs
             _tell_plan(await members.measured(members.plan_draining(name)), as_json=as_json)
             return
         await members.drain(name)
-        await _rebalance(members, rate, as_json=as_json)
+        await _rebalance(members, share, rate, as_json=as_json)
 
     _with_members(work)
 
 
 @app.command(epilog="Example:  wallet-gql nodes rebalance")
-def rebalance(*, dry_run: DryRun = False, rate: Rate = 0.0, as_json: AsJson = False) -> None:
+def rebalance(*, dry_run: DryRun = False, share: Share = SHARE, rate: Rate = 0.0, as_json: AsJson = False) -> None:
     """Go on with a move that was stopped or killed; without one there is nothing to do."""
 
     async def work(members: Membership) -> None:
         if dry_run:
             _tell_plan(await members.plan(), as_json=as_json)
             return
-        await _rebalance(members, rate, as_json=as_json)
+        await _rebalance(members, share, rate, as_json=as_json)
 
     _with_members(work)
 
@@ -119,11 +127,11 @@ def _with_members(work: Callable[[Membership], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-async def _rebalance(members: Membership, rate: float, *, as_json: bool) -> None:
+async def _rebalance(members: Membership, share: float, rate: float, *, as_json: bool) -> None:
     parts = await members.plan()
     with progress("moving", sum(len(part.slots) for part in parts)) as update:
         done = await members.rebalance(
-            lambda now: update(now.moved, f"slots, {now.rows_per_second:,.0f} rows/s"), rate=rate
+            lambda now: update(now.moved, f"slots, {now.rows_per_second:,.0f} rows/s"), rate=rate, share=share
         )
     _tell_done(done, as_json=as_json)
 
