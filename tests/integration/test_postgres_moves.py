@@ -18,19 +18,19 @@ from typing import Any
 
 import pytest
 
-from tests.integration._clusters import one_each, quieted, sharded
+from tests.integration._clusters import NAMES, one_each, quieted, sharded
 from wallet_gql import failpoints
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import membership, move_rows
 from wallet_gql.backends.postgres import moves as moves_module
 from wallet_gql.backends.postgres.membership import Membership
 from wallet_gql.backends.postgres.node import PgNode, literal
-from wallet_gql.backends.postgres.placement import GONE, SERVING, Leaving, Told
+from wallet_gql.backends.postgres.placement import DRAINING, GONE, SERVING, Leaving, Told
 from wallet_gql.backends.postgres.sharded import PgStore
 from wallet_gql.backends.postgres.two_phase import Recovery
 from wallet_gql.books.audit import audit
 from wallet_gql.books.exchange import digest_of
-from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, NodeUnavailable, Unavailable
+from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, NodeUnavailable, Unavailable, WalletError
 from wallet_gql.domain.ids import SLOTS
 from wallet_gql.testing.patience import insist
 from wallet_gql.testing.raw import between_systems
@@ -124,7 +124,7 @@ async def test_a_node_comes_and_goes(world: World, fourth: str) -> None:
         assert (await audit(store)).clean
         await world.pay(people[0], people[1], 1)
         await members.drain("n4")
-        assert (await members.rebalance()).moved == done.slots
+        assert (await members.rebalance(share=1.0)).moved == done.slots
         await world.pay(people[0], people[2], 1)
     assert [name for name, member in members._store.placement.members.items() if member.state == SERVING] == [
         "n1",
@@ -220,6 +220,46 @@ async def test_a_mover_that_was_stopped_for_long_decides_nothing(
     assert (await audit(store)).clean
 
 
+async def test_a_mover_that_others_have_overtaken_changes_nothing(
+    world: World, fourth: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new node is being drained by the time, or the lock is lost, or the slots are elsewhere: nothing moves."""
+    people = await a_past(world)
+    store = sharded(world)
+    async with moving(world) as members, moving(world) as others:
+        await members.add("n4", fourth)
+        await members._store.relearn()
+        homes, moves = members._store.placement, members._store.moves
+        source = homes.home(people[0].slot)
+        activate = moves._activate
+
+        async def drained(*given: Any) -> int:
+            await others.drain("n4")
+            return await activate(*given)
+
+        monkeypatch.setattr(moves, "_activate", drained)
+        with pytest.raises(Contended, match="n4 is draining by now"):
+            await moves.move(homes, source, "n4", 1 << people[0].slot)
+        monkeypatch.undo()
+        await members._store.relearn()
+        await moves.finish(members._store.placement, is_mover=True)
+        await members._store.relearn()
+        elsewhere = next(name for name in NAMES if name != source)
+        with pytest.raises(Contended, match="has not all of the slots"):
+            await moves.move(members._store.placement, elsewhere, source, 1 << people[0].slot)
+        async with members._alone():
+            await members._store.node(elsewhere).rows(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
+            )
+            with pytest.raises(WalletError):
+                await members._tell(dict(homes.members))
+        await store.relearn()
+        assert store.placement.members["n4"].state == DRAINING
+        assert store.placement.home(people[0].slot) == source
+        await world.pay(people[0], people[1], 1)
+    assert (await audit(store)).clean
+
+
 async def test_a_mover_that_has_stopped_does_not_keep_its_slots(
     world: World, fourth: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,7 +330,7 @@ async def test_payments_go_on_meanwhile(world: World, fourth: str, monkeypatch: 
     first = await world.pay(people[0], people[3], 2, key="before")
     async with moving(world) as members, paying(world, people):
         await members.add("n4", fourth)
-        await members.rebalance()
+        await members.rebalance(share=1.0)
         again = await world.pay(people[0], people[3], 2, key="before")
     assert again.result == first.result
 
@@ -363,14 +403,14 @@ async def suffer(world: World, fourth: str, kills: Sequence[tuple[str, str]]) ->
     first = await world.pay(people[0], people[3], 2, key="before")
     async with paying(world, people):
         for words, killed_at in kills:
-            asked = words.replace("URL", fourth).split()
+            asked = f"{words.replace('URL', fourth)} --share 1".split()
             code, said = await asyncio.to_thread(ran, world, *asked, killed_at=killed_at)
             assert code in (0, -signal.SIGKILL), (words, killed_at, said)
             codes[code] += 1
             again = await insist(partial(world.pay, people[0], people[3], 2, key="before"))
             assert again.result == first.result
         store, said = sharded(world), ""
-        for words in (f"add n4 {fourth}", "drain n2", "rebalance --json"):
+        for words in (f"add n4 {fourth} --share 1", "drain n2 --share 1", "rebalance --json"):
             await store.relearn()
             if "drain" not in words or "n2" in store.placement.names:
                 code, said = await asyncio.to_thread(ran, world, *words.split())

@@ -320,6 +320,40 @@ async def test_a_long_past_takes_no_more_steps_frozen(world: World, monkeypatch:
     assert frozen[0] <= 32
 
 
+async def test_what_comes_during_a_round_is_copied_in_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So however long the first one takes, little is left for the freeze."""
+    first, second, _ = await one_each(world)
+    held = await world.hold(first, second, 5)
+    quieted(world)
+    monkeypatch.setattr(ahead, "CATCH_UP_ROWS", 0)
+    whole, copied, frozen = Ahead._round, list[int](), list[SlotRows]()
+    read = move_rows.read_slots
+
+    async def noted(self: Ahead, *given: Any) -> None:
+        if len(copied) == 1:
+            await world.paid(first, second, 3)
+            await world.pay(first, second, 7, key="meanwhile")
+            await world.ledger.capture_hold(second.id, "capture", held.id)
+        await whole(self, *given)
+        copied.append(self.rows)
+
+    async def kept(connection: Connection, done: Ahead) -> SlotRows:
+        frozen.append(await read(connection, done))
+        return frozen[-1]
+
+    monkeypatch.setattr(Ahead, "_round", noted)
+    monkeypatch.setattr(moves, "read_slots", kept)
+    await carry(world, first, "n2")
+    assert len(copied) >= 3
+    assert copied[0] < copied[1]
+    assert [frozen[0].rows[name] for name in ("entries", "receipts", "placed")] == [[], [], []]
+    found = await hold_of(world.store, held.id)
+    assert found is not None
+    assert found.captured_minor == 5
+    assert (await world.pay(first, second, 7, key="meanwhile")).replayed
+    assert await world.balance(first) == (985, 0)
+
+
 async def test_a_busy_gate_does_not_undo_the_copy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A freeze that others do not let is tried again with the rows that are staged already."""
     first, second, _ = await one_each(world)
@@ -351,7 +385,7 @@ async def test_a_new_mover_drops_what_others_have_left(world: World) -> None:
     store = store_of(world, PostgresStore)
     for name in NAMES:
         await store.node(name).rows("INSERT INTO staged VALUES ('left', 1, '{}')")
-    await Membership(store, world.harness.url).rebalance()
+    await Membership(store).rebalance()
     assert await staged(world) == [0, 0, 0]
 
 

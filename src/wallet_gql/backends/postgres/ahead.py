@@ -6,10 +6,10 @@ slots inserts them where they belong (`unstage`), so while the slots are frozen 
 - *Entries*, with the headers of their transfers and the system entries that the next node will have of these. An
   account counts its entries without a gap, and whoever writes one has locked the account. So what is visible of them
   is always the first so many, and the others are those with a higher sequence.
-- *Receipts* and *closed holds*, with the headers of transfers between two system accounts, which have no entries, have no such order: a commit may end before an earlier one, whatever their times and
+- *Receipts* and *closed holds* have no such order: a commit may end before an earlier one, whatever their times and
   keys say. What was not visible yet was written by a transaction that had not ended, so its number is not below that
   of the oldest one that was open before the first row was read (`_HORIZON`). All rows from there on are read again;
-  some are staged already.
+  some are staged already. A receipt brings the header of a transfer between two system accounts, which has no entry.
 
 Everything else is copied while the slots are frozen, because it changes (accounts, records, open holds) or goes
 (pending credits).

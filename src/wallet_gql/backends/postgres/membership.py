@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -109,12 +109,18 @@ def misplaced(homes: Placement, *, more: Sequence[str] = (), less: Sequence[str]
     return [Part(*pair, slots) for pair, slots in sorted(parts.items())]
 
 
+async def _unlocked() -> None:
+    raise AssertionError("only who holds the mover's lock changes anything")
+
+
 class Membership:
     """The operator's commands on an open store."""
 
     def __init__(self, store: PgStore) -> None:
         """The store must be open."""
         self._store = store
+        self._beat: Callable[[], Awaitable[None]] = _unlocked
+        """Raises unless this mover still has its lock. It may have been stopped for long, and another one have come."""
 
     # Plans
 
@@ -219,6 +225,7 @@ class Membership:
     async def _tell(self, members: dict[str, Member]) -> None:
         """Write the list of members on every node; each process then learns it from any of them."""
         for name in self._store.placement.names:
+            await self._beat()
             await self._store.node(name).rows(_MEMBERS, members_text(members))
             reach("moves.told")
         await self._store.relearn()
@@ -254,8 +261,8 @@ class Membership:
             ConfigurationError: a standby may lack the newest commits, so a fail-over could undo half a move.
             Contended: a batch could not be moved now. Unavailable: a node does not answer. All may be repeated.
         """
-        async with self._alone() as beat:
-            await self._check_standbys()
+        async with self._alone():
+            await self._check_standbys(self._store.placement.names)
             await self._store.moves.finish(await self._fresh(), is_mover=True)
             for name in self._store.placement.names:
                 await self._store.node(name).rows(DROP_ALL)
@@ -265,12 +272,12 @@ class Membership:
             told(progress)
             for part in parts:
                 async with indexed(self._store.node(part.source)):
-                    await self._move(part, progress, told, pace, beat)
+                    await self._move(part, progress, told, pace)
             await self._drop_drained()
             return progress
 
-    async def _check_standbys(self) -> None:
-        for name in self._store.placement.names:
+    async def _check_standbys(self, names: Iterable[str]) -> None:
+        for name in names:
             node = self._store.node(name)
             if await node.ask(ALONE) and await node.ask(_HAS_STANDBY):
                 raise ConfigurationError(
@@ -284,12 +291,11 @@ class Membership:
         progress: Progress,
         told: Callable[[Progress], None],
         pace: Pace,
-        beat: Callable[[], Awaitable[None]],
     ) -> None:
         most, left = 1, list(part.slots)
         while left:
             slots = sum(1 << slot for slot in left[:most])
-            await beat()
+            await self._check_standbys((part.source, part.target))  # one may have come meanwhile
             done = await self._attempt(part, slots, pace)
             left = left[most:]
             if done.rows > BATCH_ROWS or done.frozen_seconds > FROZEN_SECONDS:
@@ -304,6 +310,7 @@ class Membership:
     async def _attempt(self, part: Part, slots: int, pace: Pace) -> Batch:
         failure: Contended | InDoubt | Unavailable | None = None
         for left in reversed(range(ATTEMPTS_MAX)):
+            await self._beat()
             homes = await self._fresh()
             try:
                 return await self._store.moves.move(homes, part.source, part.target, slots, pace)
@@ -346,7 +353,7 @@ class Membership:
         return self._store.placement
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    async def _alone(self) -> AsyncIterator[None]:
         """See `mover.alone`: on every node."""
-        async with alone([self._store.node(name) for name in (await self._fresh()).names]) as beat:
-            yield beat
+        async with alone([self._store.node(name) for name in (await self._fresh()).names]) as self._beat:
+            yield

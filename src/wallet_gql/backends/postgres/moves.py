@@ -33,7 +33,7 @@ from .commit import commit_by
 from .move_rows import forget_slots, read_slots, write_slots
 from .node import Connection, PgNode
 from .pace import Pace
-from .placement import OF_NODE, Leaving, Placement, Told, leaving_text, listed, slots_of, told_by
+from .placement import OF_NODE, SERVING, Leaving, Placement, Told, leaving_text, listed, slots_of, told_by
 from .two_phase import Recovery
 
 GATE: Final = 7205759403792794
@@ -165,6 +165,8 @@ class Moves:
             if told.leaving is not None:
                 raise Contended(f"other slots are leaving node {source}")
             _check_here(told, homes)
+            if leaving.slots & ~(told.here or 0):
+                raise Contended(f"node {source} has not all of the slots by now")
             here = f"{(told.here or 0) & ~leaving.slots:x}"
             await connection.rows(
                 "UPDATE node SET epoch = epoch + 1, here = $1, leaving = $2", here, leaving_text(leaving)
@@ -197,6 +199,8 @@ class Moves:
                 raise Contended(f"moving slots to {leaving.peer} took too long; nothing has moved")
             told = await _locked(connection)
             _check_here(told, ahead.homes, less=leaving.slots)
+            if told.members[leaving.peer].state != SERVING:
+                raise Contended(f"node {leaving.peer} is {told.members[leaving.peer].state} by now; nothing has moved")
             await write_slots(connection, leaving.peer, ahead.homes, found)
             await unstage(connection, ahead)
             await self._carry(connection, source, leaving)
@@ -268,8 +272,12 @@ def _deadline() -> float:
 
 
 async def close_gate(connection: Connection) -> None:
-    """Wait until no commit of the node is open, and let none begin until the transaction ends. Raises Contended."""
-    await connection.do(f"SET LOCAL lock_timeout = '{FREEZE_MS}ms'; SELECT pg_advisory_xact_lock({GATE})")
+    """Wait until no commit of the node is open, and let none begin until the transaction ends. Raises Contended.
+
+    If this process is stopped meanwhile, its session soon ends.
+    """
+    limits = f"SET LOCAL lock_timeout = '{FREEZE_MS}ms'; SET LOCAL idle_in_transaction_session_timeout = '5s'"
+    await connection.do(f"{limits}; SELECT pg_advisory_xact_lock({GATE})")
 
 
 async def _locked(connection: Connection) -> Told:
