@@ -25,6 +25,12 @@ KILLS: Final = (
 )
 
 
+@pytest.mark.soak
+async def test_movers_are_killed_at_every_step(world: World, fourth: str) -> None:
+    """Two-phase commit has it in every run, and what only leases have is below."""
+    await moves_tests.test_movers_are_killed_at_every_step(world, fourth)
+
+
 async def test_any_process_ends_what_is_half_announced(world: World, fourth: str) -> None:
     """Some nodes know of the freeze, and the mover is gone: the slots are served again."""
     await moves_tests.test_any_process_ends_what_a_mover_has_left(world, fourth, "moves.announced")

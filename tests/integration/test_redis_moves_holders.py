@@ -202,6 +202,7 @@ async def storm(made: Bench, folder: Path, trials: Sequence[Trial], kinds: Seque
     return mover
 
 
+@pytest.mark.soak
 async def test_writers_are_stopped_and_killed_while_slots_move(made: Bench, tmp_path: Path) -> None:
     """At every step of theirs; the books agree with all answers."""
     points = made.harness().failpoints
