@@ -84,7 +84,8 @@ class Inputs:
     def checker(self, kind: GraphQLInputType) -> Check:
         """The function that checks a value of a type, and fills in defaults."""
         if is_non_null_type(kind):
-            return _not_null(self.checker(kind.of_type))
+            inner = self.checker(kind.of_type)
+            return _some_text if inner is _text else _not_null(inner)
         if is_list_type(kind):
             return _each(self.checker(kind.of_type))
         if isinstance(kind, GraphQLInputObjectType):
@@ -98,26 +99,21 @@ class Inputs:
         return _leaf(kind.coerce_input_value)
 
     def _object_checker(self, kind: GraphQLInputObjectType) -> Check:
-        fields = [
-            (name, self.checker(field.type), is_required_input_field(field), field)
-            for name, field in kind.fields.items()
-        ]
-        known, is_one_of, finish = kind.fields.keys(), kind.is_one_of, kind.out_type
+        fields = [(name, field.out_name or name, self.checker(field.type)) for name, field in kind.fields.items()]
+        required = {name for name, field in kind.fields.items() if is_required_input_field(field)}
+        known, is_one_of, finish = kind.fields, kind.is_one_of, kind.out_type
 
         def check(value: Any) -> Any:
             if value is None:
                 return None
-            if value.__class__ is not dict or not value.keys() <= known:
+            if value.__class__ is not dict or not required <= value.keys() <= known.keys():
                 raise DoubtError
             checked = {}
-            for name, check_field, is_required, field in fields:
-                given = value.get(name, Undefined)
-                if given is not Undefined:
-                    checked[field.out_name or name] = check_field(given)
-                elif is_required:
-                    raise DoubtError
-                elif (default := coerce_default_value(field)) is not Undefined:
-                    checked[field.out_name or name] = default
+            for name, out_name, check_field in fields:
+                if name in value:
+                    checked[out_name] = check_field(value[name])
+                elif (default := coerce_default_value(known[name])) is not Undefined:
+                    checked[out_name] = default
             if is_one_of and (len(value) != 1 or None in checked.values()):
                 raise DoubtError
             return finish(checked)  # Strawberry's check of `@oneOf` is here
@@ -268,6 +264,12 @@ def _each(inner: Check) -> Check:
 
 def _text(value: Any) -> Any:
     if value.__class__ is str or value is None:
+        return value
+    raise DoubtError
+
+
+def _some_text(value: Any) -> Any:
+    if value.__class__ is str:
         return value
     raise DoubtError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import product
 from typing import Any, Final
 
@@ -29,6 +29,9 @@ _KINDS: Final[Mapping[str, type]] = {
 _FITTING: Final = frozenset(product(*((kind, type(None)) for kind in _KINDS.values())))
 """The types that their values may have together."""
 
+_HOLDERS: Final[frozenset[type]] = frozenset((dict, list))
+"""The classes of what JSON is decoded to that have values inside."""
+
 _SHOWN: Final[Mapping[type, str]] = {str: "a string", dict: "an object"}
 
 
@@ -45,8 +48,8 @@ class Asked:
     """The number of values in its variables, at all depths."""
 
     @classmethod
-    def of(cls, given: object) -> Asked:
-        """Parse decoded JSON, which may have any shape. Raises Unanswerable."""
+    def of(cls, given: object, text_max: int = TEXT_MAX + 1) -> Asked:
+        """Parse decoded JSON, which may have any shape and no more text than `text_max`. Raises Unanswerable."""
         if not isinstance(given, Mapping):
             raise Unanswerable(Fault.REQUEST, 'Send a JSON object such as {"query": "{ … }"}.')
         found = [given.get(name) for name in _KINDS]
@@ -55,12 +58,12 @@ class Asked:
                 if value is not None and not isinstance(value, kind):
                     raise Unanswerable(Fault.REQUEST, f"{name} must be {_SHOWN[kind]} or null.")
         query, variables, operation_name, extensions, document_id = found
-        return cls(query, variables, operation_name, extensions, document_id, check_size(variables))
+        return cls(query, variables, operation_name, extensions, document_id, check_size(variables, text_max))
 
     @classmethod
     def of_body(cls, body: bytes) -> Asked:
         """Parse the body of a POST. Raises Unanswerable."""
-        return cls.of(decode(body))
+        return cls.of(decode(body), len(body))  # a character takes a byte, at least
 
     @classmethod
     def of_query(cls, parameters: Mapping[str, str]) -> Asked:
@@ -72,10 +75,10 @@ class Asked:
         return cls.of(given)
 
 
-def check_size(variables: object) -> int:
+def check_size(variables: dict[str, Any] | None, text_max: int = TEXT_MAX + 1) -> int:
     """Limit the size of variables before any work on them: each value is checked, and errors quote it.
 
-    Returns the number of values.
+    There is no more text in them than `text_max`; if that is allowed, it is not measured. Returns the number of values.
 
     Raises:
         Unanswerable: too many values, or too much text.
@@ -83,21 +86,17 @@ def check_size(variables: object) -> int:
     if not variables:
         return 0 if variables is None else 1
     pending: list[Any] = [variables]
-    values = characters = 0
-    while pending:
-        value = pending.pop()
-        values += 1
-        kind = value.__class__  # what JSON is decoded to has these classes, and no others
-        if kind is str:
-            characters += len(value)
-        elif kind is dict:
-            characters += sum(map(len, value))
-            pending += value.values()
-        elif kind is list:
-            pending += value
-        if values + len(pending) > VALUES_MAX or characters > TEXT_MAX:
+    values, characters = 1, 0
+    for holder in pending:  # which grows meanwhile
+        inner: Collection[Any] = holder.values() if isinstance(holder, dict) else holder
+        values += len(inner)
+        if text_max > TEXT_MAX:
+            texts = [*holder, *inner] if isinstance(holder, dict) else inner
+            characters += sum([len(text) for text in texts if isinstance(text, str)])
+        if values > VALUES_MAX or characters > TEXT_MAX:
             message = f"The variables have more than {VALUES_MAX} values, or more than {TEXT_MAX} characters of text."
             raise Unanswerable(Fault.VARIABLES, message, LIMIT_EXCEEDED)
+        pending += [value for value in inner if value.__class__ in _HOLDERS]
     return values
 
 

@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple
 import strawberry
 from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
+from strawberry.types.maybe import Some as _Some
+from strawberry.types.unset import UNSET
 
 from ...domain.errors import InvalidAmount, InvalidInput, Problem
 from ..catalogue.errors import PROBLEMS_MAX, camel
@@ -58,21 +60,20 @@ async def check_given(context: Context, value: object, path: Path = ()) -> None:
 
 
 async def _check(context: Context, value: object, path: Path, problems: list[Problem]) -> None:
-    for field in _fields_of(type(value)):
-        inner = _sent(value, field)
-        if inner is None:
+    for python_name, name, check, is_own in _fields_of(type(value)):
+        inner = getattr(value, python_name)
+        if inner is None or (inner := _sent(inner)) is None:
             continue
-        check = field.check
         if check is not None:
             try:
-                if not isinstance(check, ByContext):
-                    check(inner)
+                if check.__class__ is not ByContext:
+                    check(inner)  # type: ignore[operator]  # the class says so
                 elif isawaitable(checked := check.run(context, inner)):
                     await checked
             except (InvalidInput, InvalidAmount) as error:
-                problems.append(problems_of(error)[0].at((*path, field.name)))
-        if not field.is_own and type(inner) not in _WHOLE:
-            for part, place in _parts(inner, (*path, field.name)):
+                problems.append(problems_of(error)[0].at((*path, name)))
+        if not is_own and inner.__class__ not in _WHOLE:
+            for part, place in _parts(inner, (*path, name)):
                 await _check(context, part, place, problems)
 
 
@@ -141,18 +142,17 @@ _WHOLE: Final = frozenset({str, int, bool})
 """The classes of most values that have no inputs inside."""
 
 
-def _sent(value: object, field: _Field) -> Any:
-    """A field of an input, without what wraps it; None if it is null or was not sent."""
-    inner = getattr(value, field.python_name)
-    if isinstance(inner, strawberry.Some):
+def _sent(inner: Any) -> Any:
+    """The value of an input's field, without what wraps it; None if it is null or was not sent."""
+    if inner.__class__ is _Some:
         inner = inner.value
-    return None if inner is strawberry.UNSET else inner
+    return None if inner is UNSET else inner
 
 
 def _fields(value: object, path: Path) -> Iterator[tuple[_Field, Any, Path]]:
     """The fields of an input that were sent, with their values and paths."""
     for field in _fields_of(type(value)):
-        inner = _sent(value, field)
+        inner = _sent(getattr(value, field.python_name))
         if inner is not None:
             yield field, inner, (*path, field.name)
 
