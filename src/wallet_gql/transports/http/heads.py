@@ -36,6 +36,8 @@ HEAD_MAX: Final = 64 * 1024
 _EACH: Final = 32
 _OF_PROXIES: Final = frozenset(name.lower().encode() for name in (REQUEST_ID_HEADER, *traces.HEADERS))
 _EXPECT: Final = b"expect"
+_NOTED: Final = _OF_PROXIES | {_EXPECT}
+"""Headers that are not just passed on."""
 _ENDS: Final = {True: b"\r\n", False: b"connection: close\r\n\r\n"}
 """How a head ends, by whether the connection stays open."""
 
@@ -141,11 +143,16 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header or trailer is complete."""
-        self._count(len(name) + len(value) + _EACH)
+        self._untold_bytes = 0  # as `_count`, which would be called for each header
+        self._told_bytes += len(name) + len(value) + _EACH
+        if self._told_bytes > HEAD_MAX:
+            self._count(0)
         name = name.lower()
-        if name == _EXPECT:
+        if name not in _NOTED:
+            self.headers.append((name, value))
+        elif name == _EXPECT:
             super().on_header(name, value)
-        elif self._is_proxy or name not in _OF_PROXIES:
+        elif self._is_proxy:
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
