@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -163,6 +164,36 @@ async def rows_that_are_gone_are_missed(world: World, patch: pytest.MonkeyPatch)
     assert store.placement.home(first.slot) == "n1"
     await carry(world, first, "n2")
     assert (await world.pay(first, second, 7, key="once")).result == once.result
+
+
+async def another_server_is_noticed(world: World, patch: pytest.MonkeyPatch) -> None:
+    """After a fail-over, numbers of transactions and sequences may be those of other rows. Nothing moves then."""
+    first, second, _ = await one_each(world)
+    once = await world.pay(first, second, 7, key="once")
+    store = store_of(world, PostgresStore)
+    with patch.context() as promoted:
+        promoted.setattr(move_rows, "SERVER", "SELECT '00000002 promoted'")
+        with pytest.raises(Contended, match="has failed over; nothing has moved"):
+            await carry(world, first, "n2")
+    await end_moves(store)
+    assert store.placement.home(first.slot) == "n1"
+    await carry(world, first, "n2")
+    assert (await world.pay(first, second, 7, key="once")).result == once.result
+
+
+async def a_gap_is_noticed(world: World, patch: pytest.MonkeyPatch) -> None:
+    """An import writes an account's entries in no order: what is visible of them need not be the first so many."""
+    first, second, _ = await one_each(world)
+    store = store_of(world, PostgresStore)
+    for _ in range(3):
+        await world.pay(first, second, 1)
+    with patch.context() as importing:
+        importing.setattr(ahead, "ENTRIES", replace(ahead.ENTRIES, only="sequence <> 2"))
+        with pytest.raises(Contended, match="has no row 2 yet"):
+            await carry(world, first, "n2")
+    await end_moves(store)
+    await carry(world, first, "n2")
+    assert (await world.pay(first, second, 1)).credited
 
 
 # The mistakes
@@ -352,6 +383,12 @@ async def test_what_comes_during_a_round_is_copied_in_the_next(world: World, mon
     assert found.captured_minor == 5
     assert (await world.pay(first, second, 7, key="meanwhile")).replayed
     assert await world.balance(first) == (985, 0)
+
+
+@pytest.mark.parametrize("check", [another_server_is_noticed, a_gap_is_noticed])
+async def test_what_cannot_be_copied_ahead(world: World, monkeypatch: pytest.MonkeyPatch, check: Check) -> None:
+    """Nothing moves, and the next attempt does."""
+    await check(world, monkeypatch)
 
 
 async def test_a_busy_gate_does_not_undo_the_copy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

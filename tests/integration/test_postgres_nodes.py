@@ -22,7 +22,7 @@ import pytest
 from tests.integration._clusters import NAMES, one_each, quieted, store_of, timed
 from wallet_gql import failpoints
 from wallet_gql.backends import open_store
-from wallet_gql.backends.postgres import parameters
+from wallet_gql.backends.postgres import parameters, vitals
 from wallet_gql.backends.postgres import store as postgres
 from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
@@ -335,8 +335,8 @@ async def test_a_node_down_takes_no_server_out_of_service(
 
 
 @pytest.mark.trial
-async def test_an_export_that_has_lost_its_gate_is_none(world: World) -> None:
-    """A server that ends sessions has let commits pass: the lines end with an error, before the digest."""
+async def test_an_export_that_has_lost_its_gate_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends sessions has let commits pass, and so has another one: an error comes before the digest."""
     await one_each(world)
     lines: list[str] = []
 
@@ -352,6 +352,9 @@ async def test_an_export_that_has_lost_its_gate_is_none(world: World) -> None:
     assert len(lines) > 1
     assert '"digest"' not in lines[-1]
     assert [line async for line in export_lines(world.store)][:2] == lines[:2]
+    monkeypatch.setattr(vitals, "_HOLDS", "SELECT $1 < 0")  # as a server says that the session is not one of
+    with pytest.raises(Unavailable, match="the gate was lost"):
+        await export()
 
 
 @pytest.mark.trial

@@ -9,6 +9,9 @@ import pytest
 
 from tests.integration import test_postgres_moves as moves_tests
 from tests.integration import test_postgres_moves_reads as reads_tests
+from tests.integration._clusters import one_each, sharded
+from wallet_gql.backends.postgres.mover import for_long
+from wallet_gql.backends.postgres.moves import _locked
 from wallet_gql.testing.world import World
 
 pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis"), pytest.mark.trial]
@@ -23,6 +26,16 @@ KILLS: Final = (
     ("rebalance", "moves.settled=kill@3"),
     ("drain n2", "moves.announced=kill@4"),
 )
+
+
+async def test_commits_do_not_wait_for_a_mover_that_writes(world: World) -> None:
+    """Activation and forgetting take long with large slots; the other accounts of the node go on meanwhile."""
+    first, second, _ = await one_each(world)
+    async with sharded(world).node("n1").connection(for_long()) as connection:
+        await connection.do("BEGIN")
+        await _locked(connection)
+        assert (await world.pay(first, second, 1)).credited
+        await connection.do("ROLLBACK")
 
 
 @pytest.mark.soak

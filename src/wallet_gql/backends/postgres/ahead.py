@@ -49,8 +49,11 @@ CATCH_UP_ROWS: Final = 1_000
 
 _ROUNDS_MAX: Final = 10
 
-_HORIZON: Final = "SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text"
-"""The number of the oldest transaction that has not ended."""
+SERVER: Final = "SELECT concat_ws(' ', left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time())"
+"""Which server of a node answers: its timeline, and when it was started."""
+
+_HORIZON: Final = f"SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text, ({SERVER})"
+"""The number of the oldest transaction that has not ended, and the server that has counted them."""
 
 NEW: Final = "age(xmin) <= age(${}::text::xid)"
 """Whether a row was written by that transaction or a later one. Numbers wrap around, so very old rows may seem new."""
@@ -72,6 +75,8 @@ class Ordered:
     group: str
     order: tuple[str, ...]
     only: str = "true"
+    gapless: bool = False
+    """Whether the one column of `order` counts the rows of a group."""
 
     @property
     def piece(self) -> str:
@@ -103,7 +108,7 @@ def _type(coding: Coding) -> str:
     return "bigint" if coding in (Coding.NUMBER, Coding.SLOT, Coding.TIME) else "text"
 
 
-ENTRIES: Final = Ordered("entries", ENTRY, "account_id", ("sequence",))
+ENTRIES: Final = Ordered("entries", ENTRY, "account_id", ("sequence",), gapless=True)
 RECEIPTS: Final = Ordered("receipts", RECEIPT, "slot", ("actor", "key"))
 HOLDS: Final = Ordered("placed", HOLD, "id", ("id",), "state <> 'open'")
 
@@ -111,7 +116,11 @@ HOLDS: Final = Ordered("placed", HOLD, "id", ("id",), "state <> 'open'")
 async def pieces(
     read: Read, asked: Ordered, positions: dict[Any, tuple[Any, ...]], most: int
 ) -> AsyncIterator[list[Row]]:
-    """The rows behind the positions of their groups, about `most` at a time. The positions move along."""
+    """The rows behind the positions of their groups, about `most` at a time. The positions move along.
+
+    Raises:
+        Contended: a row is missing where they have no gaps. An import writes them in no order.
+    """
     columns = [column.name for column in asked.kind.columns]
     places = [columns.index(name) + 1 for name in asked.order]
     left = list(positions)
@@ -124,7 +133,9 @@ async def pieces(
         for row in found:
             group = groups[row[0] - 1]
             counts[group] += 1
-            positions[group] = tuple(row[place] for place in places)
+            before, positions[group] = positions[group], tuple(row[place] for place in places)
+            if asked.gapless and positions[group][0] != before[0] + 1:
+                raise Contended(f"{group} has no row {before[0] + 1} yet; is an import at work?")
         left[-_GROUPS_MAX:] = [group for group, count in counts.items() if count == share]
         if found:
             yield [tuple(row)[1:] for row in found]
@@ -158,6 +169,8 @@ class Ahead:
     """The last staged entry of each account."""
     since: str = ""
     """What was written from this transaction on may not be staged."""
+    server: str = ""
+    """Where it was read. Another server, or the same one after a crash, may give the same numbers to other rows."""
     pieces: int = 0
     rows: int = 0
 
@@ -165,6 +178,12 @@ class Ahead:
     def texts(self) -> list[str]:
         """The slots as ids have them."""
         return [f"{slot:03x}" for slot in self.slots]
+
+    def check(self, server: str) -> None:
+        """Raise Contended if another server answers than the one that was read first."""
+        self.server = self.server or server
+        if self.server != server:
+            raise Contended(f"the node that slots leave for {self.node} has failed over; nothing has moved")
 
     async def copy(self, read: Read, stage: Stage) -> None:
         """Copy what there is, in rounds: each copies what came in during the one before."""
@@ -175,7 +194,8 @@ class Ahead:
                 return
 
     async def _round(self, read: Read, stage: Stage) -> None:
-        ((since,),) = await read(_HORIZON)
+        ((since, server),) = await read(_HORIZON)
+        self.check(server)
         for (name,) in await read(NAMES, self.texts):
             self.positions.setdefault(name, (0,))
         async for rows in pieces(read, ENTRIES, self.positions, PIECE_ROWS):
@@ -213,7 +233,7 @@ class Ahead:
 DROP: Final = "DELETE FROM staged WHERE attempt = $1"
 """What an attempt has staged."""
 
-DROP_ALL: Final = "DELETE FROM staged"
+DROP_ALL: Final = "TRUNCATE staged"
 """What attempts have left whose movers are gone."""
 
 _LOCK: Final = "LOCK TABLE staged IN SHARE ROW EXCLUSIVE MODE"

@@ -18,7 +18,7 @@ from ...domain.model import Transfer
 from ..kit.kinds import ACCOUNT, ENTRY, HOLD, RECEIPT, RECORD, TRANSFER, Kind, Row
 from ..kit.nodes import NodeMap
 from ..relational.statements import select
-from .ahead import ENTRIES, NAMES, NEW, RECEIPTS, Ahead, between_systems, headers, lines, pieces
+from .ahead import ENTRIES, NAMES, NEW, RECEIPTS, SERVER, Ahead, between_systems, headers, lines, pieces
 from .node import Connection, literal
 
 _BY_ID: Final = "WHERE substr(id, 18, 3) = ANY ($1)"
@@ -88,6 +88,7 @@ class SlotRows:
 async def read_slots(connection: Connection, ahead: Ahead) -> SlotRows:
     """Read what a node has of some slots and has not staged, inside a transaction in which nobody else writes them."""
     read = connection.rows
+    ahead.check(await connection.value(SERVER))
     found: dict[str, Sequence[Row]] = {}
     for name, (kind, rest) in _TAKEN_BY.items():
         values = (ahead.texts if _BY_ID in rest else list(ahead.slots), ahead.since)

@@ -19,11 +19,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
-from ...domain.errors import Contended, Unavailable
+from ...domain.errors import Contended, Unavailable, WalletError
 from ...domain.frozen import frozen
 from ...domain.ids import SLOTS
 from ...failpoints import after_decision, before_decision
@@ -149,14 +149,7 @@ class Moves:
 
     async def _freeze_soon(self, homes: Placement, source: str, leaving: Leaving) -> None:
         """`_freeze`, and again if others do not let it: each try keeps them waiting for a moment only."""
-        for left in reversed(range(FREEZE_TRIES)):
-            try:
-                return await self._freeze(homes, source, leaving)
-            except Contended:
-                if not left:
-                    raise
-            await asyncio.sleep(_FREEZE_PAUSE)
-        raise AssertionError("the last try returns or raises")
+        await patiently(lambda: self._freeze(homes, source, leaving))
 
     async def _freeze(self, homes: Placement, source: str, leaving: Leaving) -> None:
         async with self._step(source) as connection:
@@ -251,7 +244,8 @@ class Moves:
             await self._forget(source, leaving, moved(homes, leaving))
         else:
             await self._serve_again(source, leaving)
-        await target.rows(DROP, leaving.attempt, aside=True)
+        with suppress(WalletError):  # there may be much of it; then the next mover drops it
+            await target.rows(DROP, leaving.attempt, aside=True)
 
     async def _has_mover(self, name: str) -> bool:
         """Whether a mover is at work: it holds a lock on every node until its sessions end."""
@@ -271,6 +265,18 @@ def _deadline() -> float:
     return asyncio.get_running_loop().time() + STEP_SECONDS
 
 
+async def patiently(step: Callable[[], Awaitable[None]]) -> None:
+    """Do what needs a closed gate, and again if others do not let it. Raises Contended: in vain each time."""
+    for left in reversed(range(FREEZE_TRIES)):
+        try:
+            return await step()
+        except Contended:
+            if not left:
+                raise
+        await asyncio.sleep(_FREEZE_PAUSE)
+    raise AssertionError("the last try returns or raises")
+
+
 async def close_gate(connection: Connection) -> None:
     """Wait until no commit of the node is open, and let none begin until the transaction ends. Raises Contended.
 
@@ -281,8 +287,8 @@ async def close_gate(connection: Connection) -> None:
 
 
 async def _locked(connection: Connection) -> Told:
-    """What the node says of itself, which nobody else changes until the transaction ends."""
-    await connection.rows("SELECT FROM node FOR UPDATE")
+    """What the node says of itself, which nobody else changes until the transaction ends. Commits may look at it."""
+    await connection.rows("SELECT FROM node FOR NO KEY UPDATE")
     (row,) = await connection.rows(OF_NODE)
     return told_by(row)
 

@@ -304,7 +304,7 @@ class PgStore(PgReads):
         until = asyncio.get_running_loop().time() + _GATE_SECONDS
         while True:
             async with AsyncExitStack() as stack:
-                homes, held = self._map, list[Connection]()
+                homes, held = self._map, list[tuple[PgNode, Connection]]()
                 if await self._close_gates(stack, homes, held):
                     yield
                     await check_held(held)
@@ -313,7 +313,9 @@ class PgStore(PgReads):
                 raise Contended("slots are moving between nodes")
             await self._learning.learn(homes)
 
-    async def _close_gates(self, stack: AsyncExitStack, homes: Placement, held: list[Connection]) -> bool:
+    async def _close_gates(
+        self, stack: AsyncExitStack, homes: Placement, held: list[tuple[PgNode, Connection]]
+    ) -> bool:
         """Close every node's gate. Returns whether the placement is still this one, with no slot on its way.
 
         The sessions that hold them are added to `held`.
@@ -323,7 +325,7 @@ class PgStore(PgReads):
             connection = await stack.enter_async_context(self._nodes[name].connection(deadline))
             connection.doubtful = True  # the lock ends with the session
             await connection.do(sql.CLOSE_GATE)
-            held.append(connection)
+            held.append((self._nodes[name], connection))
             try:
                 await self._receive_all(connection, deadline)
             except OtherEpoch:

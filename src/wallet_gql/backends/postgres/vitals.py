@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from ...domain.errors import NodeUnavailable, Unavailable, WalletError
@@ -15,6 +15,11 @@ from .text import CAN_WRITE
 WAIT_SECONDS: Final = 3.0
 PING_SECONDS: Final = 2.0
 
+_LOST: Final = "the gate was lost while it was held, so others may have written"
+_HOLDS: Final = """
+SELECT EXISTS (
+  SELECT FROM pg_locks WHERE pid = $1 AND locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted)
+"""
 _HAS: Final = "SELECT to_regclass($1) IS NOT NULL"
 _INTENTS: Final = "SELECT count(*), extract(epoch FROM max(clock_timestamp() - decided_at))::float FROM intents"
 _PENDING: Final = "SELECT count(*), extract(epoch FROM clock_timestamp())::float - min(at) / 1e6 FROM pending_credits"
@@ -60,14 +65,19 @@ async def vitals_of(node: PgNode) -> list[NodeVitals]:
         return []
 
 
-async def check_held(sessions: Sequence[Connection]) -> None:
-    """Raise Unavailable if a session has ended, and its lock with it: commits may have passed."""
-    for session in sessions:
+async def check_held(sessions: Iterable[tuple[PgNode, Connection]]) -> None:
+    """Raise Unavailable unless the server that a node has now says that the session holds its gate.
+
+    The session may have ended, and its lock with it, or be one of a server that was failed over from.
+    """
+    for node, session in sessions:
         session.deadline = asyncio.get_running_loop().time() + PING_SECONDS
         try:
-            await session.value("SELECT 1")
+            holds = await node.ask(_HOLDS, await session.value("SELECT pg_backend_pid()"), seconds=PING_SECONDS)
         except WalletError as error:
-            raise Unavailable("the gate was lost while it was held, so others may have written") from error
+            raise Unavailable(_LOST) from error
+        if not holds:
+            raise Unavailable(_LOST)
 
 
 async def why_away(node: PgNode) -> Unavailable | None:

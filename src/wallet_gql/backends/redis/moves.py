@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from ...failpoints import before_decision
-from ..postgres.moves import Moves, close_gate
+from ..postgres.moves import Moves, close_gate, patiently
 from ..postgres.node import Connection, PgNode
 from ..postgres.placement import Leaving, Placement, listed
 from ..postgres.two_phase import Recovery
@@ -55,13 +56,17 @@ class LeaseMoves(Moves):
     async def _settle(self, homes: Placement, source: str, leaving: Leaving) -> None:
         """Announce the freeze. Then apply all that is open from or to the slots. Raises Contended, Unavailable."""
         others = [name for name in homes.names if name != source]
-        for answer in await asyncio.gather(*map(self._announce, others), return_exceptions=True):
+        announced = (patiently(partial(self._announce, name)) for name in others)
+        for answer in await asyncio.gather(*announced, return_exceptions=True):
             if answer is not None:
                 raise answer
         await self._credits.settle_slots(listed(leaving.slots))
 
     async def _announce(self, name: str) -> None:
-        """Wait for the open commits of a node, and refuse those that begin without having heard of the freeze."""
+        """Wait for the open commits of a node, and refuse those that begin without having heard of the freeze.
+
+        It may be done again: each time only raises the epoch.
+        """
         async with self._step(name) as connection:
             await close_gate(connection)
             await connection.rows(_ANNOUNCE)
