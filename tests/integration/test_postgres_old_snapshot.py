@@ -6,28 +6,45 @@ What they cost is counted in index entries: these are the same on a busy machine
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.integration._clusters import one_each, store_of
-from tests.integration.test_postgres_pending import SMALL, entries_of, pending_of, quiet
+from tests.integration._clusters import one_each, quieted, store_of
+from tests.integration.test_postgres_pending import SMALL, entries_of, pending_of
 from tests.integration.test_postgres_receiving import neighbours, node_of
 from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres import reading
 from wallet_gql.backends.postgres.node import Connection, PgNode
 from wallet_gql.backends.postgres.store import PostgresStore
+from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.patience import patience
+from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness
 from wallet_gql.testing.world import Person, World
 
 pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
 
-__all__ = ["quiet"]
-
 MANY: Final = 120
 _READ: Final = "SELECT pg_stat_get_xact_tuples_returned('pending_credits_pkey'::regclass)"
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Iterator[PostgresCluster]:
+    """Nodes on which nothing else is under way: what other tests leave prepared, or a vacuum, keeps look-ups back."""
+    with server_or_skip():
+        cluster = PostgresCluster(3, {"autovacuum": "off"})
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+async def quiet(undisturbed: PostgresCluster, tmp_path: Path) -> AsyncIterator[World]:
+    """A ledger there, whose store neither recovers nor receives by itself."""
+    async with World(PostgresHarness(3, undisturbed), tmp_path) as world:
+        yield quieted(world)
 
 
 @asynccontextmanager
