@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
-from typing import Final
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, Final
 
 import pytest
 
@@ -16,8 +18,30 @@ from wallet_gql.testing.world import World
 
 pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis"), pytest.mark.trial]
 
+QUICK: Final = (
+    "test_a_node_comes_and_goes",
+    "test_payments_go_on_meanwhile",
+    "test_any_process_ends_what_a_mover_has_left",
+    "test_a_mover_that_others_have_overtaken_changes_nothing",
+    "test_what_is_refused",
+)
+"""Those of two-phase commit that are run with leases each time. The others, whose code does not differ, are soaks."""
+
+
+def soaked(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """The same test, marked here alone."""
+
+    @wraps(test)
+    async def again(**given: Any) -> None:
+        await test(**given)
+
+    marked: Callable[..., Awaitable[None]] = pytest.mark.soak(again)
+    return marked
+
+
 for module in (moves_tests, reads_tests):
-    globals().update({name: value for name, value in vars(module).items() if name.startswith("test_")})
+    found = {name: value for name, value in vars(module).items() if name.startswith("test_")}
+    globals().update({name: test if name in QUICK else soaked(test) for name, test in found.items()})
 fourth = moves_tests.fourth
 
 KILLS: Final = (
@@ -36,12 +60,6 @@ async def test_commits_do_not_wait_for_a_mover_that_writes(world: World) -> None
         await _locked(connection)
         assert (await world.pay(first, second, 1)).credited
         await connection.do("ROLLBACK")
-
-
-@pytest.mark.soak
-async def test_movers_are_killed_at_every_step(world: World, fourth: str) -> None:
-    """Two-phase commit has it in every run, and what only leases have is below."""
-    await moves_tests.test_movers_are_killed_at_every_step(world, fourth)
 
 
 async def test_any_process_ends_what_is_half_announced(world: World, fourth: str) -> None:
