@@ -202,11 +202,18 @@ export class Unanswered extends RequestFailed {
   }
 }
 
-/** Accounts from which money leaves by an intent that has no answer. */
-function onItsWay(pending: readonly Intent[], accountId: string): bigint {
-  const inputs = pending.map(({ input }) => input as Partial<InputOf<"transfer">>);
-  return inputs
-    .filter(({ fromAccountId, amount }) => fromAccountId === accountId && amount)
+/** Of which version an account was when money was to leave it, by the key of the intent. */
+type Decided = Map<string, string>;
+
+/**
+ * What leaves an account by intents that have no answer. Once an event has changed the account, it has been counted, or
+ * may have been: then the account itself says most, and nothing is taken off twice.
+ */
+function onItsWay(pending: readonly Intent[], { id, version }: Account, decided: Decided): bigint {
+  return pending
+    .filter(({ key }) => decided.get(key) === version)
+    .map(({ input }) => input as Partial<InputOf<"transfer">>)
+    .filter(({ fromAccountId, amount }) => fromAccountId === id && amount)
     .reduce((sum, { amount }) => sum + BigInt(amount?.minorUnits ?? 0), 0n);
 }
 
@@ -221,6 +228,7 @@ async function load(): Promise<Data> {
 /** The state, and what changes it. `wallet` is null until somebody is logged in. */
 export function useWalletState(): { state: State; wallet: Wallet | null; enter: () => Promise<void> } {
   const [state, dispatch] = useReducer(reduce, START);
+  const decided = useRef<Decided>(new Map());
   const userId = state.data?.viewer.id;
   const intents = useMemo(() => (userId ? new Intents(client, localStorage, userId) : null), [userId]);
 
@@ -272,7 +280,7 @@ export function useWalletState(): { state: State; wallet: Wallet | null; enter: 
     onSnapshot: (event) => !(state.data && isOfAnother(event, state.data)) && event.accounts.some((account) => isNews(account, state.data)) && void enter(),
   });
 
-  const wallet = intents && state.data ? bind(state, state.data, { intents, dispatch, enter, enterAnew, leave }) : null;
+  const wallet = intents && state.data ? bind(state, state.data, { intents, decided: decided.current, dispatch, enter, enterAnew, leave }) : null;
   useEffect(() => void (wallet && resumeOnce(wallet)), [intents]);
   return { state, wallet, enter };
 }
@@ -281,13 +289,14 @@ const resumeOnce = (wallet: Wallet) => wallet.resume().catch(() => undefined); /
 
 interface Means {
   readonly intents: Intents;
+  decided: Decided;
   dispatch(action: Action): void;
   enter(): Promise<void>;
   enterAnew(): Promise<void>;
   leave(error?: unknown): void;
 }
 
-function bind(state: State, data: Data, { intents, dispatch, enter, enterAnew, leave }: Means): Wallet {
+function bind(state: State, data: Data, { intents, decided, dispatch, enter, enterAnew, leave }: Means): Wallet {
   const { userId } = intents;
   const told = () => dispatch({ do: "pending", userId, pending: intents.open() });
   // docs: begin send
@@ -313,10 +322,12 @@ function bind(state: State, data: Data, { intents, dispatch, enter, enterAnew, l
     ...state,
     data,
     intents,
-    available: (account) => BigInt(account.available.minorUnits) - onItsWay(state.pending, account.id),
+    available: (account) => BigInt(account.available.minorUnits) - onItsWay(state.pending, account, decided),
     exponent: (currency) => data.exponents.get(currency) ?? 2,
     act: (operation, input) => {
       const intent = intents.decide(operation, input);
+      const from = data.viewer.accounts.find(({ id }) => id === (input as Partial<InputOf<"transfer">>).fromAccountId);
+      if (from) decided.set(intent.key, from.version);
       told();
       return send(intent);
     },

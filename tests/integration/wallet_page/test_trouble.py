@@ -54,7 +54,8 @@ def test_the_network_is_cut_while_paying(house: House, browser: Browser, people:
         enter(page, house, people[0])
         lose(house, page, people[1], "7.00")
         page.evaluate("location.hash = '#/'")
-        has(page, 4_300)
+        page.wait_for("document.querySelector('.lines a.line .amount')?.innerText === '-€7.00'", 30)
+        has(page, 4_300)  # its event has come, so nothing is taken off any more
         house.network(house.proxy.refuse)
         shows(page, "Reconnecting…")
         house.network(house.proxy.accept)
