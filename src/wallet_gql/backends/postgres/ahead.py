@@ -30,6 +30,7 @@ from ...domain.model import Transfer
 from ..kit.kinds import ENTRY, HOLD, RECEIPT, SYSTEM_ENTRY, TRANSFER, Coding, Kind, Row
 from ..kit.nodes import NodeMap
 from ..relational.statements import select
+from .hosts import TIMELINE
 from .node import Connection, literal
 
 Read = Callable[..., Awaitable[list[Any]]]
@@ -49,7 +50,7 @@ CATCH_UP_ROWS: Final = 1_000
 
 _ROUNDS_MAX: Final = 10
 
-SERVER: Final = "SELECT concat_ws(' ', left(pg_walfile_name(pg_current_wal_lsn()), 8), pg_postmaster_start_time())"
+SERVER: Final = f"SELECT concat_ws(' ', ({TIMELINE}), pg_postmaster_start_time())"
 """Which server of a node answers: its timeline, and when it was started."""
 
 _HORIZON: Final = f"SELECT pg_snapshot_xmin(pg_current_snapshot())::xid::text, ({SERVER})"

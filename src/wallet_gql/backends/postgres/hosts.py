@@ -26,7 +26,7 @@ GRACE_SECONDS: Final = 0.25
 FIRST_SECONDS: Final = 1.5
 """The same for the first connection, when nothing is known of timelines."""
 
-_TIMELINE: Final = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+TIMELINE: Final = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 """In hexadecimal."""
 
 Asked = asyncio.Task[tuple[int, Any]]
@@ -102,7 +102,7 @@ async def _writable(url: str, options: dict[str, Any]) -> tuple[int, Any]:
     """The timeline of a host, and a connection to it. Raises the driver's errors if it cannot be written."""
     connection = await asyncpg.connect(url, target_session_attrs=SessionAttribute.read_write, **options)
     try:
-        return int(await connection.fetchval(_TIMELINE), 16), connection
+        return int(await connection.fetchval(TIMELINE), 16), connection
     except BaseException:
         connection.terminate()
         raise
