@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from unittest.mock import AsyncMock
@@ -12,8 +13,10 @@ from typer.testing import CliRunner
 
 from tests.integration.test_lab_check import FOUND
 from tests.integration.test_lab_fault import SHOWN_BY
+from wallet_gql.lab import power as lab_power
 from wallet_gql.lab.broken import SOUND
-from wallet_gql.lab.power import ENOUGH, Power, judged, mutants_of, power
+from wallet_gql.lab.power import ENOUGH, Power, earlier, judged, mutants_of, parts, power
+from wallet_gql.lab.results import keep
 from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.missing import server_or_skip
 from wallet_gql.testing.servers.process import ServerMissing
@@ -51,9 +54,28 @@ def test_what_is_no_mutant_is_refused(wrong: list[str]) -> None:
 
 def test_rates_have_exact_intervals() -> None:
     """Of 20 convictions in 20 trials the true rate is above 0.83; of none in 20 it is below 0.17."""
-    always, never = Power("a", 20, [1.0] * 19 + [3.0]), Power("b", 20)
+    always, never = Power("a", [*range(20)], [1.0] * 19 + [3.0]), Power("b", [*range(20)])
     assert [round(bound, 4) for bound in (*always.bounds, *never.bounds)] == [0.8316, 1, 0, 0.1684]
     assert (always.rate, always.median_seconds, never.median_seconds) == (1.0, 1.0, None)
+
+
+async def test_trials_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a folder has of the same commit, backend and number of faults is not tried again."""
+    trial = AsyncMock(return_value=("wrong", 2.0))
+    monkeypatch.setattr(lab_power, "_trial", trial)
+    told: list[Sequence[Power]] = []
+    first = await power("sqlite", MODULE, ["a"], [1, 2], told=told.append)
+    assert [len(one) for one in told] == [2, 2]
+    keep(tmp_path, "power.json", parts("sqlite", 16, first))
+    before = earlier(tmp_path, "sqlite", 16)
+    assert before == {one.mutant: one for one in first}
+    assert earlier(tmp_path, "sqlite", 8) == earlier(tmp_path, "postgres", 16) == earlier(None, "sqlite", 16) == {}
+    trial.reset_mock()
+    *_, last = await power("sqlite", MODULE, ["a", "b"], [2, 3], before=before)
+    assert [call.args[1:4:2] for call in trial.await_args_list] == [("b", 2), (SOUND, 3), ("a", 3), ("b", 3)]
+    assert (before["a"].seeds, last.seeds, last.seconds) == ([1, 2, 3], [2, 3], [2.0, 2.0])
+    monkeypatch.setattr(lab_power, "commit", lambda: "another")
+    assert earlier(tmp_path, "sqlite", 16) == {}
 
 
 MODULES: Final = {

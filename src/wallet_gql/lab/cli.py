@@ -260,10 +260,10 @@ def power(
 ) -> None:
     """Run `check` and `fault` on products that are broken on purpose: how much a clean result is worth.
 
-    Exit 1 if the sound product is convicted.
+    What `--out` has of the same commit and as many faults is gone on with. Exit 1 if the sound product is convicted.
     """
     from .broken import SOUND  # noqa: PLC0415 - needs the extra
-    from .power import ENOUGH, mutants_of  # noqa: PLC0415 - same
+    from .power import ENOUGH, earlier, mutants_of, parts  # noqa: PLC0415 - same
     from .power import power as power_of  # noqa: PLC0415 - same
 
     sys.path.insert(0, "")  # as `python -m` does: modules of the working directory
@@ -273,11 +273,12 @@ def power(
         raise ConfigurationError(f"{mutants} has no {', '.join(sorted(unknown))}")
 
     async def work(name: str, step: Step) -> list[Power]:
-        return await power_of(name, mutants, chosen, range(seed, seed + seeds), faults=faults, step=step)
+        drawn, before = range(seed, seed + seeds), earlier(out, name, faults)
+        told = lambda found: keep(out, "power.json", parts(name, faults, found))  # noqa: E731 - one line
+        return await power_of(name, mutants, chosen, drawn, faults=faults, step=step, before=before, told=told)
 
     (found, *_), _ = _each([backend], "power", seeds * (len(chosen) + 1), work, out)
-    keep(out, "power.json", {f"{backend} {one.mutant}": one.plain() for one in found})
-    table = Table(title=f"mutants of {backend}, {seeds} seeds")
+    table = Table(title=f"mutants of {backend}")
     for head in ("mutant", "convicted", "95 % interval", "median s", "found"):
         table.add_column(head, overflow="ellipsis", no_wrap=True)
     for one in found:

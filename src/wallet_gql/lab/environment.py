@@ -23,7 +23,7 @@ def describe() -> dict[str, Any]:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["wallet-gql", *sys.argv[1:]],
         "walletGql": __version__,
-        "commit": _commit(),
+        "commit": commit(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": platform.platform(),
         "cpus": os.cpu_count(),
@@ -46,7 +46,8 @@ async def servers_of(backend: str) -> dict[str, str]:
             await harness.stop()
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """The commit of the sources; None if they are not in a repository, as in an installed wheel."""
     git = which("git")
     if git is None:
         return None

@@ -22,12 +22,13 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Self
 
 from ..domain.errors import ConfigurationError
 from ..testing import crash
@@ -37,7 +38,9 @@ from ..testing.servers.keeper import keep
 from ..testing.servers.process import ServerMissing
 from .broken import SOUND, command, load, spoil
 from .check import Report, run
+from .environment import commit
 from .fault import suffer
+from .results import read
 from .stats import CONFIDENCE
 from .workload import Size
 
@@ -56,10 +59,21 @@ class Power:
     """All trials of one mutant. `found` is what the first conviction says."""
 
     mutant: str
-    trials: int = 0
+    seeds: list[int] = field(default_factory=list)
+    """Of each trial."""
     seconds: list[float] = field(default_factory=list)
     """Of each conviction: from the start of the recording."""
     found: str = ""
+
+    @classmethod
+    def of(cls, mutant: str, plain: Mapping[str, Any]) -> Self:
+        """What `plain` has made of it."""
+        return cls(mutant, plain["seeds"], plain["seconds"], plain["found"])
+
+    @property
+    def trials(self) -> int:
+        """How many there were."""
+        return len(self.seeds)
 
     @property
     def convicted(self) -> int:
@@ -87,7 +101,7 @@ class Power:
     def plain(self) -> dict[str, Any]:
         """For JSON."""
         counts = {"trials": self.trials, "convicted": self.convicted, "interval": list(self.bounds)}
-        return {**counts, "seconds": self.seconds, "found": self.found}
+        return {**counts, "seeds": self.seeds, "seconds": self.seconds, "found": self.found}
 
 
 def mutants_of(module: str) -> Collection[str]:
@@ -98,6 +112,20 @@ def mutants_of(module: str) -> Collection[str]:
         raise ConfigurationError(f"{module} has no MUTANTS: {error}") from error
 
 
+def parts(backend: str, faults: int, found: Iterable[Power]) -> dict[str, Any]:
+    """What `power.json` has of these trials."""
+    under = {"faults": faults, "commit": commit()}
+    return {f"{backend} {one.mutant}": {**one.plain(), **under} for one in found}
+
+
+def earlier(out: Path | None, backend: str, faults: int) -> dict[str, Power]:
+    """What a folder has of trials of this commit, each with as many faults, by mutant."""
+    found = {} if out is None or commit() is None else read(out, "power")
+    under = {"faults": faults, "commit": commit()}
+    named = {name.removeprefix(f"{backend} "): told for name, told in found.items() if name.startswith(f"{backend} ")}
+    return {name: Power.of(name, told) for name, told in named.items() if told.items() >= under.items()}
+
+
 async def power(
     backend: str,
     module: str,
@@ -106,17 +134,30 @@ async def power(
     *,
     faults: int = 0,
     step: Callable[[], object] = lambda: None,
+    before: Mapping[str, Power] = MappingProxyType({}),
+    told: Callable[[Sequence[Power]], object] = lambda _: None,
 ) -> list[Power]:
-    """Every mutant and the sound backend under every seed. Raises ConfigurationError if a trial cannot be run."""
-    tallies = [Power(name) for name in (SOUND, *mutants)]
+    """Every mutant and the sound backend under every seed.
+
+    Args:
+        step: called after each trial.
+        before: earlier trials, by mutant. Their seeds are not tried again.
+        told: gets all there is after each seed.
+
+    Raises:
+        ConfigurationError: a trial cannot be run.
+    """
+    tallies = [before.get(name, Power(name)) for name in (SOUND, *mutants)]
     for seed in seeds:
         for tally in tallies:
-            said, seconds = await _trial(module, tally.mutant, backend, seed, faults)
-            tally.trials += 1
-            if said:
-                tally.seconds.append(seconds)
-                tally.found = tally.found or said
+            if seed not in tally.seeds:
+                said, seconds = await _trial(module, tally.mutant, backend, seed, faults)
+                tally.seeds.append(seed)
+                if said:
+                    tally.seconds.append(seconds)
+                    tally.found = tally.found or said
             step()
+        told(tallies)
     return tallies
 
 

@@ -19,7 +19,9 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 def merge(file: Path, parts: Mapping[str, Any]) -> None:
     """Put the parts into the file, in place of those with the same names; the others stay."""
     known = read(file.parent, file.stem)
-    file.write_text(json.dumps(known | dict(parts), indent=1) + "\n", encoding="utf-8")
+    draft = file.with_suffix(".new")
+    draft.write_text(json.dumps(known | dict(parts), indent=1) + "\n", encoding="utf-8")
+    draft.replace(file)  # whoever is killed here leaves the file as it was
 
 
 def keep(out: Path | None, name: str, parts: Mapping[str, Any]) -> None:
