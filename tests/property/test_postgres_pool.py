@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import asyncpg
 import pytest
 
+from wallet_gql.backends.postgres.node import Connection
 from wallet_gql.backends.postgres.pool import AT_HAND_MAX, IDLE_SECONDS, USES_MAX, Pool
+from wallet_gql.domain.errors import NodeUnavailable
 
 
 class Raw:
@@ -140,3 +143,21 @@ async def test_closing_keeps_nothing_at_hand(yard: Yard) -> None:
     await yard.back(second)
     assert yard.driver.free == [first, second]
     assert yard.driver.is_closed
+
+
+class Released:
+    """The driver's proxy of a connection that has left the pool: each call raises, before anything is awaited."""
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*given: object, **more: object) -> None:
+            raise asyncpg.InterfaceError(f"cannot call Connection.{name}(): {given} {more}")
+
+        return call
+
+
+@pytest.mark.parametrize("ask", ["do", "begin", "rows_soon", "value", "rows"])
+async def test_a_lost_connection_is_a_node_that_is_away(ask: str) -> None:
+    """However it is asked: never an error of the driver."""
+    connection = Connection("n1", Released(), asyncio.get_running_loop().time() + 10)
+    with pytest.raises(NodeUnavailable, match="n1"):
+        await getattr(connection, ask)("SELECT 1")

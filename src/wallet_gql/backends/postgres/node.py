@@ -265,7 +265,11 @@ class Connection:
 
     async def rows_soon(self, statement: str, *values: Any) -> list[Any]:
         """All rows of a statement, as `_soon` runs it."""
-        return await self._soon(self._raw.fetch(statement, *values))
+        return await self._soon(self._fetch(statement, *values))
+
+    async def _fetch(self, statement: str, *values: Any) -> list[Any]:
+        """The driver's own raises when it is called, if the connection is lost; this one when it is awaited."""
+        return list(await self._raw.fetch(statement, *values))
 
     async def _soon(self, asked: Awaitable[T]) -> T:
         """Run what waits for no lock: a node that does not answer it soon is down.
@@ -297,7 +301,7 @@ class Connection:
         """All rows."""
         try:
             async with asyncio.timeout_at(self.deadline):
-                return list(await self._raw.fetch(statement, *values))
+                return await self._fetch(statement, *values)
         except Exception as error:
             raise translate(error, self.node) from error
 
