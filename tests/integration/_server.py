@@ -234,6 +234,10 @@ class Wire:
         assert "errors" not in body, body
         return next(iter(body["data"].values()))
 
+    def drop(self) -> None:
+        """Hang up at once."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         """Hang up."""
         self._writer.close()

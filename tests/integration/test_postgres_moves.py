@@ -424,6 +424,7 @@ async def suffer(world: World, fourth: str, kills: Sequence[tuple[str, str]]) ->
     return codes
 
 
+@pytest.mark.soak  # `test_moves_over_http` does the same over HTTP, and kills servers and nodes as well
 async def test_movers_are_killed_at_every_step(world: World, fourth: str) -> None:
     """In the end nothing is missing, and each command was killed where it was meant to be."""
     assert await suffer(world, fourth, KILLS) == {-signal.SIGKILL: len(KILLS)}
