@@ -141,6 +141,29 @@ async def test_a_process_learns_another_epoch(world: World) -> None:
     assert page.items
 
 
+async def test_another_epoch_ends_no_session(world: World) -> None:
+    """A refused commit and a refused read keep their sessions: a new one would have to plan all statements again."""
+    people, database = await one_each(quieted(world)), database_of(world)
+    nodes = store_cluster(world).nodes
+    others = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+
+    async def use() -> None:
+        for payer, payee in ((0, 2), (2, 0), (1, 2)):
+            assert (await world.pay(people[payer], people[payee], 1)).credited
+            assert (await world.store.list_transfers(people[payee].account, PageRequest(10))).items
+
+    await use()
+    before = [set(node.run(others, database).split()) for node in nodes]
+    for _ in range(3):
+        for node in nodes:
+            node.run("UPDATE node SET epoch = epoch + 1", database)
+        await use()
+    for node, known in zip(nodes, before, strict=True):
+        assert known <= set(node.run(others, database).split())
+        stuck = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND state LIKE 'idle in%'"
+        assert node.run(stuck, database) == "0"
+
+
 def database_of(world: World) -> str:
     """The name of the ledger's database on every node."""
     return world.harness.url.split("?")[0].rpartition("/")[2]

@@ -1,8 +1,8 @@
 """One Postgres node: its connection pools.
 
 The caller drives a connection's transaction with plain statements, because asyncpg's own transaction object would send
-COMMIT after a PREPARE. A connection with any error is terminated, never returned to the
-pool.
+COMMIT after a PREPARE. A connection with an error is terminated, never returned to the pool. The exception is another
+epoch, which while slots move is an answer like any other: a new session has to plan all statements again.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Literal, TypeVar
 
 import asyncpg
 
 from ...background import log_once_a_minute
-from ...domain.errors import NodeUnavailable, Unavailable
+from ...domain.errors import NodeUnavailable, Unavailable, WalletError
 from ...metrics import CONNECTION_SECONDS, CONNECTIONS, CONNECTIONS_MAX
 from ...urls import parse
 from .errors import translate
 from .hosts import Hosts
 from .parameters import POOL, pool_of
+from .placement import OtherEpoch
 from .pool import Pool
 
 T = TypeVar("T")
@@ -180,6 +181,9 @@ class PgNode:
         connection = Connection(self.name, raw, deadline)
         try:
             yield connection
+        except OtherEpoch:
+            await connection.roll_back()
+            raise
         except BaseException:
             connection.doubtful = True
             raise
@@ -232,6 +236,9 @@ class PgNode:
         try:
             found = await getattr(Connection(self.name, raw, deadline), how)(statement, *values)
             doubtful = False
+        except OtherEpoch:
+            doubtful = False
+            raise
         finally:
             CONNECTIONS.add(-1, self.name, "reads")
             await self._give_back(pool, raw, doubtful=doubtful)
@@ -258,6 +265,15 @@ class Connection:
             return await self.run(statement)
         except Exception as error:
             raise translate(error, self.node) from error
+
+    async def roll_back(self) -> None:
+        """End a transaction that a statement has failed in, so that others can use the connection. Raises nothing."""
+        was_doubtful, self.doubtful = self.doubtful, True
+        self.deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS
+        with suppress(WalletError, asyncpg.InterfaceError):
+            if self._raw.is_in_transaction():
+                await self.do("ROLLBACK")
+            self.doubtful = was_doubtful
 
     async def begin(self, statement: str) -> None:
         """`run` a statement as `_soon` does."""
