@@ -44,6 +44,11 @@ class NodeMap:
         """The node of a slot."""
         return self._home[slot]
 
+    @property
+    def homes(self) -> Sequence[str]:
+        """The nodes of all slots, in order."""
+        return self._home
+
     def peer_of(self, node: str) -> Callable[[int], str | None]:
         """For one node: a function from a slot to None if this node is its home, else to the home's name."""
         home = self._home

@@ -25,7 +25,6 @@ from typing import Any, Final
 
 from ...domain.errors import Contended, Unavailable, WalletError
 from ...domain.frozen import frozen
-from ...domain.ids import SLOTS
 from ...failpoints import after_decision, before_decision
 from ..kit.nodes import NodeMap
 from .ahead import DROP, DROP_ALL, Ahead, unstage
@@ -307,5 +306,7 @@ def moved(homes: Placement, leaving: Leaving) -> NodeMap:
     """The homes as they are once the slots are on their new node. Raises Unavailable: some node was not asked."""
     if homes.unowned:
         raise Unavailable("a node does not say which slots it has, so none can move")
-    slots = leaving.slots
-    return NodeMap(homes.names, [leaving.peer if slots >> s & 1 else homes.home(s) for s in range(SLOTS)])
+    after = list(homes.homes)
+    for slot in listed(leaving.slots):
+        after[slot] = leaving.peer
+    return NodeMap(homes.names, after)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any, Final
 
 from ...domain.changes import Scope
@@ -20,6 +21,9 @@ from ..kit.nodes import NodeMap
 
 ALL: Final = (1 << SLOTS) - 1
 """All slots. Sets of slots are numbers: bit n stands for slot n."""
+
+_BITS: Final = bytes.maketrans(b"01", b"\0\1")
+"""What a digit says. Every process builds a placement at each step of a move, so it goes over slots with few steps."""
 
 SERVING: Final = "serving"
 DRAINING: Final = "draining"
@@ -117,12 +121,12 @@ def all_members(told: Iterable[Told]) -> dict[str, Member]:
 
 def slots_of(nodes: NodeMap, name: str) -> int:
     """The slots whose home a node is."""
-    return sum(1 << slot for slot in range(SLOTS) if nodes.home(slot) == name)
+    return int("".join(["1" if home == name else "0" for home in reversed(nodes.homes)]), 2)
 
 
 def listed(slots: int) -> list[int]:
     """The members of a set of slots, in order."""
-    return [slot for slot, bit in enumerate(reversed(f"{slots:b}")) if bit == "1"]
+    return list(compress(range(SLOTS), f"{slots:b}"[::-1].encode().translate(_BITS)))
 
 
 class Placement(NodeMap):
