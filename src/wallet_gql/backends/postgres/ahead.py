@@ -25,7 +25,6 @@ import orjson
 
 from ...domain.errors import Contended
 from ...domain.frozen import frozen
-from ...domain.ids import is_system
 from ...domain.model import Transfer
 from ..kit.kinds import ENTRY, HOLD, RECEIPT, SYSTEM_ENTRY, TRANSFER, Coding, Kind, Row
 from ..kit.nodes import NodeMap
@@ -62,7 +61,15 @@ NEW: Final = "age(xmin) <= age(${}::text::xid)"
 _OF_TRANSFER: Final = [column.name for column in ENTRY.columns].index("transfer_id")
 
 _LED: Final = [column.name for column in RECEIPT.columns].index("transfer_id")
-_SIDES: Final = [n for n, one in enumerate(TRANSFER.columns) if one.name in ("debit_account_id", "credit_account_id")]
+_SYSTEM: Final = "LIKE 'sys:%'"
+"""See `is_system`."""
+_BETWEEN_SYSTEMS: Final = f"debit_account_id {_SYSTEM} AND credit_account_id {_SYSTEM}"
+WITH_OTHERS: Final = (
+    "NOT (substr(id, 18, 3) = ANY ($2) "
+    f"AND (debit_account_id {_SYSTEM} OR substr(debit_account_id, 18, 3) = ANY ($2)) "
+    f"AND (credit_account_id {_SYSTEM} OR substr(credit_account_id, 18, 3) = ANY ($2)))"
+)
+"""Transfers that not only these slots have to do with (`NodeMap.touched`)."""
 
 NAMES: Final = "SELECT id FROM accounts WHERE substr(id, 18, 3) = ANY ($1)"
 
@@ -142,15 +149,16 @@ async def pieces(
             yield [tuple(row)[1:] for row in found]
 
 
-async def headers(read: Read, ids: Iterable[str]) -> list[Row]:
-    """The headers of transfers, as rows."""
-    return [tuple(row) for row in await read(select(TRANSFER, "WHERE id = ANY ($1)"), list(ids))]
+async def headers(read: Read, ids: Iterable[str], only: str = "true", *values: object) -> list[Row]:
+    """The headers of transfers, as rows; `only` is a condition on them."""
+    asked = list(ids)
+    statement = select(TRANSFER, f"WHERE id = ANY ($1) AND {only}")
+    return [tuple(row) for row in await read(statement, asked, *values)] if asked else []
 
 
 async def between_systems(read: Read, receipts: Iterable[Row]) -> list[Row]:
     """The headers of transfers that have no entry of a customer: the receipt, in the slot that led it, names it."""
-    found = await headers(read, {row[_LED] for row in receipts} - {None})
-    return [row for row in found if all(is_system(row[place]) for place in _SIDES)]
+    return await headers(read, {row[_LED] for row in receipts} - {None}, _BETWEEN_SYSTEMS)
 
 
 def lines(homes: NodeMap, node: str, transfers: Iterable[Transfer]) -> list[Row]:
@@ -236,6 +244,9 @@ DROP: Final = "DELETE FROM staged WHERE attempt = $1"
 
 DROP_ALL: Final = "TRUNCATE staged"
 """What attempts have left whose movers are gone."""
+
+IS_FULL: Final = "SELECT EXISTS (SELECT FROM staged) OR pg_total_relation_size('staged') > 64 * 1024 * 1024"
+"""Whether to do that before a batch. Each time makes new files; but what is deleted leaves its room behind."""
 
 _LOCK: Final = "LOCK TABLE staged IN SHARE ROW EXCLUSIVE MODE"
 _COUNT: Final = "SELECT count(*) FROM staged WHERE attempt = $1"

@@ -18,7 +18,19 @@ from ...domain.model import Transfer
 from ..kit.kinds import ACCOUNT, ENTRY, HOLD, RECEIPT, RECORD, TRANSFER, Kind, Row
 from ..kit.nodes import NodeMap
 from ..relational.statements import select
-from .ahead import ENTRIES, NAMES, NEW, RECEIPTS, SERVER, Ahead, between_systems, headers, lines, pieces
+from .ahead import (
+    ENTRIES,
+    NAMES,
+    NEW,
+    RECEIPTS,
+    SERVER,
+    WITH_OTHERS,
+    Ahead,
+    between_systems,
+    headers,
+    lines,
+    pieces,
+)
 from .node import Connection, literal
 
 _BY_ID: Final = "WHERE substr(id, 18, 3) = ANY ($1)"
@@ -136,7 +148,9 @@ async def forget_slots(connection: Connection, node: str, homes: NodeMap, slots:
     texts = [f"{slot:03x}" for slot in slots]
     names = [row[0] for row in await connection.rows(NAMES, texts)]
     async for ids in _touched(connection, names, slots):
-        transfers = [TRANSFER.from_row(row) for row in await headers(connection.rows, ids)]
+        if not ids:
+            continue
+        transfers = [TRANSFER.from_row(row) for row in await headers(connection.rows, ids, WITH_OTHERS, texts)]
         stay = [transfer for transfer in transfers if node in homes.touched(transfer)]
         gone = ids - {transfer.id for transfer in stay}
         await connection.rows("DELETE FROM system_entries WHERE transfer_id = ANY ($1)", list(ids))

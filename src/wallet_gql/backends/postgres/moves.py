@@ -27,7 +27,7 @@ from ...domain.errors import Contended, Unavailable, WalletError
 from ...domain.frozen import frozen
 from ...failpoints import after_decision, before_decision
 from ..kit.nodes import NodeMap
-from .ahead import DROP, DROP_ALL, Ahead, unstage
+from .ahead import DROP, DROP_ALL, IS_FULL, Ahead, unstage
 from .commit import commit_by
 from .move_rows import forget_slots, read_slots, write_slots
 from .node import Connection, PgNode
@@ -141,7 +141,8 @@ class Moves:
                 before_decision("moves.ahead")
                 await pace.rest(rows)
 
-            await target.rows(DROP_ALL)  # of attempts that have ended before they froze anything
+            if await target.ask(IS_FULL):  # of attempts that have ended before they froze anything
+                await target.rows(DROP_ALL)
             await connection.do(_READING)
             await ahead.copy(read, stage)
             await connection.do(_AS_BEFORE)
