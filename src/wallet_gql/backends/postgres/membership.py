@@ -33,11 +33,14 @@ from .upgrade import prepare_node
 log = logging.getLogger("wallet_gql.postgres")
 
 BATCH_MAX: Final = 64
-BATCH_ROWS: Final = 2_000
-"""About how many rows a batch should have at most: its slots are unavailable while these are copied."""
+BATCH_ROWS: Final = 8_000
+"""About how many rows a batch should have at most: one commit puts them in place, and one deletes them."""
 
 FROZEN_SECONDS: Final = 0.5
-"""If a batch was unavailable for longer than this, the next one is smaller, however few rows it had."""
+"""If a batch was unavailable for longer than this, the next one is smaller; for less than half of it, larger.
+
+Each batch refuses three times what is in flight on its nodes, so they should be few.
+"""
 
 ATTEMPTS_MAX: Final = 20
 """How often one batch is tried before the mover gives up."""
@@ -300,7 +303,7 @@ class Membership:
             left = left[most:]
             if done.rows > BATCH_ROWS or done.frozen_seconds > FROZEN_SECONDS:
                 most = max(most // 2, 1)
-            elif done.rows * 2 <= BATCH_ROWS:
+            elif done.rows * 2 <= BATCH_ROWS and done.frozen_seconds * 2 <= FROZEN_SECONDS:
                 most = min(most * 2, BATCH_MAX)
             progress.moved += slots.bit_count()
             progress.rows += done.rows
