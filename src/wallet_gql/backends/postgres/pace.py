@@ -9,8 +9,8 @@ from typing import Final
 SHARE: Final = 0.5
 """The share of the time in which a mover works, unless it is told otherwise.
 
-While it works without a pause, the nodes serve a third of what they serve otherwise. Half of the time that, and all
-of it in the other half, is two thirds.
+Where all nodes and the payers share two cores, a mover without rests leaves about half of the payments, and one that
+rests for half of the time about two thirds (`benchmarks/moves.py`).
 """
 
 
