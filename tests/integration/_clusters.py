@@ -66,10 +66,14 @@ def sharded(world: World) -> PgStore:
 
 def quieted(world: World) -> World:
     """The world, whose store neither recovers nor receives by itself: what is in doubt stays so."""
-    assert isinstance(world.store, PgStore)
-    assert world.store._recovering is not None
-    world.store._recovering.cancel()
+    quiet(sharded(world))
     return world
+
+
+def quiet(store: PgStore) -> None:
+    """Let a store neither recover nor receive by itself, nor end what a mover seems to have left."""
+    assert store._recovering is not None
+    store._recovering.cancel()
 
 
 async def one_each(world: World, balance_minor: int = 1_000) -> list[Person]:

@@ -11,6 +11,7 @@ import pytest
 from wallet_gql.backends.postgres.node import Connection
 from wallet_gql.backends.postgres.pool import AT_HAND_MAX, IDLE_SECONDS, USES_MAX, Pool
 from wallet_gql.domain.errors import NodeUnavailable
+from wallet_gql.testing.patience import patience
 
 
 class Raw:
@@ -158,6 +159,6 @@ class Released:
 @pytest.mark.parametrize("ask", ["do", "begin", "rows_soon", "value", "rows"])
 async def test_a_lost_connection_is_a_node_that_is_away(ask: str) -> None:
     """However it is asked: never an error of the driver."""
-    connection = Connection("n1", Released(), asyncio.get_running_loop().time() + 10)
+    connection = Connection("n1", Released(), asyncio.get_running_loop().time() + patience(10))
     with pytest.raises(NodeUnavailable, match="n1"):
         await getattr(connection, ask)("SELECT 1")

@@ -38,7 +38,7 @@ _NAMES: Final = {
 }
 _LENGTH: Final = 36
 _ENTROPY_BITS: Final = 62
-_SYSTEM: Final = "sys:"
+SYSTEM_PREFIX: Final = "sys:"
 OPERATOR: Final = "op:operator"
 """The actor of the command line: not a user, owns nothing, may act on any account."""
 
@@ -145,7 +145,7 @@ def actor_slot(actor: str) -> int:
 
 def system_account(name: str, currency: str) -> AccountId:
     """The id of a system account, which exists on every node: `sys:stripe:EUR`, `sys:fees:EUR`."""
-    return AccountId(f"{_SYSTEM}{name}:{currency}")
+    return AccountId(f"{SYSTEM_PREFIX}{name}:{currency}")
 
 
 def clearing_account(peer: str, currency: str) -> AccountId:
@@ -155,12 +155,12 @@ def clearing_account(peer: str, currency: str) -> AccountId:
 
 def is_system(account_id: str) -> bool:
     """Whether the account is a system account (no floor, no owner, no stored balance)."""
-    return account_id.startswith(_SYSTEM)
+    return account_id.startswith(SYSTEM_PREFIX)
 
 
 def is_clearing(account_id: str) -> bool:
     """Whether the account is a clearing account between nodes."""
-    return account_id.startswith(f"{_SYSTEM}clearing/")
+    return account_id.startswith(f"{SYSTEM_PREFIX}clearing/")
 
 
 def system_currency(account_id: str) -> str:

@@ -25,6 +25,7 @@ import orjson
 
 from ...domain.errors import Contended
 from ...domain.frozen import frozen
+from ...domain.ids import SYSTEM_PREFIX
 from ...domain.model import Transfer
 from ..kit.kinds import ENTRY, HOLD, RECEIPT, SYSTEM_ENTRY, TRANSFER, Coding, Kind, Row
 from ..kit.nodes import NodeMap
@@ -61,8 +62,7 @@ NEW: Final = "age(xmin) <= age(${}::text::xid)"
 _OF_TRANSFER: Final = [column.name for column in ENTRY.columns].index("transfer_id")
 
 _LED: Final = [column.name for column in RECEIPT.columns].index("transfer_id")
-_SYSTEM: Final = "LIKE 'sys:%'"
-"""See `is_system`."""
+_SYSTEM: Final = f"LIKE '{SYSTEM_PREFIX}%'"
 _BETWEEN_SYSTEMS: Final = f"debit_account_id {_SYSTEM} AND credit_account_id {_SYSTEM}"
 WITH_OTHERS: Final = (
     "NOT (substr(id, 18, 3) = ANY ($2) "
