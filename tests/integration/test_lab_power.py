@@ -62,6 +62,7 @@ def test_rates_have_exact_intervals() -> None:
 async def test_trials_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a folder has of the same commit, backend and number of faults is not tried again."""
     trial = AsyncMock(return_value=("wrong", 2.0))
+    monkeypatch.setattr(lab_power, "commit", lambda: "this")
     monkeypatch.setattr(lab_power, "_trial", trial)
     told: list[Sequence[Power]] = []
     first = await power("sqlite", MODULE, ["a"], [1, 2], told=told.append)
@@ -74,7 +75,11 @@ async def test_trials_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
     *_, last = await power("sqlite", MODULE, ["a", "b"], [2, 3], before=before)
     assert [call.args[1:4:2] for call in trial.await_args_list] == [("b", 2), (SOUND, 3), ("a", 3), ("b", 3)]
     assert (before["a"].seeds, last.seeds, last.seconds) == ([1, 2, 3], [2, 3], [2.0, 2.0])
-    monkeypatch.setattr(lab_power, "commit", lambda: "another")
+    for other in ("another", None):
+        monkeypatch.setattr(lab_power, "commit", lambda other=other: other)
+        assert earlier(tmp_path, "sqlite", 16) == {}
+    monkeypatch.setattr(lab_power, "commit", lambda: "this-dirty")
+    keep(tmp_path, "power.json", parts("sqlite", 16, first))
     assert earlier(tmp_path, "sqlite", 16) == {}
 
 

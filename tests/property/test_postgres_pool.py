@@ -162,3 +162,24 @@ async def test_a_lost_connection_is_a_node_that_is_away(ask: str) -> None:
     connection = Connection("n1", Released(), asyncio.get_running_loop().time() + patience(10))
     with pytest.raises(NodeUnavailable, match="n1"):
         await getattr(connection, ask)("SELECT 1")
+
+
+class Silent:
+    """A connection in a transaction, to a node that does not answer."""
+
+    def is_in_transaction(self) -> bool:
+        """It is."""
+        return True
+
+    async def execute(self, _statement: str) -> None:
+        """No answer."""
+        await asyncio.Event().wait()
+
+
+async def test_rolling_back_ends_with_the_deadline() -> None:
+    """Whoever was refused has no more time than before; the connection is of no use any more."""
+    loop = asyncio.get_running_loop()
+    connection = Connection("n1", Silent(), loop.time())
+    before = connection.deadline
+    await connection.roll_back()
+    assert (connection.deadline, connection.doubtful) == (before, True)

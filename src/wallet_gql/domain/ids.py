@@ -39,6 +39,7 @@ _NAMES: Final = {
 _LENGTH: Final = 36
 _ENTROPY_BITS: Final = 62
 SYSTEM_PREFIX: Final = "sys:"
+"""What the id of every system account begins with, see `is_system`."""
 OPERATOR: Final = "op:operator"
 """The actor of the command line: not a user, owns nothing, may act on any account."""
 

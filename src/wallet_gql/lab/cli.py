@@ -274,7 +274,10 @@ def power(
 
     async def work(name: str, step: Step) -> list[Power]:
         drawn, before = range(seed, seed + seeds), earlier(out, name, faults)
-        told = lambda found: keep(out, "power.json", parts(name, faults, found))  # noqa: E731 - one line
+
+        def told(found: Sequence[Power]) -> None:
+            keep(out, "power.json", parts(name, faults, found))
+
         return await power_of(name, mutants, chosen, drawn, faults=faults, step=step, before=before, told=told)
 
     (found, *_), _ = _each([backend], "power", seeds * (len(chosen) + 1), work, out)

@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
 from shutil import which
-from typing import Any
+from typing import Any, Final
 
 from .. import __version__
 from ..testing.harness import harness_for
+
+DIRTY: Final = "-dirty"
+"""What `commit` ends with if the sources were changed since."""
 
 
 def describe() -> dict[str, Any]:
@@ -47,11 +50,11 @@ async def servers_of(backend: str) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the sources; None if they are not in a repository, as in an installed wheel."""
+    """The commit of the sources, with `-dirty` if they were changed since; None if they are in no repository."""
     git = which("git")
     if git is None:
         return None
-    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - git itself
     return done.stdout.strip() or None
 

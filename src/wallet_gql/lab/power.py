@@ -38,7 +38,7 @@ from ..testing.servers.keeper import keep
 from ..testing.servers.process import ServerMissing
 from .broken import SOUND, command, load, spoil
 from .check import Report, run
-from .environment import commit
+from .environment import DIRTY, commit
 from .fault import suffer
 from .results import read
 from .stats import CONFIDENCE
@@ -119,9 +119,10 @@ def parts(backend: str, faults: int, found: Iterable[Power]) -> dict[str, Any]:
 
 
 def earlier(out: Path | None, backend: str, faults: int) -> dict[str, Power]:
-    """What a folder has of trials of this commit, each with as many faults, by mutant."""
-    found = {} if out is None or commit() is None else read(out, "power")
-    under = {"faults": faults, "commit": commit()}
+    """What a folder has of trials of this commit, each with as many faults, by mutant; nothing if that is changed."""
+    now = commit() or DIRTY
+    found = {} if out is None or now.endswith(DIRTY) else read(out, "power")
+    under = {"faults": faults, "commit": now}
     named = {name.removeprefix(f"{backend} "): told for name, told in found.items() if name.startswith(f"{backend} ")}
     return {name: Power.of(name, told) for name, told in named.items() if told.items() >= under.items()}
 

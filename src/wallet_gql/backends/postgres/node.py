@@ -267,9 +267,12 @@ class Connection:
             raise translate(error, self.node) from error
 
     async def roll_back(self) -> None:
-        """End a transaction that a statement has failed in, so that others can use the connection. Raises nothing."""
+        """End a transaction that a statement has failed in, so that the connection can be used again. Raises nothing.
+
+        If the node does not answer by the deadline, the connection stays doubtful.
+        """
         was_doubtful, self.doubtful = self.doubtful, True
-        self.deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS
+        self.deadline = min(self.deadline, asyncio.get_running_loop().time() + CONNECT_SECONDS)
         with suppress(WalletError, asyncpg.InterfaceError):
             if self._raw.is_in_transaction():
                 await self.do("ROLLBACK")
