@@ -114,6 +114,7 @@ def test_an_event_counts_once_however_it_comes(town: Town) -> None:
 
 def test_unknown_events_are_taken_in_and_forgotten(town: Town) -> None:
     """Kinds nobody knows, objects of other products, and bodies with holes: 200, and nothing is written."""
+    town.earn(town.person(), 100)
     known = deepcopy(town.fake.state.events[0])
     strange: list[Body] = [
         {**known, "type": "customer.created", "data": {"object": {"id": "cus_1", "object": "customer"}}},
