@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Final
 from unittest.mock import AsyncMock
@@ -13,9 +14,10 @@ from typer.testing import CliRunner
 
 from tests.integration.test_lab_check import FOUND
 from tests.integration.test_lab_fault import SHOWN_BY
+from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.lab import power as lab_power
 from wallet_gql.lab.broken import SOUND
-from wallet_gql.lab.power import ENOUGH, Power, earlier, judged, mutants_of, parts, power
+from wallet_gql.lab.power import ENDLESS, ENOUGH, Power, earlier, judged, mutants_of, parts, power
 from wallet_gql.lab.results import keep
 from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.missing import server_or_skip
@@ -61,9 +63,18 @@ def test_rates_have_exact_intervals() -> None:
 
 async def test_trials_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a folder has of the same commit, backend and number of faults is not tried again."""
-    trial = AsyncMock(return_value=("wrong", 2.0))
+    asked: list[tuple[str, list[int]]] = []
+
+    async def trials(
+        _: str, mutant: str, __: str, seeds: list[int], ___: int
+    ) -> AsyncGenerator[tuple[int, str, float]]:
+        asked.append((mutant, seeds))
+        for seed in seeds:
+            yield seed, "wrong", 2.0
+
     monkeypatch.setattr(lab_power, "commit", lambda: "this")
-    monkeypatch.setattr(lab_power, "_trial", trial)
+    monkeypatch.setattr(lab_power, "_trials", trials)
+    monkeypatch.setattr(lab_power, "TOGETHER", 1)
     told: list[Sequence[Power]] = []
     first = await power("sqlite", MODULE, ["a"], [1, 2], told=told.append)
     assert [len(one) for one in told] == [2, 2]
@@ -71,9 +82,9 @@ async def test_trials_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
     before = earlier(tmp_path, "sqlite", 16)
     assert before == {one.mutant: one for one in first}
     assert earlier(tmp_path, "sqlite", 8) == earlier(tmp_path, "postgres", 16) == earlier(None, "sqlite", 16) == {}
-    trial.reset_mock()
+    asked.clear()
     *_, last = await power("sqlite", MODULE, ["a", "b"], [2, 3], before=before)
-    assert [call.args[1:4:2] for call in trial.await_args_list] == [("b", 2), (SOUND, 3), ("a", 3), ("b", 3)]
+    assert [one for one in asked if one[1]] == [("b", [2]), (SOUND, [3]), ("a", [3]), ("b", [3])]
     assert (before["a"].seeds, last.seeds, last.seconds) == ([1, 2, 3], [2, 3], [2.0, 2.0])
     for other in ("another", None):
         monkeypatch.setattr(lab_power, "commit", lambda other=other: other)
@@ -90,6 +101,21 @@ MODULES: Final = {
     "mongodb": "mongodb_mutants",
     "cassandra-16": "cassandra_mutants",
 }
+
+
+@pytest.mark.trial
+async def test_a_process_makes_trials_until_one_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are left go to another one. A process that cannot make any is named, with what it says."""
+    verdicts = iter([("wrong", 1.0), (ENDLESS, 9.0), ("", 2.0)])
+    monkeypatch.setattr(lab_power, "_verdict", AsyncMock(side_effect=lambda *_: next(verdicts, None)))
+    begun = AsyncMock(wraps=asyncio.create_subprocess_exec)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", begun)
+    found = [one async for one in lab_power._trials(MODULE, SOUND, "memory", [4, 5, 6], 0)]
+    assert found == [(4, "wrong", 1.0), (5, ENDLESS, 9.0), (6, "", 2.0)]
+    assert [call.args[-3:] for call in begun.await_args_list] == [("4", "5", "6"), ("memory", "0", "6")]
+    monkeypatch.undo()
+    with pytest.raises(ConfigurationError, match=r"(?s)no_mutant memory 0 1: .*KeyError: 'no_mutant'"):
+        _ = [one async for one in lab_power._trials(MODULE, "no_mutant", "memory", [1], 0)]
 
 
 @pytest.mark.parametrize("backend", MODULES)

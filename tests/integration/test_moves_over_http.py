@@ -26,7 +26,7 @@ from tests.integration.test_graphql_holds import CAPTURE, PLACE, VOID
 from tests.integration.test_postgres_moves import PROGRAM, STEPS
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres.placement import GONE, SERVING
-from wallet_gql.backends.postgres.store import PostgresStore
+from wallet_gql.backends.postgres.sharded import PgStore
 from wallet_gql.books.audit import audit
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.domain.model import Account
@@ -35,6 +35,7 @@ from wallet_gql.testing.patience import patience, until
 from wallet_gql.testing.servers.keeper import keep
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresServer
 from wallet_gql.testing.servers.process import free_port, is_stopped
+from wallet_gql.testing.servers.redis import FORBIDDEN, RedisServer
 
 pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres"), pytest.mark.trial]
 
@@ -56,6 +57,33 @@ TRIALS: Final = 100
 TO_COME_BACK: Final = {"UNAVAILABLE", "NODE_UNAVAILABLE", "IN_DOUBT", "CONTENDED"}
 """The last is what a machine answers that is too busy for the time given; no trial of the evidence has met it."""
 BROKEN: Final = "broken connection"
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Three nodes and a fourth, and the Redis of those that work by leases. Nobody else uses them: they are killed."""
+
+    cluster: PostgresCluster
+    fourth: PostgresServer
+    redis: RedisServer | None = None
+
+    def storage(self, database: str) -> str:
+        """The three as a server's setting."""
+        nodes = self.cluster.url(database)
+        return nodes if self.redis is None else f"{self.redis.url()},{nodes}"
+
+    @property
+    def steps(self) -> Sequence[str]:
+        """Where a mover can be stopped."""
+        return STEPS if self.redis is None else (*STEPS, "moves.announced")
+
+
+BY_COMMIT: Final = "two-phase commit"
+BY_LEASES: Final = pytest.param(
+    "leases", marks=[pytest.mark.backend("redis-3"), pytest.mark.service("redis"), pytest.mark.soak]
+)
+by_commit = pytest.mark.parametrize("nodes", [BY_COMMIT], indirect=True)
+by_each = pytest.mark.parametrize("nodes", [BY_COMMIT, BY_LEASES], indirect=True)
 
 
 class Window(NamedTuple):
@@ -251,15 +279,15 @@ class Site:
 class Trial:
     """A ledger on three nodes, a fourth that is empty, two servers, and clients at them."""
 
-    def __init__(self, folder: Path, cluster: PostgresCluster, fourth: PostgresServer, seed: int) -> None:
-        database = cluster.take()
-        fourth.run(f"CREATE DATABASE {database}")
+    def __init__(self, folder: Path, nodes: Nodes, seed: int) -> None:
+        database = nodes.cluster.take()
+        nodes.fourth.run(f"CREATE DATABASE {database}")
         self.told = Told()
         self.hit: Counter[tuple[str, str]] = Counter()
         self._drawn = random.Random(seed)
-        self._nodes = [*cluster.nodes, fourth]
-        self._storage = cluster.url(database)
-        self._fourth = fourth.url(database).partition("?")[0]
+        self._nodes = [*nodes.cluster.nodes, nodes.fourth]
+        self._storage = nodes.storage(database)
+        self._fourth = nodes.fourth.url(database).partition("?")[0]
         self._site = Site(folder, self._storage)
         self._seed = seed
         self.clients: list[Client] = []
@@ -287,7 +315,7 @@ class Trial:
     async def _prove(self) -> None:
         paid = sum((client.paid for client in self.clients), Counter[str]())
         async with open_store(self._storage, creates=False) as store:
-            assert isinstance(store, PostgresStore)
+            assert isinstance(store, PgStore)
             while (await store.recover(1_000)).credited:
                 pass
             report = await audit(store)
@@ -351,17 +379,25 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[tuple[PostgresCluster, PostgresServer]]:
-    """Three nodes and a fourth, which nobody else uses: they are killed."""
-    cluster, fourth = PostgresCluster(3), PostgresServer("n4")
-    yield cluster, fourth
-    fourth.stop()
-    cluster.stop()
+def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
+    """Nodes of the kind that the test names."""
+    leases = request.param != BY_COMMIT
+    settings = FORBIDDEN if leases else {}
+    with ExitStack() as stack:
+        cluster, fourth = PostgresCluster(3, settings), PostgresServer("n4", settings)
+        stack.callback(cluster.stop)
+        stack.callback(fourth.stop)
+        redis = RedisServer() if leases else None
+        if redis is not None:
+            stack.callback(redis.stop)
+        made = Nodes(cluster, fourth, redis)
+        yield made
 
 
-async def test_everything_is_lost_at_every_step(nodes: tuple[PostgresCluster, PostgresServer], tmp_path: Path) -> None:
+@by_commit
+async def test_everything_is_lost_at_every_step(nodes: Nodes, tmp_path: Path) -> None:
     """A mover at each, and a server or a node at some: nothing is missing or doubled, and all is soon answered."""
-    trial = Trial(tmp_path, *nodes, seed=1)
+    trial = Trial(tmp_path, nodes, seed=1)
     async with trial.paying():
         await trial.through("add n4 URL", ADDING)
         await trial.through("drain n2", DRAINING)
@@ -370,9 +406,10 @@ async def test_everything_is_lost_at_every_step(nodes: tuple[PostgresCluster, Po
 
 
 @pytest.mark.soak
-async def test_nobody_waits_long_for_a_move(nodes: tuple[PostgresCluster, PostgresServer], tmp_path: Path) -> None:
+@by_each
+async def test_nobody_waits_long_for_a_move(nodes: Nodes, tmp_path: Path) -> None:
     """Nothing is killed: three nodes, four, and three again."""
-    trial = Trial(tmp_path, *nodes, seed=2)
+    trial = Trial(tmp_path, nodes, seed=2)
     async with trial.paying():
         await trial.through("add n4 URL", ())
         await trial.through("drain n2", ())
@@ -386,7 +423,8 @@ def drawn(rng: random.Random, steps: Sequence[str], count: int) -> list[Window]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-async def test_everything_is_lost_anywhere(nodes: tuple[PostgresCluster, PostgresServer], tmp_path: Path) -> None:
+@by_each
+async def test_everything_is_lost_anywhere(nodes: Nodes, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Many trials; each loses eight processes somewhere. A window that the move does not come to is left out."""
     hit: Counter[tuple[str, str]] = Counter()
     codes: Counter[str] = Counter()
@@ -394,10 +432,10 @@ async def test_everything_is_lost_anywhere(nodes: tuple[PostgresCluster, Postgre
     for seed in range(1, TRIALS + 1):
         folder, rng = tmp_path / str(seed), random.Random(seed)
         folder.mkdir()
-        trial = Trial(folder, *nodes, seed=seed)
+        trial = Trial(folder, nodes, seed=seed)
         async with trial.paying():
-            await trial.through("add n4 URL", drawn(rng, STEPS, 4))
-            await trial.through("drain n2", drawn(rng, STEPS, 4))
+            await trial.through("add n4 URL", drawn(rng, nodes.steps, 4))
+            await trial.through("drain n2", drawn(rng, nodes.steps, 4))
         assert trial.told.latest() <= patience(SETTLED_SECONDS), f"seed {seed}"
         hit, codes = hit + trial.hit, codes + trial.told.codes
         requests, latest = requests + len(trial.told.asked), max(latest, trial.told.latest())
@@ -410,6 +448,9 @@ async def test_everything_is_lost_anywhere(nodes: tuple[PostgresCluster, Postgre
             f"there again, the last was answered {latest:.2f} s after that.\n\n"
         )
         table = "\n".join(["| killed | times |", "|---|---:|", *rows])
+        kind = request.node.callspec.params["nodes"]
+        ending = "" if kind == BY_COMMIT else f"-{kind}"
+        command = f"make soak ARGS='-k \"lost_anywhere and {kind.split()[0]}\"'"
         write_evidence(
-            "moves-over-http", "Nodes that come and go under kills", "make soak ARGS='-k lost_anywhere'", text + table
+            f"moves-over-http{ending}", f"Nodes that come and go under kills, by {kind}", command, text + table
         )

@@ -3,14 +3,15 @@
 A trial is one history of `check`, and with `faults` so many faults of `fault` after a history that finds nothing.
 
 A *mutant* is one mistake: a function that takes a `pytest.MonkeyPatch` and breaks the product with it. They are told by
-the name of a module with a mapping `MUTANTS`, name to function, such as `tests.integration.mutants`. Each trial runs in
-a process of its own, which nothing of another trial can disturb and which can be ended. The sound backend is tried,
-too: whoever convicts that one convicts wrongly.
+the name of a module with a mapping `MUTANTS`, name to function, such as `tests.integration.mutants`. Each mutant runs
+in processes of its own, which nothing of another mutant can disturb and which can be ended; a process makes a few
+trials one after the other on the same servers, for starting those would take most of the time. The sound backend is
+tried, too: whoever convicts that one convicts wrongly.
 
-As a program it is one trial, which prints its verdict as JSON:
+As a program it is some trials, and prints the verdict of each as a line of JSON:
 
 ```
-python -m wallet_gql.lab.power MODULE MUTANT BACKEND SEED FAULTS
+python -m wallet_gql.lab.power MODULE MUTANT BACKEND FAULTS SEED …
 ```
 """
 
@@ -21,9 +22,9 @@ import json
 import sys
 import tempfile
 import time
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -51,6 +52,8 @@ TRIAL_SECONDS_MAX: Final = 120.0
 """For a history; each fault has as many seconds more as `FAULT_SECONDS_MAX` says."""
 FAULT_SECONDS_MAX: Final = 20.0
 TRIAL_SIZE: Final = Size(writes=200)
+TOGETHER: Final = 5
+"""How many trials a process makes."""
 ENDLESS: Final = "the trial does not end"
 
 
@@ -141,45 +144,73 @@ async def power(
     """Every mutant and the sound backend under every seed.
 
     Args:
-        step: called after each trial.
+        step: called after the trials of each seed and mutant.
         before: earlier trials, by mutant. Their seeds are not tried again.
-        told: gets all there is after each seed.
+        told: gets all there is after every few seeds.
 
     Raises:
         ConfigurationError: a trial cannot be run.
     """
     tallies = [before.get(name, Power(name)) for name in (SOUND, *mutants)]
-    for seed in seeds:
+    drawn = list(seeds)
+    for some in (drawn[start : start + TOGETHER] for start in range(0, len(drawn), TOGETHER)):
         for tally in tallies:
-            if seed not in tally.seeds:
-                said, seconds = await _trial(module, tally.mutant, backend, seed, faults)
-                tally.seeds.append(seed)
-                if said:
-                    tally.seconds.append(seconds)
-                    tally.found = tally.found or said
-            step()
+            left = [seed for seed in some if seed not in tally.seeds]
+            async with aclosing(_trials(module, tally.mutant, backend, left, faults)) as trials:
+                async for seed, said, seconds in trials:
+                    tally.seeds.append(seed)
+                    if said:
+                        tally.seconds.append(seconds)
+                        tally.found = tally.found or said
+            for _ in some:
+                step()
         told(tallies)
     return tallies
 
 
-async def _trial(module: str, mutant: str, backend: str, seed: int, faults: int) -> tuple[str, float]:
-    """What convicts it, empty if nothing does, and after how many seconds. Raises ConfigurationError."""
-    trial = (sys.executable, "-m", __name__, module, mutant, backend, str(seed), str(faults))
-    process = await asyncio.create_subprocess_exec(*trial, stdout=PIPE, stderr=PIPE, stdin=DEVNULL)
-    keep(process.pid)
+async def _trials(
+    module: str, mutant: str, backend: str, seeds: Sequence[int], faults: int
+) -> AsyncGenerator[tuple[int, str, float]]:
+    """Of each seed what convicts the mutant, empty if nothing does, and after how many seconds.
+
+    Raises ConfigurationError: a trial cannot be run.
+    """
+    left = list(seeds)
+    while left:
+        given = (module, mutant, backend, str(faults), *map(str, left))
+        with tempfile.TemporaryFile() as complaints:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", __name__, *given), stdout=PIPE, stderr=complaints, stdin=DEVNULL
+            )
+            keep(process.pid)
+            try:
+                while left:
+                    verdict = await _verdict(process, faults)
+                    if verdict is None:
+                        complaints.seek(0)
+                        complaint = complaints.read()[-500:].decode(errors="replace")
+                        raise ConfigurationError(f"{' '.join(given)}: {complaint}")
+                    yield left.pop(0), *verdict
+                    if verdict[0] == ENDLESS:
+                        break
+            finally:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+
+
+async def _verdict(process: Process, faults: int) -> tuple[str, float] | None:
+    """What the next trial of a process says, and how long it took; None if it has ended."""
+    assert process.stdout is not None
     began = time.monotonic()
     try:
         async with asyncio.timeout(patience(TRIAL_SECONDS_MAX + faults * FAULT_SECONDS_MAX)):
-            told, complaint = await process.communicate()
+            line = await process.stdout.readline()
     except TimeoutError:
         return ENDLESS, time.monotonic() - began
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    if process.returncode:
-        raise ConfigurationError(f"{' '.join(trial[2:])}: {complaint.decode(errors='replace')[-500:]}")
-    verdict = json.loads(told)
+    if not line:
+        return None
+    verdict = json.loads(line)
     return verdict["found"], verdict["seconds"]
 
 
@@ -216,13 +247,15 @@ async def _faults(backend: str, folder: Path, seed: int, faults: int) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """One trial."""
-    module, mutant, backend, seed, faults = arguments
+    """The trials."""
+    module, mutant, backend, faults, *seeds = arguments
     spoil(module, mutant)
     crash.WRITER = command(module, mutant)
-    began = time.monotonic()
-    found = asyncio.run(judged(backend, int(seed), int(faults)))
-    print(json.dumps({"found": found[:500], "seconds": time.monotonic() - began}), flush=True)  # noqa: T201 - its output
+    for seed in seeds:
+        began = time.monotonic()
+        found = asyncio.run(judged(backend, int(seed), int(faults)))
+        seconds = time.monotonic() - began
+        print(json.dumps({"found": found[:500], "seconds": seconds}), flush=True)  # noqa: T201 - its output
 
 
 if __name__ == "__main__":
