@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.backend("cassandra"), pytest.mark.timeout(600)]
 
 PARTITIONS = 4
 KEYS = 120
+KEYS_OF_A_SHORT_STORM = 60
 STORMS_MAX = 8
 KEYS_OF_A_LONG_STORM = 1_000
 
@@ -43,8 +44,8 @@ async def trial(folder: Path, seed: int, keys: int = KEYS) -> list[str]:
 
 @pytest.mark.trial
 async def test_innocent_without_a_mutant(tmp_path: Path) -> None:
-    """The same storm acquits the backend as it is."""
-    found = await trial(tmp_path / "storm", 1)
+    """A storm half as long acquits the backend as it is; longer ones do in the soak."""
+    found = await trial(tmp_path / "storm", 1, KEYS_OF_A_SHORT_STORM)
     assert not found, found[:5]
 
 

@@ -53,7 +53,9 @@ SETTLED_SECONDS: Final = 5.0
 BEAT_SECONDS: Final = 0.3
 """How long a mover goes on after it was stopped, before it is killed."""
 
-TRIALS: Final = 100
+SEEDS: Final = "1-100"
+"""Of the soak. `WALLET_SOAK_SEEDS` names others, so that its trials can run side by side."""
+
 TO_COME_BACK: Final = {"UNAVAILABLE", "NODE_UNAVAILABLE", "IN_DOUBT", "CONTENDED"}
 """The last is what a machine answers that is too busy for the time given; no trial of the evidence has met it."""
 BROKEN: Final = "broken connection"
@@ -429,7 +431,8 @@ async def test_everything_is_lost_anywhere(nodes: Nodes, tmp_path: Path, request
     hit: Counter[tuple[str, str]] = Counter()
     codes: Counter[str] = Counter()
     requests, latest = 0, 0.0
-    for seed in range(1, TRIALS + 1):
+    first, _, last = os.environ.get("WALLET_SOAK_SEEDS", SEEDS).partition("-")
+    for count, seed in enumerate(range(int(first), int(last) + 1), 1):
         folder, rng = tmp_path / str(seed), random.Random(seed)
         folder.mkdir()
         trial = Trial(folder, nodes, seed=seed)
@@ -439,10 +442,10 @@ async def test_everything_is_lost_anywhere(nodes: Nodes, tmp_path: Path, request
         assert trial.told.latest() <= patience(SETTLED_SECONDS), f"seed {seed}"
         hit, codes = hit + trial.hit, codes + trial.told.codes
         requests, latest = requests + len(trial.told.asked), max(latest, trial.told.latest())
-        rows = [f"| {victim} at {step} | {count} |" for (step, victim), count in sorted(hit.items())]
-        told = ", ".join(f"{count:,} {code}" for code, count in codes.most_common())
+        rows = [f"| {victim} at {step} | {times} |" for (step, victim), times in sorted(hit.items())]
+        told = ", ".join(f"{times:,} {code}" for code, times in codes.most_common())
         text = (
-            f"{seed} trials, each from three nodes to four and to three again, with {CLIENTS} clients at two servers: "
+            f"{count} trials (seeds {first} to {seed}), each from three nodes to four and to three again, with {CLIENTS} clients at two servers: "
             f"{requests:,} requests were answered, none was lost or done twice; the books were clean each time. "
             f"On the way they were answered: {told or 'nothing else'}. Of those that had begun before a process was "
             f"there again, the last was answered {latest:.2f} s after that.\n\n"

@@ -67,6 +67,7 @@ async def test_any_process_ends_what_is_half_announced(world: World, fourth: str
     await moves_tests.test_any_process_ends_what_a_mover_has_left(world, fourth, "moves.announced")
 
 
+@pytest.mark.soak
 async def test_movers_are_killed_between_the_steps_of_leases(world: World, fourth: str) -> None:
     """As `test_movers_are_killed_at_every_step`."""
     assert await moves_tests.suffer(world, fourth, KILLS) == {-signal.SIGKILL: len(KILLS)}
