@@ -445,9 +445,9 @@ async def test_everything_is_lost_anywhere(nodes: Nodes, tmp_path: Path, request
         rows = [f"| {victim} at {step} | {times} |" for (step, victim), times in sorted(hit.items())]
         told = ", ".join(f"{times:,} {code}" for code, times in codes.most_common())
         text = (
-            f"{count} trials (seeds {first} to {seed}), each from three nodes to four and to three again, with {CLIENTS} "
+            f"{count} trials (seeds {first} to {seed}), each from three nodes to four and to three again, {CLIENTS} "
             f"clients at two servers: {requests:,} requests were answered, none was lost or done twice; the books were "
-            f"clean each time. On the way they were answered: {told or 'nothing else'}. Of those that had begun before a "
+            f"clean each time. On the way they were answered: {told or 'nothing else'}. Of those begun before a "
             f"process was there again, the last was answered {latest:.2f} s after that.\n\n"
         )
         table = "\n".join(["| killed | times |", "|---|---:|", *rows])
