@@ -21,12 +21,16 @@ from urllib.parse import urlsplit
 from ..backends import ENTRY_POINTS as BACKENDS
 from ..backends import open_store
 from ..backends.sqlite.connection import begin, connect
+from ..domain.errors import ConfigurationError, Unavailable
 from ..storage import Store
 from .flushes import Flushes, traced_flushes
 from .levels import Claims, Level
 from .patience import patience
 
 ENTRY_POINTS: Final = "wallet_gql.harnesses"
+
+OPEN_SECONDS_MAX: Final = 5.0
+"""For how long a ledger is opened again and again."""
 
 PAUSE_SECONDS_MAX: Final = 5.0
 """How long `pause` may wait for a commit in flight to end."""
@@ -122,10 +126,24 @@ class Harness:
         """A new store object on the ledger, to be entered by the caller."""
         return open_store(self.url)
 
+    async def opened(self) -> Store:
+        """A new store on the ledger, opened; the caller must leave it.
+
+        Where the machine is busy, a server that runs may not answer in the time that a store gives it: then again.
+        """
+        until = time.monotonic() + patience(OPEN_SECONDS_MAX)
+        while True:
+            try:
+                return await self.open().__aenter__()
+            except (Unavailable, ConfigurationError):
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.1)
+
     async def reopen(self, store: Store) -> Store:
         """Close the store and open the ledger again; what is not durable is lost."""
         await store.__aexit__(None, None, None)
-        return await self.open().__aenter__()
+        return await self.opened()
 
     @property
     def kills(self) -> bool:
@@ -142,7 +160,7 @@ class Harness:
         servers = self.servers()
         await asyncio.gather(*(asyncio.to_thread(server.kill) for server in servers))
         await self.restart(servers)
-        return await self.open().__aenter__()
+        return await self.opened()
 
     @asynccontextmanager
     async def flushes(self, least: int) -> AsyncIterator[Flushes]:
@@ -235,7 +253,7 @@ class SqliteHarness(Harness):
             if part.exists():
                 shutil.copy(part, copy / part.name)
         self.url = f"sqlite:///{copy / self._file.name}"
-        return await self.open().__aenter__()
+        return await self.opened()
 
     async def pause(self, store: Store) -> None:
         """Take the file's write lock, as another process may."""

@@ -139,7 +139,7 @@ class World:
     async def __aenter__(self) -> Self:
         """Start the backend and open a store on it."""
         await self.harness.start(self.folder)
-        await self._use(await self.harness.open().__aenter__())
+        await self._use(await self.harness.opened())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -186,7 +186,7 @@ class World:
 
     async def another(self) -> Store:
         """Another store object on the same ledger, as another process would have; closed with the world."""
-        store = await self.harness.open().__aenter__()
+        store = await self.harness.opened()
         self._opened.append(store)
         return store
 
@@ -207,7 +207,7 @@ class World:
         self._opened.remove(self.store)
         await self.store.__aexit__(None, None, None)
         yield
-        await self._use(await self.harness.open().__aenter__())
+        await self._use(await self.harness.opened())
 
     def sibling(self, folder: str) -> World:
         """A world with an empty ledger of the same backend, beside this one."""

@@ -99,7 +99,7 @@ class Capabilities(Suite):
         assert world.store.name
         sibling = world.sibling("closed")
         await sibling.harness.start(sibling.folder)
-        store = await sibling.harness.open().__aenter__()
+        store = await sibling.harness.opened()
         await store.__aexit__(None, None, None)
         with pytest.raises(Unavailable):
             await store.execute(Scope(1), lambda _: Decision(Changes(), None))
