@@ -88,6 +88,16 @@ async def test_no_ledger_is_made_unasked(cluster: CassandraCluster) -> None:
     assert "songs" in await refused(cluster.url("empty", 1))
 
 
+async def test_a_keyspace_beside_the_commit_log(cluster: CassandraCluster) -> None:
+    """What is written there would be lost with the node's memory, whatever the node's own settings say."""
+    replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+    await asyncio.to_thread(
+        cluster.ask,
+        f"CREATE KEYSPACE IF NOT EXISTS fleeting WITH replication = {replication} AND durable_writes = false",
+    )
+    assert "ALTER KEYSPACE fleeting WITH durable_writes = true" in await refused(cluster.url("fleeting", 1))
+
+
 async def test_a_newer_schema(world: World) -> None:
     """A ledger of a newer version is not touched."""
     keyspace = world.harness.url.rpartition("/")[2].partition("?")[0]

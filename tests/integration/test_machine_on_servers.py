@@ -6,9 +6,9 @@ from wallet_gql.testing.conformance import MachineConformance
 from wallet_gql.testing.machine import run_machine
 
 
-@pytest.mark.trial
+@pytest.mark.soak
 class TestPostgres(MachineConformance):
-    """One node."""
+    """One node: three nodes have its code and more."""
 
     backend = "postgres"
 

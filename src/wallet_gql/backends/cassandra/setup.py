@@ -64,12 +64,18 @@ async def check_cluster(client: Client, *, production: bool) -> None:
 
 async def _check_keyspace(client: Client, *, production: bool) -> None:
     keyspace = client.address.keyspace
-    find = f"SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'"  # noqa: S608 - checked
+    wanted = "replication, durable_writes"
+    find = f"SELECT {wanted} FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'"  # noqa: S608 - checked
     listed = await client.run(find)
     if not listed:
         copies = _copies(min(len(client.hosts), COPIES_LEAST))
         raise ConfigurationError(
             f"Cassandra has no keyspace {keyspace}; make it: CREATE KEYSPACE {keyspace} WITH replication = {copies};"
+        )
+    if not listed[0][1]:
+        raise ConfigurationError(
+            f"keyspace {keyspace} has durable_writes = false, so a node that is killed forgets what it answered: "
+            f"ALTER KEYSPACE {keyspace} WITH durable_writes = true; then run `nodetool flush {keyspace}` on each node"
         )
     options = dict(listed[0][0])
     places = [int(str(value)) for name, value in options.items() if name != "class" and str(value).isdecimal()]
