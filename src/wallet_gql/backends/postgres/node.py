@@ -56,6 +56,9 @@ SETTINGS: Final = {
 DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
 """Settings that must not be off (G3)."""
 
+CURRENT: Final = "SELECT ARRAY (SELECT current_setting(n) FROM unnest($1::text[]) WITH ORDINALITY t (n, i) ORDER BY i)"
+"""The values of the named settings, in the order of the names."""
+
 UNSAFE: Final = (
     "SELECT string_agg(name, ', ') FROM unnest(ARRAY['fsync', 'synchronous_commit', 'full_page_writes']) AS name"
     " WHERE current_setting(name) = 'off'"

@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg
 
 from ...domain.errors import ConfigurationError, WalletError
-from .node import SETTINGS, Connection, PgNode
+from .node import CURRENT, SETTINGS, Connection, PgNode
 
 _OTHERS: Final = 3
 """How many more connections are used meanwhile, so that a pooler has other clients to serve."""
@@ -60,8 +60,10 @@ async def check_sessions(node: PgNode) -> None:
 
 
 async def _check_settings(node: PgNode, connection: Connection) -> None:
-    for name, wanted in SETTINGS.items():
-        if name != "application_name" and await connection.value("SELECT current_setting($1)", name) != wanted:
+    wanted = {name: value for name, value in SETTINGS.items() if name != "application_name"}
+    found = await connection.value(CURRENT, list(wanted))
+    for (name, value), current in zip(wanted.items(), found, strict=True):
+        if current != value:
             raise _refused(node, f"does not pass on the setting {name}")
 
 

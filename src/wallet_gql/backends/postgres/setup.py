@@ -18,7 +18,7 @@ from typing import Final
 
 from ...domain.errors import ConfigurationError
 from ...urls import Url, parse, parse_all
-from .node import DURABLE, PgNode
+from .node import CURRENT, DURABLE, PgNode
 from .parameters import for_driver
 from .placement import GONE, OF_NODE, Member, Told, all_members, hashed, members_text, told_by
 from .sessions import check_sessions
@@ -104,7 +104,7 @@ async def check_node(node: PgNode, *, two_phase: bool) -> None:
     """Check the server's settings. Raises ConfigurationError with the line to change, Unavailable."""
     await check_sessions(node)
     names = ("server_version_num", *DURABLE, "max_prepared_transactions")
-    found = {name: await node.ask("SELECT current_setting($1)", name) for name in names}
+    found = dict(zip(names, await node.ask(CURRENT, list(names)), strict=True))
     faults = [f"{name} = off; set {name} = on" for name in DURABLE if found[name] == "off"]
     if two_phase and found["max_prepared_transactions"] == "0":
         faults.append("max_prepared_transactions = 0; set max_prepared_transactions = 64 and restart it")
