@@ -64,8 +64,8 @@ class Load:
     async def check(self) -> None:
         """Every answered payment is in the books once, and no other. Each person began with 100,000."""
         left, right = self._people
-        assert await self._world.balance(left) == (BALANCE - self.net_minor, 0)
-        assert await self._world.balance(right) == (BALANCE + self.net_minor, 0)
+        assert await insist(partial(self._world.balance, left)) == (BALANCE - self.net_minor, 0)
+        assert await insist(partial(self._world.balance, right)) == (BALANCE + self.net_minor, 0)
 
     async def progress(self, seconds: float = 30.0) -> float:
         """Wait until every client has been answered again. Returns the seconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -57,24 +58,25 @@ async def fail_over(primary: PostgresServer, standby: PostgresServer, world: Wor
 async def test_a_standby_is_promoted_under_load(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """No answer is unexpected, what was answered is in the books, and the former primary is never used again."""
     made, settings = HARNESSES[kind]
-    cluster = PostgresCluster(2, settings)
-    primary = cluster.nodes[0]
-    silent = socket.create_server(("127.0.0.1", 0))
-    primary.standbys.append(silent.getsockname()[1])  # accepts connections, says nothing, and must hide no other host
-    standby = await asyncio.to_thread(primary.add_standby)
-    async with World(made(2, cluster), tmp_path) as world:
-        left, right = await world.people(2, 100_000)
-        load = Load(world, left, right)
-        async with load.running():
-            await fail_over(primary, standby, world, load)
-        assert load.errors.keys() <= RETRYABLE
-        await asyncio.to_thread(primary.restart)
-        while f"127.0.0.1:{primary.port} is a former primary and can still be written" not in caplog.text:
-            assert await insist(partial(serving_port, world)) == standby.port
-        await load.check()
-    cluster.stop()
-    standby.stop()
-    silent.close()
+    with ExitStack() as stack:
+        cluster = PostgresCluster(2, settings)
+        stack.callback(cluster.stop)
+        primary = cluster.nodes[0]
+        # It accepts connections, says nothing, and must hide no other host.
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        primary.standbys.append(silent.getsockname()[1])
+        standby = await asyncio.to_thread(primary.add_standby)
+        stack.callback(standby.stop)
+        async with World(made(2, cluster), tmp_path) as world:
+            left, right = await world.people(2, 100_000)
+            load = Load(world, left, right)
+            async with load.running():
+                await fail_over(primary, standby, world, load)
+            assert load.errors.keys() <= RETRYABLE
+            await asyncio.to_thread(primary.restart)
+            while f"127.0.0.1:{primary.port} is a former primary and can still be written" not in caplog.text:
+                assert await insist(partial(serving_port, world)) == standby.port
+            await load.check()
 
 
 async def test_no_slot_moves_beside_a_standby_that_may_lag(tmp_path: Path) -> None:

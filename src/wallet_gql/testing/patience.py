@@ -32,6 +32,9 @@ T = TypeVar("T")
 VARIABLE: Final = "WALLET_TEST_PATIENCE"
 _LOAD: Final = Path("/proc/loadavg")
 
+PAUSE_SECONDS: Final = 0.005
+"""Between two requests of `insist`."""
+
 
 def patience(seconds: float) -> float:
     """The limit, in seconds, of a wait that takes at most `seconds` on an idle machine."""
@@ -99,6 +102,7 @@ async def insist(ask: Callable[[], Awaitable[T]], seconds: float = 60.0, told: C
                 raise
             if told is not None:
                 told[error.code] += 1
+            await asyncio.sleep(PAUSE_SECONDS)  # some refusals come without any wait, and others must go on
 
 
 async def turns(count: int = 50) -> None:

@@ -33,7 +33,7 @@ from ..kit.driver_errors import Meaning
 from .client import Client
 from .errors import Failure, leaves_doubt, meaning_of, translate
 from .tables import Op, bucketed
-from .turn import LOOK_SECONDS, READER_SECONDS, Turn, patience
+from .turn import LOOK_SECONDS, LOOKS, Turn, Wait
 
 PAUSE_SECONDS: Final = 0.004
 PAUSE_SECONDS_MAX: Final = 0.1
@@ -119,9 +119,10 @@ class Partition:
         self.name = name
         self.known: Register | None = None
         """The newest commit that is known to be spread."""
-        self.turn = Turn(self._release, gathers=gathers)
+        self.turn = Turn(self._release, self._is_wanted, gathers=gathers)
         self._client = client
         self._process = process
+        self._wanted = f"{name} wanted"
         self._numbers = count(1)
         self._gate_seen: tuple[str, int, float] | None = None
         self._own: dict[str, asyncio.Event] = {}
@@ -178,7 +179,7 @@ class Partition:
         deadline: float,
     ) -> Any:
         began = asyncio.get_running_loop().time()
-        base = self.known or await self.read(patience(deadline))
+        base = self.known or await self.read(Wait.of_commit(deadline))
         won = await self._settle(tried, base)
         if won is not None:
             return await self._finish(won, deadline, began)
@@ -265,13 +266,12 @@ class Partition:
 
     # Reading the register
 
-    async def read(self, patience_seconds: float = READER_SECONDS) -> Register:
+    async def read(self, wait: Wait | None = None) -> Register:
         """The newest version. Spreads its rows first unless they are known to be spread. Raises Failure.
 
-        If another process made the version, that process has `patience_seconds` to release the partition.
+        If another process made the version, it is waited for until it releases the partition; by default as reads do.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + patience_seconds
+        wait = wait or Wait.of_read()
         while True:
             register, tail = await self._register()
             mine = register.attempt.startswith(self._process)
@@ -281,11 +281,11 @@ class Partition:
                 break
             if not register.version or await self._is_marked(register.version):
                 break
-            if mine or loop.time() >= until:
+            if mine or wait.is_over:
                 await self.spread(register.version, register.attempt, unpacked(tail))
                 await self.mark(register.version)
                 break
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._await_release(register.version, wait)
         if register.version and not mine:
             self.turn.lost()
         self.known = register
@@ -302,6 +302,36 @@ class Partition:
                 async with asyncio.timeout(OWN_SECONDS):
                     await self._own[attempt].wait()
         return Register(version, attempt, sums_of(sums), gate, beat), tail
+
+    async def _await_release(self, version: int, wait: Wait) -> None:
+        """Return when the process that made the version has released the partition, or when the wait is over.
+
+        Who releases it is alive, as is who commits: a third process may be the first to take the partition then.
+        """
+        await self._want(version, wait)
+        for look in count(1):
+            await asyncio.sleep(LOOK_SECONDS)
+            if wait.is_over:
+                return
+            if await self._is_marked(version):
+                wait.prolong()
+                return
+            if look % LOOKS == 0 and (newest := (await self.newest())[0]) != version:
+                version = newest
+                wait.prolong()
+                await self._want(version, wait)
+
+    async def _want(self, version: int, wait: Wait) -> None:
+        """Tell the process that has the partition that another one wants it to commit. Raises Failure."""
+        if wait.wants:
+            await self._client.write([("marker", [self._wanted, version])], version)
+
+    async def _is_wanted(self, since: int) -> bool:
+        """Whether another process has wanted the partition at the version `since` or later. If unknown: yes."""
+        with suppress(Failure, WalletError):
+            found = await self._client.ask("get_marker", self._wanted)
+            return bool(found) and found[0][0] >= since
+        return True
 
     async def _release(self, version: int) -> None:
         """Mark a version. If that fails, other processes wait a little longer."""

@@ -62,6 +62,7 @@ DELETE FROM node; DELETE FROM staged;
 """Of a small ledger this is quicker than TRUNCATE, which makes every table and index a new file."""
 _COUNTED_AS_IO: Final = 180_000
 """From this version on `pg_stat_io` counts flushes of the log."""
+_VACUUMS: Final = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'autovacuum%'"
 _databases = count(1)
 
 
@@ -181,6 +182,13 @@ class PostgresServer:
         written = "SELECT pg_current_wal_insert_lsn() - '0/0'"
         return {"commits": int(self.run(commits)), "log bytes": int(self.run(written))}
 
+    def let_vacuum(self, *, on: bool) -> None:
+        """Let it vacuum by itself, as it does at first, or not. Returns when it has ended what it was doing."""
+        self.run(f"ALTER SYSTEM {'RESET autovacuum' if on else 'SET autovacuum = off'}")
+        self.run("SELECT pg_reload_conf()")
+        if not on:
+            wait_until(lambda: self.run(_VACUUMS) == "0", COUNTER_SECONDS, "a vacuum does not end")
+
     def url(self, database: str) -> str:
         """The URL of a database of this node, with its standbys."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in (self.port, *self.standbys))
@@ -261,6 +269,11 @@ class PostgresCluster:
         """How often all nodes together have flushed their logs; what a connection did counts when it has ended."""
         return sum(int(node.run(node.flushes_query())) for node in self.nodes)
 
+    def let_vacuum(self, *, on: bool) -> None:
+        """Let the nodes vacuum by themselves, or not."""
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(lambda node: node.let_vacuum(on=on), self.nodes))
+
     def url(self, database: str) -> str:
         """The storage URL of a database."""
         return ",".join(node.url(database) for node in self.nodes)
@@ -295,10 +308,14 @@ def shared_cluster(size: int) -> PostgresCluster:
 
 @asynccontextmanager
 async def flushes_of(cluster: PostgresCluster, least: int) -> AsyncIterator[Flushes]:
-    """`Harness.flushes` of a ledger on these nodes."""
-    before = await asyncio.to_thread(cluster.flushes)
-    counted = Flushes()
-    yield counted
+    """`Harness.flushes` of a ledger on these nodes. Meanwhile they do not vacuum: that flushes and commits, too."""
+    await asyncio.to_thread(cluster.let_vacuum, on=False)
+    try:
+        before = await asyncio.to_thread(cluster.flushes)
+        counted = Flushes()
+        yield counted
+    finally:
+        await asyncio.to_thread(cluster.let_vacuum, on=True)
     counted.count = (await counted_by_server(cluster.flushes, before, least)).count
 
 
