@@ -59,7 +59,7 @@ async def two_processes(folder: Path) -> AsyncIterator[tuple[World, Ledger, list
 
 
 async def test_a_busy_process_lets_others_have_turns(helped: list[int], tmp_path: Path) -> None:
-    """It hears that somebody new wants the partition. Its turn is longer than their patience, yet no commit is helped."""
+    """It hears that somebody new wants the partition. Its turn outlasts their patience, yet no commit is helped."""
     async with two_processes(tmp_path) as (world, other, people):
         helped.clear()
         ended = asyncio.Event()
