@@ -322,9 +322,10 @@ class Partition:
                 await self._want(version, wait)
 
     async def _want(self, version: int, wait: Wait) -> None:
-        """Tell the process that has the partition that another one wants it to commit. Raises Failure."""
+        """Tell the process that has the partition that another one wants to commit. If it fails, they wait longer."""
         if wait.wants:
-            await self._client.write([("marker", [self._wanted, version])], version)
+            with suppress(Failure, WalletError):  # its time-out must not be taken for doubt about the commit
+                await self._client.write([("marker", [self._wanted, version])], version)
 
     async def _is_wanted(self, since: int) -> bool:
         """Whether another process has wanted the partition at the version `since` or later. If unknown: yes."""
