@@ -8,7 +8,8 @@ python := .venv/bin/python
 wallet := .venv/bin/wallet-gql
 no_skips := $(if $(filter-out 0,$(WALLET_TEST_NO_SKIPS)),-p tests.plugins.no_skips)
 pytest := $(python) -m pytest $(no_skips) $(if $(BACKEND),--backend "$(BACKEND)")
-parallel := $(pytest) -n $(JOBS) --dist worksteal
+workers := -p tests.plugins.by_file -n $(JOBS)
+parallel := $(pytest) $(workers)
 smoking = $(shell grep -rl --include='test_*.py' mark.smoke tests)
 
 # Some containers set this, and then each of the hundreds of processes compiles the whole wallet anew.
@@ -49,7 +50,7 @@ bench: bootstrap ## transfers per second
 
 coverage: bootstrap ## which branches the tests reach
 	@rm -f .coverage .coverage.*
-	@$(python) -m coverage run -m pytest -n $(JOBS) --dist worksteal $(if $(BACKEND),--backend "$(BACKEND)") $(ARGS)
+	@$(python) -m coverage run -m pytest $(workers) $(if $(BACKEND),--backend "$(BACKEND)") $(ARGS)
 	@$(python) -m coverage combine --quiet
 	@$(python) -m coverage report
 

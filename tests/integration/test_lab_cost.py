@@ -75,7 +75,7 @@ def check_counted(cell: Cost) -> None:
     for name in ("syncs", "commits", "round trips"):
         figure = figures[name]
         if figure is not None:
-            assert figure >= 0.8, (cell, name)  # opening a store alone may count one or two more than with transfers
+            assert figure >= 0.5, (cell, name)  # servers flush now and then by themselves, which is subtracted
     for name in ("log bytes", "wire bytes", "client CPU us"):
         figure = figures[name]
         assert figure is None or figure > 100, (cell, name)

@@ -104,6 +104,7 @@ async def _counted(target: Target, schedule: Schedule, clients: int) -> tuple[Fi
     """Open a store, run the schedule, and close it. What was counted, and why flushes were not."""
     harness = target.world.harness
     async with target.world.closed():
+        await harness.counters()  # waits until earlier sessions have ended, and with that counted what they flushed
         async with behind_proxies(harness) as proxies, harness.flushes(0) as flushed:
             before = await harness.counters()
             async with harness.open() as store:
