@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from wallet_gql.backends.redis import claim as _redis_claim
-from wallet_gql.backends.redis import credits as _redis_credits
 from wallet_gql.backends.redis import store as redis_backend
+from wallet_gql.backends.redis.credits import Credits
 from wallet_gql.backends.redis.leases import Leases
 from wallet_gql.domain.errors import AccountFrozen, Contended, WalletError
 from wallet_gql.domain.ids import OPERATOR
@@ -42,7 +42,7 @@ LEASE_SECONDS = 0.15
 STOPS_A_TRIAL = 6
 
 FAULTS = ("flush", "kill", "stop")
-HELD = ("redis.leased", "redis.claimed", "redis.decided", "redis.credit.leased", "redis.credit.claimed")
+HELD = ("redis.leased", "redis.claimed", "redis.decided")
 """Where a stopped process has leases, which then expire."""
 
 _REFUSED = re.compile(r"ERROR:  token \d+ holds \d+ of \d+ rows")
@@ -199,9 +199,9 @@ def _pausing(monkeypatch: pytest.MonkeyPatch, drawn: random.Random, tally: Pause
 
         return run
 
-    for module in (redis_backend, _redis_credits):
-        for name in ("claim", "write"):
-            monkeypatch.setattr(module, name, paused(getattr(_redis_claim, name)))
+    for name in ("claim", "write"):
+        monkeypatch.setattr(redis_backend, name, paused(getattr(_redis_claim, name)))
+    monkeypatch.setattr(Credits, "_take_in", paused(Credits._take_in))
 
 
 async def paused_trial(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from importlib import resources
 from typing import Any, Final
 
@@ -23,14 +22,19 @@ from wallet_gql.backends.redis import credits as _redis_credits
 from wallet_gql.backends.redis.credits import Credits
 from wallet_gql.backends.redis.leases import Leases
 from wallet_gql.backends.relational import rows as _rows
-from wallet_gql.domain.changes import Credit, State
 from wallet_gql.domain.codec import to_micros
 from wallet_gql.domain.ids import TransferId
 from wallet_gql.domain.model import Account
 
 _LOCK: Final = 7205759403792799
 _PACKAGES: Final = ("wallet_gql.backends.postgres", "wallet_gql.backends.redis")
-_FUNCTIONS: Final = ("wallet_claim", "wallet_write_fenced", "wallet_write")
+_FUNCTIONS: Final = ("wallet_claim", "wallet_credit", "wallet_write_fenced", "wallet_write")
+_CALLS: Final = {
+    "wallet_claim": (_redis_claim, "CLAIM"),
+    "wallet_credit": (_redis_credits, "TAKE_IN"),
+    "wallet_write_fenced": (_redis_claim, "WRITE"),
+}
+"""The statements that call them."""
 
 
 def sources() -> dict[str, str]:
@@ -64,12 +68,9 @@ def spoil_functions(patch: pytest.MonkeyPatch, spoiled: Mapping[str, str]) -> No
             await connection.do("COMMIT")
 
     patch.setattr(_pg_store, "prepare_node", prepare_node)
-    if "wallet_claim" in bad:
-        patch.setattr(_redis_claim, "CLAIM", _redis_claim.CLAIM.replace("wallet_claim", bad["wallet_claim"]))
-    if "wallet_write_fenced" in bad:
-        patch.setattr(
-            _redis_claim, "WRITE", _redis_claim.WRITE.replace("wallet_write_fenced", bad["wallet_write_fenced"])
-        )
+    for name, (module, statement) in _CALLS.items():
+        if name in bad:
+            patch.setattr(module, statement, getattr(module, statement).replace(name, bad[name]))
 
 
 def _unclaimed() -> str:
@@ -130,47 +131,33 @@ def trusting_the_lock(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_keys() -> dict[str, str]:
-    """Headers and entries that are there already are passed over: no key refuses a second credit."""
-    names = ("transfers", "entries", "system_entries")
-    changes = [(f"FROM jsonb_array_elements(given -> '{name}') AS w;",) * 2 for name in names]
+    """Whoever takes credits in passes over headers that are there already: no key refuses a second credit."""
+    changes = [(f"FROM jsonb_array_elements(given -> '{name}') AS w;",) * 2 for name in ("transfers", "system_entries")]
     write = replaced(
         sources()["wallet_write"], *((old, old.replace(";", " ON CONFLICT DO NOTHING;")) for old, _ in changes)
     )
-    return {"wallet_write_fenced": sources()["wallet_write_fenced"], "wallet_write": write}
+    credit = replaced(sources()["wallet_credit"], ("t.id = ANY (sent)", "false"))
+    return {"wallet_credit": credit, "wallet_write": write}
 
 
 def credit_without_key(patch: pytest.MonkeyPatch) -> None:
     """Nobody looks whether the payee has it already, and no key refuses it."""
-
-    def receive(state: State, credits_: Sequence[Credit]) -> set[TransferId]:
-        for credit in credits_:
-            state.receive(credit)
-        return {credit.transfer.id for credit in credits_}
-
-    patch.setattr(_redis_credits, "_receive", receive)
     spoil_functions(patch, _without_keys())
 
 
 def check_then_credit(patch: pytest.MonkeyPatch) -> None:
     """Whether the payee has it is looked up first, in a transaction of its own; no key refuses it later."""
-    known: ContextVar[set[str]] = ContextVar("known")
-    whole = Credits._apply
+    whole = Credits._take_in
 
-    async def apply(self: Credits, homes: Placement, peer: str, batch: Sequence[Any], me: str) -> set[TransferId]:
+    async def take_in(self: Credits, homes: Placement, peer: str, batch: Sequence[Any]) -> set[TransferId]:
         names = [sending.credit.transfer.id for sending in batch]
         found = await self._nodes[peer].rows("SELECT id FROM transfers WHERE id = ANY($1)", names)
-        known.set({row[0] for row in found})
+        known = {TransferId(row[0]) for row in found}
         await asyncio.sleep(0.02)
-        return await whole(self, homes, peer, batch, me)
+        new = [sending for sending in batch if sending.credit.transfer.id not in known]
+        return known | (await whole(self, homes, peer, new) if new else set())
 
-    def receive(state: State, credits_: Sequence[Credit]) -> set[TransferId]:
-        for credit in credits_:
-            if credit.transfer.id not in known.get():
-                state.receive(credit)
-        return {credit.transfer.id for credit in credits_}
-
-    patch.setattr(_redis_credits.Credits, "_apply", apply)
-    patch.setattr(_redis_credits, "_receive", receive)
+    patch.setattr(Credits, "_take_in", take_in)
     spoil_functions(patch, _without_keys())
 
 

@@ -105,7 +105,7 @@ async def test_a_reason_fits_its_frame(server: Server, someone: Person) -> None:
 
 async def test_operations_on_a_socket_are_counted(tmp_path: Path) -> None:
     """A connection is no way around the rate limit of its address."""
-    with serving(tmp_path, rate_limits="address=10/minute") as limited:
+    with serving(tmp_path, rate_limits="address=10/hour") as limited:
         async with talking(limited.url) as talk:
             for number in range(12):
                 await talk.ask("{ __typename }", name=str(number))

@@ -14,8 +14,8 @@ from typing import Any, Final
 import pytest
 
 from tests.integration._clusters import one_each, quieted, store_of
-from tests.integration.test_postgres_pending import SMALL, entries_of, pending_of
-from tests.integration.test_postgres_receiving import neighbours, node_of
+from tests.integration.test_postgres_pending import SMALL, entries_of, node_of, pending_of
+from tests.integration.test_postgres_receiving import neighbours
 from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres import reading
 from wallet_gql.backends.postgres.node import Connection, PgNode

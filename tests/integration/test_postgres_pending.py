@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.integration._clusters import one_each, quieted, store_of
+from tests.integration._clusters import one_each, quieted, sharded, store_of
 from tests.integration._evidence import write_evidence
 from tests.integration.test_postgres_doubt import coordinator
 from tests.property._splits import batch_again, split_payment
@@ -53,14 +53,19 @@ def leave_in_doubt(patch: pytest.MonkeyPatch) -> None:
 
 def home_of(world: World, person: Person) -> str:
     """The name of the person's node."""
-    return store_of(world, PostgresStore)._map.home(person.slot)
+    return sharded(world)._map.home(person.slot)
+
+
+def node_of(world: World, person: Person) -> PgNode:
+    """The person's node."""
+    return sharded(world).node(home_of(world, person))
 
 
 async def pending_of(world: World, person: Person) -> int:
     """How many credits of the person's have no entry yet, as stored."""
-    store = store_of(world, PostgresStore)
-    node = store._nodes[store._map.home(person.slot)]
-    count = await node.ask("SELECT count(*) FROM pending_credits WHERE account_id = $1", person.account)
+    count = await node_of(world, person).ask(
+        "SELECT count(*) FROM pending_credits WHERE account_id = $1", person.account
+    )
     return int(count)
 
 
@@ -233,11 +238,19 @@ async def test_the_receiver_gives_credits_their_entries(world: World) -> None:
     assert line.entry.amount_minor == 30
 
 
+KILLED: Final = {
+    "postgres-3": ("postgres.prepared", "postgres.committed"),
+    "redis-3": ("redis.decided", "redis.committed"),
+}
+"""Where coordinators are killed, by backend."""
+
+
 async def killed(world: World, payer: Person, payee: Person, times: int) -> Counter[str]:
-    """Coordinators of other processes are killed, after PREPARE and after the decision in turn. How many at each."""
+    """Coordinators of other processes are killed, before and after the decision in turn. How many at each."""
     counts: Counter[str] = Counter()
+    points = KILLED[world.harness.name]
     for number in range(times):
-        point = ("postgres.prepared", "postgres.committed")[number % 2]
+        point = points[number % 2]
         command = coordinator(world, point, "kill", payer, payee)
         victim = await asyncio.create_subprocess_exec(*command)
         assert await victim.wait() == -signal.SIGKILL
@@ -285,5 +298,6 @@ async def test_credited_money_is_spent_at_once_for_long(world: World) -> None:
     rows = [f"| {what} | {count:,} |" for what, count in counts.items()]
     table = "\n".join(["| what | count |", "|---|---:|", *rows, "| refused, or answered otherwise | 0 |"])
     said = "What it shows: money acknowledged as `credited: true` can be spent at once through any other process."
-    title = "Postgres: credited money is spent at once elsewhere"
-    write_evidence("postgres-credited", title, "make soak ARGS='-k spent_at_once_for_long'", f"{said}\n\n{table}")
+    name = world.harness.name.partition("-")[0]
+    title = f"{name.title()}: credited money is spent at once elsewhere"
+    write_evidence(f"{name}-credited", title, "make soak ARGS='-k spent_at_once_for_long'", f"{said}\n\n{table}")

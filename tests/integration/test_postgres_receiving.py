@@ -13,11 +13,11 @@ import orjson
 import pytest
 
 from tests.integration._clusters import one_each, store_of
-from tests.integration.test_postgres_pending import entries_of, home_of, leave_in_doubt, pending_of, quiet
+from tests.integration.test_postgres_pending import entries_of, home_of, leave_in_doubt, node_of, pending_of, quiet
 from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres import reading, sharded
 from wallet_gql.backends.postgres.json_text import wish
-from wallet_gql.backends.postgres.node import Connection, PgNode, literal
+from wallet_gql.backends.postgres.node import Connection, literal
 from wallet_gql.backends.postgres.placement import Placement
 from wallet_gql.backends.postgres.store import PostgresStore
 from wallet_gql.domain.errors import Contended, InvariantViolated, Unavailable, WalletError
@@ -31,11 +31,6 @@ from wallet_gql.testing.world import Person, World
 pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
 
 __all__ = ["quiet"]
-
-
-def node_of(world: World, person: Person) -> PgNode:
-    """The person's node."""
-    return store_of(world, PostgresStore)._nodes[home_of(world, person)]
 
 
 @asynccontextmanager

@@ -64,7 +64,7 @@ asyncio.run(pay(*sys.argv[1:]))
 
 POINTS: Final = (
     *("redis.leased", "redis.claimed", "redis.decided", "redis.committed"),
-    *("redis.credit.leased", "redis.credit.claimed", "redis.credited"),
+    *("redis.crediting", "redis.credited"),
 )
 MOVES: Final = {
     "the payee to the payer": ("payee", ("n1",)),

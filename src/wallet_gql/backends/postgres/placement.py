@@ -175,6 +175,10 @@ class Placement(NodeMap):
         """Whether one of the slots is served by nobody now."""
         return any(self.moving >> slot & 1 for slot in slots)
 
+    def is_at(self, slot: int, node: str) -> bool:
+        """Whether the node may write the slot now."""
+        return self.home(slot) == node and not self.is_moving((slot,))
+
     def awaits(self, scope: Scope) -> bool:
         """Whether a command writes a slot that is served by nobody now."""
         if not self.moving:

@@ -179,7 +179,9 @@ class PgStore(PgReads):
 
         Raises nothing: what fails is received later.
         """
-        await asyncio.gather(*(self._receive_on(self._nodes[name], patience_seconds) for name in self._map.names))
+        async with asyncio.TaskGroup() as all_nodes:  # cancelled, it waits for all
+            for name in self._map.names:
+                all_nodes.create_task(self._receive_on(self._nodes[name], patience_seconds))
 
     async def _receive_on(self, node: PgNode, patience_seconds: float) -> None:
         now, homes = asyncio.get_running_loop().time(), self._map
@@ -221,7 +223,7 @@ class PgStore(PgReads):
         while found := await connection.rows(sql.WITH_PENDING, after, RECEIVE_ACCOUNTS_MAX):
             homes = self._map
             those = (AccountId(row[0]) for row in found if last is None or row[0] <= last)
-            names = {name for name in those if _is_at(homes, name, connection.node)}
+            names = {name for name in those if homes.is_at(slot_of(name), connection.node)}
             while names:
                 left, busy = await self._receive_some(homes, connection, names)
                 were_locked |= busy
@@ -238,16 +240,20 @@ class PgStore(PgReads):
         await connection.begin("BEGIN")
         state = State(connection.node, homes.peer_of(connection.node))
         found = await self._load(homes, connection, state, Wanted(accounts=names), "skip")
-        pending = found["pending"] or {"payees": ()}
+        if state.writes:
+            await decide(Branch(connection, given(state.writes)))
+        else:
+            await connection.do("ROLLBACK")
+        return self._received_of(state, found), bool(found["busy"])
+
+    def _received_of(self, state: State, found: Mapping[str, Any]) -> set[AccountId]:
+        """After a commit of the receiver, which has `found` this: the accounts that have more to receive."""
+        pending = found.get("pending") or {"payees": ()}
         for account_id in set(pending["payees"]) - {row[0] for row in pending.get("credits") or ()}:
             text = f"credits of {account_id} stay pending: with the next one its balance would pass 64 bits"
             log_once_a_minute(log, logging.WARNING, f"pending {account_id}", text)
-        if not state.writes:
-            await connection.do("ROLLBACK")
-            return set(), bool(found["busy"])
-        await decide(Branch(connection, given(state.writes)))
         self._hint(state.writes.accounts)
-        return {credit.account_id for credit in state.writes.received} & state.backlog, bool(found["busy"])
+        return {credit.account_id for credit in state.writes.received} & state.backlog
 
     async def _credits_of(
         self, homes: Placement, leader: Connection, names: Collection[TransferId]
@@ -326,13 +332,18 @@ class PgStore(PgReads):
             connection.doubtful = True  # the lock ends with the session
             await connection.do(sql.CLOSE_GATE)
             held.append((self._nodes[name], connection))
+        await self._quieten()
+        for _, connection in held:
             try:
-                await self._receive_all(connection, deadline)
+                await self._receive_all(connection, connection.deadline)
             except OtherEpoch:
                 return False
         told = await asyncio.gather(*(identity_of(self._nodes[name]) for name in homes.names))
         still = {one.name: one.epoch for one in told if one is not None} == homes.epochs
         return still and not homes.moving and not homes.left
+
+    async def _quieten(self) -> None:
+        """Inside the gate, before what is pending is received: wait until nothing is on its way. Raises Contended."""
 
     async def _check_epoch(self, homes: Placement, connection: Connection) -> None:
         """Until the transaction ends the node's slots stay as known. Raises Unavailable if they are others by now."""
@@ -375,12 +386,6 @@ class PgStore(PgReads):
         if len(away) == len(names):
             raise away[names[0]]
         return away
-
-
-def _is_at(homes: Placement, account_id: AccountId, node: str) -> bool:
-    """Whether the node may write the account now."""
-    slot = slot_of(account_id)
-    return homes.home(slot) == node and not homes.is_moving((slot,))
 
 
 @contextmanager

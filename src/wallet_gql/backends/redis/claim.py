@@ -9,7 +9,7 @@ Both use one connection: if a crashing server forgets a claim, the connection th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from ...domain.ids import AccountId
 from ...domain.model import RecordKey
 from ..kit.wanted import Wanted
 from ..postgres.commit import commit_by
-from ..postgres.json_text import fill, given, wish
+from ..postgres.json_text import fill, given
 from ..postgres.node import Connection, literal
 from .leases import Held, Leases
 
@@ -37,52 +37,60 @@ PATIENCE_SHARE: Final = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The claimed rows: they carry the token of `held`, and `state` has their content as of the claim."""
+    """The claimed rows: they carry the token of `held`, and `state` has their content as of the claim.
+
+    `found` is the node's whole answer.
+    """
 
     held: Held
     state: State
+    found: Mapping[str, Any]
     accounts: Sequence[AccountId]
     records: Sequence[RecordKey]
 
 
 async def claim(
-    connection: Connection, leases: Leases, held: Held, state: State, wanted: Wanted, *, epoch: int
+    connection: Connection, leases: Leases, held: Held, state: State, wanted: Wanted, *, asked: str
 ) -> Claimed:
-    """Put the token into the rows, then read them into `state`, at the node's `epoch`.
+    """Put the token into the rows, then read them into `state`. `asked` is the wish for what is `wanted`, as JSON text.
 
     Raises:
         Contended: a row has seen this token or a higher one. OtherEpoch: the node has other slots by now. Unavailable:
             it does not answer.
     """
-    asked = wish(wanted, receive=None, patience_ms=_patience_ms(connection), epoch=epoch)
     found: dict[str, Any] = orjson.loads(await connection.value(CLAIM, asked, held.token))
     if "stale" in found:
         await leases.raise_token(held.node, found["stale"])
         raise Contended(f"token {held.token} of node {held.node} comes after {found['stale']}")
     fill(state, wanted, found)
-    return Claimed(held, state, list(state.accounts), list(state.records))
+    return Claimed(held, state, found, list(state.accounts), list(state.records))
 
 
-async def write(connection: Connection, claimed: Claimed, intents: Sequence[tuple[str, str]] = (), **more: Any) -> None:
+async def write(
+    connection: Connection, claimed: Claimed, intents: Sequence[tuple[str, str]] = (), *, epoch: int
+) -> None:
     """Commit the writes of the state if every claimed row still carries the token, even if the lease has ended.
 
-    `intents` are pairs (peer, transfer): the peer still has to apply the transfer's credit.
+    `intents` are pairs (peer, transfer): the peer still has to take in the transfer's credit.
 
     Raises:
         Contended: another process has claimed a row meanwhile; nothing was written. InDoubt: the reply was lost.
     """
+    writes = claimed.state.writes
     text = given(
-        claimed.state.writes,
+        writes,
         token=claimed.held.token,
         claimed_accounts=claimed.accounts,
         claimed_records=[(key.kind, key.id, key.slot) for key in claimed.records],
+        received_transfers=[credit.transfer_id for credit in writes.received],
         intents=intents,
-        patience_ms=_patience_ms(connection),
-        **more,
+        patience_ms=patience_ms(connection),
+        epoch=epoch,
     )
     await commit_by(connection, WRITE.format(given=literal(text)), "SELECT 1")
 
 
-def _patience_ms(connection: Connection) -> str:
+def patience_ms(connection: Connection) -> str:
+    """How long a statement waits for a lock, so that a refusal arrives before the connection's deadline."""
     left = connection.deadline - asyncio.get_running_loop().time()
     return str(min(max(int(left * 1000 * PATIENCE_SHARE), 1), LOCK_MS_MAX))

@@ -1,26 +1,26 @@
-"""Credits on other nodes: sent after the leader's commit, applied once, and found again if their sender dies.
+"""Credits on other nodes: sent after the leader's commit, taken in once, and found again if their sender dies.
 
-The leader's commit leaves an *intent* for each credit. Applying a credit is idempotent: the payee's node keeps the
-transfer's header under its id, and the unique key refuses a second one. So any number of processes may send the same
-credit at any time: the leader, a recovering process, or a process that was asleep. After the credit is applied, the
-intent is closed.
+The leader's commit leaves an *intent* for each credit. The payee's node takes a credit in as a pending one, beside the
+transfer's header, whose unique key refuses a second one. So any number of processes may send the same credit at any
+time: the leader, a recovering process, or a process that was asleep. After the credit was taken in, the intent is
+closed. It needs no lease, for it changes no row of the payee: whoever next claims the account receives it.
 
 A credit goes to the node that has the payee's slot now. While an intent is open, neither its payer's slot moves nor its
 payee's (`moves.py`). So a node that has the slot and the header has the credit: the header cannot be the leader's own.
 
-Each node has one queue of credits in this process, and one commit carries many of them. A row that another process has
-leased delays only the credits for that row.
+Each node has one queue of credits in this process, and one commit carries many of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import asyncpg
 
 from ...domain.changes import Credit, State
 from ...domain.errors import Contended, InDoubt, InvariantViolated, WalletError
@@ -30,12 +30,11 @@ from ...failpoints import reach
 from ..kit.credits import CREDIT_SECONDS
 from ..kit.group_commit import BATCH_MAX
 from ..kit.kinds import TRANSFER
-from ..kit.wanted import Wanted
 from ..postgres import text as sql
+from ..postgres.json_text import given
 from ..postgres.node import PgNode
 from ..postgres.placement import OtherEpoch, Placement
-from .claim import claim, write
-from .leases import PAUSE_SECONDS_MAX, Leases
+from .claim import patience_ms
 
 log = logging.getLogger("wallet_gql.redis")
 
@@ -47,10 +46,7 @@ SETTLE_SECONDS: Final = 5.0
 
 _SETTLE_PAUSE: Final = 0.02
 
-
-def account_row(account_id: AccountId) -> str:
-    """The name of an account's lease."""
-    return f"a:{account_id}"
+TAKE_IN: Final = "SELECT wallet_credit($1)"
 
 
 @dataclass(slots=True, eq=False)
@@ -66,18 +62,13 @@ class Credits:
     """The credits that this process sends, and the unsent ones that it finds."""
 
     def __init__(
-        self,
-        nodes: Mapping[str, PgNode],
-        homes: Placement,
-        leases: Leases,
-        learn: Callable[[Placement], Awaitable[None]],
+        self, nodes: Mapping[str, PgNode], homes: Placement, learn: Callable[[Placement], Awaitable[None]]
     ) -> None:
         """The `nodes` must be open. `learn` reads a newer placement than a given one, and sets `homes`."""
         self.hint: Callable[[Iterable[AccountId]], None] = lambda _: None
         """Called with the accounts that were credited."""
         self._nodes = nodes
         self.homes = homes
-        self._leases = leases
         self._learn = learn
         self._queues: defaultdict[str, deque[_Sending]] = defaultdict(deque)
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -89,7 +80,7 @@ class Credits:
         """Whether the last `settle` skipped an intent because it saw it for the first time."""
 
     def send(self, credits_: Iterable[Credit]) -> list[asyncio.Future[bool]]:
-        """Start to apply decided credits. Returns one future per credit; a future never raises.
+        """Start to send decided credits. Returns one future per credit; a future never raises.
 
         A credit that is already on its way is not sent twice.
         """
@@ -124,15 +115,15 @@ class Credits:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    # Applying
+    # Sending
 
     async def _run(self, peer: str) -> None:
-        queue, me = self._queues[peer], secrets.token_hex(8)
+        queue = self._queues[peer]
         try:
             while queue:
                 homes, batch = self.homes, self._batch(peer)
                 try:
-                    done, again = await self._apply(homes, peer, batch, me) if batch else set(), True
+                    done, again = await self._take_in(homes, peer, batch) if batch else set(), False
                 except OtherEpoch:
                     await self._learn(homes)
                     done, again = set(), True
@@ -175,29 +166,30 @@ class Credits:
         if not sending.arrived.done():
             sending.arrived.set_result(arrived)
 
-    async def _apply(self, homes: Placement, peer: str, batch: Sequence[_Sending], me: str) -> set[TransferId]:
-        """Apply the credits whose rows can be leased. Returns the transfers now credited. Raises WalletError."""
-        deadline = max(sending.until for sending in batch)
-        wishes = [[account_row(sending.credit.account_id)] for sending in batch]
-        async with self._leases.hold(peer, wishes, me) as held:
-            if None not in held.busy:
-                await self._leases.pause(held, PAUSE_SECONDS_MAX)
-                return set()
-            reach("redis.credit.leased")
-            free = [sending.credit for sending, by in zip(batch, held.busy, strict=True) if by is None]
-            wanted = Wanted(
-                accounts={credit.account_id for credit in free}, transfers={credit.transfer.id for credit in free}
-            )
-            async with self._nodes[peer].connection(deadline, aside=True) as connection:
-                state = State(peer, homes.peer_of(peer))
-                claimed = await claim(connection, self._leases, held, state, wanted, epoch=homes.epochs[peer])
-                reach("redis.credit.claimed")
-                done = _receive(state, free)
-                if state.writes:
-                    await write(connection, claimed)
-                    self.hint(state.writes.accounts)
+    async def _take_in(self, homes: Placement, peer: str, batch: Sequence[_Sending]) -> set[TransferId]:
+        """Have the peer take credits in. Returns the transfers that it now has.
+
+        Raises:
+            Contended: another process sends one of them at this moment; or the peer takes too long. OtherEpoch: it has
+                other slots by now. Unavailable: it does not answer.
+        """
+        state = State(peer, homes.peer_of(peer))
+        for sending in batch:
+            state.pend(sending.credit)
+        reach("redis.crediting")
+        async with self._nodes[peer].connection(max(sending.until for sending in batch), aside=True) as connection:
+            text = given(state.writes, epoch=homes.epochs[peer], patience_ms=patience_ms(connection))
+            try:
+                lost = set(await connection.value(TAKE_IN, text))
+            except InvariantViolated as error:
+                if isinstance(error.__cause__, asyncpg.UniqueViolationError):
+                    raise Contended("another process sends the same credits") from error
+                raise
         reach("redis.credited")
-        return done
+        if lost:
+            log.error("node %s has no accounts for the credits of %s: their intents stay open", peer, sorted(lost))
+        self.hint({sending.credit.account_id for sending in batch})
+        return {sending.credit.transfer.id for sending in batch} - lost
 
     # Closing
 
@@ -207,7 +199,7 @@ class Credits:
             self._closing[leader] = asyncio.get_running_loop().create_task(self._close_all(leader))
 
     async def _close_all(self, leader: str) -> None:
-        """Close the intents of applied credits. A failure is harmless: the next sweep closes them."""
+        """Close the intents of credits that were taken in. A failure is harmless: the next sweep closes them."""
         try:
             while names := self._unclosed.pop(leader, None):
                 await self._nodes[leader].rows(sql.CLOSE_INTENTS, self._peers(leader), list(names), aside=True)
@@ -222,14 +214,14 @@ class Credits:
         return [name for name in self.homes.members if name != leader]
 
     async def closed(self) -> None:
-        """Wait until the intents of all applied credits are closed, or have failed to close."""
+        """Wait until the intents of all credits that were taken in are closed, or have failed to close."""
         while self._closing:
             await asyncio.wait(list(self._closing.values()))
 
     # Finding
 
     async def settle(self, limit: int, *, at_once: bool = False) -> int:
-        """Send the credits of open intents, at most `limit` per pair of nodes. Returns how many were applied.
+        """Send the credits of open intents, at most `limit` per pair of nodes. Returns how many were taken in.
 
         Intents seen for the first time are left to their leader, unless `at_once`. A node that does not answer is
         skipped; its intents stay open until it is back.
@@ -257,7 +249,7 @@ class Credits:
         return _credits(leader, ripe)
 
     async def settle_slots(self, slots: Sequence[int]) -> None:
-        """Apply every credit from or to these slots that is open now.
+        """Send every credit from or to these slots that is open now.
 
         Raises:
             Contended: one of them did not arrive in time. Unavailable: a node does not answer.
@@ -293,17 +285,3 @@ class Credits:
 
 def _credits(leader: str, transfers: Iterable[Transfer]) -> list[Credit]:
     return [Credit(t.credit_account_id, t.net_minor, t, leader) for t in transfers]
-
-
-def _receive(state: State, credits_: Sequence[Credit]) -> set[TransferId]:
-    """Post the credits that are not yet applied. Returns the transfers that are credited once this is written."""
-    done: set[TransferId] = set()
-    for credit in credits_:
-        if credit.transfer.id not in state.transfers or credit.account_id not in state.accounts:
-            try:
-                state.receive(credit)
-            except InvariantViolated:
-                log.exception("the credit of %s can not be applied, and its intent stays open", credit.transfer.id)
-                continue
-        done.add(credit.transfer.id)
-    return done

@@ -30,6 +30,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ...background import attempt, run_for_ever
 from ...domain.errors import ConfigurationError, Contended, Unavailable
+from ...domain.ids import AccountId
 from .errors import translate
 from .url import RedisAddress
 
@@ -58,6 +59,11 @@ _NEXT_MS: Final = 250
 
 _RENEWALS: Final = 3
 """How many times a lease is renewed within its lifetime."""
+
+
+def account_row(account_id: AccountId) -> str:
+    """The name of an account's lease."""
+    return f"a:{account_id}"
 
 
 def _script(name: str) -> str:

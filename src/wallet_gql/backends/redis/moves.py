@@ -4,7 +4,7 @@ Here a payment across nodes is a commit on the payer's node, which leaves an int
 payee's node does not take part in the first. So the freeze is *announced*: every other node gets a new epoch, after all
 its open commits have ended. From then on no node decides a payment to the slots: a process that has a node's new epoch
 asks for the payee's facts after the freeze, and is refused; one that has not is refused at the commit. All credits from
-or to the slots that can ever be are then open intents, and they are applied before any row is copied.
+or to the slots that can ever be are then open intents, and they are taken in before any row is copied.
 
 Fencing tokens go with their rows, so that a token which a row has refused at the source is refused at the target, too.
 """
@@ -17,12 +17,16 @@ from functools import partial
 from typing import Final
 
 from ...failpoints import before_decision
-from ..postgres.moves import Moves, close_gate, patiently
+from ..kit.nodes import NodeMap
+from ..postgres.moves import FREEZE_MS, Moves, close_gate, patiently
 from ..postgres.node import Connection, PgNode
 from ..postgres.placement import Leaving, Placement, listed
 from ..postgres.two_phase import Recovery
 from .credits import Credits
 from .leases import Leases
+
+CREDITS: Final = 7205759403792798
+"""The advisory lock that credits share on the node that takes them in."""
 
 _ANNOUNCE: Final = "UPDATE node SET epoch = epoch + 1"
 _OF_ACCOUNTS: Final = "SELECT id, fence FROM accounts WHERE substr(id, 18, 3) = ANY ($1) AND fence > 0"
@@ -49,12 +53,12 @@ class LeaseMoves(Moves):
         self._leases = leases
 
     async def _freeze(self, homes: Placement, source: str, leaving: Leaving) -> None:
-        # what is open is applied before, so that the slots are not frozen for a payee whose row or node takes long
+        # what is open is taken in before, so that the slots are not frozen for a payee whose node takes long
         await self._credits.settle_slots(listed(leaving.slots))
         await super()._freeze(homes, source, leaving)
 
     async def _settle(self, homes: Placement, source: str, leaving: Leaving) -> None:
-        """Announce the freeze. Then apply all that is open from or to the slots. Raises Contended, Unavailable."""
+        """Announce the freeze. Then send all that is open from or to the slots. Raises Contended, Unavailable."""
         others = [name for name in homes.names if name != source]
         announced = (patiently(partial(self._announce, name)) for name in others)
         for answer in await asyncio.gather(*announced, return_exceptions=True):
@@ -71,6 +75,15 @@ class LeaseMoves(Moves):
             await close_gate(connection)
             await connection.rows(_ANNOUNCE)
         before_decision("moves.announced")
+
+    async def _forget(self, source: str, leaving: Leaving, after: NodeMap) -> None:
+        """Credits under way end first: they may have looked for their transfers before others brought these.
+
+        Those that come later find the transfers, or no account any more.
+        """
+        async with self._step(source) as connection:
+            await connection.do(f"SET LOCAL lock_timeout = '{FREEZE_MS}ms'; SELECT pg_advisory_xact_lock({CREDITS})")
+        await super()._forget(source, leaving, after)
 
     async def _carry(self, target: Connection, source: str, leaving: Leaving) -> None:
         """Take the fencing tokens along, and have the Redis give higher ones."""

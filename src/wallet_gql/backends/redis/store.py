@@ -4,9 +4,10 @@
 Postgres backend; `rediss+postgres://` talks TLS to the Redis. Nodes may forbid prepared transactions.
 
 Nodes are written one after another. On the leader: lease the rows of a batch, claim them with a fencing token, read,
-decide, and commit in one statement with an intent for each credit on another node. That commit is the decision. On each
-other node: lease the payees' rows, claim, read, apply the credits that are missing, commit. Then the intent is closed.
-If a process dies on the way, any other process finishes the work (`credits.py`).
+decide, and commit in one statement with an intent for each credit on another node. That commit is the decision. Each
+other node takes its credits in as pending ones, which needs no lease. Then the intent is closed. If a process dies on
+the way, any other process finishes the work (`credits.py`). Whoever next claims the payee's account receives its
+pending credits.
 
 Leases lower contention; the database gives safety: a token that is claimed in the row before it is read, unique keys,
 relative updates of rows that must still be as loaded, and a CHECK. So losing the Redis, its memory, or a lease costs
@@ -16,10 +17,10 @@ time and never money. Flush setting (G3): as in the Postgres backend.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ...domain.changes import Credit, Decide, Outcome, Scope, State, decide_all
 from ...domain.errors import Contended, NodeUnavailable
@@ -34,10 +35,10 @@ from ..kit.wanted import Wanted, answered, command_of
 from ..postgres import text as sql
 from ..postgres.node import Connection
 from ..postgres.placement import OtherEpoch, Placement
-from ..postgres.sharded import Elsewhere, PgStore
-from .claim import PATIENCE_SHARE, claim, write
-from .credits import Credits, account_row
-from .leases import Held, Leases
+from ..postgres.sharded import RECEIVE_SECONDS, Elsewhere, PgStore
+from .claim import PATIENCE_SHARE, Claimed, claim, patience_ms, write
+from .credits import Credits
+from .leases import Held, Leases, account_row
 from .moves import LeaseMoves
 from .url import parse_redis_url
 
@@ -82,7 +83,7 @@ class RedisStore(PgStore):
         self.leases = Leases(address)
         self._credits: Credits | None = None
         self._silent: dict[str, float] = {}
-        many = len(self._nodes) > 1
+        self.keeps_pending = many = len(self._nodes) > 1
         self.capabilities = Capabilities(
             durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="eventual"
         )
@@ -95,13 +96,15 @@ class RedisStore(PgStore):
     async def _opened(self) -> None:
         await super()._opened()
         await self.leases.open(self._cluster)
-        self._credits = Credits(self._nodes, self._map, self.leases, self._learning.learn)
+        self._credits = Credits(self._nodes, self._map, self._learning.learn)
         self._credits.hint = self._hint
         self.moves = LeaseMoves(self._cluster, self._nodes, self._recovery, self._credits, self.leases)
 
     async def _sweep(self) -> None:
         assert self._credits is not None
-        await self._credits.settle(_RECOVER_MAX)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._credits.settle(_RECOVER_MAX))
+            both.create_task(self._receive(0))
         await self._sweep_moves()
 
     async def _finish(self) -> None:
@@ -213,7 +216,7 @@ class RedisStore(PgStore):
         wanted.credits = {i for i in wanted.credits if lane.homes.home(slot_of(i)) == lane.leader}
         async with self._nodes[lane.leader].connection(deadline) as connection:
             epoch = lane.homes.epochs[lane.leader]
-            claimed = await claim(connection, self.leases, held, state, wanted, epoch=epoch)
+            claimed = await self._claim(lane.homes, connection, held, state, wanted)
             before_decision("redis.claimed")
             state.facts.update(facts)
             both = [_decide(state, command) for command in batch]
@@ -230,6 +233,13 @@ class RedisStore(PgStore):
             each = {credit.transfer.id: credit for credit in (*credits_, *again)}
             sent.append(self._sent(outcome, list(each.values())))
         return sent
+
+    async def _claim(
+        self, homes: Placement, connection: Connection, held: Held, state: State, wanted: Wanted
+    ) -> Claimed:
+        epoch = homes.epochs[connection.node]
+        asked = self._wish(wanted, "claim", epoch, patience_ms=patience_ms(connection))
+        return await claim(connection, self.leases, held, state, wanted, asked=asked)
 
     async def _on_their_way(
         self, connection: Connection, lane: _Lane, batch: Sequence[Command], state: State
@@ -261,26 +271,42 @@ class RedisStore(PgStore):
     # Recovery and maintenance
 
     async def recover(self, limit: int) -> Recovered:
-        """See `Store.recover`. Sends open credits; those seen for the first time only after `_RIPE_SECONDS`."""
+        """See `Store.recover`. Sends open credits; those seen for the first time only after `_RIPE_SECONDS`.
+
+        Then receives what is pending: afterwards nothing is, except where somebody keeps an account leased.
+        """
         assert self._credits is not None
         credited = await self._credits.settle(limit)
         if self._credits.unripe:
             await asyncio.sleep(_RIPE_SECONDS)
             credited += await self._credits.settle(limit)
+        if self.keeps_pending:
+            await self._receive(RECEIVE_SECONDS)
         return Recovered(credited=credited)
 
-    @asynccontextmanager
-    async def gate(self) -> AsyncIterator[None]:
-        """See `Store.gate`. Inside it no decision commits, and no credit is on its way."""
+    async def _receive_some(
+        self, homes: Placement, connection: Connection, names: set[AccountId]
+    ) -> tuple[set[AccountId], bool]:
+        node, state = connection.node, State(connection.node, homes.peer_of(connection.node))
+        found: Mapping[str, Any] = {}
+        async with self.leases.hold(node, [[account_row(name)] for name in names]) as held:
+            free = {name for name, by in zip(names, held.busy, strict=True) if by is None}
+            if free:
+                claimed = await self._claim(homes, connection, held, state, Wanted(accounts=free))
+                found = claimed.found
+                if state.writes:
+                    await write(connection, claimed, epoch=homes.epochs[node])
+        return self._received_of(state, found), len(free) < len(names)
+
+    async def _quieten(self) -> None:
+        """Wait until no credit is on its way. Raises Contended."""
         assert self._credits is not None
         loop = asyncio.get_running_loop()
         until = loop.time() + _GATE_SECONDS
-        async with super().gate():
-            while await self._credits.open_intents():
-                if loop.time() > until:
-                    raise Contended("credits are on their way to a node that does not take them")
-                await self._credits.settle(_RECOVER_MAX, at_once=True)
-            yield
+        while await self._credits.open_intents():
+            if loop.time() > until:
+                raise Contended("credits are on their way to a node that does not take them")
+            await self._credits.settle(_RECOVER_MAX, at_once=True)
 
     async def ping(self) -> Away:
         """The nodes that cannot write now. Raises Unavailable if none can, or the Redis cannot."""

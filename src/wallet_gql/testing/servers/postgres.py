@@ -319,6 +319,10 @@ async def flushes_of(cluster: PostgresCluster, least: int) -> AsyncIterator[Flus
     counted.count = (await counted_by_server(cluster.flushes, before, least)).count
 
 
+LATE: Final = Claims(account=Level.PL_3, node=Level.PL_2, across=Level.PL_0, keeps_pending=True)
+"""Each node receives credits of others in an order of its own, and history has them a moment after the balance."""
+
+
 class PostgresHarness(Harness):
     """`postgres`: one node, or `postgres-3`: three. Paused by the gate, killed with all its nodes."""
 
@@ -327,9 +331,7 @@ class PostgresHarness(Harness):
         super().__init__("postgres://", "postgres" if size == 1 else f"postgres-{size}")
         across = ("postgres.written", "postgres.prepared", "postgres.finished") if size > 1 else ()
         self.failpoints = ("postgres.loaded", "postgres.decided", "postgres.committed", *across)
-        # Each node receives credits of others in an order of its own, and history has them a moment after the balance.
-        late = Claims(account=Level.PL_3, node=Level.PL_2, across=Level.PL_0, keeps_pending=True)
-        self.claims = Claims() if size == 1 else late
+        self.claims = Claims() if size == 1 else LATE
         self._size = size
         self._cluster = cluster
         self._database: str | None = None

@@ -20,9 +20,9 @@ from typing import Final, Self
 
 from ..flushes import Flushes
 from ..harness import Harness, Server
-from ..levels import Claims, Level
+from ..levels import Claims
 from ..patience import patience
-from .postgres import PostgresCluster, flushes_of
+from .postgres import LATE, PostgresCluster, flushes_of
 from .process import ServerMissing, ServerProcess, free_port, own_folder
 
 URL_VARIABLE: Final = "WALLET_TEST_REDIS_URL"
@@ -137,12 +137,12 @@ class RedisHarness(Harness):
     ) -> None:
         """Servers are shared by all tests of this process, unless given. `start` raises ServerMissing."""
         super().__init__("redis+postgres://", "redis" if size == 1 else f"redis-{size}")
-        across = ("redis.credit.leased", "redis.credit.claimed", "redis.credited", "redis.closed") if size > 1 else ()
+        across = ("redis.crediting", "redis.credited", "redis.closed") if size > 1 else ()
         self.failpoints: Sequence[str] = (
             *("redis.leased", "redis.claimed", "redis.decided", "redis.committed"),
             *across,
         )
-        self.claims = Claims(across=Level.PL_0)  # each node applies its credits in an order of its own
+        self.claims = Claims() if size == 1 else LATE
         self._size = size
         self._given = (cluster, server)
         self._lease_seconds = lease_seconds

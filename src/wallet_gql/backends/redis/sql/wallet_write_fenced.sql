@@ -1,6 +1,8 @@
--- Write a batch if every row that it claimed still carries its token. A decision waits for the gate and checks the node
--- list. A credit decided on another node skips both checks, because it can only be rolled forward. Intents are the
--- credits that other nodes still have to apply.
+-- Write a batch if every row that it claimed still carries its token. It waits for the gate and checks the node list.
+-- Intents are the credits that other nodes still have to take in.
+--
+-- The claim has read where pending credits lie in their table. Since then the table may have been rewritten (`VACUUM
+-- FULL`), so we look again. From that look on nobody can rewrite it.
 CREATE OR REPLACE FUNCTION wallet_write_fenced(given jsonb) RETURNS void LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $wallet$
 DECLARE
@@ -29,6 +31,14 @@ BEGIN
     SELECT a.fence FROM accounts AS a WHERE a.id = ANY (claimed_accounts) ORDER BY a.id FOR NO KEY UPDATE) AS locked;
   IF held + more <> wanted THEN
     RAISE EXCEPTION 'token % holds % of % rows', token, held + more, wanted USING ERRCODE = 'WG003';
+  END IF;
+  IF given ? 'received' THEN
+    SELECT count(*) INTO held FROM pending_credits AS p
+    WHERE p.ctid = ANY (ARRAY(SELECT place::tid FROM jsonb_array_elements_text(given -> 'received') AS place))
+          AND p.transfer_id = ANY (ARRAY(SELECT jsonb_array_elements_text(given -> 'received_transfers')));
+    IF held <> jsonb_array_length(given -> 'received') THEN
+      RAISE EXCEPTION 'pending credits are not where they were' USING ERRCODE = 'WG003';
+    END IF;
   END IF;
 
   PERFORM wallet_write(given);

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD: Final = "0010"
+HEAD: Final = "0011"
 VERSION_TABLE: Final = "alembic_version"
 
 _ONE_AT_A_TIME: Final = Lock()
