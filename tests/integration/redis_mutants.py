@@ -15,7 +15,7 @@ import pytest
 
 from wallet_gql.backends.postgres import sharded as _pg_store
 from wallet_gql.backends.postgres import upgrade as _pg_upgrade
-from wallet_gql.backends.postgres.node import PgNode
+from wallet_gql.backends.postgres.node import Connection, PgNode
 from wallet_gql.backends.postgres.placement import Placement
 from wallet_gql.backends.redis import claim as _redis_claim
 from wallet_gql.backends.redis import credits as _redis_credits
@@ -71,6 +71,24 @@ def spoil_functions(patch: pytest.MonkeyPatch, spoiled: Mapping[str, str]) -> No
     for name, (module, statement) in _CALLS.items():
         if name in bad:
             patch.setattr(module, statement, getattr(module, statement).replace(name, bad[name]))
+
+
+def spoil_own(patch: pytest.MonkeyPatch, function: str, *changes: tuple[str, str]) -> None:
+    """Have a changed function in place of this one in every session from now on, also of stores that are open."""
+    other = replaced(sources()[function].replace(f"{function}(", f"pg_temp.{function}("), *changes)
+    call, own = f"SELECT {function}(", f"SELECT pg_temp.{function}("
+    run, value = Connection.run, Connection.value
+
+    async def running(connection: Connection, statement: str) -> str:
+        return await run(connection, other + statement.replace(call, own) if statement.startswith(call) else statement)
+
+    async def asking(connection: Connection, statement: str, *values: object) -> object:
+        if statement.startswith(call):
+            await run(connection, other)
+        return await value(connection, statement.replace(call, own), *values)
+
+    patch.setattr(Connection, "run", running)
+    patch.setattr(Connection, "value", asking)
 
 
 def _unclaimed() -> str:

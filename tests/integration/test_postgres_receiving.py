@@ -15,7 +15,7 @@ import pytest
 from tests.integration._clusters import one_each, store_of
 from tests.integration.test_postgres_pending import entries_of, home_of, leave_in_doubt, node_of, pending_of, quiet
 from wallet_gql.backends.kit.wanted import Wanted
-from wallet_gql.backends.postgres import reading, sharded
+from wallet_gql.backends.postgres import reading, receiving
 from wallet_gql.backends.postgres.json_text import wish
 from wallet_gql.backends.postgres.node import Connection, literal
 from wallet_gql.backends.postgres.placement import Placement
@@ -53,7 +53,7 @@ async def neighbours(world: World, person: Person, count: int) -> list[Person]:
 
 async def test_recovery_passes_locked_accounts_over(quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for no account while it holds others, and comes to those behind the locked ones, page by page."""
-    monkeypatch.setattr(sharded, "RECEIVE_ACCOUNTS_MAX", 2)
+    monkeypatch.setattr(receiving, "RECEIVE_ACCOUNTS_MAX", 2)
     monkeypatch.setattr(reading, "RECEIVE_MAX", 2)
     first, _, third = await one_each(quiet)
     people = sorted([third, *await neighbours(quiet, third, 4)], key=lambda person: person.account)
@@ -68,7 +68,7 @@ async def test_recovery_passes_locked_accounts_over(quiet: World, monkeypatch: p
 
 async def test_no_account_keeps_those_behind_it_waiting(quiet: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each sweep has time for one page only, and the first account always has something to receive."""
-    monkeypatch.setattr(sharded, "RECEIVE_ACCOUNTS_MAX", 1)
+    monkeypatch.setattr(receiving, "RECEIVE_ACCOUNTS_MAX", 1)
     first, _, third = await one_each(quiet)
     store = store_of(quiet, PostgresStore)
     people = sorted([third, *await neighbours(quiet, third, 2)], key=lambda person: person.account)

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from importlib import resources
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.integration import test_postgres_pending as pending
-from tests.integration._clusters import one_each, store_of
+from tests.integration._clusters import one_each, store_of, timed
 from tests.integration._mistakes import Check, Spoil, notice, run
+from tests.integration.redis_mutants import spoil_own
 from tests.integration.test_postgres_pending import home_of
 from tests.integration.test_postgres_pending_mutants import everything_at_once, received_out_of_order
 from tests.integration.test_postgres_receiving import neighbours
 from wallet_gql.backends.kit.wanted import Wanted
+from wallet_gql.backends.postgres import reading
+from wallet_gql.backends.postgres.json_text import wish
 from wallet_gql.backends.postgres.node import Connection
+from wallet_gql.backends.postgres.placement import Placement
 from wallet_gql.backends.redis.claim import write
 from wallet_gql.backends.redis.leases import account_row
 from wallet_gql.backends.redis.store import RedisStore
 from wallet_gql.domain.changes import Credit, State
-from wallet_gql.domain.errors import Contended
+from wallet_gql.domain.errors import Contended, Unavailable
+from wallet_gql.domain.ids import AccountId
 from wallet_gql.testing.harness import Harness
-from wallet_gql.testing.patience import patience
+from wallet_gql.testing.patience import patience, until
 from wallet_gql.testing.world import World
 
 pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis"), pytest.mark.trial]
@@ -85,44 +90,84 @@ async def what_was_moved_in_its_table_is_not_received(quiet: World) -> None:
     assert [await quiet.balance(person) for person in (third, late)] == [(1_007, 0), (9, 0)]
 
 
+async def an_export_does_not_wait_for_payers(world: World) -> None:
+    """They have leased the account, wait at the gate, and try again: inside it nothing is pending all the same."""
+    first, _, third = await one_each(world)
+    store = store_of(world, RedisStore)
+    ledgers = [world.ledger_on(other, patience(10)) for other in await world.stores(2)]
+    over, paid = asyncio.Event(), 0
+
+    async def pay_for_long(number: int) -> None:
+        nonlocal paid
+        pair = (first, third) if number % 3 else (third, first)
+        while not over.is_set():
+            with suppress(Contended):
+                await world.pay(*pair, 1, ledger=ledgers[number % 2])
+                paid += 1
+
+    payers = [asyncio.create_task(pay_for_long(number)) for number in range(12)]
+    try:
+        for _ in range(3):
+            before = paid
+            await until(lambda: paid > before + 20, 60, "nobody pays")  # noqa: B023 - it is awaited here
+            found = None
+            with suppress(Contended):
+                async with store.gate():
+                    found = [await pending.pending_of(world, person) for person in (first, third)]
+            assert found == [0, 0]
+    finally:
+        over.set()
+        await asyncio.gather(*payers)
+
+
+async def who_does_not_receive_is_refused(quiet: World, patch: pytest.MonkeyPatch) -> None:
+    """An older process would not see money that was acknowledged. It goes on once nothing is pending."""
+    first, _, third = await one_each(quiet)
+    store = store_of(quiet, RedisStore)
+    assert (await quiet.pay(first, third, 7)).credited
+    ledger = quiet.ledger_on(store, 1.0)
+    with patch.context() as older:
+        older.setattr(reading, "wish", lambda wanted, **more: wish(wanted, **{**more, "receive": None}))
+        outcome, _ = await timed(quiet.pay(third, first, 1_007, "once", ledger=ledger))
+        assert isinstance(outcome, Unavailable), outcome
+    await quiet.pay(third, first, 1_007, "once")
+    assert await quiet.balance(third) == (0, 0)
+
+
 # The mistakes
-
-
-def _changed(patch: pytest.MonkeyPatch, function: str, old: str, new: str) -> None:
-    """Have another function than the one of that name, with this change."""
-    text = (resources.files("wallet_gql.backends.redis") / "sql" / f"{function}.sql").read_text(encoding="utf-8")
-    assert old in text
-    other = text.replace(f"{function}(", f"pg_temp.{function}(").replace(old, new)
-    run, value = Connection.run, Connection.value
-
-    async def running(connection: Connection, statement: str) -> str:
-        if not statement.startswith(f"SELECT {function}("):
-            return await run(connection, statement)
-        return await run(connection, other + statement.replace(function, f"pg_temp.{function}", 1))
-
-    async def asking(connection: Connection, statement: str, *values: object) -> object:
-        if not statement.startswith(f"SELECT {function}("):
-            return await value(connection, statement, *values)
-        await run(connection, other)
-        return await value(connection, statement.replace(function, f"pg_temp.{function}", 1), *values)
-
-    patch.setattr(Connection, "run", running)
-    patch.setattr(Connection, "value", asking)
 
 
 def any_credit_of_that_place(patch: pytest.MonkeyPatch) -> None:
     """A write does not look again at what it receives."""
-    _changed(patch, "wallet_write_fenced", "given ? 'received'", "false")
+    spoil_own(patch, "wallet_write_fenced", ("given ? 'received'", "false"))
 
 
 def sent_twice_taken_twice(patch: pytest.MonkeyPatch) -> None:
     """Credits that are here are not left out: the transfers' key refuses them, and they never count as arrived."""
-    _changed(patch, "wallet_credit", "t.id = ANY (sent)", "false")
+    spoil_own(patch, "wallet_credit", ("known OR NOT has_payee", "NOT has_payee"))
+
+
+def a_lease_for_each_account_inside_the_gate(patch: pytest.MonkeyPatch) -> None:
+    """An export wants the leases that others have."""
+    receive = RedisStore._receive_some
+
+    async def leased(store: RedisStore, homes: Placement, connection: Connection, names: set[AccountId]) -> object:
+        connection.holds_gate = False
+        return await receive(store, homes, connection, names)
+
+    patch.setattr(RedisStore, "_receive_some", leased)
+
+
+def old_processes_claim(patch: pytest.MonkeyPatch) -> None:
+    """Whoever does not receive is served."""
+    spoil_own(patch, "wallet_claim", ("want ->> 'receive' IS NULL", "false"))
 
 
 MISTAKES: Final[Mapping[Spoil, tuple[Check, str]]] = {
     any_credit_of_that_place: (what_was_moved_in_its_table_is_not_received, "DID NOT RAISE"),
     sent_twice_taken_twice: (a_credit_comes_once, "assert"),
+    a_lease_for_each_account_inside_the_gate: (an_export_does_not_wait_for_payers, "None"),
+    old_processes_claim: (who_does_not_receive_is_refused, "InsufficientFunds|this account"),
     received_out_of_order: (pending.test_what_is_pending_is_money, r"\[1000, 3, 2, 1"),
     everything_at_once: (pending.test_a_backlog_is_received_in_parts, "== "),
 }
@@ -131,7 +176,12 @@ MISTAKES: Final[Mapping[Spoil, tuple[Check, str]]] = {
 
 @pytest.mark.parametrize(
     "check",
-    [a_credit_comes_once, what_was_moved_in_its_table_is_not_received],
+    [
+        a_credit_comes_once,
+        what_was_moved_in_its_table_is_not_received,
+        an_export_does_not_wait_for_payers,
+        who_does_not_receive_is_refused,
+    ],
     ids=lambda check: check.__name__,
 )
 async def test_the_product_passes(world: World, monkeypatch: pytest.MonkeyPatch, check: Check) -> None:

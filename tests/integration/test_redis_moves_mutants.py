@@ -13,6 +13,7 @@ import pytest
 from tests.integration import test_postgres_moves_mutants as shared
 from tests.integration._clusters import one_each, store_of
 from tests.integration._mistakes import Check, Spoil, notice, run
+from tests.integration.redis_mutants import spoil_own
 from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres import json_text, reading
 from wallet_gql.backends.postgres.commit import commit_by
@@ -21,7 +22,7 @@ from wallet_gql.backends.postgres.node import Connection
 from wallet_gql.backends.postgres.placement import Placement
 from wallet_gql.backends.redis import claim as claims
 from wallet_gql.backends.redis import store as store_module
-from wallet_gql.backends.redis.credits import Credits
+from wallet_gql.backends.redis.credits import TAKE_IN, Credits
 from wallet_gql.backends.redis.leases import Held
 from wallet_gql.backends.redis.moves import CREDITS, LeaseMoves
 from wallet_gql.backends.redis.store import RedisStore
@@ -203,7 +204,9 @@ async def a_credit_under_way_ends_before_its_slot_is_forgotten(world: World) -> 
     state.pend(Credit(payee.account, 7, transfer, "n1"))
     waits = f"SELECT count(*) FROM pg_locks WHERE objid = {CREDITS & 0xFFFFFFFF} AND NOT granted"
     async with node.connection(asyncio.get_running_loop().time() + patience(60)) as slow:
-        await slow.do(f"BEGIN; SELECT pg_advisory_xact_lock_shared({CREDITS})")
+        await slow.do("BEGIN")
+        known = json_text.given(state.writes, epoch=mover.placement.epochs["n2"], patience_ms="1000")
+        assert await slow.value(TAKE_IN, known) == []
         moving = asyncio.create_task(insist(lambda: carry(mover, payee, "n3")))
         while not moving.done() and not await node.ask(waits):  # noqa: ASYNC110 - another session makes it so
             await asyncio.sleep(0.01)
@@ -277,6 +280,11 @@ def any_node_has_the_account(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Placement, "unowned", property(lambda _: 0, lambda *_: None), raising=False)
 
 
+def a_credit_shares_no_lock(patch: pytest.MonkeyPatch) -> None:
+    """So nobody can wait for it."""
+    spoil_own(patch, "wallet_credit", (f"PERFORM pg_advisory_xact_lock_shared({CREDITS});", ""))
+
+
 def forgotten_under_a_credit(patch: pytest.MonkeyPatch) -> None:
     """A node forgets a slot while credits are being taken in."""
     patch.setattr(LeaseMoves, "_forget", Moves._forget)
@@ -289,6 +297,7 @@ MISTAKES: Final[Mapping[Spoil, tuple[Check, str]]] = {
     tokens_left_behind: (a_token_that_a_row_has_refused_stays_refused, "DID NOT RAISE"),
     claimed_without_an_epoch: (nobody_is_told_that_there_is_no_account, "assert"),
     any_node_has_the_account: (a_credit_waits_until_its_node_is_known, "assert"),
+    a_credit_shares_no_lock: (a_credit_under_way_ends_before_its_slot_is_forgotten, "assert"),
     forgotten_under_a_credit: (a_credit_under_way_ends_before_its_slot_is_forgotten, "assert"),
     **shared.MISTAKES,
 }

@@ -255,6 +255,8 @@ class Connection:
         self.node = node
         self.deadline = deadline
         self.doubtful = False
+        self.holds_gate = False
+        """Whether its session keeps every commit from the node."""
         self._raw = raw
 
     async def run(self, statement: str) -> str:

@@ -45,7 +45,8 @@ from .json_text import given
 from .moves import Moves
 from .node import Connection
 from .placement import OtherEpoch, Placement
-from .sharded import RECEIVE_SECONDS, Elsewhere, PgStore
+from .receiving import RECEIVE_SECONDS
+from .sharded import Elsewhere, PgStore
 from .two_phase import Gid, commit_across, commit_one
 
 R = TypeVar("R")

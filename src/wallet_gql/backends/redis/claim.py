@@ -90,7 +90,7 @@ async def write(
     await commit_by(connection, WRITE.format(given=literal(text)), "SELECT 1")
 
 
-def patience_ms(connection: Connection) -> str:
+def patience_ms(connection: Connection, most_ms: int = LOCK_MS_MAX) -> str:
     """How long a statement waits for a lock, so that a refusal arrives before the connection's deadline."""
     left = connection.deadline - asyncio.get_running_loop().time()
-    return str(min(max(int(left * 1000 * PATIENCE_SHARE), 1), LOCK_MS_MAX))
+    return str(min(max(int(left * 1000 * PATIENCE_SHARE), 1), most_ms))

@@ -18,10 +18,12 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import asyncpg
 
+from ...background import log_once_a_minute
 from ...domain.changes import Credit, State
 from ...domain.errors import Contended, InDoubt, InvariantViolated, WalletError
 from ...domain.ids import AccountId, TransferId, slot_of
@@ -176,6 +178,7 @@ class Credits:
         state = State(peer, homes.peer_of(peer))
         for sending in batch:
             state.pend(sending.credit)
+        state.writes.transfers.sort(key=attrgetter("id"))  # in one order, for others may send the same
         reach("redis.crediting")
         async with self._nodes[peer].connection(max(sending.until for sending in batch), aside=True) as connection:
             text = given(state.writes, epoch=homes.epochs[peer], patience_ms=patience_ms(connection))
@@ -187,7 +190,8 @@ class Credits:
                 raise
         reach("redis.credited")
         if lost:
-            log.error("node %s has no accounts for the credits of %s: their intents stay open", peer, sorted(lost))
+            text = f"node {peer} has no accounts for the credits of {', '.join(sorted(lost))}: their intents stay open"
+            log_once_a_minute(log, logging.ERROR, f"lost on {peer}", text)
         self.hint({sending.credit.account_id for sending in batch})
         return {sending.credit.transfer.id for sending in batch} - lost
 

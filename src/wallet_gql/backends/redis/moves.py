@@ -81,9 +81,12 @@ class LeaseMoves(Moves):
 
         Those that come later find the transfers, or no account any more.
         """
-        async with self._step(source) as connection:
-            await connection.do(f"SET LOCAL lock_timeout = '{FREEZE_MS}ms'; SELECT pg_advisory_xact_lock({CREDITS})")
+        await patiently(partial(self._outlast_credits, source))
         await super()._forget(source, leaving, after)
+
+    async def _outlast_credits(self, name: str) -> None:
+        async with self._step(name) as connection:
+            await connection.do(f"SET LOCAL lock_timeout = '{FREEZE_MS}ms'; SELECT pg_advisory_xact_lock({CREDITS})")
 
     async def _carry(self, target: Connection, source: str, leaving: Leaving) -> None:
         """Take the fencing tokens along, and have the Redis give higher ones."""

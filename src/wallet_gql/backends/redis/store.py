@@ -17,13 +17,15 @@ time and never money. Flush setting (G3): as in the Postgres backend.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import logging
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
+from ...background import log_once_a_minute
 from ...domain.changes import Credit, Decide, Outcome, Scope, State, decide_all
-from ...domain.errors import Contended, NodeUnavailable
+from ...domain.errors import Contended, NodeUnavailable, Unavailable
 from ...domain.ids import AccountId, TransferId, UserId, is_system, slot_of
 from ...domain.model import AccountFacts
 from ...failpoints import after_decision, before_decision
@@ -35,12 +37,15 @@ from ..kit.wanted import Wanted, answered, command_of
 from ..postgres import text as sql
 from ..postgres.node import Connection
 from ..postgres.placement import OtherEpoch, Placement
-from ..postgres.sharded import RECEIVE_SECONDS, Elsewhere, PgStore
-from .claim import PATIENCE_SHARE, Claimed, claim, patience_ms, write
+from ..postgres.receiving import RECEIVE_SECONDS
+from ..postgres.sharded import Elsewhere, PgStore
+from .claim import LOCK_MS_MAX, PATIENCE_SHARE, Claimed, claim, patience_ms, write
 from .credits import Credits
 from .leases import Held, Leases, account_row
 from .moves import LeaseMoves
 from .url import parse_redis_url
+
+log = logging.getLogger("wallet_gql.redis")
 
 R = TypeVar("R")
 
@@ -53,6 +58,9 @@ deadlines.
 """
 
 _FACTS_SECONDS: Final = 2.0
+_RECEIVE_MS: Final = 100
+"""How long the receiver waits for rows that somebody has locked, in milliseconds: it has leased others."""
+
 _COMMIT_SECONDS_MIN: Final = 0.05
 """Below this, refuse: a late COMMIT would be InDoubt."""
 
@@ -235,10 +243,17 @@ class RedisStore(PgStore):
         return sent
 
     async def _claim(
-        self, homes: Placement, connection: Connection, held: Held, state: State, wanted: Wanted
+        self,
+        homes: Placement,
+        connection: Connection,
+        held: Held,
+        state: State,
+        wanted: Wanted,
+        *,
+        most_ms: int = LOCK_MS_MAX,
     ) -> Claimed:
         epoch = homes.epochs[connection.node]
-        asked = self._wish(wanted, "claim", epoch, patience_ms=patience_ms(connection))
+        asked = self._wish(wanted, "claim", epoch, patience_ms=patience_ms(connection, most_ms))
         return await claim(connection, self.leases, held, state, wanted, asked=asked)
 
     async def _on_their_way(
@@ -287,16 +302,39 @@ class RedisStore(PgStore):
     async def _receive_some(
         self, homes: Placement, connection: Connection, names: set[AccountId]
     ) -> tuple[set[AccountId], bool]:
-        node, state = connection.node, State(connection.node, homes.peer_of(connection.node))
-        found: Mapping[str, Any] = {}
-        async with self.leases.hold(node, [[account_row(name)] for name in names]) as held:
-            free = {name for name, by in zip(names, held.busy, strict=True) if by is None}
-            if free:
-                claimed = await self._claim(homes, connection, held, state, Wanted(accounts=free))
-                found = claimed.found
-                if state.writes:
-                    await write(connection, claimed, epoch=homes.epochs[node])
-        return self._received_of(state, found), len(free) < len(names)
+        """See `PgStore`. An account that somebody locks without a lease keeps no other one waiting.
+
+        Inside the gate nobody can commit, so whoever has leases there is not waited for.
+        """
+        rows = [["gate"]] if connection.holds_gate else [[account_row(name)] for name in names]
+        async with AsyncExitStack() as stack:
+            try:
+                held = await stack.enter_async_context(self.leases.hold(connection.node, rows))
+            except Unavailable as error:  # it is the Redis, and the connection is sound
+                if connection.holds_gate:
+                    raise
+                log_once_a_minute(log, logging.WARNING, "receiver", f"pending credits wait for their entries: {error}")
+                return set(), True
+            busy = held.busy * len(names) if connection.holds_gate else held.busy
+            free = {name for name, by in zip(names, busy, strict=True) if by is None}
+            try:
+                return await self._receive_claimed(homes, connection, held, free), len(free) < len(names)
+            except Contended:
+                if len(names) == 1:
+                    return set(), True
+        parts = [await self._receive_some(homes, connection, {name}) for name in names]
+        return {name for left, _ in parts for name in left}, any(busy for _, busy in parts)
+
+    async def _receive_claimed(
+        self, homes: Placement, connection: Connection, held: Held, names: set[AccountId]
+    ) -> set[AccountId]:
+        if not names:
+            return set()
+        state = State(connection.node, homes.peer_of(connection.node))
+        claimed = await self._claim(homes, connection, held, state, Wanted(accounts=names), most_ms=_RECEIVE_MS)
+        if state.writes:
+            await write(connection, claimed, epoch=homes.epochs[connection.node])
+        return self._received_of(state, claimed.found)
 
     async def _quieten(self) -> None:
         """Wait until no credit is on its way. Raises Contended."""

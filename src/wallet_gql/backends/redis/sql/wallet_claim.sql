@@ -12,6 +12,9 @@ DECLARE
   highest bigint;
   more bigint;
 BEGIN
+  IF want ->> 'receive' IS NULL AND EXISTS (SELECT FROM pending_credits) THEN  -- on one node nothing is ever pending
+    RAISE EXCEPTION 'the ledger was upgraded; restart this process with the release that did it' USING ERRCODE = 'WG001';
+  END IF;
   PERFORM set_config('synchronous_commit', 'off', true);
   PERFORM set_config('lock_timeout', want ->> 'patience_ms', true);
   IF wanted_records <> '[]' THEN

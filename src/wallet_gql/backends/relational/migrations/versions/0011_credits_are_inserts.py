@@ -9,7 +9,7 @@ down_revision = "0010"
 
 
 def upgrade() -> None:
-    """Add the function that takes credits in, and have a fenced write look at those that it receives."""
+    """Add the function that takes credits in. Claims refuse who would not receive them; writes look where they are."""
     if op.get_context().dialect.name != "postgresql":
         return
     functions = Path(__file__).with_name("0011_functions.sql").read_text(encoding="utf-8")

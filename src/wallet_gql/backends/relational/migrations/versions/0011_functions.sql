@@ -1,26 +1,68 @@
+-- Claim the rows of a batch for a fencing token, then read them. If a row carries this token or a higher one, another
+-- holder has it: nothing is claimed, and the answer is the highest token seen.
+--
+-- The claim's commit does not wait for the disk. A decision that relies on it comes later in the log, so no decision is
+-- durable without its claim.
+CREATE OR REPLACE FUNCTION wallet_claim(want jsonb, token bigint) RETURNS text LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $wallet$
+DECLARE
+  wanted_accounts text[] := ARRAY(SELECT jsonb_array_elements_text(want -> 'accounts'));
+  wanted_owners text[] := ARRAY(SELECT jsonb_array_elements_text(want -> 'wallets'));
+  wanted_records jsonb := want -> 'records';
+  highest bigint;
+  more bigint;
+BEGIN
+  IF want ->> 'receive' IS NULL AND EXISTS (SELECT FROM pending_credits) THEN  -- on one node nothing is ever pending
+    RAISE EXCEPTION 'the ledger was upgraded; restart this process with the release that did it' USING ERRCODE = 'WG001';
+  END IF;
+  PERFORM set_config('synchronous_commit', 'off', true);
+  PERFORM set_config('lock_timeout', want ->> 'patience_ms', true);
+  IF wanted_records <> '[]' THEN
+    SELECT max(fence) INTO highest FROM (
+      SELECT r.fence FROM records AS r
+      WHERE (r.kind, r.id, r.slot) IN (SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint FROM jsonb_array_elements(wanted_records) AS w)
+      ORDER BY r.kind, r.id, r.slot FOR NO KEY UPDATE) AS locked;
+  END IF;
+  SELECT max(fence) INTO more FROM (
+    SELECT a.fence FROM accounts AS a WHERE a.id = ANY (wanted_accounts) OR a.owner = ANY (wanted_owners)
+    ORDER BY a.id FOR NO KEY UPDATE) AS locked;
+  highest := greatest(highest, more);
+  IF highest >= token THEN
+    RETURN json_build_object('stale', highest)::text;
+  END IF;
+  IF wanted_records <> '[]' THEN
+    UPDATE records AS r SET fence = token
+    WHERE (r.kind, r.id, r.slot) IN (SELECT w ->> 0, w ->> 1, (w ->> 2)::bigint FROM jsonb_array_elements(wanted_records) AS w);
+  END IF;
+  UPDATE accounts AS a SET fence = token WHERE a.id = ANY (wanted_accounts) OR a.owner = ANY (wanted_owners);
+  RETURN wallet_load(want, 'read');
+END
+$wallet$;
+-- next
 -- Take in credits that other nodes have decided, as pending ones: inserts only, so it locks no row that anybody else
 -- needs. Credits whose transfers are here are left out, so a credit may be sent any number of times. If two processes
 -- send it at the same time, the transfers' key refuses the second one. Returns the transfers whose payees are not here.
 --
--- Neither the gate nor the payee's status is asked, for a decided credit can only be rolled forward. The order matters:
--- a slot is forgotten with its accounts and its transfers at once. Who does not find the transfer any more does not find
--- the account either. And nothing is forgotten while the lock is shared, so what was looked up holds until we have ended.
+-- Neither the gate nor the payee's status is asked, for a decided credit can only be rolled forward. Transfers and payees
+-- are looked up by one statement: a slot is forgotten with both of them at once. And nothing is forgotten while the lock
+-- is shared, so what was looked up holds until we have ended.
 CREATE OR REPLACE FUNCTION wallet_credit(given jsonb) RETURNS text[] LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $wallet$
 DECLARE
-  sent text[] := ARRAY(SELECT w ->> 1 FROM jsonb_array_elements(given -> 'pending') AS w);
   out text[];
   lost text[];
 BEGIN
   PERFORM set_config('lock_timeout', given ->> 'patience_ms', true);
   PERFORM pg_advisory_xact_lock_shared(7205759403792798);
   PERFORM wallet_at((given ->> 'epoch')::bigint);
-  out := ARRAY(SELECT t.id FROM transfers AS t WHERE t.id = ANY (sent));
-  lost := ARRAY(SELECT w ->> 1 FROM jsonb_array_elements(given -> 'pending') AS w
-                WHERE NOT EXISTS (SELECT FROM accounts AS a WHERE a.id = w ->> 0));
-  out := ARRAY(SELECT unnest(out) UNION SELECT unnest(lost));
-  IF cardinality(out) = cardinality(sent) THEN
+  SELECT coalesce(array_agg(id) FILTER (WHERE known OR NOT has_payee), '{}'),
+         coalesce(array_agg(id) FILTER (WHERE NOT has_payee), '{}')
+  INTO out, lost
+  FROM (SELECT w ->> 1 AS id, EXISTS (SELECT FROM transfers AS t WHERE t.id = w ->> 1) AS known,
+               EXISTS (SELECT FROM accounts AS a WHERE a.id = w ->> 0) AS has_payee
+        FROM jsonb_array_elements(given -> 'pending') AS w) AS sent;
+  IF cardinality(out) = jsonb_array_length(given -> 'pending') THEN
     RETURN lost;
   END IF;
   IF out <> '{}' THEN
