@@ -154,7 +154,7 @@ def _without_keys() -> dict[str, str]:
     write = replaced(
         sources()["wallet_write"], *((old, old.replace(";", " ON CONFLICT DO NOTHING;")) for old, _ in changes)
     )
-    credit = replaced(sources()["wallet_credit"], ("t.id = ANY (sent)", "false"))
+    credit = replaced(sources()["wallet_credit"], ("known OR NOT has_payee", "NOT has_payee"))
     return {"wallet_credit": credit, "wallet_write": write}
 
 

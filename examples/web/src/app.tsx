@@ -38,7 +38,7 @@ function Content({ route }: { route: Route }) {
     case "transfers":
       return <TransferDetail id={route.argument} />;
     case "pay":
-      return <Pay key={route.argument} to={route.argument} />;
+      return <Pay to={route.argument} />;
     case "funds":
       return <Funds back={route.argument} />;
     case "sales":
@@ -199,7 +199,7 @@ export function App() {
         <main id="content" tabIndex={-1}>
           {wallet && <Problem>{state.error ? texts.thrown(state.error) : ""}</Problem>}
           {wallet && <Unanswered />}
-          {wallet ? <Content route={route} /> : <Outside phase={state.phase} error={state.error} enter={enter} />}
+          {wallet ? <Content key={route.visit} route={route} /> : <Outside phase={state.phase} error={state.error} enter={enter} />}
         </main>
         {wallet && <Notices />}
       </WalletContext.Provider>

@@ -4,11 +4,13 @@ import { useEffect, useState } from "preact/hooks";
 export interface Route {
   readonly screen: string;
   readonly argument: string;
+  /** Counts the visits: who leaves a screen and comes back before it was drawn anew finds it as at first, too. */
+  readonly visit: number;
 }
 
-function here(): Route {
+function here(visit: number): Route {
   const [screen = "", argument = ""] = location.hash.replace(/^#\/?/, "").split("/");
-  return { screen, argument: decode(argument) };
+  return { screen, argument: decode(argument), visit };
 }
 
 function decode(text: string): string {
@@ -23,10 +25,10 @@ export const link = (screen: string, argument = ""): string =>
   `#/${screen}${argument ? `/${encodeURIComponent(argument)}` : ""}`;
 
 export function useRoute(): Route {
-  const [route, setRoute] = useState(here);
+  const [route, setRoute] = useState(() => here(0));
   useEffect(() => {
     const listen = () => {
-      setRoute(here());
+      setRoute((former) => here(former.visit + 1));
       scrollTo(0, 0);
     };
     addEventListener("hashchange", listen);

@@ -105,6 +105,17 @@ def test_reserved_money_is_taken_or_released_and_sent_back(house: House, browser
         house.agrees(payee, ben, 0)
 
 
+def test_who_comes_back_at_once_finds_the_form(house: House, browser: Browser) -> None:
+    """Two addresses follow each other before the page is drawn anew: the next payment begins, the last one is gone."""
+    ann, ben = house.people(5_000, 0)
+    with browser.page() as page:
+        enter(page, house, ann)
+        pay(page, ben.username, "2.00")
+        page.wait_for("document.querySelector('.done') !== null", 30)
+        page.evaluate("location.hash = '#/history', location.hash = '#/pay'")
+        fill(page, "Pay to", ben.username)
+
+
 async def _past(wallet: Wallet, ann: Person, ben: Person) -> None:
     for number in range(DEPOSITS):
         reference = f"gift {number}"
