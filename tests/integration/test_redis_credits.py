@@ -90,6 +90,18 @@ async def what_was_moved_in_its_table_is_not_received(quiet: World) -> None:
     assert [await quiet.balance(person) for person in (third, late)] == [(1_007, 0), (9, 0)]
 
 
+async def an_export_does_not_wait_for_leases(quiet: World) -> None:
+    """Somebody keeps the lease of the payee's row: inside the gate nothing is pending all the same."""
+    first, _, third = await one_each(quiet)
+    assert (await quiet.pay(first, third, 7)).credited
+    store, found = store_of(quiet, RedisStore), None
+    async with store.leases.hold(home_of(quiet, third), [[account_row(third.account)]]):
+        with suppress(Contended):
+            async with store.gate():
+                found = await pending.pending_of(quiet, third)
+    assert found == 0
+
+
 async def an_export_does_not_wait_for_payers(world: World) -> None:
     """They have leased the account, wait at the gate, and try again: inside it nothing is pending all the same."""
     first, _, third = await one_each(world)
@@ -166,7 +178,7 @@ def old_processes_claim(patch: pytest.MonkeyPatch) -> None:
 MISTAKES: Final[Mapping[Spoil, tuple[Check, str]]] = {
     any_credit_of_that_place: (what_was_moved_in_its_table_is_not_received, "DID NOT RAISE"),
     sent_twice_taken_twice: (a_credit_comes_once, "assert"),
-    a_lease_for_each_account_inside_the_gate: (an_export_does_not_wait_for_payers, "None"),
+    a_lease_for_each_account_inside_the_gate: (an_export_does_not_wait_for_leases, "None"),
     old_processes_claim: (who_does_not_receive_is_refused, "InsufficientFunds|this account"),
     received_out_of_order: (pending.test_what_is_pending_is_money, r"\[1000, 3, 2, 1"),
     everything_at_once: (pending.test_a_backlog_is_received_in_parts, "== "),
@@ -179,6 +191,7 @@ MISTAKES: Final[Mapping[Spoil, tuple[Check, str]]] = {
     [
         a_credit_comes_once,
         what_was_moved_in_its_table_is_not_received,
+        an_export_does_not_wait_for_leases,
         an_export_does_not_wait_for_payers,
         who_does_not_receive_is_refused,
     ],

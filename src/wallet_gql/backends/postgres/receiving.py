@@ -46,6 +46,7 @@ class Receiving(PgReads):
         self._received: dict[str, str] = {}
         """The account up to which a sweep has received, by node, if it was cut off."""
         self._full_until: dict[AccountId, float] = {}
+        """Until when the receiver leaves an account alone, on the loop's clock."""
 
     async def _load(
         self, homes: Placement, connection: Connection, state: State, wanted: Wanted, mode: str, **more: Any
@@ -110,11 +111,12 @@ class Receiving(PgReads):
             homes = self._map
             those = (AccountId(row[0]) for row in found if last is None or row[0] <= last)
             now = asyncio.get_running_loop().time()
+            self._full_until = {name: until for name, until in self._full_until.items() if until > now}
             names = {
                 name
                 for name in those
                 if homes.is_at(slot_of(name), connection.node)
-                and (connection.holds_gate or self._full_until.get(name, now) <= now)
+                and (connection.holds_gate or name not in self._full_until)
             }
             while names:
                 left, busy = await self._receive_some(homes, connection, names)

@@ -302,7 +302,7 @@ class RedisStore(PgStore):
     async def _receive_some(
         self, homes: Placement, connection: Connection, names: set[AccountId]
     ) -> tuple[set[AccountId], bool]:
-        """See `PgStore`. An account that somebody locks without a lease keeps no other one waiting.
+        """See `Receiving`. An account that somebody locks without a lease keeps no other one waiting.
 
         Inside the gate nobody can commit, so whoever has leases there is not waited for.
         """
