@@ -133,7 +133,8 @@ def count_waits(book: Book, counted: Counted) -> None:
 
     async def counting(*values: Any) -> Any:
         outcomes = await commit(*values)
-        counted.deferred += sum(isinstance(outcome, Deferred) for outcome in outcomes)
+        lanes = [outcome.lane for outcome in outcomes if isinstance(outcome, Deferred)]
+        counted.deferred += sum(getattr(lane, "behind", None) is not None for lane in lanes)
         return outcomes
 
     book.groups._commit = counting  # noqa: SLF001 - as above

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +20,8 @@ from ... import traces
 from ...domain.changes import Decide, Done, Failed, Outcome, Scope, Unreceived
 from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable, WalletError
 from ...domain.frozen import frozen
+from ...domain.ids import AccountId
+from ...domain.model import AccountFacts
 from ...metrics import BATCH_COMMANDS, COMMIT_SECONDS
 
 log = logging.getLogger("wallet_gql.group_commit")
@@ -51,6 +53,8 @@ class Command:
     """Whether a commit that may write the command has begun. From then on a missed deadline means "in doubt"."""
     lane: Hashable = None
     """The lane in which the command waits or runs."""
+    facts: Mapping[AccountId, AccountFacts] | None = None
+    """What an earlier lane has read of the accounts that it credits."""
     span: Any = None
     """Whose part its commits are, if that is traced."""
 
@@ -215,10 +219,6 @@ class GroupCommit:
                 async with self._policy.turn(lane):
                     now = asyncio.get_running_loop().time()
                     batch = _take(queue, min(self.batch_max, self._policy.batch_max(lane)), now)
-                    self.counters.batches += bool(batch)
-                    self.counters.commands += len(batch)
-                    if batch:
-                        BATCH_COMMANDS.note(len(batch))
                     left = await self._try(lane, batch)
                 if left:
                     await self._try_again(lane, left)
@@ -270,14 +270,22 @@ class GroupCommit:
                 log.exception("a backend raised what is no error of ours; its batch is in doubt")
                 outcomes = [Failed(InDoubt(f"{type(error).__name__}: {error}")) for _ in batch]
             took = time.perf_counter() - began
-            COMMIT_SECONDS.note(took)
-            if traces.tracer is not None:
-                told = zip((command.span for command in batch), map(_code, outcomes), strict=True)
-                traces.committed(told, took, len(batch))
+            if not all(isinstance(outcome, Deferred) for outcome in outcomes):
+                self._count(batch, outcomes, took)
         outcomes = [Deferred(lane) if isinstance(o, Unreceived) else o for o in outcomes]
         self._forward(batch, outcomes)
         left = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=final)]
         return [command for command in left if not command.future.done()]
+
+    def _count(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred], took: float) -> None:
+        """Count a commit. Where all commands only moved to other lanes there was none."""
+        self.counters.batches += 1
+        self.counters.commands += len(batch)
+        BATCH_COMMANDS.note(len(batch))
+        COMMIT_SECONDS.note(took)
+        if traces.tracer is not None:
+            told = zip((command.span for command in batch), map(_code, outcomes), strict=True)
+            traces.committed(told, took, len(batch))
 
     def _forward(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred]) -> None:
         """Move deferred commands to their lanes."""

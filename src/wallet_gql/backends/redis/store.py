@@ -3,7 +3,8 @@
 `redis+postgres://[user:password@]host:6379/0,postgres://user@host/db?node=n1,…`: a Redis, a comma, and any URL of the
 Postgres backend; `rediss+postgres://` talks TLS to the Redis. Nodes may forbid prepared transactions.
 
-Nodes are written one after another. On the leader: lease the rows of a batch, claim them with a fencing token, read,
+Nodes are written one after another. First the payees' nodes say what decisions may know of them. On the leader, for all
+its commands, whichever nodes they credit: lease the rows of a batch, claim them with a fencing token, read,
 decide, and commit in one statement with an intent for each credit on another node. That commit is the decision. Each
 other node takes its credits in as pending ones, which needs no lease. Then the intent is closed. If a process dies on
 the way, any other process finishes the work (`credits.py`). Whoever next claims the payee's account receives its
@@ -67,14 +68,15 @@ _COMMIT_SECONDS_MIN: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
-    """What commits together: a leader and the nodes it may credit. A lane with `behind` waits for that row.
+    """What commits together: all commands of a leader. A lane with `behind` waits for that row.
 
-    All its commands go by one placement, `homes`.
+    Commands that credit other nodes come through a lane with these `others` first. It only reads the facts of the
+    payees, so a node that does not answer delays nobody else. All commands of a lane go by one placement, `homes`.
     """
 
     homes: Placement
     leader: str
-    others: tuple[str, ...]
+    others: tuple[str, ...] = ()
     behind: str | None = None
 
 
@@ -150,13 +152,17 @@ class RedisStore(PgStore):
         self, lane: _Lane, batch: Sequence[Command], wait_seconds: float
     ) -> Sequence[Outcome | Deferred]:
         deadline = asyncio.get_running_loop().time() + wait_seconds * PATIENCE_SHARE
-        facts = await self._facts(lane, batch, deadline)
+        if lane.others:
+            facts = await self._facts(lane, batch, deadline)
+            for command in batch:
+                command.facts = {name: facts[name] for name in command.scope.credits if name in facts}
+            return [Deferred(replace(lane, others=())) for _ in batch]
         wallets = await self._accounts_of(lane, batch)
         wishes = [self._rows(lane, command.scope, wallets) for command in batch]
         async with self._hold(lane, wishes, deadline) as held:
             before_decision("redis.leased")
             free = [command for command, by in zip(batch, held.busy, strict=True) if by is None]
-            decided = iter(await self._lead(lane, held, free, facts, deadline) if free else ())
+            decided = iter(await self._lead(lane, held, free, deadline) if free else ())
         return [next(decided) if by is None else Deferred(replace(lane, behind=by)) for by in held.busy]
 
     def _hold(self, lane: _Lane, wishes: Sequence[Sequence[str]], deadline: float) -> AbstractAsyncContextManager[Held]:
@@ -182,8 +188,6 @@ class RedisStore(PgStore):
 
     async def _facts(self, lane: _Lane, batch: Sequence[Command], deadline: float) -> dict[AccountId, AccountFacts]:
         """What decisions may know about accounts on other nodes. Raises NodeUnavailable."""
-        if not lane.others:
-            return {}
         wanted: dict[str, Wanted] = {name: Wanted() for name in lane.others}
         for command in batch:
             for account_id in command.scope.credits:
@@ -215,9 +219,7 @@ class RedisStore(PgStore):
             raise
         return state
 
-    async def _lead(
-        self, lane: _Lane, held: Held, batch: Sequence[Command], facts: dict[AccountId, AccountFacts], deadline: float
-    ) -> list[Outcome]:
+    async def _lead(self, lane: _Lane, held: Held, batch: Sequence[Command], deadline: float) -> list[Outcome]:
         """Claim, read, decide and commit on the leader, then send the credits."""
         state = State(lane.leader, lane.homes.peer_of(lane.leader))
         wanted = Wanted.of(command.scope for command in batch)
@@ -226,7 +228,8 @@ class RedisStore(PgStore):
             epoch = lane.homes.epochs[lane.leader]
             claimed = await self._claim(lane.homes, connection, held, state, wanted)
             before_decision("redis.claimed")
-            state.facts.update(facts)
+            for command in batch:
+                state.facts.update(command.facts or ())
             both = [_decide(state, command) for command in batch]
             before_decision("redis.decided")
             on_their_way = await self._on_their_way(connection, lane, batch, state)
