@@ -363,7 +363,10 @@ class _Together:
                 pid = int(path.stem.rpartition("_")[2])
                 if pid != _ENDED and not lives(pid):
                     self._fold(path)
-            found: Iterable[Any] = untyped.MultiProcessCollector(None, str(self._folder)).collect()
+            begun = [
+                str(path) for path in self._folder.glob("*.db") if path.stat().st_size
+            ]  # a new file is empty first
+            found: Iterable[Any] = untyped.MultiProcessCollector.merge(begun)
         return found
 
     def _fold(self, path: Path) -> None:

@@ -50,7 +50,7 @@ def url_of(server: Server) -> str:
 
 def scrape(server: Server) -> Scrape:
     """The metrics now."""
-    return Scrape(httpx.get(url_of(server), timeout=patience(30)).text)
+    return Scrape(httpx.get(url_of(server), timeout=patience(30)).raise_for_status().text)
 
 
 def until(server: Server, is_so: Callable[[Scrape], bool]) -> Scrape:

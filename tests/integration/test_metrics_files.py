@@ -146,6 +146,23 @@ def test_files_of_ended_processes_become_one(port: int) -> None:
                 assert found.sum(metric.name, **labels) == before.sum(metric.name, **labels)
 
 
+def test_a_worker_that_begins_fails_no_scrape(port: int) -> None:
+    """Each of its files is empty for a moment."""
+    folder = metrics.folder()
+    assert folder is not None
+    before = scraped(port)
+    kinds = {path.stem.rpartition("_")[0] for path in folder.glob("*.db")}
+    with subprocess.Popen(["sleep", "600"]) as worker:
+        try:
+            for kind in kinds:
+                (folder / f"{kind}_{worker.pid}.db").touch()
+            assert kinds
+            assert scraped(port).samples.keys() == before.samples.keys()
+            assert all((folder / f"{kind}_{worker.pid}.db").exists() for kind in kinds)
+        finally:
+            worker.kill()
+
+
 @pytest.mark.parametrize(("error", "lives"), [(None, True), (ProcessLookupError(), False), (PermissionError(), False)])
 def test_a_process_of_somebody_else_is_none_of_ours(
     error: OSError | None, *, lives: bool, monkeypatch: pytest.MonkeyPatch
