@@ -20,8 +20,10 @@ from tests.integration._mongo import around_a_test
 from tests.integration._redis import Bench, bench
 from tests.integration._rest import Rest, somebody
 from tests.integration._server import Client, Person, Server, run_cli, serving, settle_all
+from wallet_gql.backends.kit.store import GroupStore
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
+from wallet_gql.storage import TIMEOUT_SECONDS
 from wallet_gql.testing.harness import Harness, harness_for
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness
@@ -119,7 +121,10 @@ LIMITS: Final = {
 
 @pytest.fixture(autouse=True)
 def _nodes_may_take_time(request: pytest.FixtureRequest) -> Iterator[None]:
-    """On a busy machine stores wait longer: tests tell that a node has answered from that it has not."""
+    """On a busy machine stores wait longer, for nodes and for whoever names no deadline.
+
+    Tests tell that a node has answered from that it has not.
+    """
     kind = _backend(request.node)[0]
     with pytest.MonkeyPatch.context() as patch:
         for name in LIMITS.get(kind, ()):
@@ -127,7 +132,18 @@ def _nodes_may_take_time(request: pytest.FixtureRequest) -> Iterator[None]:
             module = import_module(where)
             given = getattr(module, limit)
             patch.setattr(module, limit, type(given)(patience(given)))
+        for store in (GroupStore, *_below(GroupStore)):
+            defaults = getattr(vars(store).get("execute"), "__kwdefaults__", None)
+            if defaults is not None:
+                patch.setitem(defaults, "timeout_seconds", patience(TIMEOUT_SECONDS))
         yield
+
+
+def _below(kind: type) -> Iterator[type]:
+    derived: type
+    for derived in kind.__subclasses__():
+        yield derived
+        yield from _below(derived)
 
 
 # Wallets that serve
