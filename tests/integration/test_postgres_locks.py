@@ -18,7 +18,8 @@ from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
 from wallet_gql.backends.postgres.hot_accounts import SIGHTINGS
 from wallet_gql.backends.postgres.node import PgNode
-from wallet_gql.backends.postgres.store import PostgresStore, _Lane
+from wallet_gql.backends.postgres.sharded import Lane
+from wallet_gql.backends.postgres.store import PostgresStore
 from wallet_gql.domain.changes import Scope
 from wallet_gql.domain.errors import Contended, InDoubt, NodeUnavailable, WalletError
 from wallet_gql.domain.ids import AccountId
@@ -127,9 +128,9 @@ async def test_a_locked_record_keeps_no_neighbour_waiting(world: World) -> None:
     await waiting
 
 
-def lane(store: PostgresStore, leader: str, others: tuple[str, ...] = (), behind: AccountId | None = None) -> _Lane:
+def lane(store: PostgresStore, leader: str, others: tuple[str, ...] = (), behind: AccountId | None = None) -> Lane:
     """A lane by the placement that the store goes by."""
-    return _Lane(store._map, leader, others, behind)
+    return Lane(store._map, leader, others, behind)
 
 
 async def test_an_account_found_locked_again_and_again_is_hot(world: World) -> None:
@@ -172,7 +173,7 @@ def closed() -> PostgresStore:
     return PostgresStore("postgres://w@127.0.0.1:1/a?node=n1,postgres://w@127.0.0.1:1/b?node=n2")
 
 
-async def entered(stack: AsyncExitStack, store: PostgresStore, whose: _Lane) -> bool:
+async def entered(stack: AsyncExitStack, store: PostgresStore, whose: Lane) -> bool:
     """Whether it is the lane's turn now."""
     entering = asyncio.ensure_future(stack.enter_async_context(store._turn(whose)))
     await turns()  # no I/O is involved: who gets his turn gets it within a few turns of the loop
@@ -216,7 +217,7 @@ async def test_who_needs_two_nodes_has_his_turn_too(closed: PostgresStore) -> No
     turns = {"n1": 0, "n2": 0, "both": 0}
     until = time.monotonic() + patience(1.0)
 
-    async def one(kind: str, whose: _Lane) -> None:
+    async def one(kind: str, whose: Lane) -> None:
         while time.monotonic() < until:
             async with closed._turn(whose):
                 await asyncio.sleep(0.002)

@@ -16,9 +16,10 @@ from tests.integration._mistakes import Check, Spoil, notice, run
 from tests.integration.test_postgres_pending import home_of
 from tests.integration.test_postgres_receiving import neighbours
 from wallet_gql.backends.kit.group_commit import Command, Deferred
-from wallet_gql.backends.kit.wanted import Wanted
+from wallet_gql.backends.postgres.node import Connection
+from wallet_gql.backends.postgres.sharded import Lane
 from wallet_gql.backends.redis.leases import Held
-from wallet_gql.backends.redis.store import RedisStore, _Lane
+from wallet_gql.backends.redis.store import RedisStore
 from wallet_gql.domain.changes import Scope
 from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.patience import patience, until
@@ -41,7 +42,7 @@ async def they_commit_together(world: World, patch: pytest.MonkeyPatch) -> None:
     store, lead = store_of(world, RedisStore), RedisStore._lead
     free, sizes = asyncio.Event(), list[int]()
 
-    async def slowly(store: RedisStore, lane: _Lane, held: Held, batch: Sequence[Command], deadline: float) -> Any:
+    async def slowly(store: RedisStore, lane: Lane, held: Held, batch: Sequence[Command], deadline: float) -> Any:
         if lane.leader == leader:
             sizes.append(len(batch))
             await free.wait()
@@ -49,7 +50,7 @@ async def they_commit_together(world: World, patch: pytest.MonkeyPatch) -> None:
 
     def come() -> int:
         lanes = store.groups._queues.items()
-        return sum(sizes) + sum(len(queue) for lane, queue in lanes if lane == _Lane(store._map, leader))
+        return sum(sizes) + sum(len(queue) for lane, queue in lanes if lane == Lane(store._map, leader))
 
     patch.setattr(RedisStore, "_lead", slowly)
     ledger = world.ledger_on(world.store, patience(60))
@@ -67,15 +68,15 @@ async def who_pays_elsewhere_delays_nobody(world: World, patch: pytest.MonkeyPat
     """The payee's node does not say what it knows of him: payments within the payer's node go on."""
     first, _, third = await one_each(world)
     near = (await neighbours(world, first, 1))[0]
-    read, answers, asked = RedisStore._read, asyncio.Event(), asyncio.Event()
+    read, answers, asked = RedisStore._facts, asyncio.Event(), asyncio.Event()
 
-    async def hanging(store: RedisStore, homes: Any, name: str, wanted: Wanted, seconds: float) -> Any:
-        if name == home_of(world, third):
+    async def hanging(store: RedisStore, homes: Any, connection: Connection, names: Any) -> Any:
+        if connection.node == home_of(world, third):
             asked.set()
             await answers.wait()
-        return await read(store, homes, name, wanted, seconds)
+        return await read(store, homes, connection, names)
 
-    patch.setattr(RedisStore, "_read", hanging)
+    patch.setattr(RedisStore, "_facts", hanging)
     ledger = world.ledger_on(world.store, patience(60))
     payments = [stuck := asyncio.create_task(world.pay(first, third, 1, ledger=ledger))]
     try:
@@ -92,7 +93,7 @@ async def who_pays_elsewhere_delays_nobody(world: World, patch: pytest.MonkeyPat
 async def facts_follow_the_placement(world: World, patch: pytest.MonkeyPatch) -> None:
     """There is a newer placement once the facts are read: they are read again, from where the payee may be by now."""
     first, _, third = await one_each(world)
-    facts, times = RedisStore._facts, 0
+    facts, times = RedisStore._facts_elsewhere, 0
 
     async def moved(store: RedisStore, *values: Any) -> Any:
         nonlocal times
@@ -102,7 +103,7 @@ async def facts_follow_the_placement(world: World, patch: pytest.MonkeyPatch) ->
             store._place(copy.copy(store._map))
         return found
 
-    patch.setattr(RedisStore, "_facts", moved)
+    patch.setattr(RedisStore, "_facts_elsewhere", moved)
     assert (await world.pay(first, third, 1)).credited
     assert times == 2
     assert await world.balance(third) == (1_001, 0)
@@ -115,7 +116,7 @@ def a_lane_for_each_payees_node(patch: pytest.MonkeyPatch) -> None:
     """What crosses commits apart from what does not."""
     commit = RedisStore._commit_lane
 
-    async def apart(store: RedisStore, lane: _Lane, batch: Sequence[Command], seconds: float) -> Any:
+    async def apart(store: RedisStore, lane: Lane, batch: Sequence[Command], seconds: float) -> Any:
         if lane.others:
             await commit(store, lane, batch, seconds)
             return await commit(store, replace(lane, others=()), batch, seconds)
@@ -128,7 +129,7 @@ def facts_are_read_where_all_commit(patch: pytest.MonkeyPatch) -> None:
     """One lane for all, which asks the payees' nodes."""
     commit, lane_of = RedisStore._commit_lane, RedisStore._lane
 
-    async def together(store: RedisStore, lane: _Lane, batch: Sequence[Command], seconds: float) -> Any:
+    async def together(store: RedisStore, lane: Lane, batch: Sequence[Command], seconds: float) -> Any:
         others = {name for command in batch for name in lane.homes.participants(command.scope)}
         if others:
             await commit(store, replace(lane, others=tuple(sorted(others))), batch, seconds)
@@ -136,7 +137,7 @@ def facts_are_read_where_all_commit(patch: pytest.MonkeyPatch) -> None:
 
     def one(store: RedisStore, scope: Scope) -> Any:
         lane = lane_of(store, scope)
-        return replace(lane, others=()) if isinstance(lane, _Lane) else lane
+        return replace(lane, others=()) if isinstance(lane, Lane) else lane
 
     patch.setattr(RedisStore, "_commit_lane", together)
     patch.setattr(RedisStore, "_lane", one)

@@ -42,6 +42,11 @@ QUERIES_MAX: Final = 1_000_000
 SILENT_SECONDS: Final = 0.5
 """A node that did not answer is not asked again for this long: its callers then fail before their deadlines."""
 
+PATIENCE: Final = 0.8
+"""The server's lock timeout is shorter than the caller's deadline, so that contention is not taken for a dead node."""
+LOCK_MS_MAX: Final = 2_000
+"""How long a statement waits for one lock, in milliseconds."""
+
 SETTINGS: Final = {
     "application_name": "wallet-gql",
     "default_transaction_isolation": "read committed",
@@ -189,6 +194,8 @@ class PgNode:
             raise
         except BaseException:
             connection.doubtful = True
+            if connection.is_silent:
+                self.silent()
             raise
         finally:
             CONNECTIONS.add(-1, self.name, purpose)
@@ -255,9 +262,16 @@ class Connection:
         self.node = node
         self.deadline = deadline
         self.doubtful = False
+        self.is_silent = False
+        """Whether the node has not answered what waits for no lock."""
         self.holds_gate = False
         """Whether its session keeps every commit from the node."""
         self._raw = raw
+
+    def patience_ms(self, most_ms: int = LOCK_MS_MAX) -> int:
+        """How long a statement may wait for a lock, in milliseconds, so that a refusal arrives before the deadline."""
+        left = self.deadline - asyncio.get_running_loop().time()
+        return min(max(int(left * 1000 * PATIENCE), 1), most_ms)
 
     async def run(self, statement: str) -> str:
         """Run one or more statements. Returns the command tag of the last. Raises the driver's own errors."""
@@ -309,6 +323,7 @@ class Connection:
         except TimeoutError as error:
             if given < SILENT_SECONDS:
                 raise translate(error, self.node) from error
+            self.is_silent = True
             raise NodeUnavailable(self.node) from error
         except Exception as error:
             raise translate(error, self.node) from error

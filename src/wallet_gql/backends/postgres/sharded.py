@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import ClassVar, Final, Literal, TypeVar
 
 from ...background import run_for_ever
-from ...domain.changes import State, Writes
+from ...domain.changes import Decide, Outcome, Scope, State, Writes
 from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
 from ...domain.frozen import frozen
-from ...domain.ids import TransferId, is_system, slot_of
-from ...storage import Away, Capabilities, NodeVitals, Recovered
-from ..kit.credits import CREDIT_SECONDS
+from ...domain.ids import AccountId, TransferId, is_system, slot_of
+from ...domain.model import AccountFacts, AccountStatus
+from ...storage import TIMEOUT_SECONDS, Away, Capabilities, Committed, NodeVitals, Recovered
+from ..kit.credits import CREDIT_SECONDS, replied
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.imports import completed, unknown_accounts
 from ..kit.nodes import NodeMap
@@ -27,7 +28,7 @@ from . import text as sql
 from .commit import Branch, decide
 from .json_text import given
 from .moves import Moves
-from .node import Connection, PgNode
+from .node import PATIENCE, Connection, PgNode
 from .placement import OtherEpoch, Placement, Told
 from .receiving import Receiving
 from .setup import check_node, identify, identity_of
@@ -47,6 +48,23 @@ _IMPORT_SECONDS: Final = 60.0
 
 _GATE_SECONDS: Final = 10.0
 """How long `gate` waits for one node's commits to end; how long it stays closed has no bound."""
+
+
+COMMIT_SECONDS_MIN: Final = 0.05
+"""Below this, refuse: a late COMMIT would be InDoubt."""
+
+
+@frozen
+class Lane:
+    """What commits together on a leader, and the nodes it credits. A lane with `behind` waits for that row.
+
+    All its commands go by one placement, `homes`.
+    """
+
+    homes: Placement
+    leader: str
+    others: tuple[str, ...] = ()
+    behind: Hashable = None
 
 
 @frozen
@@ -180,6 +198,47 @@ class PgStore(Receiving):
         return all(await asyncio.gather(*map(has, set(credits_.values()))))
 
     # Writing
+
+    async def execute(
+        self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> Committed[R]:
+        """See `Store.execute`. The reply waits until the payees' nodes have the credits, up to `CREDIT_SECONDS`."""
+        return await replied(super().execute(scope, decide, timeout_seconds=timeout_seconds), timeout_seconds)
+
+    def _lane(self, scope: Scope) -> Hashable:
+        homes = self._map
+        if homes.awaits(scope):
+            return Elsewhere(homes)
+        others = homes.participants(scope)
+        return Lane(homes, homes.home(scope.home), others, self._behind(scope, others))
+
+    def _behind(self, scope: Scope, others: Sequence[str]) -> Hashable:
+        """The row that a new command waits for first; by default none."""
+        return None
+
+    async def _commit(
+        self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
+    ) -> Sequence[Outcome | Deferred]:
+        if not isinstance(lane, Lane) or lane.homes is not self._map:
+            return self._again(batch)
+        if wait_seconds < COMMIT_SECONDS_MIN:
+            raise Contended("there was no time left to try again")
+        try:
+            return await self._commit_lane(lane, batch, asyncio.get_running_loop().time() + wait_seconds * PATIENCE)
+        except OtherEpoch:  # certainly nothing was written
+            return [Deferred(Elsewhere(lane.homes)) for _ in batch]
+
+    @abstractmethod
+    async def _commit_lane(self, lane: Lane, batch: Sequence[Command], deadline: float) -> Sequence[Outcome | Deferred]:
+        """See `_commit`. Also raises OtherEpoch, if a node has other slots by now and nothing was written."""
+
+    async def _facts(
+        self, homes: Placement, connection: Connection, names: Iterable[AccountId]
+    ) -> dict[AccountId, AccountFacts]:
+        """The facts of those accounts that are on the connection's node, read without locks. Raises Unavailable."""
+        mine = [name for name in names if homes.home(slot_of(name)) == connection.node]
+        rows = await connection.rows_soon(sql.FACTS, mine, homes.epochs[connection.node])
+        return {name: AccountFacts(name, owner, currency, AccountStatus(word)) for name, owner, currency, word in rows}
 
     @asynccontextmanager
     async def _turn(self, lane: Hashable) -> AsyncIterator[None]:

@@ -27,35 +27,30 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
-from ...domain.changes import Decide, Done, Outcome, Scope, State, credit_peer, decide_all
-from ...domain.errors import Contended, NodeUnavailable
-from ...domain.frozen import frozen
-from ...domain.ids import AccountId, TransferId, slot_of
-from ...domain.model import AccountFacts, AccountStatus, RecordKey
+from ...domain.changes import Done, Outcome, Scope, State, credit_peer, decide_all
+from ...domain.errors import Contended
+from ...domain.ids import AccountId, TransferId
+from ...domain.model import RecordKey
 from ...failpoints import before_decision
-from ...storage import TIMEOUT_SECONDS, Capabilities, Committed, Recovered
-from ..kit.credits import Arrivals, replied, sending
+from ...storage import Capabilities, Recovered
+from ..kit.credits import Arrivals, sending
 from ..kit.group_commit import BATCH_MAX, Command, Deferred, LanePolicy
 from ..kit.wanted import Wanted, answered, command_of
 from . import node as nodes
-from . import text as sql
 from .commit import Branch
 from .hot_accounts import HotAccounts
 from .json_text import given
 from .moves import Moves
 from .node import Connection
-from .placement import OtherEpoch, Placement
+from .placement import Placement
 from .receiving import RECEIVE_SECONDS
-from .sharded import Elsewhere, PgStore
+from .sharded import COMMIT_SECONDS_MIN, Lane, PgStore
 from .two_phase import Gid, commit_across, commit_one
 
 R = TypeVar("R")
 
 ACROSS_MAX: Final = 64
 """The maximum number of commands in a batch that spans nodes."""
-
-LOCK_MS_MAX: Final = 2_000
-"""How long a batch waits for the gate and for what it writes, in milliseconds."""
 
 BRIEF_MS: Final = 100
 """How long a batch waits for a row, in milliseconds: it may hold others."""
@@ -71,28 +66,10 @@ Credits = dict[TransferId, str]
 
 _RECOVER_MAX: Final = 1_000
 _RIPE_SECONDS: Final = 0.1
-_PATIENCE_SHARE: Final = 0.8
-"""The server's lock timeout is shorter than the caller's deadline, so that contention is not taken for a dead node."""
-
-_COMMIT_SECONDS_MIN: Final = 0.05
-"""Below this, refuse: a late COMMIT would be InDoubt."""
-
-
-@frozen
-class _Lane:
-    """What commits together: a leader and the nodes it credits. A lane with `behind` waits for that row.
-
-    All its commands go by one placement, `homes`.
-    """
-
-    homes: Placement
-    leader: str
-    others: tuple[str, ...]
-    behind: Row | None = None
 
 
 def _batch_max(lane: Hashable) -> int:
-    return ACROSS_MAX if isinstance(lane, _Lane) and lane.others else BATCH_MAX
+    return ACROSS_MAX if isinstance(lane, Lane) and lane.others else BATCH_MAX
 
 
 class PostgresStore(PgStore):
@@ -127,46 +104,21 @@ class PostgresStore(PgStore):
 
     # Writing
 
-    async def execute(
-        self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
-    ) -> Committed[R]:
-        """See `Store.execute`. A replay asks the payees' nodes whether they have the credits."""
-        return await replied(super().execute(scope, decide, timeout_seconds=timeout_seconds), timeout_seconds)
-
-    def _lane(self, scope: Scope) -> Hashable:
-        homes = self._map
-        if homes.awaits(scope):
-            return Elsewhere(homes)
-        others = homes.participants(scope)
+    def _behind(self, scope: Scope, others: Sequence[str]) -> Hashable:
         named = scope.accounts if others else (*scope.accounts, *scope.credits)
-        return _Lane(homes, homes.home(scope.home), others, self._hot.hottest(named))
+        return self._hot.hottest(named)
 
-    async def _commit(
-        self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
-    ) -> Sequence[Outcome | Deferred]:
-        if not isinstance(lane, _Lane) or lane.homes is not self._map:
-            return self._again(batch)
-        if wait_seconds < _COMMIT_SECONDS_MIN:
-            raise Contended("there was no time left to try again")
-        try:
-            return await self._commit_lane(lane, batch, wait_seconds)
-        except OtherEpoch:  # certainly nothing was written
-            return [Deferred(Elsewhere(lane.homes)) for _ in batch]
-
-    async def _commit_lane(
-        self, lane: _Lane, batch: Sequence[Command], wait_seconds: float
-    ) -> Sequence[Outcome | Deferred]:
-        deadline = asyncio.get_running_loop().time() + wait_seconds * _PATIENCE_SHARE
+    async def _commit_lane(self, lane: Lane, batch: Sequence[Command], deadline: float) -> Sequence[Outcome | Deferred]:
         if lane.behind is not None:
             outcomes = await self._once(lane, batch, deadline, waits=True)
             if outcomes is not None:
                 return outcomes
-            if deadline - asyncio.get_running_loop().time() < _COMMIT_SECONDS_MIN:
+            if deadline - asyncio.get_running_loop().time() < COMMIT_SECONDS_MIN:
                 raise Contended("a row was locked all the time given")
         return await self._once(lane, batch, deadline, waits=False) or ()
 
     async def _once(
-        self, lane: _Lane, batch: Sequence[Command], deadline: float, *, waits: bool
+        self, lane: Lane, batch: Sequence[Command], deadline: float, *, waits: bool
     ) -> Sequence[Outcome | Deferred] | None:
         """One transaction on the leader, prepared ones on the others. None if it waited for a row in vain."""
         wanted = Wanted.of(command.scope for command in batch)
@@ -201,7 +153,7 @@ class PostgresStore(PgStore):
         deadline.
         """
         async with AsyncExitStack() as stack:
-            if not isinstance(lane, _Lane):
+            if not isinstance(lane, Lane):
                 await stack.enter_async_context(super()._turn(lane))
                 yield
                 return
@@ -220,21 +172,13 @@ class PostgresStore(PgStore):
 
         Nothing is locked yet, so a node that hangs keeps no account waiting.
         """
-        begin = leader.begin(f"BEGIN; SET LOCAL lock_timeout = {_patience_ms(leader.deadline)}")
-        asked = (self._facts(homes, connection, wanted) for connection in others.values())
+        begin = leader.begin(f"BEGIN; SET LOCAL lock_timeout = {leader.patience_ms()}")
+        asked = (self._facts(homes, connection, wanted.credits) for connection in others.values())
         answers = await asyncio.gather(begin, *asked, return_exceptions=True)
-        for name, answer in zip((leader.node, *others), answers, strict=True):
-            if isinstance(answer, NodeUnavailable) and isinstance(answer.__cause__, TimeoutError):
-                self._nodes[name].silent()
+        for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
             state.facts.update(answer or ())
-
-    async def _facts(self, homes: Placement, connection: Connection, wanted: Wanted) -> dict[AccountId, AccountFacts]:
-        """The facts of the credited accounts of a node, read without locks. Raises Unavailable."""
-        mine = [account_id for account_id in wanted.credits if homes.home(slot_of(account_id)) == connection.node]
-        rows = await connection.rows_soon(sql.FACTS, mine, homes.epochs[connection.node])
-        return {name: AccountFacts(name, owner, currency, AccountStatus(word)) for name, owner, currency, word in rows}
 
     async def _take(
         self, homes: Placement, leader: Connection, state: State, wanted: Wanted, *, waits: bool
@@ -245,11 +189,10 @@ class PostgresStore(PgStore):
         before those that it holds: there are no deadlocks.
         """
         local = {account_id for account_id in wanted.credits if account_id not in state.facts}
-        patience_ms = min(BRIEF_MS, _patience_ms(leader.deadline))
         try:
             mine = replace(wanted, credits=local)
             mode = "wait" if waits else "skip"
-            found = await self._load(homes, leader, state, mine, mode, patience_ms=patience_ms)
+            found = await self._load(homes, leader, state, mine, mode, patience_ms=leader.patience_ms(BRIEF_MS))
         except Contended as error:
             if not waits or not isinstance(error.__cause__, asyncpg.LockNotAvailableError):
                 raise
@@ -259,7 +202,7 @@ class PostgresStore(PgStore):
         return busy
 
     def _decide(
-        self, lane: _Lane, batch: Sequence[Command], state: State, busy: dict[Row, str]
+        self, lane: Lane, batch: Sequence[Command], state: State, busy: dict[Row, str]
     ) -> list[Outcome | Deferred]:
         """Run the decisions whose rows are all locked, and defer the others."""
         blocked = [_blocked(command.scope, busy) for command in batch]
@@ -332,12 +275,6 @@ class PostgresStore(PgStore):
         if len(self._nodes) > 1:
             await self._receive(RECEIVE_SECONDS)
         return done
-
-
-def _patience_ms(deadline: float) -> int:
-    """How long to wait for a lock, in milliseconds, so that a refusal arrives before the deadline."""
-    left_ms = (deadline - asyncio.get_running_loop().time()) * 1000 * _PATIENCE_SHARE
-    return min(max(int(left_ms), 1), LOCK_MS_MAX)
 
 
 def waiting_max(node: nodes.PgNode) -> int:

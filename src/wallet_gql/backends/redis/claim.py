@@ -8,7 +8,6 @@ Both use one connection: if a crashing server forgets a claim, the connection th
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,12 +26,6 @@ from .leases import Held, Leases
 
 CLAIM: Final = "SELECT wallet_claim($1, $2)"
 WRITE: Final = "SELECT wallet_write_fenced({given})"
-
-LOCK_MS_MAX: Final = 2_000
-"""How long a statement waits for one lock of the database, in milliseconds. Leases make such waits rare."""
-
-PATIENCE_SHARE: Final = 0.8
-"""The server's lock timeout is shorter than the caller's deadline, so that contention is not taken for a dead node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +77,7 @@ async def write(
         claimed_records=[(key.kind, key.id, key.slot) for key in claimed.records],
         received_transfers=[credit.transfer_id for credit in writes.received],
         intents=intents,
-        patience_ms=patience_ms(connection),
+        patience_ms=connection.patience_ms(),
         epoch=epoch,
     )
     await commit_by(connection, WRITE.format(given=literal(text)), "SELECT 1")
-
-
-def patience_ms(connection: Connection, most_ms: int = LOCK_MS_MAX) -> str:
-    """How long a statement waits for a lock, so that a refusal arrives before the connection's deadline."""
-    left = connection.deadline - asyncio.get_running_loop().time()
-    return str(min(max(int(left * 1000 * PATIENCE_SHARE), 1), most_ms))

@@ -36,7 +36,6 @@ from ..postgres import text as sql
 from ..postgres.json_text import given
 from ..postgres.node import PgNode
 from ..postgres.placement import OtherEpoch, Placement
-from .claim import patience_ms
 
 log = logging.getLogger("wallet_gql.redis")
 
@@ -181,7 +180,7 @@ class Credits:
         state.writes.transfers.sort(key=attrgetter("id"))  # in one order, for others may send the same
         reach("redis.crediting")
         async with self._nodes[peer].connection(max(sending.until for sending in batch), aside=True) as connection:
-            text = given(state.writes, epoch=homes.epochs[peer], patience_ms=patience_ms(connection))
+            text = given(state.writes, epoch=homes.epochs[peer], patience_ms=connection.patience_ms())
             try:
                 lost = set(await connection.value(TAKE_IN, text))
             except InvariantViolated as error:

@@ -19,28 +19,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from ...background import log_once_a_minute
-from ...domain.changes import Credit, Decide, Outcome, Scope, State, decide_all
-from ...domain.errors import Contended, NodeUnavailable, Unavailable
+from ...domain.changes import Credit, Outcome, Scope, State, decide_all
+from ...domain.errors import Contended, Unavailable
 from ...domain.ids import AccountId, TransferId, UserId, is_system, slot_of
 from ...domain.model import AccountFacts
 from ...failpoints import after_decision, before_decision
-from ...storage import TIMEOUT_SECONDS, Away, Capabilities, Committed, Recovered
-from ..kit.credits import replied, sending
+from ...storage import Away, Capabilities, Recovered
+from ..kit.credits import sending
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.kinds import TRANSFER
 from ..kit.wanted import Wanted, answered, command_of
 from ..postgres import text as sql
-from ..postgres.node import Connection
-from ..postgres.placement import OtherEpoch, Placement
+from ..postgres.node import LOCK_MS_MAX, Connection
+from ..postgres.placement import Placement
 from ..postgres.receiving import RECEIVE_SECONDS
-from ..postgres.sharded import Elsewhere, PgStore
-from .claim import LOCK_MS_MAX, PATIENCE_SHARE, Claimed, claim, patience_ms, write
+from ..postgres.sharded import Lane, PgStore
+from .claim import Claimed, claim, write
 from .credits import Credits
 from .leases import Held, Leases, account_row
 from .moves import LeaseMoves
@@ -53,31 +53,8 @@ R = TypeVar("R")
 _RECOVER_MAX: Final = 1_000
 _RIPE_SECONDS: Final = 0.1
 _GATE_SECONDS: Final = 10.0
-_SILENT_SECONDS: Final = 0.5
-"""A node that did not answer is not asked again for this long, so that its callers get an answer before their
-deadlines.
-"""
-
-_FACTS_SECONDS: Final = 2.0
 _RECEIVE_MS: Final = 100
 """How long the receiver waits for rows that somebody has locked, in milliseconds: it has leased others."""
-
-_COMMIT_SECONDS_MIN: Final = 0.05
-"""Below this, refuse: a late COMMIT would be InDoubt."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lane:
-    """What commits together: all commands of a leader. A lane with `behind` waits for that row.
-
-    Commands that credit other nodes come through a lane with these `others` first. It only reads the facts of the
-    payees, so a node that does not answer delays nobody else. All commands of a lane go by one placement, `homes`.
-    """
-
-    homes: Placement
-    leader: str
-    others: tuple[str, ...] = ()
-    behind: str | None = None
 
 
 class RedisStore(PgStore):
@@ -92,7 +69,6 @@ class RedisStore(PgStore):
         super().__init__(nodes, LanePolicy(turn=self._turn))
         self.leases = Leases(address)
         self._credits: Credits | None = None
-        self._silent: dict[str, float] = {}
         self.keeps_pending = many = len(self._nodes) > 1
         self.capabilities = Capabilities(
             durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="eventual"
@@ -124,36 +100,14 @@ class RedisStore(PgStore):
 
     # Writing
 
-    def _lane(self, scope: Scope) -> Hashable:
-        homes = self._map
-        if homes.awaits(scope):
-            return Elsewhere(homes)
-        return _Lane(homes, homes.home(scope.home), homes.participants(scope))
+    async def _commit_lane(self, lane: Lane, batch: Sequence[Command], deadline: float) -> Sequence[Outcome | Deferred]:
+        """All commands of a leader commit in one lane.
 
-    async def execute(
-        self, scope: Scope, decide: Decide[R], *, timeout_seconds: float = TIMEOUT_SECONDS
-    ) -> Committed[R]:
-        """See `Store.execute`. The reply waits for credits on other nodes, up to `CREDIT_SECONDS`."""
-        return await replied(super().execute(scope, decide, timeout_seconds=timeout_seconds), timeout_seconds)
-
-    async def _commit(
-        self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
-    ) -> Sequence[Outcome | Deferred]:
-        if not isinstance(lane, _Lane) or lane.homes is not self._map:
-            return self._again(batch)
-        if wait_seconds < _COMMIT_SECONDS_MIN:
-            raise Contended("there was no time left to try again")
-        try:
-            return await self._commit_lane(lane, batch, wait_seconds)
-        except OtherEpoch:  # certainly nothing was written
-            return [Deferred(Elsewhere(lane.homes)) for _ in batch]
-
-    async def _commit_lane(
-        self, lane: _Lane, batch: Sequence[Command], wait_seconds: float
-    ) -> Sequence[Outcome | Deferred]:
-        deadline = asyncio.get_running_loop().time() + wait_seconds * PATIENCE_SHARE
+        Those that credit other nodes come through a lane with these `others` first. It only reads the facts of the
+        payees, so a node that does not answer delays nobody else.
+        """
         if lane.others:
-            facts = await self._facts(lane, batch, deadline)
+            facts = await self._facts_elsewhere(lane, batch, deadline)
             for command in batch:
                 command.facts = {name: facts[name] for name in command.scope.credits if name in facts}
             return [Deferred(replace(lane, others=())) for _ in batch]
@@ -165,12 +119,12 @@ class RedisStore(PgStore):
             decided = iter(await self._lead(lane, held, free, deadline) if free else ())
         return [next(decided) if by is None else Deferred(replace(lane, behind=by)) for by in held.busy]
 
-    def _hold(self, lane: _Lane, wishes: Sequence[Sequence[str]], deadline: float) -> AbstractAsyncContextManager[Held]:
+    def _hold(self, lane: Lane, wishes: Sequence[Sequence[str]], deadline: float) -> AbstractAsyncContextManager[Held]:
         if lane.behind is None:
             return self.leases.hold(lane.leader, wishes)
         return self.leases.wait(lane.leader, wishes, deadline)
 
-    def _rows(self, lane: _Lane, scope: Scope, wallets: dict[UserId, list[AccountId]]) -> list[str]:
+    def _rows(self, lane: Lane, scope: Scope, wallets: dict[UserId, list[AccountId]]) -> list[str]:
         """The leases that a command needs on its leader: the rows it may update and the wallets it may add to."""
         own = [i for i in scope.credits if not is_system(i) and lane.homes.home(slot_of(i)) == lane.leader]
         found = {account_row(i) for i in (*scope.accounts, *own)}
@@ -178,48 +132,28 @@ class RedisStore(PgStore):
             found |= {f"w:{owner}", *(account_row(i) for i in wallets.get(owner, ()))}
         return sorted(found | {f"r:{key.slot}:{key.kind}:{key.id}" for key in scope.records})
 
-    async def _accounts_of(self, lane: _Lane, batch: Sequence[Command]) -> dict[UserId, list[AccountId]]:
+    async def _accounts_of(self, lane: Lane, batch: Sequence[Command]) -> dict[UserId, list[AccountId]]:
         """The accounts of the wallets in the batch, as known now. The claim reads them again and finds newer ones."""
         wanted = Wanted(wallets={owner for command in batch for owner in command.scope.wallets})
-        if not wanted.wallets:
-            return {}
-        state = await self._read(lane.homes, lane.leader, wanted, _FACTS_SECONDS)
+        state = State(lane.leader, lane.homes.peer_of(lane.leader))
+        if wanted.wallets:
+            await self._read_part(lane.homes, lane.leader, state, wanted)
         return state.wallets
 
-    async def _facts(self, lane: _Lane, batch: Sequence[Command], deadline: float) -> dict[AccountId, AccountFacts]:
-        """What decisions may know about accounts on other nodes. Raises NodeUnavailable."""
-        wanted: dict[str, Wanted] = {name: Wanted() for name in lane.others}
-        for command in batch:
-            for account_id in command.scope.credits:
-                home = None if is_system(account_id) else lane.homes.home(slot_of(account_id))
-                if home in wanted:
-                    wanted[home].accounts.add(account_id)
-        seconds = min(deadline - asyncio.get_running_loop().time(), _FACTS_SECONDS)
-        states = await asyncio.gather(*(self._read(lane.homes, name, part, seconds) for name, part in wanted.items()))
-        return {
-            account.id: AccountFacts(account.id, account.owner, account.currency, account.status)
-            for state in states
-            for account in state.accounts.values()
-        }
+    async def _facts_elsewhere(
+        self, lane: Lane, batch: Sequence[Command], deadline: float
+    ) -> dict[AccountId, AccountFacts]:
+        """What decisions may know about accounts on the other nodes. Raises NodeUnavailable."""
+        names = {name for command in batch for name in command.scope.credits if not is_system(name)}
 
-    async def _read(self, homes: Placement, name: str, wanted: Wanted, seconds: float) -> State:
-        """Read without locks. A node that was just silent is not asked. Raises NodeUnavailable."""
-        loop = asyncio.get_running_loop()
-        if self._silent.get(name, 0.0) > loop.time():
-            raise NodeUnavailable(name)
-        state = State(name, homes.peer_of(name))
-        try:
-            async with self._nodes[name].connection(loop.time() + seconds) as connection:
-                await self._load(homes, connection, state, wanted, "read")
-        except Contended as error:
-            # a shorter wait does not prove that the node is silent
-            if isinstance(error.__cause__, TimeoutError) and seconds >= _SILENT_SECONDS:
-                self._silent[name] = loop.time() + _SILENT_SECONDS
-                raise NodeUnavailable(name) from error
-            raise
-        return state
+        async def of(node: str) -> dict[AccountId, AccountFacts]:
+            async with self._nodes[node].connection(deadline) as connection:
+                return await self._facts(lane.homes, connection, names)
 
-    async def _lead(self, lane: _Lane, held: Held, batch: Sequence[Command], deadline: float) -> list[Outcome]:
+        found = await asyncio.gather(*map(of, lane.others))
+        return {name: facts for some in found for name, facts in some.items()}
+
+    async def _lead(self, lane: Lane, held: Held, batch: Sequence[Command], deadline: float) -> list[Outcome]:
         """Claim, read, decide and commit on the leader, then send the credits."""
         state = State(lane.leader, lane.homes.peer_of(lane.leader))
         wanted = Wanted.of(command.scope for command in batch)
@@ -256,11 +190,11 @@ class RedisStore(PgStore):
         most_ms: int = LOCK_MS_MAX,
     ) -> Claimed:
         epoch = homes.epochs[connection.node]
-        asked = self._wish(wanted, "claim", epoch, patience_ms=patience_ms(connection, most_ms))
+        asked = self._wish(wanted, "claim", epoch, patience_ms=connection.patience_ms(most_ms))
         return await claim(connection, self.leases, held, state, wanted, asked=asked)
 
     async def _on_their_way(
-        self, connection: Connection, lane: _Lane, batch: Sequence[Command], state: State
+        self, connection: Connection, lane: Lane, batch: Sequence[Command], state: State
     ) -> dict[TransferId, list[Credit]]:
         """The credits that the batch sends, and the open credits of commands that its receipts name.
 
