@@ -363,9 +363,8 @@ class _Together:
                 pid = int(path.stem.rpartition("_")[2])
                 if pid != _ENDED and not lives(pid):
                     self._fold(path)
-            begun = [
-                str(path) for path in self._folder.glob("*.db") if path.stat().st_size
-            ]  # a new file is empty first
+            # a file that a process has just begun is empty
+            begun = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size]
             found: Iterable[Any] = untyped.MultiProcessCollector.merge(begun)
         return found
 
