@@ -39,6 +39,9 @@ _NAMES: Final = {
 _LENGTH: Final = 36
 _ENTROPY_BITS: Final = 62
 SYSTEM_PREFIX: Final = "sys:"
+_CLEARING: Final = "clearing/"
+CLEARING_PREFIX: Final = f"{SYSTEM_PREFIX}{_CLEARING}"
+"""What the ids of all clearing accounts between nodes begin with."""
 """What the id of every system account begins with, see `is_system`."""
 OPERATOR: Final = "op:operator"
 """The actor of the command line: not a user, owns nothing, may act on any account."""
@@ -151,7 +154,7 @@ def system_account(name: str, currency: str) -> AccountId:
 
 def clearing_account(peer: str, currency: str) -> AccountId:
     """The clearing account towards the node `peer`: money in flight between this node and that one."""
-    return system_account(f"clearing/{peer}", currency)
+    return system_account(f"{_CLEARING}{peer}", currency)
 
 
 def is_system(account_id: str) -> bool:
@@ -161,7 +164,7 @@ def is_system(account_id: str) -> bool:
 
 def is_clearing(account_id: str) -> bool:
     """Whether the account is a clearing account between nodes."""
-    return account_id.startswith(f"{SYSTEM_PREFIX}clearing/")
+    return account_id.startswith(CLEARING_PREFIX)
 
 
 def system_currency(account_id: str) -> str:

@@ -9,6 +9,7 @@ from bson.int64 import Int64
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
+from ...domain.ids import CLEARING_PREFIX
 from ...domain.model import Entry, Hold, Record, SystemEntry
 from ...storage import HistoryLine, JournalItem, NodeTotal, PageRequest, ScanItem, ScanKind
 from ..kit.kinds import SCANNED
@@ -21,7 +22,6 @@ Database = AsyncDatabase[Document]
 
 _SEQUENCE_MAX: Final = 2**63 - 1
 _PLACE: Final = "place"
-_CLEARING: Final = "sys:clearing/"
 
 
 def _page(place: int, account_id: str, page: PageRequest) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ async def _journal(database: Database, session: AsyncClientSession, found: list[
 async def totals(database: Database, session: AsyncClientSession) -> list[NodeTotal]:
     """The sums by currency, all from one snapshot: `database` must have snapshot read concern."""
     zero = Int64(0)
-    clearing = {"$eq": [{"$substrCP": ["$_id.account_id", 0, len(_CLEARING)]}, _CLEARING]}
+    clearing = {"$eq": [{"$substrCP": ["$_id.account_id", 0, len(CLEARING_PREFIX)]}, CLEARING_PREFIX]}
     system = [
         {
             "$group": {

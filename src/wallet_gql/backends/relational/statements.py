@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
 
+from ...domain.ids import CLEARING_PREFIX
 from ...storage import PageRequest, ScanKind
 from ..kit.kinds import ENTRY, HOLD, RECORD, SCANNED, SYSTEM_ENTRY, TRANSFER, Kind
 
@@ -68,7 +69,8 @@ class Statements:
     @property
     def totals(self) -> str:
         """The sums of each currency: customers' money, system entries, and the clearing entries among the latter."""
-        return _TOTALS.format(pending=_PENDING.format(self.dialect.pending) if self.dialect.pending else "")
+        pending = _PENDING.format(self.dialect.pending) if self.dialect.pending else ""
+        return _TOTALS.format(pending=pending, clearing=CLEARING_PREFIX)
 
     def scan(self, kind: ScanKind) -> str:
         """Select the key and the columns of a kind above a key, in key order. Values: the key's parts and the limit."""
@@ -116,7 +118,7 @@ SELECT currency, sum(customer), sum(system), sum(clearing) FROM (
   {pending}
   UNION ALL
   SELECT substr(account_id, length(account_id) - 2) AS currency, 0, sum(amount_minor),
-         sum(CASE WHEN account_id LIKE 'sys:clearing/%' THEN amount_minor ELSE 0 END)
+         sum(CASE WHEN account_id LIKE '{clearing}%' THEN amount_minor ELSE 0 END)
   FROM system_entries GROUP BY 1
 ) AS parts GROUP BY currency ORDER BY currency
 """
