@@ -10,7 +10,7 @@ import pytest
 
 from wallet_gql.backends.kit.group_commit import Command, Deferred, GroupCommit, LanePolicy
 from wallet_gql.domain.changes import Changes, Decision, Done, Failed, Outcome, Scope, Snapshot
-from wallet_gql.domain.errors import Contended, InDoubt, PayeeNotFound, Unavailable
+from wallet_gql.domain.errors import Contended, InDoubt, InvariantViolated, PayeeNotFound, Unavailable
 from wallet_gql.testing.loop import ShuffledLoop
 from wallet_gql.testing.patience import turns
 
@@ -311,6 +311,32 @@ async def test_deferred_commands_find_no_more_room_than_others() -> None:
     stuck.release()
     done = await asyncio.gather(*waiting, return_exceptions=True)
     assert [answer for answer in done if not isinstance(answer, Contended)] == [Done("b")] * 10
+
+
+@on_a_jumping_clock
+async def test_a_lane_that_only_moves_its_commands_writes_nothing() -> None:
+    """Whoever runs out of time there is told so for certain, an error is no doubt, and nothing counts as a commit."""
+    answers, said = asyncio.Event(), [None, RuntimeError("a bug"), None]
+
+    async def commit(lane: Hashable, batch: Sequence[Command], wait: float) -> list[Outcome | Deferred]:
+        if lane == "a":
+            await answers.wait()
+            error = said.pop(0)
+            if error is not None:
+                raise error
+        return await _defer_to_b(lane, batch, wait)
+
+    groups = GroupCommit(commit, LanePolicy(only_moves=lambda lane: lane == "a"))
+    with pytest.raises(Contended):
+        await groups.submit("a", SCOPE, nothing, 0.5)
+    failing = asyncio.ensure_future(groups.submit("a", SCOPE, nothing, 5.0))
+    answers.set()
+    with pytest.raises(InvariantViolated, match="a bug"):
+        await failing
+    assert (groups.counters.batches, groups.counters.commands) == (0, 0)
+    assert await groups.submit("a", SCOPE, nothing, 5.0) == Done("b")
+    assert (groups.counters.batches, groups.counters.commands) == (1, 1)
+    await groups.close()
 
 
 async def _defer_to_b(lane: Hashable, batch: Sequence[Command], _wait: float) -> list[Outcome | Deferred]:

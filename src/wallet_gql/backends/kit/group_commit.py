@@ -49,6 +49,8 @@ class Command:
     decide: Decide[Any]
     deadline: float
     future: asyncio.Future[Outcome]
+    began: float = 0.0
+    """When it came, on the same clock."""
     started: bool = False
     """Whether a commit that may write the command has begun. From then on a missed deadline means "in doubt"."""
     lane: Hashable = None
@@ -89,6 +91,8 @@ class LanePolicy:
     """The most commands of one batch of a lane."""
     turn: Callable[[Hashable], AbstractAsyncContextManager[object]] = lambda _: nullcontext()
     """What a lane waits for before it takes a batch. Commands that arrive during the wait join the batch."""
+    only_moves: Callable[[Hashable], bool] = lambda _: False
+    """Whether all commands of a lane go on to other lanes: nothing is written then, and nothing counts as a commit."""
 
 
 class Deadlines:
@@ -169,7 +173,8 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         if self._is_full(lane):
             raise Contended("too many commands are waiting")
-        command = Command(scope, decide, loop.time() + timeout_seconds, loop.create_future())
+        now = loop.time()
+        command = Command(scope, decide, now + timeout_seconds, loop.create_future(), now)
         if traces.tracer is not None:
             command.span = traces.current()
         self._enqueue(lane, command)
@@ -219,6 +224,10 @@ class GroupCommit:
                 async with self._policy.turn(lane):
                     now = asyncio.get_running_loop().time()
                     batch = _take(queue, min(self.batch_max, self._policy.batch_max(lane)), now)
+                    if batch and not self._policy.only_moves(lane):
+                        self.counters.batches += 1
+                        self.counters.commands += len(batch)
+                        BATCH_COMMANDS.note(len(batch))
                     left = await self._try(lane, batch)
                 if left:
                     await self._try_again(lane, left)
@@ -257,8 +266,9 @@ class GroupCommit:
         if remaining <= _LEAST_SECONDS:
             outcomes = [_Again(Contended()) for _ in batch]
         else:
+            commits = not self._policy.only_moves(lane)
             for command in batch:
-                command.started = True
+                command.started = commits
             began = time.perf_counter()
             try:
                 outcomes = await self._commit(lane, batch, remaining * _DEADLINE_SHARE)
@@ -267,25 +277,19 @@ class GroupCommit:
             except WalletError as error:
                 outcomes = _nothing_written(batch, error)
             except Exception as error:
-                log.exception("a backend raised what is no error of ours; its batch is in doubt")
-                outcomes = [Failed(InDoubt(f"{type(error).__name__}: {error}")) for _ in batch]
+                log.exception("a backend raised what is no error of ours")
+                failure = InDoubt if commits else InvariantViolated
+                outcomes = [Failed(failure(f"{type(error).__name__}: {error}")) for _ in batch]
             took = time.perf_counter() - began
-            if not all(isinstance(outcome, Deferred) for outcome in outcomes):
-                self._count(batch, outcomes, took)
+            if commits:
+                COMMIT_SECONDS.note(took)
+            if commits and traces.tracer is not None:
+                told = zip((command.span for command in batch), map(_code, outcomes), strict=True)
+                traces.committed(told, took, len(batch))
         outcomes = [Deferred(lane) if isinstance(o, Unreceived) else o for o in outcomes]
         self._forward(batch, outcomes)
         left = [c for c, o in zip(batch, outcomes, strict=True) if not _answer(c, o, final=final)]
         return [command for command in left if not command.future.done()]
-
-    def _count(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred], took: float) -> None:
-        """Count a commit. Where all commands only moved to other lanes there was none."""
-        self.counters.batches += 1
-        self.counters.commands += len(batch)
-        BATCH_COMMANDS.note(len(batch))
-        COMMIT_SECONDS.note(took)
-        if traces.tracer is not None:
-            told = zip((command.span for command in batch), map(_code, outcomes), strict=True)
-            traces.committed(told, took, len(batch))
 
     def _forward(self, batch: Sequence[Command], outcomes: Sequence[Outcome | Deferred]) -> None:
         """Move deferred commands to their lanes."""

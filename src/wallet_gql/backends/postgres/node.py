@@ -194,8 +194,6 @@ class PgNode:
             raise
         except BaseException:
             connection.doubtful = True
-            if connection.is_silent:
-                self.silent()
             raise
         finally:
             CONNECTIONS.add(-1, self.name, purpose)
@@ -262,8 +260,6 @@ class Connection:
         self.node = node
         self.deadline = deadline
         self.doubtful = False
-        self.is_silent = False
-        """Whether the node has not answered what waits for no lock."""
         self.holds_gate = False
         """Whether its session keeps every commit from the node."""
         self._raw = raw
@@ -321,9 +317,9 @@ class Connection:
             async with asyncio.timeout(min(given, CONNECT_SECONDS)):
                 return await asked
         except TimeoutError as error:
+            self.doubtful = True
             if given < SILENT_SECONDS:
                 raise translate(error, self.node) from error
-            self.is_silent = True
             raise NodeUnavailable(self.node) from error
         except Exception as error:
             raise translate(error, self.node) from error

@@ -247,6 +247,10 @@ class PgStore(Receiving):
             await self._learning.learn(lane.homes)
         yield
 
+    def _only_moves(self, lane: Hashable) -> bool:
+        """See `LanePolicy.only_moves`."""
+        return isinstance(lane, Elsewhere)
+
     def _again(self, batch: Sequence[Command]) -> list[Deferred]:
         """Send commands to the lanes that they belong to by now."""
         return [Deferred(self._lane(command.scope)) for command in batch]

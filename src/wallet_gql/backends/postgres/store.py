@@ -28,7 +28,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 
 from ...domain.changes import Done, Outcome, Scope, State, credit_peer, decide_all
-from ...domain.errors import Contended
+from ...domain.errors import Contended, NodeUnavailable
 from ...domain.ids import AccountId, TransferId
 from ...domain.model import RecordKey
 from ...failpoints import before_decision
@@ -80,7 +80,7 @@ class PostgresStore(PgStore):
 
     def __init__(self, url: str) -> None:
         """See the module for URLs. Raises ConfigurationError."""
-        super().__init__(url, LanePolicy(_batch_max, self._turn))
+        super().__init__(url, LanePolicy(_batch_max, self._turn, self._only_moves))
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
         self._waiting = {name: asyncio.Semaphore(waiting_max(node)) for name, node in self._nodes.items()}
         self._hot = HotAccounts(time.monotonic)
@@ -175,7 +175,9 @@ class PostgresStore(PgStore):
         begin = leader.begin(f"BEGIN; SET LOCAL lock_timeout = {leader.patience_ms()}")
         asked = (self._facts(homes, connection, wanted.credits) for connection in others.values())
         answers = await asyncio.gather(begin, *asked, return_exceptions=True)
-        for answer in answers:
+        for name, answer in zip((leader.node, *others), answers, strict=True):
+            if isinstance(answer, NodeUnavailable) and isinstance(answer.__cause__, TimeoutError):
+                self._nodes[name].silent()
             if isinstance(answer, BaseException):
                 raise answer
             state.facts.update(answer or ())

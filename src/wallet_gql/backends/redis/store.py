@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import Final, TypeVar
 
 from ...background import log_once_a_minute
-from ...domain.changes import Credit, Outcome, Scope, State, decide_all
-from ...domain.errors import Contended, Unavailable
+from ...domain.changes import Credit, Failed, Outcome, Scope, State, decide_all
+from ...domain.errors import Contended, NodeUnavailable, Unavailable
 from ...domain.ids import AccountId, TransferId, UserId, is_system, slot_of
 from ...domain.model import AccountFacts
 from ...failpoints import after_decision, before_decision
@@ -36,7 +36,7 @@ from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.kinds import TRANSFER
 from ..kit.wanted import Wanted, answered, command_of
 from ..postgres import text as sql
-from ..postgres.node import LOCK_MS_MAX, Connection
+from ..postgres.node import LOCK_MS_MAX, SILENT_SECONDS, Connection
 from ..postgres.placement import Placement
 from ..postgres.receiving import RECEIVE_SECONDS
 from ..postgres.sharded import Lane, PgStore
@@ -53,6 +53,8 @@ R = TypeVar("R")
 _RECOVER_MAX: Final = 1_000
 _RIPE_SECONDS: Final = 0.1
 _GATE_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 2.0
+"""How long a node may take for what is read before a commit."""
 _RECEIVE_MS: Final = 100
 """How long the receiver waits for rows that somebody has locked, in milliseconds: it has leased others."""
 
@@ -66,9 +68,11 @@ class RedisStore(PgStore):
     def __init__(self, url: str) -> None:
         """See the module for URLs. Raises ConfigurationError."""
         address, nodes = parse_redis_url(url)
-        super().__init__(nodes, LanePolicy(turn=self._turn))
+        super().__init__(nodes, LanePolicy(turn=self._turn, only_moves=self._only_moves))
         self.leases = Leases(address)
         self._credits: Credits | None = None
+        self._silent: dict[str, float] = {}
+        """Until when a node that did not answer is not asked again: callers then hear of it before their deadlines."""
         self.keeps_pending = many = len(self._nodes) > 1
         self.capabilities = Capabilities(
             durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="eventual"
@@ -100,6 +104,9 @@ class RedisStore(PgStore):
 
     # Writing
 
+    def _only_moves(self, lane: Hashable) -> bool:
+        return super()._only_moves(lane) or (isinstance(lane, Lane) and bool(lane.others))
+
     async def _commit_lane(self, lane: Lane, batch: Sequence[Command], deadline: float) -> Sequence[Outcome | Deferred]:
         """All commands of a leader commit in one lane.
 
@@ -110,8 +117,8 @@ class RedisStore(PgStore):
             facts = await self._facts_elsewhere(lane, batch, deadline)
             for command in batch:
                 command.facts = {name: facts[name] for name in command.scope.credits if name in facts}
-            return [Deferred(replace(lane, others=())) for _ in batch]
-        wallets = await self._accounts_of(lane, batch)
+            return [_late(command) or Deferred(replace(lane, others=())) for command in batch]
+        wallets = await self._accounts_of(lane, batch, deadline)
         wishes = [self._rows(lane, command.scope, wallets) for command in batch]
         async with self._hold(lane, wishes, deadline) as held:
             before_decision("redis.leased")
@@ -132,12 +139,14 @@ class RedisStore(PgStore):
             found |= {f"w:{owner}", *(account_row(i) for i in wallets.get(owner, ()))}
         return sorted(found | {f"r:{key.slot}:{key.kind}:{key.id}" for key in scope.records})
 
-    async def _accounts_of(self, lane: Lane, batch: Sequence[Command]) -> dict[UserId, list[AccountId]]:
+    async def _accounts_of(
+        self, lane: Lane, batch: Sequence[Command], deadline: float
+    ) -> dict[UserId, list[AccountId]]:
         """The accounts of the wallets in the batch, as known now. The claim reads them again and finds newer ones."""
         wanted = Wanted(wallets={owner for command in batch for owner in command.scope.wallets})
         state = State(lane.leader, lane.homes.peer_of(lane.leader))
         if wanted.wallets:
-            await self._read_part(lane.homes, lane.leader, state, wanted)
+            await self._look(lane.leader, lambda it: self._load(lane.homes, it, state, wanted, "read"), deadline)
         return state.wallets
 
     async def _facts_elsewhere(
@@ -145,13 +154,36 @@ class RedisStore(PgStore):
     ) -> dict[AccountId, AccountFacts]:
         """What decisions may know about accounts on the other nodes. Raises NodeUnavailable."""
         names = {name for command in batch for name in command.scope.credits if not is_system(name)}
+        half = asyncio.get_running_loop().time() / 2 + deadline / 2
+        looks = (self._look(node, lambda it: self._facts(lane.homes, it, names), half) for node in lane.others)
+        answers = await asyncio.gather(*looks, return_exceptions=True)
+        found: dict[AccountId, AccountFacts] = {}
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            found |= answer
+        return found
 
-        async def of(node: str) -> dict[AccountId, AccountFacts]:
-            async with self._nodes[node].connection(deadline) as connection:
-                return await self._facts(lane.homes, connection, names)
+    async def _look(self, node: str, read: Callable[[Connection], Awaitable[R]], deadline: float) -> R:
+        """Read without locks, for at most `_LOOK_SECONDS`. A node that was just silent is not asked.
 
-        found = await asyncio.gather(*map(of, lane.others))
-        return {name: facts for some in found for name, facts in some.items()}
+        Raises:
+            Contended: no connection became free, or the deadline came so soon that this proves nothing.
+            NodeUnavailable: it does not answer.
+        """
+        loop = asyncio.get_running_loop()
+        if self._silent.get(node, 0.0) > loop.time():
+            raise NodeUnavailable(node)
+        until = min(deadline, loop.time() + _LOOK_SECONDS)
+        async with self._nodes[node].connection(until) as connection:
+            given = until - loop.time()
+            try:
+                return await read(connection)
+            except (Contended, NodeUnavailable) as error:
+                if given < SILENT_SECONDS or not isinstance(error.__cause__, TimeoutError):
+                    raise
+                self._silent[node] = loop.time() + SILENT_SECONDS
+                raise NodeUnavailable(node) from error
 
     async def _lead(self, lane: Lane, held: Held, batch: Sequence[Command], deadline: float) -> list[Outcome]:
         """Claim, read, decide and commit on the leader, then send the credits."""
@@ -162,8 +194,6 @@ class RedisStore(PgStore):
             epoch = lane.homes.epochs[lane.leader]
             claimed = await self._claim(lane.homes, connection, held, state, wanted)
             before_decision("redis.claimed")
-            for command in batch:
-                state.facts.update(command.facts or ())
             both = [_decide(state, command) for command in batch]
             before_decision("redis.decided")
             on_their_way = await self._on_their_way(connection, lane, batch, state)
@@ -289,8 +319,16 @@ class RedisStore(PgStore):
         return away
 
 
+def _late(command: Command) -> Failed | None:
+    """Refuses a command that has spent most of its time: a commit with it would have to hurry for all others, too."""
+    now = asyncio.get_running_loop().time()
+    spent, left = now - command.began, command.deadline - now
+    return Failed(Contended("the payees' nodes were slow to answer")) if left < spent / 3 else None
+
+
 def _decide(state: State, command: Command) -> tuple[Outcome, list[Credit]]:
     """Decide one command. Returns its outcome and the credits that it sends to other nodes."""
     before = len(state.writes.credits)
+    state.facts = dict(command.facts or ())  # its own: those of another command may be older
     (outcome,) = decide_all(state, [(command.scope, command.decide)])
     return outcome, state.writes.credits[before:]
