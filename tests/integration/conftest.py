@@ -114,7 +114,7 @@ NODES: Final = ("kit.credits.CREDIT_SECONDS", "postgres.node.CONNECT_SECONDS", "
 PHASES: Final = ("sharded.CREDIT_SECONDS", "two_phase.FINISH_SECONDS", "moves.FREEZE_MS", "moves.SETTLE_SECONDS")
 LIMITS: Final = {
     "postgres": (*NODES, *(f"postgres.{limit}" for limit in PHASES)),
-    "redis": (*NODES, "redis.credits.CREDIT_SECONDS"),
+    "redis": (*NODES, "redis.credits.CREDIT_SECONDS", "redis.store._LOOK_SECONDS"),
 }
 """How long stores wait for nodes before they say that these do not answer, or that credits come later."""
 

@@ -17,19 +17,19 @@ from tests.integration._mistakes import Check, Spoil, notice, run
 from tests.integration.test_postgres_pending import home_of
 from tests.integration.test_postgres_receiving import neighbours
 from wallet_gql.backends.kit.group_commit import Command, Deferred
+from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres import node as _pg_node
 from wallet_gql.backends.postgres.node import Connection
 from wallet_gql.backends.postgres.sharded import Lane
 from wallet_gql.backends.redis import store as _redis
 from wallet_gql.backends.redis.leases import Held
 from wallet_gql.backends.redis.store import RedisStore
-from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
+from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot, State
 from wallet_gql.domain.errors import Contended, NodeUnavailable
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.domain.model import AccountFacts, AccountStatus
 from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.patience import patience, until
-from wallet_gql.testing.servers.postgres import PostgresCluster
 from wallet_gql.testing.world import World
 
 pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis")]
@@ -194,6 +194,20 @@ async def a_node_slow_to_tell_serves_its_own(world: World, patch: pytest.MonkeyP
     assert (type(outcome), asked) == (NodeUnavailable, before)
 
 
+async def a_leader_that_hangs_is_away(world: World) -> None:
+    """Before a commit the store looks at the wallets of its commands: certainly nothing was written."""
+    _, _, third = await one_each(world)
+    node = world.harness.servers()[int(home_of(world, third).removeprefix("n")) - 1]
+    scope = Scope(third.slot, wallets=(third.id,))
+    node.pause()
+    try:
+        looking = world.store.execute(scope, lambda _: Decision(Changes(), None), timeout_seconds=patience(10))
+        outcome, _ = await timed(looking)
+    finally:
+        node.resume()
+    assert isinstance(outcome, NodeUnavailable), f"it is not said to be away: {outcome!r}"
+
+
 # The mistakes
 
 
@@ -272,6 +286,18 @@ def silent_for_everybody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_pg_node, "SILENT_SECONDS", patience(60))
 
 
+def wallets_are_read_like_other_reads(patch: pytest.MonkeyPatch) -> None:
+    """On the pool for reads, for its own time, and without a memory of who did not answer."""
+
+    async def accounts_of(store: RedisStore, lane: Lane, batch: Sequence[Command], _deadline: float) -> Any:
+        wanted = Wanted(wallets={owner for command in batch for owner in command.scope.wallets})
+        state = State(lane.leader, lane.homes.peer_of(lane.leader))
+        await store._read_part(lane.homes, lane.leader, state, wanted)
+        return state.wallets
+
+    patch.setattr(RedisStore, "_accounts_of", accounts_of)
+
+
 MISTAKES: Final[dict[Spoil, tuple[Check, str]]] = {
     a_lane_for_each_payees_node: (they_commit_together, r"== \[1, 9"),
     facts_are_read_where_all_commit: (who_pays_elsewhere_delays_nobody, "who pays within"),
@@ -279,6 +305,7 @@ MISTAKES: Final[dict[Spoil, tuple[Check, str]]] = {
     facts_are_everybodys: (each_knows_what_it_has_read, "'open'"),
     nobody_is_late: (who_has_hardly_any_time_is_refused, "DID NOT RAISE"),
     silent_for_everybody: (a_node_slow_to_tell_serves_its_own, "payments of its own"),
+    wallets_are_read_like_other_reads: (a_leader_that_hangs_is_away, "not said to be away"),
 }
 """Each with the check that notices it, and what that says."""
 
@@ -287,20 +314,6 @@ MISTAKES: Final[dict[Spoil, tuple[Check, str]]] = {
 async def test_the_product_passes(world: World, monkeypatch: pytest.MonkeyPatch, check: Check) -> None:
     """Each check is passed by the product."""
     await run(check, world, monkeypatch)
-
-
-@pytest.mark.trial
-async def test_a_leader_that_hangs_is_said_to_be_away(world: World, cluster: PostgresCluster) -> None:
-    """Before a commit the store looks at the wallets of its commands: certainly nothing was written."""
-    _, _, third = await one_each(world)
-    node, store = cluster.nodes[2], store_of(world, RedisStore)
-    scope = Scope(third.slot, wallets=(third.id,))
-    node.pause()
-    try:
-        with pytest.raises(NodeUnavailable):
-            await store.execute(scope, lambda _: Decision(Changes(), None), timeout_seconds=patience(10))
-    finally:
-        node.resume()
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)

@@ -49,16 +49,16 @@ _IMPORT_SECONDS: Final = 60.0
 _GATE_SECONDS: Final = 10.0
 """How long `gate` waits for one node's commits to end; how long it stays closed has no bound."""
 
-
 COMMIT_SECONDS_MIN: Final = 0.05
 """Below this, refuse: a late COMMIT would be InDoubt."""
 
 
 @frozen
 class Lane:
-    """What commits together on a leader, and the nodes it credits. A lane with `behind` waits for that row.
+    """What commits together on a leader. A lane with `behind` waits for that row.
 
-    All its commands go by one placement, `homes`.
+    `others` are the nodes that its commands credit: part of the commit with two-phase commit, asked before it under
+    leases. All commands go by one placement, `homes`.
     """
 
     homes: Placement

@@ -154,8 +154,9 @@ class RedisStore(PgStore):
     ) -> dict[AccountId, AccountFacts]:
         """What decisions may know about accounts on the other nodes. Raises NodeUnavailable."""
         names = {name for command in batch for name in command.scope.credits if not is_system(name)}
-        half = asyncio.get_running_loop().time() / 2 + deadline / 2
-        looks = (self._look(node, lambda it: self._facts(lane.homes, it, names), half) for node in lane.others)
+        now = asyncio.get_running_loop().time()
+        until = now + (deadline - now) / 2  # the other half is for the commit
+        looks = (self._look(node, lambda it: self._facts(lane.homes, it, names), until) for node in lane.others)
         answers = await asyncio.gather(*looks, return_exceptions=True)
         found: dict[AccountId, AccountFacts] = {}
         for answer in answers:
