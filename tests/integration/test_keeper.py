@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wallet_gql.testing.patience import wait_until
-from wallet_gql.testing.servers.process import ended
+from wallet_gql.testing.servers.process import ended, is_stopped
 
 RUN = """
 import signal, sys, time
@@ -37,6 +37,19 @@ def test_servers_end_with_the_run_that_started_them(number: signal.Signals | Non
             run.send_signal(number)
     wait_until(lambda: all(ended(int(pid)) for pid in pids), 20, "a server lives on")
     wait_until(lambda: not Path(folder).exists(), 20, "its folder is still there")
+
+
+def test_a_stopped_child_in_a_group_of_its_own_ends_too() -> None:
+    """Such as Postgres has: once it is stopped it does not notice that its parent is gone."""
+    stopped = "sh -c 'kill -STOP $$'"
+    alone = RUN.replace("sleep 600 & echo $!; wait", f"setsid {stopped} & echo $!; wait")
+    assert alone != RUN
+    with subprocess.Popen([sys.executable, "-c", alone, "stay"], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        pids = [int(pid) for pid in run.stdout.readline().split()[1:]]
+        wait_until(lambda: is_stopped(pids[-1]), 20, "the child does not stop")
+        run.kill()
+    wait_until(lambda: all(map(ended, pids)), 20, "a process lives on")
 
 
 def test_another_process_of_the_same_number_is_left_alone() -> None:

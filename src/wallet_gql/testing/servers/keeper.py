@@ -71,12 +71,30 @@ def _born(pid: int) -> str:
     return ""
 
 
+def children(parent: int) -> list[int]:
+    """The processes that a process has started and that have not ended."""
+    if not Path("/proc/self/stat").exists():
+        command = ["ps", "-A", "-o", "pid=,ppid="]
+        listed = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
+        return [int(pid) for pid, of in map(bytes.split, listed) if int(of) == parent]
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # the process has ended meanwhile
+            # The second field is the program's name in brackets; it may contain anything, also brackets and spaces.
+            state, of = (process / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(of) == parent and state != "Z":
+                found.append(int(process.name))
+    return found
+
+
 def _end(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        if os.getpgid(pid) == pid:
-            os.killpg(pid, signal.SIGKILL)
-        else:
-            os.kill(pid, signal.SIGKILL)
+    """Kill it, and its children: those of Postgres are in groups of their own, and one that is stopped lives on."""
+    for each in [pid, *children(pid)]:
+        with suppress(ProcessLookupError):
+            if os.getpgid(each) == each:
+                os.killpg(each, signal.SIGKILL)
+            else:
+                os.kill(each, signal.SIGKILL)
 
 
 def _serve(lines: IO[str]) -> None:

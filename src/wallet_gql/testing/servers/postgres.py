@@ -27,10 +27,10 @@ from ..flushes import COUNTER_SECONDS, Flushes, counted_by_server
 from ..harness import Harness, Server
 from ..levels import Claims, Level
 from ..patience import wait_until
+from .keeper import children
 from .process import (
     ServerMissing,
     ServerProcess,
-    children,
     free_port,
     identity,
     own_folder,

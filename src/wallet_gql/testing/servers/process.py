@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ..patience import patience, wait_until
-from .keeper import keep, keep_folder
+from .keeper import children, keep, keep_folder
 
 PLAIN_USER: Final = "nobody"
 """The user that servers run as if the tests run as root: several servers refuse to run as root."""
@@ -92,22 +92,6 @@ def give(folder: Path) -> None:
     if os.getuid() == 0:
         user = pwd.getpwnam(PLAIN_USER)
         os.chown(folder, user.pw_uid, user.pw_gid)
-
-
-def children(parent: int) -> list[int]:
-    """The processes that a process has started and that have not ended."""
-    if not Path("/proc/self/stat").exists():
-        command = ["ps", "-A", "-o", "pid=,ppid="]
-        listed = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
-        return [int(pid) for pid, of in map(bytes.split, listed) if int(of) == parent]
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # the process has ended meanwhile
-            # The second field is the program's name in brackets; it may contain anything, also brackets and spaces.
-            state, of = (process / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(of) == parent and state != "Z":
-                found.append(int(process.name))
-    return found
 
 
 def processor_seconds(pid: int) -> float:
