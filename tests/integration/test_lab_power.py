@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 from unittest.mock import AsyncMock
@@ -75,9 +75,9 @@ async def test_trials_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(lab_power, "commit", lambda: "this")
     monkeypatch.setattr(lab_power, "_trials", trials)
     monkeypatch.setattr(lab_power, "TOGETHER", 1)
-    told: list[Sequence[Power]] = []
-    first = await power("sqlite", MODULE, ["a"], [1, 2], told=told.append)
-    assert [len(one) for one in told] == [2, 2]
+    told: list[list[int]] = []
+    first = await power("sqlite", MODULE, ["a"], [1, 2], told=lambda some: told.append([one.trials for one in some]))
+    assert told == [[1], [1, 1], [2, 1], [2, 2]]
     keep(tmp_path, "power.json", parts("sqlite", 16, first))
     before = earlier(tmp_path, "sqlite", 16)
     assert before == {one.mutant: one for one in first}
@@ -116,6 +116,38 @@ async def test_a_process_makes_trials_until_one_does_not_end(monkeypatch: pytest
     monkeypatch.undo()
     with pytest.raises(ConfigurationError, match=r"(?s)no_mutant memory 0 1: .*KeyError: 'no_mutant'"):
         _ = [one async for one in lab_power._trials(MODULE, "no_mutant", "memory", [1], 0)]
+
+
+async def test_processes_make_trials_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as are asked for, and no more; each seed of each mutant is tried once."""
+    running, most = 0, 0
+
+    async def trials(_: str, __: str, ___: str, seeds: list[int], ____: int) -> AsyncGenerator[tuple[int, str, float]]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for seed in seeds:
+            await asyncio.sleep(0)
+            yield seed, "", 1.0
+        running -= 1
+
+    monkeypatch.setattr(lab_power, "_trials", trials)
+    found = await power("sqlite", MODULE, ["a", "b"], range(20), at_once=3)
+    assert [sorted(one.seeds) for one in found] == [[*range(20)]] * 3
+    assert (running, most) == (0, 3)
+
+
+async def test_trials_that_cannot_be_made_end_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what the first of them says."""
+
+    async def trials(_: str, mutant: str, *__: object) -> AsyncGenerator[tuple[int, str, float]]:
+        yield 1, "", 1.0
+        await asyncio.sleep(0 if mutant == "a" else 3600)
+        raise ConfigurationError(mutant)
+
+    monkeypatch.setattr(lab_power, "_trials", trials)
+    with pytest.raises(ConfigurationError, match=r"^a$"):
+        await power("sqlite", MODULE, ["a", "b"], range(20), at_once=3)
 
 
 @pytest.mark.parametrize("backend", MODULES)

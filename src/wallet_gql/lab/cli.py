@@ -255,6 +255,9 @@ def power(
     only: Annotated[str, typer.Option(help="Some of them, with commas; all by default.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Trials of each mutant.")] = 20,
     faults: Annotated[int, typer.Option(min=0, help="In each trial, after a history that finds nothing.")] = 0,
+    at_once: Annotated[
+        int, typer.Option(min=1, help="Processes side by side; most trials wait more than they run.")
+    ] = 1,
     seed: Seed = 1,
     out: Out = None,
 ) -> None:
@@ -278,7 +281,8 @@ def power(
         def told(found: Sequence[Power]) -> None:
             keep(out, "power.json", parts(name, faults, found))
 
-        return await power_of(name, mutants, chosen, drawn, faults=faults, step=step, before=before, told=told)
+        few = partial(power_of, faults=faults, at_once=at_once, step=step, before=before, told=told)
+        return await few(name, mutants, chosen, drawn)
 
     (found, *_), _ = _each([backend], "power", seeds * (len(chosen) + 1), work, out)
     table = Table(title=f"mutants of {backend}")

@@ -137,6 +137,7 @@ async def power(
     seeds: Iterable[int],
     *,
     faults: int = 0,
+    at_once: int = 1,
     step: Callable[[], object] = lambda: None,
     before: Mapping[str, Power] = MappingProxyType({}),
     told: Callable[[Sequence[Power]], object] = lambda _: None,
@@ -144,27 +145,36 @@ async def power(
     """Every mutant and the sound backend under every seed.
 
     Args:
+        at_once: how many processes make trials side by side.
         step: called after the trials of each seed and mutant.
         before: earlier trials, by mutant. Their seeds are not tried again.
-        told: gets all there is after every few seeds.
+        told: gets all there is after every few trials.
 
     Raises:
         ConfigurationError: a trial cannot be run.
     """
     tallies = [before.get(name, Power(name)) for name in (SOUND, *mutants)]
-    drawn = list(seeds)
-    for some in (drawn[start : start + TOGETHER] for start in range(0, len(drawn), TOGETHER)):
-        for tally in tallies:
-            left = [seed for seed in some if seed not in tally.seeds]
-            async with aclosing(_trials(module, tally.mutant, backend, left, faults)) as trials:
-                async for seed, said, seconds in trials:
-                    tally.seeds.append(seed)
-                    if said:
-                        tally.seconds.append(seconds)
-                        tally.found = tally.found or said
-            for _ in some:
-                step()
-        told(tallies)
+    turns, drawn = asyncio.Semaphore(at_once), list(seeds)
+
+    async def tried(tally: Power, some: Sequence[int]) -> None:
+        left = [seed for seed in some if seed not in tally.seeds]
+        async with turns, aclosing(_trials(module, tally.mutant, backend, left, faults)) as trials:
+            async for seed, said, seconds in trials:
+                tally.seeds.append(seed)
+                if said:
+                    tally.seconds.append(seconds)
+                    tally.found = tally.found or said
+        for _ in some:
+            step()
+        told([one for one in tallies if one.trials])
+
+    try:
+        async with asyncio.TaskGroup() as all_trials:
+            for some in (drawn[start : start + TOGETHER] for start in range(0, len(drawn), TOGETHER)):
+                for tally in tallies:
+                    all_trials.create_task(tried(tally, some))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
     return tallies
 
 
