@@ -17,7 +17,7 @@ from tests.integration.test_lab_fault import SHOWN_BY
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.lab import power as lab_power
 from wallet_gql.lab.broken import SOUND
-from wallet_gql.lab.power import ENDLESS, ENOUGH, Power, earlier, judged, mutants_of, parts, power
+from wallet_gql.lab.power import ENDLESS, ENOUGH, Power, earlier, judged, mutants_of, parts, power, weak
 from wallet_gql.lab.results import keep
 from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.missing import server_or_skip
@@ -59,6 +59,13 @@ def test_rates_have_exact_intervals() -> None:
     always, never = Power("a", [*range(20)], [1.0] * 19 + [3.0]), Power("b", [*range(20)])
     assert [round(bound, 4) for bound in (*always.bounds, *never.bounds)] == [0.8316, 1, 0, 0.1684]
     assert (always.rate, always.median_seconds, never.median_seconds) == (1.0, 1.0, None)
+
+
+def test_mutants_that_are_rarely_convicted_are_named() -> None:
+    """Those below 95 %, by backend; the sound product, which nothing should convict, is none of them."""
+    found = [Power("a", [*range(20)], [1.0] * 18), Power("b", [*range(20)], [1.0] * 19), Power(SOUND, [*range(20)])]
+    told = parts("sqlite", 16, found) | parts("postgres-3", 16, found[1:])
+    assert weak(told) == {"sqlite": ["a"], "postgres-3": []}
 
 
 async def test_trials_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,7 +266,7 @@ def power(
     What `--out` has of the same commit and as many faults is gone on with. Exit 1 if the sound product is convicted.
     """
     from .broken import SOUND  # noqa: PLC0415 - needs the extra
-    from .power import ENOUGH, earlier, mutants_of, parts  # noqa: PLC0415 - same
+    from .power import ENOUGH, earlier, mutants_of, parts, weak  # noqa: PLC0415 - same
     from .power import power as power_of  # noqa: PLC0415 - same
 
     sys.path.insert(0, "")  # as `python -m` does: modules of the working directory
@@ -294,8 +294,8 @@ def power(
         told = (f"{one.convicted} of {one.trials}", f"{low:.2f} to {high:.2f}", seconds, escape(one.found[:60]))
         table.add_row(one.mutant, *told)
     _console().print(table)
-    weak = [one.mutant for one in found if one.mutant != SOUND and one.rate < ENOUGH]
-    typer.echo(f"convicted in less than {ENOUGH:.0%} of the seeds: {', '.join(weak) or 'none'}")
+    rare = weak(parts(backend, faults, found))[backend]
+    typer.echo(f"convicted in less than {ENOUGH:.0%} of the trials: {', '.join(rare) or 'none'}")
     if any(one.convicted for one in found if one.mutant == SOUND):
         raise typer.Exit(1)
 

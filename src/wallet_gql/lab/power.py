@@ -121,6 +121,16 @@ def parts(backend: str, faults: int, found: Iterable[Power]) -> dict[str, Any]:
     return {f"{backend} {one.mutant}": {**one.plain(), **under} for one in found}
 
 
+def weak(results: Mapping[str, Any]) -> dict[str, list[str]]:
+    """By backend, the mutants of a `power.json` that less than `ENOUGH` of the trials convict."""
+    found: dict[str, list[str]] = {}
+    for name, told in results.items():
+        backend, _, mutant = name.partition(" ")
+        rare = mutant != SOUND and told["convicted"] < ENOUGH * told["trials"]
+        found.setdefault(backend, []).extend([mutant] if rare else [])
+    return found
+
+
 def earlier(out: Path | None, backend: str, faults: int) -> dict[str, Power]:
     """What a folder has of trials of this commit, each with as many faults, by mutant; nothing if that is changed."""
     now = commit() or DIRTY

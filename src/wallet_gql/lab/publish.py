@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .cost import columns, shown
+from .power import ENOUGH, weak
 from .results import merge, read
 
 Results = Mapping[str, Any]
@@ -180,3 +181,5 @@ def _fault(results: Results) -> Iterable[Row]:
 def _power(results: Results) -> Iterable[Row]:
     for mutant, told in _by_cell(results).items():
         yield mutant, {name: f"{one['convicted']} of {one['trials']}" for name, one in told.items()}
+    named = {name: ", ".join(mutants) for name, mutants in weak(results).items()}
+    yield f"in less than {ENOUGH:.0%} of the trials", {name: mutants or "none" for name, mutants in named.items()}

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from .. import __version__
 from .cost import columns, shown
+from .power import ENOUGH, weak
 from .results import read
 
 Results = Mapping[str, Any]
@@ -183,7 +184,9 @@ def _power(results: Results) -> list[str]:
         "not stay hidden from it; one that it rarely convicts needs more histories, or another test."
     )
     heads = ("backend", "mutant", "convicted", "95 % interval", "median s", "found")
-    return [f"<h2>How much a clean check is worth</h2><p>{words}</p>", _table("Mutants", heads, rows)]
+    named = "; ".join(f"{name}: {', '.join(mutants) or 'none'}" for name, mutants in weak(results).items())
+    rarely = f"<p>In less than {ENOUGH:.0%} of the trials. {escape(named)}.</p>"
+    return [f"<h2>How much a clean check is worth</h2><p>{words}</p>", _table("Mutants", heads, rows), rarely]
 
 
 def _clear(result: Results) -> list[float]:

@@ -324,7 +324,9 @@ async def _murder(process: Process, window: str, tally: Tally) -> None:
 
 async def _read_death(process: Process, window: str, tally: Tally) -> None:
     _, said = await process.communicate()
-    assert process.returncode == -signal.SIGKILL, f"a writer ended by itself: {said.decode()[-2000:]}"
+    lines = said.decode(errors="replace")[-2000:].splitlines() or [""]
+    told = "\n".join((lines[-1], *lines))
+    assert process.returncode == -signal.SIGKILL, f"a writer ended by itself: {told}"
     tally.windows[window] += 1
 
 
