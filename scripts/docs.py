@@ -21,6 +21,7 @@ from wallet_gql.domain.errors import (
     EmailTaken,
     InDoubt,
     InvalidInput,
+    RateLimited,
     Rejected,
     Unavailable,
     UsernameTaken,
@@ -28,7 +29,7 @@ from wallet_gql.domain.errors import (
     error_classes,
 )
 from wallet_gql.domain.errors.reasons import REASONS
-from wallet_gql.transports.catalogue.errors import CODES, Code, camel, status_of
+from wallet_gql.transports.catalogue.errors import CODES, WITH_PROBLEMS, Code, camel, status_of
 from wallet_gql.transports.graphql.errors import Refusal, own_fields, type_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -182,7 +183,7 @@ def _names(fields: Iterable[str]) -> str:
 
 def _rest_values(kind: type[WalletError]) -> list[str]:
     """The values that REST gives: `rest/openapi.py` adds the problems of an input."""
-    return [*kind.field_types, *(["problems"] if kind is InvalidInput else [])]
+    return [*kind.field_types, *(["problems"] if kind in WITH_PROBLEMS else [])]
 
 
 def _graphql(kind: type[WalletError]) -> str:
@@ -191,6 +192,8 @@ def _graphql(kind: type[WalletError]) -> str:
     if found is None:
         return "top-level `errors`"
     own = _names(own_fields(found))
+    if kind is RateLimited:  # whoever sends too much is refused before any operation, except for wrong passwords
+        return f"top-level `errors` with {own} in `extensions`; in `logIn` and `changePassword` also `{found.__name__}`"
     return f"`{found.__name__}`: {own}" if own and found is not Refusal else f"`{found.__name__}`"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import zlib
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -23,8 +25,10 @@ from wallet_gql.records import change
 from wallet_gql.testing.patience import patience
 from wallet_gql.transports.catalogue.operations import OPERATIONS
 from wallet_gql.transports.graphql.schema import schema
+from wallet_gql.transports.http import compression
 from wallet_gql.transports.http.compression import ACCEPT_MAX, LENGTH_MIN, accepts_gzip, compressed
 from wallet_gql.transports.http.record import RECORD, RequestRecord
+from wallet_gql.transports.rest import routes
 from wallet_gql.transports.rest.routes import OPERATIONS as REST_OPERATIONS
 
 CURRENCIES: Final = "{ currencies { code exponent } }"
@@ -138,9 +142,24 @@ async def test_who_asks_gets_it(site: tuple[httpx.AsyncClient, list[Person]]) ->
             assert answer.headers.get("content-encoding") == comes
             assert len(answer.json()["data"]["currencies"]) > 100
             assert ("Accept-Encoding" in answer.headers.get("vary", "")) is (comes is not None)
-    answer = await http.get("/openapi.json", headers={"Accept-Encoding": "gzip"})
-    assert answer.headers["content-encoding"] == "gzip"
-    assert answer.json()["openapi"]
+    for encoding, comes in (("gzip", "gzip"), ("identity", None)):
+        answer = await http.get("/openapi.json", headers={"Accept-Encoding": encoding})
+        assert (answer.headers.get("content-encoding"), answer.headers["vary"]) == (comes, "Accept-Encoding")
+        assert answer.json()["openapi"]
+
+
+async def test_the_openapi_file_is_compressed_once(
+    site: tuple[httpx.AsyncClient, list[Person]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may ask for it, uncounted."""
+    http, _ = site
+    each, once = Mock(wraps=zlib.compressobj), Mock(wraps=gzip.compress)
+    monkeypatch.setattr(compression, "zlib", Mock(compressobj=each))
+    monkeypatch.setattr(routes, "gzip", Mock(compress=once))
+    routes._openapi_gzipped.cache_clear()
+    for _ in range(3):
+        assert (await http.get("/openapi.json", headers={"Accept-Encoding": "gzip"})).json()["openapi"]
+    assert (once.call_count, each.call_count) == (1, 0)
 
 
 async def test_a_stream_comes_at_once(server: Server, people: list[Person]) -> None:

@@ -18,6 +18,7 @@ from graphql import (
 from tests.integration._graphql import SCHEMA, ask, execute, wallet_in
 from tests.integration._server import PASSWORD, Person, new_key, new_name, settle
 from tests.integration._stripe import settings_of
+from wallet_gql.domain.errors.reasons import REASONS
 from wallet_gql.domain.ids import UserId
 from wallet_gql.runtime import Wallet
 from wallet_gql.testing.stripe_fake import FakeStripe
@@ -47,7 +48,7 @@ UNREADABLE: Final = {
 }
 """What is no value of our own scalars at all."""
 
-PROBLEMS: Final = "... on InvalidInput { code message problems { path code message } }"
+PROBLEMS: Final = "... on InvalidInput { code message problems { path code reason message } }"
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -127,6 +128,7 @@ async def test_every_field_wrong_at_once(wallet: Wallet, person: Person, verb: s
     assert sorted(tuple(one["path"]) for one in answer["problems"]) == sorted(paths)
     for problem in answer["problems"]:
         assert problem["code"] in {"INVALID_INPUT", "INVALID_AMOUNT"}
+        assert problem["reason"] in {one.code for one in REASONS}
         assert ".".join(problem["path"]) + ": " + problem["message"] in answer["message"]
 
 
@@ -152,7 +154,7 @@ async def test_malformed_scalars_of_questions(wallet: Wallet, person: Person) ->
     mutated = {name for verb in MUTATIONS for name in fields_of(input_of(verb))}
     assert set(asked) == {name for name in numbers() if name not in mutated}
     for query in asked.values():
-        for value in ("12.5", '"12,50"', "true", "9223372036854775808"):
+        for value in ("12.5", '"12,50"', "true", "9223372036854775808", '"01"'):
             result = await execute(wallet, person.token, query.replace("VALUE", value), {})
             assert [(error.extensions or {})["code"] for error in result.errors or ()] == ["BAD_REQUEST"], (
                 query,

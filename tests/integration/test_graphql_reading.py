@@ -179,14 +179,16 @@ def test_nodes(client: Client, past: Past) -> None:
 
 
 def test_a_key_tells_its_transfer(server: Server, client: Client, past: Past) -> None:
-    """A key stands for its transfer, for its sender alone; a key that nobody sent is null, and so is no key at all."""
+    """A key stands for its transfer, for its sender alone; a key that nobody sent is null, and no key is an error."""
     known = client.run(KEY, {"key": past.key})
     assert (known["operation"], known["transfer"]) == ("transfer", {"id": past.transfer_id, "kind": "TRANSFER"})
     assert known["refusal"] is None
     with Client(server.url, past.payee.token) as payee:
         assert payee.run(KEY, {"key": past.key}) is None
-    for key in (new_key(), "", "k" * 256, "schlüssel"):
-        assert client.run(KEY, {"key": key}) is None
+    assert client.run(KEY, {"key": new_key()}) is None
+    for key in ("", "k" * 256, "schlüssel"):
+        (error,) = client.post(KEY, {"key": key}).json()["errors"]
+        assert error["extensions"]["code"] == "INVALID_INPUT"
 
 
 def test_a_key_tells_its_refusal(client: Client, past: Past) -> None:

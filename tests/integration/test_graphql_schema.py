@@ -24,6 +24,8 @@ from wallet_gql.domain.money import check_amount, check_currency
 from wallet_gql.transports.catalogue.errors import ANSWERS
 from wallet_gql.transports.graphql.errors import HANDLERS, ErrorCode
 from wallet_gql.transports.graphql.scalars import Unreadable, parse_big_int, parse_currency, parse_datetime
+from wallet_gql.transports.rest.history import SpanQuery
+from wallet_gql.transports.rest.values import read
 
 OWN_TYPES = {
     name: kind
@@ -181,9 +183,19 @@ def test_currency_code_is_text(value: object) -> None:
         check_currency(parse_currency(value))
 
 
-@pytest.mark.parametrize("value", ["yesterday", "2026-11-22T10:00:00", 5, None], ids=repr)
+NO_MOMENTS: Final = (
+    *("yesterday", "2026-11-22T10:00:00", "2026-11-01X00:00:00Z", "2026-11-01 00:00:00Z", "2026-W48-1T00:00:00Z"),
+    *("20261101T000000Z", "2026-11-01T00Z", "2026-11-01T00:00:00,5Z", "2026-11-01T00:00:00+00:00:30"),
+    *("2026-11-31T00:00:00Z", "0001-01-01T00:00:00+01:00", 5, None),
+)
+
+
+@pytest.mark.parametrize("value", NO_MOMENTS, ids=repr)
 def test_moments_need_an_offset(value: object) -> None:
     """DateTime refuses what is no moment, and a time without its offset from UTC."""
     with pytest.raises(GraphQLError, match="DateTime takes"):
         parse_datetime(value)
+    with pytest.raises(domain.InvalidInput) as refused:
+        read(SpanQuery, {"since": value, "until": "2026-11-22T10:00:00Z"})
+    assert [(one.path, one.reason) for one in refused.value.problems] == [(("since",), "MOMENT")]
     assert parse_datetime("2026-11-22T10:00:00+01:00").isoformat() == "2026-11-22T09:00:00+00:00"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 from starlette.applications import Starlette
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.integration._live import sequence_of, speak, talking
 from tests.integration._server import TRANSFER, VIEWER, Person, Server, counted, serving, settle
@@ -182,6 +182,27 @@ async def test_ping(server: Server) -> None:
         await talk.say("complete", id="never begun")
         await talk.say("ping")
         assert await talk.hear() == {"type": "pong"}
+
+
+@pytest.mark.parametrize("depth", [250, 254, 1_000])
+async def test_a_deep_ping(server: Server, depth: int) -> None:
+    """It is answered, or it is the client's fault; never an error of the server."""
+    async with talking(server.url, begin=False) as talk:
+        await talk.socket.send('{"type": "ping", "payload": ' + "[" * depth + "]" * depth + "}")
+        try:
+            assert (await talk.hear())["type"] == "pong"
+        except ConnectionClosed:
+            assert talk.socket.close_code == 4400
+    assert "unexpected failure" not in server.log_file.read_text()
+
+
+async def test_nothing_is_compressed(server: Server) -> None:
+    """The client offers it: but a few bytes could become much work, and lengths would tell of secrets."""
+    async with talking(server.url, begin=False) as talk:
+        assert talk.socket.request is not None
+        assert "permessage-deflate" in talk.socket.request.headers["Sec-WebSocket-Extensions"]
+        assert talk.socket.response is not None
+        assert "Sec-WebSocket-Extensions" not in talk.socket.response.headers
 
 
 async def test_1009(server: Server) -> None:

@@ -214,7 +214,7 @@ BAD_BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("a huge amount", {"amount": {"minorUnits": "9" * 9000, "currency": "EUR"}}, "INVALID_AMOUNT"),
     ("no amount", {"amount": None}, "INVALID_INPUT"),
     ("an amount alone", {"amount": "100"}, "INVALID_INPUT"),
-    ("no minor units", {"amount": {"minorUnits": None, "currency": "EUR"}}, "INVALID_INPUT"),
+    ("no minor units", {"amount": {"minorUnits": None, "currency": "EUR"}}, "INVALID_AMOUNT"),
     ("no currency", {"amount": {"minorUnits": 1}}, "INVALID_INPUT"),
     ("an unknown currency", {"amount": {"minorUnits": 1, "currency": "XXX"}}, "INVALID_INPUT"),
     ("a currency in lower case", {"amount": {"minorUnits": 1, "currency": "eur"}}, "INVALID_INPUT"),
@@ -238,8 +238,11 @@ def test_bad_payments(server: Server, payer: Rest, payee: str, change: dict[str,
     """A malformed payment is 400, names what is wrong, writes nothing and does not use up its key."""
     before, key = counted(server.path, *TABLES), new_key()
     answer = payer.ask("POST", "/v1/transfer", key=key, json={**payer.payment(payee, 1), **change})
-    assert code_of(answer) == (400, code), answer.text
+    assert code_of(answer) == (400, "INVALID_INPUT"), answer.text
     assert answer.json()["reason"]
+    (problem,) = answer.json()["problems"]
+    assert problem["code"] == code
+    assert (problem["path"] == ["amount", "minorUnits"]) == (code == "INVALID_AMOUNT")
     assert len(answer.content) < 1000
     assert counted(server.path, *TABLES) == before
     assert payer.pay(payee, 1, key).status_code == 201

@@ -140,7 +140,8 @@ async def test_what_cannot_be_set_is_refused(ann: Ann) -> None:
     """A currency without limits, and what is no amount."""
     unknown = await ann.client.put("/v1/spending-limit", json={"currency": "USD", "day": "1"})
     assert (unknown.status_code, unknown.json()["code"]) == (400, "INVALID_INPUT")
-    assert (await ann.put(day="0")).json()["code"] == "INVALID_AMOUNT"
+    (problem,) = (await ann.put(day="0")).json()["problems"]
+    assert (problem["path"], problem["code"], problem["reason"]) == (["day"], "INVALID_AMOUNT", "AMOUNT_POSITIVE")
     told = await ann.graphql(SET, {"currency": "EUR", "newPayee": "-1"})
     assert (told["__typename"], told["code"]) == ("InvalidInput", "INVALID_INPUT")
 

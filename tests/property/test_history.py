@@ -1,15 +1,18 @@
 """Reads of an account's past, compared with a brute-force computation over all entries."""
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wallet_gql.backends.memory import MemoryStore
 from wallet_gql.domain.ids import OPERATOR, AccountId, make_account_id, make_user_id, slot_of
 from wallet_gql.domain.model import Account, Entry, Transfer, TransferKind
 from wallet_gql.storage import HistoryLine, JournalItem
+from wallet_gql.transports.graphql import cursors
+from wallet_gql.transports.rest import places
 from wallet_gql.verbs import history
 from wallet_gql.verbs import summary as summaries
 from wallet_gql.verbs.history import HistoryFilter, Place, balance_at, page_of_histories, page_of_history, statement
@@ -106,9 +109,42 @@ async def test_walking_filtered_pages_gives_each_wanted_line_once(
     assert wanted == walked
 
 
-@given(st.lists(st.lists(st.integers(0, 2), max_size=12), max_size=4), filters, st.integers(1, 7), st.integers(1, 20))
+Through = Callable[[Place, Iterable[AccountId]], Place]
+"""A place as a client gives it back, to somebody with these accounts."""
+
+
+def as_it_is(place: Place, _: Iterable[AccountId]) -> Place:
+    """Without any text."""
+    return place
+
+
+def by_rest(place: Place, account_ids: Iterable[AccountId]) -> Place:
+    """As `/v1/entry` writes and reads it."""
+    return places.place_of(places.text_of(place), account_ids)
+
+
+def by_graphql(place: Place, account_ids: Iterable[AccountId]) -> Place:
+    """As a cursor."""
+    return cursors.place_of(cursors.cursor_of(place), account_ids)
+
+
+@given(st.permutations(range(4)), st.permutations(range(4)), st.sampled_from([by_rest, by_graphql]))
+def test_a_place_is_the_same_after_its_text(
+    place_order: list[int], accounts_order: list[int], through: Through
+) -> None:
+    """Its parts, and which account comes first, whatever order the accounts are in."""
+    place = {make_account_id(slot_of(OWNER), 1, n): n + 1 for n in place_order}
+    told = through(place, [make_account_id(slot_of(OWNER), 1, n) for n in accounts_order])
+    assert [*told.items()] == [*place.items()]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2), max_size=12), max_size=4), filters, st.integers(1, 7), st.integers(1, 20),
+    st.sampled_from([as_it_is, by_rest, by_graphql]),
+)  # fmt: skip
+@example([[0, 1, 1], [0, 2, 1], [1, 1, 1]], HistoryFilter(), 2, 20, by_rest)
 async def test_walking_several_accounts_gives_each_wanted_line_once(
-    several: list[list[int]], where: HistoryFilter, limit: int, examined_max: int
+    several: list[list[int]], where: HistoryFilter, limit: int, examined_max: int, through: Through
 ) -> None:
     """Newest first over all accounts, from any line on; what happens meanwhile comes on no later page."""
     store, accounts, lines = MemoryStore(), list[Account](), list[HistoryLine]()
@@ -132,12 +168,19 @@ async def test_walking_several_accounts_gives_each_wanted_line_once(
             place = taken[-1][1] if len(taken) < len(page.lines) else page.goes_on
             if place is None:
                 break
+            place = through(place, [account.id for account in seen])
         assert walked == wanted
-        await _walks_back(store, accounts, limit, where, wanted)
+        await _walks_back(store, accounts, limit, where, wanted=wanted, through=through)
 
 
 async def _walks_back(
-    store: MemoryStore, accounts: list[Account], limit: int, where: HistoryFilter, wanted: list[HistoryLine]
+    store: MemoryStore,
+    accounts: list[Account],
+    limit: int,
+    where: HistoryFilter,
+    *,
+    wanted: list[HistoryLine],
+    through: Through,
 ) -> None:
     """From the oldest line to the newest come the same lines; a place is the same in both directions."""
     walked: list[HistoryLine] = []
@@ -150,6 +193,7 @@ async def _walks_back(
         place = taken[0][1] if len(taken) < len(page.lines) else page.goes_on
         if place is None:
             break
+        place = through(place, [account.id for account in accounts])
         for line, at in page.lines[:1]:
             newer = [one for one, _ in (await page_of_histories(store, accounts, limit, place=at, where=where)).lines]
             older = wanted[wanted.index(line) + 1 :]

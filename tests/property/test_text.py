@@ -53,6 +53,10 @@ def test_c1_what_people_write_passes(text: str) -> None:
     assert check_name(f"x{text}x") == f"x{' '.join(f'_{text}_'.split())[1:-1]}x"
 
 
+UNSEEN = " \u00a0\u00ad\u034f\u115f\u200b\u200d\u2060\u2800\u3000\u3164\ufe0f\ufeff\uffa0\U000e0041"
+"""Of each kind of characters that nobody sees some."""
+
+
 @pytest.mark.parametrize("letter", REFUSED.values(), ids=REFUSED)
 def test_c1_what_deceives_is_refused_by_name_and_place(letter: str) -> None:
     """The refusal names the character and where it stands."""
@@ -61,6 +65,16 @@ def test_c1_what_deceives_is_refused_by_name_and_place(letter: str) -> None:
 
     assert refused.value.fields["field"] == "reference"
     assert f"character 3 is U+{ord(letter):04X}" in str(refused.value.fields["reason"])
+
+
+@given(st.lists(st.sampled_from(UNSEEN), min_size=1, max_size=NAME_MAX - 1).map("".join))
+def test_a_name_can_be_seen(text: str) -> None:
+    """Spaces and characters that are never drawn are no name; beside a letter they do no harm. A note may be empty."""
+    with pytest.raises(InvalidInput) as refused:
+        check_name(text)
+    assert {problem.reason for problem in refused.value.problems} <= {"VISIBLE", "LENGTH"}
+    assert "x" in check_name(f"{text}x")
+    check_reference(text)
 
 
 @pytest.mark.parametrize(("check", "most"), [(check_reference, REFERENCE_MAX), (check_name, NAME_MAX)])

@@ -15,10 +15,17 @@ from typing import Final
 from .errors import InvalidInput, reasons
 
 _REFUSED: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_INVISIBLE: Final = re.compile(
+    "[ \u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u202f\u205f-\u206f\u2800\u3000"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
+"""Spaces, the empty Braille pattern, and what Unicode calls default ignorable (Unicode Standard Annex 44)."""
 
 
 def check_text(text: str, field: str, *, length_max: int, length_min: int = 0) -> str:
     """Return the text if it is `length_min` to `length_max` characters (code points) long and has none of the refused.
+
+    A text that must not be empty must have a character that people can see.
 
     Raises:
         InvalidInput: names the field; says the length, or the first refused character and its place, counted from 1.
@@ -30,6 +37,8 @@ def check_text(text: str, field: str, *, length_max: int, length_min: int = 0) -
     if not length_min <= len(text) <= length_max:
         reason = reasons.LENGTH if length_min else reasons.TOO_LONG
         raise InvalidInput(field, reason(least=length_min, most=length_max))
+    if length_min and _INVISIBLE.fullmatch(text) is not None:
+        raise InvalidInput(field, reasons.VISIBLE())
     return text
 
 

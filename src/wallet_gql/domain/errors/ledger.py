@@ -27,10 +27,10 @@ class Problem:
         """The same at another place."""
         return Problem(path, self.code, self.message)
 
-    def told(self, tell: Tell) -> Problem:
-        """The same in the language of `tell`, as far as it knows what the message is made of."""
+    def text(self, tell: Tell) -> str:
+        """The message in the language of `tell`, as far as it is known what it is made of."""
         text = self.message
-        return Problem(self.path, self.code, tell(text.words, text.values)) if isinstance(text, Worded) else self
+        return tell(text.words, text.values) if isinstance(text, Worded) else text
 
 
 class InvalidInput(Rejected):
@@ -70,6 +70,11 @@ class InvalidAmount(Rejected):
     words = "amount {amount}: {reason}"
     amount: str
     reason: str
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong, as for `InvalidInput`. The path is the end of that in any input."""
+        return (Problem(("minorUnits",), self.code, self.reason),)
 
 
 class IdempotencyKeyReused(Rejected):

@@ -7,7 +7,7 @@ for all transports: the HTTP status of each category, and the spelling of the fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 from http import HTTPStatus
 from typing import Any, Final
@@ -31,7 +31,7 @@ from ...domain.errors import (
 )
 from ...domain.model import AccountStatus, HoldState, TransferKind
 from ...domain.spending import SpendingLimitKind
-from ...domain.words import Tell, Worded, fill
+from ...domain.words import Tell, fill
 
 STATUS: Final[Mapping[Category, HTTPStatus]] = {
     Category.MALFORMED: HTTPStatus.BAD_REQUEST,
@@ -65,6 +65,9 @@ ENUMS: Final[Mapping[tuple[type[WalletError], str], type[StrEnum]]] = {
 
 _MINOR: Final = "_minor"
 
+WITH_PROBLEMS: Final = (InvalidInput, InvalidAmount)
+"""What tells `problems`: each wrong value of an input."""
+
 
 def status_of(kind: type[WalletError]) -> HTTPStatus:
     """The HTTP status of an error class."""
@@ -85,11 +88,13 @@ def is_money(name: str) -> bool:
 def values_of(error: WalletError, tell: Tell = fill) -> dict[str, Any]:
     """An error's own values, as REST sends them; texts for people in the language of `tell`."""
     values: dict[str, Any] = {camel(name): _value(type(error), name, value) for name, value in error.fields.items()}
-    if isinstance(error, InvalidInput):
-        problems = [{**asdict(one.told(tell)), "reason": one.reason} for one in error.problems]
+    if isinstance(error, WITH_PROBLEMS):
+        within = ("amount",) if isinstance(error, InvalidAmount) else ()
+        problems = [
+            {"path": (*within, *one.path), "code": one.code, "reason": one.reason, "message": one.text(tell)}
+            for one in error.problems
+        ]
         return {**values, "reason": problems[0]["message"], "problems": problems}
-    if isinstance(error, InvalidAmount) and isinstance(error.reason, Worded):
-        return {**values, "reason": tell(error.reason.words, error.reason.values)}
     return values
 
 

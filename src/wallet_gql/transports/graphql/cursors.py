@@ -14,21 +14,20 @@ from typing import Final
 
 from ...domain.ids import AccountId
 from ...verbs.history import Place
+from ..catalogue.places import NAMED, NUMBER, listed, unlisted
 from .failures import BadRequest
 
-_NUMBER: Final = "[1-9][0-9]{0,17}"
-_CURSOR: Final = re.compile(rf"1:(?P<sequence>{_NUMBER})", re.ASCII)
-_PLACE: Final = re.compile(rf"2:(?P<places>(?:[0-9a-f]{{10}}\.{_NUMBER},){{0,1000}})", re.ASCII)
-_SEQUENCES: Final = re.compile(rf"3:(?P<places>(?:[0-9a-f]{{10}}\.{_NUMBER},){{0,1000}})", re.ASCII)
-_NAME: Final = slice(-10, None)
-"""The part of an account's id that names it in a cursor: 40 random bits."""
+_MARK: Final = ","
+_CURSOR: Final = re.compile(rf"1:(?P<sequence>{NUMBER})", re.ASCII)
+_PLACE: Final = re.compile(rf"2:(?P<places>(?:{NAMED}{_MARK}){{0,1000}})", re.ASCII)
+_SEQUENCES: Final = re.compile(rf"3:(?P<places>(?:{NAMED}{_MARK}){{0,1000}})", re.ASCII)
 
 
 def cursor_of(place: str | int | Place) -> str:
     """The cursor of an id, of a sequence, or of a place in several accounts. Digits make no `+` and no `/`."""
     if isinstance(place, int):
         return binascii.b2a_base64(b"1:%d" % place, newline=False).decode().rstrip("=")
-    return place if isinstance(place, str) else _encoded("2:" + _listed(place))
+    return place if isinstance(place, str) else _encoded("2:" + listed(place, _MARK))
 
 
 def sequence_of(cursor: str | None) -> int | None:
@@ -38,33 +37,24 @@ def sequence_of(cursor: str | None) -> int | None:
 
 def place_of(cursor: str, account_ids: Iterable[AccountId]) -> Place:
     """The place of a cursor in several accounts. Raises BadRequest."""
-    told, named = _unlisted(_decoded(cursor, _PLACE)), {account_id[_NAME]: account_id for account_id in account_ids}
-    return {named[name]: sequence for name, sequence in told.items() if name in named}  # the first one stays the first
+    return unlisted(_decoded(cursor, _PLACE)["places"], _MARK, account_ids)
 
 
 def sequences_cursor(sequences: Mapping[AccountId, int]) -> str:
     """The cursor of the entries above these sequences; 0 is as good as no sequence."""
-    return _encoded("3:" + _listed(sequences))
+    return _encoded("3:" + listed(sequences, _MARK))
 
 
 def sequences_of(cursor: str, account_ids: Iterable[AccountId]) -> dict[AccountId, int]:
     """The sequence of each account in such a cursor. Raises BadRequest."""
-    told = _unlisted(_decoded(cursor, _SEQUENCES))
-    return {account_id: told.get(account_id[_NAME], 0) for account_id in account_ids}
+    names = list(account_ids)
+    told = unlisted(_decoded(cursor, _SEQUENCES)["places"], _MARK, names)
+    return {name: told.get(name, 0) for name in names}
 
 
 def not_a_cursor() -> BadRequest:
     """The error for a text that is no cursor of the list."""
     return BadRequest("this is no cursor of this list; take one from a page's pageInfo or edges")
-
-
-def _listed(sequences: Mapping[AccountId, int]) -> str:
-    return "".join(f"{account_id[_NAME]}.{sequence}," for account_id, sequence in sequences.items() if sequence)
-
-
-def _unlisted(match: re.Match[str]) -> dict[str, int]:
-    parts = (part.partition(".") for part in match["places"].split(",")[:-1])
-    return {name: int(sequence) for name, _, sequence in parts}
 
 
 def _encoded(text: str) -> str:

@@ -21,12 +21,12 @@ import strawberry
 from ...domain import errors as domain
 from ...domain import model
 from ...domain.spending import SpendingLimitKind
+from ...domain.words import Tell
 from ..catalogue.errors import ANSWERS
 from ..http.language import message_of, tell
 from ..http.logs import log_answer
 from ..http.record import current
 from .describe import about, enum_type, interface_type, object_type
-from .given import problems_of
 from .scalars import CurrencyCode
 from .types import Money
 
@@ -119,16 +119,18 @@ class Refusal(WalletError):
 class InputProblem:
     """One value of an input that is wrong."""
 
-    path: list[str] = about("Where it is in the `input`, such as `amount`, `currency`; an index of a list is a number.")
+    path: list[str] = about(
+        "Where it is in the `input`, such as `amount`, `currency`; an index of a list is a number, as text."
+    )
     code: ErrorCode = about("What is wrong, for programs.")
     reason: str = about("Why, for programs that have texts of their own: see the docs of errors; new ones may come.")
     message: str = about("What it must look like, for people, in the language that `Accept-Language` wants.")
 
     @classmethod
-    def of(cls, problem: domain.Problem) -> InputProblem:
-        """A problem of the domain."""
+    def of(cls, problem: domain.Problem, tell: Tell) -> InputProblem:
+        """A problem of the domain, in the language of `tell`."""
         code = ErrorCode(problem.code)
-        return cls(path=list(problem.path), code=code, reason=problem.reason, message=problem.message)
+        return cls(path=list(problem.path), code=code, reason=problem.reason, message=problem.text(tell))
 
 
 @error_type(domain.InvalidInput)
@@ -141,8 +143,7 @@ class InvalidInput(WalletError):
     def _data(cls, error: domain.WalletError) -> dict[str, Any]:
         assert isinstance(error, domain.InvalidInput | domain.InvalidAmount)
         speak = tell()
-        found = [one.told(speak) for one in problems_of(error)]
-        return {"problems": [InputProblem.of(one) for one in found]}
+        return {"problems": [InputProblem.of(one, speak) for one in error.problems]}
 
 
 TYPES[domain.InvalidAmount] = InvalidInput

@@ -44,8 +44,10 @@ async def filter_of(context: Context, given: HistoryFilterInput) -> HistoryFilte
     """Convert to the filter of the history. Raises BadRequest, Unavailable."""
     if given.reference is not None and len(given.reference) > REFERENCE_MAX:
         raise BadRequest(f"filter.reference must have at most {REFERENCE_MAX} characters")
-    refuse_unreadable("filter.minMinorUnits", given.min_minor_units)
-    refuse_unreadable("filter.maxMinorUnits", given.max_minor_units)
+    for name, bound in (("minMinorUnits", given.min_minor_units), ("maxMinorUnits", given.max_minor_units)):
+        refuse_unreadable(f"filter.{name}", bound)
+        if bound is not None and bound < 0:
+            raise BadRequest(f"filter.{name} must be 0 or more: amounts are compared without their sign")
     return HistoryFilter(
         kinds=None if given.kinds is None else frozenset(given.kinds),
         counterparties=None if given.counterparty is None else await _accounts_of(context, given.counterparty),

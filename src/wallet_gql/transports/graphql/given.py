@@ -71,15 +71,10 @@ async def _check(context: Context, value: object, path: Path, problems: list[Pro
                 elif isawaitable(checked := check.run(context, inner)):
                     await checked
             except (InvalidInput, InvalidAmount) as error:
-                problems.append(problems_of(error)[0].at((*path, name)))
+                problems.append(error.problems[0].at((*path, name)))
         if not is_own and inner.__class__ not in _WHOLE:
             for part, place in _parts(inner, (*path, name)):
                 await _check(context, part, place, problems)
-
-
-def problems_of(error: InvalidInput | InvalidAmount) -> tuple[Problem, ...]:
-    """What an error complains of."""
-    return error.problems if isinstance(error, InvalidInput) else (Problem(("minorUnits",), error.code, error.reason),)
 
 
 @contextmanager
@@ -94,7 +89,7 @@ def placed(value: object, path: Path = ()) -> Iterator[None]:
 def as_placed(error: InvalidInput | InvalidAmount, value: object, path: Path = ()) -> InvalidInput:
     """The error with the paths of the input that it is about: `currency` is found as `amount.currency`."""
     known = list(_paths(value, path))
-    return InvalidInput.of([one.at(_path_of(one.path, known)) for one in problems_of(error)])
+    return InvalidInput.of([one.at(_path_of(one.path, known)) for one in error.problems])
 
 
 def _path_of(named: Path, known: list[Path]) -> Path:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import strawberry
 
-from ...domain.errors import InvalidInput
 from ...domain.money import EXPONENTS
 from .accounts import Account, Payee, PublicUser, User
 from .backend import Backend
@@ -65,13 +64,10 @@ class Query:
         """What is known of one of your own keys.
 
         Null proves nothing: the request that brought the key may be on its way, and may still commit. To learn the
-        outcome for certain send the same mutation with the same key again.
+        outcome for certain send the same mutation with the same key again. A text that cannot be a key is an error.
         """
         user_id = await info.context.user_id()
-        try:
-            known = await info.context.ledger.outcome(user_id, await info.context.key(key))
-        except InvalidInput:  # a text that cannot be a key was never one
-            return None
+        known = await info.context.ledger.outcome(user_id, await info.context.key(key))
         return await KeyOutcome.of(info.context, known, user_id) if known else None
 
     @strawberry.field

@@ -6,8 +6,7 @@ gets all its problems at once, each with its path.
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NewType
 
 import orjson
@@ -16,12 +15,12 @@ from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
 from ...graphql_plans import leave_to_json
+from ..catalogue.values import moment, whole_number
 from .failures import BadRequest
 
 BigInt = NewType("BigInt", int)
 CurrencyCode = NewType("CurrencyCode", str)
 
-_DIGITS: Final = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _MIN: Final = -(2**63)
 _MAX: Final = 2**63 - 1
 
@@ -33,12 +32,12 @@ class Unreadable(str):
 
 
 def parse_big_int(value: object) -> int | Unreadable:
-    """An int, or text of digits with an optional minus sign, within 64 bits.
+    """An int, or text of digits with an optional minus sign and no leading zeros, within 64 bits.
 
     Anything else is unreadable: a float, a bool, an exponent, too many digits.
     """
-    number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
-    return number if type(number) is int and _MIN <= number <= _MAX else Unreadable(_shown(value))
+    number = whole_number(value)
+    return Unreadable(_shown(value)) if number is None or not _MIN <= number <= _MAX else number
 
 
 def refuse_unreadable(name: str, value: object) -> None:
@@ -53,18 +52,11 @@ def parse_currency(value: object) -> str:
 
 
 def parse_datetime(value: object) -> datetime:
-    """A time with its offset from UTC.
-
-    Raises:
-        GraphQLError: anything else.
-    """
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if moment is not None and moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (ValueError, OverflowError):  # not a time, or one outside the years of UTC
-        pass
-    raise GraphQLError(f"DateTime takes text such as 2026-11-22T14:20:00Z, not {_shown(value)}.")
+    """A time with its offset from UTC. Raises GraphQLError of anything else."""
+    found = moment(value)
+    if found is None:
+        raise GraphQLError(f"DateTime takes text such as 2026-11-22T14:20:00Z, not {_shown(value)}.")
+    return found
 
 
 @leave_to_json(datetime)

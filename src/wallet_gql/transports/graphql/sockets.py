@@ -188,7 +188,10 @@ class Connection:
         if kind == "connection_init":
             await self._init(given)
         elif kind == "ping":
-            await self._send({"type": "pong"} if given is None else {"type": "pong", "payload": given})
+            try:
+                await self._send({"type": "pong"} if given is None else {"type": "pong", "payload": given})
+            except orjson.JSONEncodeError as error:  # what can be read may be too deep to be written
+                raise Closed(BAD, "The payload of a ping is nested too deeply") from error
         elif kind == "subscribe":
             await self._subscribe(message.get("id"), given)
         elif kind == "complete":

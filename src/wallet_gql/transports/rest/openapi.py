@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ... import __version__
-from ...domain.errors import InvalidInput, WalletError
+from ...domain.errors import WalletError
 from ...idempotency.keys import HEADER, KEY_MAX
-from ..catalogue.errors import ANY_BODY, ANY_REQUEST, ENUMS, Code, camel, is_money, status_of
+from ..catalogue.errors import ANY_BODY, ANY_REQUEST, ENUMS, WITH_PROBLEMS, Code, camel, is_money, status_of
 from ..http.auth import COOKIE
 from ..http.problems import MEDIA_TYPE
 from .routing import JSON, REPLAYED, Content, Operation
@@ -243,7 +243,7 @@ def _error(kind: type[WalletError]) -> dict[str, Any]:
         if (kind, name) in ENUMS:
             own[camel(name)]["enum"] = list(ENUMS[kind, name].__members__)
         schema["required"].append(camel(name))
-    if kind is InvalidInput:
+    if kind in WITH_PROBLEMS:
         own["problems"] = _PROBLEMS
         schema["required"].append("problems")
     return schema

@@ -20,7 +20,7 @@ from ...domain.errors import (
 )
 from ...domain.ids import AccountId, UserId
 from ...domain.model import Transfer
-from ...domain.money import EXPONENTS, check_amount, check_currency
+from ...domain.money import EXPONENTS, check_currency
 from ...idempotency import key_of
 from ...verbs import preview as verbs
 from ...verbs.attempts import check_reference
@@ -203,7 +203,6 @@ async def _item(call: Call, user_id: UserId, place: int, given: BatchPayment) ->
         to = given.to.to()
         check_reference(given.reference)
         check_currency(given.amount.currency)
-        check_amount(given.amount.minor_units)
         noted = given.annotation().checked()
     except InvalidInput as error:
         raise InvalidInput.of([one.at(("items", str(place), *one.path)) for one in error.problems]) from error

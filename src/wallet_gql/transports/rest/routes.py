@@ -7,6 +7,7 @@ has 200 and `Idempotent-Replayed: true`. `catalogue.operations` lists what each 
 
 from __future__ import annotations
 
+import gzip
 import logging
 from functools import cache
 from http import HTTPStatus
@@ -28,6 +29,7 @@ from ...verbs.ledger import Posted
 from ...verbs.parties import Direction
 from ..catalogue import texts
 from ..catalogue.errors import KEY_UNKNOWN
+from ..http.compression import accepts_gzip
 from ..http.problems import Problem
 from . import events as rest_events
 from . import history as rest_history
@@ -232,6 +234,7 @@ async def _held(call: Call, posted: Posted[Hold], status: HTTPStatus) -> Reply:
     return keyed_reply(body, status, {"Location": f"/v1/hold/{posted.result.id}"}, replayed=posted.replayed)
 
 
+_VARIES: Final = {"Vary": "Accept-Encoding"}
 _MOVED: Final = {CREATED: told.Posted, OK: told.Posted}
 
 OPERATIONS: Final = (
@@ -264,9 +267,16 @@ def routes() -> list[Route]:
     return [*routes_of(OPERATIONS), Route("/openapi.json", describe, methods=["GET"])]
 
 
-async def describe(_request: Request) -> Response:
-    """The OpenAPI file."""
-    return Response(openapi_text(), media_type=JSON)
+async def describe(request: Request) -> Response:
+    """The OpenAPI file. It is compressed once, not for each request."""
+    if accepts_gzip(request.headers.get("accept-encoding", "")):
+        return Response(_openapi_gzipped(), media_type=JSON, headers={"Content-Encoding": "gzip", **_VARIES})
+    return Response(openapi_text(), media_type=JSON, headers=_VARIES)
+
+
+@cache
+def _openapi_gzipped() -> bytes:
+    return gzip.compress(openapi_text(), mtime=0)
 
 
 @cache

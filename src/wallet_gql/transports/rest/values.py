@@ -7,7 +7,6 @@ Enums are written by the names of their members, such as `OPEN`. All of it is as
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Items
 from datetime import datetime
@@ -34,7 +33,7 @@ from ...domain.annotations import CATEGORY_MAX, PAIR_NAME_MAX, PAIR_VALUE_MAX, P
 from ...domain.errors import InvalidAmount, InvalidInput, Problem, reasons
 from ...domain.ids import AccountId, is_id, no_id
 from ...domain.model import HoldState, TransferKind
-from ...domain.money import AMOUNT_MAX_MINOR, EXPONENTS, format_decimal
+from ...domain.money import AMOUNT_MAX_MINOR, EXPONENTS, check_amount, format_decimal
 from ...domain.security_events import is_event_id
 from ...domain.words import Reason, Worded
 from ...idempotency.keys import KEY_MAX
@@ -44,15 +43,11 @@ from ...verbs.ledger import To
 from ...verbs.parties import Direction
 from ..catalogue.errors import PROBLEMS_MAX
 from ..catalogue.lists import ListOrder
+from ..catalogue.values import moment, whole_number
 
 T = TypeVar("T")
 
-_DIGITS: Final = re.compile(r"-?(0|[1-9][0-9]{0,39})", re.ASCII)
-_COUNT: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
-_MOMENT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})",
-    re.ASCII | re.IGNORECASE,
-)
+COUNT_MAX: Final = 2**63 - 1
 
 
 def id_pattern(prefix: str) -> str:
@@ -61,34 +56,26 @@ def id_pattern(prefix: str) -> str:
 
 
 def _minor_units(value: object) -> int:
-    """A whole number; the ledger checks its range. Raises InvalidAmount, which passes through Pydantic."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
-    if type(value) is int:
-        return value
-    if isinstance(value, str | float | bool):
-        raise InvalidAmount(str(value)[:40], reasons.AMOUNT_WHOLE())
-    raise ValueError(reasons.AMOUNT_WHOLE())
+    """An amount that one command may move."""
+    number = whole_number(value)
+    try:
+        return check_amount(value if number is None else number)  # type: ignore[arg-type]  # it refuses all but an int
+    except InvalidAmount as error:
+        raise ValueError(error.reason, error.code) from None
 
 
 def _count(value: object) -> int:
-    if not isinstance(value, str) or _COUNT.fullmatch(value) is None:
+    number = whole_number(value)
+    if number is None or not 0 <= number <= COUNT_MAX:
         raise ValueError(reasons.NUMBER())
-    return int(value)
-
-
-def _above_zero(value: object) -> int:
-    if isinstance(value, str) and _COUNT.fullmatch(value):
-        return int(value)
-    if type(value) is int:
-        return value
-    raise ValueError(reasons.NUMBER())
+    return number
 
 
 def _moment(value: object) -> datetime:
-    if not isinstance(value, str) or _MOMENT.fullmatch(value) is None:
+    found = moment(value)
+    if found is None:
         raise ValueError(reasons.MOMENT())
-    return datetime.fromisoformat(value)
+    return found
 
 
 def _must_be(is_one: Callable[[str], bool], why: Callable[[str], Worded]) -> AfterValidator:
@@ -153,7 +140,7 @@ Version = Annotated[
 Count = Annotated[int, BeforeValidator(_count)]
 Place = Annotated[
     int,
-    BeforeValidator(_above_zero),
+    BeforeValidator(_count),
     Field(ge=1, le=10**18 - 1),
     WithJsonSchema(
         {
@@ -332,7 +319,7 @@ def read(model: type[Given], values: Mapping[str, Any]) -> Given:
         return model.model_validate(values)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)[:PROBLEMS_MAX]
-        problems = [Problem(_path(fault["loc"]), InvalidInput.code, _why(fault)) for fault in faults]
+        problems = [Problem(_path(fault["loc"]), _code(fault), _why(fault)) for fault in faults]
         raise InvalidInput.of(problems) from None
 
 
@@ -358,15 +345,25 @@ _BOUNDS: Final[Mapping[str, tuple[Reason, str, str]]] = {
 """What Pydantic calls the faults of bounds; how our reason and Pydantic name the bound."""
 
 
+def _told(fault: ErrorDetails) -> tuple[Any, ...]:
+    """What a check of ours says: why, and the code if it is not that of any wrong input."""
+    return getattr(fault.get("ctx", {}).get("error"), "args", ())
+
+
+def _code(fault: ErrorDetails) -> str:
+    """What is wrong."""
+    told = _told(fault)
+    return str(told[1]) if len(told) > 1 else InvalidInput.code
+
+
 def _why(fault: ErrorDetails) -> Worded:
     """Why a value was refused."""
-    about = fault.get("ctx", {})
-    told = getattr(about.get("error"), "args", ())
+    told = _told(fault)
     if told and isinstance(told[0], Worded):
         return told[0]
     if fault["type"] in _BOUNDS:
         reason, ours, theirs = _BOUNDS[fault["type"]]
-        return reason(**{ours: about[theirs]})
+        return reason(**{ours: fault["ctx"][theirs]})
     return _SHAPES.get(fault["type"], reasons.SHAPE)()
 
 

@@ -161,6 +161,7 @@ def _config(settings: Settings, app: Any, **options: Any) -> uvicorn.Config:
         timeout_keep_alive=settings.keep_alive_seconds,
         ws="websockets-sansio",
         ws_max_size=BODY_MAX,
+        ws_per_message_deflate=False,  # a few bytes would become much work, and the length of secrets could be seen
         lifespan="on",
         timeout_graceful_shutdown=math.ceil(settings.timeout_seconds) + _GRACE_SECONDS,
         **options,
