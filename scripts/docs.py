@@ -87,9 +87,12 @@ is also in a table above means here what this table says.
 _REASONS: Final = """\
 ## Reasons of problems
 
-Each of `problems`, in GraphQL (`InvalidInput`) and REST, has a `reason`, for programs that have texts of their own. New
-ones may come.
-Where a problem is an error of its own, such as `USERNAME_TAKEN`, the reason is its code.
+Each of `problems`, in GraphQL (`InvalidInput`) and REST, has a `reason`: one of the words below, for programs that have
+texts of their own. New ones may come. Where a problem is an error of its own, such as `USERNAME_TAKEN`, the reason is
+its code.
+
+REST also has a `reason` outside `problems`, beside `code`: with `INVALID_INPUT` and `INVALID_AMOUNT`. That one is a
+sentence for people, such as a message below. Programs must not compare it.
 
 | reason | message |
 |---|---|
@@ -121,8 +124,8 @@ Calls of `/healthz` and `/readyz` have none. No line holds a password, a token, 
 ## Traces
 
 With `WALLET_TRACES_URL=http://127.0.0.1:4318` the server sends spans of OpenTelemetry there, by OTLP over HTTP. That
-needs `pip install 'wallet-gql[otel]'`; the image has it. Without the setting nothing is traced, and the library is
-not loaded. These are the spans:
+needs the extra `otel` ([how to install](../README.md#install)); the image has it. Without the setting nothing is traced, and
+the library is not loaded. These are the spans:
 
 - One for each request but `/healthz` and `/readyz`, and for each operation on a WebSocket. It is called like the
   operation, such as `transfer`; without one `graphql`, `rest` or `http`. `wallet.api` is as above, `wallet.outcome` is
