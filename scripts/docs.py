@@ -124,8 +124,8 @@ Calls of `/healthz` and `/readyz` have none. No line holds a password, a token, 
 ## Traces
 
 With `WALLET_TRACES_URL=http://127.0.0.1:4318` the server sends spans of OpenTelemetry there, by OTLP over HTTP. That
-needs the extra `otel` ([how to install](../README.md#install)); the image has it. Without the setting nothing is traced, and
-the library is not loaded. These are the spans:
+needs the extra `otel` ([how to install](../README.md#install)); the image has it. Without the setting nothing is
+traced, and the library is not loaded. These are the spans:
 
 - One for each request but `/healthz` and `/readyz`, and for each operation on a WebSocket. It is called like the
   operation, such as `transfer`; without one `graphql`, `rest` or `http`. `wallet.api` is as above, `wallet.outcome` is
