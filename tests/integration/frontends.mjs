@@ -151,6 +151,7 @@ for await (const entry of entries(ACCOUNT, { first: 3 })) {
 assert.deepEqual(sequences, Array.from({ length: sequences[0] }, (_, n) => sequences[0] - n));
 const fresh = await newer(ACCOUNT, String(sequences[0]));
 assert.deepEqual(fresh.map((entry) => [Number(entry.sequence), entry.amount.decimal]), [[sequences[0] + 1, "-1.00"]]);
+await assert.rejects(entries("acc_" + "0".repeat(32)).next(), { code: "ACCOUNT_NOT_FOUND" });
 const kinds = new Set();
 for await (const entry of entries(ACCOUNT, { first: 2, filter: { kinds: ["DEPOSIT"] } })) kinds.add(entry.transfer.kind);
 assert.deepEqual([...kinds], ["DEPOSIT"]);

@@ -381,6 +381,35 @@ def test_listing_users(here: Here, storage: str, person: Person) -> None:
     assert here("users", "--first", "0", storage=storage).returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ("users", "users"),
+        ("limits", "spending limits"),
+        ("transfers", "transfers"),
+        ("merchants dead-letters", "dead letters"),
+        ("payments list", "top-ups"),
+        ("payments list --kind withdrawals", "withdrawals"),
+        ("payments alarms", "alarms"),
+    ],
+)
+def test_an_empty_list_says_so(here: Here, storage: str, arguments: str, what: str) -> None:
+    """To people, and not where programs read."""
+    users = () if arguments == "users" else (settle_all(storage, 0)[0].username,)
+    whose = users if arguments in {"limits", "transfers"} else ()
+    assert here("migrate", storage=storage).returncode == 0
+    done = here(*arguments.split(), *whose, "--json", storage=storage)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith(f"no {what}")
+
+
+def test_without_a_provider_nothing_is_reconciled(here: Here, storage: str) -> None:
+    """The operator is told what to set, not to ask the operator."""
+    assert here("migrate", storage=storage).returncode == 0
+    done = here("reconcile", storage=storage)
+    assert (done.returncode, "WALLET_STRIPE_API_KEY" in done.stderr) == (2, True)
+
+
 def lives(storage: str, person: Person) -> bool:
     """Whether somebody's session is alive."""
 

@@ -24,7 +24,9 @@ KINDS: Final = ("check", "load", "cost", "fault", "power")
 BEGIN: Final = "<!-- lab: begin; made by `wallet-gql lab report --publish`. Do not edit. -->"
 """In the comparison: what follows is the lab's."""
 
-WORDS: Final = "What follows is measured by [the lab](lab.md), which tells what the words mean. `-` was not measured."
+WORDS: Final = (
+    "What follows is measured by [the lab](lab.md), which tells what the words mean. `-`: there is no such figure."
+)
 SOURCE: Final = "evidence"
 """In a published figure: the page that it comes from."""
 

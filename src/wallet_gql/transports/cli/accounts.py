@@ -19,7 +19,7 @@ from ...runtime import Wallet
 from ...storage import SCAN_MAX, HistoryLine
 from ...verbs.history import page_of_history
 from ...verbs.reading import owners_of
-from .common import AsJson, counted, shown, tell, with_wallet
+from .common import AsJson, counted, shown, tell, tell_none, with_wallet
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -106,6 +106,7 @@ def users(
             count += 1
             if count == first:
                 return
+        tell_none(count, "users")
 
     with_wallet(work)
 
@@ -156,6 +157,7 @@ def transfers(
                 typer.echo(_account_line(account))
             lines += (await page_of_history(wallet.store, account, first)).lines
         lines.sort(key=lambda line: (line.entry.at, line.entry.sequence), reverse=True)
+        tell_none(len(lines), "transfers")
         names = await _names(wallet, lines[:first])
         for line in lines[:first]:
             _tell_line(line, names, as_json=as_json)

@@ -30,6 +30,12 @@ def tell(text: str, plain: Mapping[str, Any], *, as_json: bool, err: bool = Fals
     typer.echo(json.dumps(plain) if as_json else text, err=err)
 
 
+def tell_none(told: int, what: str) -> None:
+    """Say that a list is empty, if nothing was told of it: not to programs, which read the standard output."""
+    if not told:
+        typer.echo(f"no {what}", err=True)
+
+
 def counted(counts: Mapping[str, int]) -> str:
     """A phrase such as `3 accounts, 1 entry`."""
     parts = (f"{count} {_plural(kind) if count != 1 else kind}" for kind, count in sorted(counts.items()))

@@ -16,7 +16,7 @@ from ...integrations.webhooks.events import NotSent
 from ...integrations.webhooks.sealing import sealer_of
 from ...runtime import Wallet
 from ...storage import SCAN_MAX
-from .common import AsJson, shown, tell, with_wallet
+from .common import AsJson, shown, tell, tell_none, with_wallet
 
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="Merchants, their fees and their webhooks.")
 
@@ -67,7 +67,9 @@ def dead_letters(
     """List the events of all merchants that were given up, oldest first; as JSON one object a line."""
 
     async def work(wallet: Wallet) -> None:
-        for letter in await wallet.webhooks.all_dead_letters(first):
+        letters = await wallet.webhooks.all_dead_letters(first)
+        tell_none(len(letters), "dead letters")
+        for letter in letters:
             plain = asdict(letter)
             at = plain.pop("at").isoformat(timespec="seconds")
             text = f"{at}  {letter.merchant_id}  {letter.account_id}  {letter.sequence:>8}  {shown(letter.error)}"

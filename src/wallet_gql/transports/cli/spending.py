@@ -11,7 +11,7 @@ from ...domain.money import format_decimal, parse_decimal
 from ...domain.spending import Limits
 from ...runtime import Wallet
 from ...verbs.spending import Standing, grant_limits, standings
-from .common import AsJson, shown, tell, with_wallet
+from .common import AsJson, shown, tell, tell_none, with_wallet
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -44,9 +44,11 @@ def limits(
         if (changes or lift_own) and code is not None:
             granted = {name: _amount(text, code) for name, text in changes.items()}
             await grant_limits(wallet.ledger, found.id, code, granted, lifts_own=lift_own)
-        for standing in await standings(wallet.ledger, found.id):
-            if code in {None, standing.currency}:
-                _tell(standing, as_json=as_json)
+        all_of_them = await standings(wallet.ledger, found.id)
+        some = [standing for standing in all_of_them if code in {None, standing.currency}]
+        tell_none(len(some), "spending limits; WALLET_SPENDING_LIMITS sets the wallet's")
+        for standing in some:
+            _tell(standing, as_json=as_json)
 
     with_wallet(work)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ...domain.errors import PayeeNotFound
+from ...domain.errors import ConfigurationError, PayeeNotFound, PaymentsNotConfigured
 from ...domain.model import Record
 from ...domain.money import format_decimal
 from ...domain.topups import TOP_UP, TopUp
@@ -16,7 +16,7 @@ from ...integrations.stripe.provider import NoAnswer
 from ...integrations.stripe.reconcile import Reconciled
 from ...runtime import Wallet
 from ...storage import SCAN_MAX
-from .common import AsJson, shown, tell, with_wallet
+from .common import AsJson, shown, tell, tell_none, with_wallet
 
 app = typer.Typer(rich_markup_mode="rich")
 group = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, help="Money in and out: what stands where.")
@@ -35,6 +35,8 @@ def reconcile(
     async def work(wallet: Wallet) -> Reconciled | None:
         try:
             return await wallet.payments.reconciler.run(settle=settle)
+        except PaymentsNotConfigured as error:
+            raise ConfigurationError("no payment provider is set up; set WALLET_STRIPE_API_KEY") from error
         except NoAnswer as error:
             typer.echo(f"wallet-gql: Stripe does not answer: {error}; try again", err=True)
             return None
@@ -60,14 +62,17 @@ def list_(
 
     async def work(wallet: Wallet) -> None:
         after: str | None = None
+        told = 0
         while True:
             page = await wallet.store.scan("record", after, SCAN_MAX)
             for item in page.items:
                 found = _flow(item, TOP_UP if kind == "top-ups" else WITHDRAWAL)
                 if found is not None and state in (None, found.state.value):
                     _tell_flow(found, as_json=as_json)
+                    told += 1
             after = page.after
             if after is None:
+                tell_none(told, kind)
                 return
 
     with_wallet(work)
@@ -78,7 +83,9 @@ def alarms(*, as_json: AsJson = False) -> None:
     """List what only an operator can settle, the oldest first; as JSON one object a line."""
 
     async def work(wallet: Wallet) -> None:
-        for alarm, at in await wallet.payments.alarms():
+        found = await wallet.payments.alarms()
+        tell_none(len(found), "alarms")
+        for alarm, at in found:
             text = f"{at:%Y-%m-%d %H:%M}  {shown(alarm.about):30}  {alarm.flow_id or '-'}  {shown(alarm.reason)}"
             plain = {"createdAt": at.isoformat(), "about": alarm.about, "flow": alarm.flow_id, "reason": alarm.reason}
             tell(text, plain, as_json=as_json)
