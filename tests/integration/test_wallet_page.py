@@ -174,7 +174,7 @@ def test_a_payment_arrives_live_in_the_other_tab(demo: Demo, browser: Browser) -
         watch(alice)
         watch(bob)
         pay(alice, "bob", "12.34")
-        shows(alice, "Paid")
+        shows(alice, "€12.34 paid to bob")
         was_told(bob, "€12.34 received from alice")
         has(bob, bob_had + 1_234)
         alice.evaluate("location.hash = '#/'")
@@ -328,7 +328,7 @@ def test_one_pays_by_keyboard_alone(demo: Demo, browser: Browser) -> None:
         page.wait_for(f"document.title === 'Check and confirm · Wallet' && {ON_HEADING}", 30)
         tab_to(page, "Pay €0.50")
         page.press("Enter")
-        shows(page, "Paid")
+        shows(page, "€0.50 paid to bob")
 
 
 LOOKS: Final = [(width, scheme) for scheme in ("light", "dark") for width in WIDTHS.values()]
@@ -378,6 +378,35 @@ def test_no_screen_has_a_serious_fault(demo: Demo, browser: Browser, axe: str) -
                 page.wait_for("document.querySelector('dl code') !== null", 30)
                 look(page, "transfer", page.evaluate("document.querySelector('h1').innerText"), "dl code")
     assert faults == {}
+
+
+NARROWEST: Final = 320
+TOUCHING: Final = """
+(() => {
+  const all = [...document.querySelectorAll('nav a span')];
+  const boxes = all.map((label) => label.getBoundingClientRect());
+  const isCut = (label) => label.scrollWidth > label.clientWidth;
+  const touches = (place) => place > 0 && boxes[place].left - boxes[place - 1].right < 3;
+  return all.filter((label, place) => isCut(label) || touches(place)).map((label) => label.innerText);
+})()
+"""
+"""The labels of the menu that are cut, or that touch the one before."""
+
+
+@pytest.mark.parametrize("name", ["alice", "cafe"])
+def test_the_menu_can_be_read_on_the_narrowest_phone(demo: Demo, browser: Browser, name: str) -> None:
+    """At 320 pixels, in both languages, wherever one is: no label is cut, none touches another."""
+    with browser.page(width=NARROWEST, height=640) as page:
+        log_in(page, demo, name)
+        for language in ("en", "de"):
+            choose(page, "Language", language)
+            page.wait_for(f"document.documentElement.lang === '{language}'", 30)
+            places = page.evaluate("[...document.querySelectorAll('nav a')].map((link) => link.hash)")
+            for place in places:
+                page.evaluate(f"location.hash = '{place}'")
+                page.wait_for(f"document.querySelector('nav a[aria-current]')?.hash === '{place}'", 30)
+                assert page.evaluate(TOUCHING) == [], (language, place)
+                assert page.evaluate("document.documentElement.scrollWidth") <= NARROWEST
 
 
 @pytest.mark.trial

@@ -28,7 +28,7 @@ const SCREENS: readonly (readonly [screen: string, icon: IconName])[] = [
 /** Where the menu leads a merchant, too. */
 const SALES: readonly [string, IconName] = ["sales", "sales"];
 /** Screens that are not in the menu, and that which leads there. */
-const PARENTS: Readonly<Record<string, string>> = { funds: "", transfers: "history" };
+const PARENTS: Readonly<Record<string, string>> = { add: "", funds: "", transfers: "history" };
 const NOTICE_MS = 6_000;
 
 function Content({ route }: { route: Route }) {
@@ -49,6 +49,8 @@ function Content({ route }: { route: Route }) {
       return <Statement />;
     case "security":
       return <Security />;
+    case "add":
+      return <Home add={route.argument || "any"} />;
     default:
       return <Home />;
   }

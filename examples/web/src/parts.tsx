@@ -104,6 +104,17 @@ export function Problem({ children }: { children: ComponentChildren }) {
   return children ? <p class="problem" role="alert">{children}</p> : null;
 }
 
+/** In place of what needs an account, for who has none: why there is nothing, and the way to the first one. */
+export function NoAccount() {
+  const { say } = useTexts();
+  return (
+    <section class="card none">
+      <p>{say.firstAccount}</p>
+      <a class="button" href={link("add")}>{say.openAccount}</a>
+    </section>
+  );
+}
+
 /** Its heading takes the focus from the menu and from what has gone, so that a screen reader says where one is. */
 export function Screen({ title, children, aside }: { title: string; children: ComponentChildren; aside?: ComponentChildren }) {
   const heading = useRef<HTMLHeadingElement>(null);

@@ -35,16 +35,21 @@ LINES: Final = "document.querySelectorAll('a.line').length"
 DEPOSITS: Final = 30
 
 
+def fill_in(page: Page, house: House, name: str, password: str) -> None:
+    """Fill in the form of who is new, and send it."""
+    page.goto(house.url)
+    page.click("button", "I am new here")
+    for label, text in (("Username", name), ("E-mail", f"{name}@example.org"), ("Password", password)):
+        fill(page, label, text)
+    page.click("button[type=submit]", "Sign up")
+
+
 def test_somebody_signs_up_and_is_paid(house: House, browser: Browser) -> None:
     """A weak password is told at its field; after the first currency money comes in live, and can be spent."""
     (ann,) = house.people(5_000)
     name = new_name()
     with browser.page(width=360, height=740) as new, browser.page() as old:
-        new.goto(house.url)
-        new.click("button", "I am new here")
-        for label, text in (("Username", name), ("E-mail", f"{name}@example.org"), ("Password", "password1")):
-            fill(new, label, text)
-        new.click("button[type=submit]", "Sign up")
+        fill_in(new, house, name, "password1")
         new.wait_for("document.querySelector('input[name=password][aria-invalid]') === document.activeElement", 30)
         new.evaluate("document.activeElement.select()")
         new.write(PASSWORD)
@@ -59,8 +64,66 @@ def test_somebody_signs_up_and_is_paid(house: House, browser: Browser) -> None:
         has(new, 800)
         check(new, ann.username, "9.00")
         shows(new, "Only €8.00 is available.")
+        fill(new, "Amount", "1")  # behind what is there
+        new.wait_for("document.querySelector('.problem') === null", 30)
+        new.click("button[type=submit]", "Continue")
+        shows(new, "at most 2 decimals")
+        assert new.evaluate("document.querySelector('.problem')") is None
         assert new.evaluate("Object.keys(localStorage).filter((name) => name.includes(':intent:'))") == []
         house.agrees(old, ann, 4_200)
+
+
+CHOSEN: Final = (
+    "document.querySelector('details.add[open] select') === document.activeElement && document.activeElement"
+)
+"""The select of the currency to add, once the page has led there."""
+
+
+def test_who_has_no_account_is_led_to_a_first_one(house: House, browser: Browser) -> None:
+    """Each screen that needs an account says so and leads there; so does a payee in a currency that one has not."""
+    (ann,) = house.people(0)
+    with browser.page(width=320, height=740) as page:
+        fill_in(page, house, new_name(), PASSWORD)
+        page.wait_for(LIVE, 30)
+        for screen in ("funds", "statement", f"pay/{ann.username}"):
+            page.evaluate(f"location.hash = '#/{screen}'")
+            shows(page, "Add your first currency")
+            assert page.evaluate("document.querySelector('main select, main form')") is None
+            page.click("main a", "Add a currency")
+            page.wait_for(CHOSEN, 30)
+        choose(page, "Currency", "USD")
+        page.click("details.add button", "Add")
+        page.wait_for("location.hash === '#/' && document.querySelector('[data-currency=USD]') !== null", 30)
+        page.evaluate(f"location.hash = '#/pay/{ann.username}'")
+        shows(page, f"{ann.username} can only get EUR.")
+        page.click("main a", "Add EUR")
+        page.wait_for(f"({CHOSEN}).value === 'EUR'", 30)
+        page.click("details.add button", "Add")
+        has(page, 0)
+        page.evaluate(f"location.hash = '#/pay/{ann.username}'")
+        shows(page, "EUR · €0.00")
+        shows(page, f"{ann.username} can only get EUR.")  # and USD, which is first, is chosen
+        assert page.evaluate("document.querySelector('.add-theirs')") is None
+        choose(page, "Currency", page.evaluate("document.querySelectorAll('main select option')[1].value"))
+        page.wait_for("document.querySelector('.found .icon') !== null", 30)
+
+
+def test_the_end_says_what_was_paid_to_whom(house: House, browser: Browser) -> None:
+    """The amount and the payee, of a payment and of what is only reserved."""
+    ann, ben = house.people(5_000, 0)
+    end = "document.querySelector('.done h2')?.innerText"
+    with browser.page() as page:
+        enter(page, house, ann)
+        pay(page, ben.username, "12.30")
+        page.wait_for(f"{end} === '€12.30 paid to {ben.username}'", 30)
+        page.click("button", "Pay again")
+        fill(page, "Pay to", ben.username)
+        fill(page, "Amount", "1.00")
+        page.click(".check input")
+        page.click("button[type=submit]", "Continue")
+        page.click("button", "Reserve €1.00")
+        page.wait_for(f"{end} === '€1.00 reserved for {ben.username}'", 30)
+        house.agrees(page, ann, 5_000 - 1_230 - 100)
 
 
 def reserve(page: Page, to: Person, amount: str) -> None:

@@ -1,7 +1,7 @@
 // Money in, by a card, and out, to the bank: a form for each, and what became of all that was begun.
 import { useEffect, useState } from "preact/hooks";
 import { type AnswerOf, FundsDocument, type Intent, LogInDocument, ToPayDocument, failureOf, parseMoney, successOf } from "wallet-gql-client";
-import { Amount, Field, Icon, Problem, Screen, Select, useAct, values } from "../parts.js";
+import { Amount, Field, Icon, NoAccount, Problem, Screen, Select, useAct, values } from "../parts.js";
 import { link } from "../route.js";
 import { useTexts } from "../texts.js";
 import { type Fund, Unanswered, client, useWallet } from "../wallet.js";
@@ -27,7 +27,12 @@ function goToCardPage(clientSecret: string, id: string): void {
 // docs: end
 
 /** The amount in one of the user's currencies. */
-function Amounts({ way, isBusy, onDecided }: { way: Way; isBusy: boolean; onDecided: (accountId: string, minorUnits: string, currency: string) => void }) {
+function Amounts({ way, isBusy, onEdit, onDecided }: {
+  way: Way;
+  isBusy: boolean;
+  onEdit: () => void;
+  onDecided: (accountId: string, minorUnits: string, currency: string) => void;
+}) {
   const texts = useTexts();
   const { say } = texts;
   const { data, exponent } = useWallet();
@@ -36,9 +41,13 @@ function Amounts({ way, isBusy, onDecided }: { way: Way; isBusy: boolean; onDeci
   const [wrong, setWrong] = useState("");
   const accounts = data.viewer.accounts.filter(({ state }) => state !== "CLOSED");
   const account = accounts.find(({ id }) => id === chosen) ?? accounts[0];
-  if (!account) return <p class="muted">{say.firstAccount}</p>;
+  if (!account) return <NoAccount />;
+  const edit = () => {
+    setWrong("");
+    onEdit();
+  };
   return (
-    <form class="card" onSubmit={(event) => {
+    <form class="card" onInput={edit} onSubmit={(event) => {
       values(event);
       const minor = parseMoney(amount, exponent(account.currency));
       setWrong(minor === null ? say.badAmount(exponent(account.currency)) : "");
@@ -70,7 +79,7 @@ function Amounts({ way, isBusy, onDecided }: { way: Way; isBusy: boolean; onDeci
 function TopUp({ onBegun }: { onBegun: (fund: Fund) => void }) {
   const { say } = useTexts();
   const { act } = useWallet();
-  const { run, isBusy, problem } = useAct();
+  const { run, isBusy, problem, setProblem } = useAct();
   const decided = (toAccountId: string, minorUnits: string, currency: string) =>
     run(async () => {
       const answer = await act("topUp", { toAccountId, amount: { minorUnits, currency } });
@@ -82,7 +91,7 @@ function TopUp({ onBegun }: { onBegun: (fund: Fund) => void }) {
   if (!cardPage()) return <p class="card">{say.noCardPage}</p>;
   return (
     <>
-      <Amounts way="topUp" isBusy={isBusy} onDecided={decided} />
+      <Amounts way="topUp" isBusy={isBusy} onEdit={() => setProblem("")} onDecided={decided} />
       <Problem>{problem}</Problem>
     </>
   );
@@ -120,7 +129,7 @@ function Password({ intent, onAnswer }: { intent: Intent; onAnswer: () => void }
 function Withdraw({ onBegun }: { onBegun: (fund: Fund) => void }) {
   const { say } = useTexts();
   const { act, again, pending } = useWallet();
-  const { run, isBusy, problem } = useAct();
+  const { run, isBusy, problem, setProblem } = useAct();
   const [stale, setStale] = useState("");
   const open = pending.find(({ operation }) => operation === "withdraw") as Intent<"withdraw"> | undefined;
   const attempt = (send: () => Promise<AnswerOf<"withdraw">>) =>
@@ -149,6 +158,7 @@ function Withdraw({ onBegun }: { onBegun: (fund: Fund) => void }) {
       <Amounts
         way="withdraw"
         isBusy={isBusy}
+        onEdit={() => setProblem("")}
         onDecided={(fromAccountId, minorUnits, currency) => attempt(() => act("withdraw", { fromAccountId, amount: { minorUnits, currency } }))}
       />
       <Problem>{problem}</Problem>
@@ -175,7 +185,7 @@ function FundLine({ fund, isBack }: { fund: Fund; isBack: boolean }) {
     <li class="line hold" data-state={fund.state}>
       <span class={isIn ? "badge in" : "badge"}><Icon name={isIn ? "in" : "out"} /></span>
       <span class="what">
-        <strong>{isIn ? say.kinds.DEPOSIT : say.kinds.WITHDRAWAL}</strong>
+        <strong>{isIn ? say.aTopUp : say.kinds.WITHDRAWAL}</strong>
         <small>{[state, fund.failure, texts.moment(fund.createdAt)].filter(Boolean).join(" · ")}</small>
       </span>
       <Amount money={fund.amount} />

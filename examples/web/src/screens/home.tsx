@@ -1,5 +1,5 @@
 // Balances, the latest entries, what is reserved for the user: one request, then events.
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { type AccountStateFragment as Account, OpenAccountDocument, failureOf } from "wallet-gql-client";
 import { HoldLine, Icon, Lines, Problem, Screen, Select, useAct } from "../parts.js";
 import { link } from "../route.js";
@@ -24,29 +24,38 @@ function Balance({ account }: { account: Account }) {
 
 const FIRST = ["EUR", "USD", "GBP", "CHF", "JPY", "KWD"];
 
-function AddCurrency() {
+/** @param wanted what somebody was led here for: a currency, or any */
+function AddCurrency({ wanted }: { wanted: string | undefined }) {
   const texts = useTexts();
   const { say } = texts;
   const { data, reload } = useWallet();
-  const { run, isBusy, problem } = useAct();
+  const { run, isBusy, problem, setProblem } = useAct();
+  const own = useRef<HTMLDetailsElement>(null);
+  useEffect(() => {
+    if (wanted) own.current?.querySelector("select")?.focus();
+  }, []);
   const had = new Set(data.viewer.accounts.filter(({ state }) => state !== "CLOSED").map(({ currency }) => currency));
   const codes = [...new Set([...FIRST, ...data.exponents.keys()])].filter((code) => data.exponents.has(code) && !had.has(code));
-  const [chosen, setChosen] = useState("");
-  const currency = codes.includes(chosen) ? chosen : (codes[0] ?? "");
+  const [chosen, setChosen] = useState(wanted);
+  const currency = codes.find((code) => code === chosen) ?? codes[0] ?? "";
   const open = () =>
     run(async () => {
       const { answer } = await client.ask(OpenAccountDocument, { input: { currency } });
       if (answer && failureOf(answer)) return answer;
       await reload();
+      if (wanted) location.hash = link(""); // where the new balance is
     });
   return (
-    <details class="card add" open={had.size === 0}>
+    <details class="card add" ref={own} open={Boolean(wanted) || had.size === 0}>
       <summary>{say.openAccount}</summary>
       <Select
         label={say.currency}
         value={currency}
         options={codes.map((code) => [code, `${code} · ${texts.currencyName(code)}`])}
-        onChange={setChosen}
+        onChange={(code) => {
+          setChosen(code);
+          setProblem("");
+        }}
       />
       <Problem>{problem}</Problem>
       <button type="button" disabled={isBusy} onClick={open}>{say.open}</button>
@@ -74,7 +83,8 @@ function Receive() {
   );
 }
 
-export function Home() {
+/** @param add the currency that is to be added here, or `any` */
+export function Home({ add }: { add?: string }) {
   const { say } = useTexts();
   const { data, reload } = useWallet();
   const { accounts, history, holds } = data.viewer;
@@ -115,7 +125,7 @@ export function Home() {
           </section>
         </div>
         <div>
-          <AddCurrency />
+          <AddCurrency wanted={add} />
           <Receive />
         </div>
       </div>

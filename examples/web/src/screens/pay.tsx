@@ -9,7 +9,7 @@ import {
   failureOf,
   parseMoney,
 } from "wallet-gql-client";
-import { Amount, Field, Icon, Problem, Screen, Select, Who, useAct, values } from "../parts.js";
+import { Amount, Field, Icon, NoAccount, Problem, Screen, Select, Who, partyName, useAct, values } from "../parts.js";
 import { link } from "../route.js";
 import { useTexts } from "../texts.js";
 import { Unanswered, client, useWallet } from "../wallet.js";
@@ -64,18 +64,27 @@ function Form({ start, onChecked }: { start: Draft; onChecked: (decided: Decided
   const { data, exponent } = useWallet();
   const [draft, setDraft] = useState(start);
   const [wrong, setWrong] = useState("");
-  const { run, isBusy, problem } = useAct();
+  const { run, isBusy, problem, setProblem } = useAct();
   const { payee, problem: nobody } = usePayee(draft.to.trim(), data.viewer.username);
   const accounts = data.viewer.accounts.filter(({ state }) => state !== "CLOSED");
   const account = accounts.find(({ id }) => id === draft.accountId) ?? accounts[0];
-  const currency = account?.currency ?? "";
+  if (!account) return <NoAccount />;
+  const { currency } = account;
   const accepts = payee?.currencies.includes(currency) ?? true;
   const cannot = payee && !accepts && (payee.currencies.length ? say.cannotReceive(payee.name, payee.currencies.join(", ")) : say.noCurrencies(payee.name));
+  const theirs = payee?.currencies ?? [];
+  const isToAdd = cannot && theirs.length > 0 && !accounts.some((each) => theirs.includes(each.currency));
 
+  /** What was wrong with what was filled in before is not said of what is there now. */
+  const edit = (change: Partial<Draft>) => {
+    setDraft({ ...draft, ...change });
+    setWrong("");
+    setProblem("");
+  };
   const check = () => {
     const minor = parseMoney(draft.amount, exponent(currency));
     setWrong(minor === null ? say.badAmount(exponent(currency)) : "");
-    if (minor === null || !account) return;
+    if (minor === null) return;
     return run(async () => {
       const to = draft.to.trim();
       const known = payee ?? (await client.ask(PayeeDocument, { username: to })).payee;
@@ -102,9 +111,14 @@ function Form({ start, onChecked }: { start: Draft; onChecked: (decided: Decided
         autoCapitalize="none"
         spellcheck={false}
         error={nobody || cannot || undefined}
-        onInput={(event) => setDraft({ ...draft, to: event.currentTarget.value })}
+        onInput={(event) => edit({ to: event.currentTarget.value })}
       />
       <p class="found" role="status">{payee && !cannot ? <><Icon name="check" /><Who party={payee} /></> : null}</p>
+      {isToAdd && (
+        <p class="add-theirs">
+          {say.notYours(theirs.length)} {theirs.map((code) => <a key={code} href={link("add", code)}>{say.addThis(code)}</a>)}
+        </p>
+      )}
       <div class="grid">
         <Field
           label={say.amount}
@@ -113,13 +127,13 @@ function Form({ start, onChecked }: { start: Draft; onChecked: (decided: Decided
           inputMode="decimal"
           autoComplete="off"
           error={wrong || undefined}
-          onInput={(event) => setDraft({ ...draft, amount: event.currentTarget.value })}
+          onInput={(event) => edit({ amount: event.currentTarget.value })}
         />
         <Select
           label={say.currency}
-          value={account?.id ?? ""}
+          value={account.id}
           options={accounts.map((each) => [each.id, `${each.currency} · ${texts.money(each.available)}`])}
-          onChange={(accountId) => setDraft({ ...draft, accountId })}
+          onChange={(accountId) => edit({ accountId })}
         />
       </div>
       <Field
@@ -127,17 +141,17 @@ function Form({ start, onChecked }: { start: Draft; onChecked: (decided: Decided
         value={draft.reference}
         maxLength={140}
         autoComplete="off"
-        onInput={(event) => setDraft({ ...draft, reference: event.currentTarget.value })}
+        onInput={(event) => edit({ reference: event.currentTarget.value })}
       />
       <label class="check">
-        <input type="checkbox" checked={draft.isHold} onChange={(event) => setDraft({ ...draft, isHold: event.currentTarget.checked })} />
+        <input type="checkbox" checked={draft.isHold} onChange={(event) => edit({ isHold: event.currentTarget.checked })} />
         <span>
           {say.reserve}
           <small>{say.reserveHint}</small>
         </span>
       </label>
       <Problem>{problem}</Problem>
-      <button type="submit" class="wide" disabled={isBusy || !account || Boolean(cannot)}>{isBusy ? say.loading : say.next}</button>
+      <button type="submit" class="wide" disabled={isBusy || Boolean(cannot)}>{isBusy ? say.loading : say.next}</button>
     </form>
   );
 }
@@ -212,12 +226,17 @@ function Review({ decided, onBack, onDone, onUnknown }: {
   );
 }
 
-function Done({ outcome, onAgain }: { outcome: Outcome; onAgain: () => void }) {
-  const { say } = useTexts();
+function Done({ decided, outcome, onAgain }: { decided: Decided; outcome: Outcome; onAgain: () => void }) {
+  const texts = useTexts();
+  const { say } = texts;
+  const { exponent } = useWallet();
+  const { payee, minorUnits, currency } = decided;
+  const amount = texts.minor(BigInt(minorUnits), currency, exponent(currency));
+  const name = partyName(payee, say.walletItself);
   return (
     <section class="card done" role="status">
       <span class="badge in large"><Icon name="check" /></span>
-      <h2>{outcome.isHold ? say.reserved : say.paid}</h2>
+      <h2>{outcome.isHold ? say.reserved(amount, name) : say.paid(amount, name)}</h2>
       {!outcome.isCredited && <p class="muted">{say.onItsWay}</p>}
       <div class="acts">
         {outcome.transferId && <a class="button" href={link("transfers", outcome.transferId)}>{say.details}</a>}
@@ -228,7 +247,7 @@ function Done({ outcome, onAgain }: { outcome: Outcome; onAgain: () => void }) {
   );
 }
 
-type Step = { at: "form"; draft: Draft } | { at: "review"; decided: Decided } | { at: "done"; outcome: Outcome } | { at: "unknown"; key: string };
+type Step = { at: "form"; draft: Draft } | { at: "review"; decided: Decided } | { at: "done"; decided: Decided; outcome: Outcome } | { at: "unknown"; key: string };
 
 export function Pay({ to }: { to: string }) {
   const { say } = useTexts();
@@ -245,11 +264,11 @@ export function Pay({ to }: { to: string }) {
           <Review
             decided={step.decided}
             onBack={() => setStep({ at: "form", draft: step.decided.draft })}
-            onDone={(outcome) => setStep({ at: "done", outcome })}
+            onDone={(outcome) => setStep({ at: "done", decided: step.decided, outcome })}
             onUnknown={(key) => setStep({ at: "unknown", key })}
           />
         )}
-        {step.at === "done" && <Done outcome={step.outcome} onAgain={again} />}
+        {step.at === "done" && <Done decided={step.decided} outcome={step.outcome} onAgain={again} />}
         {step.at === "unknown" && (
           <section class="card done" role="alert">
             <h2>{isOpen ? say.unknown : say.settled}</h2>

@@ -2,13 +2,19 @@
 import { useState } from "preact/hooks";
 import { type Money, SalesDocument } from "wallet-gql-client";
 import { AccountAndMonth, spanOf } from "../months.js";
-import { Amount, Lines, More, Problem, Screen, usePages } from "../parts.js";
+import { Amount, Lines, More, NoAccount, Problem, Screen, usePages } from "../parts.js";
 import { useTexts } from "../texts.js";
 import { client, useWallet } from "../wallet.js";
 
 const PAGE = 25;
 
 export function Sales() {
+  const { say } = useTexts();
+  const { accounts } = useWallet().data.viewer;
+  return accounts.length ? <OfAccount /> : <Screen title={say.sales}><NoAccount /></Screen>;
+}
+
+function OfAccount() {
   const { say } = useTexts();
   const { data, news } = useWallet();
   const { accounts, merchant } = data.viewer;

@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { type LineFragment as Line, type Money, StatementDocument } from "wallet-gql-client";
 import { download, toCsv } from "../csv.js";
 import { AccountAndMonth, firstOf, spanOf } from "../months.js";
-import { Amount, Lines, Problem, Screen } from "../parts.js";
+import { Amount, Lines, NoAccount, Problem, Screen } from "../parts.js";
 import { useTexts } from "../texts.js";
 import { client, useWallet } from "../wallet.js";
 
@@ -36,6 +36,12 @@ interface Page {
 }
 
 export function Statement() {
+  const { say } = useTexts();
+  const { accounts } = useWallet().data.viewer;
+  return accounts.length ? <OfAccount /> : <Screen title={say.statement}><NoAccount /></Screen>;
+}
+
+function OfAccount() {
   const texts = useTexts();
   const { say } = texts;
   const { data } = useWallet();
@@ -78,7 +84,7 @@ export function Statement() {
           </section>
         </>
       ) : (
-        !problem && <p class="muted" role="status">{account ? say.loading : say.firstAccount}</p>
+        !problem && <p class="muted" role="status">{say.loading}</p>
       )}
     </Screen>
   );

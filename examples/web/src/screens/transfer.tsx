@@ -45,7 +45,10 @@ function SendBack({ transfer, onDone }: { transfer: Transfer; onDone: () => void
         inputMode="decimal"
         autoComplete="off"
         value={amount}
-        onInput={(event) => setAmount(event.currentTarget.value)}
+        onInput={(event) => {
+          setAmount(event.currentTarget.value);
+          setProblem("");
+        }}
         hint={say.refundLeft(texts.money(left))}
       />
       <Problem>{problem}</Problem>
