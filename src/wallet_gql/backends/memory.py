@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import Final
 
 from ..domain.changes import Done, Outcome, Scope, State, Writes, credit_peer, decide_all
-from ..domain.errors import ConfigurationError, Contended, InvariantViolated
+from ..domain.errors import ConfigurationError, Contended
 from ..domain.ids import AccountId, is_clearing, slot_of
 from ..domain.model import (
     AccountFacts,
@@ -255,10 +255,9 @@ class MemoryStore(GroupStore):
         """See `Store.load_raw`."""
         for name, writes in sorted_by_node(items, self._map, keeps_pending=len(self.nodes) > 1).items():
             node = self.nodes[name]
-            for account_id in unknown_accounts(writes):
-                if account_id not in node.accounts:
-                    raise InvariantViolated(f"an imported entry is of the unknown account {account_id}")
-            fresh = completed(writes, node.transfers, name, self._map)
+            known = [node.accounts[each] for each in unknown_accounts(writes) if each in node.accounts]
+            currencies = {account.id: account.currency for account in known}
+            fresh = completed(writes, node.transfers, currencies, name, self._map)
             node.check(fresh)
             node.write(fresh)
 

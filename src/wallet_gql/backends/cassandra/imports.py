@@ -56,9 +56,11 @@ class _Importing:
         there = await known_keys(self.client, new)
         if there:
             raise InvariantViolated(f"imported twice: {min(there)}")
-        await self._check_entries()
         known, reversed_minor = await self._transfers()
-        fresh = completed(writes, known.keys(), self.partition, self.nodes)
+        headers = {TransferId(name): TRANSFER.from_row(values_of(row)[0]) for name, row in known.items()}
+        accounts: dict[str, Account] = await rows(self.client, "account", unknown_accounts(writes))
+        currencies = {account.id: account.currency for account in accounts.values()}
+        fresh = completed(writes, headers, currencies, self.partition, self.nodes)
         moved = {account.id: account for account in writes.opened}
         merged = {transfer.id: transfer for transfer in writes.transfers}
         journal = Writes(transfers=list(merged.values()), entries=writes.entries, system_entries=fresh.system_entries)
@@ -75,17 +77,6 @@ class _Importing:
             ops += record_rows(None, record, self.partition)
         return Draft(None, ops, {}, sums_of_writes(fresh, moved, {}))
 
-    async def _check_entries(self) -> None:
-        """Check that every entry is new, its account is stored or imported, and it has the transfer's currency."""
-        writes = self.writes
-        accounts: dict[str, Account] = {account.id: account for account in writes.opened}
-        accounts.update(await rows(self.client, "account", unknown_accounts(writes)))
-        currency_of = {transfer.id: transfer.currency for transfer in writes.transfers}
-        for entry in writes.entries:
-            account = accounts.get(entry.account_id)
-            if account is None or account.currency != currency_of[entry.transfer_id]:
-                raise InvariantViolated(f"entry {entry} is of no {currency_of[entry.transfer_id]} account that is here")
-
     async def _transfers(self) -> tuple[dict[str, str], dict[TransferId, int]]:
         """The rows of transfers that an earlier part of the import has stored, and the sums of reversals."""
         writes = self.writes
@@ -95,16 +86,13 @@ class _Importing:
         known: dict[str, str] = {}
         for key, row, _ in found:
             if key in keys and row is not None:
-                self._check_same(keys[key].id, row)
+                self._check_new(keys[key].id, row)
                 known[keys[key].id] = row
         return known, {undone[key]: minor or 0 for key, _, minor in found if key in undone}
 
-    def _check_same(self, transfer_id: str, row: str) -> None:
-        header, entries, _ = values_of(row)
-        known = TRANSFER.from_row(header)
-        for transfer in self.writes.transfers:
-            if transfer.id == transfer_id and transfer != known:
-                raise InvariantViolated(f"transfer {transfer_id} is here already, and is another one")
+    def _check_new(self, transfer_id: str, row: str) -> None:
+        """Check that the transfer's entries here are not stored yet."""
+        _, entries, _ = values_of(row)
         listed = {(entry[0], entry[1]) for entry in entries}
         mine = [entry for entry in self.writes.entries if entry.transfer_id == transfer_id]
         if any((entry.account_id, entry.sequence) in listed for entry in mine) or not mine:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ...domain.changes import Writes
 from ...domain.errors import InvariantViolated
-from ...domain.ids import slot_of
-from ...domain.model import Record
+from ...domain.ids import AccountId, TransferId, slot_of
+from ...domain.model import Entry, PendingCredit, Record, Transfer
 from ...storage import JournalItem, ScanItem
 from .kinds import ADDED, KIND_OF
 from .nodes import NodeMap
@@ -52,14 +52,35 @@ def sorted_by_node(items: Iterable[ScanItem], nodes: NodeMap, *, keeps_pending: 
     return parts
 
 
-def unknown_accounts(writes: Writes) -> list[str]:
+def unknown_accounts(writes: Writes) -> list[AccountId]:
     """The accounts of imported entries that are not imported with them: the node must already have them."""
     named = {entry.account_id for entry in writes.entries} | {credit.account_id for credit in writes.pending}
     return list(named - {account.id for account in writes.opened})
 
 
-def completed(writes: Writes, known: Collection[str], node: str, nodes: NodeMap) -> Writes:
-    """The import with its system entries, without transfers that the node has from an earlier part of it."""
+def completed(
+    writes: Writes, known: Mapping[TransferId, Transfer], currencies: Mapping[AccountId, str], node: str, nodes: NodeMap
+) -> Writes:
+    """The import with its system entries, without transfers that the node has from an earlier part of it.
+
+    Args:
+        known: which of the transfers the node has, by id.
+        currencies: those of `unknown_accounts`, as far as the node has them, by the account's id.
+
+    Raises:
+        InvariantViolated: an account is not there, or has another currency than its transfer; or the node has a
+            transfer with this id that is another one.
+    """
+    every = {**currencies, **{account.id: account.currency for account in writes.opened}}
+    of = {transfer.id: transfer for transfer in writes.transfers}
+    lines: list[Entry | PendingCredit] = [*writes.entries, *writes.pending]
+    for line in lines:
+        currency = of[line.transfer_id].currency
+        if every.get(line.account_id) != currency:
+            raise InvariantViolated(f"transfer {line.transfer_id}: {line.account_id} is no {currency} account here")
+    for transfer in writes.transfers:
+        if known.get(transfer.id, of[transfer.id]) != transfer:
+            raise InvariantViolated(f"transfer {transfer.id} is here already, and is another one")
     fresh = {transfer.id: transfer for transfer in writes.transfers if transfer.id not in known}
-    lines = [line for transfer in fresh.values() for line in nodes.system_lines(transfer, node)]
-    return replace(writes, transfers=list(fresh.values()), system_entries=lines)
+    system = [line for transfer in fresh.values() for line in nodes.system_lines(transfer, node)]
+    return replace(writes, transfers=list(fresh.values()), system_entries=system)

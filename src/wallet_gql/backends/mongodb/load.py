@@ -8,7 +8,8 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 
 from ...domain.changes import Writes
-from ...domain.errors import InvariantViolated
+from ...domain.ids import AccountId, TransferId
+from ...domain.model import Transfer
 from ...storage import ScanItem
 from ..kit.imports import completed, sorted_by_node, unknown_accounts
 from ..kit.kinds import ADDED
@@ -27,9 +28,8 @@ async def load_items(
     if not parts:
         return iter(())
     writes = parts[NODE]
-    await _check_accounts(database, session, writes)
     known = await _known(database, session, writes)
-    fresh = completed(writes, known, NODE, nodes)
+    fresh = completed(writes, known, await _currencies(database, session, writes), NODE, nodes)
 
     def commands() -> Iterator[Write]:
         for name, kind in ADDED.items():
@@ -40,24 +40,18 @@ async def load_items(
     return commands()
 
 
-async def _check_accounts(database: AsyncDatabase[Document], session: AsyncClientSession, writes: Writes) -> None:
-    """Check that every entry's account is stored or imported, and has the currency of the transfer."""
-    names = unknown_accounts(writes)
-    found = database["accounts"].find({"_id": {"$in": sorted(names)}}, session=session)
-    currencies: dict[str, str] = {account.id: account.currency for account in writes.opened}
-    currencies.update([(document["_id"], document["currency"]) async for document in found])
-    currency_of = {transfer.id: transfer.currency for transfer in writes.transfers}
-    for entry in writes.entries:
-        if currencies.get(entry.account_id) != currency_of[entry.transfer_id]:
-            raise InvariantViolated(f"entry {entry} is of no {currency_of[entry.transfer_id]} account that is here")
+async def _currencies(
+    database: AsyncDatabase[Document], session: AsyncClientSession, writes: Writes
+) -> dict[AccountId, str]:
+    """Those of the accounts that are stored and get entries."""
+    found = database["accounts"].find({"_id": {"$in": sorted(unknown_accounts(writes))}}, session=session)
+    return {document["_id"]: document["currency"] async for document in found}
 
 
-async def _known(database: AsyncDatabase[Document], session: AsyncClientSession, writes: Writes) -> set[str]:
+async def _known(
+    database: AsyncDatabase[Document], session: AsyncClientSession, writes: Writes
+) -> dict[TransferId, Transfer]:
     """The transfers that are already stored, because another part of them was imported before."""
-    transfers = {transfer.id: transfer for transfer in writes.transfers}
-    found = database["transfers"].find({"_id": {"$in": sorted(transfers)}}, session=session)
-    known = {document["_id"]: docs.TRANSFER.read(document) async for document in found}
-    for transfer in writes.transfers:
-        if known.get(transfer.id, transfers[transfer.id]) != transfer:
-            raise InvariantViolated(f"transfer {transfer.id} is here already, and is another one")
-    return set(known)
+    names = sorted({transfer.id for transfer in writes.transfers})
+    found = database["transfers"].find({"_id": {"$in": names}}, session=session)
+    return {document["_id"]: docs.TRANSFER.read(document) async for document in found}

@@ -22,6 +22,7 @@ from ...storage import TIMEOUT_SECONDS, Away, Capabilities, Committed, NodeVital
 from ..kit.credits import CREDIT_SECONDS, replied
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.imports import completed, unknown_accounts
+from ..kit.kinds import TRANSFER
 from ..kit.nodes import NodeMap
 from ..kit.wanted import Wanted
 from . import text as sql
@@ -322,13 +323,12 @@ class PgStore(Receiving):
         async with self._nodes[node].connection(deadline) as connection:
             await connection.begin("BEGIN")
             await self._check_epoch(homes, connection)
-            strangers = unknown_accounts(writes)
-            if await connection.value(self.statements.count_accounts, strangers) != len(strangers):
-                raise InvariantViolated("an imported entry is of an unknown account")
-            names = [transfer.id for transfer in writes.transfers]
-            known = {row[0] for row in await connection.rows(self.statements.known_transfers, names)}
+            headers = await connection.rows(self.statements.transfers, [transfer.id for transfer in writes.transfers])
+            known = {transfer.id: transfer for transfer in map(TRANSFER.from_row, headers)}
+            currencies = dict(await connection.rows(self.statements.currencies, unknown_accounts(writes)))
+            fresh = completed(writes, known, currencies, node, homes)
             try:
-                await decide(Branch(connection, given(completed(writes, known, node, homes))))
+                await decide(Branch(connection, given(fresh)))
             except WalletError as error:
                 raise InvariantViolated(f"an item cannot be imported: {error}") from error
 

@@ -53,7 +53,8 @@ class Statements:
         self.entries_of = self._lines_of(f"WHERE {dialect.among('transfer_id', one)}")
         """Entries, and pending credits as entries of sequence 0: one statement, so at one moment."""
         self.system_entries_of = select(SYSTEM_ENTRY, f"WHERE {dialect.among('transfer_id', one)}")
-        self.count_accounts = f"SELECT count(*) FROM accounts WHERE {dialect.among('id', one)}"  # noqa: S608 - own names
+        self.currencies = f"SELECT id, currency FROM accounts WHERE {dialect.among('id', one)}"  # noqa: S608 - own names
+        self.transfers = select(TRANSFER, f"WHERE {dialect.among('id', one)}")
         self.known_transfers = f"SELECT id FROM transfers WHERE {dialect.among('id', one)}"  # noqa: S608 - own names
         self._scans = {kind.name: self._scan(kind) for kind in SCANNED.values()}
         columns = f"{ENTRY.names('e.')}, {TRANSFER.names('t.')}"

@@ -26,13 +26,13 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 
 from ...background import attempt
 from ...domain.changes import Outcome, State, Writes, decide_all
-from ...domain.errors import ConfigurationError, Contended, InvariantViolated, Unavailable, WalletError
+from ...domain.errors import ConfigurationError, Contended, Unavailable, WalletError
 from ...failpoints import after_decision, before_decision
 from ...storage import Away, Capabilities, Recovered
 from ...urls import parse
 from ..kit.group_commit import Command
 from ..kit.imports import completed, unknown_accounts
-from ..kit.kinds import Row
+from ..kit.kinds import TRANSFER, Row
 from ..kit.nodes import NodeMap
 from ..kit.store import PageAsked, no_ledger
 from ..kit.wanted import Wanted
@@ -279,14 +279,13 @@ class SqliteStore(RelationalStore):
 
     async def _import(self, node: str, writes: Writes, homes: NodeMap) -> None:
         def work(connection: sqlite3.Connection) -> None:
-            def column(statement: str, names: Sequence[str]) -> list[Any]:
-                return [value for (value,) in connection.execute(statement, (json.dumps(names),))]
+            def rows(statement: str, names: Sequence[str]) -> list[Any]:
+                return connection.execute(statement, (json.dumps(names),)).fetchall()
 
-            strangers = unknown_accounts(writes)
-            if column(self.statements.count_accounts, strangers) != [len(strangers)]:
-                raise InvariantViolated("an imported entry is of an unknown account")
-            known = column(self.statements.known_transfers, [transfer.id for transfer in writes.transfers])
-            batches.write(connection, completed(writes, set(known), node, self._map))
+            headers = rows(self.statements.transfers, [transfer.id for transfer in writes.transfers])
+            known = {transfer.id: transfer for transfer in map(TRANSFER.from_row, headers)}
+            currencies = dict(rows(self.statements.currencies, unknown_accounts(writes)))
+            batches.write(connection, completed(writes, known, currencies, node, self._map))
 
         await self._on(self._writer, lambda: self._transact(work, _WRITE_WAIT_SECONDS))
 

@@ -12,7 +12,7 @@ from ...books.audit import audit
 from ...domain.changes import Changes, Scope
 from ...domain.errors import InvariantViolated, WalletError
 from ...domain.ids import OPERATOR, SLOTS
-from ...domain.model import AccountStatus, Hold, Record, RecordKey
+from ...domain.model import Account, AccountStatus, Hold, Record, RecordKey
 from ...storage import SCAN_KINDS, JournalItem, ScanItem, Store
 from ..books import faults, read_books, scan_all
 from ..raw import between_systems, counter_key, increment, written
@@ -104,7 +104,10 @@ class Copying(Suite):
                 await world.store.load_raw([item])
 
     async def test_read_an_import_refuses_contradictions(self, world: World) -> None:
-        """Entries that do not follow from their header, or whose account is absent, are refused."""
+        """Entries that do not follow from their header, or whose account is absent or of another currency, are refused.
+
+        So is another transfer under the id of one that is there.
+        """
         await _populate(world)
         await world.settle()
         accounts = await scan_all(world.store, "account")
@@ -121,6 +124,21 @@ class Copying(Suite):
             with pytest.raises(InvariantViolated):
                 await copy.store.load_raw([replace(item, entries=(more, *item.entries[1:]))])
             await _start_anew(copy)
+        async with world.sibling("currency") as copy:
+            own = [one for one in accounts if isinstance(one, Account)]
+            others = [replace(one, currency="CHF") if one.id == entry.account_id else one for one in own]
+            await copy.store.load_raw(others)
+            with pytest.raises(InvariantViolated):
+                await copy.store.load_raw([item])
+            await _start_anew(copy)
+        async with world.sibling("header") as copy:
+            both = next((one for one in journal if isinstance(one, JournalItem) and len(one.entries) > 1), None)
+            if both is not None:  # else every transfer here has its accounts on two nodes
+                await copy.store.load_raw([*accounts, replace(both, entries=both.entries[:1])])
+                other = replace(both.transfer, reference="another")
+                with pytest.raises(InvariantViolated):
+                    await copy.store.load_raw([replace(both, transfer=other, entries=both.entries[1:])])
+                await _start_anew(copy)
 
     async def test_read_the_gate_holds_every_writer_back(self, world: World) -> None:
         """Inside the gate no commit of any store object succeeds; afterwards the waiting commands go on."""
