@@ -164,6 +164,27 @@ async def test_a_closed_gate_is_no_locked_account(world: World) -> None:
     await asyncio.gather(*paying)
 
 
+async def test_the_gate_waits_longer_than_a_statement(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a statement may take by default is no limit of a gate that waits for a commit to end."""
+    monkeypatch.setitem(_pg_node.SETTINGS, "statement_timeout", "1s")
+    store = await world.another()
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND now() - query_start > '1.5s'"
+
+    async def close() -> None:
+        async with store.gate():
+            pass
+
+    async with node_of(world).connection(asyncio.get_running_loop().time() + patience(30)) as commit:
+        await commit.do("BEGIN; SELECT pg_advisory_xact_lock_shared(7205759403792794)")
+        closing = asyncio.create_task(close())
+        while not closing.done() and not await node_of(world).ask(waits):
+            await commit.value("SELECT 1")  # it is not idle for too long
+            await asyncio.sleep(0.05)
+        assert not closing.done(), closing.exception()
+        await commit.do("COMMIT")
+    await closing
+
+
 # Whose turn it is
 
 

@@ -47,8 +47,14 @@ def bounds(page: PageRequest) -> tuple[int, int, int]:
     return before, -1 if page.after is None else page.after, page.limit + 1
 
 
-CLOSE_GATE: Final = "SET lock_timeout = '10s'; SET idle_session_timeout = 0; SELECT pg_advisory_lock(7205759403792794)"
-"""Until the session ends, so that the session itself may still receive credits. It is idle meanwhile."""
+CLOSE_GATE: Final = (
+    "SET lock_timeout = '10s'; SET statement_timeout = '10s'; SET idle_session_timeout = 0; "
+    "SELECT pg_advisory_lock(7205759403792794)"
+)
+"""Until the session ends, so that the session itself may still receive credits. It is idle meanwhile.
+
+A wait for a lock also counts as time of its statement, so both limits are those of the gate.
+"""
 
 FACTS: Final = "SELECT id, owner, currency, status FROM accounts WHERE id = ANY ($1) AND wallet_at($2)"
 
