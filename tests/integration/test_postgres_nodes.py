@@ -487,7 +487,7 @@ def recovery_of(store: PostgresStore) -> Recovery:
 async def test_an_orphan_is_fenced_and_rolled_back(quiet: World) -> None:
     """The fence is a row on the leader, and its late coordinator cannot decide any more."""
     gid = orphan(quiet, 1)
-    done = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
+    done, _ = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
     assert (done.committed, done.rolled_back) == (0, 1)
     assert sql_on(quiet, 0, f"SELECT verdict FROM decisions WHERE attempt = '{gid.attempt}'") == "abort"
     with pytest.raises(CalledProcessError):
@@ -504,7 +504,7 @@ async def test_a_decided_one_is_committed(quiet: World) -> None:
     """The decision on the leader is carried out elsewhere."""
     gid = orphan(quiet, 2)
     sql_on(quiet, 0, f"INSERT INTO decisions VALUES ('{gid.attempt}', 'commit')")
-    done = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
+    done, _ = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
     assert (done.committed, done.rolled_back) == (1, 0)
     assert (sql_on(quiet, 2, "SELECT count(*) FROM records WHERE kind = 'orphan'"), prepared(quiet)) == ("1", [])
 
@@ -519,7 +519,7 @@ async def test_an_undecided_leader_is_waited_for(quiet: World) -> None:
         await asyncio.sleep(0.3)
         assert not running.done()
         await connection.do("COMMIT")
-    assert (await running).committed == 1
+    assert (await running)[0].committed == 1
 
 
 async def test_strangers_are_left_alone(quiet: World) -> None:
@@ -531,7 +531,7 @@ async def test_strangers_are_left_alone(quiet: World) -> None:
     ]
     for name in names:
         leave(quiet, 1, name, "SELECT 1")
-    done = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
+    done, _ = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
     assert (done.committed, done.rolled_back) == (0, 0)
     assert sorted(prepared(quiet)) == sorted(names)
     for name in names:
@@ -558,8 +558,8 @@ async def test_a_first_sighting_is_left_to_its_coordinator(quiet: World) -> None
     """A background run passes over what it sees for the first time; one call of `recover` looks twice."""
     orphan(quiet, 1)
     recovery = recovery_of(store_of(quiet, PostgresStore))
-    assert (await recovery.run(10)).rolled_back == 0
-    assert (await recovery.run(10)).rolled_back == 1
+    assert (await recovery.run(10))[0].rolled_back == 0
+    assert (await recovery.run(10))[0].rolled_back == 1
     orphan(quiet, 1)
     assert (await quiet.store.recover(10)).rolled_back == 1
 
@@ -569,7 +569,7 @@ async def test_an_unreachable_leader_leaves_it_in_doubt(quiet: World) -> None:
     """No verdict without the leader; with it, soon."""
     gid = orphan(quiet, 1)
     async with down(store_cluster(quiet).nodes[0], "kill"):
-        done = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
+        done, _ = await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
         assert (done.committed, done.rolled_back) == (0, 0)
         assert store_cluster(quiet).nodes[1].run("SELECT gid FROM pg_prepared_xacts") == gid.text
     await recovery_of(store_of(quiet, PostgresStore)).run(10, at_once=True)
@@ -647,7 +647,7 @@ async def test_old_decisions_are_forgotten(quiet: World) -> None:
             await recovery.prune(older_than_seconds=-1)
     assert await recovery.prune(older_than_seconds=-1) == 2
     assert sql_on(quiet, 0, "SELECT attempt FROM decisions") == waiting.attempt
-    assert (await recovery.run(10, at_once=True)).committed == 1
+    assert (await recovery.run(10, at_once=True))[0].committed == 1
 
 
 async def test_two_connections_serve_hundreds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

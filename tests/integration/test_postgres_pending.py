@@ -103,7 +103,7 @@ async def test_replays_say_the_truth(quiet: World, monkeypatch: pytest.MonkeyPat
     store = store_of(quiet, PostgresStore)
     for name, arrived in (("n2", False), ("n3", True)):
         assert not (await again()).credited
-        assert await store._recovery._node(store._nodes[name], 10, at_once=True) == (1, 0)
+        assert await store._recovery._node(store._nodes[name], 10, at_once=True) == (1, 0, False)
         assert (await again()).credited == arrived
 
 

@@ -188,9 +188,9 @@ async def a_credit_waits_until_its_node_is_known(world: World, patch: pytest.Mon
     whole = store.placement
     # whoever guessed would take the first, which is the payer's and has the header
     store._credits.homes = Placement({name: whole.told[name] for name in ("n1", "n3")}, {"n2"})
-    assert await store._credits.settle(100, at_once=True) == 0
+    assert await store._credits.settle(100, at_once=True) == (0, False)
     store._credits.homes = whole
-    assert await store._credits.settle(100, at_once=True) == 1
+    assert await store._credits.settle(100, at_once=True) == (1, False)
     assert await world.balance(payee) == (1_007, 0)
 
 

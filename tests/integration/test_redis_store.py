@@ -299,9 +299,9 @@ async def test_a_reversal_before_the_credit_has_arrived(world: World, monkeypatc
     assert await world.balance(ann) == (1_000, 0)
 
 
-async def nothing_is_open(*_: object, **__: object) -> list[object]:
+async def nothing_is_open(*_: object, **__: object) -> tuple[list[object], bool]:
     """What a look at the intents finds while the credits of a test shall wait."""
-    return []
+    return [], False
 
 
 # A Redis that is down

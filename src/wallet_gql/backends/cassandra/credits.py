@@ -85,8 +85,6 @@ class Credits:
         self._low: dict[str, int] = {}
         self._kept: dict[str, int] = {}
         self._seen: dict[str, set[TransferId]] = {}
-        self.unripe = False
-        """Whether the last `settle` skipped an intent because it saw it for the first time."""
 
     async def open(self) -> None:
         """Read the versions up to which all intents are done. Raises Failure."""
@@ -155,27 +153,26 @@ class Credits:
 
     # Finding
 
-    async def settle(self, limit: int) -> int:
+    async def settle(self, limit: int) -> tuple[int, bool]:
         """Send the credits of open intents, at most `limit` per partition. Returns how many have arrived.
 
-        Intents seen for the first time are left to their leader.
+        Intents seen for the first time are left to their leader; it also returns whether there were any.
         """
-        self.unripe = False
         found = await asyncio.gather(*(self._ripe(partition, limit) for partition in self._partitions.values()))
-        sent = self.send(intent for part in found for intent in part)
+        sent = self.send(intent for part, _ in found for intent in part)
         if sent:
             await asyncio.wait(sent)
         while self._closing:
             await asyncio.wait(list(self._closing.values()))
-        return sum(task.result() for task in sent)
+        return sum(task.result() for task in sent), any(unripe for _, unripe in found)
 
-    async def _ripe(self, partition: Partition, limit: int) -> list[Intent]:
+    async def _ripe(self, partition: Partition, limit: int) -> tuple[list[Intent], bool]:
+        """The intents whose credits to send now, and whether others were left."""
         opened = await self.open_of(partition)
         seen = self._seen.get(partition.name, set())
         self._seen[partition.name] = {intent.credit.transfer.id for intent in opened}
         ripe = [intent for intent in opened if intent.credit.transfer.id in seen][:limit]
-        self.unripe |= len(ripe) < len(opened)
-        return ripe
+        return ripe, len(ripe) < len(opened)
 
     async def open_of(self, partition: Partition) -> list[Intent]:
         """The open intents of a partition, after its newest commit was spread. Raises Failure."""

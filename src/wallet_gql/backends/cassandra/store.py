@@ -257,10 +257,11 @@ class CassandraStore(GroupStore):
 
     async def recover(self, limit: int) -> Recovered:
         """See `Store.recover`. Spreads decided commits, and sends open credits."""
-        credited = await self._reading(self._credits.settle(limit))
-        if self._credits.unripe:
+        credited, unripe = await self._reading(self._credits.settle(limit))
+        if unripe:
             await asyncio.sleep(_RIPE_SECONDS)
-            credited += await self._reading(self._credits.settle(limit))
+            more, _ = await self._reading(self._credits.settle(limit))
+            credited += more
         return Recovered(credited=credited)
 
     async def ping(self) -> Away:

@@ -269,10 +269,10 @@ class PostgresStore(PgStore):
 
         Then receive what is pending: afterwards nothing is, except where somebody keeps an account locked.
         """
-        done = await self._recovery.run(limit)
-        if self._recovery.unripe:
+        done, unripe = await self._recovery.run(limit)
+        if unripe:
             await asyncio.sleep(_RIPE_SECONDS)
-            more = await self._recovery.run(limit)
+            more, _ = await self._recovery.run(limit)
             done = Recovered(done.committed + more.committed, done.rolled_back + more.rolled_back)
         if len(self._nodes) > 1:
             await self._receive(RECEIVE_SECONDS)

@@ -173,29 +173,27 @@ class Recovery:
         self._cluster = cluster
         self._nodes = nodes
         self._seen: dict[str, set[str]] = {}
-        self.unripe = False
-        """Whether the last run skipped a transaction because it saw it for the first time."""
 
-    async def run(self, limit: int, *, at_once: bool = False) -> Recovered:
+    async def run(self, limit: int, *, at_once: bool = False) -> tuple[Recovered, bool]:
         """Settle up to `limit` transactions per node; with `at_once` also those seen for the first time.
 
-        A node that does not answer is skipped; what depends on it stays until it is back.
+        Also returns whether it skipped one because it saw it for the first time. A node that does not answer is
+        skipped; what depends on it stays until it is back.
         """
-        self.unripe = False
         results = await asyncio.gather(*(self._node(node, limit, at_once=at_once) for node in self._present()))
-        return Recovered(
-            committed=sum(committed for committed, _ in results), rolled_back=sum(back for _, back in results)
-        )
+        committed, rolled_back = sum(one for one, _, _ in results), sum(one for _, one, _ in results)
+        return Recovered(committed=committed, rolled_back=rolled_back), any(unripe for _, _, unripe in results)
 
-    async def _node(self, node: PgNode, limit: int, *, at_once: bool) -> tuple[int, int]:
+    async def _node(self, node: PgNode, limit: int, *, at_once: bool) -> tuple[int, int, bool]:
+        """How many it committed and rolled back, and whether it skipped one that it saw for the first time."""
         try:
             found = await self._prepared(node)
         except WalletError as error:
             log.info("recovery passes %s over: %s", node.name, error)
-            return 0, 0
+            return 0, 0, False
         seen = self._seen.get(node.name, set())
         ripe = sorted(found if at_once else found & seen)[:limit]
-        self.unripe |= not at_once and bool(found - seen)
+        unripe = not at_once and bool(found - seen)
         self._seen[node.name] = found
         leaders: dict[str, list[Gid]] = {}
         for text in ripe:
@@ -206,7 +204,7 @@ class Recovery:
                 leaders.setdefault(gid.leader, []).append(gid)
         verdicts = await asyncio.gather(*(self._settle_all(node, gids) for gids in leaders.values()))
         settled = [verdict for some in verdicts for verdict in some]
-        return settled.count("commit"), settled.count("abort")
+        return settled.count("commit"), settled.count("abort"), unripe
 
     def _present(self) -> list[PgNode]:
         return [node for node in self._nodes.values() if not node.is_gone]

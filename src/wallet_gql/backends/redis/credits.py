@@ -77,8 +77,6 @@ class Credits:
         self._unclosed: defaultdict[str, set[TransferId]] = defaultdict(set)
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._seen: dict[str, set[TransferId]] = {}
-        self.unripe = False
-        """Whether the last `settle` skipped an intent because it saw it for the first time."""
 
     def send(self, credits_: Iterable[Credit]) -> list[asyncio.Future[bool]]:
         """Start to send decided credits. Returns one future per credit; a future never raises.
@@ -223,33 +221,32 @@ class Credits:
 
     # Finding
 
-    async def settle(self, limit: int, *, at_once: bool = False) -> int:
+    async def settle(self, limit: int, *, at_once: bool = False) -> tuple[int, bool]:
         """Send the credits of open intents, at most `limit` per pair of nodes. Returns how many were taken in.
 
-        Intents seen for the first time are left to their leader, unless `at_once`. A node that does not answer is
-        skipped; its intents stay open until it is back.
+        Intents seen for the first time are left to their leader, unless `at_once`; it also returns whether there were
+        any. A node that does not answer is skipped; its intents stay open until it is back.
         """
-        self.unripe = False
         found = await asyncio.gather(*(self._open_on(name, limit, at_once=at_once) for name in self.homes.names))
-        sent = self.send(credit for part in found for credit in part)
+        sent = self.send(credit for part, _ in found for credit in part)
         if sent:
             await asyncio.wait(sent)  # unlike gather, wait does not cancel the futures: others wait for them, too
         await self.closed()
-        return sum(arrived.result() for arrived in sent)
+        return sum(arrived.result() for arrived in sent), any(unripe for _, unripe in found)
 
-    async def _open_on(self, leader: str, limit: int, *, at_once: bool) -> list[Credit]:
+    async def _open_on(self, leader: str, limit: int, *, at_once: bool) -> tuple[list[Credit], bool]:
+        """The credits to send now, and whether others were left because they were seen for the first time."""
         asked = (self._peers(leader), limit)
         try:
             found = await self._nodes[leader].rows(sql.OPEN_INTENTS, *asked, seconds=LOOK_SECONDS, aside=True)
         except WalletError as error:
             log.info("the sweep passes %s over: %s", leader, error)
-            return []
+            return [], False
         open_ = [TRANSFER.from_row(row) for row in found]
         seen = self._seen.get(leader, set())
         ripe = [t for t in open_ if at_once or t.id in seen]
-        self.unripe |= len(ripe) < len(open_)
         self._seen[leader] = {transfer.id for transfer in open_}
-        return _credits(leader, ripe)
+        return _credits(leader, ripe), len(ripe) < len(open_)
 
     async def settle_slots(self, slots: Sequence[int]) -> None:
         """Send every credit from or to these slots that is open now.

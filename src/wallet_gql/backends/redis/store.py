@@ -259,10 +259,11 @@ class RedisStore(PgStore):
         Then receives what is pending: afterwards nothing is, except where somebody keeps an account leased.
         """
         assert self._credits is not None
-        credited = await self._credits.settle(limit)
-        if self._credits.unripe:
+        credited, unripe = await self._credits.settle(limit)
+        if unripe:
             await asyncio.sleep(_RIPE_SECONDS)
-            credited += await self._credits.settle(limit)
+            more, _ = await self._credits.settle(limit)
+            credited += more
         if self.keeps_pending:
             await self._receive(RECEIVE_SECONDS)
         return Recovered(credited=credited)
