@@ -24,6 +24,7 @@ from typing import Final
 
 import asyncpg
 
+from ...background import log_once_a_minute
 from ...domain.errors import InDoubt, InvariantViolated, Unavailable, WalletError
 from ...failpoints import after_decision, before_decision
 from ...storage import Recovered
@@ -199,7 +200,8 @@ class Recovery:
         for text in ripe:
             gid = Gid.parse(text)
             if gid is None or gid.leader not in self._nodes:
-                log.error("prepared transaction %s on %s names no leader of this cluster; left alone", text, node.name)
+                said = f"prepared transaction {text} on {node.name} names no leader of this cluster; left alone"
+                log_once_a_minute(log, logging.ERROR, f"{text} on {node.name}", said)
             else:
                 leaders.setdefault(gid.leader, []).append(gid)
         verdicts = await asyncio.gather(*(self._settle_all(node, gids) for gids in leaders.values()))

@@ -130,7 +130,8 @@ class Credits:
                     log.info("credits for %s are tried again: %s", peer, error)
                     done, again = set(), True
                 except Exception as error:  # noqa: BLE001 - the credit is decided: the sweep finishes it
-                    log.warning("credits for %s are left to the sweep: %s", peer, error)
+                    text = f"credits for {peer} are left to the sweep: {error}"
+                    log_once_a_minute(log, logging.WARNING, f"credits for {peer}", text)
                     done, again = set(), False
                 self._tell(batch, done, again=again)
         finally:

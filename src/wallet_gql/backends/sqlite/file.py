@@ -22,6 +22,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from ...background import log_once_a_minute
 from ...domain.errors import Unavailable, WalletError
 from .connection import roll_back
 
@@ -146,7 +147,8 @@ class LedgerFile:
             self._commits = 0  # another process is moving it
         except (sqlite3.Error, WalletError, OSError) as error:
             roll_back(connection)
-            log.warning("the log of %s could not be moved into it now: %s", self.path, error)
+            text = f"the log of {self.path} could not be moved into it now: {error}"
+            log_once_a_minute(log, logging.WARNING, f"log of {self.path}", text)
 
     def _move(self) -> None:
         """A checkpoint, as far as readers let it; the next one comes when the log is likely to be as long again."""
