@@ -178,6 +178,7 @@ class PostgresStore(PgStore):
         for name, answer in zip((leader.node, *others), answers, strict=True):
             if isinstance(answer, NodeUnavailable) and isinstance(answer.__cause__, TimeoutError):
                 self._nodes[name].silent()
+        for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
             state.facts.update(answer or ())
