@@ -295,7 +295,7 @@ async def test_a_third_node_that_is_down_keeps_no_batch_from_its_node(
     await store.moves._freeze(store.placement, "n1", Leaving("a" * 32, "n2", 1 << first.slot))
     await store._learning.learn_now()
     assert store.placement.is_moving([first.slot])
-    await store._sweep()
+    await store._sweep_moves()
     assert (await world.pay(first, second, 1)).credited
 
 

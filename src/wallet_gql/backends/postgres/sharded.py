@@ -141,7 +141,7 @@ class PgStore(Receiving):
 
     @abstractmethod
     async def _sweep(self) -> None:
-        """Settle what any process left unfinished, as far as possible now."""
+        """Settle the commits that any process left unfinished, as far as possible now."""
 
     async def _sweep_moves(self) -> None:
         """End what a move that has stopped has left. Remove old decisions."""
@@ -157,8 +157,14 @@ class PgStore(Receiving):
         await self.moves.finish(homes)
 
     async def _recover_for_ever(self) -> None:
-        """Sweep for ever: every process settles what any process left unfinished."""
-        await run_for_ever(log, "recovery", self._sweep, every_seconds=RECOVER_EVERY_SECONDS)
+        """Sweep for ever: every process settles what any process left unfinished.
+
+        Moves have a loop of their own: a batch whose target is down slows its own loop, and no commit of other nodes.
+        """
+        await asyncio.gather(
+            run_for_ever(log, "recovery", self._sweep, every_seconds=RECOVER_EVERY_SECONDS),
+            run_for_ever(log, "ending moves", self._sweep_moves, every_seconds=RECOVER_EVERY_SECONDS),
+        )
 
     async def _close(self) -> None:
         if self._recovering is not None:

@@ -100,7 +100,6 @@ class PostgresStore(PgStore):
 
     async def _sweep(self) -> None:
         await asyncio.gather(self._recovery.run(_RECOVER_MAX), self._receive(0))
-        await self._sweep_moves()
 
     # Writing
 

@@ -95,7 +95,6 @@ class RedisStore(PgStore):
         async with asyncio.TaskGroup() as both:
             both.create_task(self._credits.settle(_RECOVER_MAX))
             both.create_task(self._receive(0))
-        await self._sweep_moves()
 
     async def _finish(self) -> None:
         if self._credits is not None:
