@@ -17,14 +17,13 @@ from tests.integration._mistakes import Check, Spoil, notice, run
 from tests.integration.test_postgres_pending import home_of
 from tests.integration.test_postgres_receiving import neighbours
 from wallet_gql.backends.kit.group_commit import Command, Deferred
-from wallet_gql.backends.kit.wanted import Wanted
 from wallet_gql.backends.postgres import node as _pg_node
 from wallet_gql.backends.postgres.node import Connection
 from wallet_gql.backends.postgres.sharded import Lane
 from wallet_gql.backends.redis import store as _redis
 from wallet_gql.backends.redis.leases import Held
 from wallet_gql.backends.redis.store import RedisStore
-from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot, State
+from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.errors import Contended, NodeUnavailable
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.domain.model import AccountFacts, AccountStatus
@@ -286,14 +285,15 @@ def silent_for_everybody(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_pg_node, "SILENT_SECONDS", patience(60))
 
 
-def wallets_are_read_like_other_reads(patch: pytest.MonkeyPatch) -> None:
-    """On the pool for reads, for its own time, and without a memory of who did not answer."""
+def a_leader_that_hangs_is_busy(patch: pytest.MonkeyPatch) -> None:
+    """Who does not say in time which accounts a wallet has is taken for one whose rows are locked."""
+    look = RedisStore._accounts_of
 
-    async def accounts_of(store: RedisStore, lane: Lane, batch: Sequence[Command], _deadline: float) -> Any:
-        wanted = Wanted(wallets={owner for command in batch for owner in command.scope.wallets})
-        state = State(lane.leader, lane.homes.peer_of(lane.leader))
-        await store._read_part(lane.homes, lane.leader, state, wanted)
-        return state.wallets
+    async def accounts_of(store: RedisStore, *values: Any) -> Any:
+        try:
+            return await look(store, *values)
+        except NodeUnavailable as error:
+            raise Contended from error
 
     patch.setattr(RedisStore, "_accounts_of", accounts_of)
 
@@ -305,7 +305,7 @@ MISTAKES: Final[dict[Spoil, tuple[Check, str]]] = {
     facts_are_everybodys: (each_knows_what_it_has_read, "'open'"),
     nobody_is_late: (who_has_hardly_any_time_is_refused, "DID NOT RAISE"),
     silent_for_everybody: (a_node_slow_to_tell_serves_its_own, "payments of its own"),
-    wallets_are_read_like_other_reads: (a_leader_that_hangs_is_away, "not said to be away"),
+    a_leader_that_hangs_is_busy: (a_leader_that_hangs_is_away, "not said to be away"),
 }
 """Each with the check that notices it, and what that says."""
 

@@ -8,8 +8,9 @@ from contextvars import ContextVar
 
 import pytest
 
+from wallet_gql.backends.kit import group_read
 from wallet_gql.backends.kit.group_read import AT_ONCE, GROUP_MAX, GroupRead
-from wallet_gql.domain.errors import InvariantViolated, NodeUnavailable, Unavailable
+from wallet_gql.domain.errors import Contended, InvariantViolated, NodeUnavailable, Unavailable
 from wallet_gql.testing.patience import turns, until
 
 BAD = -1
@@ -100,6 +101,21 @@ async def test_a_store_that_is_gone_is_not_asked_by_each(busy: Reader) -> None:
     found = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(error, Unavailable) for error in found)
     assert busy.groups[AT_ONCE:] == [[1, GONE, 2]]
+
+
+async def test_who_has_waited_for_long_is_not_asked(busy: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow store is asked only what somebody may still wait for; who comes later is answered."""
+    monkeypatch.setattr(group_read, "WAIT_SECONDS", -1.0)
+    late = busy.ask(1, 2)
+    await turns(3)
+    monkeypatch.undo()
+    asked = busy.ask(3)
+    await turns(3)
+    busy.gate.set()
+    found = await asyncio.gather(*late, return_exceptions=True)
+    assert [type(error) for error in found] == [Contended] * 2
+    assert await asked[0] == 6
+    assert busy.groups[AT_ONCE:] == [[3]]
 
 
 async def test_who_gives_up_leaves_the_group_running(busy: Reader) -> None:

@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context
 from typing import Final, Generic, TypeVar
 
-from ...domain.errors import Unavailable
+from ...domain.errors import Contended, Unavailable
+from ...storage import TIMEOUT_SECONDS
 from .group_commit import Counters
 
 Q = TypeVar("Q")
@@ -32,6 +33,9 @@ SLOW_SECONDS: Final = 0.002
 GROUP_MAX: Final = 64
 """The most questions in one group."""
 
+WAIT_SECONDS: Final = TIMEOUT_SECONDS
+"""How long a question may wait for groups in flight: as long as a command. Then its caller has mostly given up."""
+
 
 class _Lane(Generic[Q, A]):
     """The questions of one lane that wait, and the groups in flight."""
@@ -40,7 +44,8 @@ class _Lane(Generic[Q, A]):
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self.waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        self.waiting: deque[tuple[Q, asyncio.Future[A], float]] = deque()
+        """Each with the time until when it may wait, on the event loop's clock."""
         self.running: set[asyncio.Task[None]] = set()
         self.hurry: asyncio.TimerHandle | None = None
         """What begins another group if the one in flight is slow."""
@@ -62,13 +67,17 @@ class GroupRead(Generic[Q, A]):
         self._lanes: dict[Hashable, _Lane[Q, A]] = {}
 
     async def ask(self, lane: Hashable, question: Q) -> A:
-        """The answer to one question. Raises what `read` raises for it."""
+        """The answer to one question.
+
+        Raises:
+            Contended: it has waited for `WAIT_SECONDS`, and was not asked. Also what `read` raises for it.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
         found = self._lanes.get(lane)
         if found is None:
             found = self._lanes[lane] = _Lane(lane)
-        found.waiting.append((question, answer))
+        found.waiting.append((question, answer, loop.time() + WAIT_SECONDS))
         if found.running:
             self._hurry(found)
         else:
@@ -99,10 +108,15 @@ class GroupRead(Generic[Q, A]):
         try:
             while waiting:
                 lane.calm()
+                now = asyncio.get_running_loop().time()
                 while waiting and len(group) < GROUP_MAX:
-                    asked = waiting.popleft()
-                    if not asked[1].done():
-                        group.append(asked)
+                    question, answer, until = waiting.popleft()
+                    if answer.done():
+                        continue
+                    if until < now:
+                        answer.set_exception(Contended("the reads before this one took all the time given"))
+                    else:
+                        group.append((question, answer))
                 if waiting:
                     self._hurry(lane)
                 await self._answer(lane.key, group)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 import asyncpg
 
 from ...background import log_once_a_minute
-from ...domain.errors import NodeUnavailable, Unavailable, WalletError
+from ...domain.errors import Contended, NodeUnavailable, Unavailable, WalletError
 from ...metrics import CONNECTION_SECONDS, CONNECTIONS, CONNECTIONS_MAX
 from ...urls import parse
 from .errors import translate
@@ -180,7 +180,9 @@ class PgNode:
         except Unavailable:
             raise
         except Exception as error:
-            if isinstance(error, TimeoutError) and loop.time() < deadline:  # connecting took too long
+            now = loop.time()
+            hangs = now < deadline or (now - began > CONNECT_SECONDS - SILENT_SECONDS and not pool.is_used_up)
+            if isinstance(error, TimeoutError) and hangs:  # connecting took too long
                 raise self.silent() from error
             raise translate(error, self.name) from error
         finally:
@@ -214,22 +216,37 @@ class PgNode:
         self._silent_until = asyncio.get_running_loop().time() + SILENT_SECONDS
         return NodeUnavailable(self.name)
 
-    async def ask(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> Any:
-        """One value from one statement in a transaction of its own. Raises Unavailable."""
-        return await self._read("value", statement, values, seconds, aside=aside)
+    async def ask(
+        self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False, soon: bool = False
+    ) -> Any:
+        """One value from one statement in a transaction of its own; for `soon` see `rows`. Raises Unavailable."""
+        return await self._read("value", statement, values, seconds, aside=aside, soon=soon)
 
     async def run(self, statements: str, *, seconds: float) -> None:
         """Run several statements without values, in one transaction. Raises Unavailable."""
         async with self.connection(asyncio.get_running_loop().time() + seconds, reads=True) as connection:
             await connection.do(statements)
 
-    async def rows(self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False) -> list[Any]:
-        """Rows of one statement. Raises Unavailable."""
-        found: list[Any] = await self._read("rows", statement, values, seconds, aside=aside)
+    async def rows(
+        self, statement: str, *values: Any, seconds: float = 5.0, aside: bool = False, soon: bool = False
+    ) -> list[Any]:
+        """Rows of one statement. With `soon` a node that does not answer it in that time is down for a moment.
+
+        Raises:
+            Unavailable: NodeUnavailable, too, if what is asked `soon` is not answered.
+        """
+        found: list[Any] = await self._read("rows", statement, values, seconds, aside=aside, soon=soon)
         return found
 
     async def _read(
-        self, how: Literal["value", "rows"], statement: str, values: Sequence[Any], seconds: float, *, aside: bool
+        self,
+        how: Literal["value", "rows"],
+        statement: str,
+        values: Sequence[Any],
+        seconds: float,
+        *,
+        aside: bool,
+        soon: bool,
     ) -> Any:
         """One statement, on a connection for reads. Most take one that is at hand, and few steps."""
         loop = asyncio.get_running_loop()
@@ -238,7 +255,12 @@ class PgNode:
         raw = None if aside or deadline - seconds < self._silent_until else pool.take()
         if raw is None:
             async with self.connection(deadline, aside=aside, reads=True) as connection:
-                return await getattr(connection, how)(statement, *values)
+                given = deadline - loop.time()
+                try:
+                    return await getattr(connection, how)(statement, *values)
+                except Contended as error:
+                    self._judge(error, given, soon=soon)
+                    raise
         CONNECTIONS.add(1, self.name, "reads")
         doubtful = True
         try:
@@ -247,10 +269,21 @@ class PgNode:
         except OtherEpoch:
             doubtful = False
             raise
+        except Contended as error:
+            self._judge(error, seconds, soon=soon)
+            raise
         finally:
             CONNECTIONS.add(-1, self.name, "reads")
             await self._give_back(pool, raw, doubtful=doubtful)
         return found
+
+    def _judge(self, error: Contended, given: float, *, soon: bool) -> None:
+        """Raises NodeUnavailable if the node did not answer in the `given` seconds what it answers `soon` if it is up.
+
+        Reads wait for no lock. So those that are queued behind this one need not wait, too.
+        """
+        if soon and given >= SILENT_SECONDS and isinstance(error.__cause__, TimeoutError):
+            raise self.silent() from error
 
 
 class Connection:

@@ -72,6 +72,11 @@ class Pool:
         is_wanted_back = self._is_closing or self._waiting or self._uses % USES_MAX == 0
         return not is_wanted_back and len(self._at_hand) < AT_HAND_MAX
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether all its connections are in use. If not, who waits for one waits for the server."""
+        return len(self._taken) >= self.pool.get_max_size()
+
     async def expire(self) -> None:
         """Make every connection anew before it is used again, also those in use.
 

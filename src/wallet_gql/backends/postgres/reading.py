@@ -171,7 +171,8 @@ class PgReads(RelationalStore):
     async def _read_part(self, homes: Placement, name: str, state: State, part: Wanted) -> None:
         """Load a node's part without locks."""
         asked = self._wish(part, "read", homes.epochs[name])
-        text = await self._nodes[name].ask("SELECT wallet_load($1, $2)", asked, "read", seconds=_FETCH_SECONDS)
+        load = "SELECT wallet_load($1, $2)"
+        text = await self._nodes[name].ask(load, asked, "read", seconds=_FETCH_SECONDS, soon=True)
         fill(state, part, orjson.loads(text))
 
     def _wish(self, wanted: Wanted, mode: str, epoch: int, **more: Any) -> str:
@@ -201,20 +202,21 @@ class PgReads(RelationalStore):
         """The pages of one node. One statement for a single page, another one for several."""
         if len(asked) == 1:
             text, values = self.statements.history_page(*asked[0])
-            return [list(await self._ask(node, text, *values))]
+            return [list(await self._ask(node, text, *values, soon=True))]
         newest_first = asked[0][1].newest_first
         bounds = [sql.bounds(page) for _, page in asked]
         values = ([account_id for account_id, _ in asked], *map(list, zip(*bounds, strict=True)))
         found: list[list[Row]] = [[] for _ in asked]
-        for place, page in groupby(await self._ask(node, sql.PAGES[newest_first], *values), key=itemgetter(-1)):
+        rows = await self._ask(node, sql.PAGES[newest_first], *values, soon=True)
+        for place, page in groupby(rows, key=itemgetter(-1)):
             found[place - 1] += page
         return found
 
-    async def _ask(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
+    async def _ask(self, node: str, statement: str, *values: Any, soon: bool = False) -> Sequence[Row]:
         if len(self._nodes) == 1:
-            return await self._nodes[node].rows(statement, *values)
+            return await self._nodes[node].rows(statement, *values, soon=soon)
         epoch = self._homes().epochs[node]
-        return await self._nodes[node].rows(sql.at_epoch(statement, len(values)), *values, epoch)
+        return await self._nodes[node].rows(sql.at_epoch(statement, len(values)), *values, epoch, soon=soon)
 
     async def _ask_for_sweep(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
         """See `RelationalStore`. A node that does not answer is skipped."""
