@@ -24,6 +24,7 @@ from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import membership, move_rows
 from wallet_gql.backends.postgres import moves as moves_module
 from wallet_gql.backends.postgres.membership import Membership
+from wallet_gql.backends.postgres.mover import indexed
 from wallet_gql.backends.postgres.node import PgNode, literal
 from wallet_gql.backends.postgres.placement import DRAINING, GONE, SERVING, Leaving, Told
 from wallet_gql.backends.postgres.sharded import PgStore
@@ -32,7 +33,7 @@ from wallet_gql.books.audit import audit
 from wallet_gql.books.exchange import digest_of
 from wallet_gql.domain.errors import ConfigurationError, Contended, InDoubt, NodeUnavailable, Unavailable, WalletError
 from wallet_gql.domain.ids import SLOTS
-from wallet_gql.testing.patience import insist
+from wallet_gql.testing.patience import insist, within
 from wallet_gql.testing.raw import between_systems
 from wallet_gql.testing.servers.postgres import PostgresServer
 from wallet_gql.testing.world import Person, World
@@ -276,6 +277,26 @@ async def test_a_mover_that_has_stopped_does_not_keep_its_slots(
             leaving = Leaving("a" * 32, "n4", 1 << people[0].slot)
             await members._store.moves._freeze(members._store.placement, source, leaving)
             await insist(partial(world.pay, people[0], people[1], 1, key="after"))
+
+
+async def test_a_mover_that_is_interrupted_leaves_no_index(world: World) -> None:
+    """Each would cost every payment of the node something until the next move."""
+    node = sharded(world).node("n1")
+    count = "SELECT count(*) FROM pg_class WHERE relname = ANY ($1)"
+    made = asyncio.Event()
+
+    async def move() -> None:
+        async with indexed(node):
+            made.set()
+            await asyncio.Event().wait()
+
+    moving_ = asyncio.create_task(move())
+    await within(60, made.wait())
+    assert await node.ask(count, list(move_rows.INDEXES)) == len(move_rows.INDEXES)
+    moving_.cancel()  # as Ctrl-C does
+    with pytest.raises(asyncio.CancelledError):
+        await moving_
+    assert await node.ask(count, list(move_rows.INDEXES)) == 0
 
 
 async def test_a_third_node_that_is_down_keeps_no_batch_from_its_node(

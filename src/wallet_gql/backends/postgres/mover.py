@@ -15,6 +15,7 @@ from .node import Connection, PgNode
 _LOCK_TRIES: Final = 10
 _LOCK_PAUSE: Final = 0.2
 _LONG_SECONDS: Final = 7 * 24 * 3600.0
+_DROP_SECONDS: Final = 10.0
 _BEAT: Final = "SELECT 1"
 _BEAT_SECONDS: Final = 10.0
 _SESSION: Final = (
@@ -74,15 +75,27 @@ async def _lock(connection: Connection) -> None:
 
 @asynccontextmanager
 async def indexed(source: PgNode) -> AsyncIterator[None]:
-    """While slots leave a node, it finds their rows by index."""
-    async with source.connection(for_long()) as connection:
-        connection.doubtful = True
-        await connection.do(_PATIENT)
-        for name, columns in INDEXES.items():
-            await connection.do(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            await connection.do(f"CREATE INDEX CONCURRENTLY {name} ON {columns}")
-    yield
-    async with source.connection(for_long()) as connection:
+    """While slots leave a node, it finds their rows by index.
+
+    After an error, such as Ctrl-C, they are removed in `_DROP_SECONDS`, or else by the next mover.
+    """
+    try:
+        async with source.connection(for_long()) as connection:
+            connection.doubtful = True
+            await connection.do(_PATIENT)
+            for name, columns in INDEXES.items():
+                await connection.do(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+                await connection.do(f"CREATE INDEX CONCURRENTLY {name} ON {columns}")
+        yield
+    except BaseException:
+        with suppress(WalletError):  # the first error is the one to tell
+            await _drop(source, asyncio.get_running_loop().time() + _DROP_SECONDS)
+        raise
+    await _drop(source, for_long())
+
+
+async def _drop(source: PgNode, deadline: float) -> None:
+    async with source.connection(deadline) as connection:
         connection.doubtful = True
         await connection.do(_PATIENT)
         for name in INDEXES:
