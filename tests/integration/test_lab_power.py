@@ -17,7 +17,7 @@ from tests.integration.test_lab_fault import SHOWN_BY
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.lab import power as lab_power
 from wallet_gql.lab.broken import SOUND
-from wallet_gql.lab.power import ENDLESS, Power, earlier, judged, mutants_of, parts, power, weak
+from wallet_gql.lab.power import ENDLESS, Power, earlier, judged, mutants_of, parts, power, weak, without_folders
 from wallet_gql.lab.results import keep
 from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.missing import server_or_skip
@@ -60,6 +60,12 @@ def test_rates_have_exact_intervals() -> None:
     always, never = Power("a", [*range(20)], [1.0] * 19 + [3.0]), Power("b", [*range(20)])
     assert [round(bound, 4) for bound in (*always.bounds, *never.bounds)] == [0.8316, 1, 0, 0.1684]
     assert (always.rate, always.median_seconds, never.median_seconds) == (1.0, 1.0, None)
+
+
+def test_what_is_found_names_no_folder() -> None:
+    """Absolute paths are cut down to their last parts; anything else stays."""
+    said = 'File "/home/ann/wallet gql/x/writer.py", 5/6 of postgres://n1/wallet in /tmp/tmpabc/load'
+    assert without_folders(said) == 'File "wallet gql/x/writer.py", 5/6 of postgres://n1/wallet in load'
 
 
 def test_mutants_that_are_rarely_convicted_are_named() -> None:

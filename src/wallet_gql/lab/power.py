@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import tempfile
 import time
@@ -55,6 +56,7 @@ TRIAL_SIZE: Final = Size(writes=200)
 TOGETHER: Final = 5
 """How many trials a process makes."""
 ENDLESS: Final = "the trial does not end"
+_FOLDERS: Final = re.compile(r"(?<![\w./:])(?:/[\w.-]+)+/(?=[\w.-])")
 
 
 @dataclass(slots=True)
@@ -266,6 +268,11 @@ async def _faults(backend: str, folder: Path, seed: int, faults: int) -> str:
     return "; ".join(told.wrong[:3])
 
 
+def without_folders(text: str) -> str:
+    """The text with absolute paths cut down to their last parts: a published result names no folder of a machine."""
+    return _FOLDERS.sub("", text)
+
+
 def main(arguments: Sequence[str]) -> None:
     """The trials."""
     module, mutant, backend, faults, *seeds = arguments
@@ -275,7 +282,7 @@ def main(arguments: Sequence[str]) -> None:
         began = time.monotonic()
         found = asyncio.run(judged(backend, int(seed), int(faults)))
         seconds = time.monotonic() - began
-        print(json.dumps({"found": found[:500], "seconds": seconds}), flush=True)  # noqa: T201 - its output
+        print(json.dumps({"found": without_folders(found)[:500], "seconds": seconds}), flush=True)  # noqa: T201 - its output
 
 
 if __name__ == "__main__":
