@@ -161,7 +161,7 @@ def test_the_placement_of_slots_is_simulated() -> None:
     assert shown.count("%") >= 2 * 4
 
 
-@pytest.mark.trial
+@pytest.mark.soak
 @pytest.mark.service("postgres")
 def test_payments_beside_a_move_are_compared(tmp_path: Path) -> None:
     """With what they were before it, and the books are proved."""

@@ -394,13 +394,16 @@ def test_listing_users(here: Here, storage: str, person: Person) -> None:
     ],
 )
 def test_an_empty_list_says_so(here: Here, storage: str, arguments: str, what: str) -> None:
-    """To people, and not where programs read."""
+    """To people, on the standard error; to programs nothing is told."""
     users = () if arguments == "users" else (settle_all(storage, 0)[0].username,)
     whose = users if arguments in {"limits", "transfers"} else ()
     assert here("migrate", storage=storage).returncode == 0
-    done = here(*arguments.split(), *whose, "--json", storage=storage)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith(f"no {what}")
+    for options, says in ((["--json"], ""), ([], f"no {what}")):
+        done = here(*arguments.split(), *whose, *options, storage=storage)
+        assert done.returncode == 0
+        assert [line for line in done.stdout.splitlines() if not line.startswith("account ")] == []
+        assert done.stderr.startswith(says)
+        assert bool(done.stderr) == bool(says)
 
 
 def test_without_a_provider_nothing_is_reconciled(here: Here, storage: str) -> None:

@@ -265,7 +265,8 @@ def power(
 
     What `--out` has of the same commit and as many faults is gone on with. Exit 1 if the sound product is convicted.
     """
-    from .broken import SOUND  # noqa: PLC0415 - needs the extra
+    from . import tables  # noqa: PLC0415 - needs the extra
+    from .broken import SOUND  # noqa: PLC0415 - same
     from .power import ENOUGH, earlier, mutants_of, parts, weak  # noqa: PLC0415 - same
     from .power import power as power_of  # noqa: PLC0415 - same
 
@@ -285,15 +286,7 @@ def power(
         return await few(name, mutants, chosen, drawn)
 
     (found, *_), _ = _each([backend], "power", seeds * (len(chosen) + 1), work, out)
-    table = Table(title=f"mutants of {backend}")
-    for head in ("mutant", "convicted", "95 % interval", "median s", "found"):
-        table.add_column(head, overflow="ellipsis", no_wrap=True)
-    for one in found:
-        low, high = one.bounds
-        seconds = "-" if one.median_seconds is None else f"{one.median_seconds:.1f}"
-        told = (f"{one.convicted} of {one.trials}", f"{low:.2f} to {high:.2f}", seconds, escape(one.found[:60]))
-        table.add_row(one.mutant, *told)
-    _console().print(table)
+    _console().print(tables.mutants(backend, found))
     rare = weak(parts(backend, faults, found))[backend]
     typer.echo(f"convicted in less than {ENOUGH:.0%} of the trials: {', '.join(rare) or 'none'}")
     if any(one.convicted for one in found if one.mutant == SOUND):

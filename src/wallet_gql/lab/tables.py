@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from .check import Report
 from .cost import Cost, columns, shown
 from .fault import Suffered
 from .load import Measured
+from .power import Power
 from .schedule import Shape
 
 
@@ -71,4 +73,17 @@ def levels(reports: Sequence[Report]) -> Table:
             colour = "green" if verdict.text == "holds" else "red"
             values = (str(verdict.claim), str(verdict.seen), str(verdict.runs), f"[{colour}]{verdict.text}[/]")
             table.add_row(report.backend, scope, *values)
+    return table
+
+
+def mutants(backend: str, found: Sequence[Power]) -> Table:
+    """How often each mutant was convicted."""
+    table = Table(title=f"mutants of {backend}")
+    for head in ("mutant", "convicted", "95 % interval", "median s", "found"):
+        table.add_column(head, overflow="ellipsis", no_wrap=True)
+    for one in found:
+        low, high = one.bounds
+        seconds = "-" if one.median_seconds is None else f"{one.median_seconds:.1f}"
+        told = (f"{one.convicted} of {one.trials}", f"{low:.2f} to {high:.2f}", seconds, escape(one.found[:60]))
+        table.add_row(one.mutant, *told)
     return table

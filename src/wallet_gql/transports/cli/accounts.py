@@ -106,7 +106,7 @@ def users(
             count += 1
             if count == first:
                 return
-        tell_none(count, "users")
+        tell_none(count, "users", as_json=as_json)
 
     with_wallet(work)
 
@@ -157,7 +157,7 @@ def transfers(
                 typer.echo(_account_line(account))
             lines += (await page_of_history(wallet.store, account, first)).lines
         lines.sort(key=lambda line: (line.entry.at, line.entry.sequence), reverse=True)
-        tell_none(len(lines), "transfers")
+        tell_none(len(lines), "transfers", as_json=as_json)
         names = await _names(wallet, lines[:first])
         for line in lines[:first]:
             _tell_line(line, names, as_json=as_json)

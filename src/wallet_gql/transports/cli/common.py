@@ -30,9 +30,9 @@ def tell(text: str, plain: Mapping[str, Any], *, as_json: bool, err: bool = Fals
     typer.echo(json.dumps(plain) if as_json else text, err=err)
 
 
-def tell_none(told: int, what: str) -> None:
-    """Say that a list is empty, if nothing was told of it: not to programs, which read the standard output."""
-    if not told:
+def tell_none(told: int, what: str, *, as_json: bool) -> None:
+    """Say to people that a list is empty, if nothing was told of it. To programs no line is enough."""
+    if not told and not as_json:
         typer.echo(f"no {what}", err=True)
 
 

@@ -68,7 +68,7 @@ def dead_letters(
 
     async def work(wallet: Wallet) -> None:
         letters = await wallet.webhooks.all_dead_letters(first)
-        tell_none(len(letters), "dead letters")
+        tell_none(len(letters), "dead letters", as_json=as_json)
         for letter in letters:
             plain = asdict(letter)
             at = plain.pop("at").isoformat(timespec="seconds")

@@ -72,7 +72,7 @@ def list_(
                     told += 1
             after = page.after
             if after is None:
-                tell_none(told, kind)
+                tell_none(told, kind, as_json=as_json)
                 return
 
     with_wallet(work)
@@ -84,7 +84,7 @@ def alarms(*, as_json: AsJson = False) -> None:
 
     async def work(wallet: Wallet) -> None:
         found = await wallet.payments.alarms()
-        tell_none(len(found), "alarms")
+        tell_none(len(found), "alarms", as_json=as_json)
         for alarm, at in found:
             text = f"{at:%Y-%m-%d %H:%M}  {shown(alarm.about):30}  {alarm.flow_id or '-'}  {shown(alarm.reason)}"
             plain = {"createdAt": at.isoformat(), "about": alarm.about, "flow": alarm.flow_id, "reason": alarm.reason}
