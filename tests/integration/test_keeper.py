@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from wallet_gql.testing.patience import wait_until
+from wallet_gql.testing.servers.postgres import PostgresServer
 from wallet_gql.testing.servers.process import ended, is_stopped
 
 RUN = """
@@ -58,3 +59,19 @@ def test_another_process_of_the_same_number_is_left_alone() -> None:
     program = Path(sys.modules["wallet_gql.testing.servers.keeper"].__file__ or "")
     done = subprocess.run([sys.executable, "-I", "-S", str(program)], input=told, text=True, check=False)
     assert done.returncode == 0
+
+
+def test_a_child_that_has_ended_keeps_no_other_from_being_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Postgres whose child ends while it is stopped: all others stop, and go on."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with subprocess.Popen(["sleep", "600"]) as other:
+        try:
+            server = PostgresServer.__new__(PostgresServer)
+            monkeypatch.setattr(server, "_pids", lambda: [gone.pid, other.pid])
+            server.pause()
+            wait_until(lambda: is_stopped(other.pid), 20, "it goes on")
+            server.resume()
+            wait_until(lambda: not is_stopped(other.pid), 20, "it is stopped")
+        finally:
+            other.kill()

@@ -216,13 +216,16 @@ class PostgresServer:
 
     def pause(self) -> None:
         """SIGSTOP all its processes."""
-        for pid in self._pids():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT all its processes."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
         for pid in self._pids():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # it has ended meanwhile; the others must not be left out
+                os.kill(pid, number)
 
     def _pids(self) -> list[int]:
         """The postmaster and its children, which have sessions of their own."""
