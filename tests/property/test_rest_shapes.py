@@ -30,6 +30,21 @@ def test_every_shape_has_its_reason(name: str) -> None:
     assert {path for path, reason in _problems(model, {}) if reason == "MISSING"} == {(one,) for one in required}
 
 
+PAYING: Final = [name for name, model in MODELS.items() if model.model_fields.get("amount", None) is not None]
+"""The bodies of requests that move one amount."""
+
+
+@pytest.mark.parametrize("name", PAYING)
+def test_a_wrong_amount_is_told_where_it_stands(name: str) -> None:
+    """Beside all else that is wrong, such as its currency; in a batch with the place of the item."""
+    wrong = {"amount": {"minorUnits": "-4", "currency": "EUX"}}
+    told = {("amount", "minorUnits"): "AMOUNT_POSITIVE", ("amount", "currency"): "CURRENCY"}
+    found = dict(_problems(MODELS[name], wrong))
+    assert {path: found.get(path) for path in told} == told
+    batch = dict(_problems(MODELS["TransferBatch"], {"items": [{}, wrong]}))
+    assert {path: batch.get(("items", "1", *path)) for path in told} == told
+
+
 def _problems(model: type[Given], values: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     """The path and reason of each problem."""
     wrong: tuple[Problem, ...] = ()

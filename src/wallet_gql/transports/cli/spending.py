@@ -46,7 +46,7 @@ def limits(
             await grant_limits(wallet.ledger, found.id, code, granted, lifts_own=lift_own)
         all_of_them = await standings(wallet.ledger, found.id)
         some = [standing for standing in all_of_them if code in {None, standing.currency}]
-        tell_none(len(some), "spending limits; WALLET_SPENDING_LIMITS sets the wallet's", as_json=as_json)
+        tell_none(len(some), "spending limits; WALLET_SPENDING_LIMITS sets those of all users", as_json=as_json)
         for standing in some:
             _tell(standing, as_json=as_json)
 

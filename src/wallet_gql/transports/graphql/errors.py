@@ -127,10 +127,10 @@ class InputProblem:
     message: str = about("What it must look like, for people, in the language that `Accept-Language` wants.")
 
     @classmethod
-    def of(cls, problem: domain.Problem, tell: Tell) -> InputProblem:
-        """A problem of the domain, in the language of `tell`."""
+    def of(cls, problem: domain.Problem, speak: Tell) -> InputProblem:
+        """A problem of the domain, in the language of `speak`."""
         code = ErrorCode(problem.code)
-        return cls(path=list(problem.path), code=code, reason=problem.reason, message=problem.text(tell))
+        return cls(path=list(problem.path), code=code, reason=problem.reason, message=problem.text(speak))
 
 
 @error_type(domain.InvalidInput)

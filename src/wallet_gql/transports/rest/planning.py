@@ -20,7 +20,7 @@ from ...domain.errors import (
 )
 from ...domain.ids import AccountId, UserId
 from ...domain.model import Transfer
-from ...domain.money import EXPONENTS, check_currency
+from ...domain.money import EXPONENTS
 from ...idempotency import key_of
 from ...verbs import preview as verbs
 from ...verbs.attempts import check_reference
@@ -202,7 +202,6 @@ async def _item(call: Call, user_id: UserId, place: int, given: BatchPayment) ->
         key = await key_of(call.wallet.store, user_id, given.idempotency_key)
         to = given.to.to()
         check_reference(given.reference)
-        check_currency(given.amount.currency)
         noted = given.annotation().checked()
     except InvalidInput as error:
         raise InvalidInput.of([one.at(("items", str(place), *one.path)) for one in error.problems]) from error

@@ -33,7 +33,7 @@ from ...domain.annotations import CATEGORY_MAX, PAIR_NAME_MAX, PAIR_VALUE_MAX, P
 from ...domain.errors import InvalidAmount, InvalidInput, Problem, reasons
 from ...domain.ids import AccountId, is_id, no_id
 from ...domain.model import HoldState, TransferKind
-from ...domain.money import AMOUNT_MAX_MINOR, EXPONENTS, check_amount, format_decimal
+from ...domain.money import AMOUNT_MAX_MINOR, EXPONENTS, check_amount, check_currency, format_decimal
 from ...domain.security_events import is_event_id
 from ...domain.words import Reason, Worded
 from ...idempotency.keys import KEY_MAX
@@ -62,6 +62,14 @@ def _minor_units(value: object) -> int:
         return check_amount(value if number is None else number)  # type: ignore[arg-type]  # it refuses all but an int
     except InvalidAmount as error:
         raise ValueError(error.reason, error.code) from None
+
+
+def _currency(code: str) -> str:
+    """A code of the list; it is checked here so that it is told with its path, beside all else that is wrong."""
+    try:
+        return check_currency(code)
+    except InvalidInput as error:
+        raise ValueError(error.reason) from None
 
 
 def _count(value: object) -> int:
@@ -183,7 +191,7 @@ LetterIdText = Annotated[
     _must_be(is_letter_id, _no_cursor),
     WithJsonSchema({"type": "string", "pattern": f"{id_pattern('acc').removesuffix('$')}:[0-9]{{20}}$"}),
 ]
-CurrencyText = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(EXPONENTS)})]
+CurrencyText = Annotated[str, AfterValidator(_currency), WithJsonSchema({"type": "string", "enum": sorted(EXPONENTS)})]
 MinorUnits = Annotated[
     int,
     BeforeValidator(_minor_units),
