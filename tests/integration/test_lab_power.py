@@ -17,7 +17,18 @@ from tests.integration.test_lab_fault import SHOWN_BY
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.lab import power as lab_power
 from wallet_gql.lab.broken import SOUND
-from wallet_gql.lab.power import ENDLESS, Power, earlier, judged, mutants_of, parts, power, weak, without_folders
+from wallet_gql.lab.power import (
+    ENDLESS,
+    ENOUGH,
+    Power,
+    earlier,
+    judged,
+    mutants_of,
+    parts,
+    power,
+    weak,
+    without_folders,
+)
 from wallet_gql.lab.results import keep
 from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.missing import server_or_skip
@@ -29,6 +40,10 @@ SEEDS: Final = 20
 FAULTS: Final = 16
 """In each trial of the soak."""
 AT_ONCE: Final = 3
+RARELY: Final = {
+    *("another_ones_page", "commit_told_as_nothing_written", "holds_read_without_the_lock", "drivers_errors_leave"),
+}
+"""The mutants of SQLite that docs/evidence/2026-11-30-lab-2.md names: 16 faults meet them only now and then."""
 
 
 @pytest.mark.trial
@@ -64,7 +79,7 @@ def test_rates_have_exact_intervals() -> None:
 
 def test_what_is_found_names_no_folder() -> None:
     """Absolute paths are cut down to their last parts; anything else stays."""
-    said = 'File "/home/ann/wallet gql/x/writer.py", 5/6 of postgres://n1/wallet in /tmp/tmpabc/load'
+    said = 'File "/srv/ann/wallet gql/x/writer.py", 5/6 of postgres://n1/wallet in /srv/trials/1/load'
     assert without_folders(said) == 'File "wallet gql/x/writer.py", 5/6 of postgres://n1/wallet in load'
 
 
@@ -181,7 +196,10 @@ async def test_without_a_server_nothing_is_convicted(monkeypatch: pytest.MonkeyP
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("backend", MODULES)
 async def test_a_clean_result_is_worth_something(backend: str) -> None:
-    """No seed convicts the sound product; each mutant that histories or faults of SQLite show is found by some seed."""
+    """No seed convicts the sound product; nearly all seeds convict what histories or faults of SQLite show.
+
+    Those that are named as rarely convicted are convicted by some.
+    """
     module = f"tests.integration.{MODULES[backend]}"
     with server_or_skip():
         sound, *found = await power(
@@ -189,4 +207,6 @@ async def test_a_clean_result_is_worth_something(backend: str) -> None:
         )
     print(*(f"{one.mutant}: {one.convicted} of {one.trials}" for one in found), sep="\n")  # noqa: T201 - for the page
     assert sound.convicted == 0, sound.found
-    assert {one.mutant for one in found if not one.convicted} & {*FOUND, *SHOWN_BY} == set()
+    shown = [one for one in found if one.mutant in {*FOUND, *SHOWN_BY}]
+    assert {one.mutant for one in shown if not one.convicted} == set()
+    assert {one.mutant for one in shown if one.rate < ENOUGH} <= RARELY

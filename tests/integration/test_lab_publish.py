@@ -69,7 +69,7 @@ def test_columns_are_added_and_replaced_one_by_one(tmp_path: Path, docs: Path) -
     assert "inFlight=1: syncs | 1.25 | 1.25 | 1.25 |" in told
     assert "| clear, longest s | 2.00 | 2.00 | 2.00 |" in told
     assert "| forgets | 19 of 20 | 19 of 20 | 19 of 20 |" in told
-    assert "| in less than 95% of the trials | none | none | none |" in told
+    assert "| convicted in less than 95% of the trials | none | none | none |" in told
     second = first.with_name(f"{first.stem}-2.md")
     assert told.count(f"[{first.stem[:10]}](evidence/{first.name})") == len(KINDS)
     assert told.count(f"(evidence/{second.name})") == 2 * len(KINDS)

@@ -184,4 +184,7 @@ def _power(results: Results) -> Iterable[Row]:
     for mutant, told in _by_cell(results).items():
         yield mutant, {name: f"{one['convicted']} of {one['trials']}" for name, one in told.items()}
     named = {name: ", ".join(mutants) for name, mutants in weak(results).items()}
-    yield f"in less than {ENOUGH:.0%} of the trials", {name: mutants or "none" for name, mutants in named.items()}
+    yield (
+        f"convicted in less than {ENOUGH:.0%} of the trials",
+        {name: mutants or "none" for name, mutants in named.items()},
+    )

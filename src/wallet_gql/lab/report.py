@@ -185,7 +185,7 @@ def _power(results: Results) -> list[str]:
     )
     heads = ("backend", "mutant", "convicted", "95 % interval", "median s", "found")
     named = "; ".join(f"{name}: {', '.join(mutants) or 'none'}" for name, mutants in weak(results).items())
-    rarely = f"<p>In less than {ENOUGH:.0%} of the trials. {escape(named)}.</p>"
+    rarely = f"<p>Convicted in less than {ENOUGH:.0%} of the trials: {escape(named)}.</p>"
     return [f"<h2>How much a clean check is worth</h2><p>{words}</p>", _table("Mutants", heads, rows), rarely]
 
 
