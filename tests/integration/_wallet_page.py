@@ -233,3 +233,28 @@ LOSE: Final = """
 })()
 """
 """From now on every payment arrives, and every answer to one is lost; `keys` are those that were sent."""
+
+HOLD: Final = """
+(() => {
+  const ask = window.fetch;
+  const held = [];
+  window.held = () => held.length;
+  window.release = async () => {
+    held.splice(0).forEach((go) => go());
+    await new Promise((after) => setTimeout(after, 300));
+  };
+  window.fetch = async (url, request) => {
+    const answer = await ask(url, request);
+    if (!String(request?.body).includes(WHICH)) return answer;
+    const text = await answer.text();
+    await new Promise((go) => held.push(go));
+    return new Response(text, { status: answer.status, headers: answer.headers });
+  };
+})()
+"""
+"""From now on answers wait in the page until `release`, which gives it time to act on them; `held` counts them."""
+
+
+def hold(page: Page, operation: str) -> None:
+    """Keep the answers to requests with such a text."""
+    page.evaluate(HOLD.replace("WHICH", json.dumps(operation)))

@@ -265,19 +265,23 @@ export function AskAgain({ intent, onAnswer }: { intent: Intent; onAnswer: () =>
   );
 }
 
+/** Shows another place at the end of what runs, unless the person has gone elsewhere meanwhile. */
+type Lead = (go: () => void) => void;
+
 /** Runs something that asks the wallet: whether it runs, and what went wrong, in the language of the page. */
 export function useAct() {
   const texts = useTexts();
   const [isBusy, setBusy] = useState(false);
   const isRunning = useRef(false); // at once, also before the page is drawn again
   const [problem, setProblem] = useState("");
-  const run = async (act: () => Promise<object | void>): Promise<void> => {
+  const run = async (act: (lead: Lead) => Promise<object | void>): Promise<void> => {
     if (isRunning.current) return;
     isRunning.current = true;
+    const began = location.href;
     setBusy(true);
     setProblem("");
     try {
-      const answer = await act();
+      const answer = await act((go) => location.href === began && go());
       if (answer && "retryable" in answer) setProblem(texts.failure(answer as Parameters<typeof texts.failure>[0]));
     } catch (error) {
       const isUnknown = error instanceof RequestFailed && error.retryable;

@@ -17,6 +17,7 @@ from tests.integration._wallet_page import (
     enter,
     fill,
     has,
+    hold,
     pay,
     shows,
     was_told,
@@ -67,6 +68,34 @@ def test_a_card_brings_money_in(house: House, browser: Browser) -> None:
         assert "secret" not in page.evaluate("location.href")
         page.screenshot(SCREENSHOTS / "wallet-topped-up.png")
         house.agrees(page, ann, 3_000)
+
+
+@pytest.mark.parametrize("last", ["mutation TopUp(", "query ToPay(", "query Home("], ids=["begun", "again", "opened"])
+def test_who_has_gone_elsewhere_is_not_led_away(house: House, browser: Browser, last: str) -> None:
+    """An answer that leads on, to the card or to the new balance, comes when the person looks at something else."""
+    (ann,) = house.people(500)
+    with browser.page() as page:
+        enter(page, house, ann)
+        page.hosts.add(urlsplit(house.settings["stripe_api_base"]).netloc)
+        if last == "query ToPay(":
+            begin(page, "Top up", "25", "Go on to the card")
+            page.click("a", "Back without paying")
+            is_at(page, "Top-up", "AWAITING_PAYMENT")
+        hold(page, last)
+        if last == "mutation TopUp(":
+            begin(page, "Top up", "25", "Go on to the card")
+        elif last == "query ToPay(":
+            page.click(".lines button", "Pay by card")
+        else:
+            page.evaluate("location.hash = '#/add/USD'")
+            page.wait_for("document.querySelector('details.add[open] button') !== null", 30)
+            page.click("details.add button", "Add")
+        page.wait_for("window.held() > 0", 30)
+        page.evaluate("location.hash = '#/security'")
+        page.wait_for("document.querySelector('.screen h1')?.innerText === 'Security'", 30)
+        page.evaluate("window.release()")
+        assert page.evaluate("location.hash") == "#/security"
+        assert page.evaluate("document.querySelector('.screen h1')?.innerText") == "Security"
 
 
 def test_money_goes_out_to_the_bank(house: House, browser: Browser) -> None:

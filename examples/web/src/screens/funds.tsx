@@ -81,11 +81,12 @@ function TopUp({ onBegun }: { onBegun: (fund: Fund) => void }) {
   const { act } = useWallet();
   const { run, isBusy, problem, setProblem } = useAct();
   const decided = (toAccountId: string, minorUnits: string, currency: string) =>
-    run(async () => {
+    run(async (lead) => {
       const answer = await act("topUp", { toAccountId, amount: { minorUnits, currency } });
       const begun = successOf(answer);
-      if (begun?.topUp) onBegun(begun.topUp);
-      if (begun?.topUp && begun.clientSecret) goToCardPage(begun.clientSecret, begun.topUp.id);
+      const { topUp, clientSecret } = begun ?? {};
+      if (topUp) onBegun(topUp);
+      if (topUp && clientSecret) lead(() => goToCardPage(clientSecret, topUp.id));
       return answer;
     });
   if (!cardPage()) return <p class="card">{say.noCardPage}</p>;
@@ -175,9 +176,10 @@ function FundLine({ fund, isBack }: { fund: Fund; isBack: boolean }) {
   const isToPay = isIn && fund.state === "AWAITING_PAYMENT" && !isBack;
   const state = isIn && isBack && fund.state === "AWAITING_PAYMENT" ? say.cardAsked : (say.fundStates[fund.state] ?? fund.state);
   const pay = () =>
-    run(async () => {
+    run(async (lead) => {
       const { topUp } = await client.ask(ToPayDocument, { id: fund.id });
-      if (topUp?.clientSecret) return goToCardPage(topUp.clientSecret, fund.id);
+      const secret = topUp?.clientSecret;
+      if (secret) return lead(() => goToCardPage(secret, fund.id));
       if (topUp) tell([topUp]);
       setProblem(say.noAnswer); // of the card payments
     });

@@ -39,11 +39,11 @@ function AddCurrency({ wanted }: { wanted: string | undefined }) {
   const [chosen, setChosen] = useState(wanted);
   const currency = codes.find((code) => code === chosen) ?? codes[0] ?? "";
   const open = () =>
-    run(async () => {
+    run(async (lead) => {
       const { answer } = await client.ask(OpenAccountDocument, { input: { currency } });
       if (answer && failureOf(answer)) return answer;
       await reload();
-      if (wanted) location.hash = link(""); // where the new balance is
+      if (wanted) lead(() => (location.hash = link(""))); // where the new balance is
     });
   return (
     <details class="card add" ref={own} open={Boolean(wanted) || had.size === 0}>
