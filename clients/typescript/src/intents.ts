@@ -133,7 +133,10 @@ export class Intents {
     return intent;
   }
 
-  /** What was decided and has no answer, oldest first. Send each again. */
+  /**
+   * What was decided and has no answer, oldest first. Send each again that was `sent`. Of the others nothing was done: ask
+   * the person, who may have decided anew since.
+   */
   open(): Intent[] {
     const names = Array.from({ length: this.store.length }, (_, place) => this.store.key(place) ?? "");
     return names
@@ -142,6 +145,11 @@ export class Intents {
       .filter((text) => text !== null)
       .map((text) => JSON.parse(text) as Intent)
       .sort((a, b) => a.decidedAt.localeCompare(b.decidedAt));
+  }
+
+  /** Whether `send` is at work on it here. */
+  isUnderWay(key: string): boolean {
+    return this.#underWay.has(key);
   }
 
   /** Whether a decision has no answer yet. */

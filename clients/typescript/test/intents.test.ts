@@ -130,6 +130,18 @@ test("a double click sends once", async () => {
   assert.equal(keys.length, 1);
 });
 
+test("what is being sent is under way, until there is an answer or none", async () => {
+  for (const step of [SUCCESS, thrown("UNAUTHENTICATED")]) {
+    const { intents } = user([step]);
+    const intent = intents.decide("transfer", INPUT);
+    assert.equal(intents.isUnderWay(intent.key), false);
+    const sending = intents.send(intent).catch(() => null);
+    assert.equal(intents.isUnderWay(intent.key), true);
+    await sending;
+    assert.equal(intents.isUnderWay(intent.key), false);
+  }
+});
+
 test("each user of a device has their own intents", async () => {
   const { intents, store } = user([]);
   intents.decide("transfer", INPUT);

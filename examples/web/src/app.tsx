@@ -15,7 +15,7 @@ import { Security } from "./screens/security.js";
 import { Statement } from "./screens/statement.js";
 import { TransferDetail } from "./screens/transfer.js";
 import { Texts, TextsContext, preferredLanguage, useTexts } from "./texts.js";
-import { WalletContext, client, isOld, useWallet, useWalletState } from "./wallet.js";
+import { WalletContext, client, isLeft, useWallet, useWalletState } from "./wallet.js";
 
 const SCREENS: readonly (readonly [screen: string, icon: IconName])[] = [
   ["", "home"],
@@ -86,8 +86,8 @@ function Languages({ onChange }: { onChange: (language: Language) => void }) {
   );
 }
 
-/** One that was decided long ago: what it was, and the person says what becomes of it. */
-function Old({ intent }: { intent: Intent }) {
+/** One that is not sent by itself: what it was, and the person says what becomes of it. */
+function Left({ intent }: { intent: Intent }) {
   const texts = useTexts();
   const { say } = texts;
   const { again, discard, exponent } = useWallet();
@@ -110,13 +110,13 @@ function Old({ intent }: { intent: Intent }) {
 /** What has no answer yet: it is asked again with its key, by itself after a reload, and by a click. */
 function Unanswered() {
   const { say } = useTexts();
-  const { pending, resume } = useWallet();
+  const { pending, intents, resume } = useWallet();
   const { run, isBusy, problem } = useAct();
-  const old = pending.filter(isOld);
-  const recent = pending.length - old.length;
+  const left = pending.filter((intent) => isLeft(intent, intents));
+  const recent = pending.length - left.length;
   return (
     <>
-      {old.map((intent) => <Old key={intent.key} intent={intent} />)}
+      {left.map((intent) => <Left key={intent.key} intent={intent} />)}
       {recent > 0 && (
         <aside class="card unanswered" role="status">
           <p>{say.unanswered(recent)}</p>

@@ -96,6 +96,7 @@ export const de: Messages = {
   asking: "Fragt…",
   oldUnknown: "Ohne Antwort. Vielleicht ist es schon ausgeführt; wenn nicht, führt Senden es jetzt aus, höchstens einmal.",
   oldUnsent: "Es wurde nicht ausgeführt.",
+  unsentText: "Es ist nichts geflossen. Senden Sie es jetzt, oder verwerfen Sie es.",
   sendNow: "Jetzt senden",
   discard: "Verwerfen",
   operations: {
@@ -109,7 +110,7 @@ export const de: Messages = {
     withdraw: "Auszahlen",
     refundPayment: "Zurücksenden",
   },
-  settled: "Beantwortet. Ihr Guthaben ist aktuell.",
+  settled: "Erledigt. Ihr Guthaben ist aktuell.",
   received: (amount, name) => `${amount} von ${name} erhalten`,
   sent: "Gesendet",
   gotten: "Erhalten",

@@ -96,6 +96,7 @@ const en = {
   asking: "Asking…",
   oldUnknown: "It has no answer. It may be done already; if not, sending it does it now. It is done once at most.",
   oldUnsent: "It was not done.",
+  unsentText: "Nothing has moved. Send it now, or discard it.",
   sendNow: "Send it now",
   discard: "Discard",
   operations: {
@@ -109,7 +110,7 @@ const en = {
     topUp: "Top up",
     withdraw: "Withdraw",
   } as Record<Operation, string>,
-  settled: "Answered. Your balance is up to date.",
+  settled: "Settled. Your balance is up to date.",
   received: (amount: string, name: string) => `${amount} received from ${name}`,
   sent: "Sent",
   gotten: "Received",

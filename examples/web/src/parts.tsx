@@ -247,7 +247,7 @@ export function HoldLine({ hold, onChanged }: { hold: Hold; onChanged: () => voi
 
 /** In place of a button that moves money, while what was decided has no answer: a new decision could move it twice. */
 export function AskAgain({ intent, onAnswer }: { intent: Intent; onAnswer: () => void }) {
-  const { say } = useTexts();
+  const texts = useTexts();
   const { again } = useWallet();
   const { run, isBusy, problem } = useAct();
   const ask = () =>
@@ -258,9 +258,9 @@ export function AskAgain({ intent, onAnswer }: { intent: Intent; onAnswer: () =>
     });
   return (
     <div class="open" role="status">
-      <p>{say.unknownText}</p>
+      <p>{texts.open(intent).how}</p>
       <Problem>{problem}</Problem>
-      <button type="button" disabled={isBusy} onClick={ask}>{isBusy ? say.asking : say.askAgain}</button>
+      <button type="button" disabled={isBusy} onClick={ask}>{isBusy ? texts.say.asking : texts.open(intent).send}</button>
     </div>
   );
 }

@@ -26,6 +26,13 @@ export class Texts {
     this.locale = navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
   }
 
+  /** What is said of a decision that has no answer, and of the button that sends it. */
+  open({ sent }: { readonly sent: boolean }): { what: string; how: string; send: string } {
+    const { unknown, unknownText, askAgain, oldUnsent, unsentText, sendNow } = this.say;
+    if (sent) return { what: unknown, how: unknownText, send: askAgain };
+    return { what: oldUnsent, how: unsentText, send: sendNow };
+  }
+
   keep(): void {
     localStorage.setItem(KEPT, this.language);
   }

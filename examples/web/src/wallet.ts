@@ -189,8 +189,12 @@ export interface Wallet extends State {
 
 const OLD_MS = 24 * 3600 * 1000;
 
-/** Decided so long ago that the person may not want it any more: it is not sent by itself, since that may do it now. */
-export const isOld = ({ decidedAt }: Intent): boolean => Date.now() - Date.parse(decidedAt) > OLD_MS;
+/**
+ * What is not sent by itself, since that may do it now: it was decided so long ago that the person may not want it any
+ * more, or it was not sent, and the person may have decided anew since.
+ */
+export const isLeft = ({ key, decidedAt, sent }: Intent, intents: Intents): boolean =>
+  Date.now() - Date.parse(decidedAt) > OLD_MS || (!sent && !intents.isUnderWay(key));
 
 /** There is no answer, and the decision is kept with its key: the money may have moved. */
 export class Unanswered extends RequestFailed {
@@ -334,7 +338,7 @@ function bind(state: State, data: Data, { intents, decided, dispatch, enter, ent
     openOf: (id) => state.pending.find((intent) => targetOf(intent) === id),
     again: send,
     resume: async () => {
-      const open = intents.open().filter((intent) => !isOld(intent));
+      const open = intents.open().filter((intent) => !isLeft(intent, intents));
       if (!open.length) return told(); // another tab may have had the answer
       const results = await Promise.allSettled(open.map(send));
       if (!intents.isStopped) await enter();

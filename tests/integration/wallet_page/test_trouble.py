@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
@@ -82,13 +83,13 @@ def test_the_server_is_started_again(house: House, browser: Browser, people: tup
         try:
             shows(page, "Reconnecting…")
             page.click("button", "Pay €3.00")
-            shows(page, "Not known yet")
+            shows(page, "Nothing has moved. Send it now, or discard it.")
             assert " paid to " not in page.evaluate("document.body.innerText")
             house.beside(deposit)
         finally:
             house.start()
         page.wait_for(LIVE, 60)
-        page.click(".unanswered button", "Ask again")
+        page.click(".unanswered button", "Send it now")
         page.wait_for(f"{INTENTS} === 0 && {NOBODY}", 60)
         house.agrees(page, ann, 5_000 + 100 - 300)
         house.gets(ben, 300)
@@ -156,6 +157,50 @@ def test_the_session_expires_while_a_payment_has_no_answer(
         house.network(house.proxy.keep_replies)
         enter(page, house, people[0])
         paid_once(house, page, people, 250)
+
+
+def over_before_it_is_sent(house: House, page: Page, people: tuple[Person, Person]) -> None:
+    """The session has ended while a payment was checked."""
+    review(page, people[1], "7.00")
+    house.age(people[0], timedelta(hours=12), "created_at")
+    page.click("button", "Pay €7.00")
+    shows(page, "Your session is over.")
+
+
+def too_old_to_withdraw(house: House, page: Page, people: tuple[Person, Person]) -> None:
+    """The password is asked for, and the person thinks better of it."""
+    house.age(people[0], timedelta(minutes=30), "logged_in_at")
+    page.evaluate("location.hash = '#/funds'")
+    page.click(".choices button", "Withdraw")
+    fill(page, "Amount", "7")
+    page.click("form button[type=submit]", "Withdraw")
+    shows(page, "Enter your password")
+    page.evaluate("location.hash = '#/'")
+    shows(page, "It was not done.")
+    page.click("header button", "Log out")
+
+
+@pytest.mark.parametrize("stop", [over_before_it_is_sent, too_old_to_withdraw])
+@pytest.mark.parametrize("then", ["Discard", "Send it now"])
+def test_what_was_not_sent_waits_for_the_person(
+    house: House,
+    browser: Browser,
+    people: tuple[Person, Person],
+    stop: Callable[[House, Page, tuple[Person, Person]], None],
+    then: str,
+) -> None:
+    """After the next log-in nothing leaves by itself: the person may have decided anew, and would pay twice."""
+    ann, _ = people
+    with browser.page() as page:
+        enter(page, house, ann)
+        stop(house, page, people)
+        enter(page, house, ann)
+        shows(page, "It was not done.")
+        assert page.evaluate(INTENTS) == 1
+        house.agrees(page, ann, 5_000)
+        page.click(".unanswered button", then, unless=f"{INTENTS} === 0")
+        page.wait_for(f"{INTENTS} === 0 && {NOBODY}", 60)
+        house.agrees(page, ann, 5_000 if then == "Discard" else 4_300)
 
 
 CLOCK: Final = """

@@ -128,7 +128,7 @@ function Password({ intent, onAnswer }: { intent: Intent; onAnswer: () => void }
 }
 
 function Withdraw({ onBegun }: { onBegun: (fund: Fund) => void }) {
-  const { say } = useTexts();
+  const texts = useTexts();
   const { act, again, pending } = useWallet();
   const { run, isBusy, problem, setProblem } = useAct();
   const [stale, setStale] = useState("");
@@ -149,9 +149,9 @@ function Withdraw({ onBegun }: { onBegun: (fund: Fund) => void }) {
   if (open && !isBusy) // a new decision could take the money out twice
     return (
       <section class="card" role="status">
-        <p>{say.unknownText}</p>
+        <p>{texts.open(open).how}</p>
         <Problem>{problem}</Problem>
-        <button type="button" onClick={() => attempt(() => again(open))}>{say.askAgain}</button>
+        <button type="button" onClick={() => attempt(() => again(open))}>{texts.open(open).send}</button>
       </section>
     );
   return (

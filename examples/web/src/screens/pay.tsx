@@ -250,11 +250,12 @@ function Done({ decided, outcome, onAgain }: { decided: Decided; outcome: Outcom
 type Step = { at: "form"; draft: Draft } | { at: "review"; decided: Decided } | { at: "done"; decided: Decided; outcome: Outcome } | { at: "unknown"; key: string };
 
 export function Pay({ to }: { to: string }) {
-  const { say } = useTexts();
+  const texts = useTexts();
+  const { say } = texts;
   const { pending } = useWallet();
   const empty: Draft = { to, accountId: "", amount: "", reference: "", isHold: false };
   const [step, setStep] = useState<Step>({ at: "form", draft: empty });
-  const isOpen = step.at === "unknown" && pending.some(({ key }) => key === step.key);
+  const open = step.at === "unknown" && pending.find(({ key }) => key === step.key);
   const again = () => setStep({ at: "form", draft: { ...empty, to: "" } });
   return (
     <Screen title={step.at === "review" ? say.review : say.pay}>
@@ -271,9 +272,9 @@ export function Pay({ to }: { to: string }) {
         {step.at === "done" && <Done decided={step.decided} outcome={step.outcome} onAgain={again} />}
         {step.at === "unknown" && (
           <section class="card done" role="alert">
-            <h2>{isOpen ? say.unknown : say.settled}</h2>
-            {isOpen && <p>{say.unknownText}</p>}
-            {!isOpen && <button type="button" class="quiet" onClick={again}>{say.another}</button>}
+            <h2>{open ? texts.open(open).what : say.settled}</h2>
+            {open && <p>{texts.open(open).how}</p>}
+            {!open && <button type="button" class="quiet" onClick={again}>{say.another}</button>}
             <a class="button" href={link("history")}>{say.history}</a>
           </section>
         )}
