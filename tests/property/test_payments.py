@@ -188,6 +188,24 @@ async def test_a_refused_withdrawal_frees_the_money(bench: Bench) -> None:
     assert await bench.agrees()
 
 
+async def test_a_refused_reversal_is_asked_for_again(bench: Bench) -> None:
+    """The connected account has no money yet. Stripe repeats a refusal under its key, so each attempt has another."""
+    paid = (await bench.withdraw()).withdrawal
+    assert paid.payout_id is not None
+    bench.fake.state.settle_payout(paid.payout_id, "failed")
+    place = (paid.destination, paid.currency.lower())
+    bench.fake.state.balances[place] -= 100
+    await bench.tell("payout.failed")
+    for _ in range(2):
+        await bench.later(3_700)
+        assert await bench.held() == 100
+    bench.fake.state.balances[place] += 100
+    await bench.later(3_700)
+    failed = await bench.payments.withdrawals.get(bench.ann.id, paid.id)
+    assert (failed.state, await bench.held(), await bench.posted()) == (WithdrawalState.FAILED, 0, 1_000)
+    assert await bench.agrees()
+
+
 async def test_a_dispute_leaves_a_receivable_and_no_negative_balance(bench: Bench) -> None:
     """What the customer has is taken, the rest is owed; a dispute that is won brings both back where they were."""
     intent_id = await bench.earn(500)

@@ -166,10 +166,14 @@ class StripeApi:
         return _payout(await self._read(self._client.v1.payouts.retrieve_async(payout_id, None, options)), destination)
 
     async def take_back(self, withdrawal: Withdrawal) -> None:
-        """Reverse the transfer to the connected account, all of it."""
+        """Reverse the transfer to the connected account, all of it, which Stripe does once at most.
+
+        Each lease has a key of its own: under the former one Stripe would repeat a refusal for a day, although the
+        account may have money again. Source: https://docs.stripe.com/api/idempotent_requests.
+        """
         assert withdrawal.sent_id is not None
         params: Any = {"amount": withdrawal.amount_minor, "metadata": {WITHDRAWAL_ID: withdrawal.id}}
-        options: Any = {"idempotency_key": f"{withdrawal.id}/undo"}
+        options: Any = {"idempotency_key": f"{withdrawal.id}/undo/{withdrawal.lease:x}"}
         await self._write(self._client.v1.transfers.reversals.create_async(withdrawal.sent_id, params, options))
 
     async def is_taken_back(self, withdrawal: Withdrawal) -> bool:

@@ -236,7 +236,7 @@ class StripeState:
         if amount > transfer["amount"] - transfer["amount_reversed"]:
             raise Refusal(400, "transfer_already_reversed", stored=True)
         if self.balances[place] < amount:
-            raise Refusal(400, "balance_insufficient", stored=False)
+            raise Refusal(400, "balance_insufficient", stored=True)
         values = {"amount": amount, "currency": transfer["currency"], "transfer": transfer["id"]}
         made = self._make("transfer_reversal", "trr", **values, metadata=dict(params.get("metadata", {})))
         transfer["amount_reversed"] += amount
