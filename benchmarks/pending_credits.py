@@ -91,7 +91,7 @@ class Pending:
         asked = self._store._wish(  # noqa: SLF001 - the store's own
             Wanted(accounts={person.account}),
             "skip",
-            self._store._map.epochs[node.name],  # noqa: SLF001
+            self._store.placement.epochs[node.name],
         )
         took: list[float] = []
         async with self._opened(node, "BEGIN") as connection:
@@ -109,7 +109,7 @@ class Pending:
             raise SystemExit(f"INVALID: {report.findings[0]}")
 
     def _home(self, person: Person) -> str:
-        return self._store._map.home(person.slot)  # noqa: SLF001
+        return self._store.placement.home(person.slot)
 
     def _node(self, person: Person) -> PgNode:
         return self._store._nodes[self._home(person)]  # noqa: SLF001

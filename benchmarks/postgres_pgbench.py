@@ -214,7 +214,7 @@ def across(book: Book, rng: random.Random, most: int) -> Callable[[], tuple[Paye
     assert isinstance(book.store, PostgresStore)
     homes: dict[str, list[Payer]] = {}
     for payer in book.payers:
-        homes.setdefault(book.store._map.home(slot_of(payer[1])), []).append(payer)  # noqa: SLF001 - where they live
+        homes.setdefault(book.store.placement.home(slot_of(payer[1])), []).append(payer)
     sides = [payers[:most] for payers in homes.values()]
 
     def draw() -> tuple[Payer, AccountId]:

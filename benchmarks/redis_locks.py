@@ -153,7 +153,7 @@ def draw_pairs(load: str, book: Book, rng: random.Random) -> Callable[[], tuple[
     assert isinstance(book.store, PgStore)
     homes: dict[str, list[Payer]] = {}
     for payer in book.payers:
-        homes.setdefault(book.store._map.home(slot_of(payer[1])), []).append(payer)  # noqa: SLF001 - where they live
+        homes.setdefault(book.store.placement.home(slot_of(payer[1])), []).append(payer)
     here, there = homes.values()
     hot, *near = here
     turns = itertools.count()

@@ -84,7 +84,7 @@ class Layered(sqlite.SqliteStore):
     async def _commit(self, _lane: Hashable, batch: Sequence[Command], _wait_seconds: float) -> list[Outcome]:
         wanted = Wanted.of(command.scope for command in batch)
         pairs = [(command.scope, command.decide) for command in batch]
-        state = State(sqlite.NODE, self._map.peer_of(sqlite.NODE))
+        state = State(sqlite.NODE, self._nodes.peer_of(sqlite.NODE))
 
         def work() -> list[Outcome]:
             layer = self._layer()

@@ -82,7 +82,7 @@ async def one_each(world: World, balance_minor: int = 1_000) -> list[Person]:
     found: dict[str, Person] = {}
     while len(found) < len(NAMES):
         (person,) = await world.people(1)
-        home = world.store._map.home(person.slot)
+        home = world.store.placement.home(person.slot)
         if home not in found:
             found[home] = person
             await world.fund(person, balance_minor)

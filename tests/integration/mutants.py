@@ -184,7 +184,7 @@ def holds_read_without_the_lock(patch: pytest.MonkeyPatch) -> None:
 
     async def early(store: Any, _lane: Hashable, commands: Sequence[Command], wait_seconds: float) -> list[Any]:
         wanted = Wanted.of(command.scope for command in commands)
-        before, locked = (State(sqlite.NODE, store._map.peer_of(sqlite.NODE)) for _ in range(2))
+        before, locked = (State(sqlite.NODE, store._nodes.peer_of(sqlite.NODE)) for _ in range(2))
         await store._read(lambda connection: batch.load(connection, before, wanted))
         outcomes: list[Any] = []
 

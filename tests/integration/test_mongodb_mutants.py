@@ -112,7 +112,7 @@ async def test_a_duplicate_key_swallowed(world: World, monkeypatch: pytest.Monke
     monkeypatch.setattr("wallet_gql.testing.world.TIMEOUT_SECONDS", 1.0)
 
     async def impatient(world: World) -> None:
-        async with asyncio.timeout(patience(20)):
+        async with asyncio.timeout(patience(8)):
             await Protocol().test_i2_a_transfer_posted_twice(world)
 
     try:

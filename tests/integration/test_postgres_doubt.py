@@ -72,7 +72,7 @@ async def homes_of(world: World) -> dict[str, list[Person]]:
     homes: dict[str, list[Person]] = {name: [] for name in NAMES}
     while min(map(len, homes.values())) < 2:
         for person in await world.people(4, 1_000):
-            homes[store_of(world, PostgresStore)._map.home(person.slot)].append(person)
+            homes[store_of(world, PostgresStore).placement.home(person.slot)].append(person)
     return homes
 
 

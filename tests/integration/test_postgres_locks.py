@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,7 +17,6 @@ from wallet_gql.backends.postgres import node as _pg_node
 from wallet_gql.backends.postgres import store as postgres
 from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
-from wallet_gql.backends.postgres.hot_accounts import SIGHTINGS
 from wallet_gql.backends.postgres.node import PgNode
 from wallet_gql.backends.postgres.sharded import Lane
 from wallet_gql.backends.postgres.store import PostgresStore
@@ -24,7 +24,7 @@ from wallet_gql.domain.changes import Changes, Decision, Scope
 from wallet_gql.domain.errors import Contended, InDoubt, NodeUnavailable, WalletError
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.domain.spending import Limits, spending_key
-from wallet_gql.testing.patience import patience, slowness, turns
+from wallet_gql.testing.patience import patience, slowness, turns, until
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.world import CURRENCY, Person, World
 
@@ -130,34 +130,35 @@ async def test_a_locked_record_keeps_no_neighbour_waiting(world: World) -> None:
 
 def lane(store: PostgresStore, leader: str, others: tuple[str, ...] = (), behind: AccountId | None = None) -> Lane:
     """A lane by the placement that the store goes by."""
-    return Lane(store._map, leader, others, behind)
+    return Lane(store.placement, leader, others, behind)
 
 
-async def test_an_account_found_locked_again_and_again_is_hot(world: World) -> None:
-    """Sightings of the decisions count."""
-    payee, payer = await world.people(2, 100)
+async def test_who_needs_an_account_that_was_found_locked_waits_for_it_first(world: World) -> None:
+    """What decisions have met counts."""
+    payee, payer, other = await world.people(3, 100)
     store = store_of(world, PostgresStore)
-    until = time.monotonic() + patience(10)
-    neighbour = asyncio.create_task(busy_neighbour(node_of(world), payee.account, until))
-    lanes = set()
-    while lane(store, "n1", (), payee.account) not in lanes and time.monotonic() < until:
-        await world.pay(payer, payee, 1)
-        lanes.add(store._lane(Scope(payer.slot, accounts=(payer.account, payee.account))))
-    neighbour.cancel()
-    await asyncio.gather(neighbour, return_exceptions=True)
-    assert lanes >= {lane(store, "n1", (), payee.account)}
+
+    def where(person: Person) -> object:
+        return store._lane(Scope(payer.slot, accounts=(payer.account, person.account)))
+
+    ordinary = lane(store, "n1")
+    async with locked(node_of(world), payee.account):
+        paying = asyncio.create_task(world.pay(payer, payee, 1))
+        await until(lambda: where(payee) == replace(ordinary, behind=payee.account), 10, "commands wait behind it")
+        assert where(other) == ordinary
+    await paying
+    await until(lambda: where(payee) == ordinary, 10, "the lock is forgotten")
 
 
 async def test_a_closed_gate_is_no_locked_account(world: World) -> None:
-    """Payments to a hot merchant wait until it opens, far longer than they wait for an account in order."""
+    """Payments to a busy merchant wait until it opens, far longer than they wait for an account in order."""
     merchant, *payers = await world.people(4, 100)
     store = await world.another()
     assert isinstance(store, PostgresStore)
     ledger = world.ledger_on(store)
     await world.pay(payers[0], merchant, 1, ledger=ledger)
     async with world.store.gate():
-        for _ in range(SIGHTINGS):
-            store._hot.saw([merchant.account])
+        see(store, merchant.account, merchant.account)
         paying = [asyncio.create_task(world.pay(payer, merchant, 1, ledger=ledger)) for payer in payers]
         await asyncio.sleep(1.5)
         assert not any(task.done() for task in paying)
@@ -183,6 +184,45 @@ async def test_the_gate_waits_longer_than_a_statement(world: World, monkeypatch:
         assert not closing.done(), closing.exception()
         await commit.do("COMMIT")
     await closing
+
+
+# Behind which row
+
+A, B, C = AccountId("acc_a"), AccountId("acc_b"), AccountId("acc_c")
+
+
+def behind(store: PostgresStore, *accounts: AccountId, credited: AccountId | None = None, others: str = "") -> object:
+    """The row that a new command of these accounts waits for first."""
+    return store._behind(Scope(1, accounts=accounts, credits=(credited,) if credited else ()), tuple(others.split()))
+
+
+def see(store: PostgresStore, account_id: AccountId, row: AccountId, times: int = postgres.SIGHTINGS) -> None:
+    """Commands have found the account locked, and have gone behind a row."""
+    for _ in range(times):
+        store._found_locked({account_id: row})
+
+
+async def test_a_locked_account_is_known_for_a_moment(closed: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To commands that lock it: a credit on another node locks nothing. Being found so once or twice does not count."""
+    see(closed, A, postgres.ANY, postgres.SIGHTINGS - 1)
+    assert behind(closed, A, B) is None
+    see(closed, A, postgres.ANY, 1)
+    assert behind(closed, A) == behind(closed, B, A) == behind(closed, B, credited=A) == postgres.ANY
+    assert behind(closed, B) is behind(closed, B, credited=A, others="n2") is None
+    monkeypatch.setattr(postgres, "LOCKED_SECONDS", 0.0)
+    see(closed, A, postgres.ANY)
+    assert behind(closed, A) is None
+
+
+async def test_who_waited_in_vain_waits_behind_that_account(closed: PostgresStore) -> None:
+    """Until it is found locked no more. Of two such accounts opposite payments wait behind the same."""
+    see(closed, A, A)
+    see(closed, A, postgres.ANY)
+    see(closed, C, postgres.ANY)
+    assert behind(closed, A, C) == behind(closed, C, A) == A
+    see(closed, B, B)
+    assert behind(closed, A, B) == behind(closed, B, A) == B
+    assert behind(closed, C) == postgres.ANY
 
 
 # Whose turn it is

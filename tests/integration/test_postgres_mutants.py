@@ -130,7 +130,7 @@ async def test_answers_before_the_disk_are_found_out(lazy_node: PostgresCluster,
 async def locked(world: World, person: Person) -> AsyncIterator[None]:
     """Somebody else has the account for a while."""
     assert isinstance(world.store, postgres.PostgresStore)
-    node = world.store._nodes[world.store._map.home(person.slot)]
+    node = world.store._nodes[world.store.placement.home(person.slot)]
     async with node.connection(asyncio.get_running_loop().time() + patience(10)) as connection:
         await connection.do(f"BEGIN; SELECT 1 FROM accounts WHERE id = '{person.account}' FOR UPDATE")
         yield

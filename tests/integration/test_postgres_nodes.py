@@ -130,10 +130,10 @@ async def test_a_process_learns_another_epoch(world: World) -> None:
     people = await one_each(world)
     store = store_of(world, PostgresStore)
     for payer, payee in ((2, 0), (0, 2)):
-        epoch = store._map.epochs["n3"] + 1
+        epoch = store.placement.epochs["n3"] + 1
         store_cluster(world).nodes[2].run(f"UPDATE node SET epoch = {epoch}", database_of(world))
         assert (await world.pay(people[payer], people[payee], 1)).credited
-        assert store._map.epochs["n3"] == epoch
+        assert store.placement.epochs["n3"] == epoch
     store_cluster(world).nodes[2].run("UPDATE node SET epoch = epoch + 1", database_of(world))
     assert (await world.ledger.account(people[2].id, people[2].account)).id == people[2].account
     store_cluster(world).nodes[2].run("UPDATE node SET epoch = epoch + 1", database_of(world))
@@ -616,7 +616,7 @@ async def test_locked_accounts_leave_room_for_others(world: World, monkeypatch: 
     people = [
         person
         for person in await world.people(48, 100)
-        if store_of(world, PostgresStore)._map.home(person.slot) == "n1"
+        if store_of(world, PostgresStore).placement.home(person.slot) == "n1"
     ]
     locked, free, payee = people[:8], people[8:10], people[10]
     assert len(people) > 10

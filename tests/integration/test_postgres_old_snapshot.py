@@ -67,7 +67,7 @@ async def old_snapshot(node: PgNode) -> AsyncIterator[None]:
 async def entries_read(world: World, person: Person, mode: str) -> int:
     """How many index entries of pending credits a look-up of the person's account passes."""
     store, node = store_of(world, PostgresStore), node_of(world, person)
-    asked = store._wish(Wanted(accounts={person.account}), mode, store._map.epochs[node.name])
+    asked = store._wish(Wanted(accounts={person.account}), mode, store.placement.epochs[node.name])
     async with opened(node, "BEGIN") as connection:
         before = int(await connection.value(_READ))
         await connection.value("SELECT wallet_load($1, $2)", asked, mode)

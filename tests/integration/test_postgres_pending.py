@@ -53,7 +53,7 @@ def leave_in_doubt(patch: pytest.MonkeyPatch) -> None:
 
 def home_of(world: World, person: Person) -> str:
     """The name of the person's node."""
-    return sharded(world)._map.home(person.slot)
+    return sharded(world).placement.home(person.slot)
 
 
 def node_of(world: World, person: Person) -> PgNode:

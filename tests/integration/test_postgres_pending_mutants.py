@@ -39,10 +39,11 @@ async def a_credit_comes_once(quiet: World) -> None:
     store = store_of(quiet, PostgresStore)
     name = home_of(quiet, third)
     for _ in range(2):
-        again = State(name, store._map.peer_of(name))
+        again = State(name, store.placement.peer_of(name))
         again.pend(Credit(third.account, 7, transfer, home_of(quiet, first)))
+        asked = given(again.writes, epoch=store.placement.epochs[name])
         with pytest.raises(InvariantViolated, match="transfers_pkey"):
-            await store._nodes[name].rows("SELECT wallet_pend($1)", given(again.writes, epoch=store._map.epochs[name]))
+            await store._nodes[name].rows("SELECT wallet_pend($1)", asked)
         await store.recover(10)
 
 

@@ -76,17 +76,37 @@ async def opposed(world: World, pairs: list[tuple[str, str]], first: int) -> lis
     return [json.loads(out) for out, _ in ended]
 
 
-async def test_opposite_payments_from_four_processes(tmp_path: Path, cluster: PostgresCluster) -> None:
-    """Between the same two accounts: no error, exact totals, at least a third of what four pairs of accounts give."""
-    async with World(PostgresHarness(3, cluster), tmp_path) as world:
+SHAPES = {
+    "the same two accounts": [(0, 1)] * PROCESSES,
+    "one account and one of its own each": [(0, 1 + n) for n in range(PROCESSES)],
+    "a ring": [(n, (n + 1) % PROCESSES) for n in range(PROCESSES)],
+}
+"""Between which of the accounts each process pays, both ways."""
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_opposite_payments_from_four_processes(tmp_path: Path, cluster: PostgresCluster, size: int) -> None:
+    """Among the same accounts: no error, exact totals, at least a third of what four pairs of accounts give."""
+    async with World(PostgresHarness(size, cluster), tmp_path) as world:
         people = await world.people(2 * PROCESSES, 1_000_000)
-        apart = await opposed(world, [(people[2 * n].account, people[2 * n + 1].account) for n in range(PROCESSES)], 0)
-        before = [(await world.balance(person))[0] for person in people[:2]]
-        same = await opposed(world, [(people[0].account, people[1].account)] * PROCESSES, PROCESSES)
-        after = [(await world.balance(person))[0] for person in people[:2]]
-    free, contended = (sum(tally["answered"] for tally in tallies) for tallies in (apart, same))
-    report(f"apart {free / SECONDS:.0f}/s, same {contended / SECONDS:.0f}/s, {contended / free:.2f}; {apart} {same}")
-    moved = sum(tally["net_minor"] for tally in same)
-    assert [tally["errors"] for tally in same] == [{}] * PROCESSES
-    assert after == [before[0] - moved, before[1] + moved]
-    assert contended >= free / 3
+
+        async def paid(pairs: list[tuple[int, int]], first: int) -> list[dict[str, Any]]:
+            return await opposed(world, [(people[one].account, people[two].account) for one, two in pairs], first)
+
+        apart = await paid([(2 * n, 2 * n + 1) for n in range(PROCESSES)], 0)
+        free = sum(tally["answered"] for tally in apart)
+        said = [f"apart {free / SECONDS:.0f}/s"]
+        for number, (shape, pairs) in enumerate(SHAPES.items(), 1):
+            before = [(await world.balance(person))[0] for person in people]
+            same = await paid(pairs, number * PROCESSES)
+            after = [(await world.balance(person))[0] for person in people]
+            contended = sum(tally["answered"] for tally in same)
+            said.append(f"{shape} {contended / SECONDS:.0f}/s, {contended / free:.2f}")
+            print(f"{size} nodes: {'; '.join(said)}")  # noqa: T201 - what a trial has measured
+            report(f"{size} nodes: {'; '.join(said)}")
+            for (one, two), tally in zip(pairs, same, strict=True):
+                before[one] -= tally["net_minor"]
+                before[two] += tally["net_minor"]
+            assert [tally["errors"] for tally in same] == [{}] * PROCESSES
+            assert after == before
+            assert contended >= free / 3

@@ -56,7 +56,7 @@ async def they_commit_together(world: World, patch: pytest.MonkeyPatch) -> None:
 
     def come() -> int:
         lanes = store.groups._queues.items()
-        return sum(sizes) + sum(len(queue) for lane, queue in lanes if lane == Lane(store._map, leader))
+        return sum(sizes) + sum(len(queue) for lane, queue in lanes if lane == Lane(store.placement, leader))
 
     patch.setattr(RedisStore, "_lead", slowly)
     ledger = world.ledger_on(world.store, patience(60))
@@ -106,7 +106,7 @@ async def facts_follow_the_placement(world: World, patch: pytest.MonkeyPatch) ->
         times += 1
         found = await facts(store, *values)
         if times == 1:
-            store._place(copy.copy(store._map))
+            store._learning.known = copy.copy(store.placement)
         return found
 
     patch.setattr(RedisStore, "_facts_elsewhere", moved)
@@ -140,7 +140,7 @@ async def each_knows_what_it_has_read(world: World, patch: pytest.MonkeyPatch) -
         return asyncio.create_task(store.execute(scope, decide, timeout_seconds=patience(60)))
 
     def waiting() -> int:
-        return len(store.groups._queues.get(Lane(store._map, home_of(world, first)), ()))
+        return len(store.groups._queues.get(Lane(store.placement, home_of(world, first)), ()))
 
     patch.setattr(RedisStore, "_lead", slowly)
     patch.setattr(RedisStore, "_facts_elsewhere", as_told)

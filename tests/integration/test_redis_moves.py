@@ -12,8 +12,8 @@ import pytest
 from tests.integration import test_postgres_moves as moves_tests
 from tests.integration import test_postgres_moves_reads as reads_tests
 from tests.integration._clusters import one_each, sharded
-from wallet_gql.backends.postgres.mover import for_long
 from wallet_gql.backends.postgres.moves import _locked
+from wallet_gql.backends.postgres.node import for_long
 from wallet_gql.testing.world import World
 
 pytestmark = [pytest.mark.backend("redis-3"), pytest.mark.service("redis"), pytest.mark.trial]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -187,9 +188,10 @@ async def a_credit_waits_until_its_node_is_known(world: World, patch: pytest.Mon
         await world.pay(payer, payee, 7)
     whole = store.placement
     # whoever guessed would take the first, which is the payer's and has the header
-    store._credits.homes = Placement({name: whole.told[name] for name in ("n1", "n3")}, {"n2"})
-    assert await store._credits.settle(100, at_once=True) == (0, False)
-    store._credits.homes = whole
+    with patch.context() as inner:
+        known = Placement({name: whole.told[name] for name in ("n1", "n3")}, {"n2"})
+        inner.setattr(store._credits, "_learning", SimpleNamespace(known=known))
+        assert await store._credits.settle(100, at_once=True) == (0, False)
     assert await store._credits.settle(100, at_once=True) == (1, False)
     assert await world.balance(payee) == (1_007, 0)
 

@@ -138,7 +138,7 @@ async def claiming(world: World, person: Person, holder: Held) -> AsyncIterator[
     """A connection and a claim on the person's row."""
     store = store_of(world, RedisStore)
     node = store._nodes[holder.node]
-    state = State(holder.node, store._map.peer_of(holder.node))
+    state = State(holder.node, store.placement.peer_of(holder.node))
     async with node.connection(asyncio.get_running_loop().time() + patience(5)) as connection:
         wanted = Wanted(accounts={person.account})
         yield connection, await store._claim(store.placement, connection, holder, state, wanted)
@@ -247,7 +247,7 @@ async def test_rows_of_others_delay_only_their_own_commands(world: World) -> Non
     ann, bob, cem = await one_each(world)
     dora = (await world.people(1, 100))[0]
     store = store_of(world, RedisStore)
-    home = store._map.home(ann.slot)
+    home = store.placement.home(ann.slot)
     async with store.leases.hold(home, [[account_row(ann.account)]]):
         stuck = asyncio.ensure_future(world.pay(ann, bob, 1))
         assert (await asyncio.wait_for(world.pay(bob, ann, 1), patience(5))).credited

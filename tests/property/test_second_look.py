@@ -44,12 +44,13 @@ def on_postgres(look: Look, patch: pytest.MonkeyPatch) -> tuple[Any, Callable[[]
 def on_redis(look: Look, patch: pytest.MonkeyPatch) -> tuple[Any, Callable[[], Awaitable[object]]]:
     """The same with an open intent."""
     nodes: Any = {name: SimpleNamespace(rows=lambda *_, name=name, **__: look(name)) for name in NODES}
-    homes: Any = SimpleNamespace(names=list(NODES), members=NODES)
-    credits_ = redis.Credits(nodes, homes, lambda _: asyncio.sleep(0))
+    learning: Any = SimpleNamespace(known=SimpleNamespace(names=list(NODES), members=NODES))
+    credits_ = redis.Credits(nodes, learning)
     patch.setattr(redis, "TRANSFER", SimpleNamespace(from_row=lambda row: SimpleNamespace(id=row)))
     patch.setattr(redis, "_credits", lambda *_: [])
     store = object.__new__(RedisStore)
-    store._credits, store.keeps_pending = credits_, False
+    store._credits = credits_
+    patch.setattr(store, "capabilities", SimpleNamespace(spans_nodes=False), raising=False)
     return store, lambda: credits_.settle(10)
 
 

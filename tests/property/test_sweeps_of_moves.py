@@ -38,8 +38,8 @@ async def test_a_batch_whose_target_is_down_slows_no_other_recovery(
         raise NodeUnavailable("n2")
 
     store: Any = object.__new__(kind)
-    store._learning = SimpleNamespace(learn_now=lambda: asyncio.sleep(0))
-    store._map = SimpleNamespace(moving=frozenset({1}), left=())
+    known = SimpleNamespace(moving=frozenset({1}), left=())
+    store._learning = SimpleNamespace(known=known, learn_now=lambda: asyncio.sleep(0))
     store._recovery, store._credits = SimpleNamespace(run=settle), SimpleNamespace(settle=settle)
     store._receive, store.moves = receive, SimpleNamespace(finish=finish)
     sweeping = asyncio.create_task(store._recover_for_ever())

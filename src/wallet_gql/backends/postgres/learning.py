@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from ...background import log_once_a_minute
@@ -30,11 +30,10 @@ _UNSETTLED_MAX: Final = 50
 class Learning:
     """What this process knows of the placement."""
 
-    def __init__(self, url: str, nodes: dict[str, PgNode], changed: Callable[[Placement], None]) -> None:
-        """`url` names the `nodes`; those that are learned are added to them. `changed` gets each new placement."""
+    def __init__(self, url: str, nodes: dict[str, PgNode]) -> None:
+        """`url` names the `nodes`; those that are learned are added to them."""
         self._url = url
         self._nodes = nodes
-        self._changed = changed
         self._lock = asyncio.Lock()
         self._running: asyncio.Task[None] | None = None
         self._two_phase = False
@@ -109,7 +108,6 @@ class Learning:
                 for name, member in found.members.items():
                     if name in self._nodes:
                         self._nodes[name].is_gone = member.state == GONE
-                self._changed(found)
             return
         raise Unavailable(f"the nodes do not agree: {said}")
 

@@ -17,17 +17,19 @@ from ...domain.errors import ConfigurationError, Contended, InDoubt, Unavailable
 from ...domain.ids import SLOTS
 from ...failpoints import reach
 from ...urls import parse
+from ..kit.kinds import KINDS
 from ..kit.nodes import NodeMap
 from .ahead import DROP_ALL
 from .move_rows import IS_EMPTY
-from .mover import alone, for_long, indexed
+from .mover import alone, indexed
 from .moves import Batch
-from .node import PgNode
+from .node import PgNode, for_long
 from .pace import SHARE, Pace
 from .parameters import for_driver
 from .placement import DRAINING, GONE, SERVING, Member, Placement, listed, members_text, slots_of
 from .setup import ALONE, NAME, check_node, identity_of, parse_url
 from .sharded import PgStore
+from .two_phase import prepared_on
 from .upgrade import prepare_node
 
 log = logging.getLogger("wallet_gql.postgres")
@@ -68,7 +70,7 @@ SELECT (SELECT count(*) FROM accounts WHERE substr(id, 18, 3) = ANY ($1)),
        (SELECT count(*) FROM records WHERE kind = 'user' AND slot = ANY ($2)),
        (SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname = ANY ($3) AND relkind = 'r')::bigint
 """
-_TABLES: Final = ("accounts", "entries", "system_entries", "transfers", "holds", "receipts", "records")
+_TABLES: Final = [kind.table for kind in KINDS]
 
 
 @dataclass(slots=True)
@@ -127,26 +129,15 @@ class Membership:
 
     # Plans
 
-    async def plan(self) -> list[Part]:
-        """What `rebalance` would move now, with its size. Raises Unavailable."""
-        return await self.measured(misplaced(self._store.placement))
-
-    def plan_adding(self, name: str) -> list[Part]:
-        """The slots that a new node would get."""
-        return misplaced(self._store.placement, more=(name,))
-
-    def plan_draining(self, name: str) -> list[Part]:
-        """The slots that a node would give up."""
-        return misplaced(self._store.placement, less=(name,))
-
-    async def measured(self, parts: list[Part]) -> list[Part]:
-        """The parts with their sizes. Raises Unavailable."""
+    async def plan(self, *, more: Sequence[str] = (), less: Sequence[str] = ()) -> list[Part]:
+        """What `rebalance` would move, with its size: now, with `more` nodes, or without some. Raises Unavailable."""
         homes = self._store.placement
+        parts = misplaced(homes, more=more, less=less)
         for part in parts:
             texts = [f"{slot:03x}" for slot in part.slots]
             async with self._store.node(part.source).connection(for_long()) as connection:
                 await connection.begin("BEGIN; SET LOCAL statement_timeout = 0")
-                (row,) = await connection.rows(_COUNTS, texts, part.slots, list(_TABLES))
+                (row,) = await connection.rows(_COUNTS, texts, part.slots, _TABLES)
                 await connection.do("COMMIT")
             part.accounts, part.entries, part.users = row[0], row[1], row[2]
             part.size_bytes = int((row[3] or 0) * len(part.slots) / slots_of(homes, part.source).bit_count())
@@ -345,10 +336,7 @@ class Membership:
         await self._store.recover(1_000)
         for other in homes.names:
             asked = "%" if other == name else f"wgql:%:{name}:%"
-            found = await self._store.node(other).rows(
-                "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE $1", asked
-            )
-            if found:
+            if await prepared_on(self._store.node(other), asked):
                 raise Contended(f"commits of node {name} are in doubt on {other}; run the command again")
 
     async def _fresh(self) -> Placement:

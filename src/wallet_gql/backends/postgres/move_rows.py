@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from ...domain.model import Transfer
-from ..kit.kinds import ACCOUNT, ENTRY, HOLD, RECEIPT, RECORD, TRANSFER, Kind, Row
+from ..kit.kinds import ACCOUNT, ENTRY, HOLD, KINDS, RECEIPT, RECORD, TRANSFER, Kind, Row
 from ..kit.nodes import NodeMap
 from ..relational.statements import select
 from .ahead import (
@@ -57,17 +57,7 @@ INDEXES: Final = {
 _NAME: Final = [column.name for column in TRANSFER.columns].index("id")
 """Where a transfer's row has its id."""
 
-_KEPT: Final = (
-    "accounts",
-    "entries",
-    "system_entries",
-    "transfers",
-    "holds",
-    "receipts",
-    "records",
-    "pending_credits",
-    "intents",
-)
+_KEPT: Final = (*(kind.table for kind in KINDS), "pending_credits", "intents")
 IS_EMPTY: Final = f"SELECT NOT ({' OR '.join(f'EXISTS (SELECT FROM {table})' for table in _KEPT)})"  # noqa: S608 - own names
 """Whether a node has no rows of any slot."""
 
@@ -132,7 +122,8 @@ async def write_slots(connection: Connection, node: str, homes: NodeMap, found: 
     rows = dict(found.rows)
     await _write(connection, "opened", rows.pop("opened"))
     for transfers, part in zip(found.transfers, _parts(rows.pop("transfers")), strict=True):
-        known = await _known(connection, transfers)
+        names = [transfer.id for transfer in transfers]
+        known = {row[0] for row in await connection.rows("SELECT id FROM transfers WHERE id = ANY ($1)", names)}
         await connection.rows("DELETE FROM system_entries WHERE transfer_id = ANY ($1)", list(known))
         await _write(connection, "transfers", [row for row in part if row[_NAME] not in known])
         await _write(connection, "system_entries", lines(homes, node, transfers))
@@ -172,11 +163,6 @@ async def _touched(connection: Connection, names: Sequence[str], slots: Sequence
     yield {row[1] for row in await connection.rows(_PENDING, list(names))}
     async for rows in pieces(connection.rows, RECEIPTS, dict.fromkeys(slots, ("", "")), WRITE_ROWS):
         yield {row[_NAME] for row in await between_systems(connection.rows, rows)}
-
-
-async def _known(connection: Connection, transfers: Sequence[Transfer]) -> set[str]:
-    names = [transfer.id for transfer in transfers]
-    return {row[0] for row in await connection.rows("SELECT id FROM transfers WHERE id = ANY ($1)", names)}
 
 
 async def _write(connection: Connection, name: str, rows: Sequence[Row]) -> None:

@@ -10,11 +10,10 @@ from typing import Final
 from ...domain.errors import ConfigurationError, WalletError
 from .move_rows import INDEXES
 from .moves import MOVER
-from .node import Connection, PgNode
+from .node import Connection, PgNode, for_long
 
 _LOCK_TRIES: Final = 10
 _LOCK_PAUSE: Final = 0.2
-_LONG_SECONDS: Final = 7 * 24 * 3600.0
 _DROP_SECONDS: Final = 10.0
 _BEAT: Final = "SELECT 1"
 _BEAT_SECONDS: Final = 10.0
@@ -100,8 +99,3 @@ async def _drop(source: PgNode, deadline: float) -> None:
         await connection.do(_PATIENT)
         for name in INDEXES:
             await connection.do(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-
-
-def for_long() -> float:
-    """A deadline that no mover reaches."""
-    return asyncio.get_running_loop().time() + _LONG_SECONDS

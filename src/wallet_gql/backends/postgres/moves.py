@@ -33,7 +33,7 @@ from .move_rows import forget_slots, read_slots, write_slots
 from .node import Connection, PgNode
 from .pace import Pace
 from .placement import OF_NODE, SERVING, Leaving, Placement, Told, leaving_text, listed, slots_of, told_by
-from .two_phase import Recovery
+from .two_phase import Recovery, fenced, prepared_on
 
 GATE: Final = 7205759403792794
 """The advisory lock that each commit shares until its end."""
@@ -72,13 +72,10 @@ _READING: Final = "SET statement_timeout = 0; SET enable_seqscan = off"
 _AS_BEFORE: Final = "RESET statement_timeout; RESET enable_seqscan"
 _AT_ONCE: Final = Pace()
 _PLAN: Final = "SET LOCAL enable_seqscan = off"
-_PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE $1"
-_FENCE: Final = "INSERT INTO decisions (attempt, verdict) VALUES ($1, 'abort') ON CONFLICT (attempt) DO NOTHING"
 _NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _DECIDE: Final = """
 INSERT INTO decisions (attempt, verdict) SELECT $1, 'commit' WHERE clock_timestamp() < to_timestamp($2) RETURNING 1
 """
-_VERDICT: Final = "SELECT verdict FROM decisions WHERE attempt = $1"
 _SHARE_GATE: Final = f"SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock_shared({GATE})"
 
 
@@ -112,7 +109,7 @@ class Moves:
         ahead = Ahead(leaving.attempt, listed(slots), target, moved(homes, leaving))
         await self._copy_ahead(source, ahead, pace)
         until = await self._nodes[target].ask(_NOW) + ACTIVATE_SECONDS
-        await self._freeze_soon(homes, source, leaving)
+        await patiently(lambda: self._freeze(homes, source, leaving))
         began = time.monotonic()
         before_decision("moves.frozen")
         await self._settle(homes, source, leaving)
@@ -147,10 +144,6 @@ class Moves:
             await ahead.copy(read, stage)
             await connection.do(_AS_BEFORE)
 
-    async def _freeze_soon(self, homes: Placement, source: str, leaving: Leaving) -> None:
-        """`_freeze`, and again if others do not let it: each try keeps them waiting for a moment only."""
-        await patiently(lambda: self._freeze(homes, source, leaving))
-
     async def _freeze(self, homes: Placement, source: str, leaving: Leaving) -> None:
         async with self._step(source) as connection:
             await close_gate(connection)
@@ -158,9 +151,9 @@ class Moves:
             if told.leaving is not None:
                 raise Contended(f"other slots are leaving node {source}")
             _check_here(told, homes)
-            if leaving.slots & ~(told.here or 0):
+            if leaving.slots & ~told.here:
                 raise Contended(f"node {source} has not all of the slots by now")
-            here = f"{(told.here or 0) & ~leaving.slots:x}"
+            here = f"{told.here & ~leaving.slots:x}"
             await connection.rows(
                 "UPDATE node SET epoch = epoch + 1, here = $1, leaving = $2", here, leaving_text(leaving)
             )
@@ -168,16 +161,15 @@ class Moves:
     async def _settle(self, homes: Placement, source: str, leaving: Leaving) -> None:
         """See to it that nothing which the source has led is prepared on the target. Raises Contended."""
         del homes
-        target = leaving.peer
         until = asyncio.get_running_loop().time() + SETTLE_SECONDS
-        asked = f"wgql:{self._cluster}:{source}:%"
-        left = now = {row[0] for row in await self._nodes[target].rows(_PREPARED, asked, aside=True)}
+        asked = self._nodes[leaving.peer], f"wgql:{self._cluster}:{source}:%"
+        left = now = set(await prepared_on(*asked))
         while left:
             if asyncio.get_running_loop().time() > until:
-                raise Contended(f"credits from {source} are in doubt on {target}")
+                raise Contended(f"credits from {source} are in doubt on {leaving.peer}")
             await asyncio.sleep(_SETTLE_PAUSE)
             await self._recovery.run(_SETTLE_MAX)
-            left = now & {row[0] for row in await self._nodes[target].rows(_PREPARED, asked, aside=True)}
+            left = now.intersection(await prepared_on(*asked))
 
     async def _activate(self, source: str, leaving: Leaving, ahead: Ahead, until: float) -> int:
         """Returns how many rows were left to copy."""
@@ -197,7 +189,7 @@ class Moves:
             await write_slots(connection, leaving.peer, ahead.homes, found)
             await unstage(connection, ahead)
             await self._carry(connection, source, leaving)
-            here = (told.here or 0) | leaving.slots
+            here = told.here | leaving.slots
             await connection.rows("UPDATE node SET epoch = epoch + 1, here = $1", f"{here:x}")
             before_decision("moves.written")
         return found.count
@@ -219,7 +211,7 @@ class Moves:
             await connection.do(_SHARE_GATE)
             told = await _locked(connection)
             if told.leaving == leaving:
-                here = f"{(told.here or 0) | leaving.slots:x}"
+                here = f"{told.here | leaving.slots:x}"
                 await connection.rows("UPDATE node SET epoch = epoch + 1, here = $1, leaving = NULL", here)
 
     async def finish(self, homes: Placement, *, is_mover: bool = False) -> None:
@@ -236,11 +228,10 @@ class Moves:
         if leaving.peer not in self._nodes:
             raise Unavailable(f"node {leaving.peer}, which slots of {source} go to, is not known here yet")
         target = self._nodes[leaving.peer]
-        await target.rows(_FENCE, leaving.attempt, aside=True)
-        verdict = await target.ask(_VERDICT, leaving.attempt, aside=True)
+        verdict = await fenced(target, leaving.attempt)
         (row,) = await target.rows(OF_NODE, aside=True)
         before_decision("moves.fenced")
-        if verdict == "commit" or (told_by(row).here or 0) & leaving.slots:
+        if verdict == "commit" or told_by(row).here & leaving.slots:
             await self._forget(source, leaving, moved(homes, leaving))
         else:
             await self._serve_again(source, leaving)
@@ -266,7 +257,10 @@ def _deadline() -> float:
 
 
 async def patiently(step: Callable[[], Awaitable[None]]) -> None:
-    """Do what needs a closed gate, and again if others do not let it. Raises Contended: in vain each time."""
+    """Do what needs a closed gate, and again if others do not let it: each try keeps them waiting for a moment only.
+
+    Raises Contended: in vain each time.
+    """
     for left in reversed(range(FREEZE_TRIES)):
         try:
             return await step()

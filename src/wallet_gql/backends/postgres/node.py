@@ -64,10 +64,7 @@ DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
 CURRENT: Final = "SELECT ARRAY (SELECT current_setting(n) FROM unnest($1::text[]) WITH ORDINALITY t (n, i) ORDER BY i)"
 """The values of the named settings, in the order of the names."""
 
-UNSAFE: Final = (
-    "SELECT string_agg(name, ', ') FROM unnest(ARRAY['fsync', 'synchronous_commit', 'full_page_writes']) AS name"
-    " WHERE current_setting(name) = 'off'"
-)
+UNSAFE: Final = f"SELECT string_agg(n, ', ') FROM unnest(ARRAY {list(DURABLE)}) AS n WHERE current_setting(n) = 'off'"  # noqa: S608 - own names
 """The names of those that are off."""
 
 
@@ -378,3 +375,8 @@ def literal(text: str) -> str:
     """Text as an SQL literal; `standard_conforming_strings` is on in every connection."""
     assert "\0" not in text, "no text of ours holds NUL"
     return "'" + text.replace("'", "''") + "'"
+
+
+def for_long() -> float:
+    """As good as no deadline: what moves slots or upgrades a schema would have to begin again."""
+    return asyncio.get_running_loop().time() + 7 * 24 * 3600.0

@@ -75,18 +75,18 @@ class Leaving:
 
 @frozen
 class Told:
-    """What one node says. `here` is None while no release that stores it has opened the ledger."""
+    """What one node says."""
 
     cluster_id: str
     name: str
     epoch: int
-    here: int | None
+    here: int
     leaving: Leaving | None
     members: Mapping[str, Member]
 
 
 def told_by(row: Mapping[str, Any]) -> Told:
-    """What a row of `OF_NODE` says."""
+    """What a row of `OF_NODE` says. The slots are those of the hash while no release has stored them."""
     members = {name: Member() for name in json.loads(row["nodes"])}
     if row["members"]:
         members = {name: Member(*values) for name, values in json.loads(row["members"]).items()}
@@ -94,7 +94,7 @@ def told_by(row: Mapping[str, Any]) -> Told:
     if row["leaving"]:
         attempt, peer, slots = json.loads(row["leaving"])
         leaving = Leaving(attempt, peer, int(slots, 16))
-    here = None if row["here"] is None else int(row["here"], 16)
+    here = hashed(list(members)).get(row["name"], 0) if row["here"] is None else int(row["here"], 16)
     return Told(row["cluster_id"], row["name"], row["epoch"], here, leaving, members)
 
 
@@ -143,7 +143,7 @@ class Placement(NodeMap):
         homes: list[str] = [names[0]] * SLOTS
         owned = 0
         for name in sorted(names, key=lambda name: name in silent):
-            here = told[name].here or 0
+            here = told[name].here
             if name in silent:
                 here &= ~owned
             elif owned & here:

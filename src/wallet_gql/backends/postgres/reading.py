@@ -51,7 +51,6 @@ class PgReads(RelationalStore):
     """The reading half of a store on named Postgres nodes."""
 
     statements = sql.STATEMENTS
-    _map: Placement
 
     def __init__(self, url: str, policy: LanePolicy) -> None:
         """See `PgStore`."""
@@ -59,17 +58,12 @@ class PgReads(RelationalStore):
         self.nodes_url = url
         """The address of the nodes alone."""
         self._nodes = {name: PgNode(name, node_url) for name, node_url in sorted(parse_url(url).items())}
-        self._learning = Learning(url, self._nodes, self._place)
-        self._map = self._learning.known
-
-    def _place(self, homes: Placement) -> None:
-        """From now on go by a newer placement."""
-        self._map = homes
+        self._learning = Learning(url, self._nodes)
 
     @property
     def placement(self) -> Placement:
         """The placement of slots that this process goes by."""
-        return self._map
+        return self._learning.known
 
     async def relearn(self) -> None:
         """Read the placement again, from every node. Raises Unavailable."""
@@ -87,7 +81,7 @@ class PgReads(RelationalStore):
         """
         until = asyncio.get_running_loop().time() + MOVE_SECONDS
         while True:
-            homes = self._map
+            homes = self.placement
             try:
                 return await read(homes)
             except OtherEpoch as error:
@@ -122,7 +116,7 @@ class PgReads(RelationalStore):
         """End what a move that has stopped has left. Raises Unavailable."""
 
     def _homes(self) -> Placement:
-        return _READING.get() or self._map
+        return _READING.get() or self.placement
 
     async def fetch(self, reads: ReadSet) -> Snapshot:
         """See `Store.fetch`. Reads of slots that are moving wait here, in no group: others must not wait for them."""
@@ -147,11 +141,11 @@ class PgReads(RelationalStore):
 
     def _read_lane(self, reads: ReadSet) -> Hashable:
         """Fetches from the same nodes are read together."""
-        return None if len(self._nodes) == 1 else frozenset(Wanted.of((reads,)).split(self._map.home))
+        return None if len(self._nodes) == 1 else frozenset(Wanted.of((reads,)).split(self.placement.home))
 
     def _page_lane(self, account_id: AccountId, page: PageRequest) -> Hashable:
         """Pages of one node and one direction are read together."""
-        return self._map.home(slot_of(account_id)), page.newest_first
+        return self.placement.home(slot_of(account_id)), page.newest_first
 
     async def _fetch(self, wanted: Wanted) -> State:
         """See `GroupStore._fetch`. Each node's part is read at one moment; the moments of two nodes may differ.
@@ -159,7 +153,7 @@ class PgReads(RelationalStore):
         Raises OtherEpoch for the whole group: each member then waits for a newer placement, and goes to the group where
         it belongs by that.
         """
-        homes = self._map
+        homes = self.placement
         state = State("", lambda _: None)
         if len(homes.names) == 1:
             await self._read_part(homes, homes.names[0], state, wanted)
@@ -183,7 +177,7 @@ class PgReads(RelationalStore):
 
     async def _ask_pages(self, asked: Sequence[PageAsked]) -> list[list[Row]]:
         """See `RelationalStore._ask_pages`, and `_fetch`. After a move not all need be of one node."""
-        homes = self._map
+        homes = self.placement
         by_node: dict[str, list[int]] = {}
         for place, (account_id, _) in enumerate(asked):
             by_node.setdefault(homes.served(slot_of(account_id)), []).append(place)

@@ -64,11 +64,11 @@ class Receiving(PgReads):
         Raises nothing: what fails is received later.
         """
         async with asyncio.TaskGroup() as all_nodes:  # cancelled, it waits for all
-            for name in self._map.names:
+            for name in self.placement.names:
                 all_nodes.create_task(self._receive_on(self._nodes[name], patience_seconds))
 
     async def _receive_on(self, node: PgNode, patience_seconds: float) -> None:
-        now, homes = asyncio.get_running_loop().time(), self._map
+        now, homes = asyncio.get_running_loop().time(), self.placement
         try:
             async with node.connection(now + RECEIVE_SECONDS) as connection:
                 await self._receive_all(connection, now + patience_seconds)
@@ -78,7 +78,7 @@ class Receiving(PgReads):
             log.info("pending credits on %s are received later: %s", node.name, error)
 
     async def _receive_all(self, connection: Connection, until: float) -> bool:
-        """Receive all pending credits of a node in bounded commits. Returns whether some account stayed locked.
+        """Receive all pending credits of a node in bounded commits. Returns whether some may be left.
 
         Raises Unavailable, Contended.
 
@@ -92,40 +92,28 @@ class Receiving(PgReads):
         return False
 
     async def _receive_once(self, connection: Connection) -> bool:
-        """Receive every account's pending credits, some accounts at a time. Returns whether accounts were locked.
+        """Receive pending credits of some accounts at a time, by their ids. Returns whether there may be more.
 
         It begins where the last sweep of the node was cut off: else the first accounts could keep the others waiting.
         """
-        begin = self._received.pop(connection.node, "")
-        were_locked = await self._receive_between(connection, begin, None)
-        if begin:
-            were_locked |= await self._receive_between(connection, "", begin)
-        self._received.pop(connection.node, None)  # another sweep may run beside this one
-        return were_locked
-
-    async def _receive_between(self, connection: Connection, after: str, last: str | None) -> bool:
-        """The accounts after one, by id, up to the `last`."""
-        were_locked = False
-        self._received[connection.node] = after
-        while found := await connection.rows(sql.WITH_PENDING, after, RECEIVE_ACCOUNTS_MAX):
-            homes = self._map
-            those = (AccountId(row[0]) for row in found if last is None or row[0] <= last)
+        after = self._received.get(connection.node, "")
+        is_left = bool(after)  # those before it
+        while found := [row[0] for row in await connection.rows(sql.WITH_PENDING, after, RECEIVE_ACCOUNTS_MAX)]:
+            homes = self.placement
             now = asyncio.get_running_loop().time()
             self._full_until = {name: until for name, until in self._full_until.items() if until > now}
             names = {
                 name
-                for name in those
+                for name in map(AccountId, found)
                 if homes.is_at(slot_of(name), connection.node)
                 and (connection.holds_gate or name not in self._full_until)
             }
             while names:
-                left, busy = await self._receive_some(homes, connection, names)
-                were_locked |= busy
-                names = left
-            self._received[connection.node] = after = found[-1][0]
-            if last is not None and after >= last:
-                break
-        return were_locked
+                names, are_locked = await self._receive_some(homes, connection, names)
+                is_left |= are_locked
+            self._received[connection.node] = after = found[-1]
+        self._received.pop(connection.node, None)  # another sweep may run beside this one
+        return is_left
 
     async def _receive_some(
         self, homes: Placement, connection: Connection, names: set[AccountId]

@@ -20,7 +20,7 @@ from ...domain.errors import ConfigurationError
 from ...urls import Url, parse, parse_all
 from .node import CURRENT, DURABLE, PgNode
 from .parameters import for_driver
-from .placement import GONE, OF_NODE, Member, Told, all_members, hashed, members_text, told_by
+from .placement import GONE, OF_NODE, Member, Told, all_members, members_text, told_by
 from .sessions import check_sessions
 
 log = logging.getLogger("wallet_gql.postgres")
@@ -164,11 +164,7 @@ async def _placed(node: PgNode) -> Told:
     """What the node says; its slots and members are stored if no release before has done so."""
     told = await identity_of(node)
     assert told is not None
-    if told.here is None:
-        here = hashed(list(told.members))[node.name]
-        await node.rows(_PLACE, f"{here:x}", members_text(told.members))
-        told = await identity_of(node)
-        assert told is not None
+    await node.rows(_PLACE, f"{told.here:x}", members_text(told.members))
     return told
 
 

@@ -79,13 +79,18 @@ class PgStore(Receiving):
     """A ledger on named Postgres nodes; subclasses commit and recover."""
 
     name: str
-    capabilities: Capabilities
     protocol: ClassVar[Literal["two-phase commit", "leases"]]
     """How commits reach several nodes. For two-phase commit the nodes must allow prepared transactions."""
+    remote: ClassVar[Literal["atomic", "eventual"]]
+    """`Capabilities.remote_credit`."""
 
     def __init__(self, url: str, policy: LanePolicy) -> None:
         """`url` is that of one or several nodes, or of a file that lists them. Raises ConfigurationError."""
         super().__init__(url, policy)
+        many = len(self._nodes) > 1
+        self.capabilities = Capabilities(
+            durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit=self.remote
+        )
         self._cluster = ""
         self._recovering: asyncio.Task[None] | None = None
         self._recovery: Recovery
@@ -145,9 +150,9 @@ class PgStore(Receiving):
 
     async def _sweep_moves(self) -> None:
         """End what a move that has stopped has left. Remove old decisions."""
-        if self._map.moving or self._map.left:
+        if self.placement.moving or self.placement.left:
             await self._learning.learn_now()  # a batch between two nodes does not wait for a third one that is down
-            await self._finish_moves(self._map)
+            await self._finish_moves(self.placement)
         now = asyncio.get_running_loop().time()
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY_SECONDS
@@ -213,7 +218,7 @@ class PgStore(Receiving):
         return await replied(super().execute(scope, decide, timeout_seconds=timeout_seconds), timeout_seconds)
 
     def _lane(self, scope: Scope) -> Hashable:
-        homes = self._map
+        homes = self.placement
         if homes.awaits(scope):
             return Elsewhere(homes)
         others = homes.participants(scope)
@@ -226,7 +231,7 @@ class PgStore(Receiving):
     async def _commit(
         self, lane: Hashable, batch: Sequence[Command], wait_seconds: float
     ) -> Sequence[Outcome | Deferred]:
-        if not isinstance(lane, Lane) or lane.homes is not self._map:
+        if not isinstance(lane, Lane) or lane.homes is not self.placement:
             return self._again(batch)
         if wait_seconds < COMMIT_SECONDS_MIN:
             raise Contended("there was no time left to try again")
@@ -276,7 +281,7 @@ class PgStore(Receiving):
         until = asyncio.get_running_loop().time() + _GATE_SECONDS
         while True:
             async with AsyncExitStack() as stack:
-                homes, held = self._map, list[tuple[PgNode, Connection]]()
+                homes, held = self.placement, list[tuple[PgNode, Connection]]()
                 if await self._close_gates(stack, homes, held):
                     yield
                     await check_held(held)
@@ -339,7 +344,7 @@ class PgStore(Receiving):
                 raise InvariantViolated(f"an item cannot be imported: {error}") from error
 
     def _present(self) -> list[PgNode]:
-        return [self._nodes[name] for name in self._map.names]
+        return [self._nodes[name] for name in self.placement.names]
 
     async def vitals(self) -> Sequence[NodeVitals]:
         """See `Observed.vitals`."""

@@ -12,7 +12,7 @@ from ..redis.url import parse_redis_url
 from ..relational.statements import Statements
 from .node import PgNode
 from .parameters import for_driver
-from .placement import GONE, OF_NODE, SERVING, Member, Told, all_members, hashed, told_by
+from .placement import GONE, OF_NODE, SERVING, Member, Told, all_members, told_by
 from .setup import parse_url
 from .text import STATEMENTS
 from .vitals import WAIT_SECONDS, has, vitals
@@ -108,11 +108,6 @@ async def _ask(node: PgNode, told: dict[str, Told]) -> NodeStatus:
         sums_minor=sums,
         intents=found.intents,
         pending_credits=found.pending_credits,
-        slots=_slots(said).bit_count() if said else 0,
+        slots=said.here.bit_count() if said else 0,
         slots_leaving=said.leaving.slots.bit_count() if said and said.leaving else 0,
     )
-
-
-def _slots(said: Told) -> int:
-    """The slots that a node has; those of the hash, while no release that stores them has opened the ledger."""
-    return hashed(list(said.members))[said.name] if said.here is None else said.here

@@ -18,7 +18,6 @@ accounts, and waits up to `BRIEF_MS` for each; if that fails, it takes what is f
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -32,13 +31,12 @@ from ...domain.errors import Contended, NodeUnavailable
 from ...domain.ids import AccountId, TransferId
 from ...domain.model import RecordKey
 from ...failpoints import before_decision
-from ...storage import Capabilities, Recovered
+from ...storage import Recovered
 from ..kit.credits import Arrivals, sending
 from ..kit.group_commit import BATCH_MAX, Command, Deferred, LanePolicy
 from ..kit.wanted import Wanted, answered, command_of
 from . import node as nodes
 from .commit import Branch
-from .hot_accounts import HotAccounts
 from .json_text import given
 from .moves import Moves
 from .node import Connection
@@ -55,11 +53,19 @@ ACROSS_MAX: Final = 64
 BRIEF_MS: Final = 100
 """How long a batch waits for a row, in milliseconds: it may hold others."""
 
+SIGHTINGS: Final = 3
+"""How often an account is found locked, before new commands wait for it first. Apart from others they are few."""
+
+LOCKED_SECONDS: Final = 0.25
+"""How long an account counts as locked after it was last found so."""
+
 Row = AccountId | RecordKey
 """What a batch locks."""
 
 ANY: Final = AccountId("")
 """Commands first wait together, behind whatever row: mostly all are soon free. Alone they would make small batches."""
+
+_NEVER: Final = (0, ANY, 0.0)
 
 Credits = dict[TransferId, str]
 """The credits of one command on other nodes, and these nodes."""
@@ -77,22 +83,15 @@ class PostgresStore(PgStore):
 
     name = "postgres"
     protocol = "two-phase commit"
+    remote = "atomic"
 
     def __init__(self, url: str) -> None:
         """See the module for URLs. Raises ConfigurationError."""
         super().__init__(url, LanePolicy(_batch_max, self._turn, self._only_moves))
         self._turns: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
-        self._waiting = {name: asyncio.Semaphore(waiting_max(node)) for name, node in self._nodes.items()}
-        self._hot = HotAccounts(time.monotonic)
-        self.keeps_pending = many = len(self._nodes) > 1
-        self.capabilities = Capabilities(
-            durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="atomic"
-        )
-
-    def _place(self, homes: Placement) -> None:
-        super()._place(homes)
-        for name in homes.names:
-            self._waiting.setdefault(name, asyncio.Semaphore(waiting_max(self._nodes[name])))
+        self._waiting: dict[str, asyncio.Semaphore] = {}
+        self._locked: dict[AccountId, tuple[int, AccountId, float]] = {}
+        """Accounts that were lately found locked: how often, the row to wait behind, and until when that counts."""
 
     async def _opened(self) -> None:
         await super()._opened()
@@ -104,8 +103,17 @@ class PostgresStore(PgStore):
     # Writing
 
     def _behind(self, scope: Scope, others: Sequence[str]) -> Hashable:
+        """Where the last commands went that found one of these accounts locked, if it was found so again and again.
+
+        Otherwise each command would lock its other rows first and then fail, and others would fail on these. Behind an
+        account of its own waits who has waited in vain behind any; if there are two, opposite payments take the same.
+        """
+        if not self._locked:
+            return None
+        now = asyncio.get_running_loop().time()
         named = scope.accounts if others else (*scope.accounts, *scope.credits)
-        return self._hot.hottest(named)
+        found = (self._locked.get(account_id, _NEVER) for account_id in named)
+        return max((row for times, row, until in found if times >= SIGHTINGS and until > now), default=None)
 
     async def _commit_lane(self, lane: Lane, batch: Sequence[Command], deadline: float) -> Sequence[Outcome | Deferred]:
         if lane.behind is not None:
@@ -134,7 +142,7 @@ class PostgresStore(PgStore):
             before_decision("postgres.loaded")
             outcomes = self._decide(lane, batch, state, busy)
             before_decision("postgres.decided")
-            sent = await self._credits(lane.homes, leader, state) if self.keeps_pending else {}
+            sent = await self._credits(lane.homes, leader, state) if self.capabilities.spans_nodes else {}
             late = await self._write(lane.homes, leader, others, state)
         self._hint(state.writes.accounts)
         if not sent:
@@ -161,7 +169,8 @@ class PostgresStore(PgStore):
                 turn = self._turns.setdefault((*names, lane.behind), asyncio.Lock())
                 await stack.enter_async_context(turn)
             for name in names if lane.behind is not None else ():
-                await stack.enter_async_context(self._waiting[name])
+                free = self._waiting.setdefault(name, asyncio.Semaphore(waiting_max(self._nodes[name])))
+                await stack.enter_async_context(free)
             yield
 
     async def _begin(
@@ -208,11 +217,20 @@ class PostgresStore(PgStore):
     ) -> list[Outcome | Deferred]:
         """Run the decisions whose rows are all locked, and defer the others."""
         blocked = [_blocked(command.scope, busy) for command in batch]
-        self._hot.saw({by for by in blocked if isinstance(by, str)})
         free = [(command.scope, command.decide) for command, by in zip(batch, blocked, strict=True) if by is None]
         decided = iter(decide_all(state, free))
         apart = lane.behind is not None
+        self._found_locked({by: by if apart else ANY for by in blocked if isinstance(by, str)})
         return [next(decided) if by is None else Deferred(replace(lane, behind=by if apart else ANY)) for by in blocked]
+
+    def _found_locked(self, behind: Mapping[AccountId, AccountId]) -> None:
+        """Note the accounts that others have locked, and the rows behind which commands for these wait now."""
+        now = asyncio.get_running_loop().time()
+        known = {account_id: one for account_id, one in self._locked.items() if one[-1] > now}
+        for account_id, row in behind.items():
+            times, before, _ = known.get(account_id, _NEVER)
+            known[account_id] = times + 1, max(row, before), now + LOCKED_SECONDS
+        self._locked = known
 
     async def _credits(self, homes: Placement, leader: Connection, state: State) -> dict[TransferId, Credits]:
         """What the commands that receipts name have credited on other nodes, by the first transfer of each command.

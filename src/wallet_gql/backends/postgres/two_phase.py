@@ -79,6 +79,17 @@ class Gid:
         return f"wgql:{self.cluster}:{self.leader}:{self.attempt}"
 
 
+async def prepared_on(node: PgNode, like: str = "%") -> list[str]:
+    """The names of a node's prepared transactions that are like that, in order. Raises Unavailable."""
+    return [str(row[0]) for row in await node.rows(_PREPARED, like, seconds=FINISH_SECONDS, aside=True)]
+
+
+async def fenced(node: PgNode, attempt: str) -> str:
+    """Fence an attempt, and return its verdict: `commit`, or `abort`, now for ever. Raises Unavailable."""
+    await node.rows(_FENCE, attempt, seconds=FINISH_SECONDS, aside=True)
+    return str(await node.ask(_VERDICT, attempt, seconds=FINISH_SECONDS, aside=True))
+
+
 async def commit_one(branch: Branch) -> None:
     """Write and commit on one node.
 
@@ -188,7 +199,7 @@ class Recovery:
     async def _node(self, node: PgNode, limit: int, *, at_once: bool) -> tuple[int, int, bool]:
         """How many it committed and rolled back, and whether it skipped one that it saw for the first time."""
         try:
-            found = await self._prepared(node)
+            found = set(await self._prepared(node))
         except WalletError as error:
             log.info("recovery passes %s over: %s", node.name, error)
             return 0, 0, False
@@ -211,9 +222,8 @@ class Recovery:
     def _present(self) -> list[PgNode]:
         return [node for node in self._nodes.values() if not node.is_gone]
 
-    async def _prepared(self, node: PgNode) -> set[str]:
-        rows = await node.rows(_PREPARED, f"wgql:{self._cluster}:%", seconds=FINISH_SECONDS, aside=True)
-        return {str(row["gid"]) for row in rows}
+    async def _prepared(self, node: PgNode) -> list[str]:
+        return await prepared_on(node, f"wgql:{self._cluster}:%")
 
     async def _settle_all(self, node: PgNode, gids: Sequence[Gid]) -> list[str]:
         """Settle one leader's transactions one by one, up to the first that cannot be settled now."""
@@ -228,9 +238,7 @@ class Recovery:
 
     async def _settle(self, node: PgNode, gid: Gid) -> str:
         """Fence the decision, read the verdict, and carry it out. Raises Unavailable: not possible now."""
-        leader = self._nodes[gid.leader]
-        await leader.rows(_FENCE, gid.attempt, seconds=FINISH_SECONDS, aside=True)
-        verdict = str(await leader.ask(_VERDICT, gid.attempt, seconds=FINISH_SECONDS, aside=True))
+        verdict = await fenced(self._nodes[gid.leader], gid.attempt)
         before_decision("postgres.fenced")
         word = "COMMIT" if verdict == "commit" else "ROLLBACK"
         await self._carry_out(node, f"{word} PREPARED '{gid.text}'")

@@ -17,18 +17,15 @@ from ...background import run_for_ever
 from ...domain.errors import ConfigurationError
 from ..kit.store import no_ledger
 from ..relational.migrations import HEAD, VERSION_TABLE, script
-from .node import Connection, PgNode
+from .node import Connection, PgNode, for_long
 from .placement import Told
 from .setup import PATIENT, check_identities, identity_of
-from .two_phase import Gid, Recovery
+from .two_phase import Gid, Recovery, prepared_on
 
 log = logging.getLogger("wallet_gql.postgres")
 
 ASK_SECONDS: Final = 30.0
 """How long a node may take to tell its version."""
-
-UPGRADE_SECONDS: Final = 7 * 24 * 3600.0
-"""As good as no limit: whoever gave an upgrade up would have to begin it again, and stop the writers again."""
 
 SETTLE_EVERY_SECONDS: Final = 0.5
 _SETTLE_MAX: Final = 1_000
@@ -37,7 +34,6 @@ _IS_THERE: Final = (  # not to_regclass: it may answer from a cache that is olde
     "SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     " WHERE c.relname = $1 AND n.nspname = ANY (current_schemas(false)))"
 )
-_PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid"
 
 
 async def is_due(node: PgNode, *, creates: bool) -> bool:
@@ -54,7 +50,7 @@ async def is_due(node: PgNode, *, creates: bool) -> bool:
 async def prepare_node(node: PgNode, *, creates: bool) -> None:
     """Bring the schema up to date, however long that takes. Raises ConfigurationError, Unavailable."""
     if await is_due(node, creates=creates):
-        async with node.connection(asyncio.get_running_loop().time() + UPGRADE_SECONDS) as connection:
+        async with node.connection(for_long()) as connection:
             await connection.do(f"BEGIN; {PATIENT}; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             found = await _version(connection)  # another process may have upgraded it first
             if found != HEAD:
@@ -79,11 +75,11 @@ async def settling(nodes: Sequence[PgNode], *, two_phase: bool) -> AsyncIterator
             a verdict must not be asked of the wrong node.
         Unavailable.
     """
-    prepared = [(node.name, row["gid"]) for node in nodes for row in await node.rows(_PREPARED)]
+    found = [(node.name, text) for node in nodes for text in await prepared_on(node)]
     known = await _identities(nodes)  # afterwards: whoever has prepared ours had named the nodes before
     cluster = known[nodes[0].name].cluster_id if known else ""
     leaders = {node.name: node for node in nodes} if known and two_phase else {}
-    for name, text in prepared:
+    for name, text in found:
         gid = Gid.parse(text)
         if gid is None or gid.cluster != cluster or gid.leader not in leaders:
             raise ConfigurationError(

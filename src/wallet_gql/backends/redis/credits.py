@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
@@ -34,6 +34,7 @@ from ..kit.group_commit import BATCH_MAX
 from ..kit.kinds import TRANSFER
 from ..postgres import text as sql
 from ..postgres.json_text import given
+from ..postgres.learning import Learning
 from ..postgres.node import PgNode
 from ..postgres.placement import OtherEpoch, Placement
 
@@ -62,15 +63,12 @@ class _Sending:
 class Credits:
     """The credits that this process sends, and the unsent ones that it finds."""
 
-    def __init__(
-        self, nodes: Mapping[str, PgNode], homes: Placement, learn: Callable[[Placement], Awaitable[None]]
-    ) -> None:
-        """The `nodes` must be open. `learn` reads a newer placement than a given one, and sets `homes`."""
+    def __init__(self, nodes: Mapping[str, PgNode], learning: Learning) -> None:
+        """The `nodes` must be open. Credits go by the placement that is learned."""
         self.hint: Callable[[Iterable[AccountId]], None] = lambda _: None
         """Called with the accounts that were credited."""
         self._nodes = nodes
-        self.homes = homes
-        self._learn = learn
+        self._learning = learning
         self._queues: defaultdict[str, deque[_Sending]] = defaultdict(deque)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._pending: dict[TransferId, _Sending] = {}
@@ -97,10 +95,10 @@ class Credits:
     def _enqueue(self, sending: _Sending) -> None:
         """Send it to the node that has the payee's slot. If no node says so, the sweep tries again."""
         slot = slot_of(sending.credit.account_id)
-        if self.homes.unowned >> slot & 1:
+        if self._learning.known.unowned >> slot & 1:
             self._end(sending, arrived=False)
             return
-        peer = self.homes.home(slot)
+        peer = self._learning.known.home(slot)
         self._queues[peer].append(sending)
         if peer not in self._running:
             self._running[peer] = asyncio.get_running_loop().create_task(self._run(peer))
@@ -120,11 +118,11 @@ class Credits:
         queue = self._queues[peer]
         try:
             while queue:
-                homes, batch = self.homes, self._batch(peer)
+                homes, batch = self._learning.known, self._batch(peer)
                 try:
                     done, again = await self._take_in(homes, peer, batch) if batch else set(), False
                 except OtherEpoch:
-                    await self._learn(homes)
+                    await self._learning.learn(homes)
                     done, again = set(), True
                 except (Contended, InDoubt) as error:
                     log.info("credits for %s are tried again: %s", peer, error)
@@ -139,7 +137,7 @@ class Credits:
 
     def _batch(self, peer: str) -> list[_Sending]:
         """The next credits for a node. Those whose slots have moved meanwhile go to other queues."""
-        queue, homes = self._queues[peer], self.homes
+        queue, homes = self._queues[peer], self._learning.known
         batch = []
         for sending in [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]:
             slot = slot_of(sending.credit.account_id)
@@ -213,7 +211,7 @@ class Credits:
 
     def _peers(self, leader: str) -> list[str]:
         """The nodes that intents of a leader may name: also those that are gone."""
-        return [name for name in self.homes.members if name != leader]
+        return [name for name in self._learning.known.members if name != leader]
 
     async def closed(self) -> None:
         """Wait until the intents of all credits that were taken in are closed, or have failed to close."""
@@ -228,7 +226,8 @@ class Credits:
         Intents seen for the first time are left to their leader, unless `at_once`; it also returns whether there were
         any. A node that does not answer is skipped; its intents stay open until it is back.
         """
-        found = await asyncio.gather(*(self._open_on(name, limit, at_once=at_once) for name in self.homes.names))
+        names = self._learning.known.names
+        found = await asyncio.gather(*(self._open_on(name, limit, at_once=at_once) for name in names))
         sent = self.send(credit for part, _ in found for credit in part)
         if sent:
             await asyncio.wait(sent)  # unlike gather, wait does not cancel the futures: others wait for them, too
@@ -274,12 +273,12 @@ class Credits:
             found = await self._nodes[leader].rows(sql.INTENTS_OF, texts, aside=True)
             return _credits(leader, map(TRANSFER.from_row, found))
 
-        found = await asyncio.gather(*map(on, self.homes.names))
+        found = await asyncio.gather(*map(on, self._learning.known.names))
         return {credit.transfer.id: credit for some in found for credit in some}
 
     async def open_intents(self) -> int:
         """The number of open intents on all nodes. Raises Unavailable."""
-        nodes = (self._nodes[name] for name in self.homes.names)
+        nodes = (self._nodes[name] for name in self._learning.known.names)
         found = await asyncio.gather(*(node.ask(sql.COUNT_INTENTS, aside=True) for node in nodes))
         return sum(int(count) for count in found)
 

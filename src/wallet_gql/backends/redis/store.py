@@ -30,7 +30,7 @@ from ...domain.errors import Contended, NodeUnavailable, Unavailable
 from ...domain.ids import AccountId, TransferId, UserId, is_system, slot_of
 from ...domain.model import AccountFacts
 from ...failpoints import after_decision, before_decision
-from ...storage import Away, Capabilities, Recovered
+from ...storage import Away, Recovered
 from ..kit.credits import sending
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.kinds import TRANSFER
@@ -64,6 +64,7 @@ class RedisStore(PgStore):
 
     name = "redis"
     protocol = "leases"
+    remote = "eventual"
 
     def __init__(self, url: str) -> None:
         """See the module for URLs. Raises ConfigurationError."""
@@ -73,20 +74,11 @@ class RedisStore(PgStore):
         self._credits: Credits | None = None
         self._silent: dict[str, float] = {}
         """Until when a node that did not answer is not asked again: callers then hear of it before their deadlines."""
-        self.keeps_pending = many = len(self._nodes) > 1
-        self.capabilities = Capabilities(
-            durable=True, multi_process=True, spans_nodes=many, snapshot_reads=not many, remote_credit="eventual"
-        )
-
-    def _place(self, homes: Placement) -> None:
-        super()._place(homes)
-        if self._credits is not None:
-            self._credits.homes = homes
 
     async def _opened(self) -> None:
         await super()._opened()
         await self.leases.open(self._cluster)
-        self._credits = Credits(self._nodes, self._map, self._learning.learn)
+        self._credits = Credits(self._nodes, self._learning)
         self._credits.hint = self._hint
         self.moves = LeaseMoves(self._cluster, self._nodes, self._recovery, self._credits, self.leases)
 
@@ -263,7 +255,7 @@ class RedisStore(PgStore):
             await asyncio.sleep(_RIPE_SECONDS)
             more, _ = await self._credits.settle(limit)
             credited += more
-        if self.keeps_pending:
+        if self.capabilities.spans_nodes:
             await self._receive(RECEIVE_SECONDS)
         return Recovered(credited=credited)
 

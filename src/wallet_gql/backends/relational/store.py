@@ -19,6 +19,7 @@ from ...domain.codec import from_micros, to_micros
 from ...domain.model import Entry, Hold, PendingCredit, Record, SystemEntry
 from ...storage import (
     PAGE_MAX,
+    Capabilities,
     HistoryLine,
     JournalItem,
     NodeTotal,
@@ -38,10 +39,8 @@ from .statements import Statements
 class RelationalStore(GroupStore):
     """A ledger in the tables of this package, on one or several nodes."""
 
-    keeps_pending = False
-    """Whether credits may stay pending."""
     statements: ClassVar[Statements]
-    _map: NodeMap
+    capabilities: Capabilities
 
     @abstractmethod
     async def _ask(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
@@ -51,9 +50,9 @@ class RelationalStore(GroupStore):
         """Like `_ask`, for a sweep. A subclass may skip a node that does not answer, because the sweep runs again."""
         return await self._ask(node, statement, *values)
 
+    @abstractmethod
     def _homes(self) -> NodeMap:
         """The nodes by which the read that is running goes from its beginning to its end."""
-        return self._map
 
     async def _everywhere(self, statement: str, *values: Any) -> list[Sequence[Row]]:
         return await asyncio.gather(*(self._ask(name, statement, *values) for name in self._homes().names))
@@ -139,7 +138,7 @@ class RelationalStore(GroupStore):
     async def load_raw(self, items: Sequence[ScanItem]) -> None:
         """See `Store.load_raw`: one transaction per node."""
         homes = self._homes()
-        for name, writes in sorted_by_node(items, homes, keeps_pending=self.keeps_pending).items():
+        for name, writes in sorted_by_node(items, homes, keeps_pending=self.capabilities.spans_nodes).items():
             await self._import(name, writes, homes)
 
     @abstractmethod

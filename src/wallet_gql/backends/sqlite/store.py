@@ -73,7 +73,7 @@ class SqliteStore(RelationalStore):
         """`sqlite:///relative.db` or `sqlite:////absolute.db`. Raises ConfigurationError."""
         super().__init__()
         self.path = _path_of(url)
-        self._map = NodeMap([NODE])
+        self._nodes = NodeMap([NODE])
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="wallet-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="wallet-reader")
         self._connections = threading.local()
@@ -176,7 +176,7 @@ class SqliteStore(RelationalStore):
     async def _commit(self, lane: Hashable, batch: Sequence[Command], wait_seconds: float) -> list[Outcome]:
         wanted = Wanted.of(command.scope for command in batch)
         pairs = [(command.scope, command.decide) for command in batch]
-        state = State(NODE, self._map.peer_of(NODE))
+        state = State(NODE, self._nodes.peer_of(NODE))
         outcomes: list[Outcome] = []
 
         def decide(connection: sqlite3.Connection) -> None:
@@ -242,7 +242,7 @@ class SqliteStore(RelationalStore):
 
     async def _fetch(self, wanted: Wanted) -> State:
         """See `GroupStore._fetch`."""
-        state = State(NODE, self._map.peer_of(NODE))
+        state = State(NODE, self._nodes.peer_of(NODE))
         await self._read(lambda connection: batches.load(connection, state, wanted))
         return state
 
@@ -250,6 +250,9 @@ class SqliteStore(RelationalStore):
         """See `RelationalStore._ask_pages`: one after the other, in one snapshot."""
         statements = [self.statements.history_page(*one) for one in asked]
         return await self._read(lambda connection: [connection.execute(*one).fetchall() for one in statements])
+
+    def _homes(self) -> NodeMap:
+        return self._nodes
 
     async def _ask(self, _node: str, statement: str, *values: Any) -> Sequence[Row]:
         return await self._read(lambda connection: connection.execute(statement, values).fetchall())
@@ -285,7 +288,7 @@ class SqliteStore(RelationalStore):
             headers = rows(self.statements.transfers, [transfer.id for transfer in writes.transfers])
             known = {transfer.id: transfer for transfer in map(TRANSFER.from_row, headers)}
             currencies = dict(rows(self.statements.currencies, unknown_accounts(writes)))
-            batches.write(connection, completed(writes, known, currencies, node, self._map))
+            batches.write(connection, completed(writes, known, currencies, node, self._nodes))
 
         await self._on(self._writer, lambda: self._transact(work, _WRITE_WAIT_SECONDS))
 

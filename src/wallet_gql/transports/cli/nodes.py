@@ -67,7 +67,7 @@ def add(
 
     async def work(members: Membership) -> None:
         if dry_run:
-            _tell_plan(await members.measured(members.plan_adding(name)), as_json=as_json)
+            _tell_plan(await members.plan(more=[name]), as_json=as_json)
             return
         await members.add(name, url)
         await _rebalance(members, share, rate, as_json=as_json)
@@ -83,7 +83,7 @@ def drain(
 
     async def work(members: Membership) -> None:
         if dry_run:
-            _tell_plan(await members.measured(members.plan_draining(name)), as_json=as_json)
+            _tell_plan(await members.plan(less=[name]), as_json=as_json)
             return
         await members.drain(name)
         await _rebalance(members, share, rate, as_json=as_json)
