@@ -87,11 +87,12 @@ async def change(
 async def change_seen(store: Store, seen: Record, make: Callable[[Record], Record]) -> bool:
     """Write the record that `make` returns, unless `seen` was changed meanwhile; returns whether it was written.
 
-    Raises as `change`.
+    All of the record is compared: one that was removed and written again begins with version 1 again. Raises as
+    `change`.
     """
 
     def unless_written(found: Record | None) -> Record | None:
-        return make(found) if found is not None and found.version == seen.version else None
+        return make(found) if found is not None and found == seen else None
 
     return await change(store, seen.key, unless_written) is not None
 

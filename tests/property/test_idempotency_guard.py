@@ -18,7 +18,7 @@ from wallet_gql.domain.model import Record, RecordKey
 from wallet_gql.idempotency import Effects, Guard, Joined, NothingDone, Outcome, Settled, StillRunning, Turn, Unfinished
 from wallet_gql.idempotency.turns import Ask
 from wallet_gql.storage import Store
-from wallet_gql.testing.patience import patience
+from wallet_gql.testing.patience import patience, within
 from wallet_gql.testing.world import Clock
 
 COUNTER = RecordKey("counter", "effects", 7)
@@ -310,6 +310,123 @@ async def test_a_completer_that_fails_stops_no_sweep(store: Store) -> None:
     assert await guard.sweep() == 0
     with pytest.raises(InDoubt):
         await guard.begin(guard.ask("ann", "mail1", "mail", {}, effects=Effects.OUTSIDE))
+
+
+async def test_a_completer_that_hangs_stops_no_sweep(store: Store) -> None:
+    """It is cancelled after the time of a lease; the others are settled, and its key is looked at again later."""
+    clock, hangs, cancelled = Clock(), [True], []
+
+    async def complete(found: Unfinished) -> Settled:
+        if found.key == "mail0" and hangs[0]:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.append(found.key)
+        return Settled(happened=True, value=found.key)
+
+    guard = Guard(store, clock=clock, lease_seconds=0.05, completers={"mail": complete})
+    for n in range(3):
+        await guard.begin(guard.ask("ann", f"mail{n}", "mail", {}, effects=Effects.OUTSIDE))
+        clock.advance(1)
+    assert await within(30, guard.sweep()) == 2
+    assert cancelled == ["mail0"]
+    with pytest.raises(InDoubt):
+        await guard.begin(guard.ask("ann", "mail0", "mail", {}, effects=Effects.OUTSIDE))
+    hangs[0] = False
+    clock.advance(61)
+    assert await guard.sweep() == 1
+    assert isinstance(await guard.begin(guard.ask("ann", "mail0", "mail", {}, effects=Effects.OUTSIDE)), Outcome)
+
+
+class Between:
+    """A store in which something happens between the list of what is due and the settling of it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.then: Callable[[], Awaitable[None]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def list_due(self, *given: Any) -> Any:
+        """See `Store.list_due`."""
+        found = await self._store.list_due(*given)
+        if self.then is not None:
+            await self.then()
+        return found
+
+
+@pytest.mark.parametrize("freed", ["released", "completed"])
+@pytest.mark.parametrize("branch", ["joined", "completer", "no completer"])
+async def test_a_sweep_leaves_a_fresh_claim_alone(store: Store, branch: str, freed: str) -> None:
+    """A key is freed and claimed again after it was listed. That claim has the version of the old one, and a worker."""
+    clock = Clock()
+
+    async def complete(_found: Unfinished) -> Settled:
+        return Settled(happened=False)
+
+    between: Any = Between(store)
+    guard = Guard(between, clock=clock, completers={"mail": complete} if branch == "completer" else {})
+    other = Guard(store, clock=clock, completers={"mail": complete})
+    effects = Effects.JOINED if branch == "joined" else Effects.OUTSIDE
+    ask = guard.ask("ann", "k", "mail", {}, effects=effects)
+    old = await guard.begin(ask)
+    assert isinstance(old, Turn)
+    clock.advance(61)
+    fresh: list[Turn | Outcome] = []
+
+    async def freed_and_claimed() -> None:
+        if freed == "completed":
+            assert await other.sweep() == 1
+        else:
+            await other.release(old)
+        fresh.append(await other.begin(ask))
+
+    between.then = freed_and_claimed
+    assert await guard.sweep() == 0
+    with pytest.raises(StillRunning):
+        await other.begin(ask)
+    (turn,) = fresh
+    assert isinstance(turn, Turn)
+    assert await other.finish(turn, "sent") == Outcome("sent", replayed=False)
+
+
+async def test_one_mail_although_two_sweeps_and_a_retry_overlap(store: Store) -> None:
+    """A sweep waits for the completer of one key while another key is settled, asked for again, and worked on."""
+    clock, waits, go_on, working, mail_it = Clock(), *(asyncio.Event() for _ in range(4))
+    sent: list[str] = []
+
+    async def slow(found: Unfinished) -> Settled:
+        if found.key == "slow":
+            waits.set()
+            await go_on.wait()
+        return Settled(found.key_outside in sent)
+
+    async def complete(found: Unfinished) -> Settled:
+        return Settled(found.key_outside in sent)
+
+    async def work(turn: Turn) -> str:
+        working.set()
+        await mail_it.wait()
+        sent.append(turn.key_outside)
+        return "sent"
+
+    one, two = outside(store, clock, slow), outside(store, clock, complete)
+    for key in ("slow", "k"):
+        await two.begin(two.ask("ann", key, "mail", {}, effects=Effects.OUTSIDE))
+        clock.advance(1)
+    clock.advance(61)
+    sweep = asyncio.create_task(one.sweep())
+    await waits.wait()
+    assert await two.sweep() == 1
+    first = asyncio.create_task(mail(two, work))
+    await working.wait()
+    go_on.set()
+    assert await sweep == 1
+    mail_it.set()
+    assert (await first).value == "sent"
+    assert (await mail(two, work)) == Outcome("sent", replayed=True)
+    assert len(sent) == 1
 
 
 async def test_nothing_done_frees_the_key(store: Store) -> None:

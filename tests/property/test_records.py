@@ -342,6 +342,19 @@ class TestChange:
         assert again is not None
         assert again.version == 1
 
+    async def test_a_new_record_under_the_key_is_not_the_one_that_was_seen(self, stores: list[Store]) -> None:
+        """Although it has the same version: it stays as it is."""
+        first = await change(stores[0], KEY, _one_more)
+        assert first is not None
+        assert await remove(stores[-1], KEY, lambda _: True)
+        others = {"count": 100}
+        second = await change(stores[-1], KEY, lambda _: replace(first, body=others))
+        assert second is not None
+        assert second.version == first.version
+        assert not await change_seen(stores[0], first, _one_more)
+        assert await read(stores[0], KEY) == second
+        assert await change_seen(stores[0], second, _one_more)
+
     async def test_left_as_it_is(self, stores: list[Store]) -> None:
         """None is: write nothing. What `make` raises passes through."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ async def settle(keys: Settling, record: Record) -> bool:
     if record.body["state"] == "done":
         return await change_seen(keys.store, record, _pruned)
     if record.body["effects"] == Effects.JOINED:
-        return await remove(keys.store, record.key, lambda found: found.version == record.version)
+        return await remove(keys.store, record.key, lambda found: found == record)
     completer = keys.completers.get(str(record.body["operation"]))
     if completer is None:
         return await _postpone(keys, record)
@@ -44,7 +45,11 @@ async def _postpone(keys: Settling, record: Record) -> bool:
 
 
 async def _complete(keys: Settling, record: Record, completer: Completer) -> bool:
-    """Take the claim over, so that its worker can no longer finish it, and ask the completer."""
+    """Take the claim over, so that its worker can no longer finish it, and ask the completer.
+
+    Raises TimeoutError if the completer takes longer than the lease: then others may take the claim over, and the other
+    keys have waited long enough.
+    """
     operation, token, now = str(record.body["operation"]), secrets.token_hex(16), keys.clock()
 
     def take(found: Record) -> Record:
@@ -56,7 +61,8 @@ async def _complete(keys: Settling, record: Record, completer: Completer) -> boo
     began_at = from_micros(int(str(record.body["at"])))
     note = record.body["note"]
     assert isinstance(note, Mapping)
-    settled = await completer(Unfinished(record.owner, ask.key, record.id, operation, note, began_at))
+    async with asyncio.timeout(keys.lease.total_seconds()):
+        settled = await completer(Unfinished(record.owner, ask.key, record.id, operation, note, began_at))
     if settled is None:
         return False
     turn = Turn(ask, token)

@@ -18,6 +18,7 @@ depends on where the effect is:
 | `OUTSIDE` | anywhere else: a mail, another service | `InDoubt`, until a *completer* has found out | once, or unknown |
 
 A claim is leased. A worker that comes back after its lease cannot commit, if another token has taken the claim over.
+The clocks of all processes must differ by much less than the lease, or an effect OUTSIDE can happen twice.
 The state is one `Record` of kind `idempotency` for each key.
 """
 

@@ -110,7 +110,10 @@ Work = Callable[[Turn], Awaitable[Any]]
 """Returns plain JSON data, or `Joined`."""
 
 Completer = Callable[[Unfinished], Awaitable[Settled | None]]
-"""Finds out what became of unfinished work; returns None while that is unknown, to be asked again later."""
+"""Finds out what became of unfinished work; returns None while that is unknown, to be asked again later.
+
+It is cancelled after the time of a lease, and asked again later.
+"""
 
 
 def claimed(ask: Ask, token: str, now: datetime, due_at: datetime) -> Record:
