@@ -23,14 +23,14 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from tests.integration._evidence import write_evidence
 from wallet_gql.backends import open_store
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.model import Record, RecordKey
-from wallet_gql.idempotency import Effects, Guard, Outcome, Turn
-from wallet_gql.idempotency.asgi import Answer, IdempotencyMiddleware, _path_as_sent, turn_of
+from wallet_gql.idempotency import Effects, Guard, Outcome, Settled, Turn, Unfinished
+from wallet_gql.idempotency.asgi import OPERATION, Answer, IdempotencyMiddleware, _path_as_sent, turn_of
 from wallet_gql.idempotency.turns import Ask
 from wallet_gql.testing.patience import patience, turns, wait_until
 from wallet_gql.testing.servers.keeper import keep
@@ -134,8 +134,8 @@ async def test_the_path_is_the_one_that_was_sent() -> None:
         for path, status in (("/a%2Fb", 201), ("/a/b", 422), ("/a%2Fb", 201)):
             assert (await client.post(path, headers={KEY: '"k"'})).status_code == status
         assert counted.runs == 1
-    untold = {"path": "/b", "root_path": "/a", "raw_path": None}
-    assert _path_as_sent(untold) == "/a/b"
+    for root in ("", "/a"):
+        assert _path_as_sent({"path": "/a/b", "root_path": root, "raw_path": None}) == "/a/b"
 
 
 @pytest.mark.parametrize("character", ["x", "%01", "%22", "é", "\u4e00", "\U0001f600"])
@@ -320,6 +320,33 @@ async def test_the_answer_of_a_joined_decision(status: int, is_kept: bool) -> No
         assert [REPLAYED in one.headers for one in answers] == [False, is_kept]
         assert seen == ([False, True] if is_kept else [False, False, False])
         assert other.status_code == status
+
+
+@pytest.mark.parametrize("value", [None, {"mailed": 1}, [], "sent", {"status": 202, "headers": 1, "body": ""}])
+async def test_a_completer_without_an_answer(value: object) -> None:
+    """It says that the work happened, with nothing that can be sent: the key was used, and its answer is not kept."""
+    notes: list[object] = []
+
+    async def failing(_request: Request) -> Response:
+        raise ZeroDivisionError
+
+    async def complete(found: Unfinished) -> Settled:
+        notes.append(found.note)
+        return Settled(happened=True) if value is None else Settled(happened=True, value=value)
+
+    async with open_store("memory://") as store:
+        guard = Guard(store, completers={OPERATION: complete})
+        inner = Starlette(routes=[Route("/send", failing, methods=["POST"])])
+        wrapped = IdempotencyMiddleware(inner, guard, caller=lambda _: "ann", effects=Effects.OUTSIDE)
+        transport = httpx.ASGITransport(Starlette(routes=[Mount("/mails", wrapped)]), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            statuses = [(await client.post("/mails/send", headers={KEY: '"k"'})).status_code for _ in range(2)]
+            assert statuses == [500, 504]
+            assert await guard.sweep() == 1
+            for _ in range(2):
+                again = await client.post("/mails/send", headers={KEY: '"k"'})
+                assert (again.status_code, again.json()["code"]) == (409, "ANSWER_NOT_KEPT")
+    assert notes == [{"method": "POST", "path": "/mails/send"}]  # as it was sent, although the application is mounted
 
 
 async def test_sizes_and_streams() -> None:

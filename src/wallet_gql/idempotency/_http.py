@@ -73,10 +73,13 @@ class Stored:
 
     @classmethod
     def read(cls, plain: Mapping[str, Any], cookies: Stored | None = None) -> Stored:
-        """The response from plain data. For the first answer, `cookies` adds the cookies, which are not stored."""
+        """The response from plain data. For the first answer, `cookies` adds the cookies, which are not stored.
+
+        Raises AttributeError, KeyError, TypeError or ValueError if the data is not what `plain` returns.
+        """
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in plain["headers"]]
         own = [(n, v) for n, v in (cookies.headers if cookies else ()) if n.lower() == b"set-cookie"]
-        return cls(plain["status"], headers + own, base64.b64decode(plain["body"]))
+        return cls(int(plain["status"]), headers + own, base64.b64decode(plain["body"]))
 
 
 def replaying(body: bytes) -> Receive:

@@ -202,7 +202,6 @@ class IdempotencyMiddleware:
             raise _Refused(413, "BODY_TOO_LARGE", f"the body is larger than {self.body_max} bytes")
         if not given:
             raise _Refused(400, "IDEMPOTENCY_KEY_MISSING", f"this needs the header {HEADER}")
-        target = str(connection.get("root_path", "")) + str(connection["path"])
         values: dict[str, str | int | bool | None] = {
             "method": str(connection["method"]),
             "host": _host_of(connection) if self.by_host else None,
@@ -211,13 +210,18 @@ class IdempotencyMiddleware:
             "body": hashlib.sha256(body).hexdigest(),
         }
         key = header_key(header_value(given), bare=self.bare_keys)
-        note = {"method": values["method"], "path": _noted(target)}
+        note = {"method": values["method"], "path": _noted(str(connection["path"]))}
         return self.guard.ask(who, key, OPERATION, values, effects=self.effects, slot=self.slot, note=note)
 
     def _replay(self, found: Outcome) -> Stored:
-        if not found.kept:
-            return self._problem(409, "ANSWER_NOT_KEPT", "this request was done, and its answer is not kept")
-        stored = Stored.read(found.value)
+        not_kept = self._problem(409, "ANSWER_NOT_KEPT", "this request was done, and its answer is not kept")
+        if not found.kept or found.value is None:
+            return not_kept
+        try:
+            stored = Stored.read(found.value)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            log.error("the completer of %r gave a value that is no answer: give `Answer(...).plain()`", OPERATION)  # noqa: TRY400
+            return not_kept
         stored.headers.append((REPLAYED.lower().encode(), b"true"))
         return stored
 
@@ -300,11 +304,14 @@ class IdempotencyMiddleware:
 
 
 def _path_as_sent(connection: Connection) -> str:
-    """The path as it was sent, since `/a%2Fb` is not `/a/b`; the decoded path if the server does not give it."""
+    """The path as it was sent, since `/a%2Fb` is not `/a/b`; the decoded path if the server does not give it.
+
+    Both begin with the `root_path` of a mounted application.
+    """
     raw = connection.get("raw_path")
     if raw is not None:
         return bytes(raw).partition(b"?")[0].decode("latin-1")
-    return str(connection.get("root_path", "")) + str(connection["path"])
+    return str(connection["path"])
 
 
 def _host_of(connection: Connection) -> str:
