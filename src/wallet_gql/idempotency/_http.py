@@ -22,6 +22,8 @@ _OWN_HEADERS: Final = frozenset(
 )
 """Headers that are not stored: those of one connection, and cookies, which a replay must not set again."""
 
+_NO_LENGTH: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
 
 def keeps(status: int) -> bool:
     """Whether an answer with this status is stored: successes, and refusals that depend on the state.
@@ -33,7 +35,10 @@ def keeps(status: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of a joined decision. It is sent instead of the application's own response."""
+    """The answer of a joined decision. It is sent instead of the application's own response.
+
+    Where HTTP allows no body (204, 205, 304), `body` is not sent.
+    """
 
     status: int
     body: object = None
@@ -61,6 +66,12 @@ class Stored:
         """Whether its body is compressed, so that a client must know the encoding."""
         found = [value for name, value in self.headers if name.lower() == b"content-encoding"]
         return any(value.strip().lower() not in (b"", b"identity") for value in found)
+
+    @property
+    def content_length(self) -> int | None:
+        """The length of the body as the application told it; None if it did not."""
+        found = [value for name, value in self.headers if name.lower() == b"content-length"]
+        return int(found[0]) if found and found[0].isdigit() else None
 
     def plain(self) -> dict[str, object]:
         """The response as plain JSON data, without the headers that are not stored."""
@@ -108,8 +119,25 @@ async def read_body(receive: Receive, body_max: int) -> bytes | None:
     return body
 
 
-async def send_stored(send: Send, stored: Stored) -> None:
-    headers = [(n, v) for n, v in stored.headers if n.lower() not in (b"content-length", b"transfer-encoding")]
-    headers.append((b"content-length", str(len(stored.body)).encode()))
-    await send({"type": "http.response.start", "status": stored.status, "headers": headers})
-    await send({"type": "http.response.body", "body": stored.body, "more_body": False})
+def has_body(method: str, status: int) -> bool:
+    """Whether an answer has a body. Where it has none, clients would read one as the beginning of the next answer."""
+    return method != "HEAD" and status >= HTTPStatus.OK and status not in (*_NO_LENGTH, HTTPStatus.RESET_CONTENT)
+
+
+async def send_stored(send: Send, stored: Stored, method: str) -> None:
+    """Send a whole answer to a request with this method."""
+    body = stored.body if has_body(method, stored.status) else b""
+    await send({"type": "http.response.start", "status": stored.status, "headers": _framed(stored, method)})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _framed(stored: Stored, method: str) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer, with the length of its body where HTTP allows that (RFC 9110, 8.6 and 15)."""
+    dropped = {b"content-length", b"transfer-encoding"}
+    is_empty = not has_body("GET", stored.status)
+    if is_empty:
+        dropped.add(b"content-type")
+    headers = [(name, value) for name, value in stored.headers if name.lower() not in dropped]
+    if method == "HEAD" or stored.status < HTTPStatus.OK or stored.status in _NO_LENGTH:
+        return headers  # after HEAD it would be the length for a GET, which is not known
+    return [*headers, (b"content-length", b"0" if is_empty else str(len(stored.body)).encode())]

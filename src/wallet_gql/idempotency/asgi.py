@@ -13,10 +13,11 @@ app = IdempotencyMiddleware(app, Guard(store), caller=lambda scope: ...)
 | the end of the first request was not recorded (effects OUTSIDE) | 504 until the completer has run |
 | no key where one is required, two keys, or not a structured-field string | 400 |
 
-An application whose effect must happen exactly once joins its changes: `turn_of(scope).join(...)`. They commit together
-with the answer. Answers that say "not done" (see `keeps`) are not stored, nothing joined is committed, and the key
-stays free; with effects OUTSIDE a 5xx proves nothing, so the key is in doubt. Bodies up to `response_max` are stored.
-Larger and endless ones are passed on as they come; only the fact is stored, and a replay gets 409.
+An application whose effect must happen exactly once joins its changes: `turn_of(scope).join(...)`, before the response
+ends. They commit together with the answer. Answers that say "not done" (see `keeps`) are not stored, nothing joined is
+committed, and the key stays free; with effects OUTSIDE a 5xx proves nothing, so the key is in doubt. Bodies up to
+`response_max` are stored. Larger and endless ones are passed on as they come; only the fact is stored, and a replay
+gets 409.
 
 This needs no framework: any ASGI 3 application can be wrapped.
 """
@@ -29,7 +30,6 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -38,7 +38,6 @@ from ..domain.errors import IdempotencyKeyReused, InDoubt, InvalidInput, Unavail
 from ._http import (
     Answer,
     Connection,
-    Message,
     Receive,
     Send,
     Stored,
@@ -47,6 +46,7 @@ from ._http import (
     replaying,
     send_stored,
 )
+from ._response import Capture, HttpTurn, JoinedDecide
 from .guard import Guard
 from .keys import HEADER, header_key, header_value
 from .turns import Ask, Effects, Joined, Outcome, StillRunning, Turn
@@ -72,35 +72,6 @@ RESPONSE_MAX: Final = 64 * 1024
 _NAME: Final = HEADER.lower().encode()
 _RETRY_SECONDS: Final = 1
 _PATH_MAX: Final = 2_000
-
-JoinedDecide = Callable[[Snapshot], Decision[Answer | None]]
-
-
-@dataclass(slots=True)
-class HttpTurn:
-    """One request's turn, for the application: with `join`, its effect commits together with its answer."""
-
-    turn: Turn
-    joined: tuple[Scope, JoinedDecide] | None = None
-
-    def join(self, scope: Scope, decide: JoinedDecide) -> None:
-        """Commit these changes together with the answer; nothing is written before. At most once for each request.
-
-        `scope.home` must be `slot`. `decide` is pure and may run several times. If it returns an `Answer`, that is sent
-        instead of the application's own. A refusal is an `Answer`, too; an exception is an error of the server.
-        """
-        assert self.joined is None, "join was called twice in one request"
-        self.joined = scope, decide
-
-    @property
-    def slot(self) -> int:
-        """The slot in which the request commits."""
-        return self.turn.ask.slot
-
-    @property
-    def key_outside(self) -> str:
-        """An idempotency key for a service that the application calls: always the same for this request."""
-        return self.turn.key_outside
 
 
 def turn_of(connection: Connection) -> HttpTurn:
@@ -173,7 +144,7 @@ class IdempotencyMiddleware:
         if isinstance(found, Turn):
             await self._run(found, connection, body, send)
         else:
-            await send_stored(send, found)
+            await send_stored(send, found, connection["method"])
 
     async def _who(self, connection: Connection) -> str | None:
         found = self.caller(connection)
@@ -228,7 +199,7 @@ class IdempotencyMiddleware:
     async def _run(self, turn: Turn, connection: Connection, body: bytes, send: Send) -> None:
         """Call the application, commit its answer with what it joined, and only then send the answer."""
         http_turn = HttpTurn(turn)
-        capture = _Capture(self, http_turn, send)
+        capture = Capture(self, http_turn, connection["method"], send)
         hidden = ("http.response.pathsend", "http.response.zerocopysend", "http.response.trailers")
         extensions = {n: e for n, e in (connection.get("extensions") or {}).items() if n not in hidden}
         headers = [(name, value) for name, value in connection["headers"] if name.lower() != b"accept-encoding"]
@@ -239,15 +210,17 @@ class IdempotencyMiddleware:
             if not capture.ended:
                 raise RuntimeError("the application returned without a whole response")  # noqa: TRY301 - as if raised
         except BaseException:
+            http_turn.ended = True
             if not capture.committed:
                 await self.guard.give_up(turn)
             raise
-        if not capture.committed:
-            stored = capture.stored
-            await send_stored(send, await self.end(http_turn, stored, whole=not stored.is_encoded))
+        await capture.finish()
 
     async def end(self, http_turn: HttpTurn, stored: Stored, *, whole: bool = True) -> Stored:
-        """Store the answer of a request; returns what to send. If it is not `whole`, only the fact is stored."""
+        """Store the answer of a request; returns what to send. If it is not `whole`, only the fact is stored.
+
+        The `Answer` of a joined decision is stored in any case.
+        """
         turn = http_turn.turn
         if not self.keep(stored.status):
             return await self._let_go(turn, stored)
@@ -255,7 +228,7 @@ class IdempotencyMiddleware:
         if http_turn.joined is not None:
             given = self._with_answer(*http_turn.joined, given)
         try:
-            outcome = await self.guard.finish(turn, given, kept=whole)
+            outcome = await self.guard.finish(turn, given, kept=whole or http_turn.joined is not None)
         except Unavailable as error:
             await self.guard.give_up(turn)
             return self._come_again(error)
@@ -342,45 +315,6 @@ class _Refused(Exception):
     def __init__(self, status: int, code: str, detail: str) -> None:
         super().__init__(detail)
         self.status, self.code, self.detail = status, code, detail
-
-
-class _Capture:
-    """Collects the application's response. One that grows too large is passed on as it comes."""
-
-    def __init__(self, owner: IdempotencyMiddleware, turn: HttpTurn, send: Send) -> None:
-        self._owner = owner
-        self._turn = turn
-        self._send = send
-        self.stored = Stored()
-        self.ended = False
-        self.committed = False
-
-    async def send(self, message: Message) -> None:
-        """Take one message from the application."""
-        if self.committed:
-            self.ended = self.ended or not message.get("more_body", False)
-            await self._send(message)
-            return
-        if message["type"] == "http.response.start":
-            self.stored.status = message["status"]
-            self.stored.headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-            return
-        if message["type"] != "http.response.body":
-            return
-        self.stored.body += message.get("body", b"")
-        more = message.get("more_body", False)
-        self.ended = not more
-        if len(self.stored.body) > self._owner.response_max:
-            await self._overflow(more=more)
-
-    async def _overflow(self, *, more: bool) -> None:
-        sent = await self._owner.end(self._turn, self.stored, whole=False)
-        self.committed = True
-        if sent is not self.stored:
-            await send_stored(self._send, sent)
-            raise RuntimeError("a response was too large to be kept, and could not be sent")
-        await self._send({"type": "http.response.start", "status": sent.status, "headers": sent.headers})
-        await self._send({"type": "http.response.body", "body": sent.body, "more_body": more})
 
 
 __all__ = ["HEADER", "REPLAYED", "Answer", "HttpTurn", "IdempotencyMiddleware", "keeps", "turn_of"]
