@@ -241,7 +241,7 @@ async def test_node_lists_in_a_file(world: World, tmp_path: Path) -> None:
 
 async def test_processes_that_start_at_once_on_blank_nodes_agree(world: World) -> None:
     """Several stores at once make one cluster, not several halves."""
-    names = [await asyncio.to_thread(_fresh_database, store_cluster(world)) for _ in range(2)]
+    names = [await asyncio.to_thread(fresh_database, store_cluster(world)) for _ in range(2)]
     cluster = store_cluster(world)
     for name in names:
         stores = [open_store(cluster.url(name)) for _ in range(4)]
@@ -250,7 +250,7 @@ async def test_processes_that_start_at_once_on_blank_nodes_agree(world: World) -
         assert cluster.nodes[0].run("SELECT count(*) FROM node", name) == "1"
 
 
-def _fresh_database(cluster: PostgresCluster) -> str:
+def fresh_database(cluster: PostgresCluster) -> str:
     """A database that has never held a ledger, on every node."""
     name = f"blank_{time.monotonic_ns()}"
     for node in cluster.nodes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
-from ...domain.errors import NodeUnavailable, WalletError
+from ...domain.errors import Contended, NodeUnavailable, WalletError
 from ...urls import parse, parse_all
 from ..redis.url import parse_redis_url
 from ..relational.statements import Statements
@@ -25,12 +25,17 @@ DOUBT_SECONDS_MAX: Final = 60.0
 _OLDER: Final = Statements(replace(STATEMENTS.dialect, pending=""))
 """For a node that is not upgraded yet."""
 
+BLANK: Final = "there is no ledger here yet; `wallet-gql migrate` makes one"
+
 _USERS: Final = "SELECT count(*) FROM records WHERE kind = 'user'"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """One node. `reason` says why it is not reachable. The sum of each currency is zero unless the books are damaged.
+    """One node. `reason` says why it is not reachable, or that it has no ledger.
+
+    The sum of each currency is zero unless the books are damaged. A large node may take longer to count than anybody
+    waits here: its `sums_minor` and `users` are then None, not known.
 
     `pending_credits` have no entry yet. `intents` counts the credits that other nodes have not confirmed yet.
     `oldest_in_doubt_seconds` covers both, too.
@@ -39,10 +44,10 @@ class NodeStatus:
     node: str
     reachable: bool
     reason: str = ""
-    users: int = 0
+    users: int | None = 0
     prepared: int = 0
     oldest_in_doubt_seconds: float | None = None
-    sums_minor: dict[str, int] = field(default_factory=dict)
+    sums_minor: dict[str, int] | None = field(default_factory=dict)
     intents: int = 0
     pending_credits: int = 0
     slots: int = 0
@@ -52,9 +57,9 @@ class NodeStatus:
 
     @property
     def well(self) -> bool:
-        """Whether the node answers, sums to zero, and has nothing in doubt for long."""
+        """Whether it answers, has a ledger and nothing in doubt for long, and no sum is known that is not zero."""
         fresh = (self.oldest_in_doubt_seconds or 0.0) < DOUBT_SECONDS_MAX
-        return self.reachable and fresh and not any(self.sums_minor.values())
+        return self.reachable and not self.reason and fresh and not any((self.sums_minor or {}).values())
 
 
 async def survey(url: str) -> list[NodeStatus]:
@@ -83,11 +88,12 @@ async def _ask(node: PgNode, told: dict[str, Told]) -> NodeStatus:
     try:
         await node.open()
         async with node.connection(asyncio.get_running_loop().time() + WAIT_SECONDS) as connection:
-            users = int(await connection.value(_USERS))
+            if not await has(connection, "records"):
+                return NodeStatus(node.name, reachable=True, reason=BLANK)
             found = await vitals(connection)
             statements = STATEMENTS if await has(connection, "pending_credits") else _OLDER
-            totals = await connection.rows(statements.totals)
             rows = await connection.rows(OF_NODE)
+        users, totals = await asyncio.gather(_soon(node, _USERS), _soon(node, statements.totals))
     except NodeUnavailable:
         return NodeStatus(node.name, reachable=False, reason=f"node {node.name} does not answer")
     except WalletError as error:  # operators see the detail that clients never see
@@ -97,12 +103,12 @@ async def _ask(node: PgNode, told: dict[str, Told]) -> NodeStatus:
     said = told_by(rows[0]) if rows else None
     if said is not None:
         told[node.name] = said
-    sums = {str(row[0]): int(row[1]) + int(row[2]) for row in totals}
+    sums = None if totals is None else {str(row[0]): int(row[1]) + int(row[2]) for row in totals}
     oldest = found.unsettled_seconds if found.in_doubt or found.intents or found.pending_credits else None
     return NodeStatus(
         node.name,
         reachable=True,
-        users=users,
+        users=None if users is None else int(users[0][0]),
         prepared=found.in_doubt,
         oldest_in_doubt_seconds=oldest,
         sums_minor=sums,
@@ -111,3 +117,11 @@ async def _ask(node: PgNode, told: dict[str, Told]) -> NodeStatus:
         slots=said.here.bit_count() if said else 0,
         slots_leaving=said.leaving.slots.bit_count() if said and said.leaving else 0,
     )
+
+
+async def _soon(node: PgNode, statement: str) -> list[Any] | None:
+    """The rows of a statement that reads the whole node; None if it takes too long for somebody who waits."""
+    try:
+        return await node.rows(statement, seconds=WAIT_SECONDS)
+    except Contended:
+        return None

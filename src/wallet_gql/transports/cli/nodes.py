@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -41,12 +41,18 @@ app = typer.Typer(
     epilog="Example: wallet-gql nodes status --json",
 )
 
+NOT_KNOWN: Final = "not known"
+"""Of what takes longer to count than the command waits; `audit` and the servers' metrics know the sums."""
+
 _SCHEMES: Final = ("postgres", "postgresql", "redis+postgres", "rediss+postgres")
 
 
 @app.command(epilog="Example:  WALLET_STORAGE='postgres://?nodes=nodes.toml' wallet-gql nodes status --json")
 def status(*, as_json: AsJson = False) -> None:
-    """Show each node: whether it answers, its slots and users, what is in doubt, its sum; exit 1 unless all is well."""
+    """Show each node: whether it answers, its slots and users, what is in doubt, its sum; exit 1 unless all is well.
+
+    A node that is too large to be counted within seconds is well all the same; its users and sum are told as not known.
+    """
     storage = _storage()
     from ...backends.postgres.status import survey  # noqa: PLC0415 - needs the driver, which other stores do not need
 
@@ -165,12 +171,18 @@ def _table(found: list[NodeStatus]) -> Table:
     for name in ("node", "reachable", "slots", "users", "prepared", "intents", "oldest in doubt", "sum"):
         table.add_column(name, justify="left" if name in ("node", "reachable") else "right")
     for node in found:
-        if not node.reachable:
-            table.add_row(node.node, f"[red]no[/]: {escape(node.reason)}")
+        if node.reason:
+            answers = "[yellow]yes[/], but" if node.reachable else "[red]no[/]:"
+            table.add_row(node.node, f"{answers} {escape(node.reason)}")
             continue
         oldest = "" if node.oldest_in_doubt_seconds is None else f"{node.oldest_in_doubt_seconds:.1f} s"
-        sums = ", ".join(f"{minor} {currency}" for currency, minor in node.sums_minor.items() if minor) or "0"
+        sums = NOT_KNOWN if node.sums_minor is None else _off(node.sums_minor)
         slots = f"{node.slots:,}" + (f" ({node.slots_leaving} leave)" if node.slots_leaving else "")
-        counts = (f"{node.users:,}", str(node.prepared), str(node.intents))
+        users = NOT_KNOWN if node.users is None else f"{node.users:,}"
+        counts = (users, str(node.prepared), str(node.intents))
         table.add_row(node.node, f"[green]yes[/] {node.state}", slots, *counts, oldest, sums)
     return table
+
+
+def _off(sums_minor: Mapping[str, int]) -> str:
+    return ", ".join(f"{minor} {currency}" for currency, minor in sums_minor.items() if minor) or "0"
