@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import sqlite3
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +22,22 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.integration._server import START_SECONDS, Client, Person, Server, new_key, run_cli, serving, settle_all
+from tests.integration._server import (
+    START_SECONDS,
+    Client,
+    Person,
+    Server,
+    command,
+    environment,
+    new_key,
+    run_cli,
+    serving,
+    settle_all,
+)
 from wallet_gql.backends.relational.migrations import VERSION_TABLE
 from wallet_gql.testing.patience import patience
+from wallet_gql.testing.servers.keeper import keep
+from wallet_gql.transports.http.tls import write_certificate
 from wallet_gql.transports.server import workers
 
 pytestmark = pytest.mark.timeout(900)
@@ -303,3 +319,76 @@ def test_the_first_start_refuses(tmp_path: Path, workers: str) -> None:
     assert done.returncode == 2
     assert "check that the folder exists" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.trial
+def test_a_hang_up_ends_no_request(tmp_path: Path) -> None:
+    """SIGHUP to a server with one worker, and to a worker of several: each serves on, and stops when told to."""
+    with serving(tmp_path) as server:
+        assert server.log.count(" in mode test on sqlite:///") == 1
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: "SIGHUP is ignored" in server.log or server.process.poll() is not None, "nothing is logged")
+        assert server.process.poll() is None
+        assert statuses(server) == {200}
+        assert server.stop() == 0
+    with two_workers(tmp_path) as (server, _ann, _bob):
+        assert server.log.count(" in mode test on sqlite:///") == 1
+        before = workers_of(server)
+        for pid in before:
+            os.kill(pid, signal.SIGHUP)
+        assert statuses(server) == {200}
+        assert workers_of(server) == before
+
+
+@pytest.mark.trial
+def test_a_server_ends_with_its_terminal(tmp_path: Path) -> None:
+    """Closing the window sends SIGHUP, too. Then nobody could stop the server any more."""
+    ours, theirs = pty.openpty()
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command("serve", "--port", "0"),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment(f"sqlite:///{tmp_path / 'wallet.db'}"),
+            start_new_session=True,
+        )
+    os.close(theirs)
+    keep(process.pid)
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"Listening on ")
+            os.close(ours)
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(patience(60)) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.trial
+def test_a_renewed_certificate_is_served_after_a_hang_up(tmp_path: Path) -> None:
+    """With several workers; the server does not stop for it."""
+    folders = [tmp_path / "old", tmp_path / "new"]
+    for folder in folders:
+        folder.mkdir()
+    made = [write_certificate(folder) for folder in folders]
+    used = [tmp_path / path.name for path in made[0]]
+
+    def install(files: tuple[Path, Path]) -> None:
+        for source, target in zip(files, used, strict=True):
+            target.write_bytes(source.read_bytes())
+
+    install(made[0])
+    options = ("--tls-cert", str(used[0]), "--tls-key", str(used[1]))
+    with serving(tmp_path, *options, workers="2") as server:
+        port = urlsplit(server.url).port or 0
+
+        def served() -> str:
+            return ssl.get_server_certificate(("127.0.0.1", port), timeout=patience(START_SECONDS))
+
+        until(lambda: len(workers_of(server)) == 2, "no two workers")
+        assert served() == made[0][0].read_text()
+        install(made[1])
+        reload_until_new(server, workers_of(server))
+        assert served() == made[1][0].read_text()

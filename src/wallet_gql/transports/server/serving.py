@@ -6,6 +6,7 @@ import asyncio
 import logging
 import logging.config
 import math
+import os
 import signal
 import socket
 import sys
@@ -13,14 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from types import FrameType
 from typing import Any, Final, cast
 
 import uvicorn
 
-from ... import metrics
+from ... import __version__, metrics
 from ...domain.errors import ConfigurationError
 from ...runtime import Wallet, open_wallet, settled_memory
 from ...settings import Settings
+from ...urls import redacted
 from ..http.heads import BoundedHeads, Times
 from ..http.logs import log_config
 from ..http.problems import BODY_MAX
@@ -53,6 +56,12 @@ def serve(settings: Settings, ready: Ready) -> None:
             run(settings, lambda: _open_and_serve(settings, listener, ready))
         else:
             _serve_many(settings, listener, ready)
+
+
+def _tell_start(settings: Settings) -> None:
+    """Log what is served, once the store is open: a refusal is one line without it."""
+    logging.config.dictConfig(log_config(settings.log_level, settings.log_format))
+    log.info("wallet-gql %s in mode %s on %s", __version__, settings.mode.value, redacted(settings.storage))
 
 
 def _allow_files() -> None:
@@ -125,12 +134,14 @@ async def serve_wallet(
 
 async def _open_and_serve(settings: Settings, listener: socket.socket, ready: Ready) -> None:
     async with open_wallet(settings) as wallet:
+        _tell_start(settings)
         await serve_wallet(wallet, listener, ready, playground(settings))
 
 
 def _serve_many(settings: Settings, listener: socket.socket, ready: Ready) -> None:
     """Serve with several processes on one socket. Try everything once before, so that a fault is reported once."""
     asyncio.run(_try_open(settings))
+    _tell_start(settings)
     listener.set_inheritable(True)
     workers = Workers(settings, lambda app: _config(settings, app, factory=True, workers=settings.workers), listener)
     ready(url_of(listener, settings))
@@ -182,10 +193,27 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop gracefully on a signal."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Stop gracefully on a signal; on SIGHUP only if the terminal is gone."""
+        handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(
+            (signal.SIGINT, signal.SIGTERM), self.handle_exit
+        )
+        if sys.platform != "win32":
+            handlers[signal.SIGHUP] = partial(self._hung_up, had_terminal=_has_terminal())
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _hung_up(self, number: int, frame: FrameType | None, *, had_terminal: bool) -> None:
+        """Without this SIGHUP would end the process in the middle of what it answers."""
+        if had_terminal and not _has_terminal():
+            self.handle_exit(number, frame)
+        else:
+            log.warning("SIGHUP is ignored: with one worker only a restart reads certificates again")
+
+
+def _has_terminal() -> bool:
+    """Whether one of the standard streams is a terminal. After its window was closed none is."""
+    return any(os.isatty(number) for number in range(3))

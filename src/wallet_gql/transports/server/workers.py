@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -56,6 +57,10 @@ def worker_app(settings: Settings, path: Path, measures: Path | None, *, wait: b
     from ...runtime import settle_memory  # noqa: PLC0415 - the parent asks a worker only after this module is loaded
     from .app import create_app, playground  # noqa: PLC0415 - same
 
+    if sys.platform != "win32":
+        signal.signal(
+            signal.SIGHUP, signal.SIG_IGN
+        )  # it may reach all processes of a group; only the parent acts on it
     end_with_parent()
     metrics.start_like_parent(measures)
     if settings.mode is Mode.TEST:
