@@ -92,7 +92,7 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
     done = run_cli(tmp_path, "--help", storage="memory://")
     commands = "audit close config demo deposit digest export freeze import limits migrate openapi recover schema serve"
     assert done.returncode == 0
-    for word in [*commands.split(), "transfers", "unfreeze", "users", "Exit codes", "--install-completion"]:
+    for word in [*commands.split(), "transfers", "unfreeze", "users", "withdraw", "Exit codes", "--install-completion"]:
         assert word in done.stdout
 
 
@@ -250,6 +250,74 @@ def test_bad_deposits(here: Here, storage: str, person: Person, arguments: tuple
     done = here("deposit", *given, storage=storage)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert says in done.stderr
+
+
+def test_a_mistaken_deposit_is_taken_back(here: Here, storage: str, person: Person) -> None:
+    """Withdraw takes the money out once per key, whatever the user may spend; both say why in the user's history."""
+    why = ("--reference", "cash, desk 2")
+    given = here("deposit", person.username, "123.00", "EUR", *why, storage=storage)
+    assert "balance  133.00 EUR" in given.stdout
+    key = ("--key", new_key())
+    taken = [
+        here(
+            "withdraw", *by, "110.70", "eur", *key, "--reference", "typed 123.00 for 12.30", storage=storage, **settings
+        )
+        for by, settings in (((person.username,), {"spending_limits": "EUR:payment=5.00"}), ((person.username,), {}))
+    ]
+    assert [done.returncode for done in taken] == [0, 0], taken
+    assert ["before" in done.stdout for done in taken] == [False, True]
+    assert all("balance  22.30 EUR" in done.stdout for done in taken)
+    listed = here("transfers", person.username, "--json", storage=storage).stdout.splitlines()
+    history = [(row["kind"], row["amount"], row["reference"]) for row in map(json.loads, listed)]
+    assert history[:2] == [
+        ("withdrawal", "-110.70", "typed 123.00 for 12.30"),
+        ("deposit", "123.00", "cash, desk 2"),
+    ]
+    assert here("audit", storage=storage).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nobody", "1.00", "EUR"), "nobody"),
+        (("USER", "10.01", "EUR"), "10.00"),
+        (("USER", "1", "JPY"), "has no JPY account"),
+        (("USER", "1.00", "EUR", "--account", "acc_01a20402c78872e2b9cb9e25e6844824"), "has no EUR account acc_01"),
+        (("USER", "0", "EUR"), "greater than zero"),
+        (("USER", "1.00", "EUR", "--key", ""), "idempotencyKey"),
+        (("USER", "1.00", "EUR", "--reference", "x" * 141), "reference"),
+    ],
+)
+def test_bad_withdrawals(here: Here, storage: str, person: Person, arguments: tuple[str, ...], says: str) -> None:
+    """A withdrawal that cannot be made is one clear line and exit code 2; it opens no account."""
+    given = [person.username if argument == "USER" else argument for argument in arguments]
+    done = here("withdraw", *given, storage=storage)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert says in done.stderr
+    listed = here("transfers", person.username, storage=storage).stdout
+    assert listed.count("account  ") == 1
+    assert "10.00 EUR posted" in listed
+
+
+def test_money_on_a_closed_account_is_withdrawn(here: Here, storage: str, person: Person) -> None:
+    """It may have been on its way when the account was closed. If there is another account, the closed one is named."""
+    closed = person.account_id
+    damage(storage, "UPDATE accounts SET status = 'closed'")
+    one = here("withdraw", person.username, "4.00", "EUR", "--json", storage=storage)
+    assert json.loads(one.stdout) | {"key": "", "transfer": ""} == {
+        "key": "",
+        "transfer": "",
+        "account": closed,
+        "currency": "EUR",
+        "amount": "4.00",
+        "balance": "6.00",
+        "replayed": False,
+    }
+    here("deposit", person.username, "5.00", "EUR", storage=storage)
+    assert "balance  4.00 EUR" in here("withdraw", person.username, "1.00", "EUR", storage=storage).stdout
+    rest = here("withdraw", person.username, "6.00", "EUR", "--account", closed, storage=storage)
+    assert "balance  0.00 EUR" in rest.stdout
+    assert here("audit", storage=storage).returncode == 0
 
 
 DAMAGES = {
@@ -534,6 +602,21 @@ def test_checking_the_configuration(tmp_path: Path, here: Here, storage: str) ->
     assert "perhaps WALLET_STORAGE was meant" in faults[0]
     assert "Port to listen on" in faults[1]
     assert "the default is info" in faults[2]
+
+
+@pytest.mark.parametrize(
+    ("mode", "host", "warns"),
+    [("development", "0.0.0.0", True), ("production", "0.0.0.0", False), ("development", "127.0.0.1", False)],
+)
+def test_development_beyond_this_machine_is_warned_of(
+    here: Here, storage: str, mode: str, host: str, *, warns: bool
+) -> None:
+    """It is allowed, and most likely a setting that somebody forgot."""
+    more = {"mode": mode, "host": host, "insecure_http": "true"}
+    done = here("config", "check", storage=storage, **more)
+    assert (done.returncode, "WALLET_MODE: warning: " in done.stdout) == (0, warns), done
+    told = json.loads(here("config", "check", "--json", storage=storage, **more).stdout)
+    assert (told["ok"], len(told["warnings"])) == (True, int(warns))
 
 
 def test_a_misspelt_setting_in_a_file(tmp_path: Path, here: Here, storage: str) -> None:

@@ -1,4 +1,4 @@
-"""The operator's commands on users and accounts: deposits, frozen accounts, sessions, lists."""
+"""The operator's commands on users and accounts: deposits, withdrawals, frozen accounts, sessions, lists."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import typer
 
 from ...domain.errors import AccountExists, InDoubt, InvalidInput, Unavailable
 from ...domain.ids import OPERATOR, AccountId, UserId, slot_of
-from ...domain.model import Account, AccountStatus, Record
+from ...domain.model import Account, AccountStatus, Record, Transfer
 from ...domain.money import format_decimal, parse_decimal
 from ...domain.users import User
 from ...idempotency import key_of
 from ...runtime import Wallet
 from ...storage import SCAN_MAX, HistoryLine
 from ...verbs.history import page_of_history
+from ...verbs.keyed import Posted
 from ...verbs.reading import owners_of
 from .common import AsJson, counted, shown, tell, tell_none, with_wallet
 
@@ -28,47 +29,115 @@ TRANSFERS_MAX: Final = 1_000
 
 AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="An account id, as `transfers` lists it.")]
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="A username or an e-mail address.")]
+AmountArgument = Annotated[str, typer.Argument(help="Decimal text with a point, such as 12.30.")]
+CurrencyArgument = Annotated[str, typer.Argument(help="An ISO 4217 code, such as EUR.")]
+KeyOption = Annotated[str | None, typer.Option(help="Idempotency key; a new one if not given.")]
+ReferenceOption = Annotated[str, typer.Option(help="What the user reads in the history; up to 140 characters.")]
 
 
-@app.command(epilog="Example:  wallet-gql deposit alice 12.30 EUR --key invoice-4711")
+@app.command(epilog="Example:  wallet-gql deposit alice 12.30 EUR --key invoice-4711 --reference 'cash, desk 2'")
 def deposit(
     user: UserArgument,
-    amount: Annotated[str, typer.Argument(help="Decimal text with a point, such as 12.30.")],
-    currency: Annotated[str, typer.Argument(help="An ISO 4217 code, such as EUR.")],
+    amount: AmountArgument,
+    currency: CurrencyArgument,
     *,
-    key: Annotated[str | None, typer.Option(help="Idempotency key; a new one if not given.")] = None,
+    key: KeyOption = None,
+    reference: ReferenceOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Give a user money, as the operator; opens the account if there is none in this currency."""
     code = currency.upper()
     amount_minor = parse_decimal(amount, code)
-    given = f"deposit-{uuid.uuid4()}" if key is None else key
-    typer.echo(f"key      {given}", err=as_json)  # printed before the deposit, in case the command must be repeated
+    given = _told_key("deposit", key, as_json=as_json)
 
     async def work(wallet: Wallet) -> None:
         found = await _find(wallet, user)
         account_id = await _account_for(wallet, found.id, code)
         used = await key_of(wallet.store, OPERATOR, given, slot=slot_of(account_id))
-        posted = await wallet.ledger.deposit(OPERATOR, used, account_id, amount_minor, code)
-        account = await wallet.ledger.account(OPERATOR, account_id)
-        amounts = [format_decimal(minor, code) for minor in (posted.result.amount_minor, account.posted_minor)]
-        did = "was deposited before, under this key" if posted.replayed else "deposited"
-        text = (
-            f"account  {account_id} of {found.username}\namount   {amounts[0]} {code} {did}\n"
-            f"balance  {amounts[1]} {code}"
-        )
-        plain = {
-            "key": used,
-            "transfer": posted.result.id,
-            "account": account_id,
-            "currency": code,
-            "amount": amounts[0],
-            "balance": amounts[1],
-            "replayed": posted.replayed,
-        }
-        tell(text, plain, as_json=as_json)
+        money = amount_minor, code
+        posted = await wallet.ledger.deposit(OPERATOR, used, account_id, *money, reference=reference)
+        await _tell_posted(wallet, found, account_id, posted, "deposited", as_json=as_json)
 
     with_wallet(work)
+
+
+@app.command(epilog="Example:  wallet-gql withdraw alice 12.30 EUR --reference 'deposited by mistake'")
+def withdraw(
+    user: UserArgument,
+    amount: AmountArgument,
+    currency: CurrencyArgument,
+    *,
+    account: Annotated[
+        str | None, typer.Option(metavar="ACCOUNT", help="Which of the user's accounts, such as a closed one.")
+    ] = None,
+    key: KeyOption = None,
+    reference: ReferenceOption = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take money out of a user's account, as the operator: the way back from a mistaken deposit.
+
+    Only what is available can be taken, and nothing from a frozen account. A closed account is taken from if money has
+    reached it and the user has no other one in this currency.
+    """
+    code = currency.upper()
+    amount_minor = parse_decimal(amount, code)
+    given = _told_key("withdraw", key, as_json=as_json)
+
+    async def work(wallet: Wallet) -> None:
+        found = await _find(wallet, user)
+        account_id = await _source(wallet, found, code, account)
+        used = await key_of(wallet.store, OPERATOR, given, slot=slot_of(account_id))
+        money = amount_minor, code
+        posted = await wallet.ledger.withdraw(OPERATOR, used, account_id, *money, reference=reference)
+        await _tell_posted(wallet, found, account_id, posted, "withdrawn", as_json=as_json)
+
+    with_wallet(work)
+
+
+def _told_key(command: str, key: str | None, *, as_json: bool) -> str:
+    """The idempotency key, printed before the money moves, in case the command must be repeated."""
+    given = f"{command}-{uuid.uuid4()}" if key is None else key
+    typer.echo(f"key      {given}", err=as_json)
+    return given
+
+
+async def _source(wallet: Wallet, user: User, currency: str, account: str | None) -> AccountId:
+    """The account that is named, if it is the user's; else the one in use, or the closed one that money has reached."""
+    own = [one for one in await wallet.ledger.accounts(user.id) if one.currency == currency]
+    if account is not None:
+        fits = [one for one in own if one.id == account]
+    else:
+        fits = [one for one in own if not one.is_closed] or [one for one in own if one.posted_minor]
+    if len(fits) == 1:
+        return fits[0].id
+    which = f"{currency} account" if account is None else f"{currency} account {shown(account)}"
+    problem = f"{shown(user.username)} has no {which}"
+    if fits:
+        problem = f"{shown(user.username)} has several closed {currency} accounts with money"
+    raise InvalidInput("account", f"{problem}; `wallet-gql transfers` lists them, and --account names one")
+
+
+async def _tell_posted(
+    wallet: Wallet, user: User, account_id: AccountId, posted: Posted[Transfer], done: str, *, as_json: bool
+) -> None:
+    account = await wallet.ledger.account(OPERATOR, account_id)
+    code = account.currency
+    amount, balance = (format_decimal(minor, code) for minor in (posted.result.amount_minor, account.posted_minor))
+    did = f"was {done} before, under this key" if posted.replayed else done
+    text = (
+        f"account  {account_id} of {user.username}\namount   {amount} {code} {did}\nbalance  {balance} {code}\n"
+        f"transfer {posted.result.id}"
+    )
+    plain = {
+        "key": posted.result.idempotency_key,
+        "transfer": posted.result.id,
+        "account": account_id,
+        "currency": code,
+        "amount": amount,
+        "balance": balance,
+        "replayed": posted.replayed,
+    }
+    tell(text, plain, as_json=as_json)
 
 
 @app.command(epilog="Example:  wallet-gql freeze acc_0193a1b2c3d47f00812345678abcdef0")

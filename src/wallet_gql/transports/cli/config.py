@@ -33,20 +33,22 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check all that `serve` checks; exit 2 and name each variable that is wrong, with the remedy."""
-    from ..server.checks import CHECKS  # noqa: PLC0415 - the other commands need no web server
+    from ..server.checks import CHECKS, warnings_of  # noqa: PLC0415 - the other commands need no web server
 
     faults: list[str] = []
+    warnings: list[str] = []
     text = ""
     try:
-        storage = load_settings(CHECKS).storage
-        text = f"all is well: {redacted(storage)}"
+        settings = load_settings(CHECKS)
+        warnings = warnings_of(settings)
+        text = "\n".join([*warnings, f"all is well: {redacted(settings.storage)}"])
         if store:
-            asyncio.run(_open(storage))
+            asyncio.run(_open(settings.storage))
     except ConfigurationError as error:
         faults = [hidden(line) for line in error.message.splitlines()]
     tell(
         "\n".join(faults) or text,
-        {"ok": not faults, "faults": faults},
+        {"ok": not faults, "faults": faults, "warnings": warnings},
         as_json=as_json,
         err=bool(faults and not as_json),
     )

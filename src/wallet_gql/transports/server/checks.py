@@ -10,11 +10,12 @@ from ...backends import open_store
 from ...domain.errors import ConfigurationError
 from ...integrations.stripe.payments import check_library
 from ...integrations.webhooks.sealing import check_library as check_sealing_library
-from ...settings import Check, Settings
+from ...settings import Check, Mode, Settings
 from ...traces import check_library as check_tracing_library
 from ...urls import hidden
 from ..catalogue.operations import NAMES
 from ..graphql.documents import Documents
+from ..http.origins import is_loopback
 from ..http.rate_limits import check_names, check_storage
 from ..http.tls import check_transport
 
@@ -68,3 +69,11 @@ CHECKS: Final = (
     _check("WALLET_STRIPE_API_KEY", "stripe_api_key", by=check_library),
     _check("WALLET_SECRET_KEYS", "secret_keys", by=check_sealing_library),
 )
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """What is allowed, and most likely not wanted."""
+    if settings.mode is Mode.DEVELOPMENT and not is_loopback(settings.host):
+        warning = f"it is development on {settings.host}, which others can reach"
+        return [f"WALLET_MODE: warning: {warning}; set it to production, or listen on 127.0.0.1"]
+    return []
