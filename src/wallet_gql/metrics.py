@@ -202,6 +202,16 @@ BOOKS_OFF: Final = Level(
     "currency",
     of_all="livemostrecent",
 )
+BOOKS_AT: Final = Level(
+    "wallet_books_timestamp_seconds",
+    "When the books of all nodes were last summed; until they have been, when the server began to sum them.",
+    of_all="livemax",
+)
+BOOKS_SECONDS: Final = Level(
+    "wallet_books_seconds",
+    "The pause between two sums of the books, as set by `WALLET_BOOKS_SECONDS`.",
+    of_all="livemax",
+)
 IN_DOUBT: Final = Level(
     "wallet_in_doubt", "Commits over several nodes that are not settled on this one.", "node", of_all="livemostrecent"
 )
@@ -242,6 +252,11 @@ SWEEP_FAILURES: Final = Count("wallet_sweep_failures", "Sweeps that failed.", "s
 WEBHOOKS: Final = Count("wallet_webhooks", "Attempts to send an event to a merchant, by outcome.", "outcome")
 WEBHOOK_AGE_SECONDS: Final = Spread(
     "wallet_webhook_age_seconds", "How old events were at an attempt to send them.", "outcome", buckets=LONG_SECONDS
+)
+PAYMENT_ALARMS: Final = Level(
+    "wallet_payment_alarms",
+    "Alarms about payments that were raised within the last day, for an operator to settle.",
+    of_all="livemostrecent",
 )
 DEAD_LETTERS: Final = Level(
     "wallet_dead_letters", "Events that were given up; at most 1,000 are counted.", of_all="livemostrecent"

@@ -184,4 +184,7 @@ async def _survey(wallet: Wallet, folder: Path) -> None:
     settings = wallet.settings
     metrics.WORKERS.set(1)
     with closing(Survey(wallet.store, folder, utc_now, books_seconds=settings.books_seconds)) as survey:
-        await run_for_ever(log, "the survey", survey.look, every_seconds=settings.survey_seconds, at_once=True)
+        every_seconds = settings.survey_seconds
+        async with asyncio.TaskGroup() as group:
+            for name, step in (("the survey", survey.look), ("summing the books", survey.sum_books)):
+                group.create_task(run_for_ever(log, name, step, every_seconds=every_seconds, at_once=True))

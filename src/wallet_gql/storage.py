@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, Generic, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 from .domain.changes import Decide, ReadSet, Scope, Snapshot
-from .domain.errors import InvariantViolated, Unavailable
+from .domain.errors import InvariantViolated, Unavailable, WalletError
 from .domain.frozen import frozen
 from .domain.ids import AccountId, TransferId, is_system
 from .domain.model import Account, Entry, Hold, PendingCredit, Receipt, Record, RecordKey, SystemEntry, Transfer
@@ -219,6 +219,15 @@ class Observed(Protocol):
         ...
 
 
+@runtime_checkable
+class SummedApart(Protocol):
+    """What a store of several nodes may offer in addition to `Store`: sums although a node is down."""
+
+    async def totals_apart(self) -> Mapping[str, Sequence[NodeTotal] | WalletError]:
+        """`Store.totals` of each node; the error of a node that could not be summed. Raises Unavailable."""
+        ...
+
+
 class Store(Protocol):
     """A ledger's storage. Every implementation keeps these guarantees; the conformance suite tests each one.
 
@@ -290,7 +299,7 @@ class Store(Protocol):
         ...
 
     async def totals(self) -> Sequence[NodeTotal]:
-        """Sums per node and currency, each node's taken at one moment."""
+        """Sums per node and currency, each node's taken at one moment. May take minutes. Raises Unavailable."""
         ...
 
     async def load_raw(self, items: Sequence[ScanItem]) -> None:

@@ -10,28 +10,33 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, Final, get_args
 
 from .background import attempt, log_once_a_minute
+from .domain.errors import WalletError
 from .domain.model import Hold
+from .integrations.stripe.desk import stored_alarms
 from .integrations.webhooks.dead_letters import DEAD
 from .metrics import (
+    BOOKS_AT,
     BOOKS_OFF,
+    BOOKS_SECONDS,
     CLOCK_SECONDS,
     DEAD_LETTERS,
     IN_DOUBT,
     INTENTS,
     OVERDUE_SECONDS,
+    PAYMENT_ALARMS,
     PENDING_CREDITS,
     UNSETTLED_SECONDS,
     WRITABLE,
 )
 from .records import SweepKind
-from .storage import Observed, Store, check_writable
+from .storage import NodeTotal, Observed, Store, SummedApart, check_writable
 
 if sys.platform != "win32":
     import fcntl
@@ -40,8 +45,10 @@ log = logging.getLogger("wallet_gql.survey")
 
 KINDS: Final[tuple[SweepKind, ...]] = get_args(SweepKind)
 _DEAD_MAX: Final = 1_000
-_DEAD_SECONDS: Final = 60.0
-"""How often dead letters are counted, which reads them."""
+_COUNT_SECONDS: Final = 60.0
+"""How often dead letters and alarms are counted, which reads them."""
+_ALARM_FRESH: Final = timedelta(days=1)
+"""For how long an alarm counts. Nothing is stored when an operator has settled it."""
 
 
 class Survey:
@@ -56,6 +63,7 @@ class Survey:
         """When what is not done at each look was done last, by its name."""
         self._answered: set[str] = set()
         """The nodes that have answered at some time."""
+        self._began_summing = False
         self._path: Final = folder / "survey.lock"
         self._turn: IO[bytes] | None = None
 
@@ -65,15 +73,27 @@ class Survey:
             self._turn.close()
 
     async def look(self) -> None:
-        """Look once, if this process is the one that looks. A part that fails does not stop the others."""
+        """Look once, if this process is the one that looks. A part that fails does not stop the others.
+
+        What takes as long as the ledger is large is `sum_books`: it must not delay the rest.
+        """
         if not self._is_ours():
             return
         WRITABLE.set(await attempt(log, "the check whether the store can write", partial(check_writable, self._store)))
         await attempt(log, "looking for overdue records", self._overdue)
         await attempt(log, "looking at the nodes", self._nodes)
-        await self._now_and_then("counting dead letters", self._dead_letters, _DEAD_SECONDS)
-        if self._books_seconds:
-            await self._now_and_then("summing the books", self._books, self._books_seconds)
+        await self._now_and_then("counting dead letters", self._dead_letters, _COUNT_SECONDS)
+        await self._now_and_then("counting alarms about payments", self._alarms, _COUNT_SECONDS)
+
+    async def sum_books(self) -> None:
+        """Sum the books if that is due, and if this process is the one that looks."""
+        if not self._books_seconds or not self._is_ours():
+            return
+        if not self._began_summing:
+            self._began_summing = True
+            BOOKS_AT.set(self._clock().timestamp())
+            BOOKS_SECONDS.set(self._books_seconds)
+        await self._now_and_then("summing the books", self._books, self._books_seconds)
 
     async def _now_and_then(self, name: str, step: Callable[[], Awaitable[object]], every_seconds: float) -> None:
         """Do it if the last time is long ago."""
@@ -119,11 +139,31 @@ class Survey:
             UNSETTLED_SECONDS.set(node.unsettled_seconds, node.node)
             CLOCK_SECONDS.set(node.clock_seconds, node.node)
 
+    async def _alarms(self) -> None:
+        after = self._clock() - _ALARM_FRESH
+        PAYMENT_ALARMS.set(sum(at > after for _, at in await stored_alarms(self._store)))
+
     async def _books(self) -> None:
-        for total in await self._store.totals():
-            off = total.customer_minor + total.system_minor
-            BOOKS_OFF.set(off, total.node, total.currency)
-            if off:
-                where = f"{total.currency} on {total.node}"
-                text = f"the books are wrong: {where} sums to {off} minor units, not to zero; run: wallet-gql audit"
-                log_once_a_minute(log, logging.ERROR, f"books {where}", text)
+        """The sums of each node are told although another one is down; only with all of them the books are summed."""
+        store = self._store
+        if not isinstance(store, SummedApart):
+            _tell_books(await store.totals())
+        else:
+            found = (await store.totals_apart()).values()
+            for part in found:
+                if not isinstance(part, WalletError):
+                    _tell_books(part)
+            for part in found:
+                if isinstance(part, WalletError):
+                    raise part
+        BOOKS_AT.set(self._clock().timestamp())
+
+
+def _tell_books(totals: Iterable[NodeTotal]) -> None:
+    for total in totals:
+        off = total.customer_minor + total.system_minor
+        BOOKS_OFF.set(off, total.node, total.currency)
+        if off:
+            where = f"{total.currency} on {total.node}"
+            text = f"the books are wrong: {where} sums to {off} minor units, not to zero; run: wallet-gql audit"
+            log_once_a_minute(log, logging.ERROR, f"books {where}", text)

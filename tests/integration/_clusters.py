@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from subprocess import CalledProcessError
 from typing import TypeVar
 
+import pytest
+
+from wallet_gql import metrics
+from wallet_gql.backends.postgres.node import SETTINGS
 from wallet_gql.backends.postgres.sharded import PgStore
+from wallet_gql.backends.postgres.text import STATEMENTS
+from wallet_gql.backends.relational.statements import Statements
+from wallet_gql.books.audit import audit
 from wallet_gql.domain.errors import WalletError
+from wallet_gql.survey import Survey
+from wallet_gql.testing.harness import Harness
+from wallet_gql.testing.patience import patience
 from wallet_gql.testing.servers.postgres import PostgresCluster
-from wallet_gql.testing.world import Person, World
+from wallet_gql.testing.world import CURRENCY, Person, World
+from wallet_gql.verbs.ledger import utc_now
 
 S = TypeVar("S")
 
@@ -96,3 +109,36 @@ async def timed(call: Awaitable[object]) -> tuple[object, float]:
         return await call, time.monotonic() - began
     except WalletError as error:
         return error, time.monotonic() - began
+
+
+@contextmanager
+def slow_sums(seconds: float) -> Iterator[None]:
+    """The sums of a Postgres node that has an account take so long."""
+    slow = f"SELECT t.* FROM ({STATEMENTS.totals}) AS t, pg_sleep({seconds})"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Statements, "totals", property(lambda _: slow))
+        yield
+
+
+@contextmanager
+def short_statements() -> Iterator[float]:
+    """Sessions whose statements may take only a moment; yields the seconds."""
+    seconds = math.ceil(patience(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SETTINGS, "statement_timeout", f"{seconds}s")
+        yield seconds
+
+
+async def sums_may_take_long(harness: Harness, folder: Path) -> None:
+    """What a statement may take is no limit of sums: totals, audit and survey do their work, and say what is wrong."""
+    with short_statements() as seconds:
+        async with World(harness, folder) as world:
+            await world.people(3, 100)
+            with slow_sums(seconds + 0.5), closing(Survey(world.store, folder, utc_now, books_seconds=1)) as survey:
+                totals = [total for total in await world.store.totals() if total.currency == CURRENCY]
+                assert sum(total.customer_minor for total in totals) == 300
+                assert (await audit(world.store)).clean
+                with metrics.serving("127.0.0.1", 0):
+                    await survey.sum_books()
+                    assert metrics.BOOKS_OFF._values
+                    assert not any(metrics.BOOKS_OFF._values.values())

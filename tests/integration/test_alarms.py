@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +34,8 @@ from wallet_gql.domain.errors import NodeUnavailable
 from wallet_gql.domain.ids import slot_of
 from wallet_gql.domain.merchants import delivery_key
 from wallet_gql.domain.model import Record
+from wallet_gql.domain.payments import Alarm
+from wallet_gql.integrations.stripe.desk import Desk
 from wallet_gql.integrations.webhooks.dead_letters import DEAD
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
@@ -228,6 +230,7 @@ async def surveyed(folder: Path) -> AsyncIterator[tuple[World, Survey]]:
 async def look(survey: Survey, measured: Callable[[], Scrape]) -> Scrape:
     """What the metrics say after a look."""
     await survey.look()
+    await survey.sum_books()
     return await asyncio.to_thread(measured)
 
 
@@ -257,6 +260,71 @@ async def test_books_that_do_not_sum_to_zero(
         assert "the books are wrong: EUR on local sums to 5 minor units" in lines(caplog)
         await asyncio.to_thread(spoil, -5)
         assert not fires("WalletBooksOff", await look(survey, measured))
+
+
+async def test_books_that_cannot_be_summed(
+    tmp_path: Path, measured: Callable[[], Scrape], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cannot see whether the books are wrong is told; a sum that takes its time delays no other look.
+
+    `promtool` asks ten minutes after the time 0. The survey begins half an hour before that time.
+    """
+    begun = datetime(1969, 12, 31, 23, 30, tzinfo=UTC)
+    totals = SqliteStore.totals
+    async with World(HARNESSES["sqlite"](), tmp_path) as world:
+        await world.people(1, 100)
+        let = asyncio.Event()
+
+        async def slow(store: SqliteStore) -> Any:
+            await let.wait()
+            return await totals(store)
+
+        with (
+            monkeypatch.context() as patch,
+            closing(Survey(world.store, tmp_path, lambda: begun, books_seconds=300)) as one,
+        ):
+            patch.setattr(SqliteStore, "totals", slow)
+            summing = asyncio.create_task(one.sum_books())
+            await one.look()
+            found = await asyncio.to_thread(measured)
+            assert not summing.done()
+            assert found.sum("wallet_store_writable") == 1
+            assert found.sum("wallet_books_seconds") == 300
+            assert fires("WalletBooksUnknown", found)
+            let.set()
+            await summing
+        with closing(
+            Survey(world.store, tmp_path, lambda: begun + timedelta(minutes=30), books_seconds=300)
+        ) as next_one:
+            assert not fires("WalletBooksUnknown", await look(next_one, measured))
+
+
+async def test_a_server_that_sums_no_books_is_not_late(tmp_path: Path, measured: Callable[[], Scrape]) -> None:
+    """Another server of the ledger does it."""
+    async with World(HARNESSES["sqlite"](), tmp_path) as world:
+        begun = datetime(1969, 12, 31, tzinfo=UTC)
+        with closing(Survey(world.store, tmp_path, lambda: begun, books_seconds=0)) as survey:
+            assert not fires("WalletBooksUnknown", await look(survey, measured))
+
+
+async def test_alarms_about_payments(
+    tmp_path: Path, measured: Callable[[], Scrape], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only an operator can settle reaches one. A day later it counts no more: nothing says what was settled."""
+    monkeypatch.setattr("wallet_gql.survey._COUNT_SECONDS", 0.0)
+    async with surveyed(tmp_path) as (world, survey):
+        assert not fires("WalletPaymentAlarms", await look(survey, measured))
+        desk = Desk(world.store, utc_now, lambda: 1)
+        for _ in range(2):
+            await desk.alarm(Alarm("ch_1", "it has another amount than was asked for"))
+        found = await look(survey, measured)
+        assert found.sum("wallet_payment_alarms") == 1
+        assert fires("WalletPaymentAlarms", found)
+        assert "payments need an operator: ch_1" in lines(caplog)
+        later = utc_now() + timedelta(days=1)
+        survey.close()
+        with closing(Survey(world.store, tmp_path, lambda: later, books_seconds=0)) as another:
+            assert not fires("WalletPaymentAlarms", await look(another, measured))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pymongo.errors import (
 from tests.integration._clusters import store_of
 from wallet_gql.backends.mongodb import client
 from wallet_gql.backends.mongodb import gate as gates
+from wallet_gql.backends.mongodb import read as reading
 from wallet_gql.backends.mongodb.batch import named
 from wallet_gql.backends.mongodb.client import MongoServer
 from wallet_gql.backends.mongodb.documents import text
@@ -349,3 +350,18 @@ async def test_counters_of_other_processes_are_never_lost(world: World) -> None:
     commands = (stores[i % 5].execute(Scope(ann.slot, records=(key,)), increment(key)) for i in range(100))
     await asyncio.gather(*commands)
     assert number(await world.record(key)) == 100
+
+
+async def test_sums_may_take_longer_than_other_reads(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They read all accounts."""
+    await world.people(2, 100)
+    seconds = patience(1)
+    monkeypatch.setattr(client, "READ_SECONDS", seconds)
+    totals = reading.totals
+
+    async def slow(*given: Any) -> Any:
+        await asyncio.sleep(seconds + 0.1)
+        return await totals(*given)
+
+    monkeypatch.setattr(reading, "totals", slow)
+    assert sum(total.customer_minor for total in await world.store.totals()) == 200

@@ -7,11 +7,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration._clusters import store_of
+from tests.integration._clusters import store_of, sums_may_take_long
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import node as _pg_node
 from wallet_gql.backends.postgres import store as postgres
@@ -24,6 +25,7 @@ from wallet_gql.domain.changes import Changes, Decision, Scope
 from wallet_gql.domain.errors import Contended, InDoubt, NodeUnavailable, WalletError
 from wallet_gql.domain.ids import AccountId
 from wallet_gql.domain.spending import Limits, spending_key
+from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.patience import patience, slowness, turns, until
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.world import CURRENCY, Person, World
@@ -184,6 +186,11 @@ async def test_the_gate_waits_longer_than_a_statement(world: World, monkeypatch:
         assert not closing.done(), closing.exception()
         await commit.do("COMMIT")
     await closing
+
+
+async def test_sums_may_take_longer(harness: Harness, tmp_path: Path) -> None:
+    """What a statement may take by default is no limit of sums, which read all accounts."""
+    await sums_may_take_long(harness, tmp_path)
 
 
 # Behind which row

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.integration._clusters import one_each, store_of, timed
+from tests.integration._clusters import one_each, store_of, sums_may_take_long, timed
 from tests.property._splits import batch_again
 from wallet_gql.backends import open_store
 from wallet_gql.backends.kit.wanted import Wanted
@@ -31,6 +31,7 @@ from wallet_gql.backends.redis.url import parse_redis_url
 from wallet_gql.domain.changes import Changes, Credit, Decision, Scope, Snapshot, State
 from wallet_gql.domain.errors import ConfigurationError, Contended, NodeUnavailable, Unavailable, WalletError
 from wallet_gql.domain.model import RecordKey
+from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.patience import patience
 from wallet_gql.testing.proxy import Proxy
 from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresHarness, PostgresServer
@@ -563,4 +564,9 @@ async def test_the_status_of_the_nodes_counts_intents(world: World, monkeypatch:
         ("n3", True, 0, 0),
     ]
     assert rows[0].oldest_in_doubt_seconds is not None
-    assert all(row.well and not any(row.sums_minor.values()) for row in rows)
+    assert all(row.well and row.sums_minor and not any(row.sums_minor.values()) for row in rows)
+
+
+async def test_sums_may_take_long(harness: Harness, tmp_path: Path) -> None:
+    """Longer than any statement that a payment waits for."""
+    await sums_may_take_long(harness, tmp_path)

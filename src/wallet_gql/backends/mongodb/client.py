@@ -41,6 +41,8 @@ MAJORITY: Final = WriteConcern("majority", j=True)
 SNAPSHOT: Final = ReadConcern("snapshot")
 
 READ_SECONDS: Final = 5.0
+SUMS_SECONDS: Final = 600.0
+"""How long the sums of all accounts may take. By default the server keeps snapshots for half of that."""
 ABORT_SECONDS: Final = 2.0
 OPEN_SECONDS: Final = 10.0
 ORPHAN_SECONDS: Final = 2.0
@@ -152,6 +154,17 @@ class MongoServer:
             async with self.session() as session:
                 with pymongo.timeout(READ_SECONDS):
                     return await work(session)
+        except Exception as error:
+            if is_ours(error):
+                raise
+            raise translate(error) from error
+
+    async def read_for_long(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+        """`read` what may take up to `SUMS_SECONDS`. A server that cannot be reached is given up as in `read`."""
+        await self.read(lambda session: self.database.command("ping", session=session))
+        try:  # without the driver's own limit, which would also be how long it looks for a server
+            async with asyncio.timeout(SUMS_SECONDS), self.session() as session:
+                return await work(session)
         except Exception as error:
             if is_ours(error):
                 raise

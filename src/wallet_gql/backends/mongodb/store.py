@@ -237,7 +237,8 @@ class MongoStore(GroupStore):
 
     async def totals(self) -> Sequence[NodeTotal]:
         """See `Store.totals`. One snapshot read."""
-        return await self._running().read(lambda session: reading.totals(self._running().snapshots, session))
+        running = self._running()
+        return await running.read_for_long(lambda session: reading.totals(running.snapshots, session))
 
     # Maintenance
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from itertools import groupby
@@ -27,13 +27,14 @@ from ..kit.kinds import Row
 from ..kit.receiving import RECEIVE_MAX
 from ..kit.store import PageAsked
 from ..kit.wanted import Wanted
-from ..relational.store import RelationalStore
+from ..relational.store import RelationalStore, totals_of
 from . import text as sql
 from .json_text import fill, wish
 from .learning import Learning
 from .node import PgNode
 from .placement import GONE, OtherEpoch, Placement, SlotMoving
 from .setup import parse_url
+from .sums import sums_of
 
 R = TypeVar("R")
 
@@ -207,10 +208,14 @@ class PgReads(RelationalStore):
         return found
 
     async def _ask(self, node: str, statement: str, *values: Any, soon: bool = False) -> Sequence[Row]:
+        statement, values = self._at_epoch(node, statement, *values)
+        return await self._nodes[node].rows(statement, *values, soon=soon)
+
+    def _at_epoch(self, node: str, statement: str, *values: Any) -> tuple[str, tuple[Any, ...]]:
+        """A read and its values, so that the node refuses it if it has another epoch. On one node no slot moves."""
         if len(self._nodes) == 1:
-            return await self._nodes[node].rows(statement, *values, soon=soon)
-        epoch = self._homes().epochs[node]
-        return await self._nodes[node].rows(sql.at_epoch(statement, len(values)), *values, epoch, soon=soon)
+            return statement, values
+        return sql.at_epoch(statement, len(values)), (*values, self._homes().epochs[node])
 
     async def _ask_for_sweep(self, node: str, statement: str, *values: Any) -> Sequence[Row]:
         """See `RelationalStore`. A node that does not answer is skipped."""
@@ -235,7 +240,35 @@ class PgReads(RelationalStore):
 
     async def totals(self) -> Sequence[NodeTotal]:
         """See `Store.totals`."""
-        return await self._throughout(super().totals)
+        found: list[NodeTotal] = []
+        for part in (await self.totals_apart()).values():
+            if isinstance(part, WalletError):
+                raise part
+            found += part
+        return found
+
+    async def totals_apart(self) -> Mapping[str, Sequence[NodeTotal] | WalletError]:
+        """See `SummedApart`. Raises Unavailable if this process has never reached one of the nodes."""
+        return await self._throughout(self._sums)
+
+    async def _sums(self) -> Mapping[str, Sequence[NodeTotal] | WalletError]:
+        homes = self._homes()
+        asked = {name: asyncio.create_task(self._sums_on(name)) for name in homes.names}
+        try:
+            return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+        finally:  # one that has refused the epoch lets none of the others sum in vain
+            for task in asked.values():
+                task.cancel()
+
+    async def _sums_on(self, node: str) -> Sequence[NodeTotal] | WalletError:
+        """The sums of one node, or why there are none. Raises OtherEpoch."""
+        statement, values = self._at_epoch(node, self.statements.totals)
+        try:
+            return totals_of(node, await sums_of(self._nodes[node], statement, *values))
+        except OtherEpoch:
+            raise
+        except WalletError as error:
+            return error
 
     async def scan(self, kind: ScanKind, after: str | None, limit: int) -> ScanPage:
         """See `Store.scan`. Raises Contended if slots have moved since the scan began: it could miss them."""

@@ -131,7 +131,7 @@ class RelationalStore(GroupStore):
     async def totals(self) -> Sequence[NodeTotal]:
         """See `Store.totals`."""
         both = zip(self._homes().names, await self._everywhere(self.statements.totals), strict=True)
-        return [NodeTotal(name, row[0], *map(int, row[1:])) for name, part in both for row in part]
+        return [total for name, part in both for total in totals_of(name, part)]
 
     # Importing
 
@@ -144,3 +144,8 @@ class RelationalStore(GroupStore):
     @abstractmethod
     async def _import(self, node: str, writes: Writes, homes: NodeMap) -> None:
         """Write imported records on a node, in one transaction, as `_to_import` says. Raises InvariantViolated."""
+
+
+def totals_of(node: str, rows: Iterable[Row]) -> list[NodeTotal]:
+    """The rows of `Statements.totals` of one node."""
+    return [NodeTotal(node, row[0], *map(int, row[1:])) for row in rows]

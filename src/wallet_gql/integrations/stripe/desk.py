@@ -133,15 +133,20 @@ class Desk:
         return () if snapshot.record(alarm.key(slot)) is not None else (alarm.to_record(self.clock(), slot),)
 
     async def alarms(self) -> list[tuple[Alarm, datetime]]:
-        """All alarms, oldest first."""
-        found: list[tuple[Alarm, datetime]] = []
-        after = ""
-        while True:
-            page = await self.store.list_records(QUARANTINE, PROVIDER, after=after, limit=PAGE_MAX)
-            found += [Alarm.from_record(record) for record in page.items]
-            if not page.has_more:
-                return sorted(found, key=lambda row: row[1])
-            after = page.items[-1].id
+        """See `stored_alarms`."""
+        return await stored_alarms(self.store)
+
+
+async def stored_alarms(store: Store) -> list[tuple[Alarm, datetime]]:
+    """All alarms and when each was raised, oldest first. Raises Unavailable."""
+    found: list[tuple[Alarm, datetime]] = []
+    after = ""
+    while True:
+        page = await store.list_records(QUARANTINE, PROVIDER, after=after, limit=PAGE_MAX)
+        found += [Alarm.from_record(record) for record in page.items]
+        if not page.has_more:
+            return sorted(found, key=lambda row: row[1])
+        after = page.items[-1].id
 
 
 async def read_flow(store: Store, key: RecordKey, of: Callable[[Record], F]) -> F | None:
