@@ -13,6 +13,7 @@ Accounts and records that another transaction has locked do not stop a batch: it
 the commands that need others to a lane that waits. Such a lane first locks all its rows in order, records before
 accounts, and waits up to `BRIEF_MS` for each; if that fails, it takes what is free, too, and defers the others to lanes
 *behind* the locked rows, one for each. So a row that stays locked delays commands that need others only for a moment.
+New commands for an account that was found locked again and again begin where the last ones went.
 """
 
 from __future__ import annotations
