@@ -14,6 +14,7 @@ from pathlib import Path
 from . import metrics
 from .backends import open_store
 from .background import attempt, run_for_ever
+from .books.exchange import check_finished
 from .domain.errors import InvalidInput, reasons
 from .identity import Identity
 from .identity.passwords import Passwords
@@ -83,11 +84,13 @@ async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool 
     Without `creates`, a store that holds no ledger is refused.
 
     Raises:
-        ConfigurationError: the store refuses to start, and says why.
+        ConfigurationError: the store refuses to start, and says why; or the ledger is half imported.
     """
     opening = open_store(settings.storage, creates=creates, production=settings.mode is Mode.PRODUCTION)
-    async with opening as store, wallet_over(store, settings, sweeps=sweeps) as wallet:
-        yield wallet
+    async with opening as store:
+        await check_finished(store)
+        async with wallet_over(store, settings, sweeps=sweeps) as wallet:
+            yield wallet
 
 
 @asynccontextmanager

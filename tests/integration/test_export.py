@@ -24,7 +24,7 @@ from tests.integration._server import (
     settle_all,
 )
 from wallet_gql.backends import open_store
-from wallet_gql.books.exchange import export_lines, import_lines
+from wallet_gql.books.exchange import UNFINISHED, export_lines, import_lines
 from wallet_gql.domain.ids import AccountId, UserId
 from wallet_gql.testing.patience import patience
 from wallet_gql.verbs.ledger import Ledger, To
@@ -218,6 +218,30 @@ def test_an_import_needs_an_empty_store(exported: Path) -> None:
     done = run_cli(exported.parent, "import", str(exported), storage=storage)
     assert (done.returncode, "not empty" in done.stderr) == (2, True)
     assert digest(exported.parent, storage)["counts"]["transfer"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "serve",
+        "audit",
+        "recover",
+        "digest",
+        "export",
+        "migrate",
+        "config check --open",
+        "import {file}",
+        "log-out --all",
+    ],
+)
+async def test_a_half_imported_ledger_is_refused(tmp_path: Path, exported: Path, words: str) -> None:
+    """By whatever opens it: a request whose receipt is missing would pay again."""
+    storage = url_of(tmp_path, "half")
+    async with open_store(storage) as store:
+        await store.load_raw([UNFINISHED])
+    done = run_cli(tmp_path, *words.format(file=exported).split(), storage=storage)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "an import of this ledger was not finished: empty this database and import again" in done.stderr
 
 
 def test_files_that_cannot_be(tmp_path: Path) -> None:

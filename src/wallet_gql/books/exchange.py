@@ -14,11 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..domain.codec import FORMAT, KINDS, decode, encode
-from ..domain.errors import InvalidInput
-from ..domain.model import Entry, PendingCredit, Transfer
+from ..domain.errors import ConfigurationError, InvalidInput
+from ..domain.model import Entry, PendingCredit, Record, Transfer
+from ..records import read, remove
 from ..storage import SCAN_KINDS, SCAN_MAX, JournalItem, ScanItem, Store
 
 PRODUCT: Final = "wallet-gql"
+UNFINISHED: Final = Record("import", "unfinished", slot=0, owner="import", version=1)
+"""The mark of an import that is under way: the first item that it writes, removed after the last."""
+
 _CHUNK: Final = 500
 _MODULUS: Final = 2**256
 
@@ -145,28 +149,36 @@ def read_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     raise InvalidInput("export", "it ends before its last line: the file was cut short; export again")
 
 
+async def check_finished(store: Store) -> None:
+    """Refuse a ledger that is half imported: receipts are missing, so a repeated request would pay again.
+
+    Raises:
+        ConfigurationError: an import into the store was not finished.
+        Unavailable.
+    """
+    if await read(store, UNFINISHED.key) is not None:
+        raise ConfigurationError("an import of this ledger was not finished: empty this database and import again")
+
+
 async def import_lines(
     store: Store, lines: Callable[[], Iterable[str]], progress: Callable[[int], None] = lambda _: None
 ) -> Digest:
     """Fill an empty store from an export. The whole file is checked before anything is written.
 
+    If it does not come to its end, `check_finished` refuses the store from then on.
+
     `lines` returns all lines of the file at each call; `progress` is called with the number of records imported.
 
     Raises:
         InvalidInput: the file is not a valid export, or the store is not empty.
+        ConfigurationError: as `check_finished`.
         InvariantViolated: records contradict one another; start again with a fresh store.
     """
     for _ in read_lines(lines()):
         pass
-    for kind in SCAN_KINDS:
-        after: str | None = None
-        while True:  # a scan goes node by node: an empty page is not the end
-            page = await store.scan(kind, after, 1)
-            if page.items:
-                raise InvalidInput("import", "the store is not empty; import into a fresh one")
-            after = page.after
-            if after is None:
-                break
+    await check_finished(store)
+    await _check_empty(store)
+    await store.load_raw([UNFINISHED])
     chunk: list[ScanItem] = []
     count = 0
     for kind_name, value in read_lines(lines()):
@@ -178,7 +190,20 @@ async def import_lines(
             chunk = []
     await store.load_raw(chunk)
     progress(count + len(chunk))
+    await remove(store, UNFINISHED.key, lambda _: True)
     return await digest_of(store)
+
+
+async def _check_empty(store: Store) -> None:
+    for kind in SCAN_KINDS:
+        after: str | None = None
+        while True:  # a scan goes node by node: an empty page is not the end
+            page = await store.scan(kind, after, 1)
+            if page.items:
+                raise InvalidInput("import", "the store is not empty; import into a fresh one")
+            after = page.after
+            if after is None:
+                break
 
 
 def _parse(line: str, number: int) -> dict[str, Any]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 import pytest
 
 from ...books.audit import audit
+from ...books.exchange import check_finished, export_lines, import_lines
 from ...domain.changes import Changes, Scope
-from ...domain.errors import InvariantViolated, WalletError
+from ...domain.errors import ConfigurationError, InvariantViolated, Unavailable, WalletError
 from ...domain.ids import OPERATOR, SLOTS
 from ...domain.model import Account, AccountStatus, Hold, Record, RecordKey
 from ...storage import SCAN_KINDS, JournalItem, ScanItem, Store
@@ -75,6 +78,34 @@ class Copying(Suite):
         totals = [total for total in await world.store.totals() if total.currency == CURRENCY]
         assert sum(total.customer_minor for total in totals) == 2_900
         assert sum(total.clearing_minor for total in totals) == 0
+
+    async def test_read_an_import_that_did_not_end_is_refused(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever opens the half ledger is told, and so is the next import; after a whole import nobody is."""
+        await _populate(world)
+        await world.settle()
+        lines = [line async for line in export_lines(world.store)]
+        async with world.sibling("half") as half:
+            load, count = half.store.load_raw, 0
+
+            async def load_once(items: Sequence[ScanItem]) -> None:
+                nonlocal count
+                count += 1
+                if count > 1:
+                    raise Unavailable("the import ends here")
+                await load(items)
+
+            monkeypatch.setattr(half.store, "load_raw", load_once)
+            with pytest.raises(Unavailable, match="ends here"):
+                await import_lines(half.store, lambda: lines)
+            monkeypatch.undo()
+            for opening in (check_finished(half.store), import_lines(half.store, lambda: lines)):
+                with pytest.raises(ConfigurationError, match="was not finished: empty this database"):
+                    await opening
+        async with world.sibling("whole") as whole:
+            assert (await import_lines(whole.store, lambda: lines)).text == json.loads(lines[-1])["digest"]
+            await check_finished(whole.store)
 
     async def test_read_an_import_is_the_same_ledger(self, world: World) -> None:
         """Loading all scanned items into a fresh store, in any order within a kind, gives the same, working ledger."""

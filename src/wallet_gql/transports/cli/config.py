@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from ...backends import open_store
+from ...books.exchange import check_finished
 from ...domain.errors import ConfigurationError, WalletError
 from ...environment import origin, variable
 from ...settings import Settings, load_settings
@@ -77,6 +78,7 @@ async def _open(storage: str) -> None:
     """Open the store and ping it. Raises ConfigurationError."""
     try:
         async with open_store(storage) as store:
+            await check_finished(store)
             await check_writable(store)
     except WalletError as error:
         lines = error.message.splitlines()
