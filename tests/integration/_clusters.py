@@ -22,7 +22,7 @@ from wallet_gql.domain.errors import WalletError
 from wallet_gql.survey import Survey
 from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.patience import patience
-from wallet_gql.testing.servers.postgres import PostgresCluster
+from wallet_gql.testing.servers.postgres import PostgresCluster, PostgresServer
 from wallet_gql.testing.world import CURRENCY, Person, World
 from wallet_gql.verbs.ledger import utc_now
 
@@ -75,6 +75,20 @@ def sharded(world: World) -> PgStore:
     """The world's store on several nodes, whatever protocol writes them."""
     assert isinstance(world.store, PgStore)
     return world.store
+
+
+def addresses(world: World) -> list[str]:
+    """The nodes' URLs, without their names."""
+    return [url.partition("?")[0] for url in sharded(world).nodes_url.split(",")]
+
+
+def an_empty_database(world: World) -> str:
+    """The URL of a database for another node. It is not dropped: the world's ledger may be on it until the end."""
+    server, first = world.harness.servers()[2], addresses(world)[0]
+    assert isinstance(server, PostgresServer)
+    name = f"{first.rpartition('/')[2]}_{time.monotonic_ns()}"
+    server.run(f"CREATE DATABASE {name}")
+    return server.url(name).partition("?")[0]
 
 
 def quieted(world: World) -> World:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration._clusters import NAMES, one_each, quiet, quieted, sharded
+from tests.integration._clusters import NAMES, addresses, an_empty_database, one_each, quiet, quieted, sharded
 from wallet_gql import failpoints
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import membership, move_rows
@@ -44,19 +43,10 @@ BEFORE = ("moves.ahead", "moves.frozen", "moves.settled", "moves.copied", "moves
 STEPS = (*BEFORE, "moves.activated", "moves.forgotten")
 
 
-def addresses(world: World) -> list[str]:
-    """The nodes' URLs."""
-    return [url.partition("?")[0] for url in sharded(world).nodes_url.split(",")]
-
-
 @pytest.fixture
 def fourth(world: World) -> str:
-    """The URL of an empty database for another node. It is not dropped: the world's ledger is on it until the end."""
-    server, first = world.harness.servers()[2], addresses(world)[0]
-    assert isinstance(server, PostgresServer)
-    name = f"{first.rpartition('/')[2]}_{time.monotonic_ns()}"
-    server.run(f"CREATE DATABASE {name}")
-    return server.url(name).partition("?")[0]
+    """The URL of an empty database for another node."""
+    return an_empty_database(world)
 
 
 @asynccontextmanager
@@ -364,17 +354,27 @@ async def test_what_is_refused(world: World, fourth: str) -> None:
     await a_past(world)
     before = dict(store.placement.epochs)
     first, second, _ = addresses(world)
+    foreign = an_empty_database(world)
+    server = world.harness.servers()[2]
+    assert isinstance(server, PostgresServer)
+    server.run("CREATE TABLE theirs ()", foreign.rpartition("/")[2])
     async with moving(world) as members, moving(world) as others:
         for name, url, says in (
+            ("n4", "", "n4 is not listed in WALLET_STORAGE"),
+            ("n4", "postgres://wallet@127.0.0.1:1/ledger", "node n4 does not answer"),
+            ("n4", f"{fourth}_none", "node n4 cannot be used"),
+            ("n4", foreign, "the database is not empty"),
+            ("n4", "mysql://h/db", "write postgres://user@host/db"),
             ("n 4", fourth, "letters, digits, dashes or underscores"),
             ("n4", fourth.replace("wallet@", "wallet:secret@"), "a password is never stored in the ledger"),
             ("n4", first, "another node of this one; give it an empty one"),
             ("n3", second, "another node of this one; give it an empty one"),
         ):
-            with pytest.raises(ConfigurationError) as refused:
-                await members.add(name, url)
-            assert says in refused.value.message
-            assert "secret" not in refused.value.message
+            for asked in (members.check_add, members.add):
+                with pytest.raises(ConfigurationError) as refused:
+                    await asked(name, url)
+                assert says in refused.value.message
+                assert "secret" not in refused.value.message
         with pytest.raises(ConfigurationError, match="there is no node n9"):
             await members.drain("n9")
         async with others._alone():

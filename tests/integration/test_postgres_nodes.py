@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration._clusters import NAMES, one_each, quieted, store_of, timed
+from tests.integration._clusters import NAMES, an_empty_database, one_each, quieted, store_of, timed
 from wallet_gql import failpoints
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import parameters, vitals
@@ -111,9 +111,8 @@ async def test_another_list_is_refused(world: World) -> None:
     said = await refusal(f"{first},{second}")
     assert "node n1 belongs to the nodes n1, n2, n3; given are n1, n2: name them all" in said
     await world.people(3, 100)
-    extra = third.replace("node=n3", "node=n4").rpartition("/")[0] + "/postgres?node=n4"
-    said = await refusal(f"{first},{second},{third},{extra}")
-    assert "node n4 is blank while others hold data: is its URL right?" in said
+    blank = third.rpartition("/")[0] + "/postgres?node=n3"
+    assert "node n3 is blank while others hold data: is its URL right?" in await refusal(f"{first},{second},{blank}")
 
 
 async def test_a_node_of_another_cluster_is_refused(world: World) -> None:
@@ -196,8 +195,10 @@ async def test_unfit_settings_are_refused(world: World) -> None:
         assert said.splitlines() == [
             f"node n4 has {name} = off; set {name} = on" for name in sorted(settings, key=order)
         ]
-        said = await refusal(f"{server.url('postgres')},{urls_of(world)[0]}")
+        said = await refusal(f"{server.url('postgres')},{an_empty_database(world)}?node=n5")
         assert "node n4 has max_prepared_transactions = 0; set max_prepared_transactions = 64 and restart it" in said
+        async with open_store(f"{world.harness.url},{server.url('postgres')}") as store:  # it is not part of the ledger
+            assert await store.ping() == {}
         assert "n1" not in said
     finally:
         server.stop()

@@ -26,11 +26,11 @@ from .moves import Batch
 from .node import PgNode, for_long
 from .pace import SHARE, Pace
 from .parameters import for_driver
-from .placement import DRAINING, GONE, SERVING, Member, Placement, listed, members_text, slots_of
-from .setup import ALONE, NAME, check_node, identity_of, parse_url
+from .placement import DRAINING, GONE, SERVING, Member, Placement, Told, listed, members_text, slots_of
+from .setup import ALONE, NAME, check_node, identity_of, parse_url, usable
 from .sharded import PgStore
 from .two_phase import prepared_on
-from .upgrade import prepare_node
+from .upgrade import is_due, prepare_node
 
 log = logging.getLogger("wallet_gql.postgres")
 
@@ -148,25 +148,41 @@ class Membership:
     async def add(self, name: str, url: str) -> None:
         """Make a blank database a node of the ledger; afterwards `rebalance` gives it slots.
 
+        Without a `url` it is that of the settings, which may list the node before it is added.
+
         Raises:
             ConfigurationError: it names the reason and the remedy; nothing has changed.
         """
         async with self._alone():
-            address, full = self._checked(name, url)
-            homes = self._store.placement
-            node = PgNode(name, full)
-            try:
+            async with self._candidate(name, url) as (node, address):
+                await prepare_node(node, creates=True)
+                members = {**self._store.placement.members, name: Member(address, SERVING)}
+                await self._join(node, members)
+            reach("moves.joined")
+            await self._tell(members)
+
+    async def check_add(self, name: str, url: str) -> None:
+        """Raise what `add` and the move after it would be refused with, and change nothing."""
+        async with self._candidate(name, url):
+            pass
+
+    @asynccontextmanager
+    async def _candidate(self, name: str, url: str) -> AsyncIterator[tuple[PgNode, str]]:
+        """The database that may become a node, open, and the address to store. Raises ConfigurationError."""
+        address, full = self._checked(name, url)
+        node = PgNode(name, full)
+        try:
+            with usable(node):
                 await node.open()
                 await check_node(node, two_phase=self._store.protocol == "two-phase commit")
                 if await node.ask(_IS_FOREIGN):
                     raise ConfigurationError(f"node {name}: the database is not empty; give it an empty one")
-                await prepare_node(node, creates=True)
-                members = {**homes.members, name: Member(address, SERVING)}
-                await self._join(node, homes, members)
-            finally:
-                await node.close()
-            reach("moves.joined")
-            await self._tell(members)
+                if not await is_due(node, creates=True):
+                    await self._own(node)
+            await self._check_standbys([*map(self._store.node, self._store.placement.names), node])
+            yield node, address
+        finally:
+            await node.close()
 
     def _checked(self, name: str, url: str) -> tuple[str, str]:
         """The address to store, without a secret, and the URL for the driver. Raises ConfigurationError."""
@@ -181,32 +197,34 @@ class Membership:
         known = homes.members.get(name)
         if known is not None and known.state != SERVING:
             raise ConfigurationError(f"the name {name} was used by a node that is {known.state}: take a new name")
+        listed_as = parse_url(self._store.nodes_url).get(name)  # a file of nodes may have been changed meanwhile
+        if not url:
+            if listed_as is None:
+                raise ConfigurationError(f"{name} is not listed in WALLET_STORAGE: give its URL")
+            return "", listed_as
         asked = parse(url)
         if asked.scheme not in ("postgres", "postgresql") or asked.parameters.get("node", name) != name:
             raise ConfigurationError(f"write postgres://user@host/db; the node is called {name}")
         full = for_driver(asked)
-        listed_as = parse_url(self._store.nodes_url).get(name)  # a file of nodes may have been changed meanwhile
-        has_secret = asked.password is not None or any("pass" in key for key in asked.parameters)
+        has_secret = asked.password is not None or any(key.endswith("password") for key in asked.parameters)
         if has_secret and listed_as != full:
             raise ConfigurationError(
                 f"a password is never stored in the ledger: put the URL of {name} into the file that "
-                "postgres://?nodes=FILE in WALLET_STORAGE names, on every server; or let the driver find the password "
-                "(~/.pgpass, PGPASSWORD) and leave it out"
+                "postgres://?nodes=FILE in WALLET_STORAGE names, on every server; or let each server find the "
+                "password (passfile= in the URL, ~/.pgpass) and leave it out"
             )
         return "" if listed_as == full else full, full
 
-    async def _join(self, node: PgNode, homes: Placement, members: dict[str, Member]) -> None:
-        told = await identity_of(node)
-        first = homes.told[homes.names[0]]
+    async def _own(self, node: PgNode) -> Told | None:
+        """What the database says if it is this node of the ledger, None if it is empty. Raises ConfigurationError."""
+        homes, told = self._store.placement, await identity_of(node)
         if told is None:
             if node.name in homes.members:
                 raise ConfigurationError(f"node {node.name} is a node of this ledger, and its database is another one")
             if not await node.ask(IS_EMPTY):
                 raise ConfigurationError(f"node {node.name}: the database is not empty; give it an empty one")
-            names = f'["{node.name}"]'
-            await node.rows(_JOIN, first.cluster_id, node.name, names, self._store.protocol, members_text(members))
-            told = await identity_of(node)
-        if told is None or told.cluster_id != first.cluster_id or told.name != node.name:
+            return None
+        if told.cluster_id != homes.told[homes.names[0]].cluster_id or told.name != node.name:
             raise ConfigurationError(
                 f"node {node.name}: the database is a node of another ledger, or another node of this one; "
                 "give it an empty one"
@@ -215,6 +233,14 @@ class Membership:
             raise ConfigurationError(
                 f"node {node.name} is a node of this ledger, and its database is an old copy of it"
             )
+        return told
+
+    async def _join(self, node: PgNode, members: dict[str, Member]) -> None:
+        if await self._own(node) is None:
+            homes, names = self._store.placement, f'["{node.name}"]'
+            cluster = homes.told[homes.names[0]].cluster_id
+            await node.rows(_JOIN, cluster, node.name, names, self._store.protocol, members_text(members))
+            await self._own(node)
 
     async def _tell(self, members: dict[str, Member]) -> None:
         """Write the list of members on every node; each process then learns it from any of them."""
@@ -256,7 +282,7 @@ class Membership:
             Contended: a batch could not be moved now. Unavailable: a node does not answer. All may be repeated.
         """
         async with self._alone():
-            await self._check_standbys(self._store.placement.names)
+            await self._check_standbys(map(self._store.node, self._store.placement.names))
             await self._store.moves.finish(await self._fresh(), is_mover=True)
             for name in self._store.placement.names:
                 await self._store.node(name).rows(DROP_ALL)
@@ -270,13 +296,12 @@ class Membership:
             await self._drop_drained()
             return progress
 
-    async def _check_standbys(self, names: Iterable[str]) -> None:
-        for name in names:
-            node = self._store.node(name)
+    async def _check_standbys(self, nodes: Iterable[PgNode]) -> None:
+        for node in nodes:
             if await node.ask(ALONE) and await node.ask(_HAS_STANDBY):
                 raise ConfigurationError(
-                    f"node {name} has a standby that may lack its newest commits: a fail-over could undo half a move; "
-                    "set synchronous_standby_names while slots move, or stop the standby"
+                    f"node {node.name} has a standby that may lack its newest commits: a fail-over could undo half a "
+                    "move; set synchronous_standby_names while slots move, or stop the standby"
                 )
 
     async def _move(
@@ -289,7 +314,7 @@ class Membership:
         most, left = 1, list(part.slots)
         while left:
             slots = sum(1 << slot for slot in left[:most])
-            await self._check_standbys((part.source, part.target))  # one may have come meanwhile
+            await self._check_standbys(map(self._store.node, (part.source, part.target)))  # one may have come meanwhile
             done = await self._attempt(part, slots, pace)
             left = left[most:]
             if done.rows > BATCH_ROWS or done.frozen_seconds > FROZEN_SECONDS:

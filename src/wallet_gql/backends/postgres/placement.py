@@ -119,6 +119,16 @@ def all_members(told: Iterable[Told]) -> dict[str, Member]:
     return found
 
 
+def not_yet(known: Mapping[str, Told | None]) -> list[str]:
+    """The blank ones among the nodes that are listed, of which a ledger of several nodes does not know.
+
+    They are about to be added. If no node tells of a ledger, or one of a single node, which gets no others, there are
+    none.
+    """
+    members = all_members(one for one in known.values() if one is not None)
+    return [name for name, one in known.items() if one is None and name not in members and len(members) > 1]
+
+
 def slots_of(nodes: NodeMap, name: str) -> int:
     """The slots whose home a node is."""
     return int("".join(["1" if home == name else "0" for home in reversed(nodes.homes)]), 2)
@@ -169,6 +179,8 @@ class Placement(NodeMap):
         super().__init__(names, homes)
         self.told = dict(told)
         self.members = members
+        self.unmet = sorted(name for name, one in members.items() if one.state != GONE and name not in told)
+        """Nodes that were added to the ledger, and that this process has never reached."""
         self.epochs: dict[str, int] = {name: told[name].epoch for name in names}
 
     def is_moving(self, slots: Iterable[int]) -> bool:

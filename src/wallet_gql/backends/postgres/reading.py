@@ -32,7 +32,7 @@ from . import text as sql
 from .json_text import fill, wish
 from .learning import Learning
 from .node import PgNode
-from .placement import GONE, OtherEpoch, Placement, SlotMoving
+from .placement import OtherEpoch, Placement, SlotMoving
 from .setup import parse_url
 from .sums import sums_of
 
@@ -288,8 +288,7 @@ class PgReads(RelationalStore):
 
 def check_whole(homes: Placement) -> None:
     """Raises OtherEpoch if this process does not know all nodes, or not the node of each slot."""
-    unknown = [name for name, member in homes.members.items() if member.state != GONE and name not in homes.told]
-    if unknown:
-        raise OtherEpoch(f"nodes {', '.join(sorted(unknown))} were added, and have never answered here")
+    if homes.unmet:
+        raise OtherEpoch(f"nodes {', '.join(homes.unmet)} were added, and have never answered here")
     if homes.unowned:
         raise OtherEpoch("there are slots whose node is not known, because a node does not answer")

@@ -12,11 +12,12 @@ import logging
 import re
 import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ...domain.errors import ConfigurationError
+from ...domain.errors import ConfigurationError, Contended, NodeUnavailable, Unavailable
 from ...urls import Url, parse, parse_all
 from .node import CURRENT, DURABLE, PgNode
 from .parameters import for_driver
@@ -98,6 +99,19 @@ def _checked(nodes: list[tuple[str, str]]) -> dict[str, str]:
     if doubled:
         raise ConfigurationError(f"node names must differ; doubled: {', '.join(sorted(doubled))}")
     return dict(nodes)
+
+
+@contextmanager
+def usable(node: PgNode) -> Iterator[None]:
+    """Raises ConfigurationError if the node turns out to be unusable while it is opened."""
+    try:
+        yield
+    except Contended:
+        raise
+    except Unavailable as error:
+        fault = "does not answer" if isinstance(error, NodeUnavailable) else "cannot be used"
+        remedy = "start it, or correct its URL"
+        raise ConfigurationError(f"node {node.name} {fault} ({error.__cause__!r}); {remedy}") from error
 
 
 async def check_node(node: PgNode, *, two_phase: bool) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import ClassVar, Final, Literal, TypeVar
 
 from ...background import run_for_ever
 from ...domain.changes import Decide, Outcome, Scope, State, Writes
-from ...domain.errors import ConfigurationError, Contended, InvariantViolated, NodeUnavailable, Unavailable, WalletError
+from ...domain.errors import ConfigurationError, Contended, InvariantViolated, Unavailable, WalletError
 from ...domain.frozen import frozen
 from ...domain.ids import AccountId, TransferId, is_system, slot_of
 from ...domain.model import AccountFacts, AccountStatus
@@ -30,11 +30,11 @@ from .commit import Branch, decide
 from .json_text import given
 from .moves import Moves
 from .node import PATIENCE, Connection, PgNode
-from .placement import OtherEpoch, Placement, Told
+from .placement import OtherEpoch, Placement, Told, not_yet
 from .receiving import Receiving
-from .setup import check_node, identify, identity_of
+from .setup import check_node, identify, identity_of, usable
 from .two_phase import Recovery
-from .upgrade import is_due, prepare_node, settling
+from .upgrade import identity_if_any, is_due, prepare_node, settling
 from .vitals import check_held, vitals_of, why_away
 
 log = logging.getLogger("wallet_gql.postgres")
@@ -43,6 +43,8 @@ R = TypeVar("R")
 
 RECOVER_EVERY_SECONDS: Final = 0.5
 PRUNE_EVERY_SECONDS: Final = 3_600.0
+LEARN_EVERY_SECONDS: Final = 5.0
+"""How often a process that nobody uses reads the placement, so that it says so if it cannot reach a new node."""
 
 _IMPORT_SECONDS: Final = 60.0
 """How long one node's part of an import may take."""
@@ -97,23 +99,23 @@ class PgStore(Receiving):
         self.moves: Moves
         """The steps of a move of slots, once the store is open."""
         self._prune_at = 0.0
+        self._learn_at = 0.0
 
     # Opening and closing
 
     async def _open(self) -> None:
-        nodes = list(self._nodes.values())
-        many = len(nodes) > 1
+        many = len(self._nodes) > 1
         two_phase = many and self.protocol == "two-phase commit"
         try:
             due = False
+            nodes = await self._reach()
             for node in nodes:
-                with _usable(node):
-                    await node.open()
+                with usable(node):
                     await check_node(node, two_phase=two_phase)
                     due |= await is_due(node, creates=self.creates)
             async with settling(nodes, two_phase=two_phase) if due else nullcontext():
                 for node in nodes:
-                    with _usable(node):
+                    with usable(node):
                         await prepare_node(node, creates=self.creates)
             told = await identify(nodes, self.protocol)
             self._cluster = next(iter(told.values())).cluster_id
@@ -124,6 +126,22 @@ class PgStore(Receiving):
             raise
         if many:
             self._recovering = asyncio.create_task(self._recover_for_ever())
+
+    async def _reach(self) -> list[PgNode]:
+        """Open the nodes. Those that are listed and not part of the ledger yet are left out of the store.
+
+        Raises ConfigurationError.
+        """
+        known: dict[str, Told | None] = {}
+        for node in self._nodes.values():
+            with usable(node):
+                await node.open()
+                if len(self._nodes) > 1:
+                    known[node.name] = await identity_if_any(node)
+        for name in not_yet(known):
+            log.warning("node %s is listed and is not part of the ledger yet: wallet-gql nodes add %s", name, name)
+            await self._nodes.pop(name).close()
+        return list(self._nodes.values())
 
     async def _begin_placement(self, told: Mapping[str, Told], *, two_phase: bool) -> None:
         """Learn which node has which slot, and the nodes that only the ledger names. Raises ConfigurationError."""
@@ -150,10 +168,13 @@ class PgStore(Receiving):
 
     async def _sweep_moves(self) -> None:
         """End what a move that has stopped has left. Remove old decisions."""
-        if self.placement.moving or self.placement.left:
+        now, homes = asyncio.get_running_loop().time(), self.placement
+        if homes.moving or homes.left:
             await self._learning.learn_now()  # a batch between two nodes does not wait for a third one that is down
             await self._finish_moves(self.placement)
-        now = asyncio.get_running_loop().time()
+        elif homes.unmet or now >= self._learn_at:
+            self._learn_at = now + LEARN_EVERY_SECONDS
+            await self._learning.learn_now()
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY_SECONDS
             await self._recovery.prune()
@@ -352,23 +373,11 @@ class PgStore(Receiving):
         return [one for some in found for one in some]
 
     async def ping(self) -> Away:
-        """The nodes that cannot write now. Raises Unavailable if none can."""
+        """The nodes that cannot write now, and those that this process has not reached. Raises Unavailable: all."""
         names = [node.name for node in self._present()]
         found = await asyncio.gather(*map(why_away, self._present()))
         away = {name: error for name, error in zip(names, found, strict=True) if error is not None}
         if len(away) == len(names):
             raise away[names[0]]
-        return away
-
-
-@contextmanager
-def _usable(node: PgNode) -> Iterator[None]:
-    """Raises ConfigurationError if the node turns out to be unusable while it is opened."""
-    try:
-        yield
-    except Contended:
-        raise
-    except Unavailable as error:
-        fault = "does not answer" if isinstance(error, NodeUnavailable) else "cannot be used"
-        remedy = "start it, or correct its URL"
-        raise ConfigurationError(f"node {node.name} {fault} ({error.__cause__!r}); {remedy}") from error
+        why = "was added to the ledger, and this process has not reached it; each server must have its URL and password"
+        return away | {name: Unavailable(f"node {name} {why}") for name in self.placement.unmet}

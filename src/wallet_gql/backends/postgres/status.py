@@ -12,9 +12,10 @@ from ..redis.url import parse_redis_url
 from ..relational.statements import Statements
 from .node import PgNode
 from .parameters import for_driver
-from .placement import GONE, OF_NODE, SERVING, Member, Told, all_members, told_by
+from .placement import GONE, SERVING, Member, Told, all_members, not_yet
 from .setup import parse_url
 from .text import STATEMENTS
+from .upgrade import identity_if_any
 from .vitals import WAIT_SECONDS, has, vitals
 
 PLAIN: Final = ("postgres", "postgresql")
@@ -26,6 +27,9 @@ _OLDER: Final = Statements(replace(STATEMENTS.dialect, pending=""))
 """For a node that is not upgraded yet."""
 
 BLANK: Final = "there is no ledger here yet; `wallet-gql migrate` makes one"
+
+NOT_ADDED: Final = "not added"
+"""The state of a blank node that is listed, and that `nodes add` has not made part of the ledger yet."""
 
 _USERS: Final = "SELECT count(*) FROM records WHERE kind = 'user'"
 
@@ -69,30 +73,30 @@ async def survey(url: str) -> list[NodeStatus]:
     """
     if parse_all(url)[0].scheme not in PLAIN:
         _, url = parse_redis_url(url)
-    told: dict[str, Told] = {}
+    known: dict[str, Told | None] = {}
     asked = {name: PgNode(name, node_url) for name, node_url in parse_url(url).items()}
-    found = await asyncio.gather(*(_ask(node, told) for node in asked.values()))
-    members = all_members(told.values())
+    found = await asyncio.gather(*(_ask(node, known) for node in asked.values()))
+    members = all_members(one for one in known.values() if one is not None)
     more = [
         PgNode(name, for_driver(parse(member.address)))
         for name, member in members.items()
         if name not in asked and member.address and member.state != GONE
     ]
-    found += await asyncio.gather(*(_ask(node, told) for node in more))
-    return [
-        replace(one, state=members.get(one.node, Member()).state) for one in sorted(found, key=lambda one: one.node)
-    ]
+    found += await asyncio.gather(*(_ask(node, known) for node in more))
+    found = [replace(one, state=members.get(one.node, Member()).state) for one in found]
+    found += [NodeStatus(name, reachable=True, state=NOT_ADDED) for name in not_yet(known)]
+    return sorted({one.node: one for one in found}.values(), key=lambda one: one.node)
 
 
-async def _ask(node: PgNode, told: dict[str, Told]) -> NodeStatus:
+async def _ask(node: PgNode, known: dict[str, Told | None]) -> NodeStatus:
     try:
         await node.open()
+        known[node.name] = said = await identity_if_any(node, WAIT_SECONDS)
+        if said is None:
+            return NodeStatus(node.name, reachable=True, reason=BLANK)
         async with node.connection(asyncio.get_running_loop().time() + WAIT_SECONDS) as connection:
-            if not await has(connection, "records"):
-                return NodeStatus(node.name, reachable=True, reason=BLANK)
             found = await vitals(connection)
             statements = STATEMENTS if await has(connection, "pending_credits") else _OLDER
-            rows = await connection.rows(OF_NODE)
         users, totals = await asyncio.gather(_soon(node, _USERS), _soon(node, statements.totals))
     except NodeUnavailable:
         return NodeStatus(node.name, reachable=False, reason=f"node {node.name} does not answer")
@@ -100,9 +104,6 @@ async def _ask(node: PgNode, told: dict[str, Told]) -> NodeStatus:
         return NodeStatus(node.name, reachable=False, reason=getattr(error, "detail", "") or error.message)
     finally:
         await node.close()
-    said = told_by(rows[0]) if rows else None
-    if said is not None:
-        told[node.name] = said
     sums = None if totals is None else {str(row[0]): int(row[1]) + int(row[2]) for row in totals}
     oldest = found.unsettled_seconds if found.in_doubt or found.intents or found.pending_credits else None
     return NodeStatus(
@@ -114,8 +115,8 @@ async def _ask(node: PgNode, told: dict[str, Told]) -> NodeStatus:
         sums_minor=sums,
         intents=found.intents,
         pending_credits=found.pending_credits,
-        slots=said.here.bit_count() if said else 0,
-        slots_leaving=said.leaving.slots.bit_count() if said and said.leaving else 0,
+        slots=said.here.bit_count(),
+        slots_leaving=said.leaving.slots.bit_count() if said.leaving else 0,
     )
 
 

@@ -18,8 +18,8 @@ from ...domain.errors import ConfigurationError
 from ..kit.store import no_ledger
 from ..relational.migrations import HEAD, VERSION_TABLE, script
 from .node import Connection, PgNode, for_long
-from .placement import Told
-from .setup import PATIENT, check_identities, identity_of
+from .placement import OF_NODE, Told, told_by
+from .setup import PATIENT, check_identities
 from .two_phase import Gid, Recovery, prepared_on
 
 log = logging.getLogger("wallet_gql.postgres")
@@ -96,9 +96,18 @@ async def settling(nodes: Sequence[PgNode], *, two_phase: bool) -> AsyncIterator
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def identity_if_any(node: PgNode, seconds: float = ASK_SECONDS) -> Told | None:
+    """What a node says of itself; None if it is blank, also if it has no tables yet. Raises Unavailable."""
+    async with node.connection(asyncio.get_running_loop().time() + seconds) as connection:
+        await connection.do("BEGIN")  # one session, whatever is between: only later checks tell a pooler
+        rows = await connection.rows(OF_NODE) if await connection.value(_IS_THERE, "node") else []
+        await connection.do("COMMIT")
+    return told_by(rows[0]) if rows else None
+
+
 async def _identities(nodes: Sequence[PgNode]) -> dict[str, Told]:
     """The nodes' identities; none if a node is blank. Raises ConfigurationError if they are of several clusters."""
-    found = {node.name: await identity_of(node) if await node.ask(_IS_THERE, "node") else None for node in nodes}
+    found = {node.name: await identity_if_any(node) for node in nodes}
     known = {name: told for name, told in found.items() if told is not None}
     if len(known) < len(found):
         return {}

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ...backends.postgres.pace import SHARE
+from ...books.exchange import check_finished
 from ...domain.errors import ConfigurationError
 from ...settings import load_settings
 from ...urls import parse_all
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would move.")]
+NodeUrl = Annotated[str, typer.Argument(help="Not needed if the file of nodes lists it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would move, or be refused.")]
 Rate = Annotated[float, typer.Option(min=0.0, help="At most so many rows a second; 0: no limit.")]
 Share = Annotated[
     float, typer.Option(min=0.01, max=1.0, help="The share of the time to work in; the rest is left to who pays.")
@@ -67,12 +69,19 @@ def status(*, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example:  wallet-gql nodes add n4 postgres://wallet@db4.example/wallet --dry-run")
 def add(
-    name: str, url: str, *, dry_run: DryRun = False, share: Share = SHARE, rate: Rate = 0.0, as_json: AsJson = False
+    name: str,
+    url: NodeUrl = "",
+    *,
+    dry_run: DryRun = False,
+    share: Share = SHARE,
+    rate: Rate = 0.0,
+    as_json: AsJson = False,
 ) -> None:
     """Make an empty database a node of the ledger, and move its share of the slots to it while the wallet serves."""
 
     async def work(members: Membership) -> None:
         if dry_run:
+            await members.check_add(name, url)
             _tell_plan(await members.plan(more=[name]), as_json=as_json)
             return
         await members.add(name, url)
@@ -128,6 +137,7 @@ def _with_members(work: Callable[[Membership], Awaitable[T]]) -> T:
         store = open_store(storage, creates=False)
         assert isinstance(store, PgStore), "the scheme is one of `_SCHEMES`"
         async with store:
+            await check_finished(store)
             return await work(Membership(store))
 
     return asyncio.run(run())
