@@ -87,6 +87,11 @@ const NOTHING_MOVED: ReadonlySet<string> = new Set([
   "UNAVAILABLE",
 ]);
 
+/** What is known of all requests with one key. */
+interface Outcome {
+  mayBeDone: boolean;
+}
+
 /** What an operation is about, if that exists already: `{"holdId": …}`. */
 const TARGETS = ["transferId", "paymentId", "holdId"] as const;
 
@@ -134,8 +139,8 @@ export class Intents {
   }
 
   /**
-   * What was decided and has no answer, oldest first. Send each again that was `sent`. Of the others nothing was done: ask
-   * the person, who may have decided anew since.
+   * What was decided and has no answer, oldest first. Send each again that was `sent`, or is being sent here. Of the others
+   * nothing was done: ask the person, who may have decided anew since.
    */
   open(): Intent[] {
     const names = Array.from({ length: this.store.length }, (_, place) => this.store.key(place) ?? "");
@@ -144,12 +149,8 @@ export class Intents {
       .map((name) => this.store.getItem(name))
       .filter((text) => text !== null)
       .map((text) => JSON.parse(text) as Intent)
+      .map((intent) => (this.#underWay.has(intent.key) ? { ...intent, sent: true } : intent))
       .sort((a, b) => a.decidedAt.localeCompare(b.decidedAt));
-  }
-
-  /** Whether `send` is at work on it here. */
-  isUnderWay(key: string): boolean {
-    return this.#underWay.has(key);
   }
 
   /** Whether a decision has no answer yet. */
@@ -180,29 +181,35 @@ export class Intents {
   }
 
   async #untilAnswered<O extends Operation>(intent: Intent<O>): Promise<AnswerOf<O>> {
+    const outcome: Outcome = { mayBeDone: intent.sent || Boolean(this.#read(intent.key)?.sent) };
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#once(intent);
+        return await this.#once(intent, outcome);
       } catch (error) {
-        if (!(error instanceof RequestFailed) || !error.retryable || attempt >= this.retries.attempts) throw error;
+        if (!(error instanceof RequestFailed) || !error.retryable || attempt >= this.retries.attempts) {
+          if (!outcome.mayBeDone) this.#unsend({ ...intent, sent: false }); // not before: another tab could discard it
+          throw error;
+        }
         const pause = this.retries.pauseMs * 2 ** (attempt - 1) * (0.5 + Math.random());
         await sleep(Math.max(pause, 1000 * error.waitSeconds));
       }
     }
   }
 
-  async #once<O extends Operation>(intent: Intent<O>): Promise<AnswerOf<O>> {
+  async #once<O extends Operation>(intent: Intent<O>, outcome: Outcome): Promise<AnswerOf<O>> {
     await this.#checkUser();
-    const isFirst = !this.#read(intent.key)?.sent && !intent.sent;
+    const isFirst = !outcome.mayBeDone;
+    if (isFirst && !this.isOpen(intent.key)) throw new RequestFailed("DISCARDED", "it was discarded meanwhile", false);
     this.#keep({ ...intent, sent: true, sender: this.#id });
+    outcome.mayBeDone = true;
     const answer = await this.#answer(intent).catch((error: unknown) => {
       // If an earlier request got no answer it may have been done, so only a first one is dropped.
       if (isFirst && error instanceof RequestFailed && NOT_LET_IN.has(error.code)) this.forget(intent.key);
-      if (isFirst && error instanceof RequestFailed) this.#unsend(intent, error.code);
+      if (isFirst && error instanceof RequestFailed) outcome.mayBeDone = !NOTHING_MOVED.has(error.code);
       throw error;
     });
     const failure = failureOf(answer);
-    if (failure && isFirst) this.#unsend(intent, failure.code);
+    if (failure && isFirst) outcome.mayBeDone = !NOTHING_MOVED.has(failure.code);
     if (failure?.retryable) {
       const wait = "retryAfterSeconds" in failure ? failure.retryAfterSeconds : 0;
       throw new RequestFailed(failure.code, failure.message, true, wait);
@@ -239,8 +246,8 @@ export class Intents {
   }
 
   /** Note that nothing was done, unless another tab has sent it meanwhile, or has an answer already. */
-  #unsend(intent: Intent, code: string): void {
-    if (NOTHING_MOVED.has(code) && this.#read(intent.key)?.sender === this.#id) this.#keep(intent);
+  #unsend(intent: Intent): void {
+    if (this.#read(intent.key)?.sender === this.#id) this.#keep(intent);
   }
 
   /** Give up a decision, if it is known that nothing was done; whether it was. */

@@ -134,12 +134,37 @@ test("what is being sent is under way, until there is an answer or none", async 
   for (const step of [SUCCESS, thrown("UNAUTHENTICATED")]) {
     const { intents } = user([step]);
     const intent = intents.decide("transfer", INPUT);
-    assert.equal(intents.isUnderWay(intent.key), false);
+    const sent = () => intents.open().map((one) => one.sent);
+    assert.deepEqual(sent(), [false]);
     const sending = intents.send(intent).catch(() => null);
-    assert.equal(intents.isUnderWay(intent.key), true);
+    assert.deepEqual(sent(), [true]);
     await sending;
-    assert.equal(intents.isUnderWay(intent.key), false);
+    assert.deepEqual(sent(), step === SUCCESS ? [] : [false]);
   }
+});
+
+for (const step of [thrown("UNAVAILABLE", true), thrown("RATE_LIMITED", true), refused("CONTENDED", true)]) {
+  test(`another tab can discard nothing between attempts, after ${JSON.stringify(step)}`, async () => {
+    const { intents, store } = user([step, SUCCESS]);
+    const other = new Intents(intents.client, store, "u1");
+    const intent = intents.decide("transfer", INPUT);
+    const found: boolean[] = [];
+    const ask = intents.client.ask.bind(intents.client);
+    intents.client.ask = (async (...values: Parameters<typeof ask>) => {
+      if ("input" in (values[1] as object)) found.push(other.discard(intent.key));
+      return ask(...values);
+    }) as typeof ask;
+    await intents.send(intent);
+    assert.deepEqual(found, [false, false]);
+  });
+}
+
+test("what another tab has discarded is not sent", async () => {
+  const { intents, keys, store } = user([SUCCESS]);
+  const intent = intents.decide("transfer", INPUT);
+  assert.equal(new Intents(intents.client, store, "u1").discard(intent.key), true);
+  await assert.rejects(intents.send(intent), { code: "DISCARDED" });
+  assert.deepEqual(keys, []);
 });
 
 test("each user of a device has their own intents", async () => {

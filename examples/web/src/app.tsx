@@ -110,9 +110,9 @@ function Left({ intent }: { intent: Intent }) {
 /** What has no answer yet: it is asked again with its key, by itself after a reload, and by a click. */
 function Unanswered() {
   const { say } = useTexts();
-  const { pending, intents, resume } = useWallet();
+  const { pending, resume } = useWallet();
   const { run, isBusy, problem } = useAct();
-  const left = pending.filter((intent) => isLeft(intent, intents));
+  const left = pending.filter(isLeft);
   const recent = pending.length - left.length;
   return (
     <>

@@ -285,7 +285,7 @@ export function useAct() {
       if (answer && "retryable" in answer) setProblem(texts.failure(answer as Parameters<typeof texts.failure>[0]));
     } catch (error) {
       const isUnknown = error instanceof RequestFailed && error.retryable;
-      if (error instanceof Unanswered && isUnknown) setProblem(texts.say.unknownText);
+      if (error instanceof Unanswered && error.sent && isUnknown) setProblem(texts.say.unknownText);
       else setProblem(isUnknown ? texts.say.noAnswer : texts.thrown(error));
     } finally {
       isRunning.current = false;

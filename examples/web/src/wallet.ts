@@ -193,13 +193,13 @@ const OLD_MS = 24 * 3600 * 1000;
  * What is not sent by itself, since that may do it now: it was decided so long ago that the person may not want it any
  * more, or it was not sent, and the person may have decided anew since.
  */
-export const isLeft = ({ key, decidedAt, sent }: Intent, intents: Intents): boolean =>
-  Date.now() - Date.parse(decidedAt) > OLD_MS || (!sent && !intents.isUnderWay(key));
+export const isLeft = ({ decidedAt, sent }: Intent): boolean => !sent || Date.now() - Date.parse(decidedAt) > OLD_MS;
 
-/** There is no answer, and the decision is kept with its key: the money may have moved. */
+/** There is no answer, and the decision is kept with its key. If it was sent the money may have moved. */
 export class Unanswered extends RequestFailed {
   constructor(
     readonly key: string,
+    readonly sent: boolean,
     { code, message, retryable }: RequestFailed,
   ) {
     super(code, message, retryable);
@@ -316,7 +316,8 @@ function bind(state: State, data: Data, { intents, decided, dispatch, enter, ent
       if (!(error instanceof RequestFailed) || intents.isStopped) throw error; // what it says is of a session that is gone
       if (error.code === "UNAUTHENTICATED") leave(error);
       if (error.code === "OTHER_USER") void enterAnew();
-      throw intents.isOpen(intent.key) ? new Unanswered(intent.key, error) : error;
+      const open = intents.open().find(({ key }) => key === intent.key);
+      throw open ? new Unanswered(open.key, open.sent, error) : error;
     } finally {
       told();
     }
@@ -332,13 +333,14 @@ function bind(state: State, data: Data, { intents, decided, dispatch, enter, ent
       const intent = intents.decide(operation, input);
       const from = data.viewer.accounts.find(({ id }) => id === (input as Partial<InputOf<"transfer">>).fromAccountId);
       if (from) decided.set(intent.key, from.version);
+      const answer = send(intent);
       told();
-      return send(intent);
+      return answer;
     },
     openOf: (id) => state.pending.find((intent) => targetOf(intent) === id),
     again: send,
     resume: async () => {
-      const open = intents.open().filter((intent) => !isLeft(intent, intents));
+      const open = intents.open().filter((intent) => !isLeft(intent));
       if (!open.length) return told(); // another tab may have had the answer
       const results = await Promise.allSettled(open.map(send));
       if (!intents.isStopped) await enter();

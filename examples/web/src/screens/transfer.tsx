@@ -17,7 +17,7 @@ function SendBack({ transfer, onDone }: { transfer: Transfer; onDone: () => void
   const digits = exponent(left?.currency ?? "");
   const [amount, setAmount] = useState(left ? toDecimal(BigInt(left.minorUnits), digits) : "");
   const open = openOf(transfer.id);
-  if (!isBusy && open) return <section class="card"><h2>{say.unknown}</h2><AskAgain intent={open} onAnswer={onDone} /></section>;
+  if (!isBusy && open) return <section class="card"><h2>{texts.open(open).what}</h2><AskAgain intent={open} onAnswer={onDone} /></section>;
   if (!left || left.minorUnits === "0") return null;
   const send = () => {
     const minor = parseMoney(amount, digits);
