@@ -24,10 +24,10 @@ GROUPS: Final = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
 ALERTS: Final = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
 
 
-def fires(alert: str, found: Scrape, before: Scrape | None = None) -> bool:
-    """Whether Prometheus raises an alarm if it scrapes this for ten minutes, by its own `promtool`.
+def fires(alert: str, found: Scrape, before: Scrape | None = None, *, minutes: int = 10) -> bool:
+    """Whether Prometheus raises an alarm if it scrapes this for some minutes, by its own `promtool`.
 
-    What is counted grows at each scrape as it did since `before`.
+    The scrapes begin at the time 0. What is counted grows at each scrape as it did since `before`.
     """
     series = []
     for name in set(re.findall(r"\b(?:wallet_\w+|up)\b", ALERTS[alert]["expr"])):
@@ -39,15 +39,15 @@ def fires(alert: str, found: Scrape, before: Scrape | None = None) -> bool:
             step = value - earlier[labels] if counts and labels in earlier else 0.0
             told = {"instance": "one", "job": "wallet", **dict(labels)}
             named = ",".join(f'{label}="{text}"' for label, text in told.items())
-            series.append({"series": f"{name}{{{named}}}", "values": f"{value}+{step}x40"})
-    expected = {"eval_time": "10m", "alertname": alert, "exp_alerts": []}
+            series.append({"series": f"{name}{{{named}}}", "values": f"{value}+{step}x{4 * minutes}"})
+    expected = {"eval_time": f"{minutes}m", "alertname": alert, "exp_alerts": []}
     test = {"interval": "15s", "input_series": series, "alert_rule_test": [expected]}
     with NamedTemporaryFile("w", suffix=".json") as file:  # which is YAML, too
         json.dump({"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": [test]}, file)
         file.flush()
         command = [promtool(), "test", "rules", file.name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-    told_of = f"alertname: {alert}, time: 10m" in done.stdout + done.stderr
+    told_of = f"alertname: {alert}, time: {expected['eval_time']}" in done.stdout + done.stderr
     assert told_of == bool(done.returncode), done.stdout + done.stderr
     return told_of
 

@@ -320,6 +320,15 @@ def test_money_on_a_closed_account_is_withdrawn(here: Here, storage: str, person
     assert here("audit", storage=storage).returncode == 0
 
 
+def test_what_emptied_a_closed_account_can_be_repeated(here: Here, storage: str, person: Person) -> None:
+    """Its answer may have been lost; then the same command with its key tells it."""
+    damage(storage, "UPDATE accounts SET status = 'closed'")
+    for replayed in (False, True):
+        done = here("withdraw", person.username, "10.00", "EUR", "--key", "once", "--json", storage=storage)
+        told = json.loads(done.stdout)
+        assert (told["balance"], told["replayed"]) == ("0.00", replayed)
+
+
 DAMAGES = {
     "a balance": "UPDATE accounts SET posted_minor = posted_minor + 1",
     "an entry": "UPDATE entries SET amount_minor = amount_minor - 1",

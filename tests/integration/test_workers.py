@@ -341,12 +341,13 @@ def test_a_hang_up_ends_no_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.trial
-def test_a_server_ends_with_its_terminal(tmp_path: Path) -> None:
-    """Closing the window sends SIGHUP, too. Then nobody could stop the server any more."""
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_server_ends_with_its_terminal(tmp_path: Path, ignores: bool) -> None:
+    """Closing the window sends SIGHUP, too. Then nobody could stop the server any more, unless it is to ignore that."""
     ours, theirs = pty.openpty()
     with (tmp_path / "server.log").open("w") as log:
         process = subprocess.Popen(
-            command("serve", "--port", "0"),
+            [*(("sh", "-c", "trap '' HUP; exec \"$@\"", "sh") if ignores else ()), *command("serve", "--port", "0")],
             stdin=theirs,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -358,9 +359,14 @@ def test_a_server_ends_with_its_terminal(tmp_path: Path) -> None:
     with process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith(b"Listening on ")
+            listening = process.stdout.readline().decode()
+            assert listening.startswith("Listening on ")
             os.close(ours)
             process.send_signal(signal.SIGHUP)
+            if ignores:
+                time.sleep(0.5)  # in which one that does not ignore it has begun to end
+                assert httpx.get(f"{listening.split()[-1]}/healthz").status_code == 200
+                process.terminate()
             assert process.wait(patience(60)) == 0
         finally:
             process.kill()

@@ -19,7 +19,7 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
-from ...domain.errors import ConfigurationError, InDoubt
+from ...domain.errors import ConfigurationError, Contended, InDoubt
 from ...urls import hidden, parse
 from ..kit.driver_errors import store_failed
 from .cancelling import make_safe
@@ -42,7 +42,7 @@ SNAPSHOT: Final = ReadConcern("snapshot")
 
 READ_SECONDS: Final = 5.0
 SUMS_SECONDS: Final = 600.0
-"""How long the sums of all accounts may take. By default the server keeps snapshots for half of that."""
+"""How long the sums of all accounts may take. A server keeps snapshots for half of that unless it is told otherwise."""
 ABORT_SECONDS: Final = 2.0
 OPEN_SECONDS: Final = 10.0
 ORPHAN_SECONDS: Final = 2.0
@@ -165,6 +165,8 @@ class MongoServer:
         try:  # without the driver's own limit, which would also be how long it looks for a server
             async with asyncio.timeout(SUMS_SECONDS), self.session() as session:
                 return await work(session)
+        except TimeoutError as error:
+            raise Contended(f"reading took longer than {SUMS_SECONDS:.0f} s") from error
         except Exception as error:
             if is_ours(error):
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from .node import PgNode
+from .node import PATIENCE, PgNode
 
 SUMS_SECONDS: Final = 600.0
 """How long the sums of one node may take. The sessions' own limit is that of statements which payments wait for."""
@@ -17,7 +17,7 @@ async def sums_of(node: PgNode, statement: str, *values: Any) -> list[Any]:
     Raises:
         Unavailable: also as OtherEpoch. Contended: it takes longer than `SUMS_SECONDS`.
     """
-    deadline = asyncio.get_running_loop().time() + SUMS_SECONDS
+    deadline = asyncio.get_running_loop().time() + SUMS_SECONDS / PATIENCE  # the server's own limit comes first
     async with node.connection(deadline, reads=True) as connection:
         most_ms = connection.patience_ms(int(SUMS_SECONDS * 1_000))
         await connection.begin(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {most_ms}")

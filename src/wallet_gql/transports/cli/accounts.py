@@ -102,18 +102,21 @@ def _told_key(command: str, key: str | None, *, as_json: bool) -> str:
 
 
 async def _source(wallet: Wallet, user: User, currency: str, account: str | None) -> AccountId:
-    """The account that is named, if it is the user's; else the one in use, or the closed one that money has reached."""
+    """The account that is named, if it is the user's; else the one in use, or the closed one that money has reached.
+
+    A repeated command finds a closed account that the first one has emptied, too.
+    """
     own = [one for one in await wallet.ledger.accounts(user.id) if one.currency == currency]
     if account is not None:
         fits = [one for one in own if one.id == account]
     else:
-        fits = [one for one in own if not one.is_closed] or [one for one in own if one.posted_minor]
+        fits = [one for one in own if not one.is_closed] or [one for one in own if one.posted_minor] or own
     if len(fits) == 1:
         return fits[0].id
     which = f"{currency} account" if account is None else f"{currency} account {shown(account)}"
     problem = f"{shown(user.username)} has no {which}"
     if fits:
-        problem = f"{shown(user.username)} has several closed {currency} accounts with money"
+        problem = f"{shown(user.username)} has several closed {currency} accounts"
     raise InvalidInput("account", f"{problem}; `wallet-gql transfers` lists them, and --account names one")
 
 

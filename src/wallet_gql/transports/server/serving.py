@@ -197,7 +197,7 @@ class _Server(uvicorn.Server):
         handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(
             (signal.SIGINT, signal.SIGTERM), self.handle_exit
         )
-        if sys.platform != "win32":
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             handlers[signal.SIGHUP] = partial(self._hung_up, had_terminal=_has_terminal())
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
