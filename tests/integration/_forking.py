@@ -12,6 +12,7 @@ import json
 import os
 import runpy
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -156,7 +157,8 @@ def _waited(pid: int) -> tuple[int, int]:
 
 
 def _become(request: dict[str, Any]) -> None:
-    """Run the command."""
+    """Run the command. It takes SIGHUP as in a terminal, also if the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if request["new_session"]:
         os.setsid()
     for number, name in enumerate(("stdin", "stdout", "stderr")):

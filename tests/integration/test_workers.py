@@ -347,7 +347,7 @@ def test_a_server_ends_with_its_terminal(tmp_path: Path, ignores: bool) -> None:
     ours, theirs = pty.openpty()
     with (tmp_path / "server.log").open("w") as log:
         process = subprocess.Popen(
-            [*(("sh", "-c", "trap '' HUP; exec \"$@\"", "sh") if ignores else ()), *command("serve", "--port", "0")],
+            ["env", f"--{'ignore' if ignores else 'default'}-signal=HUP", *command("serve", "--port", "0")],
             stdin=theirs,
             stdout=subprocess.PIPE,
             stderr=log,
