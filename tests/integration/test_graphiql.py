@@ -6,8 +6,6 @@ import asyncio
 import gzip
 import json
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -18,7 +16,6 @@ from typing import Any, Final
 
 import httpx
 import pytest
-import uvicorn
 from graphql import parse, validate
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -27,6 +24,7 @@ from starlette.routing import Route
 from tests.integration._browser import Browser, Page
 from tests.integration._demo import running_demo
 from tests.integration._graphql import SCHEMA
+from tests.integration._in_a_thread import in_a_thread
 from wallet_gql.domain.ids import OPERATOR
 from wallet_gql.domain.users import SessionKind
 from wallet_gql.runtime import Wallet, open_wallet
@@ -34,7 +32,6 @@ from wallet_gql.settings import load_settings
 from wallet_gql.transports.graphql.cursors import cursor_of
 from wallet_gql.transports.http.compression import accepts_gzip
 from wallet_gql.transports.server.app import create_app
-from wallet_gql.transports.server.serving import listen
 from wallet_gql.transports.web import graphiql
 from wallet_gql.transports.web.graphiql import POLICY, Tab, demo_tabs, routes, start_tabs
 from wallet_gql.verbs.ledger import To
@@ -182,18 +179,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         *routes([], "/empty"),
         Route("/broken/{name}", _broken),
     ]
-    with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.01)
-            yield Site(listener.getsockname()[1], tabs, token)
-        finally:
-            server.should_exit = True
-            thread.join()
+    with in_a_thread(app) as port:
+        yield Site(port, tabs, token)
 
 
 @pytest.fixture

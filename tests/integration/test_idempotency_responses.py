@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import http.client
-import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.integration._in_a_thread import in_a_thread
 from wallet_gql.backends import open_store
 from wallet_gql.domain.changes import Changes, Decision, Scope, Snapshot
 from wallet_gql.domain.model import Record, RecordKey
@@ -26,7 +24,6 @@ from wallet_gql.idempotency.asgi import Answer, IdempotencyMiddleware, turn_of
 from wallet_gql.records import read, remove
 from wallet_gql.storage import Store
 from wallet_gql.testing.patience import patience
-from wallet_gql.transports.server.serving import listen
 
 KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "idempotency-replayed"
@@ -52,23 +49,6 @@ def application(endpoint: Endpoint, store: Store, **options: Any) -> Any:
     guard = options.pop("guard", None) or Guard(store)
     options = {"caller": lambda _: "ann", "slot": ORDER.slot, "methods": METHODS, **options}
     return IdempotencyMiddleware(Starlette(routes=routes, lifespan=life), guard, **options)
-
-
-@contextmanager
-def served(app: Any, protocol: str) -> Iterator[int]:
-    """The application on uvicorn with that parser; the port."""
-    with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, http=protocol, log_config=None))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive()
-                time.sleep(0.01)
-            yield listener.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @asynccontextmanager
@@ -120,7 +100,7 @@ async def bodies(request: Request) -> Response:
 @pytest.mark.parametrize("method", METHODS)
 def test_an_answer_without_a_body_leaves_the_connection_sound(protocol: str, how: str, method: str) -> None:
     """The first answer and its replay are read to their end, and the next request on the connection gets its own."""
-    with served(application(bodies, open_store("memory://")), protocol) as port:
+    with in_a_thread(application(bodies, open_store("memory://")), http=protocol) as port:
         kept = Kept(port)
         try:
             for status in (204, 304, 205, 200, 404):
@@ -146,7 +126,7 @@ def test_head_has_no_length_that_is_wrong(protocol: str, size: int) -> None:
     async def endpoint(_request: Request) -> Response:
         return Response(b"x" * size, headers={"Content-Length": str(LARGE)})
 
-    with served(application(endpoint, open_store("memory://")), protocol) as port:
+    with in_a_thread(application(endpoint, open_store("memory://")), http=protocol) as port:
         kept = Kept(port)
         try:
             for path, is_replay, wanted in (("/x", False, 200), ("/x", True, 200), ("/other", False, 422)):
@@ -301,7 +281,7 @@ def test_a_large_response_that_cannot_end_is_broken_off(
     """The client sees that it has not the whole; its next request gets the answer that is stored, or does the work."""
     endpoint = streaming(when, LARGE, OUTCOMES[outcome], tells_length=tells_length)
     with (
-        served(application(endpoint, open_store("memory://")), protocol) as port,
+        in_a_thread(application(endpoint, open_store("memory://")), http=protocol) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=patience(20)) as client,
     ):
         with pytest.raises(httpx.RemoteProtocolError):

@@ -365,3 +365,13 @@ async def test_sums_may_take_longer_than_other_reads(world: World, monkeypatch: 
 
     monkeypatch.setattr(reading, "totals", slow)
     assert sum(total.customer_minor for total in await world.store.totals()) == 200
+
+
+async def test_sums_that_take_too_long_are_no_server_that_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cause that operators look for is another one."""
+    monkeypatch.setattr(client, "SUMS_SECONDS", 0.01)
+    monkeypatch.setattr(reading, "totals", lambda *_: asyncio.Event().wait())
+    with pytest.raises(Contended, match="reading took longer"):
+        await world.store.totals()

@@ -16,6 +16,7 @@ from tests.integration._clusters import store_of, sums_may_take_long
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import node as _pg_node
 from wallet_gql.backends.postgres import store as postgres
+from wallet_gql.backends.postgres import sums
 from wallet_gql.backends.postgres import two_phase as _two_phase
 from wallet_gql.backends.postgres.commit import Branch
 from wallet_gql.backends.postgres.node import PgNode
@@ -191,6 +192,12 @@ async def test_the_gate_waits_longer_than_a_statement(world: World, monkeypatch:
 async def test_sums_may_take_longer(harness: Harness, tmp_path: Path) -> None:
     """What a statement may take by default is no limit of sums, which read all accounts."""
     await sums_may_take_long(harness, tmp_path)
+
+
+async def test_the_server_itself_ends_sums_that_take_too_long(world: World) -> None:
+    """Not only the process that asks: nobody would wait for the answer, and the node would still work on it."""
+    ((limit,),) = await sums.sums_of(node_of(world), "SELECT current_setting('statement_timeout')")
+    assert limit == f"{sums.SUMS_SECONDS / 60:.0f}min"
 
 
 # Behind which row

@@ -19,8 +19,7 @@ async def sums_of(node: PgNode, statement: str, *values: Any) -> list[Any]:
     """
     deadline = asyncio.get_running_loop().time() + SUMS_SECONDS / PATIENCE  # the server's own limit comes first
     async with node.connection(deadline, reads=True) as connection:
-        most_ms = connection.patience_ms(int(SUMS_SECONDS * 1_000))
-        await connection.begin(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {most_ms}")
+        await connection.begin(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {SUMS_SECONDS * 1_000:.0f}")
         rows = await connection.rows(statement, *values)
         await connection.do("COMMIT")
         return rows
