@@ -80,6 +80,12 @@ LOADED: Final = "!window.isOld && document.readyState === 'complete'"
 """The page that was told that it is old has gone, and another one is there."""
 
 
+NO_PROMISE: Final = """
+((value) => { if (value instanceof Promise) throw new TypeError("a condition is a promise"); return value; })
+"""
+"""Give a value back, unless it is a promise: in some browsers `scrollTo` gives one, where others give nothing."""
+
+
 class DevToolsError(Exception):
     """Chromium refused a command."""
 
@@ -271,12 +277,13 @@ class Page:
     def wait_for(self, expression: str, seconds: float = WAIT_SECONDS) -> Any:
         """Wait until an expression is truthy, across pages if one leads to the next, and give its value.
 
-        `seconds` would be generous on an idle machine.
+        It must not be a promise, which is truthy before anything has happened. `seconds` would be generous on an idle
+        machine.
         """
         began = time.monotonic()
         while time.monotonic() - began < patience(seconds):
             with suppress(DevToolsError):  # the page went away under the question
-                if value := self.evaluate(expression):
+                if value := self.evaluate(f"{NO_PROMISE}(({expression}))"):
                     return value
             time.sleep(POLL_SECONDS)
         self.check()

@@ -358,6 +358,16 @@ async def test_a_node_down_takes_no_server_out_of_service(
                 await asyncio.sleep(0.05)
 
 
+async def test_the_books_are_checked_once_a_node_is_no_longer_taken_for_silent(world: World) -> None:
+    """A store that has just found a node silent asks it nothing for a moment; what checks the books waits."""
+    await one_each(world)
+    for name in NAMES:
+        store_of(world, PostgresStore).node(name).silent()
+    with pytest.raises(Unavailable):
+        await world.store.totals()
+    await world.check()
+
+
 @pytest.mark.trial
 async def test_an_export_that_has_lost_its_gate_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that ends sessions has let commits pass, and so has another one: an error comes before the digest."""

@@ -193,7 +193,7 @@ async def _pay(wallet: Wallet, sender: Person, to: Person) -> None:
 
 def finds(page: Page, count: int) -> None:
     """Wait until the history has so many lines, the last of them drawn."""
-    page.wait_for(f"scrollTo(0, document.body.scrollHeight) || {LINES} === {count}", 30)
+    page.wait_for(f"(scrollTo(0, document.body.scrollHeight), {LINES} === {count})", 30)
 
 
 def test_the_history_goes_back_and_a_statement_is_taken_along(house: House, browser: Browser, tmp_path: Path) -> None:

@@ -159,12 +159,26 @@ def test_the_session_expires_while_a_payment_has_no_answer(
         paid_once(house, page, people, 250)
 
 
+DEAF: Final = """
+globalThis.WebSocket = class extends WebSocket {
+  constructor(...given) {
+    super(...given);
+    for (const kind of ["message", "close", "error"])
+      this.addEventListener(kind, (event) => window.isDeaf && event.stopImmediatePropagation());
+  }
+};
+"""
+"""While `isDeaf`, the page is told nothing but the answers to what it asks."""
+
+
 def over_before_it_is_sent(house: House, page: Page, people: tuple[Person, Person]) -> None:
-    """The session has ended while a payment was checked."""
+    """The session has ended while a payment was checked, and no event has said so."""
     review(page, people[1], "7.00")
+    page.evaluate("window.isDeaf = true")
     house.age(people[0], timedelta(hours=12), "created_at")
     page.click("button", "Pay €7.00")
     shows(page, "Your session is over.")
+    page.evaluate("window.isDeaf = false")
 
 
 def too_old_to_withdraw(house: House, page: Page, people: tuple[Person, Person]) -> None:
@@ -192,6 +206,7 @@ def test_what_was_not_sent_waits_for_the_person(
     """After the next log-in nothing leaves by itself: the person may have decided anew, and would pay twice."""
     ann, _ = people
     with browser.page() as page:
+        page.call("Page.addScriptToEvaluateOnNewDocument", source=DEAF)
         enter(page, house, ann)
         stop(house, page, people)
         enter(page, house, ann)
