@@ -78,15 +78,15 @@ def settled_memory() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_wallet(settings: Settings, *, sweeps: bool = True, creates: bool = True) -> AsyncIterator[Wallet]:
+async def open_wallet(settings: Settings, *, sweeps: bool = True, migrates: bool = True) -> AsyncIterator[Wallet]:
     """Open the store and everything above it; with `sweeps`, run recovery and sweeps until it is closed.
 
-    Without `creates`, a store that holds no ledger is refused.
+    Without `migrates`, a store is refused that holds no ledger, or one of an older version.
 
     Raises:
         ConfigurationError: the store refuses to start, and says why; or the ledger is half imported.
     """
-    opening = open_store(settings.storage, creates=creates, production=settings.mode is Mode.PRODUCTION)
+    opening = open_store(settings.storage, migrates=migrates, production=settings.mode is Mode.PRODUCTION)
     async with opening as store:
         await check_finished(store)
         async with wallet_over(store, settings, sweeps=sweeps) as wallet:

@@ -109,8 +109,8 @@ def synchronous_commit_off(patch: pytest.MonkeyPatch) -> None:
     async def check_node(node: PgNode, *, two_phase: bool) -> None:
         del node, two_phase
 
-    async def prepare_node(node: PgNode, *, creates: bool) -> None:
-        await _pg_upgrade.prepare_node(node, creates=creates)
+    async def prepare_node(node: PgNode, *, migrates: bool) -> None:
+        await _pg_upgrade.prepare_node(node, migrates=migrates)
         node.is_strict = False
 
     patch.setattr(_pg_store, "check_node", check_node)
@@ -121,8 +121,8 @@ def read_in_the_locking_statement(patch: pytest.MonkeyPatch) -> None:
     """One statement locks the accounts and reads holds and receipts: after a wait these are as they were before it."""
     checked = _pg_upgrade.prepare_node
 
-    async def prepare_node(node: PgNode, *, creates: bool) -> None:
-        await checked(node, creates=creates)
+    async def prepare_node(node: PgNode, *, migrates: bool) -> None:
+        await checked(node, migrates=migrates)
         async with node.connection(asyncio.get_running_loop().time() + 10) as connection:
             await connection.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
             await connection.do(stale_loader())

@@ -60,8 +60,8 @@ def spoil_functions(patch: pytest.MonkeyPatch, spoiled: Mapping[str, str]) -> No
     for name in sorted(bad, key=len, reverse=True):
         text = text.replace(f"{name}(", f"{bad[name]}(")
 
-    async def prepare_node(node: PgNode, *, creates: bool) -> None:
-        await checked(node, creates=creates)
+    async def prepare_node(node: PgNode, *, migrates: bool) -> None:
+        await checked(node, migrates=migrates)
         async with node.connection(asyncio.get_running_loop().time() + 10) as connection:
             await connection.do(f"BEGIN; SELECT pg_advisory_xact_lock({_LOCK})")
             await connection.do(text)

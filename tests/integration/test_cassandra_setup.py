@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -45,10 +46,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def refused(url: str, *, creates: bool = True, production: bool = False) -> str:
+async def refused(url: str, *, migrates: bool = True, production: bool = False) -> str:
     """Why a URL is refused."""
     with pytest.raises(ConfigurationError) as told:
-        async with open_store(url, creates=creates, production=production):
+        async with open_store(url, migrates=migrates, production=production):
             pass
     text = str(told.value)
     assert "\n" not in text
@@ -78,14 +79,25 @@ async def test_too_few_copies_for_production(world: World) -> None:
 
 
 async def test_no_ledger_is_made_unasked(cluster: CassandraCluster) -> None:
-    """Without `creates` an empty keyspace stays empty."""
+    """Unless it may be made, an empty keyspace stays empty."""
     await asyncio.to_thread(
         cluster.ask,
         "CREATE KEYSPACE IF NOT EXISTS empty WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
     )
-    assert "migrate" in await refused(cluster.url("empty", 1), creates=False)
+    assert "migrate" in await refused(cluster.url("empty", 1), migrates=False)
     await asyncio.to_thread(cluster.ask, "CREATE TABLE IF NOT EXISTS empty.songs (k text PRIMARY KEY)")
     assert "songs" in await refused(cluster.url("empty", 1))
+
+
+async def test_a_ledger_that_is_half_made(world: World, cluster: CassandraCluster) -> None:
+    """Whoever made it ended before its version stood there: whoever may make one makes the rest, and only he."""
+    keyspace = urlsplit(world.harness.url).path.strip("/")
+    await asyncio.to_thread(cluster.ask, f"DELETE FROM {keyspace}.meta WHERE k = 'version'")
+    for _ in range(2):
+        assert "there is no ledger" in await refused(world.harness.url, migrates=False)
+    for migrates in (True, False):
+        async with open_store(world.harness.url, migrates=migrates) as store:
+            assert await store.ping() == {}
 
 
 async def test_a_keyspace_beside_the_commit_log(cluster: CassandraCluster) -> None:

@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import pytest
 from typer.core import TyperGroup
@@ -25,6 +25,7 @@ from typer.main import get_command
 from tests.integration._server import Person, environment, new_key, run_cli, settle_all
 from tests.integration._server import command as command_line
 from wallet_gql import open_ledger
+from wallet_gql.backends.relational.migrations import VERSION_TABLE
 from wallet_gql.domain.errors import Unauthenticated
 from wallet_gql.domain.ids import OPERATOR, AccountId
 from wallet_gql.runtime import open_wallet
@@ -115,9 +116,8 @@ def test_every_command_has_an_example() -> None:
 NEED_NO_LEDGER = ("serve", "demo", "migrate", "import", "schema", "openapi", "certificate", "stripe-stand-in")
 
 
-def test_d2_only_some_commands_make_a_ledger(tmp_path: Path, here: Here, storage: str) -> None:
-    """Every other one, with the arguments of its examples, makes nothing and says where there is none: exit code 2."""
-    tried = 0
+def other_commands() -> Iterator[list[str]]:
+    """Every other one, with the arguments of its examples."""
     for path, command in commands(get_command(app)):
         words = path.split()[1:]
         if words[0] in {*NEED_NO_LEDGER, "config", "nodes", "lab"}:
@@ -125,12 +125,30 @@ def test_d2_only_some_commands_make_a_ledger(tmp_path: Path, here: Here, storage
         for arguments in examples(command):
             if arguments[: len(words)] != words:
                 continue
-            done = here(*(word for word in arguments if not word.endswith(".jsonl")), storage=storage)
-            assert (done.returncode, done.stderr.count("\n")) == (2, 1), (arguments, done)
-            assert "there is no ledger at" in done.stderr, done.stderr
-            assert not list(tmp_path.iterdir()), arguments
-            tried += 1
-    assert tried > 15
+            yield [word for word in arguments if not word.endswith(".jsonl")]
+
+
+def test_d2_only_some_commands_make_a_ledger(tmp_path: Path, here: Here, storage: str) -> None:
+    """Every other one makes nothing and says where there is none: exit code 2."""
+    tried = list(other_commands())
+    for arguments in tried:
+        done = here(*arguments, storage=storage)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), (arguments, done)
+        assert "there is no ledger at" in done.stderr, done.stderr
+        assert not list(tmp_path.iterdir()), arguments
+    assert len(tried) > 15
+
+
+def test_only_some_commands_migrate_a_ledger(tmp_path: Path, here: Here) -> None:
+    """Every other one leaves an older ledger as it is, so that the release that made it can go on: exit code 2."""
+    path = tmp_path / "wallet.db"
+    storage = f"sqlite:///{path}"
+    assert here("migrate", storage=storage).returncode == 0
+    older(path)
+    for arguments in other_commands():
+        done = here(*arguments, storage=storage)
+        assert (done.returncode, done.stderr.count("\n"), version_of(path)) == (2, 1, OLDER), (arguments, done)
+        assert "run: wallet-gql migrate" in done.stderr, done.stderr
 
 
 def examples(command: Any) -> Iterator[list[str]]:
@@ -642,3 +660,34 @@ def test_a_store_that_cannot_be_opened(here: Here, tmp_path: Path) -> None:
     done = here("config", "check", "--open", "--json", storage=missing)
     assert done.returncode == 2
     assert json.loads(done.stdout)["faults"][0].startswith("WALLET_STORAGE: ")
+
+
+def test_a_check_of_the_store_changes_nothing(here: Here, tmp_path: Path) -> None:
+    """A ledger that is missing, or of an older version, is what `serve` makes or upgrades: told, and no fault."""
+    path = tmp_path / "wallet.db"
+    storage = f"sqlite:///{path}"
+    done = here("config", "check", "--open", storage=storage)
+    assert (done.returncode, path.exists(), done.stderr) == (0, False, "")
+    assert "there is no ledger" in done.stdout
+    assert "all is well" in done.stdout
+    assert here("migrate", storage=storage).returncode == 0
+    older(path)
+    for words in (("config", "check", "--open"), ("config", "check", "--open", "--json")):
+        done = here(*words, storage=storage)
+        assert (done.returncode, version_of(path)) == (0, OLDER)
+        assert "needs" in done.stdout
+
+
+OLDER: Final = "0010"
+
+
+def older(path: Path) -> None:
+    """Let a ledger look like one that an older release has made."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (OLDER,))
+
+
+def version_of(path: Path) -> str:
+    """Of which version a ledger says it is."""
+    with closing(sqlite3.connect(path)) as connection:
+        return str(connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()[0])

@@ -127,9 +127,9 @@ ROWS: Final[dict[str, Mutation | str]] = {
         "property/test_urls.py::test_d1_a_sqlite_file_is_the_one_that_is_named",
     ),
     "D2": Mutation(
-        "backends.sqlite.store",
-        "if not self.creates and not (self.path.is_file()",
-        "if False and not (self.path.is_file()",
+        "backends.kit.versions",
+        "if found == known or migrates:",
+        "if found == known or found is None or migrates:",
         "integration/test_cli.py::test_d2_only_some_commands_make_a_ledger",
     ),
     "D3": Mutation(

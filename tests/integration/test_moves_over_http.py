@@ -316,7 +316,7 @@ class Trial:
 
     async def _prove(self) -> None:
         paid = sum((client.paid for client in self.clients), Counter[str]())
-        async with open_store(self._storage, creates=False) as store:
+        async with open_store(self._storage, migrates=False) as store:
             assert isinstance(store, PgStore)
             while (await store.recover(1_000)).credited:
                 pass

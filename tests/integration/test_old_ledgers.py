@@ -28,6 +28,8 @@ from tests.integration._old_ledgers import (
     unpacked,
     wallet_on,
 )
+from wallet_gql.backends import open_store
+from wallet_gql.backends.kit import NotMigrated
 from wallet_gql.backends.postgres.placement import slots_of
 from wallet_gql.backends.postgres.sharded import PgStore
 from wallet_gql.books.audit import audit
@@ -73,6 +75,14 @@ class Old:
         return (await digest_of(self.parts.store)).text
 
 
+async def nobody_migrates_by_the_way(url: str) -> None:
+    """Whoever only wants to look is refused, and again: it was left as it is. Raises AssertionError."""
+    for _ in range(2):
+        with pytest.raises(NotMigrated, match=r"has schema version .*, this program needs .* run: wallet-gql migrate"):
+            async with open_store(url, migrates=False):
+                pass
+
+
 @pytest_asyncio.fixture(params=LEDGERS)
 async def old(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Old]:
     """Each backend's ledger of each release, restored."""
@@ -84,6 +94,7 @@ async def old(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[O
         await harness.start(tmp_path)
     try:
         await restore(folder / backend, harness.url)
+        await nobody_migrates_by_the_way(harness.url)
         with FakeStripe() as fake:
             restore_stripe(fake, manifest["stripe"])
             async with (

@@ -48,10 +48,10 @@ def secret(url: str) -> str:
     return url.replace("wallet@", "wallet:secret@")
 
 
-async def refusal(url: str, *, creates: bool = True) -> str:
+async def refusal(url: str, *, migrates: bool = True) -> str:
     """What a store says that must not start."""
     with pytest.raises(ConfigurationError) as refused:
-        async with open_store(url, creates=creates):
+        async with open_store(url, migrates=migrates):
             pass
     return refused.value.message
 
@@ -66,12 +66,12 @@ async def test_a_listed_node_is_not_yet_part_of_the_ledger(
     node = PgNode("n4", fourth)
     await node.open()
     if has_tables:  # a release that refused to start with it had made them before
-        await prepare_node(node, creates=True)
+        await prepare_node(node, migrates=True)
     tables = "SELECT count(*) FROM pg_class WHERE relname = 'accounts' AND relkind = 'r'"
     url = listed(tmp_path / "nodes.toml", {"n4": secret(fourth)} | three(world))
-    for creates in (True, False):
+    for migrates in (True, False):
         caplog.clear()
-        async with open_store(url, creates=creates) as store:
+        async with open_store(url, migrates=migrates) as store:
             assert isinstance(store, PgStore)
             assert (store.placement.names, await store.ping()) == (NAMES, {})
             ledger = world.ledger_on(store)
@@ -89,7 +89,7 @@ async def test_only_a_blank_node_of_no_ledger_is_left_out(world: World, tmp_path
     """A mistake in a URL is refused: a blank member, a node of another ledger, too few nodes, one of one node."""
     await one_each(world)
     fourth, file = an_empty_database(world), tmp_path / "nodes.toml"
-    said = await refusal(listed(file, three(world) | {"n3": fourth}), creates=True)
+    said = await refusal(listed(file, three(world) | {"n3": fourth}), migrates=True)
     assert "node n3 is blank while others hold data" in said
     for name, says in (("n4", "node n4 belongs to cluster"), ("n5", "given as node n4 is node n5")):
         theirs = an_empty_database(world)
@@ -163,7 +163,7 @@ async def test_a_listed_node_is_added_with_its_password(world: World, capsys: py
         store = sharded(made)
         assert (store.placement.names, await store.ping()) == ((*NAMES, "n4"), {})
         assert "secret" not in await store.node("n1").ask("SELECT members FROM node")
-        async with open_store(harness.url, creates=False) as later:
+        async with open_store(harness.url, migrates=False) as later:
             assert await later.ping() == {}
 
 

@@ -37,18 +37,18 @@ def schemes() -> tuple[str, ...]:
     return (*_SCHEMES, *(name for name in outside if name not in _SCHEMES))
 
 
-def open_store(url: str, *, creates: bool = True, production: bool = False) -> Store:
+def open_store(url: str, *, migrates: bool = True, production: bool = False) -> Store:
     """The store that a URL such as `sqlite:///wallet.db` names; open it with `async with`.
 
-    Without `creates`, opening it raises ConfigurationError if there is no ledger, instead of creating one. With
-    `production` it also raises for servers that are fit for trials only.
+    Opening it makes a ledger where there is none, and brings an older one up to date; without `migrates` it raises
+    NotMigrated instead. With `production` it also raises ConfigurationError for servers that are fit for trials only.
 
     Raises:
         ConfigurationError: unknown scheme, a missing driver (says which extra to install), or a malformed URL.
     """
     store = _factory(parse_all(url)[0].scheme)(url)
     if isinstance(store, GroupStore):
-        store.creates, store.production = creates, production
+        store.migrates, store.production = migrates, production
     return store
 
 

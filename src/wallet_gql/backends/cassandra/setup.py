@@ -10,7 +10,7 @@ from typing import Final
 import cassandra
 
 from ...domain.errors import ConfigurationError
-from ..kit.store import no_ledger
+from ..kit.versions import is_due
 from .client import Client
 from .errors import Failure
 from .tables import TABLES, VERSION, definition
@@ -94,24 +94,20 @@ def _copies(count: int) -> str:
     return f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {count}}}"
 
 
-async def migrate(client: Client, partitions: Sequence[str], *, creates: bool) -> None:
+async def migrate(client: Client, partitions: Sequence[str], *, migrates: bool) -> None:
     """Create the ledger if there is none; else check that it is the one that the URL describes.
 
     Raises:
+        NotMigrated: there is none, or an older one, and `migrates` says not to change that.
         ConfigurationError: a newer version, another number of partitions, or tables of another program.
     """
     meta = await _meta(client)
-    if meta is None:
-        if not creates:
-            raise no_ledger(f"keyspace {client.address.keyspace}")
+    version = meta.get("version")
+    found = None if version is None else int(version)
+    if is_due(f"keyspace {client.address.keyspace}", found, VERSION, migrates=migrates):
         await _make(client, len(partitions))
-        meta = await _meta(client) or {}
-    version, count = int(meta.get("version", 0)), int(meta.get("partitions", 0))
-    if version > VERSION:
-        raise ConfigurationError(
-            f"keyspace {client.address.keyspace} has schema version {version}, this program knows {VERSION}; "
-            "upgrade wallet-gql"
-        )
+        meta = await _meta(client)
+    count = int(meta.get("partitions", 0))
     if count != len(partitions):
         raise ConfigurationError(
             f"this ledger has {count} partitions, which cannot be changed; write ?partitions={count} in the URL"
@@ -121,8 +117,8 @@ async def migrate(client: Client, partitions: Sequence[str], *, creates: bool) -
     await asyncio.gather(*(client.ask("make", name) for name in missing))
 
 
-async def _meta(client: Client) -> dict[str, str] | None:
-    """The values of `meta`; None if the keyspace has no ledger."""
+async def _meta(client: Client) -> dict[str, str]:
+    """The values of `meta`; none if the keyspace has no ledger. Raises ConfigurationError: it has other tables."""
     keyspace = client.address.keyspace
     find = f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'"  # noqa: S608 - checked
     listed = await client.run(find)
@@ -131,9 +127,9 @@ async def _meta(client: Client) -> dict[str, str] | None:
         strange = sorted(tables - TABLES.keys())
         if strange:
             raise ConfigurationError(f"keyspace {keyspace} has a table {strange[0]} that is not ours; name another one")
-        return None
+        return {}
     rows = await client.run(f"SELECT k, value FROM {keyspace}.meta")  # noqa: S608 - a checked name
-    return {str(name): str(value) for name, value in rows} or None
+    return {str(name): str(value) for name, value in rows}
 
 
 async def _make(client: Client, partitions: int) -> None:

@@ -98,7 +98,7 @@ class CassandraStore(GroupStore):
         await connect(self._client)
         try:
             await check_cluster(self._client, production=self.production)
-            await migrate(self._client, self._map.names, creates=self.creates)
+            await migrate(self._client, self._map.names, migrates=self.migrates)
             await self._credits.open()
         except BaseException as error:
             await self._client.close()

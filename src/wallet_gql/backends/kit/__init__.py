@@ -12,7 +12,8 @@ from .imports import completed, sorted_by_node, unknown_accounts
 from .kinds import ADDED, KIND_OF, KINDS, SCANNED, Coding, Column, Kind, Row
 from .nodes import NodeMap
 from .receiving import RECEIVE_MAX
-from .store import GroupStore, PageAsked, no_ledger, page_of, start_of
+from .store import GroupStore, PageAsked, page_of, start_of
+from .versions import NotMigrated, is_due
 from .wanted import Wanted, answered, load_found
 
 __all__ = [
@@ -33,13 +34,14 @@ __all__ = [
     "LanePolicy",
     "Meaning",
     "NodeMap",
+    "NotMigrated",
     "PageAsked",
     "Row",
     "Wanted",
     "answered",
     "completed",
+    "is_due",
     "load_found",
-    "no_ledger",
     "page_of",
     "sorted_by_node",
     "start_of",

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequenc
 from typing import Final, Self, TypeVar
 
 from ...domain.changes import Decide, Outcome, ReadSet, Scope, Snapshot, State
-from ...domain.errors import ConfigurationError
 from ...domain.ids import AccountId
 from ...domain.model import RecordKey
 from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Committed, HistoryLine, Page, PageRequest
@@ -25,16 +24,11 @@ R = TypeVar("R")
 WATCH_POLL_SECONDS: Final = 0.25
 
 
-def no_ledger(where: object) -> ConfigurationError:
-    """The error to raise when a store that must not create a ledger finds none."""
-    return ConfigurationError(f"there is no ledger at {where}; name another WALLET_STORAGE, or run: wallet-gql migrate")
-
-
 class GroupStore(ABC):
     """Base of the backends: this class collects commands into batches, subclasses commit the batches."""
 
-    creates: bool = True
-    """Whether opening creates a ledger if there is none; otherwise it raises `no_ledger`."""
+    migrates: bool = True
+    """Whether opening makes a ledger where there is none, and brings an older one up to date; see `versions.is_due`."""
 
     production: bool = False
     """Whether opening refuses settings that are only good for trying the wallet out."""

@@ -18,7 +18,7 @@ from ...domain.errors import ConfigurationError
 from ...domain.ids import SLOTS
 from ...domain.model import AccountStatus
 from ..kit.kinds import Coding, Column
-from ..kit.store import no_ledger
+from ..kit.versions import is_due
 from .documents import CODECS, Codec, Document
 
 VERSION: Final = 2
@@ -108,28 +108,23 @@ _DROPPED: Final = {"accounts": "accounts_one_per_currency"}
 """Indexes of earlier versions, by collection: version 1 counted closed accounts, too."""
 
 
-async def migrate(database: AsyncDatabase[Document], *, creates: bool = True) -> bool:
+async def migrate(database: AsyncDatabase[Document], *, migrates: bool = True) -> bool:
     """Bring the database to `VERSION`. Returns whether anything had to be done.
 
     Safe to run twice, and by two processes at once.
 
     Raises:
+        NotMigrated: something has to be done, and `migrates` says not to.
         ConfigurationError: the database has a newer version, or belongs to another program.
     """
     found = await database[META].find_one({"_id": "schema"})
-    if found is not None and found["version"] == VERSION:
+    version: int | None = None if found is None else found["version"]
+    if not is_due(f"database {database.name}", version, VERSION, migrates=migrates):
         return False
-    if found is not None and found["version"] > VERSION:
-        raise ConfigurationError(
-            f"database {database.name} has schema version {found['version']}, this program knows {VERSION}; "
-            "upgrade wallet-gql"
-        )
-    if found is None:
-        if not creates:
-            raise no_ledger(f"database {database.name}")
+    if version is None:
         await _check_unused(database)
     await _create(database)
-    if found is None:
+    if version is None:
         await database[META].update_one({"_id": "schema"}, {"$setOnInsert": {"version": VERSION}}, upsert=True)
     else:
         await database[META].update_one({"_id": "schema", "version": {"$lt": VERSION}}, {"$set": {"version": VERSION}})

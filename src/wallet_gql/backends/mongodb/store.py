@@ -95,7 +95,7 @@ class MongoStore(GroupStore):
         self._hints = Hints(self._server, self._hint)
         try:
             await self._server.open()
-            await migrate(self._database, creates=self.creates)
+            await migrate(self._database, migrates=self.migrates)
             await self._gate.register()
         except BaseException as error:
             await self._server.close()

@@ -155,7 +155,7 @@ class Membership:
         """
         async with self._alone():
             async with self._candidate(name, url) as (node, address):
-                await prepare_node(node, creates=True)
+                await prepare_node(node, migrates=True)
                 members = {**self._store.placement.members, name: Member(address, SERVING)}
                 await self._join(node, members)
             reach("moves.joined")
@@ -177,7 +177,7 @@ class Membership:
                 await check_node(node, two_phase=self._store.protocol == "two-phase commit")
                 if await node.ask(_IS_FOREIGN):
                     raise ConfigurationError(f"node {name}: the database is not empty; give it an empty one")
-                if not await is_due(node, creates=True):
+                if not await is_due(node, migrates=True):
                     await self._own(node)
             await self._check_standbys([*map(self._store.node, self._store.placement.names), node])
             yield node, address

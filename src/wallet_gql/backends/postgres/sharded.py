@@ -112,11 +112,11 @@ class PgStore(Receiving):
             for node in nodes:
                 with usable(node):
                     await check_node(node, two_phase=two_phase)
-                    due |= await is_due(node, creates=self.creates)
+                    due |= await is_due(node, migrates=self.migrates)
             async with settling(nodes, two_phase=two_phase) if due else nullcontext():
                 for node in nodes:
                     with usable(node):
-                        await prepare_node(node, creates=self.creates)
+                        await prepare_node(node, migrates=self.migrates)
             told = await identify(nodes, self.protocol)
             self._cluster = next(iter(told.values())).cluster_id
             await self._begin_placement(told, two_phase=two_phase)

@@ -15,7 +15,7 @@ from typing import Final
 
 from ...background import run_for_ever
 from ...domain.errors import ConfigurationError
-from ..kit.store import no_ledger
+from ..kit import versions
 from ..relational.migrations import HEAD, VERSION_TABLE, script
 from .node import Connection, PgNode, for_long
 from .placement import OF_NODE, Told, told_by
@@ -36,24 +36,20 @@ _IS_THERE: Final = (  # not to_regclass: it may answer from a cache that is olde
 )
 
 
-async def is_due(node: PgNode, *, creates: bool) -> bool:
-    """Whether the schema is older than this program's. Raises ConfigurationError: missing or newer; Unavailable."""
+async def is_due(node: PgNode, *, migrates: bool) -> bool:
+    """Whether the schema has to be brought up to date. Raises as `versions.is_due`; Unavailable."""
     async with node.connection(asyncio.get_running_loop().time() + ASK_SECONDS) as connection:
         found = await _version(connection)
-    if found is None and not creates:
-        raise no_ledger(f"node {node.name}")
-    if found is not None and found > HEAD:
-        raise ConfigurationError(f"node {node.name} has schema version {found}, this program knows {HEAD}; upgrade it")
-    return found != HEAD
+    return versions.is_due(f"node {node.name}", found, HEAD, migrates=migrates)
 
 
-async def prepare_node(node: PgNode, *, creates: bool) -> None:
+async def prepare_node(node: PgNode, *, migrates: bool) -> None:
     """Bring the schema up to date, however long that takes. Raises ConfigurationError, Unavailable."""
-    if await is_due(node, creates=creates):
+    if await is_due(node, migrates=migrates):
         async with node.connection(for_long()) as connection:
             await connection.do(f"BEGIN; {PATIENT}; SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             found = await _version(connection)  # another process may have upgraded it first
-            if found != HEAD:
+            if versions.is_due(f"node {node.name}", found, HEAD, migrates=migrates):
                 await connection.do(script("postgresql", found))
             await connection.do("COMMIT")
     node.is_strict = True

@@ -10,37 +10,40 @@ from pathlib import Path
 from typing import Final
 
 from ...domain.errors import ConfigurationError
+from ..kit.versions import is_due
 from ..relational.migrations import HEAD, VERSION_TABLE, upgrade_over
 from .connection import begin, connect, patiently
 
 _OPEN_WAIT_SECONDS: Final = 30.0
 
 
-def migrate(path: Path) -> bool:
+def migrate(path: Path, *, migrates: bool = True) -> bool:
     """Create or upgrade the file under its write lock. Returns whether anything had to be done.
 
     Raises:
+        NotMigrated: something has to be done, and `migrates` says not to.
         ConfigurationError: the file has a newer version, or is no ledger.
-        Contended: another process kept the file locked.
+        Contended: another process kept the file locked. OSError: the file cannot be made.
     """
+    if not (path.is_file() and path.stat().st_size):
+        path.parent.stat()  # without the folder no ledger can be made
+        is_due(path, None, HEAD, migrates=migrates)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # only the owner may read password hashes
     with closing(connect(path)) as connection:
         connection.execute("PRAGMA cache_spill=ON")  # an upgrade may write a table anew, which need not fit into memory
         deadline = time.monotonic() + _OPEN_WAIT_SECONDS
         patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"), deadline)
-        return version_of(connection) != HEAD and _upgrade(connection, path, deadline)
+        if not is_due(path, version_of(connection), HEAD, migrates=migrates):
+            return False
+        return _upgrade(connection, path, deadline)
 
 
 def _upgrade(connection: sqlite3.Connection, path: Path, deadline: float) -> bool:
     with upgrade_over("sqlite", connection, begin=lambda: begin(connection, deadline)) as upgrade:
-        found = version_of(connection)
-        if found is not None and found > HEAD:
-            raise ConfigurationError(
-                f"{path} has schema version {found}, this program knows {HEAD}; upgrade wallet-gql"
-            )
-        if found != HEAD:  # another process may have migrated it first
+        due = is_due(path, version_of(connection), HEAD, migrates=True)  # another process may have migrated it first
+        if due:
             upgrade()
-    return found != HEAD
+    return due
 
 
 def version_of(connection: sqlite3.Connection) -> str | None:

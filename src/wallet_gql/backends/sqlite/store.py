@@ -34,7 +34,7 @@ from ..kit.group_commit import Command
 from ..kit.imports import completed, unknown_accounts
 from ..kit.kinds import TRANSFER, Row
 from ..kit.nodes import NodeMap
-from ..kit.store import PageAsked, no_ledger
+from ..kit.store import PageAsked
 from ..kit.wanted import Wanted
 from ..relational.store import RelationalStore
 from . import batch as batches
@@ -98,9 +98,7 @@ class SqliteStore(RelationalStore):
 
     def _prepare(self) -> None:
         try:
-            if not self.creates and not (self.path.is_file() and self.path.stat().st_size):
-                raise no_ledger(self.path)
-            migrate(self.path)
+            migrate(self.path, migrates=self.migrates)
             anchor = driver.connect(self.path, mode="rw")  # while it is open SQLite never removes the log
             anchor.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
             self._opened.append(anchor)

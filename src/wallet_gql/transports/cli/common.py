@@ -46,15 +46,16 @@ def _plural(kind: str) -> str:
     return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
 
-def with_wallet(work: Callable[[Wallet], Coroutine[Any, Any, T]], *, creates: bool = False) -> T:
-    """Open the wallet of the settings, run `work`, close it. A missing ledger is created only with `creates`.
+def with_wallet(work: Callable[[Wallet], Coroutine[Any, Any, T]], *, migrates: bool = False) -> T:
+    """Open the wallet of the settings, run `work`, close it.
 
-    Raises ConfigurationError, and what `work` raises.
+    Only with `migrates` a missing ledger is made, and an older one brought up to date. Raises ConfigurationError, and
+    what `work` raises.
     """
     settings = load_settings()
 
     async def run() -> T:
-        async with open_wallet(settings, sweeps=False, creates=creates) as wallet:
+        async with open_wallet(settings, sweeps=False, migrates=migrates) as wallet:
             return await work(wallet)
 
     return asyncio.run(run())

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from ...backends import open_store
+from ...backends.kit.versions import NotMigrated
 from ...books.exchange import check_finished
 from ...domain.errors import ConfigurationError, WalletError
 from ...environment import origin, variable
@@ -28,9 +29,7 @@ _URLS: Final = frozenset({"storage", "rate_limit_storage", "stripe_api_base"})
 )
 def check(
     *,
-    store: Annotated[
-        bool, typer.Option("--open", help="Open the store too; makes or migrates it, as `serve` does.")
-    ] = False,
+    store: Annotated[bool, typer.Option("--open", help="Open the store too, and change nothing in it.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check all that `serve` checks; exit 2 and name each variable that is wrong, with the remedy."""
@@ -42,9 +41,9 @@ def check(
     try:
         settings = load_settings(CHECKS)
         warnings = warnings_of(settings)
-        text = "\n".join([*warnings, f"all is well: {redacted(settings.storage)}"])
         if store:
-            asyncio.run(_open(settings.storage))
+            warnings += asyncio.run(_open(settings.storage))
+        text = "\n".join([*warnings, f"all is well: {redacted(settings.storage)}"])
     except ConfigurationError as error:
         faults = [hidden(line) for line in error.message.splitlines()]
     tell(
@@ -74,12 +73,15 @@ def _shown(field: str, value: str) -> str:
     return redacted(value) if field in _URLS else value
 
 
-async def _open(storage: str) -> None:
-    """Open the store and ping it. Raises ConfigurationError."""
+async def _open(storage: str) -> list[str]:
+    """Open the store and try to write. Returns what `serve` would do to it first. Raises ConfigurationError."""
     try:
-        async with open_store(storage) as store:
+        async with open_store(storage, migrates=False) as store:
             await check_finished(store)
             await check_writable(store)
+    except NotMigrated as error:
+        return [f"{variable('storage')}: warning: {error.message} (`serve` does that, too)"]
     except WalletError as error:
         lines = error.message.splitlines()
         raise ConfigurationError("\n".join(f"{variable('storage')}: {line}" for line in lines)) from error
+    return []

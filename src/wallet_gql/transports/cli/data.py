@@ -41,7 +41,7 @@ def migrate(*, as_json: AsJson = False) -> None:
             text = f"{wallet.store.name} keeps nothing: there is nothing to migrate"
         tell(text, {"storage": storage, "durable": durable}, as_json=as_json)
 
-    with_wallet(work, creates=True)
+    with_wallet(work, migrates=True)
 
 
 @app.command(epilog="Example:  WALLET_STORAGE=sqlite:///wallet.db wallet-gql audit --json")
@@ -158,7 +158,7 @@ def import_(
             return await import_lines(wallet.store, again, lambda count: update(count, "lines"))
 
     with _spooled(file) as (spooled, lines, last):
-        done = with_wallet(lambda wallet: work(wallet, spooled, lines), creates=True)
+        done = with_wallet(lambda wallet: work(wallet, spooled, lines), migrates=True)
     if done.text != _trailer(last).text:
         raise InvariantViolated(
             f"the store's digest {done.text} is not that of the export: do not use it, and report this"

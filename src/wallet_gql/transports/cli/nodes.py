@@ -134,7 +134,7 @@ def _with_members(work: Callable[[Membership], Awaitable[T]]) -> T:
     from ...backends.postgres.sharded import PgStore  # noqa: PLC0415 - as above
 
     async def run() -> T:
-        store = open_store(storage, creates=False)
+        store = open_store(storage, migrates=False)
         assert isinstance(store, PgStore), "the scheme is one of `_SCHEMES`"
         async with store:
             await check_finished(store)
