@@ -25,6 +25,7 @@ from wallet_gql.domain.errors import ConfigurationError, Unavailable
 from wallet_gql.storage import check_writable
 from wallet_gql.testing.patience import insist, patience
 from wallet_gql.testing.servers.postgres import PostgresHarness
+from wallet_gql.testing.servers.process import free_port
 from wallet_gql.testing.world import World
 
 pytestmark = [pytest.mark.backend("postgres-3"), pytest.mark.service("postgres")]
@@ -83,6 +84,28 @@ async def test_a_listed_node_is_not_yet_part_of_the_ledger(
         **dict.fromkeys(NAMES, (True, False)),
         "n4": (True, True),
     }
+
+
+async def test_a_listed_node_that_does_not_answer(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of which the ledger does not know keeps no server from starting; every other one does, and is named."""
+    file, nowhere = tmp_path / "nodes.toml", f"postgres://wallet:secret@127.0.0.1:{free_port()}/wallet"
+    people = await one_each(world)
+    async with open_store(listed(file, three(world) | {"n4": nowhere})) as store:
+        assert isinstance(store, PgStore)
+        assert (store.placement.names, await store.ping()) == (NAMES, {})
+        ledger = world.ledger_on(store)
+        assert (await ledger.account(people[0].id, people[0].account)).id == people[0].account
+    assert caplog.text.count(f"{LISTED}; node n4 does not answer") == 1
+    assert "secret" not in caplog.text
+    blank = an_empty_database(world)
+    for name, urls in (
+        ("n3", three(world) | {"n3": nowhere}),
+        ("n3", three(world) | {"n3": nowhere, "n4": nowhere}),
+        ("n5", {"n4": blank, "n5": nowhere}),
+    ):
+        assert f"node {name} does not answer" in await refusal(listed(file, urls))
 
 
 async def test_only_a_blank_node_of_no_ledger_is_left_out(world: World, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ...domain.frozen import frozen
 from ...domain.ids import AccountId, TransferId, is_system, slot_of
 from ...domain.model import AccountFacts, AccountStatus
 from ...storage import TIMEOUT_SECONDS, Away, Capabilities, Committed, NodeVitals, Recovered
+from ...urls import hidden
 from ..kit.credits import CREDIT_SECONDS, replied
 from ..kit.group_commit import Command, Deferred, LanePolicy
 from ..kit.imports import completed, unknown_accounts
@@ -128,19 +129,28 @@ class PgStore(Receiving):
             self._recovering = asyncio.create_task(self._recover_for_ever())
 
     async def _reach(self) -> list[PgNode]:
-        """Open the nodes. Those that are listed and not part of the ledger yet are left out of the store.
+        """Open the nodes. Those that are listed and not part of the ledger yet are left out, also if they are down.
 
         Raises ConfigurationError.
         """
         known: dict[str, Told | None] = {}
-        for node in self._nodes.values():
-            with usable(node):
-                await node.open()
-                if len(self._nodes) > 1:
-                    known[node.name] = await identity_if_any(node)
+        faults: dict[str, ConfigurationError] = {}
+        for name, node in self._nodes.items():
+            known[name] = None
+            try:
+                with usable(node):
+                    await node.open()
+                    if len(self._nodes) > 1:
+                        known[name] = await identity_if_any(node)
+            except ConfigurationError as error:
+                faults[name] = error
         for name in not_yet(known):
-            log.warning("node %s is listed and is not part of the ledger yet: wallet-gql nodes add %s", name, name)
+            why = hidden(f"; {faults.pop(name).message}") if name in faults else ""
+            text = "node %s is listed and is not part of the ledger yet: wallet-gql nodes add %s%s"
+            log.warning(text, name, name, why)
             await self._nodes.pop(name).close()
+        for fault in faults.values():
+            raise fault
         return list(self._nodes.values())
 
     async def _begin_placement(self, told: Mapping[str, Told], *, two_phase: bool) -> None:
