@@ -255,7 +255,7 @@ WEBHOOK_AGE_SECONDS: Final = Spread(
 )
 PAYMENT_ALARMS: Final = Level(
     "wallet_payment_alarms",
-    "Alarms about payments that were raised within the last day, for an operator to settle.",
+    "Alarms about payments that no operator has settled yet; at most 1,000 are counted.",
     of_all="livemostrecent",
 )
 DEAD_LETTERS: Final = Level(

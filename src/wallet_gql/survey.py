@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Final, get_args
@@ -19,7 +19,7 @@ from typing import IO, Final, get_args
 from .background import attempt, log_once_a_minute
 from .domain.errors import WalletError
 from .domain.model import Hold
-from .integrations.stripe.desk import stored_alarms
+from .integrations.stripe.desk import count_open_alarms
 from .integrations.webhooks.dead_letters import DEAD
 from .metrics import (
     BOOKS_AT,
@@ -47,8 +47,8 @@ KINDS: Final[tuple[SweepKind, ...]] = get_args(SweepKind)
 _DEAD_MAX: Final = 1_000
 _COUNT_SECONDS: Final = 60.0
 """How often dead letters and alarms are counted, which reads them."""
-_ALARM_FRESH: Final = timedelta(days=1)
-"""For how long an alarm counts. Nothing is stored when an operator has settled it."""
+_ALARMS_MAX: Final = 1_000
+"""How many open alarms are counted, so that a look costs at most ten pages of a list. Settled ones are not read."""
 
 
 class Survey:
@@ -140,8 +140,7 @@ class Survey:
             CLOCK_SECONDS.set(node.clock_seconds, node.node)
 
     async def _alarms(self) -> None:
-        after = self._clock() - _ALARM_FRESH
-        PAYMENT_ALARMS.set(sum(at > after for _, at in await stored_alarms(self._store)))
+        PAYMENT_ALARMS.set(await count_open_alarms(self._store, _ALARMS_MAX))
 
     async def _books(self) -> None:
         """The sums of each node are told although another one is down; only with all of them the books are summed."""

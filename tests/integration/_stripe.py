@@ -69,7 +69,7 @@ class Town:
 
     def alarms(self) -> list[Alarm]:
         """What waits for an operator."""
-        return [alarm for alarm, _ in self.look(lambda wallet: wallet.payments.alarms())]
+        return [one.alarm for one in self.look(lambda wallet: wallet.payments.alarms())]
 
     def look(self, work: Callable[[Wallet], Coroutine[Any, Any, T]]) -> T:
         """Do something beside the server, in its file."""

@@ -39,7 +39,7 @@ from wallet_gql.integrations.stripe.desk import Desk
 from wallet_gql.integrations.webhooks.dead_letters import DEAD
 from wallet_gql.runtime import open_wallet
 from wallet_gql.settings import load_settings
-from wallet_gql.storage import NodeVitals
+from wallet_gql.storage import PAGE_MAX, NodeVitals
 from wallet_gql.survey import Survey
 from wallet_gql.testing.harness import HARNESSES, Harness
 from wallet_gql.testing.patience import patience
@@ -308,7 +308,7 @@ async def test_a_server_that_sums_no_books_is_not_late(tmp_path: Path, measured:
 async def test_alarms_about_payments(
     tmp_path: Path, measured: Callable[[], Scrape], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What only an operator can settle reaches one. A day later it counts no more: nothing says what was settled."""
+    """What only an operator can settle reaches one, for as long as nobody has settled it; then no more."""
     monkeypatch.setattr("wallet_gql.survey._COUNT_SECONDS", 0.0)
     async with surveyed(tmp_path) as (world, survey):
         assert not fires("WalletPaymentAlarms", await look(survey, measured))
@@ -319,10 +319,36 @@ async def test_alarms_about_payments(
         assert found.sum("wallet_payment_alarms") == 1
         assert fires("WalletPaymentAlarms", found)
         assert "payments need an operator: ch_1" in lines(caplog)
-        later = utc_now() + timedelta(days=1)
+        later = utc_now() + timedelta(days=100)
         survey.close()
         with closing(Survey(world.store, tmp_path, lambda: later, books_seconds=0)) as another:
-            assert not fires("WalletPaymentAlarms", await look(another, measured))
+            assert fires("WalletPaymentAlarms", await look(another, measured))
+            (raised,) = await desk.alarms()
+            await desk.settle(raised.id, "refunded at Stripe")
+            found = await look(another, measured)
+            assert found.sum("wallet_payment_alarms") == 0
+            assert not fires("WalletPaymentAlarms", found)
+
+
+async def test_counting_alarms_costs_no_more_than_the_open_ones(
+    tmp_path: Path, measured: Callable[[], Scrape], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settled ones are not read, and of very many open ones only some."""
+    monkeypatch.setattr("wallet_gql.survey._COUNT_SECONDS", 0.0)
+    monkeypatch.setattr("wallet_gql.survey._ALARMS_MAX", 2 * PAGE_MAX)
+    async with surveyed(tmp_path) as (world, survey):
+        desk = Desk(world.store, utc_now, lambda: 1)
+        for number in range(3 * PAGE_MAX):
+            await desk.alarm(Alarm(f"ch_{number}", "it is in USD, not EUR"))
+        listed = AsyncMock(side_effect=world.store.list_records)
+        monkeypatch.setattr(world.store, "list_records", listed)
+        assert (await look(survey, measured)).sum("wallet_payment_alarms") == 2 * PAGE_MAX
+        assert listed.await_count == 2
+        for one in await desk.alarms():
+            await desk.settle(one.id, "refunded at Stripe")
+        listed.reset_mock()
+        assert (await look(survey, measured)).sum("wallet_payment_alarms") == 0
+        assert listed.await_count == 1
 
 
 @contextmanager

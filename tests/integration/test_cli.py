@@ -485,7 +485,8 @@ def test_listing_users(here: Here, storage: str, person: Person) -> None:
         ("merchants dead-letters", "dead letters"),
         ("payments list", "top-ups"),
         ("payments list --kind withdrawals", "withdrawals"),
-        ("payments alarms", "alarms"),
+        ("payments alarms", "open alarms"),
+        ("payments alarms --all", "alarms"),
     ],
 )
 def test_an_empty_list_says_so(here: Here, storage: str, arguments: str, what: str) -> None:

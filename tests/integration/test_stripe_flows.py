@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,16 @@ from tests.integration._stripe import (
 )
 from wallet_gql.books.audit import audit
 from wallet_gql.domain.errors import ConfigurationError, InvalidInput
-from wallet_gql.domain.ids import AccountId, UserId, make_account_id, make_hold_id, make_top_up_id, make_withdrawal_id
+from wallet_gql.domain.ids import (
+    OPERATOR,
+    AccountId,
+    UserId,
+    make_account_id,
+    make_hold_id,
+    make_top_up_id,
+    make_withdrawal_id,
+)
+from wallet_gql.domain.payments import NOTE_MAX
 from wallet_gql.domain.topups import TopUp
 from wallet_gql.domain.withdrawals import Withdrawal
 from wallet_gql.integrations.stripe.api import StripeApi
@@ -192,6 +201,7 @@ def test_reconcile_and_lists_by_the_command_line(tmp_path: Path) -> None:
         town.fake.state.fund(1, "EUR")
         assert cli("reconcile").exit_code == 1
         assert strange in cli("payments", "alarms").stdout
+        _settle_by_command(cli, strange)
         shown = cli("payments", "payout-account", person.username, "acct_other123")
         assert "acct_other123" in shown.stdout
         assert isinstance(cli("payments", "payout-account", person.username, "https://evil").exception, InvalidInput)
@@ -202,6 +212,39 @@ def test_reconcile_and_lists_by_the_command_line(tmp_path: Path) -> None:
         for text in (done.stdout, silent.stderr, town.server.log):
             assert town.fake.key not in text
             assert "_secret_" not in text
+
+
+def _settle_by_command(cli: Callable[..., Result], about: str) -> None:
+    """The operator says that the only alarm was seen to: once, with a note, under the id that the list shows."""
+    alarm = json.loads(cli("payments", "alarms", "--json").stdout)
+    assert (alarm["about"], alarm["settlement"]) == (about, None)
+    for note, named in (("", "note"), ("two\nlines", "U+000A"), ("x" * (NOTE_MAX + 1), str(NOTE_MAX))):
+        refused = cli("payments", "settle", alarm["id"], "--note", note).exception
+        assert isinstance(refused, InvalidInput)
+        assert named in str(refused)
+    assert cli("payments", "settle", alarm["id"]).exit_code == 2
+    for unknown in (about, alarm["id"][:-1], f"{alarm['id'][:-1]}{'01'[alarm['id'][-1] == '0']}"):
+        refused = cli("payments", "settle", unknown, "--note", "seen").exception
+        assert isinstance(refused, InvalidInput)
+        assert "payments alarms" in str(refused)
+    assert len(cli("payments", "alarms").stdout.splitlines()) == 1
+    done = json.loads(cli("payments", "settle", alarm["id"], "--note", "refunded at Stripe", "--json").stdout)
+    assert (done["settledBefore"], done["settlement"]["note"], done["settlement"]["by"]) == (
+        False,
+        "refunded at Stripe",
+        OPERATOR,
+    )
+    again = cli("payments", "settle", alarm["id"], "--note", "or was it?")
+    assert again.exit_code == 0
+    assert "refunded at Stripe" in again.stdout
+    assert "or was it?" not in again.stdout
+    assert cli("payments", "alarms", "--json").stdout == ""
+    assert cli("payments", "alarms").stderr == "no open alarms\n"
+    assert json.loads(cli("payments", "alarms", "--all", "--json").stdout) == {
+        **alarm,
+        "settlement": done["settlement"],
+    }
+    assert "refunded at Stripe" in cli("payments", "alarms", "--all").stdout
 
 
 def test_without_stripe_everything_says_so(tmp_path: Path) -> None:

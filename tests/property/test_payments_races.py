@@ -126,7 +126,7 @@ async def test_what_was_sent_for_a_failed_withdrawal_is_taken_back(bench: Bench)
     assert (after.state, sent_minor(bench), await bench.held()) == (WithdrawalState.FAILED, 0, 0)
     assert (await bench.posted(), await bench.agrees()) == (1_000, True)
     (alarm,) = await bench.payments.alarms()
-    assert alarm[0].about == after.sent_id
+    assert alarm.alarm.about == after.sent_id
 
 
 async def test_the_reconciler_finds_what_nobody_knows_to_be_sent(bench: Bench) -> None:
@@ -143,7 +143,7 @@ async def test_the_reconciler_finds_what_nobody_knows_to_be_sent(bench: Bench) -
     report = await bench.payments.reconciler.run()
     assert (report.settled, report.clean) == (1, True)
     assert (sent_minor(bench), await bench.posted()) == (0, 1_000)
-    assert [one.flow_id for one, _ in await bench.payments.alarms()] == [asked.id]
+    assert [one.alarm.flow_id for one in await bench.payments.alarms()] == [asked.id]
 
 
 @pytest.mark.parametrize("step", ["transfer", "payout", "reversal"])
@@ -160,7 +160,7 @@ async def test_a_refused_question_proves_nothing(bench: Bench, step: str) -> Non
         await bench.later()
         bench.fake.faults.clear()
         assert ((await the_withdrawal(bench)).state, await bench.held()) == (held, 100)
-    assert any("account_invalid" in one.reason for one, _ in await bench.payments.alarms())
+    assert any("account_invalid" in one.alarm.reason for one in await bench.payments.alarms())
     await bench.later()
     ends = WithdrawalState.FAILED if step == "reversal" else WithdrawalState.IN_TRANSIT
     assert ((await the_withdrawal(bench)).state, await bench.agrees()) == (ends, step == "reversal")
@@ -210,7 +210,7 @@ async def test_an_alarm_commits_with_what_it_is_about(bench: Bench) -> None:
     failpoints.arm("")
     found = await bench.payments.top_ups.get(bench.ann.id, started.top_up.id)
     assert found.state is TopUpState.QUARANTINED
-    assert [one.about for one, _ in await bench.payments.alarms()] == [started.top_up.intent_id]
+    assert [one.alarm.about for one in await bench.payments.alarms()] == [started.top_up.intent_id]
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -309,7 +309,7 @@ async def test_a_dispute_that_is_given_back_in_part_needs_an_operator(bench: Ben
         assert await bench.posted() == posted
         told.append(len(await bench.payments.alarms()))
     assert told == [1, 1, 2]
-    assert {one.about for one, _ in await bench.payments.alarms()} == {dispute_id}
+    assert {one.alarm.about for one in await bench.payments.alarms()} == {dispute_id}
 
 
 async def test_payments_of_other_products_are_no_difference(bench: Bench) -> None:
@@ -326,6 +326,41 @@ async def test_payments_of_other_products_are_no_difference(bench: Bench) -> Non
     assert (await bench.payments.reconciler.run()).clean
 
 
+@pytest.mark.parametrize("cause", ["no flow", "a clawback", "a payment", "a withdrawal"])
+async def test_an_alarm_that_was_settled_stays_so(bench: Bench, cause: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever raised it, and although the same is reported again: it is not open, and not logged again."""
+
+    async def happen() -> None:
+        if cause == "a withdrawal":
+            await bench.later()
+        else:
+            await bench.tell("charge.dispute.created" if cause == "a clawback" else "payment_intent.succeeded")
+
+    if cause == "a withdrawal":
+        bench.fake.faults.append("lose_answer")
+        await bench.withdraw()
+        bench.api.is_live = True
+    else:
+        intent = bench.fake.state.objects[await bench.earn()]
+        if cause == "a clawback":
+            await bench.tell("payment_intent.succeeded")
+            bench.fake.state.objects[bench.fake.state.dispute(intent["id"], 50)]["currency"] = "usd"
+        elif cause == "no flow":
+            intent["metadata"] = {"wallet_top_up": "top_0193a1b2c3d47f00812345678abcdef0"}
+        else:
+            intent["currency"] = "usd"
+    await happen()
+    (raised,) = await bench.payments.alarms()
+    assert (raised.alarm.flow_id == "") == (cause == "no flow")
+    stored, is_new = await bench.payments.desk.settle(raised.id, "seen to")
+    assert (is_new, replace(stored, settlement=None)) == (True, raised)
+    caplog.clear()
+    await happen()
+    assert await bench.payments.alarms() == []
+    assert await bench.payments.alarms(with_settled=True) == [stored]
+    assert "payments need an operator" not in caplog.text
+
+
 @pytest.mark.parametrize("flow", ["top-up", "withdrawal"])
 async def test_a_key_of_the_other_mode_makes_no_call(bench: Bench, flow: str) -> None:
     """What was asked for in test mode is not gone on with by a live key: an alarm, once, and it waits."""
@@ -337,7 +372,7 @@ async def test_a_key_of_the_other_mode_makes_no_call(bench: Bench, flow: str) ->
         await bench.later()
     assert len(bench.fake.requests) == calls
     (alarm,) = await bench.payments.alarms()
-    assert "test mode" in alarm[0].reason
+    assert "test mode" in alarm.alarm.reason
     bench.api.is_live = False
     await bench.later()
     assert len(bench.fake.requests) > calls

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
 from .changes import Changes
 from .codec import from_micros, to_micros
 from .frozen import frozen
-from .ids import AccountId, TopUpId, TransferId, WithdrawalId, slot_of_text, system_account
+from .ids import OPERATOR, AccountId, TopUpId, TransferId, WithdrawalId, slot_of_text, system_account
 from .model import Receipt, Record, RecordKey, Transfer
 
 F = TypeVar("F")
@@ -33,7 +34,16 @@ RECEIVABLE: Final = "receivable"
 """The system account of what customers owe after the provider took back more than they had left."""
 
 QUARANTINE: Final = "quarantine"
-"""The kind of alarm records: the provider reported something that cannot be right, and an operator must check it."""
+"""The kind of alarm records: the provider reported something that cannot be right, and an operator must check it.
+
+They are listed by owner: an open alarm is the provider's, a settled one the operator's. So whoever counts the open ones
+does not read the others.
+"""
+
+NOTE_MAX: Final = 500
+"""How many characters an operator's note on an alarm may have."""
+
+_ALARM_ID: Final = re.compile(r"alm_(?P<name>[0-9a-f]{32})(?P<slot>[0-9a-f]{3})", re.ASCII)
 
 
 def stripe_account(currency: str) -> AccountId:
@@ -101,11 +111,45 @@ class Alarm:
         body["at"] = to_micros(at)
         return Record(key.kind, key.id, key.slot, PROVIDER, 1, body)
 
+
+@frozen
+class Settlement:
+    """That an operator has seen to an alarm: who, when, and what was done, in up to `NOTE_MAX` characters."""
+
+    by: str
+    at: datetime
+    note: str
+
+
+@frozen
+class StoredAlarm:
+    """An alarm as it is stored, raised at `at`. It is open until it has a settlement."""
+
+    id: str
+    alarm: Alarm
+    at: datetime
+    settlement: Settlement | None = None
+
     @classmethod
-    def from_record(cls, record: Record) -> tuple[Alarm, datetime]:
-        """The alarm of a record, and when it was raised."""
-        body = record.body
-        return cls(str(body["about"]), str(body["reason"]), str(body["flow"])), time_of(body, "at")
+    def from_record(cls, record: Record) -> StoredAlarm:
+        """The alarm of a record. Its id has the record's name and slot, so that it can be found again."""
+        body, settlement = record.body, None
+        if "settled_at" in body:
+            settlement = Settlement(str(body["settled_by"]), time_of(body, "settled_at"), str(body["note"]))
+        alarm = Alarm(str(body["about"]), str(body["reason"]), str(body["flow"]))
+        return cls(f"alm_{record.id}{record.slot:03x}", alarm, time_of(body, "at"), settlement)
+
+
+def alarm_key(alarm_id: str) -> RecordKey | None:
+    """The key of a stored alarm's record; None if the text is no id of an alarm."""
+    found = _ALARM_ID.fullmatch(alarm_id)
+    return None if found is None else RecordKey(QUARANTINE, found["name"], int(found["slot"], 16))
+
+
+def settled(record: Record, settlement: Settlement) -> Record:
+    """The next version of an open alarm's record: settled, and listed with the operator's."""
+    body = {**record.body, "settled_by": settlement.by, "settled_at": to_micros(settlement.at), "note": settlement.note}
+    return replace(record, owner=OPERATOR).next(body, None)
 
 
 def wrong_mode(about: str | None, flow_id: str, *, asked_live: bool | None, live: bool) -> Alarm | None:

@@ -341,7 +341,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         assert not [one for one in ins if one.state in topups.OPEN or one.state is TopUpState.QUARANTINED], ins
         assert not [one for one in outs if one.state in withdrawals.OPEN], outs
         check_each_once(self.state, ins, outs)
-        told = [one for one, _ in await self.calm.alarms()]
+        told = [one.alarm for one in await self.calm.alarms()]
         check_alarms((await self.world.books()).transfers.values(), told)
         report = await self.calm.reconciler.run(settle=False)
         assert not report.differences, report.differences

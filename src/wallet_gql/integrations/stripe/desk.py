@@ -10,11 +10,22 @@ from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 from ...domain.changes import Changes, Decision, Scope, Snapshot
-from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable
-from ...domain.ids import TransferId, UserId, make_transfer_id
+from ...domain.errors import Contended, InDoubt, InvalidInput, InvariantViolated, Unavailable
+from ...domain.ids import OPERATOR, TransferId, UserId, make_transfer_id
 from ...domain.model import Record, RecordKey
-from ...domain.payments import PROVIDER, QUARANTINE, Alarm, Step
+from ...domain.payments import (
+    NOTE_MAX,
+    PROVIDER,
+    QUARANTINE,
+    Alarm,
+    Settlement,
+    Step,
+    StoredAlarm,
+    alarm_key,
+    settled,
+)
 from ...domain.spending import Limits
+from ...domain.text import check_text
 from ...failpoints import reach
 from ...records import Backlog, Due, Sweep, SweepKind, change, read
 from ...storage import PAGE_MAX, TIMEOUT_SECONDS, Store
@@ -132,20 +143,61 @@ class Desk:
         """The alarm's record, unless it is stored already."""
         return () if snapshot.record(alarm.key(slot)) is not None else (alarm.to_record(self.clock(), slot),)
 
-    async def alarms(self) -> list[tuple[Alarm, datetime]]:
-        """See `stored_alarms`."""
-        return await stored_alarms(self.store)
+    async def alarms(self, *, with_settled: bool = False) -> list[StoredAlarm]:
+        """The open alarms, or all of them; oldest first. Raises Unavailable."""
+        found = await _alarms_of(self.store, PROVIDER)
+        if with_settled:
+            # One that is settled between the two lists is in both: the settled one counts, as it was read later.
+            found |= await _alarms_of(self.store, OPERATOR)
+        return sorted(found.values(), key=lambda alarm: (alarm.at, alarm.id))
+
+    async def settle(self, alarm_id: str, note: str) -> tuple[StoredAlarm, bool]:
+        """Store that the operator has seen to an alarm; `note` says what was done.
+
+        Returns the alarm, and whether this call settled it: an alarm is settled once, and keeps its first settlement.
+        It stays settled when the provider reports the same again.
+
+        Raises:
+            InvalidInput: there is no such alarm, or the note is empty, too long, or has control characters.
+            Unavailable, InDoubt: as `Store.execute`; it is safe to settle the alarm again.
+        """
+        key = alarm_key(alarm_id)
+        seen_to = Settlement(OPERATOR, self.clock(), check_text(note, "note", length_max=NOTE_MAX, length_min=1))
+        unknown = InvalidInput("alarm", f"there is no alarm {alarm_id[:48]!r}; `wallet-gql payments alarms` lists them")
+        if key is None:
+            raise unknown
+
+        def decide(snapshot: Snapshot) -> Decision[tuple[StoredAlarm, bool]]:
+            found = snapshot.record(key)
+            if found is None:
+                raise unknown
+            before = StoredAlarm.from_record(found)
+            if before.settlement is not None:
+                return Decision(Changes(), (before, False))
+            after = settled(found, seen_to)
+            return Decision(Changes(records=(after,)), (StoredAlarm.from_record(after), True))
+
+        scope = Scope(key.slot, records=(key,))
+        stored, is_new = (await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)).result
+        if is_new:
+            log.info("alarm %s was settled by %s", stored.id, OPERATOR)
+        return stored, is_new
 
 
-async def stored_alarms(store: Store) -> list[tuple[Alarm, datetime]]:
-    """All alarms and when each was raised, oldest first. Raises Unavailable."""
-    found: list[tuple[Alarm, datetime]] = []
+async def count_open_alarms(store: Store, most: int) -> int:
+    """How many alarms are open; `most` if there are more. Raises Unavailable."""
+    return min(len(await _alarms_of(store, PROVIDER, most)), most)
+
+
+async def _alarms_of(store: Store, owner: str, most: int | None = None) -> dict[str, StoredAlarm]:
+    """The alarms of an owner by id: all, or pages of them until there are `most`."""
+    found: dict[str, StoredAlarm] = {}
     after = ""
     while True:
-        page = await store.list_records(QUARANTINE, PROVIDER, after=after, limit=PAGE_MAX)
-        found += [Alarm.from_record(record) for record in page.items]
-        if not page.has_more:
-            return sorted(found, key=lambda row: row[1])
+        page = await store.list_records(QUARANTINE, owner, after=after, limit=PAGE_MAX)
+        found |= {alarm.id: alarm for alarm in map(StoredAlarm.from_record, page.items)}
+        if not page.has_more or (most is not None and len(found) >= most):
+            return found
         after = page.items[-1].id
 
 

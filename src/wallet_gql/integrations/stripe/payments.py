@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ...domain.errors import ConfigurationError
-from ...domain.payments import Alarm
+from ...domain.payments import StoredAlarm
 from ...records import Swept
 from ...settings import Settings
 from ...storage import Store
@@ -36,9 +36,9 @@ class Payments:
     events: Events
     reconciler: Reconciler
 
-    async def alarms(self) -> list[tuple[Alarm, datetime]]:
-        """What only an operator can settle, oldest first."""
-        return await self.desk.alarms()
+    async def alarms(self, *, with_settled: bool = False) -> list[StoredAlarm]:
+        """What only an operator can settle and nobody has; or all alarms. Oldest first."""
+        return await self.desk.alarms(with_settled=with_settled)
 
     async def sweep(self) -> Swept:
         """Advance all top-ups and withdrawals that are due."""

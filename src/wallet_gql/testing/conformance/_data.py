@@ -115,6 +115,15 @@ class Data(Suite):
         assert [record.id for record in listed] == sorted(LIKE)
         assert (await world.store.list_records("like", "owner", descending=True)).items == listed[::-1]
 
+    async def test_data_a_record_changes_hands(self, world: World) -> None:
+        """A record that another owner gets is listed with that one alone, also when it comes back."""
+        ann = await world.person()
+        for version, owner in enumerate(("one", "two", "two", "one"), 1):
+            record = Record("handed", "it", ann.slot, owner, version)
+            await world.put(record)
+            for name in ("one", "two"):
+                assert (await world.store.list_records("handed", name)).items == ((record,) if name == owner else ())
+
     async def test_data_every_change_of_an_account_counts(self, world: World) -> None:
         """Its version grows, also where nothing is entered: holds, a freeze. Answers are put in order by it."""
         ann, bob = await world.people(2, 1_000)

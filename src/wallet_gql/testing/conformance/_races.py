@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from ...domain.errors import WalletError
-from ...domain.ids import OPERATOR
-from ...domain.model import AccountStatus, Hold, HoldState, Transfer
+from ...domain.ids import OPERATOR, slot_of
+from ...domain.model import AccountStatus, Hold, HoldState, Record, Transfer
+from ...domain.payments import PROVIDER, QUARANTINE, Alarm, StoredAlarm
 from ...domain.spending import Limits
+from ...integrations.stripe.desk import Desk
 from ...verbs.ledger import Ledger
 from ..patience import insist, patience, within
 from ..world import CURRENCY, Person, World
@@ -242,6 +244,35 @@ class Races(Suite):
             assert kinds(told).count("ok") == (state is not HoldState.EXPIRED)
             taken = 100 if state is HoldState.CAPTURED else 0
             assert (await world.balance(ann), await world.balance(bob)) == ((100 - taken, 0), (taken, 0))
+
+    async def test_race_an_alarm_is_settled_once(self, world: World) -> None:
+        """Of many operators who settle one alarm at once, one does; all learn of it. The list of open ones is short.
+
+        One alarm is new; the other is as releases stored it that knew no settlement.
+        """
+        desks = [Desk(store, world.clock, world.entropy) for store in await world.stores(2)]
+        await desks[0].alarm(Alarm("ch_new", "it has another amount than was asked for"))
+        user_id = await world.user()
+        old = {"about": "ch_old", "reason": "it is in USD, not EUR", "flow": "", "at": 1_700_000_000_000_000}
+        await world.put(Record(QUARANTINE, "0" * 32, slot_of(user_id), PROVIDER, 1, old))
+        raised = await desks[0].alarms()
+        assert [(one.alarm.about, one.settlement) for one in raised] == [("ch_old", None), ("ch_new", None)]
+        for left, one in enumerate(raised, 1 - len(raised)):
+            told = await world.together(
+                _settle(desks[i % len(desks)], one.id, f"seen to by {i}") for i in range(PARALLEL)
+            )
+            assert len({stored for stored, _ in told}) == 1
+            assert sum(is_new for _, is_new in told) == 1
+            assert len(await desks[0].alarms()) == -left
+        after = await desks[-1].alarms(with_settled=True)
+        assert [(one.id, one.alarm, one.at) for one in after] == [(one.id, one.alarm, one.at) for one in raised]
+        assert all(one.settlement is not None and one.settlement.by == OPERATOR for one in after)
+        await desks[0].alarm(raised[-1].alarm)
+        assert await desks[0].alarms() == []
+
+
+async def _settle(desk: Desk, alarm_id: str, note: str) -> tuple[StoredAlarm, bool]:
+    return await insist(lambda: desk.settle(alarm_id, note))
 
 
 async def _capture(world: World, ledger: Ledger, placed: Hold, amount_minor: int | None = None) -> object:

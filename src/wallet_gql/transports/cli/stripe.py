@@ -9,6 +9,7 @@ import typer
 from ...domain.errors import ConfigurationError, PayeeNotFound, PaymentsNotConfigured
 from ...domain.model import Record
 from ...domain.money import format_decimal
+from ...domain.payments import NOTE_MAX, StoredAlarm
 from ...domain.topups import TOP_UP, TopUp
 from ...domain.users import User
 from ...domain.withdrawals import WITHDRAWAL, Withdrawal
@@ -78,17 +79,38 @@ def list_(
     with_wallet(work)
 
 
-@group.command(epilog="Example:  wallet-gql payments alarms")
-def alarms(*, as_json: AsJson = False) -> None:
+@group.command(epilog="Example:  wallet-gql payments alarms\n\nExample:  wallet-gql payments alarms --all --json")
+def alarms(
+    *,
+    all_alarms: Annotated[bool, typer.Option("--all", help="Those that are settled, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """List what only an operator can settle, the oldest first; as JSON one object a line."""
 
     async def work(wallet: Wallet) -> None:
-        found = await wallet.payments.alarms()
-        tell_none(len(found), "alarms", as_json=as_json)
-        for alarm, at in found:
-            text = f"{at:%Y-%m-%d %H:%M}  {shown(alarm.about):30}  {alarm.flow_id or '-'}  {shown(alarm.reason)}"
-            plain = {"createdAt": at.isoformat(), "about": alarm.about, "flow": alarm.flow_id, "reason": alarm.reason}
-            tell(text, plain, as_json=as_json)
+        found = await wallet.payments.alarms(with_settled=all_alarms)
+        tell_none(len(found), "alarms" if all_alarms else "open alarms", as_json=as_json)
+        for one in found:
+            alarm = one.alarm
+            text = f"{one.id}  {one.at:%Y-%m-%d %H:%M}  {shown(alarm.about):30}  {alarm.flow_id or '-'}"
+            tell(f"{text}  {shown(alarm.reason)}{_settled(one)}", _plain_alarm(one), as_json=as_json)
+
+    with_wallet(work)
+
+
+@group.command(epilog="Example:  wallet-gql payments settle alm_… --note 'refunded at Stripe, ticket 4711. Ann'")
+def settle(
+    alarm: Annotated[str, typer.Argument(metavar="ALARM", help="Its id, as `payments alarms` lists it.")],
+    *,
+    note: Annotated[str, typer.Option(help=f"What was done, and by whom; up to {NOTE_MAX} characters.")],
+    as_json: AsJson = False,
+) -> None:
+    """Store that you have seen to an alarm. It moves no money, and the alarm stays in the list with --all."""
+
+    async def work(wallet: Wallet) -> None:
+        one, is_new = await wallet.payments.desk.settle(alarm, note)
+        before = "" if is_new else "  (before: this note was not stored)"
+        tell(f"{one.id}{_settled(one)}{before}", {**_plain_alarm(one), "settledBefore": not is_new}, as_json=as_json)
 
     with_wallet(work)
 
@@ -116,6 +138,24 @@ def payout_account(
         tell(f"{found.username}  {now or 'no account to be paid out to'}", plain, as_json=as_json)
 
     with_wallet(work)
+
+
+def _settled(one: StoredAlarm) -> str:
+    """How it was settled, as the end of its line; nothing if it is open."""
+    by = one.settlement
+    return "" if by is None else f"  settled {by.at:%Y-%m-%d %H:%M} by {by.by}: {shown(by.note)}"
+
+
+def _plain_alarm(one: StoredAlarm) -> dict[str, object]:
+    alarm, by = one.alarm, one.settlement
+    return {
+        "id": one.id,
+        "createdAt": one.at.isoformat(),
+        "about": alarm.about,
+        "flow": alarm.flow_id,
+        "reason": alarm.reason,
+        "settlement": None if by is None else {"createdAt": by.at.isoformat(), "by": by.by, "note": by.note},
+    }
 
 
 def _flow(item: object, kind: str) -> TopUp | Withdrawal | None:
