@@ -34,6 +34,7 @@ from wallet_gql.failpoints import FailpointError
 from wallet_gql.identity import Identity, access, sessions
 from wallet_gql.identity import passwords as passwords_module
 from wallet_gql.identity import throttle as throttle_module
+from wallet_gql.identity.resets import reset_password
 from wallet_gql.records import Swept
 from wallet_gql.storage import PAGE_MAX, Store
 from wallet_gql.testing.world import CheapIdentity
@@ -627,6 +628,9 @@ async def test_everything_about_ones_access_is_told(identity: CheapIdentity, clo
     await identity.log_out_everywhere(first.user.id, keep=renewed.session, visitor=HOME)
     await identity.log_out(renewed.session, HOME)
     await identity.log_out(renewed.session, HOME)
+    anna = await identity.find("anna")
+    assert anna is not None
+    await reset_password(identity, anna, "quiet llama seven")
     ledger = Ledger(identity.store, clock=clock, spending_limits={"EUR": Limits()})
     account = await ledger.open_account(first.user.id, "EUR")
     for _ in range(2):  # the second time nothing changes
@@ -641,6 +645,7 @@ async def test_everything_about_ones_access_is_told(identity: CheapIdentity, clo
     assert sorted(event.kind for event in page.items) == sorted([*each_once, EventKind.LOGGED_IN])
     assert events[EventKind.LOG_IN_FAILED].visitor == ELSEWHERE
     assert events[EventKind.PASSWORD_CHANGED].visitor == HOME
+    assert events[EventKind.PASSWORD_RESET].visitor is None
     assert events[EventKind.SESSION_REVOKED].subject == first.session.id
     assert events[EventKind.ACCOUNT_FROZEN].subject == account.id
     assert events[EventKind.ACCOUNT_FROZEN].visitor is None

@@ -126,7 +126,7 @@ def whole_addresses(patch: Patch) -> None:
 
 def asking_the_session_alone(patch: Patch) -> None:
     """A log-in on its way is not stopped by the end of all sessions."""
-    real = Identity._end_all
+    real = Identity.end_all
 
     async def end_all(self: Any, user: Any, keep: Any, event: Any, **more: Any) -> int:
         plainly_replaced = replace
@@ -141,7 +141,7 @@ def asking_the_session_alone(patch: Patch) -> None:
         finally:
             patch.setattr(decisions, "replace", plainly_replaced)
 
-    patch.setattr(Identity, "_end_all", end_all)
+    patch.setattr(Identity, "end_all", end_all)
 
 
 def renewing_what_is_gone(patch: Patch) -> None:

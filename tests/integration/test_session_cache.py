@@ -21,6 +21,7 @@ from wallet_gql.backends.memory import MemoryStore
 from wallet_gql.domain.changes import ReadSet, Snapshot
 from wallet_gql.domain.errors import Unauthenticated
 from wallet_gql.identity.access import SEEN_EVERY, LoggedIn
+from wallet_gql.identity.resets import reset_password
 from wallet_gql.identity.sessions import SessionReads
 from wallet_gql.testing.patience import patience, turns
 from wallet_gql.testing.world import CheapIdentity, Clock
@@ -81,6 +82,7 @@ ENDS: Final[dict[str, End]] = {
     "change the password": lambda home: home.identity.change_password(
         home.other.session, PASSWORD, "another pass phrase"
     ),
+    "reset the password": lambda home: reset_password(home.identity, home.here.user, "another pass phrase"),
     "renew": lambda home: home.identity.renew(home.here.session),
 }
 

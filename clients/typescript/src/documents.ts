@@ -140,6 +140,8 @@ export type EventKind =
   | 'PASSWORD_CHANGED'
   /** Somebody with a session gave a wrong old password. */
   | 'PASSWORD_CHANGE_FAILED'
+  /** An operator set a new password; all sessions have ended. */
+  | 'PASSWORD_RESET'
   /** All sessions were ended, but perhaps for the one that did it. */
   | 'SESSIONS_REVOKED'
   /** A session got a new token. */

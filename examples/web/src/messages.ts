@@ -1,5 +1,5 @@
 // What the page says. Every language has every message: the compiler checks it.
-import type { Operation, TransferKind } from "wallet-gql-client";
+import type { EventKind, Operation, TransferKind } from "wallet-gql-client";
 import { de } from "./messages.de.js";
 
 const en = {
@@ -109,7 +109,7 @@ const en = {
     refundPayment: "Send back",
     topUp: "Top up",
     withdraw: "Withdraw",
-  } as Record<Operation, string>,
+  } satisfies Record<Operation, string> as Record<Operation, string>,
   settled: "Settled. Your balance is up to date.",
   received: (amount: string, name: string) => `${amount} received from ${name}`,
   sent: "Sent",
@@ -194,7 +194,7 @@ const en = {
     REVERSAL: "Sent back",
     DEPOSIT: "Deposit",
     WITHDRAWAL: "Withdrawal",
-  } as Record<TransferKind, string>,
+  } satisfies Record<TransferKind, string> as Record<TransferKind, string>,
   eventKinds: {
     SIGNED_UP: "Signed up",
     LOGGED_IN: "Logged in",
@@ -202,13 +202,15 @@ const en = {
     LOG_IN_FAILED: "Wrong password",
     PASSWORD_CHANGED: "Password changed",
     PASSWORD_CHANGE_FAILED: "Wrong old password",
+    PASSWORD_RESET: "New password from the operator",
     SESSIONS_REVOKED: "Sessions ended",
     SESSION_RENEWED: "Session renewed",
     SESSION_REVOKED: "Session ended",
     ACCOUNT_CLOSED: "Account closed",
     ACCOUNT_FROZEN: "Account frozen",
     ACCOUNT_UNFROZEN: "Account unfrozen",
-  } as Record<string, string>,
+    SPENDING_LIMITS_CHANGED: "Spending limits changed",
+  } satisfies Record<EventKind, string> as Record<EventKind, string>,
   noAnswer: "The wallet does not answer. Try again in a moment.",
   sessionOver: "Your session is over. Please log in again.",
   somethingWrong: "Something went wrong.",

@@ -60,6 +60,7 @@ class EventKind(StrEnum):
     SESSIONS_REVOKED = "sessions_revoked"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 - no password
     PASSWORD_CHANGE_FAILED = "password_change_failed"  # noqa: S105 - no password
+    PASSWORD_RESET = "password_reset"  # noqa: S105 - no password
     ACCOUNT_FROZEN = "account_frozen"
     ACCOUNT_UNFROZEN = "account_unfrozen"
     ACCOUNT_CLOSED = "account_closed"

@@ -1,7 +1,7 @@
 """Users and their sessions: sign-up, log-in, security events. Everything is stored as `Record`s; no money is touched.
 
 `names` makes names unique, `passwords` hashes, `throttle` counts failures, `events` stores security events; `access`
-puts them together.
+puts them together. `resets` is for operators.
 """
 
 from __future__ import annotations

@@ -202,13 +202,13 @@ class Identity:
     ) -> int:
         """End all sessions of a user but `keep`; returns how many.
 
-        A log-in that is running meanwhile does not survive either: see `_end_all`.
+        A log-in that is running meanwhile does not survive either: see `end_all`.
         """
         user = await self.user(user_id)
         if user is None:
             return 0
         event = self.events.make(EventKind.SESSIONS_REVOKED, visitor)
-        ended = await self._end_all(user, keep, event)
+        ended = await self.end_all(user, keep, event)
         tell(event, user_id)
         return ended
 
@@ -239,7 +239,7 @@ class Identity:
             raise InvalidInput("password", reasons.PASSWORD_SAME())
         password_hash = await self.passwords.choose(new, (user.username, user.email), _client(visitor))
         event = self.events.make(EventKind.PASSWORD_CHANGED, visitor)
-        await self._end_all(user, session, event, password_hash=password_hash)
+        await self.end_all(user, session, event, password_hash=password_hash)
         tell(event, user.id)
         return user
 
@@ -269,7 +269,7 @@ class Identity:
         """The live session of a token. Raises Unauthenticated.
 
         With `is_use`, the idle time begins again. A session whose epoch is older than its user's has ended, even if its
-        record is still there: see `_end_all`.
+        record is still there: see `end_all`.
         """
         session = live(await self._reads.of(token), now := self._clock())
         if session is None:
@@ -334,7 +334,7 @@ class Identity:
         scope = Scope(key.slot, records=(key, session.key, event.key(user.id)))
         await self.store.execute(scope, beginning(session, user, event))
 
-    async def _end_all(
+    async def end_all(
         self, user: User, keep: Session | None, event: SecurityEvent, *, password_hash: str | None = None
     ) -> int:
         """End all sessions but `keep`, and store `password_hash` if given, in one commit; returns how many ended.

@@ -12,10 +12,11 @@ at most that many passwords are checked. The counts are records: they survive a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from ..domain.changes import ReadSet
 from ..domain.errors import RateLimited, WalletError
 from ..domain.model import Record, RecordKey
 from ..domain.security_events import (
@@ -87,6 +88,16 @@ class Throttles:
         if attempt:
             await remove(self._store, attempt[0], lambda _: True)
             await self._give_back(attempt[1:])
+
+    async def forget(self, names: Iterable[str], visitors: Collection[Visitor]) -> None:
+        """Forget the failures for these names from where these visitors were; those of addresses stay."""
+        places = {("name", visitor.network) for visitor in visitors}
+        places |= {("site", visitor.site) for visitor in visitors if visitor.site is not None}
+        keys = tuple(throttle_key(sort, name, place) for name in names for sort, place in places)
+        found = await self._store.fetch(ReadSet(records=keys))
+        for key in keys:
+            if found.record(key) is not None:
+                await remove(self._store, key, lambda _: True)
 
     async def refund_attempt(self, attempt: Attempt) -> None:
         """Take one attempt off the counts, because no password was checked."""

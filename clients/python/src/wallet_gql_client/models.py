@@ -200,6 +200,7 @@ class Event(TypedDict):
         "SESSIONS_REVOKED",
         "PASSWORD_CHANGED",
         "PASSWORD_CHANGE_FAILED",
+        "PASSWORD_RESET",
         "ACCOUNT_FROZEN",
         "ACCOUNT_UNFROZEN",
         "ACCOUNT_CLOSED",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from typing import Annotated, Final
@@ -15,6 +16,8 @@ from ...domain.model import Account, AccountStatus, Record, Transfer
 from ...domain.money import format_decimal, parse_decimal
 from ...domain.users import User
 from ...idempotency import key_of
+from ...identity.resets import make_password
+from ...identity.resets import reset_password as set_password
 from ...runtime import Wallet
 from ...storage import SCAN_MAX, HistoryLine
 from ...verbs.history import page_of_history
@@ -26,6 +29,9 @@ app = typer.Typer(rich_markup_mode="rich")
 
 TRANSFERS_MAX: Final = 1_000
 """The most transfers that are listed at once."""
+
+LINE_MAX: Final = 10_000
+"""How much of a line is read as a password, in bytes: more than any password may have."""
 
 AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="An account id, as `transfers` lists it.")]
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="A username or an e-mail address.")]
@@ -209,6 +215,45 @@ def log_out(
             raise failed
 
     with_wallet(work)
+
+
+@app.command(epilog="Example:  wallet-gql reset-password alice\n\nExample:  wallet-gql reset-password alice --stdin")
+def reset_password(
+    user: UserArgument,
+    *,
+    from_stdin: Annotated[
+        bool, typer.Option("--stdin", help="Take the new password from the standard input: its first line.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a user who has forgotten the password a new one, and end all sessions. Make sure first who asks.
+
+    The new password is random and is printed this once. The user should change it at once.
+    """
+    if from_stdin:  # nobody types a password for a user who is not there, or while the store is held open
+        with_wallet(lambda wallet: _find(wallet, user))
+    new = _line_of_stdin() if from_stdin else make_password()
+
+    async def work(wallet: Wallet) -> None:
+        found = await _find(wallet, user)
+        ended = await set_password(wallet.identity, found, new)
+        text = f"the password of {found.username} was reset; ended: {counted({'session': ended})}"
+        plain: dict[str, object] = {"username": found.username, "sessions": ended}
+        if not from_stdin:
+            text, plain = f"{text}\npassword  {new}", {**plain, "password": new}
+        tell(text, plain, as_json=as_json)
+
+    with_wallet(work)
+
+
+def _line_of_stdin() -> str:
+    """A password, hidden while somebody types it. Raises InvalidInput."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+    try:
+        return sys.stdin.buffer.readline(LINE_MAX).decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InvalidInput("password", "a line of text in UTF-8 on the standard input") from error
 
 
 @app.command(epilog="Example:  wallet-gql transfers alice --first 50")

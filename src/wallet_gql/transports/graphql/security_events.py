@@ -26,6 +26,7 @@ enum_type(
         "SESSIONS_REVOKED": "All sessions were ended, but perhaps for the one that did it.",
         "PASSWORD_CHANGED": "A new password was chosen; all other sessions have ended.",
         "PASSWORD_CHANGE_FAILED": "Somebody with a session gave a wrong old password.",
+        "PASSWORD_RESET": "An operator set a new password; all sessions have ended.",
         "ACCOUNT_FROZEN": "An operator froze an account: it pays nothing until it is unfrozen.",
         "ACCOUNT_UNFROZEN": "An operator unfroze an account.",
         "ACCOUNT_CLOSED": "An account was closed, for good.",
