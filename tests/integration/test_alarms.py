@@ -54,12 +54,20 @@ PAGE: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 _SELECTOR: Final = re.compile(r"(?P<name>wallet_\w+)(\{(?P<matchers>[^}]*)\})?")
 _GROUPING: Final = re.compile(r"\bby \(([^)]*)\)")
 
+PANELS: Final = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+DRAWN: Final = [target["expr"] for panel in PANELS for target in panel["targets"]]
+
 
 def queries() -> list[str]:
     """All queries of the rules and of the dashboard."""
-    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
-    drawn = [target["expr"] for panel in panels for target in panel["targets"]]
-    return [*(rule["expr"] for rule in ALERTS.values()), *drawn]
+    return [*(rule["expr"] for rule in ALERTS.values()), *DRAWN]
+
+
+def metrics_of(asked: Iterable[str]) -> set[str]:
+    """The metrics that queries name; `up` is Prometheus's own."""
+    names = {name for query in asked for name in re.findall(r"\b(?:wallet_\w+|up)\b", query)}
+    names = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in names}
+    return {name.removesuffix("_total") for name in names}
 
 
 @pytest.fixture
@@ -85,16 +93,37 @@ def test_every_query_asks_for_metrics_and_labels_that_are_scraped(measured: Call
         touch(metric)
     found = measured()
     labels_of = {name: {label for label, _ in next(iter(samples))} for name, samples in found.samples.items()}
-    asked = set()
     for query in queries():
         grouped = {label for text in _GROUPING.findall(query) for label in re.findall(r"\w+", text)}
         for selector in _SELECTOR.finditer(query):
-            asked.add(selector["name"])
             used = {name for name, _ in re.findall(r"(\w+)(=~|!=|=)", selector["matchers"] or "")}
             assert used | grouped <= labels_of[selector["name"]] | {"instance"}, query
-    shown = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in asked}
-    assert {name.removesuffix("_total") for name in shown} == {metric.name for metric in metrics.ALL}
     subprocess.run([promtool(), "check", "rules", str(RULES)], check=True)
+
+
+def test_every_metric_has_a_panel() -> None:
+    """Whoever an alarm calls sees its metric on the dashboard, as all others."""
+    assert metrics_of(DRAWN) == {metric.name for metric in metrics.ALL} | {"up"}
+    for name, rule in ALERTS.items():
+        assert metrics_of([rule["expr"]]), name
+        assert metrics_of([rule["expr"]]) <= metrics_of(DRAWN), name
+
+
+def test_every_panel_is_drawn_at_its_own_place(tmp_path: Path) -> None:
+    """No two have one id, none covers another, and Prometheus understands every query."""
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    places = [panel["gridPos"] for panel in PANELS]
+    for one, other in itertools.combinations(places, 2):
+        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert beside or above, (one, other)
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "5m")}
+        for number, query in enumerate(DRAWN)
+    ]
+    file = tmp_path / "panels.yml"
+    file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))  # which is YAML, too
+    subprocess.run([promtool(), "check", "rules", str(file)], check=True)
 
 
 def test_every_alarm_has_a_page_that_names_its_metric() -> None:
