@@ -36,6 +36,8 @@ CUT: Final = ("net::ERR_", "Connection closed before receiving a handshake")
 """What a browser says of a network that was cut."""
 
 SECRET: Final = "whsec_of_the_house"
+NOBODY: Final = 1
+"""A port where nothing listens."""
 AVAILABLE: Final = "{ viewer { accounts { available { minorUnits } } } }"
 
 
@@ -63,7 +65,8 @@ class House:
         self.proxy.lead_to(str(address.hostname), int(address.port or 0))
 
     def stop(self) -> None:
-        """Stop the server."""
+        """Stop the server. Its port may be another test's server's from now on."""
+        self.proxy.lead_to("127.0.0.1", NOBODY)
         self._running.close()
 
     def network(self, act: Callable[..., object], *given: object) -> None:
@@ -117,7 +120,7 @@ def house_in(folder: Path, storage: str, *options: str) -> Iterator[House]:
     """A house with the stand-in for Stripe."""
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
-        proxy = stack.enter_context(portal.wrap_async_context_manager(Proxy("127.0.0.1", 1)))
+        proxy = stack.enter_context(portal.wrap_async_context_manager(Proxy("127.0.0.1", NOBODY)))
         url = f"http://127.0.0.1:{proxy.port}"
         stripe = stack.enter_context(running(url + WEBHOOK, (SECRET,), bank_seconds=0))
         told = {"stripe_api_key": stripe.key, "stripe_api_base": stripe.url, "stripe_webhook_secrets": SECRET}

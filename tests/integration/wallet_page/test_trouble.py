@@ -192,6 +192,7 @@ def too_old_to_withdraw(house: House, page: Page, people: tuple[Person, Person])
     page.evaluate("location.hash = '#/'")
     shows(page, "It was not done.")
     page.click("header button", "Log out")
+    shows(page, "Welcome back")  # who goes elsewhere before that may still be logged in
 
 
 @pytest.mark.parametrize("stop", [over_before_it_is_sent, too_old_to_withdraw])
