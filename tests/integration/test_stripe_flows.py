@@ -50,7 +50,7 @@ from wallet_gql.domain.topups import TopUp
 from wallet_gql.domain.withdrawals import Withdrawal
 from wallet_gql.integrations.stripe.api import StripeApi
 from wallet_gql.settings import load_settings
-from wallet_gql.testing.patience import patience
+from wallet_gql.testing.patience import patience, wait_until
 from wallet_gql.testing.stripe_fake import FakeStripe
 from wallet_gql.transports.cli.app import app
 
@@ -335,7 +335,7 @@ def test_kill_9_between_two_phases(tmp_path: Path, point: str) -> None:
             town = Town(server, fake)
             person = town.person(1_000)
             with pytest.raises((httpx.TransportError, ConnectionError)):
-                both(town, person)
+                wait_until(lambda: not both(town, person), 30, "it lives on", 0.5)  # a busy machine may miss an answer
             assert server.process.wait(timeout=patience(30)) == -signal.SIGKILL
         with serving(tmp_path, **settings) as server:
             town = Town(server, fake)
