@@ -21,7 +21,7 @@ from tests.integration._server import (
     settle,
     settle_all,
 )
-from wallet_gql.testing.patience import patience
+from wallet_gql.testing.patience import patience, until
 
 PLACES: Final = 4
 """How many subscriptions a user may have."""
@@ -276,8 +276,7 @@ async def test_nothing_is_left_behind(app: Starlette) -> None:
     async with aclosing(speak(app, init, watch)) as said:
         async for message in said:
             if '"next"' in message.get("text", ""):
-                await asyncio.sleep(0.05)
-                assert (len(app.state.live), len(watchers)) == (1, 1)
+                await until(lambda: (len(app.state.live), len(watchers)) == (1, 1), SECONDS, "nothing is watched")
                 break
     assert (len(app.state.live), len(watchers)) == (0, 0)
     assert asyncio.all_tasks() == before

@@ -137,7 +137,7 @@ async def who_does_not_receive_is_refused(quiet: World, patch: pytest.MonkeyPatc
     first, _, third = await one_each(quiet)
     store = store_of(quiet, RedisStore)
     assert (await quiet.pay(first, third, 7)).credited
-    ledger = quiet.ledger_on(store, 1.0)
+    ledger = quiet.ledger_on(store, patience(1))
     with patch.context() as older:
         older.setattr(reading, "wish", lambda wanted, **more: wish(wanted, **{**more, "receive": None}))
         outcome, _ = await timed(quiet.pay(third, first, 1_007, "once", ledger=ledger))
