@@ -137,6 +137,16 @@ async def locked(world: World, person: Person) -> AsyncIterator[None]:
         await connection.do("COMMIT")
 
 
+async def until_all_wait(world: World, person: Person, count: int) -> None:
+    """Wait until so many commands wait for a lock on the person's node. Each waits for a moment, and then again."""
+    assert isinstance(world.store, postgres.PostgresStore)
+    node = world.store._nodes[world.store.placement.home(person.slot)]
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(patience(30)):
+        while await node.ask(waits) < count:  # noqa: ASYNC110 - other sessions make it so
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     ("name", "heard"), [("read_in_the_locking_statement", InvariantViolated), (broken.SOUND, HoldNotOpen)]
 )
@@ -153,7 +163,7 @@ async def test_stale_reads_are_found_out(
         async with locked(world, ann):
             voids = (ledger.void_hold(bob.id, world.key(), hold.id) for ledger in ledgers)
             closing = asyncio.ensure_future(world.together(voids))
-            await asyncio.sleep(0.5)
+            await until_all_wait(world, ann, len(ledgers))
         failures = [found for found in await closing if isinstance(found, WalletError)]
     assert [type(failure) for failure in failures] == [heard] * 2
 
