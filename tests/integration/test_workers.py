@@ -167,7 +167,7 @@ def test_k1_a_restarted_worker_waits_for_its_store(
             until(lambda: _waiting(server) == 1, "nobody waits for the store")
             assert statuses(server, times=100) == {200}
             kill_all(server, workers_of(server))
-            until(lambda: _waiting(server) == 3, "not all wait")
+            until(lambda: _waiting(server) >= 3, "not all wait")  # the first may say it again
             until(lambda: statuses(server) == {503}, "nobody answers")
             assert statuses(server, "/healthz") == {200}
             refusals = asked(server, ann)
