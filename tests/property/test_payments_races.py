@@ -352,7 +352,9 @@ async def test_an_alarm_that_was_settled_stays_so(bench: Bench, cause: str, capl
     await happen()
     (raised,) = await bench.payments.alarms()
     assert (raised.alarm.flow_id == "") == (cause == "no flow")
-    stored, is_new = await bench.payments.desk.settle(raised.id, "seen to")
+    done = await bench.payments.desk.settle(raised.id, "seen to")
+    assert done is not None
+    stored, is_new = done
     assert (is_new, replace(stored, settlement=None)) == (True, raised)
     caplog.clear()
     await happen()

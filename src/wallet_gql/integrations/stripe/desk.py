@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 from ...domain.changes import Changes, Decision, Scope, Snapshot
-from ...domain.errors import Contended, InDoubt, InvalidInput, InvariantViolated, Unavailable
+from ...domain.errors import Contended, InDoubt, InvariantViolated, Unavailable
 from ...domain.ids import OPERATOR, TransferId, UserId, make_transfer_id
 from ...domain.model import Record, RecordKey
 from ...domain.payments import (
@@ -151,26 +151,25 @@ class Desk:
             found |= await _alarms_of(self.store, OPERATOR)
         return sorted(found.values(), key=lambda alarm: (alarm.at, alarm.id))
 
-    async def settle(self, alarm_id: str, note: str) -> tuple[StoredAlarm, bool]:
+    async def settle(self, alarm_id: str, note: str) -> tuple[StoredAlarm, bool] | None:
         """Store that the operator has seen to an alarm; `note` says what was done.
 
         Returns the alarm, and whether this call settled it: an alarm is settled once, and keeps its first settlement.
-        It stays settled when the provider reports the same again.
+        It stays settled when the provider reports the same again. None if there is no such alarm.
 
         Raises:
-            InvalidInput: there is no such alarm, or the note is empty, too long, or has control characters.
+            InvalidInput: the note is empty, too long, or has control characters.
             Unavailable, InDoubt: as `Store.execute`; it is safe to settle the alarm again.
         """
         key = alarm_key(alarm_id)
         seen_to = Settlement(OPERATOR, self.clock(), check_text(note, "note", length_max=NOTE_MAX, length_min=1))
-        unknown = InvalidInput("alarm", f"there is no alarm {alarm_id[:48]!r}; `wallet-gql payments alarms` lists them")
         if key is None:
-            raise unknown
+            return None
 
-        def decide(snapshot: Snapshot) -> Decision[tuple[StoredAlarm, bool]]:
+        def decide(snapshot: Snapshot) -> Decision[tuple[StoredAlarm, bool] | None]:
             found = snapshot.record(key)
             if found is None:
-                raise unknown
+                return Decision(Changes(), None)
             before = StoredAlarm.from_record(found)
             if before.settlement is not None:
                 return Decision(Changes(), (before, False))
@@ -178,10 +177,10 @@ class Desk:
             return Decision(Changes(records=(after,)), (StoredAlarm.from_record(after), True))
 
         scope = Scope(key.slot, records=(key,))
-        stored, is_new = (await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)).result
-        if is_new:
-            log.info("alarm %s was settled by %s", stored.id, OPERATOR)
-        return stored, is_new
+        done = (await self.store.execute(scope, decide, timeout_seconds=self.timeout_seconds)).result
+        if done is not None and done[1]:
+            log.info("alarm %s was settled by %s", alarm_id, OPERATOR)
+        return done
 
 
 async def count_open_alarms(store: Store, most: int) -> int:

@@ -271,7 +271,7 @@ class Races(Suite):
         assert await desks[0].alarms() == []
 
 
-async def _settle(desk: Desk, alarm_id: str, note: str) -> tuple[StoredAlarm, bool]:
+async def _settle(desk: Desk, alarm_id: str, note: str) -> tuple[StoredAlarm, bool] | None:
     return await insist(lambda: desk.settle(alarm_id, note))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ...domain.errors import ConfigurationError, PayeeNotFound, PaymentsNotConfigured
+from ...domain.errors import ConfigurationError, InvalidInput, PayeeNotFound, PaymentsNotConfigured
 from ...domain.model import Record
 from ...domain.money import format_decimal
 from ...domain.payments import NOTE_MAX, StoredAlarm
@@ -108,7 +108,12 @@ def settle(
     """Store that you have seen to an alarm. It moves no money, and the alarm stays in the list with --all."""
 
     async def work(wallet: Wallet) -> None:
-        one, is_new = await wallet.payments.desk.settle(alarm, note)
+        done = await wallet.payments.desk.settle(alarm, note)
+        if done is None:
+            raise InvalidInput(
+                "alarm", f"there is no alarm {shown(alarm)}; `wallet-gql payments alarms --all` lists all"
+            )
+        one, is_new = done
         before = "" if is_new else "  (before: this note was not stored)"
         tell(f"{one.id}{_settled(one)}{before}", {**_plain_alarm(one), "settledBefore": not is_new}, as_json=as_json)
 
