@@ -276,7 +276,7 @@ class World:
 
     async def _sort_by_home(self) -> None:
         if self.store.capabilities.spans_nodes:
-            books = await read_books(self.store)
+            books = await self._read()
             for person in self._spare.pop(None, []):
                 home = books.node_of(self._probes[person.id])
                 self._spare.setdefault(home, []).append(person)
@@ -382,19 +382,23 @@ class World:
 
     async def _in_flight(self) -> list[int]:
         sums: dict[str, int] = {}
-        for total in await insist(self.store.totals):  # a node that was down may count as silent for a moment yet
+        for total in await insist(self.store.totals):
             sums[total.currency] = sums.get(total.currency, 0) + total.clearing_minor
         return [minor for minor in sums.values() if minor]
 
     async def books(self) -> Books:
         """The whole store."""
         await self.settle()
-        return await read_books(self.store)
+        return await self._read()
+
+    async def _read(self) -> Books:
+        """The whole store, read again where a node does not answer a busy machine, or was down a moment ago."""
+        return await insist(lambda: read_books(self.store))
 
     async def check(self) -> None:
         """Check the whole ledger. Raises AssertionError that names what is wrong."""
         await self.settle()
-        found = faults(await read_books(self.store))
+        found = faults(await self._read())
         assert not found, "the books are wrong: " + "; ".join(found[:5])
-        report = await audit(self.store)
+        report = await insist(lambda: audit(self.store))
         assert report.clean, f"the audit found {report.problems}: {report.findings[:5]}"
