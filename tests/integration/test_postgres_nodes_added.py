@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration._cli import run_here
 from tests.integration._clusters import NAMES, addresses, an_empty_database, one_each, sharded
+from wallet_gql import failpoints
 from wallet_gql.backends import open_store
 from wallet_gql.backends.postgres import sharded as sharded_module
 from wallet_gql.backends.postgres.membership import Membership
@@ -22,6 +23,7 @@ from wallet_gql.backends.postgres.status import NOT_ADDED, survey
 from wallet_gql.backends.postgres.upgrade import prepare_node
 from wallet_gql.books.exchange import UNFINISHED
 from wallet_gql.domain.errors import ConfigurationError, Unavailable
+from wallet_gql.failpoints import FailpointError
 from wallet_gql.storage import check_writable
 from wallet_gql.testing.patience import insist, patience
 from wallet_gql.testing.servers.postgres import PostgresHarness
@@ -188,6 +190,36 @@ async def test_a_listed_node_is_added_with_its_password(world: World, capsys: py
         assert "secret" not in await store.node("n1").ask("SELECT members FROM node")
         async with open_store(harness.url, migrates=False) as later:
             assert await later.ping() == {}
+
+
+@pytest.mark.parametrize("killed_at", ["moves.joined", "moves.told"])
+async def test_who_goes_on_after_a_killed_add_tells_all_of_the_node(world: World, killed_at: str) -> None:
+    """Before any slot moves: a process that has not heard of the node would find nobody who has its slots."""
+    async with a_world_by_file(world) as (made, harness, with_fourth):
+        people = await one_each(made)
+        async with open_store(listed(harness.file, with_fourth)) as store:
+            assert isinstance(store, PgStore)
+            with pytest.raises(FailpointError), armed(f"{killed_at}=fail"):
+                await Membership(store).add("n4", "")
+        async with open_store(harness.url, migrates=False) as store:
+            assert isinstance(store, PgStore)
+            assert (await Membership(store).rebalance(share=1.0)).moved > 0
+            for name in store.placement.names:
+                assert '"n4"' in await store.node(name).ask("SELECT members FROM node")
+        assert await away_until(sharded(made), [])
+        for payer, payee in ((0, 1), (1, 2), (2, 0)):
+            await insist(partial(made.pay, people[payer], people[payee], 1, key=f"from {payer}"))
+        assert sharded(made).placement.names == (*NAMES, "n4")
+
+
+@contextmanager
+def armed(point: str) -> Iterator[None]:
+    """Failpoints of this process."""
+    failpoints.arm(point)
+    try:
+        yield
+    finally:
+        failpoints.arm("")
 
 
 async def test_a_half_imported_ledger_gets_no_node(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -250,6 +250,15 @@ class Membership:
             reach("moves.told")
         await self._store.relearn()
 
+    async def _tell_the_rest(self) -> None:
+        """Tell the members that some nodes know to all, as `add` or `drain` would have done, had it not been killed.
+
+        A process that has not heard of a node would find nobody who has the slots that move there.
+        """
+        homes = await self._fresh()
+        if any(homes.told[name].members != homes.members for name in homes.names):
+            await self._tell({**homes.members})
+
     async def drain(self, name: str) -> None:
         """Decide that a node gives up its slots; afterwards `rebalance` moves them, and `drop` ends it.
 
@@ -283,6 +292,7 @@ class Membership:
         """
         async with self._alone():
             await self._check_standbys(map(self._store.node, self._store.placement.names))
+            await self._tell_the_rest()
             await self._store.moves.finish(await self._fresh(), is_mover=True)
             for name in self._store.placement.names:
                 await self._store.node(name).rows(DROP_ALL)
