@@ -679,6 +679,42 @@ def test_a_check_of_the_store_changes_nothing(here: Here, tmp_path: Path) -> Non
         assert "needs" in done.stdout
 
 
+def test_a_check_of_the_store_tells_where_none_can_be_made(here: Here, tmp_path: Path) -> None:
+    """`serve` would not start there: a fault, and no word of a ledger that only has to be made."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("missing/wallet.db")
+    for place in ("folder", "file/wallet.db", "missing/wallet.db", "link"):
+        storage = f"sqlite:///{tmp_path / place}"
+        assert here("migrate", storage=storage).returncode == 2, place
+        done = here("config", "check", "--open", storage=storage)
+        assert (done.returncode, done.stdout) == (2, ""), place
+        assert "cannot open" in done.stderr, place
+
+
+@pytest.mark.parametrize("kind", ["another program's", "older"])
+def test_what_is_refused_is_not_changed(here: Here, tmp_path: Path, kind: str) -> None:
+    """Not even how SQLite keeps its journal: the file may belong to another program, or be a copy of an old ledger."""
+    path = tmp_path / "wallet.db"
+    storage = f"sqlite:///{path}"
+    if kind == "older":
+        assert here("migrate", storage=storage).returncode == 0
+        older(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        if kind != "older":
+            connection.execute("CREATE TABLE songs (name TEXT)")
+    before = path.read_bytes()
+    for words in (("config", "check", "--open"), ("users",), ("audit",)):
+        done = here(*words, storage=storage)
+        assert kind == "older" or "songs" in done.stderr
+        assert path.read_bytes() == before, words
+        assert [file.name for file in tmp_path.iterdir()] == ["wallet.db"]
+    if kind != "older":
+        assert here("migrate", storage=storage).returncode == 2
+        assert path.read_bytes() == before
+
+
 OLDER: Final = "0010"
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 from ...domain.errors import ConfigurationError
@@ -23,15 +24,17 @@ def migrate(path: Path, *, migrates: bool = True) -> bool:
     Raises:
         NotMigrated: something has to be done, and `migrates` says not to.
         ConfigurationError: the file has a newer version, or is no ledger.
-        Contended: another process kept the file locked. OSError: the file cannot be made.
+        Contended: another process kept the file locked. OSError: the file cannot be made or written.
     """
-    if not (path.is_file() and path.stat().st_size):
-        path.parent.stat()  # without the folder no ledger can be made
-        is_due(path, None, HEAD, migrates=migrates)
+    if not path.exists():
+        with TemporaryFile(dir=path.resolve().parent):  # where none can be made `serve` can make no ledger
+            is_due(path, None, HEAD, migrates=migrates)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # only the owner may read password hashes
-    with closing(connect(path)) as connection:
-        connection.execute("PRAGMA cache_spill=ON")  # an upgrade may write a table anew, which need not fit into memory
+    with closing(connect(path, mode="rw")) as connection:
         deadline = time.monotonic() + _OPEN_WAIT_SECONDS
+        # first of all: what is refused stays as it is, be it an older ledger or the file of another program
+        patiently(lambda: is_due(path, version_of(connection), HEAD, migrates=migrates), deadline)
+        connection.execute("PRAGMA cache_spill=ON")  # an upgrade may write a table anew, which need not fit into memory
         patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"), deadline)
         if not is_due(path, version_of(connection), HEAD, migrates=migrates):
             return False
