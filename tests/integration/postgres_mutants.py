@@ -113,7 +113,7 @@ def synchronous_commit_off(patch: pytest.MonkeyPatch) -> None:
         await _pg_upgrade.prepare_node(node, migrates=migrates)
         node.is_strict = False
 
-    patch.setattr(_pg_store, "check_node", check_node)
+    patch.setattr(_pg_upgrade, "check_node", check_node)
     patch.setattr(_pg_store, "prepare_node", prepare_node)
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -138,6 +139,50 @@ async def test_blank_nodes_alone_are_a_new_ledger(world: World, tmp_path: Path) 
         async with open_store(url) as store:
             assert isinstance(store, PgStore)
             assert store.placement.names == ("n1", "n2", "n4")
+
+
+NEWER: Final = "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('9999')"
+
+
+@pytest.mark.parametrize(
+    ("done", "says"),
+    [
+        ("ALTER DATABASE {} SET synchronous_commit = off", "node n3 has synchronous_commit = off"),
+        (NEWER, "node n3 has schema version 9999"),
+        ("SELECT 1", "there is no ledger at node n1"),
+    ],
+    ids=["unsafe", "newer", "well"],
+)
+async def test_who_only_looks_is_told_what_is_wrong_with_any_node(
+    world: World, tmp_path: Path, done: str, says: str
+) -> None:
+    """Also where there is no ledger yet: whoever makes one would be refused, and `config check` must say so."""
+    urls = {name: an_empty_database(world) for name in NAMES}
+    node = PgNode("n3", urls["n3"])
+    await node.open()
+    await node.run(done.format(urls["n3"].rpartition("/")[2]), seconds=10)
+    await node.close()
+    assert says in await refusal(listed(tmp_path / "nodes.toml", urls), migrates=False)
+
+
+@pytest.mark.parametrize("named", [0, 2])
+async def test_tables_alone_are_no_ledger(world: World, tmp_path: Path, named: int) -> None:
+    """Whoever made it ended before all nodes had their names: only who may make one goes on."""
+    urls = {name: an_empty_database(world) for name in NAMES}
+    url = listed(tmp_path / "nodes.toml", urls)
+    async with open_store(url):
+        pass
+    nodes = [PgNode(name, urls[name]) for name in NAMES]
+    for node in nodes[named:]:
+        await node.open()
+        await node.rows("DELETE FROM node")
+    assert "there is no ledger at node" in await refusal(url, migrates=False)
+    for node in nodes[named:]:
+        assert await node.rows("SELECT * FROM node") == []
+        await node.close()
+    for migrates in (True, False):
+        async with open_store(url, migrates=migrates) as store:
+            assert await store.ping() == {}
 
 
 class ByFile(PostgresHarness):

@@ -19,6 +19,8 @@ from typing import Final
 
 from ...domain.errors import ConfigurationError, Contended, NodeUnavailable, Unavailable
 from ...urls import Url, parse, parse_all
+from ..kit.versions import is_due
+from ..relational.migrations import HEAD
 from .node import CURRENT, DURABLE, PgNode
 from .parameters import for_driver
 from .placement import GONE, OF_NODE, Member, Told, all_members, members_text, told_by
@@ -130,13 +132,14 @@ async def check_node(node: PgNode, *, two_phase: bool) -> None:
         log.warning("node %s: commits do not wait for a standby, so a fail-over may lose payments", node.name)
 
 
-async def identify(nodes: list[PgNode], protocol: str) -> dict[str, Told]:
-    """What the nodes say of themselves. If all nodes are blank, they become a new cluster.
+async def identify(nodes: list[PgNode], protocol: str, *, migrates: bool) -> dict[str, Told]:
+    """What the nodes say of themselves. If all nodes are blank, they become a new cluster if `migrates` allows it.
 
     The first store that opens a ledger's nodes sets the `protocol` that writes them from then on. The first one of a
     release that stores the slots of each node stores those that the nodes have by the hash of their names.
 
     Raises:
+        NotMigrated: there are only tables, and no ledger yet: whoever made them ended before.
         ConfigurationError: a node belongs to another cluster, has another name, knows another list, or is written by
             another protocol.
     """
@@ -144,17 +147,18 @@ async def identify(nodes: list[PgNode], protocol: str) -> dict[str, Told]:
     # of processes that start at once on blank nodes, one names them
     async with nodes[0].connection(deadline) as connection:
         await connection.do(f"BEGIN; {PATIENT}; SELECT pg_advisory_xact_lock({_IDENTITY_LOCK})")
-        found = await _identify(nodes, protocol)
+        found = await _identify(nodes, protocol, migrates=migrates)
         await connection.do("COMMIT")
     return found
 
 
-async def _identify(nodes: list[PgNode], protocol: str) -> dict[str, Told]:
+async def _identify(nodes: list[PgNode], protocol: str, *, migrates: bool) -> dict[str, Told]:
     names = [node.name for node in nodes]
     known = {node.name: await identity_of(node) for node in nodes}
     blank = [name for name, told in known.items() if told is None]
     first = next((told for told in known.values() if told is not None), None)
     if first is None or (blank and set(first.members) == set(names) and not await _has_users(nodes)):
+        is_due(f"node {blank[0]}", None, HEAD, migrates=migrates)
         cluster = first.cluster_id if first is not None else secrets.token_hex(8)
         for node in nodes:
             await node.rows(_JOIN, cluster, node.name, json.dumps(names))

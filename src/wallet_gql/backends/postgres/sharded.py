@@ -33,9 +33,9 @@ from .moves import Moves
 from .node import PATIENCE, Connection, PgNode
 from .placement import OtherEpoch, Placement, Told, not_yet
 from .receiving import Receiving
-from .setup import check_node, identify, identity_of, usable
+from .setup import identify, identity_of, usable
 from .two_phase import Recovery
-from .upgrade import identity_if_any, is_due, prepare_node, settling
+from .upgrade import are_due, identity_if_any, prepare_node, settling
 from .vitals import check_held, vitals_of, why_away
 
 log = logging.getLogger("wallet_gql.postgres")
@@ -108,17 +108,13 @@ class PgStore(Receiving):
         many = len(self._nodes) > 1
         two_phase = many and self.protocol == "two-phase commit"
         try:
-            due = False
             nodes = await self._reach()
-            for node in nodes:
-                with usable(node):
-                    await check_node(node, two_phase=two_phase)
-                    due |= await is_due(node, migrates=self.migrates)
+            due = await are_due(nodes, two_phase=two_phase, migrates=self.migrates)
             async with settling(nodes, two_phase=two_phase) if due else nullcontext():
                 for node in nodes:
                     with usable(node):
                         await prepare_node(node, migrates=self.migrates)
-            told = await identify(nodes, self.protocol)
+            told = await identify(nodes, self.protocol, migrates=self.migrates)
             self._cluster = next(iter(told.values())).cluster_id
             await self._begin_placement(told, two_phase=two_phase)
             await self._opened()

@@ -19,7 +19,7 @@ from ..kit import versions
 from ..relational.migrations import HEAD, VERSION_TABLE, script
 from .node import Connection, PgNode, for_long
 from .placement import OF_NODE, Told, told_by
-from .setup import PATIENT, check_identities
+from .setup import PATIENT, check_identities, check_node, usable
 from .two_phase import Gid, Recovery, prepared_on
 
 log = logging.getLogger("wallet_gql.postgres")
@@ -41,6 +41,28 @@ async def is_due(node: PgNode, *, migrates: bool) -> bool:
     async with node.connection(asyncio.get_running_loop().time() + ASK_SECONDS) as connection:
         found = await _version(connection)
     return versions.is_due(f"node {node.name}", found, HEAD, migrates=migrates)
+
+
+async def are_due(nodes: Sequence[PgNode], *, two_phase: bool, migrates: bool) -> bool:
+    """Check all nodes. Returns whether the schema of any has to be brought up to date.
+
+    Whoever must not do that is told so last: what is wrong with any node has to be mended before, as by whoever may.
+
+    Raises:
+        NotMigrated: as `versions.is_due`.
+        ConfigurationError: a node is not fit, of a newer version, or one of another ledger.
+    """
+    due: list[PgNode] = []
+    for node in nodes:
+        with usable(node):
+            await check_node(node, two_phase=two_phase)
+            if await is_due(node, migrates=True):
+                due.append(node)
+    if due and not migrates:
+        with usable(due[0]):
+            await _identities(nodes)
+            await is_due(due[0], migrates=False)
+    return bool(due)
 
 
 async def prepare_node(node: PgNode, *, migrates: bool) -> None:
