@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.integration._cassandra import need_server
+from tests.integration._cli import run_here
 from wallet_gql.backends import open_store
 from wallet_gql.backends.cassandra import decide
 from wallet_gql.backends.cassandra.credits import Intent
@@ -78,6 +79,16 @@ async def test_too_few_copies_for_production(world: World) -> None:
     assert "ALTER KEYSPACE" in await refused(world.harness.url, production=True)
 
 
+@pytest.mark.parametrize(("mode", "code"), [("production", 2), ("development", 0)])
+async def test_a_check_of_the_settings_wants_what_the_server_wants(
+    world: World, capsys: pytest.CaptureFixture[str], mode: str, code: int
+) -> None:
+    """Also what is wanted in production alone."""
+    settings = {"WALLET_STORAGE": world.harness.url, "WALLET_MODE": mode, "WALLET_INSECURE_HTTP": "true"}
+    assert await asyncio.to_thread(run_here, "config", "check", "--open", **settings) == code
+    assert ("ALTER KEYSPACE" in capsys.readouterr().err) == (code == 2)
+
+
 async def test_no_ledger_is_made_unasked(cluster: CassandraCluster) -> None:
     """Unless it may be made, an empty keyspace stays empty."""
     await asyncio.to_thread(
@@ -89,10 +100,11 @@ async def test_no_ledger_is_made_unasked(cluster: CassandraCluster) -> None:
     assert "songs" in await refused(cluster.url("empty", 1))
 
 
-async def test_a_ledger_that_is_half_made(world: World, cluster: CassandraCluster) -> None:
-    """Whoever made it ended before its version stood there: whoever may make one makes the rest, and only he."""
+@pytest.mark.parametrize("last", ["DELETE FROM {}.meta WHERE k = 'version'", "TRUNCATE {}.register"])
+async def test_a_ledger_that_is_half_made(world: World, cluster: CassandraCluster, last: str) -> None:
+    """Whoever made it ended before its last steps: whoever may make one makes the rest, and only he."""
     keyspace = urlsplit(world.harness.url).path.strip("/")
-    await asyncio.to_thread(cluster.ask, f"DELETE FROM {keyspace}.meta WHERE k = 'version'")
+    await asyncio.to_thread(cluster.ask, last.format(keyspace))
     for _ in range(2):
         assert "there is no ledger" in await refused(world.harness.url, migrates=False)
     for migrates in (True, False):

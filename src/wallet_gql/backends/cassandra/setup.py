@@ -104,7 +104,8 @@ async def migrate(client: Client, partitions: Sequence[str], *, migrates: bool) 
     meta = await _meta(client)
     version = meta.get("version")
     found = None if version is None else int(version)
-    if is_due(f"keyspace {client.address.keyspace}", found, VERSION, migrates=migrates):
+    where = f"keyspace {client.address.keyspace}"
+    if is_due(where, found, VERSION, migrates=migrates):
         await _make(client, len(partitions))
         meta = await _meta(client)
     count = int(meta.get("partitions", 0))
@@ -114,6 +115,8 @@ async def migrate(client: Client, partitions: Sequence[str], *, migrates: bool) 
         )
     await client.prepare()
     missing = [name for name in partitions if not await client.ask("version", name)]
+    if missing:
+        is_due(where, None, VERSION, migrates=migrates)
     await asyncio.gather(*(client.ask("make", name) for name in missing))
 
 

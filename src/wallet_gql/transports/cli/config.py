@@ -13,7 +13,7 @@ from ...backends.kit.versions import NotMigrated
 from ...books.exchange import check_finished
 from ...domain.errors import ConfigurationError, WalletError
 from ...environment import origin, variable
-from ...settings import Settings, load_settings
+from ...settings import Mode, Settings, load_settings
 from ...storage import check_writable
 from ...urls import hidden, redacted
 from .common import AsJson, tell
@@ -42,7 +42,7 @@ def check(
         settings = load_settings(CHECKS)
         warnings = warnings_of(settings)
         if store:
-            warnings += asyncio.run(_open(settings.storage))
+            warnings += asyncio.run(_open(settings))
         text = "\n".join([*warnings, f"all is well: {redacted(settings.storage)}"])
     except ConfigurationError as error:
         faults = [hidden(line) for line in error.message.splitlines()]
@@ -73,14 +73,15 @@ def _shown(field: str, value: str) -> str:
     return redacted(value) if field in _URLS else value
 
 
-async def _open(storage: str) -> list[str]:
+async def _open(settings: Settings) -> list[str]:
     """Open the store and try to write. Returns what `serve` would do to it first. Raises ConfigurationError."""
     try:
-        async with open_store(storage, migrates=False) as store:
+        is_production = settings.mode is Mode.PRODUCTION
+        async with open_store(settings.storage, migrates=False, production=is_production) as store:
             await check_finished(store)
             await check_writable(store)
     except NotMigrated as error:
-        return [f"{variable('storage')}: warning: {error.message} (`serve` does that, too)"]
+        return [f"{variable('storage')}: warning: {error.message} (`serve` does that, too); more was not tried"]
     except WalletError as error:
         lines = error.message.splitlines()
         raise ConfigurationError("\n".join(f"{variable('storage')}: {line}" for line in lines)) from error
