@@ -16,7 +16,9 @@ from typing import Final
 import pytest
 from typer.testing import CliRunner
 
+from tests.integration._old_ledgers import FOLDER, unpacked
 from tests.integration.mutants import MUTANTS
+from wallet_gql.backends.kit import NotMigrated
 from wallet_gql.lab.check import SCOPES, Judgement, Report, Scope, judge, run
 from wallet_gql.lab.formats import to_edn, to_jsonl, to_porcupine, write_all
 from wallet_gql.lab.graph import Operation, gravest
@@ -413,6 +415,17 @@ def test_the_lab_writes_into_no_ledger_that_holds_something(command: list[str], 
     assert told.exit_code != 0
     assert "not empty" in str(told.exception) + told.output
     assert CliRunner().invoke(cli.app, ["digest"], env={"WALLET_STORAGE": url}).output == before
+
+
+@pytest.mark.parametrize("command", ["check", "load", "cost", "fault"])
+def test_the_lab_leaves_a_ledger_of_an_older_release(command: str, tmp_path: Path) -> None:
+    """It is refused before it is opened, which would bring it to this version: then its own release could not go on."""
+    path = tmp_path / "older.db"
+    path.write_bytes(unpacked(FOLDER / "0.1.0" / "sqlite" / "wallet.db.gz"))
+    before = path.read_bytes()
+    told = CliRunner().invoke(cli.app, ["lab", command, f"sqlite:///{path}"])
+    assert isinstance(told.exception, NotMigrated)
+    assert path.read_bytes() == before
 
 
 def test_the_lab_is_no_tool_of_production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 
 from ..backends import ENTRY_POINTS as BACKENDS
 from ..backends import open_store
+from ..backends.kit.versions import NoLedger, NotMigrated
 from ..backends.sqlite.connection import begin, connect
-from ..domain.errors import ConfigurationError, Unavailable
+from ..domain.errors import ConfigurationError, Unavailable, WalletError
 from ..storage import Store
 from .flushes import Flushes, traced_flushes
 from .levels import Claims, Level
@@ -86,9 +87,25 @@ class Harness:
         return type(self)(self.template, self.name)
 
     async def start(self, folder: Path) -> None:
-        """Start what the backend needs, with an empty ledger at `self.url`, in the empty folder `folder`."""
+        """Start what the backend needs, with an empty ledger at `self.url`, in the empty folder `folder`.
+
+        Raises NotMigrated: somebody's ledger of an older version is there; to open it would bring it up to date.
+        """
         self.folder = folder
         self.url = self.template.replace("{tmp}", str(folder))
+        if self.url == self.template:
+            await self._leave_older()
+
+    async def _leave_older(self) -> None:
+        try:
+            async with open_store(self.url, migrates=False):
+                pass
+        except NoLedger:
+            pass
+        except NotMigrated:
+            raise
+        except WalletError:
+            pass  # `opened` tries again, and says why
 
     def servers(self) -> Sequence[Server]:
         """After `start`: the servers below the ledger that may be killed and paused; empty if there are none."""

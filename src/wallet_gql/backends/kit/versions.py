@@ -16,6 +16,10 @@ class NotMigrated(ConfigurationError):
     """Servers do change that: clients are never told so."""
 
 
+class NoLedger(NotMigrated):
+    """There is none at all."""
+
+
 def is_due(where: object, found: V | None, known: V, *, migrates: bool) -> bool:
     """Whether a ledger of version `found` (None: there is none) has to be made or brought to version `known`.
 
@@ -30,7 +34,7 @@ def is_due(where: object, found: V | None, known: V, *, migrates: bool) -> bool:
     if found == known or migrates:
         return found != known
     if found is None:
-        raise NotMigrated(f"there is no ledger at {where}; name another WALLET_STORAGE, or run: wallet-gql migrate")
+        raise NoLedger(f"there is no ledger at {where}; name another WALLET_STORAGE, or run: wallet-gql migrate")
     raise NotMigrated(
         f"{where} has schema version {found}, this program needs {known}: use the release that made it, or make a "
         "backup with that, and run: wallet-gql migrate"
