@@ -100,6 +100,29 @@ async def test_who_has_tried_too_often_can_log_in_at_once(identity: CheapIdentit
     assert await outcome(identity, "bert", OLD, HOME) == "RATE_LIMITED"
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_forgetting_failures_keeps_nobody_in(
+    identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, fails: bool
+) -> None:
+    """There may be a thousand: no session lives on meanwhile, and the reset is made if they cannot be forgotten."""
+    entered = await identity.log_in("anna", OLD)
+    forget, found = identity.throttles.forget, list[str]()
+
+    async def slowly(*given: Any) -> None:
+        with pytest.raises(Unauthenticated):
+            await identity.authenticate(entered.token)
+        found.append(await outcome(identity, "anna", OLD, ELSEWHERE))
+        if fails:
+            raise Contended("somebody still tries")
+        await forget(*given)
+
+    monkeypatch.setattr(identity.throttles, "forget", slowly)
+    assert await reset_password(identity, await anna(identity), NEW) == 1
+    assert found == ["INVALID_CREDENTIALS"]
+    assert await outcome(identity, "anna", NEW, HOME) == "ok"
+    assert ("not all failed log-ins" in caplog.text) is fails
+
+
 async def test_wrong_old_passwords_are_forgotten_too(identity: CheapIdentity) -> None:
     """The user is asked to change the new password at once."""
     session = (await identity.log_in("anna", OLD, visitor=HOME)).session
