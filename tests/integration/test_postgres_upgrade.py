@@ -11,9 +11,12 @@ from typing import Final
 import asyncpg
 import pytest
 
+from tests.integration._cli import run_here
 from tests.integration._old_ledgers import FOLDER, postgres_nodes, restore
-from wallet_gql.backends.postgres.node import Connection
+from wallet_gql.backends.postgres.node import Connection, PgNode
 from wallet_gql.backends.postgres.status import survey
+from wallet_gql.backends.postgres.upgrade import prepare_node
+from wallet_gql.books.audit import audit
 from wallet_gql.domain.errors import ConfigurationError
 from wallet_gql.testing.harness import Harness
 from wallet_gql.testing.patience import patience
@@ -98,6 +101,28 @@ async def test_the_status_of_an_old_node_is_told(tmp_path: Path) -> None:
         assert all(node.well for node in before), before
         assert before == await survey(harness.url)
         assert sum(node.users or 0 for node in before) > 0
+
+
+@pytest.mark.backend("postgres-3")
+@pytest.mark.parametrize("upgraded", [(), ("n2",)], ids=["old", "killed in between"])
+async def test_no_command_about_nodes_upgrades_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], upgraded: tuple[str, ...]
+) -> None:
+    """Nor does it where an upgrade was killed between two nodes; whoever may upgrade goes on with that."""
+    async with old_ledger(3, tmp_path) as harness, session(harness, 0) as first:
+        for name, url in postgres_nodes(harness.url):
+            if name in upgraded:
+                node = PgNode(name, url)
+                await node.open()
+                await prepare_node(node, migrates=True)
+                await node.close()
+        for words in ("add n4 postgres://wallet@127.0.0.1:1/x", "drain n1", "rebalance", "rebalance --dry-run"):
+            settings = {"WALLET_STORAGE": harness.url, "WALLET_MODE": "test"}
+            assert await asyncio.to_thread(run_here, "nodes", *words.split(), **settings) == 2
+            assert "node n1 has schema version 0005" in capsys.readouterr().err
+            assert await first.fetchval("SELECT version_num FROM alembic_version") == "0005"
+        async with harness.open() as store:
+            assert (await audit(store)).clean
 
 
 @pytest.mark.backend("postgres")
