@@ -38,9 +38,9 @@ async def reset_password(identity: Identity, user: User, new: str) -> int:
     """Set a user's password in the operator's name; returns how many sessions ended.
 
     All sessions end in the same commit, and the user sees an event. Failed log-ins under the user's names are forgotten
-    after that, so that the new password can be used at once. There may be very many: whoever made them
-    gains no time by it. If they cannot be forgotten that is logged, and the user may have to wait. After an error it is
-    safe to reset the password again.
+    after that, so that the new password can be used at once: there may be very many, and whoever made them must gain no
+    time by it. If they cannot be forgotten that is logged, and the user may have to wait. After an error it is safe to
+    reset the password again.
 
     Raises:
         InvalidInput: the new password is not allowed, or is the one that the user has.

@@ -7,10 +7,12 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from ...domain.errors import Contended
 from .errors import code_of
+
+R = TypeVar("R")
 
 _FIRST_LOOK_SECONDS: Final = 1.0
 """A connection that closes keeps new ones out for a moment: it tries whether it is the last one."""
@@ -48,22 +50,20 @@ def begin(connection: sqlite3.Connection, deadline: float) -> None:
     patiently(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
 
 
-def patiently(statement: Callable[[], object], deadline: float) -> None:
-    """Run a statement that needs the write lock; retry it in short, jittered steps until `deadline`. Raises Contended.
+def patiently(statement: Callable[[], R], deadline: float) -> R:
+    """Run what needs the write lock; retry it in short, jittered steps until `deadline`. Raises Contended.
 
     SQLite's own steps of up to 100 ms would starve a busy process.
     """
     pause = 0.0005
     while True:
         try:
-            statement()
+            return statement()
         except sqlite3.OperationalError as error:
             if code_of(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise
             if time.monotonic() >= deadline:
                 raise Contended("another process keeps the database locked") from error
-        else:
-            return
         time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         pause = min(pause * 2, 0.01)
 

@@ -33,12 +33,10 @@ def migrate(path: Path, *, migrates: bool = True) -> bool:
     with closing(connect(path, mode="rw")) as connection:
         deadline = time.monotonic() + _OPEN_WAIT_SECONDS
         # first of all: what is refused stays as it is, be it an older ledger or the file of another program
-        patiently(lambda: is_due(path, version_of(connection), HEAD, migrates=migrates), deadline)
+        due = patiently(lambda: is_due(path, version_of(connection), HEAD, migrates=migrates), deadline)
         connection.execute("PRAGMA cache_spill=ON")  # an upgrade may write a table anew, which need not fit into memory
         patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"), deadline)
-        if not is_due(path, version_of(connection), HEAD, migrates=migrates):
-            return False
-        return _upgrade(connection, path, deadline)
+        return due and _upgrade(connection, path, deadline)
 
 
 def _upgrade(connection: sqlite3.Connection, path: Path, deadline: float) -> bool:
