@@ -276,7 +276,7 @@ class World:
 
     async def _sort_by_home(self) -> None:
         if self.store.capabilities.spans_nodes:
-            books = await self._read()
+            books = await insist(lambda: read_books(self.store))
             for person in self._spare.pop(None, []):
                 home = books.node_of(self._probes[person.id])
                 self._spare.setdefault(home, []).append(person)
@@ -387,18 +387,13 @@ class World:
         return [minor for minor in sums.values() if minor]
 
     async def books(self) -> Books:
-        """The whole store."""
-        await self.settle()
-        return await self._read()
-
-    async def _read(self) -> Books:
         """The whole store, read again where a node does not answer a busy machine, or was down a moment ago."""
+        await self.settle()
         return await insist(lambda: read_books(self.store))
 
     async def check(self) -> None:
         """Check the whole ledger. Raises AssertionError that names what is wrong."""
-        await self.settle()
-        found = faults(await self._read())
+        found = faults(await self.books())
         assert not found, "the books are wrong: " + "; ".join(found[:5])
         report = await insist(lambda: audit(self.store))
         assert report.clean, f"the audit found {report.problems}: {report.findings[:5]}"
