@@ -162,7 +162,8 @@ async def test_whatever_the_driver_raises_before_a_commit_is_a_certain_no(
         ann, bob = await world.people(2, 100)
         with monkeypatch.context() as patch:
             patch.setattr(AsyncConnection, "command", fail)
-            for work in (partial(world.pay, ann, bob, 10, key="pay"), partial(world.balance, ann), world.store.ping):
+            read = partial(world.ledger.account, ann.id, ann.account)
+            for work in (partial(world.pay, ann, bob, 10, key="pay"), read, world.store.ping):
                 with pytest.raises(Unavailable):
                     await work()
         await world.pay(ann, bob, 10, key="pay")

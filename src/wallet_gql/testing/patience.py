@@ -32,6 +32,9 @@ T = TypeVar("T")
 VARIABLE: Final = "WALLET_TEST_PATIENCE"
 _LOAD: Final = Path("/proc/loadavg")
 
+BACK_SECONDS: Final = 5.0
+"""How long a node that is up may not answer: it is slow, or counts as silent a moment longer. For `insist`."""
+
 PAUSE_SECONDS: Final = 0.005
 """Between two requests of `insist`."""
 

@@ -34,7 +34,7 @@ from ..storage import Committed, Store
 from ..verbs.ledger import Ledger, Posted, To
 from .books import Books, faults, read_books
 from .harness import Harness
-from .patience import insist, patience
+from .patience import BACK_SECONDS, insist, patience
 
 R = TypeVar("R")
 
@@ -276,7 +276,7 @@ class World:
 
     async def _sort_by_home(self) -> None:
         if self.store.capabilities.spans_nodes:
-            books = await insist(lambda: read_books(self.store))
+            books = await insist(lambda: read_books(self.store), BACK_SECONDS)
             for person in self._spare.pop(None, []):
                 home = books.node_of(self._probes[person.id])
                 self._spare.setdefault(home, []).append(person)
@@ -382,18 +382,18 @@ class World:
 
     async def _in_flight(self) -> list[int]:
         sums: dict[str, int] = {}
-        for total in await insist(self.store.totals):
+        for total in await insist(self.store.totals, BACK_SECONDS):
             sums[total.currency] = sums.get(total.currency, 0) + total.clearing_minor
         return [minor for minor in sums.values() if minor]
 
     async def books(self) -> Books:
         """The whole store, read again where a node does not answer a busy machine, or was down a moment ago."""
         await self.settle()
-        return await insist(lambda: read_books(self.store))
+        return await insist(lambda: read_books(self.store), BACK_SECONDS)
 
     async def check(self) -> None:
         """Check the whole ledger. Raises AssertionError that names what is wrong."""
         found = faults(await self.books())
         assert not found, "the books are wrong: " + "; ".join(found[:5])
-        report = await insist(lambda: audit(self.store))
+        report = await insist(lambda: audit(self.store), BACK_SECONDS)
         assert report.clean, f"the audit found {report.problems}: {report.findings[:5]}"
