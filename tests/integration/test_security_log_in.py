@@ -439,11 +439,10 @@ async def test_one_client_cannot_fill_the_queue(hashing: Identity, monkeypatch: 
 # Sessions
 
 
-async def test_a_log_in_does_not_outlive_log_out_everywhere(
-    identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A log-in that verified its password before all sessions were ended starts none after."""
-    anna = (await identity.log_in("anna", PASSWORD)).user
+async def log_in_held(
+    identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch, password: str
+) -> tuple[asyncio.Future[Any], asyncio.Event]:
+    """A log-in of anna that has verified the password, and begins its session once the event is set."""
     verified, go_on = asyncio.Event(), asyncio.Event()
     begin = identity._begin
 
@@ -453,8 +452,17 @@ async def test_a_log_in_does_not_outlive_log_out_everywhere(
         await begin(*given)
 
     monkeypatch.setattr(identity, "_begin", slowly)
-    late = asyncio.ensure_future(identity.log_in("anna", PASSWORD))
+    late = asyncio.ensure_future(identity.log_in("anna", password))
     await verified.wait()
+    return late, go_on
+
+
+async def test_a_log_in_does_not_outlive_log_out_everywhere(
+    identity: CheapIdentity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log-in that verified its password before all sessions were ended starts none after."""
+    anna = (await identity.log_in("anna", PASSWORD)).user
+    late, go_on = await log_in_held(identity, monkeypatch, PASSWORD)
     assert await identity.log_out_everywhere(anna.id) == 1
     go_on.set()
     with pytest.raises(Contended):

@@ -58,7 +58,7 @@ async def reset_password(identity: Identity, user: User, new: str) -> int:
     try:
         await identity.throttles.forget(names, await _who_failed(identity, user, event.at - FAILURES_LAST))
     except WalletError as error:
-        log.warning("not all failed log-ins of %s are forgotten, which may have to wait: %s", user.id, error)
+        log.warning("some failed log-ins of %s still count, so the user may have to wait: %s", user.id, error)
     return ended
 
 
